@@ -33,6 +33,8 @@
 //! DIRECTORY`: all of the above, but the image is unpacked into that directory, and this program ends instead of
 //! becoming the image's init. It ends only when the image is whole, and never with a failure: without an image it
 //! starts the machine again, as ever. Called `reboot`, it starts the machine again at once.
+//!
+//! In an image with `[node]` this program is `/usr/libexec/imgbuild/imgbuild-init`; units run it as `scripts postscripts` and `scripts postbootscripts`.
 
 mod attempts;
 mod cmdline;
@@ -43,6 +45,7 @@ mod name;
 mod network;
 mod node;
 mod rescue;
+mod scripts;
 #[path = "../../src/statelite/mod.rs"]
 mod statelite;
 #[expect(unsafe_code, reason = "mounts, sockets and module loading are system calls; each block says why it is sound")]
@@ -88,6 +91,13 @@ fn main() {
             std::process::exit(1);
         }
         return;
+    }
+    if let [word, phase, root @ ..] = words.as_slice()
+        && word == "scripts"
+        && std::process::id() != 1
+    {
+        let root = root.first().map_or("/", String::as_str);
+        std::process::exit(scripts::run(phase, root.as_ref()));
     }
     if let [word, index, image, directory] = words.as_slice()
         && word == "unpack"

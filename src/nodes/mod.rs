@@ -13,11 +13,13 @@ pub mod state;
 pub mod xcat_range;
 
 pub use file::effective::{Effective, Given, Sourced};
+pub use file::scripts::{NodeScripts, ScriptFault, name_of as script_name, script_of};
 pub use file::{NODES_FILE, NODES_KDL_FILE, Nodes, nodes_file};
 pub use model::mac::Mac;
 pub use model::{Attr, nodes_schema_text};
 pub use set::NodeSet;
 pub use state::reports::{Report, ReportState};
 pub use state::rollout::Rollout;
+pub use state::scripts::{ScriptOutcome, ScriptResult, Scripts};
 pub use state::tokens::Tokens;
 pub use state::{Assigned, Assignments, Boots, State, StateError};

@@ -29,6 +29,8 @@ pub enum ActionKind {
     /// xCAT's side of a node.
     #[serde(rename = "xcat")]
     NodeSupport,
+    /// Scripts that nodes run, and what runs them.
+    Postscripts,
     /// Synced files.
     Sync,
     /// The initrd.
@@ -44,7 +46,7 @@ pub enum ActionKind {
 }
 
 impl ActionKind {
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Lock,
         Self::Unpack,
         Self::Bootstrap,
@@ -56,6 +58,7 @@ impl ActionKind {
         Self::Services,
         Self::Gate,
         Self::NodeSupport,
+        Self::Postscripts,
         Self::Sync,
         Self::Initrd,
         Self::Dracut,
@@ -78,6 +81,7 @@ impl ActionKind {
             Self::Services => "services",
             Self::Gate => "gate",
             Self::NodeSupport => "xcat",
+            Self::Postscripts => "postscripts",
             Self::Sync => "sync",
             Self::Initrd => "initrd",
             Self::Dracut => "dracut",
@@ -106,6 +110,7 @@ impl ActionKind {
             Self::Services => "service configurator",
             Self::Gate => "gate",
             Self::NodeSupport => "xCAT node support",
+            Self::Postscripts => "postscripts writer",
             Self::Sync => "synclist copier",
             Self::Initrd => "initrd writer",
             Self::Dracut => "dracut runner",
@@ -120,7 +125,9 @@ impl ActionKind {
     /// Whether its layer is made of files and words of the recipe, and not of packages.
     pub fn is_of_the_recipe(self) -> bool {
         match self {
-            Self::System | Self::Postinstall | Self::Services | Self::NodeSupport | Self::Sync => true,
+            Self::System | Self::Postinstall | Self::Services | Self::NodeSupport | Self::Postscripts | Self::Sync => {
+                true
+            }
             Self::Lock
             | Self::Unpack
             | Self::Bootstrap
@@ -148,6 +155,7 @@ impl ActionKind {
             | Self::System
             | Self::Gate
             | Self::NodeSupport
+            | Self::Postscripts
             | Self::Sync
             | Self::Initrd
             | Self::Pack

@@ -27,8 +27,8 @@ pub use inherit::file_fields::{is_name as is_image_name, schema_text};
 pub use inherit::merge::Withdrawn;
 pub use inherit::relative::plain;
 pub use load::{
-    InputKind, Loaded, Postinstall, Recipe, Script, ScriptInput, StateliteList, counted_mode, is_authorized_key, load,
-    load_draft, package_of, read_list,
+    InputKind, Loaded, NodeScripts, Postinstall, Recipe, Script, ScriptFile, ScriptInput, StateliteList, counted_mode,
+    is_authorized_key, is_script_name, is_script_path, load, load_draft, package_of, read_list,
 };
 pub use lock::file::{LOCK_MINOR, Lock, LockedPass, LockedRepo, LockedSuite, PinnedPackage, epoch_of_today};
 pub use lock::places::{LockItem, LockPlaces};

@@ -13,7 +13,7 @@ use hyper::{Method, Request, Response, StatusCode};
 
 use super::files::{FileBody, Found, Part, Refusal, decoded, part, place};
 use super::reply::{Reply, line, text};
-use super::site::{boot, report};
+use super::site::{boot, report, scripts};
 use super::{Server, pages};
 
 /// Files of so many bytes count as streams: packed images, and no kernels or indices.
@@ -42,6 +42,9 @@ async fn routed(server: &Arc<Server>, request: Request<Incoming>, client: IpAddr
     let path = request.uri().path().to_owned();
     if path.starts_with("/-/report/") && matches!(*request.method(), Method::GET | Method::POST) {
         return report::report(server, request).await;
+    }
+    if path.starts_with("/-/scripts/") && matches!(*request.method(), Method::GET | Method::POST) {
+        return scripts::scripts(server, request).await;
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut response = line(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered here");

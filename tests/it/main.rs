@@ -35,6 +35,7 @@ mod outside_names;
 mod passwords;
 mod planted;
 mod planted_links;
+mod postscripts;
 mod schemas;
 mod seeds;
 mod serve;

@@ -120,13 +120,22 @@ fn whole(body: Body, url: &str, limit: u64) -> Result<Vec<u8>, String> {
 
 /// Sends a form; a server has seconds to take it.
 pub fn post(url: &str, form: &str) -> Result<(), String> {
+    send(url, "application/x-www-form-urlencoded", form)
+}
+
+/// Sends JSON.
+pub fn post_json(url: &str, text: &str) -> Result<(), String> {
+    send(url, "application/json", text)
+}
+
+fn send(url: &str, kind: &str, text: &str) -> Result<(), String> {
     let mut builder = ureq::Agent::config_builder().timeout_global(Some(TO_TAKE_A_REPORT)).http_status_as_error(false);
     if let Some(roots) = certificates() {
         builder = builder.tls_config(ureq::tls::TlsConfig::builder().root_certs(roots).build());
     }
-    let request = builder.build().new_agent().post(url).header("content-type", "application/x-www-form-urlencoded");
+    let request = builder.build().new_agent().post(url).header("content-type", kind);
     // The address is a secret: it is in no message.
-    let response = request.send(form).map_err(|error| error.to_string().replace(url, "imgbuild.report="))?;
+    let response = request.send(text).map_err(|error| error.to_string().replace(url, "imgbuild.report="))?;
     match response.status().as_u16() {
         200..=299 => Ok(()),
         status => Err(format!("the server answers {status}")),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::image::fetch;
 use crate::image::root;
-use crate::{say, sys};
+use crate::{say, scripts, sys};
 
 /// How far this node is. The words are those of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,9 +39,12 @@ impl State {
 /// Where the image finds what it needs to report.
 const DIRECTORY: &str = "/run/imgbuild";
 
-/// The unit: behind all services of the usual target, and nothing waits for it.
+/// The address to which this node reports, with its token; below the root.
+pub const ADDRESS: &str = "run/imgbuild/report";
+
+/// The unit: behind all services of the usual target and the last scripts, and nothing waits for it.
 const UNIT: &str = "[Unit]\nDescription=Tell the boot server that this node is up\nDefaultDependencies=no\n\
-    After=multi-user.target graphical.target\nConflicts=shutdown.target\nConditionPathExists=/run/imgbuild/report\n\n\
+    After=multi-user.target graphical.target imgbuild-postbootscripts.service\nConflicts=shutdown.target\nConditionPathExists=/run/imgbuild/report\n\n\
     [Service]\nType=oneshot\nExecStart=/run/imgbuild/init report up\n";
 
 /// Tells the server, if the command line names one.
@@ -104,14 +107,18 @@ fn leave(url: &str) -> std::io::Result<()> {
 
 /// `report up`, run by the image: tries for some minutes, then gives up.
 pub fn from_the_image() -> Result<(), String> {
-    let path = Path::new(DIRECTORY).join("report");
+    let path = Path::new("/").join(ADDRESS);
     let url = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     let url = url.trim();
+    // A script that may not fail has failed: the server knows, and must not hear the opposite.
+    let failure = scripts::failure();
+    let state = if failure.is_some() { State::Failed } else { State::Up };
+    let form = form(state, failure.as_deref());
     let mut problem = String::new();
     for attempt in 0..20u64 {
         // Nodes that come up together do not all come at the same moment.
         std::thread::sleep(Duration::from_millis(attempt * 1000 + u64::from(sys::random_u32()) % 1000));
-        match fetch::post(url, &form(State::Up, None)) {
+        match fetch::post(url, &form) {
             Ok(()) => return Ok(()),
             Err(error) => problem = error,
         }

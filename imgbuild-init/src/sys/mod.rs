@@ -3,6 +3,7 @@
 mod mounts;
 mod net;
 mod process;
+mod scripts;
 mod tree;
 mod worker;
 
@@ -15,6 +16,7 @@ use crate::name::bytes_of;
 pub use mounts::*;
 pub use net::*;
 pub use process::*;
+pub use scripts::*;
 pub use tree::*;
 pub use worker::*;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::effective::WITHOUT;
-use super::{Nodes, Said};
+use super::{Nodes, Said, scripts};
 use crate::nodes::model::{Attr, Merging};
 use crate::nodes::set::NodeSet;
 use crate::recipe::{Node, Value};
@@ -16,6 +16,9 @@ pub fn check(nodes: &mut Nodes, findings: &mut Vec<Finding>) {
         texts(&said.value, &mut |text, span| text_of(said.attr, text, span, findings));
         if said.attr == Attr::Variables {
             variables(&said.value, findings);
+        }
+        if matches!(said.attr, Attr::Postscripts | Attr::Postbootscripts) {
+            scripts::twice(said, findings);
         }
     }
     disagreements(nodes, findings);
@@ -81,8 +84,14 @@ fn text_of(attr: Attr, text: &str, span: &Span, findings: &mut Vec<Finding>) {
         Attr::Image if !crate::recipe::is_image_name(text) => {
             bad(format!("`{text}` is not a name of an image"), "`imgbuild list` lists the images");
         }
-        Attr::Postscripts | Attr::Postbootscripts if text.trim_start_matches(WITHOUT).starts_with('-') => {
-            bad(format!("`{text}` is not a name of a script"), "write the name of a file");
+        Attr::Postscripts | Attr::Postbootscripts => {
+            let name = text.strip_prefix(WITHOUT).unwrap_or(text).split_whitespace().next().unwrap_or_default();
+            if !crate::recipe::is_script_path(name) {
+                bad(
+                    format!("`{name}` is not a name of a script"),
+                    "write the path of a file below the directory of the scripts: letters, digits, `.`, `_`, `+` and `-`, without blanks, `..` or `/` at its start; what is behind a blank is an argument",
+                );
+            }
         }
         _ => {}
     }

@@ -3,6 +3,7 @@
 mod checks;
 pub mod effective;
 pub(in crate::nodes) mod own;
+pub mod scripts;
 mod select;
 #[cfg(test)]
 mod tests;
@@ -94,6 +95,8 @@ pub struct Nodes {
     pub url: Option<String>,
     /// `[nodeset] report`: the server that hears nodes.
     pub report: Option<String>,
+    /// `[nodeset] postscripts`: the directory of the scripts that nodes run.
+    pub postscripts: Option<String>,
     pub(super) defaults: Vec<Said>,
     pub(super) groups: Vec<Group>,
     pub(super) tables: Vec<NodeTable>,
@@ -231,6 +234,7 @@ impl Reader {
             out: None,
             url: None,
             report: None,
+            postscripts: None,
             defaults: Vec::new(),
             groups: Vec::new(),
             tables: Vec::new(),
@@ -246,6 +250,7 @@ impl Reader {
             let place = match key.as_str() {
                 "out" => &mut nodes.out,
                 "report" => &mut nodes.report,
+                "postscripts" => &mut nodes.postscripts,
                 _ => &mut nodes.url,
             };
             *place = Some(text.clone());

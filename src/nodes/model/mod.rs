@@ -34,9 +34,10 @@ struct Attributes {
     /// The boot loader whose files `nodeset` writes.
     #[schemars(extend("enum" = ["ipxe", "grub", "pxelinux", "petitboot", "xnba"]))]
     loader: Option<String>,
-    /// Scripts that a node runs at its first start. They add up from the defaults to the node; `~NAME` takes one out.
+    /// Scripts that a node runs when it has started, each with its arguments behind a blank. They add up from the defaults to the
+    /// node; `~NAME` takes one out.
     postscripts: Option<Vec<String>>,
-    /// Scripts that a node runs at each start, later than those. They add up, too.
+    /// Scripts that a node runs after those, when its services are there. They add up, too.
     postbootscripts: Option<Vec<String>>,
     /// Values for templates of loaders' files and for scripts, by name. They add up; the nearest one counts.
     variables: Option<std::collections::BTreeMap<String, String>>,
@@ -81,6 +82,9 @@ struct OfNodeset {
     url: Option<String>,
     /// `imgbuild serve` that hears the nodes, for instance http://10.0.0.1: then their files tell nodes to report.
     report: Option<String>,
+    /// Directory with the scripts of `postscripts` and `postbootscripts`, for instance /install/postscripts; from the file's
+    /// directory. None: `postscripts`.
+    postscripts: Option<String>,
 }
 
 fn tables() -> Json {

@@ -5,11 +5,13 @@
 //! | `assigned.json` | what each node boots, all nodes in one file, so that a range moves at once | `nodeset` |
 //! | `assigned.next.json` | the same while `nodeset` runs | `nodeset` |
 //! | `reports/NODE.json` | a node's last report | `serve` |
+//! | `scripts/NODE.json` | what became of the scripts that a node ran | `serve` |
 //! | `secret` | what the tokens of nodes are made from, mode 0600 | anyone who comes first |
 //! | `rollout.json` | a canary under way | `nodeset --canary` |
 
 pub mod reports;
 pub mod rollout;
+pub mod scripts;
 pub mod tokens;
 
 use std::collections::BTreeMap;

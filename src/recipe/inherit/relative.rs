@@ -21,6 +21,8 @@ const PATHS: &[&str] = &[
     "system.root_password_hash_file",
     "postinstall.script",
     "postinstall.scripts[]",
+    "node.postscripts[]",
+    "node.postbootscripts[]",
     "sync.lists[]",
     "exclude.lists[]",
     "capture.packages",
@@ -35,8 +37,12 @@ pub fn rewrite(document: &mut Node, folder: &Path, recipe: &Path) {
     }
     for path in PATHS {
         let parts: Vec<&str> = path.split('.').collect();
-        rewrite_at(document, &parts, &|text| {
-            if *path == "kernel.updates[]" { updates(text, folder, recipe) } else { one(text, folder, recipe) }
+        rewrite_at(document, &parts, &|text| match *path {
+            "kernel.updates[]" => updates(text, folder, recipe),
+            "postinstall.scripts[]" | "node.postscripts[]" | "node.postbootscripts[]" => {
+                with_arguments(text, folder, recipe)
+            }
+            _ => one(text, folder, recipe),
         });
     }
 }
@@ -64,6 +70,14 @@ fn one(text: &str, folder: &Path, recipe: &Path) -> String {
         return text.to_owned();
     }
     between(recipe, &plain(&folder.join(text))).display().to_string()
+}
+
+/// A script and its arguments: only the script is a path.
+fn with_arguments(text: &str, folder: &Path, recipe: &Path) -> String {
+    let text = text.trim_start();
+    let end = text.find(char::is_whitespace).unwrap_or(text.len());
+    let (script, arguments) = text.split_at(end);
+    if script.is_empty() { text.to_owned() } else { one(script, folder, recipe) + arguments }
 }
 
 /// xCAT's form of a driver source: a list with commas, each with `dud:` or `rpm:` in front, or nothing.
@@ -120,6 +134,7 @@ mod tests {
         let (folder, recipe) = (Path::new("/w/base"), Path::new("/w/images/a"));
         assert_eq!(one("keys/k.pub", folder, recipe), "../../base/keys/k.pub");
         assert_eq!(one("/etc/hosts", folder, recipe), "/etc/hosts");
+        assert_eq!(with_arguments("a http://b/../c", folder, recipe), "../../base/a http://b/../c");
         assert_eq!(updates("dud:a.img, b", folder, recipe), "dud:../../base/a.img,../../base/b");
     }
 

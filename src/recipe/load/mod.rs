@@ -6,10 +6,13 @@ mod elsewhere;
 mod keys;
 pub mod paths;
 mod postinstall;
+mod postscripts;
+mod startable;
 mod statelite;
 
 pub use keys::is_authorized_key;
 pub use postinstall::{InputKind, Postinstall, Script, ScriptInput, counted_mode, package_of};
+pub use postscripts::{NodeScripts, ScriptFile, is_script_name, is_script_path};
 pub use statelite::StateliteList;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -75,6 +78,8 @@ pub struct Recipe {
     pub kernel_files: Drivers,
     /// The postinstall script.
     pub postinstall: Option<Postinstall>,
+    /// Scripts that nodes run.
+    pub node_scripts: Option<NodeScripts>,
     /// Units that are enabled, disabled or masked.
     pub units: Vec<Unit>,
     /// Lines of [system] fstab.
@@ -321,6 +326,7 @@ impl Reader<'_> {
         self.findings.append(&mut exclude.findings);
 
         let postinstall = model.postinstall.as_ref().and_then(|table| self.postinstall(table));
+        let node_scripts = model.node.as_ref().map(|table| self.node_scripts(table));
         let authorized_keys = self.files("system.authorized_keys", &model.system.authorized_keys);
         let root_password_hash = model.system.root_password_hash_file.as_ref().and_then(|name| {
             let path = self.file("system.root_password_hash_file", name)?;
@@ -374,6 +380,7 @@ impl Reader<'_> {
             kernel_in_list,
             kernel_files,
             postinstall,
+            node_scripts,
             units,
             mounts,
             exports,

@@ -6,6 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::Reader;
 use super::paths::name_problem;
+use super::startable::start_faults;
 use crate::recipe::{Family, PostinstallTable};
 use crate::source::{Finding, Span};
 use crate::witness;
@@ -146,25 +147,9 @@ impl Reader<'_> {
             return None;
         }
         let script = self.file(&field, file)?;
-        if witness::mode(&script).ok()? & 0o111 == 0 {
-            self.findings.push(
-                Finding::error("postinstall::not_executable", &span, format!("`{file}` is not executable"))
-                    .label("named here")
-                    .help(format!("chmod +x {file}")),
-            );
-        }
-        let start = witness::read(&script).unwrap_or_default();
-        if !start.starts_with(b"#!") && !start.starts_with(b"\x7fELF") {
-            self.findings.push(
-                Finding::error(
-                    "postinstall::no_interpreter",
-                    &span,
-                    format!("`{file}` does not say which interpreter runs it"),
-                )
-                .label("named here")
-                .help("start it with a line such as #!/bin/sh"),
-            );
-        }
+        witness::mode(&script).ok()?;
+        let (faults, start) = start_faults(&script);
+        self.findings.extend(faults.iter().map(|fault| fault.finding(fault.of_postinstall(), file, &span)));
         self.check_interpreter(table, file, &start, &span);
         let name = self.paths.name(&script);
         Some(Script { path: script, name, arguments, field })
@@ -200,12 +185,8 @@ impl Reader<'_> {
     fn check_interpreter(&mut self, table: &PostinstallTable, file: &str, script: &[u8], span: &Span) {
         let Some(line) = script.strip_prefix(b"#!") else { return };
         let line = String::from_utf8_lossy(line.split(|byte| *byte == b'\n').next().unwrap_or_default()).into_owned();
+        // Said already.
         if line.ends_with('\r') {
-            let message = format!("`{}` has Windows line endings (CR LF)", file);
-            let finding = Finding::error("postinstall::line_ends", span, message).label("named here");
-            let help =
-                format!("the kernel would look for `{}\\r`; convert them: sed -i 's/\\r$//' {}", line.trim(), file);
-            self.findings.push(finding.help(help));
             return;
         }
         let mut words = line.split([' ', '\t']).filter(|word| !word.is_empty());
@@ -216,9 +197,6 @@ impl Reader<'_> {
             _ => interpreter,
         };
         if !interpreter.starts_with('/') {
-            let message = format!("`{}` is run by `{interpreter}`, which is not an absolute path", file);
-            let finding = Finding::error("postinstall::no_interpreter", span, message).label("named here");
-            self.findings.push(finding.help("start it with a line such as #!/bin/sh"));
             return;
         }
         let base = program.rsplit('/').next().unwrap_or(program);

@@ -83,6 +83,12 @@ impl Model {
         self.xcat.profile.as_deref().unwrap_or(&self.image.name)
     }
 
+    /// xCAT's name of the distribution and its release.
+    pub fn osvers(&self) -> String {
+        let image = &self.image;
+        self.xcat.osvers.clone().unwrap_or_else(|| format!("{}-{}", image.distro.name(), image.release))
+    }
+
     /// xCAT's name of the image.
     pub fn osimage(&self) -> &str {
         self.xcat.osimage.as_deref().unwrap_or(&self.image.name)

@@ -65,6 +65,9 @@ pub struct Model {
     /// Which units start on nodes, whatever their packages chose (xCAT: chkconfig by hand).
     #[serde(default)]
     pub services: Services,
+    /// Scripts that nodes run when they have started, in an image with imgbuild's runner (xCAT: postscripts, postbootscripts).
+    #[serde(default)]
+    pub node: Option<NodeTable>,
     /// Files that are copied into the image last (xCAT: synclists).
     #[serde(default)]
     pub sync: Sync,

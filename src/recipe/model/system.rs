@@ -62,6 +62,50 @@ pub struct Services {
     pub mask: Vec<String>,
 }
 
+/// Scripts that nodes run when they have started.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NodeTable {
+    /// Scripts, in order: each a file, and behind that its arguments, separated by blanks. A node is `up` after them (xCAT: postscripts).
+    #[serde(default)]
+    pub postscripts: Vec<String>,
+    /// Scripts that run after those, when the services are there (xCAT: postbootscripts).
+    #[serde(default)]
+    pub postbootscripts: Vec<String>,
+    /// Seconds that each script may take; then it is ended. 0: as long as it takes.
+    #[serde(default = "ten_minutes")]
+    #[schemars(range(max = 86_400))]
+    pub timeout: u32,
+    /// What a script that fails means for its node.
+    #[serde(default)]
+    pub on_failure: ScriptFailure,
+}
+
+fn ten_minutes() -> u32 {
+    600
+}
+
+/// What a script that fails means for its node.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ScriptFailure {
+    /// It is reported; the node is `up`.
+    #[default]
+    Report,
+    /// The node is `failed`.
+    Fail,
+}
+
+impl ScriptFailure {
+    /// The word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Report => "report",
+            Self::Fail => "fail",
+        }
+    }
+}
+
 /// A user whose ids are fixed.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

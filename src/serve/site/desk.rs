@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::SystemTime;
 
 use crate::nodes::state::Boots;
-use crate::nodes::{Assignments, Nodes, Report, ReportState, State, StateError, Tokens, nodes_file};
+use crate::nodes::{Assignments, Nodes, Report, ReportState, ScriptResult, State, StateError, Tokens, nodes_file};
 use crate::serve::error::ServeError;
 use crate::source::Finding;
 
@@ -150,13 +150,32 @@ impl Desk {
         self.tokens.of(node)
     }
 
+    /// Whether there is such a node, and this is its token.
+    pub fn is_known(&self, node: &str, token: &str) -> bool {
+        self.tokens.is_of(node, token) && self.nodes().0.span_of(node).is_some()
+    }
+
+    /// Keeps what became of the scripts of one of a node's lists; with a reason the node has failed by them.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn keep_scripts(
+        &self,
+        node: &str,
+        list: &str,
+        results: Vec<ScriptResult>,
+        failure: Option<&str>,
+    ) -> Result<(), NotKept> {
+        self.state.write_scripts(node, list, results).map_err(NotKept::Failed)?;
+        failure.map_or(Ok(()), |reason| self.keep(node, ReportState::Failed, Some(reason)))
+    }
+
     /// Keeps what a node reports, if it has the node's token.
     ///
     /// # Errors
     /// Why it is not kept.
     pub fn report(&self, node: &str, token: &str, state: ReportState, reason: Option<&str>) -> Result<(), NotKept> {
-        let (nodes, _) = self.nodes();
-        if !self.tokens.is_of(node, token) || nodes.span_of(node).is_none() {
+        if !self.is_known(node, token) {
             return Err(NotKept::Unknown);
         }
         self.keep(node, state, reason)
@@ -172,6 +191,10 @@ impl Desk {
             Some(Boots::Image { image, build, .. }) => (Some(image.as_str()), Some(build.as_str())),
             _ => (None, None),
         };
+        if state == ReportState::Booting {
+            // It starts again: what became of its scripts is of the start before.
+            self.state.forget_scripts(node);
+        }
         let report = Report::new(state, reason, image, build);
         self.state.write_report(node, &report).map_err(NotKept::Failed)?;
         let mut reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);

@@ -3,4 +3,5 @@
 pub mod boot;
 pub mod desk;
 pub mod report;
+pub mod scripts;
 pub mod xcat_words;

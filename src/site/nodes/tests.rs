@@ -66,7 +66,7 @@ fn xcats_tables_come_in() {
         ("noderes.csv", "#node,servicenode,netboot,tftpserver\n\"compute\",,\"grub2-http\",\n"),
         (
             "postscripts.csv",
-            "#node,postscripts,postbootscripts,comments,disable\n\"xcatdefaults\",\"syslog\",\"otherpkgs\",,\n",
+            "#node,postscripts,postbootscripts,comments,disable\n\"xcatdefaults\",\"syslog,custom/a  b,syslog\",\"otherpkgs\",,\n",
         ),
     ]);
     let nodes = nodes(&found);
@@ -74,7 +74,7 @@ fn xcats_tables_come_in() {
     let two = nodes.get("n02").unwrap();
     assert_eq!(
         (two.text(Attr::Loader), two.list(Attr::Postscripts), two.list(Attr::Postbootscripts)),
-        (Some("grub"), vec!["syslog"], vec!["otherpkgs"])
+        (Some("grub"), vec!["syslog", "custom/a b"], vec!["otherpkgs"])
     );
     assert_eq!(nodes.get("n01").unwrap().macs()[0].to_string(), "aa:bb:cc:00:00:01");
 }

@@ -38,7 +38,14 @@ fn add(values: &mut Values, name: &str, value: &str) -> bool {
     let text = |text: &str| Said::Text(text.to_owned());
     let list = |separator: char| {
         let items = value.split(separator).map(str::trim).filter(|item| !item.is_empty());
-        Said::List(items.map(str::to_owned).collect())
+        // xCAT runs what is named twice once, at its first place.
+        let mut found: Vec<String> = Vec::new();
+        for item in items.map(|item| item.split_whitespace().collect::<Vec<_>>().join(" ")) {
+            if !found.contains(&item) {
+                found.push(item);
+            }
+        }
+        Said::List(found)
     };
     match name {
         "provmethod" if !matches!(value, "install" | "netboot" | "statelite" | "sysclone") => {

@@ -43,6 +43,7 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
         ActionKind::Services => services::run::run,
         ActionKind::Gate => gate::run::run,
         ActionKind::NodeSupport => node_support::run::run,
+        ActionKind::Postscripts => node_support::postscripts::run::run,
         ActionKind::Sync => sync::run::run,
         ActionKind::Initrd => initrd::run::run,
         ActionKind::Dracut => initrd::dracut::run::run,

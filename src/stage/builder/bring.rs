@@ -83,6 +83,7 @@ pub fn packages_of(manager: &dyn PackageManager, lock: &Lock, action: &Action) -
         | ActionKind::Services
         | ActionKind::Gate
         | ActionKind::NodeSupport
+        | ActionKind::Postscripts
         | ActionKind::Sync
         | ActionKind::Initrd
         | ActionKind::Dracut

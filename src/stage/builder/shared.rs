@@ -70,6 +70,7 @@ pub fn estimate(kind: ActionKind, threads: usize) -> u64 {
         | ActionKind::Services
         | ActionKind::Gate
         | ActionKind::NodeSupport
+        | ActionKind::Postscripts
         | ActionKind::Sync
         | ActionKind::Statelite
         | ActionKind::Publish => 64 * MIB,

@@ -23,6 +23,7 @@ fn is_without_commands(kind: ActionKind) -> bool {
         | ActionKind::System
         | ActionKind::Gate
         | ActionKind::NodeSupport
+        | ActionKind::Postscripts
         | ActionKind::Sync
         | ActionKind::Initrd
         | ActionKind::Pack

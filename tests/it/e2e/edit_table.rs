@@ -386,9 +386,20 @@ const EDITS: &[Edit] = &[
             "statelite.litetree",
             "statelite.statelite",
             "statelite.groups",
+            "node.postscripts",
+            "node.postbootscripts",
+            "node.timeout",
+            "node.on_failure",
         ],
-        "paths that are a node's own",
+        "paths that are a node's own, and scripts that it runs",
         |space| {
+            space.write("mount-scratch", "#!/bin/sh\nmount /scratch\n").write("late", "#!/bin/sh\n");
+            chmod(space, "mount-scratch", 0o755);
+            chmod(space, "late", 0o755);
+            add_table(
+                space,
+                "[node]\npostscripts = [\"mount-scratch\"]\npostbootscripts = [\"late x\"]\ntimeout = 60\non_failure = \"fail\"",
+            );
             space.write("own.litefile", "tmpfs /etc/hosts\n").write("own.litetree", "10.0.0.5:/trees\n");
             space.write("own.statelite", "#node,image,statemnt\n\"n01\",,\"10.0.0.6:/state\"\n");
             add_table(

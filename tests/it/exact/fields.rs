@@ -34,6 +34,7 @@ const DRACUT: &str = r#"{"initrd": {"generator": "dracut"}}"#;
 const RPM: &str = r#"{"image": {"distro": "rocky", "release": "9"}, "otherpkgs": null, "kernel": {"package": "kernel", "build": null},
     "repo": [{"uri": "https://one.example/os", "signed-by": "keys/site.gpg"}]}"#;
 const NODE_SUPPORT: &str = r#"{"xcat": {"node_support": true, "postscripts": "post"}}"#;
+const NODE: &str = r#"{"node": {}}"#;
 
 const STATELITE: &str = r#"{"statelite": {"files": {"/var/log/": "tmpfs"}}}"#;
 const STATE: &str = r#"{"statelite": {"files": {"/var/log/": "persistent"}, "state": "10.0.0.5:/state"}}"#;
@@ -166,6 +167,15 @@ const FIELDS: &[Field] = &[
     with("statelite.litetree", "[]", r#"["own.litetree"]"#, STATELITE),
     with("statelite.statelite", "[]", r#"["own.statelite"]"#, STATELITE),
     with("statelite.groups", "null", r#""one""#, STATELITE),
+    with("node.postscripts", r#"["a.postinstall"]"#, r#"["a.postinstall x"]"#, NODE),
+    with(
+        "node.postbootscripts",
+        r#"["a.postinstall", "b.postinstall"]"#,
+        r#"["b.postinstall", "a.postinstall"]"#,
+        NODE,
+    ),
+    with("node.timeout", "600", "60", NODE),
+    with("node.on_failure", r#""report""#, r#""fail""#, NODE),
     field("environment", r#"{"SITE": "a"}"#, r#"{"SITE": "b"}"#),
     field("capture.packages", "null", r#""node.packages""#),
     field("workspace.allow", "[]", r#"["/nothing"]"#),
@@ -421,6 +431,10 @@ fn every_field_moves_the_keys_that_it_means_and_no_others() {
     statelite.litetree: pack/statelite
     statelite.statelite: pack/statelite
     statelite.groups: nothing
+    node.postscripts: rootfs/postscripts
+    node.postbootscripts: rootfs/postscripts
+    node.timeout: rootfs/postscripts
+    node.on_failure: rootfs/postscripts
     environment: rootfs/postinstall
     capture.packages: nothing
     workspace.allow: nothing

@@ -10,7 +10,7 @@ use crate::cli::output::render;
 use crate::format::Version;
 use crate::nodes::formats::{NodeFormat, written};
 use crate::nodes::state::now;
-use crate::nodes::{Assigned, Attr, Effective, Given, NodeSet, Report, ReportState, Sourced};
+use crate::nodes::{Assigned, Attr, Effective, Given, NodeSet, Report, ReportState, Scripts, Sourced};
 
 /// Arguments of `nodes`.
 #[derive(Debug, clap::Args)]
@@ -33,6 +33,9 @@ pub struct Arguments {
     /// Print the nodes as one node set
     #[arg(long, conflicts_with_all = ["json", "effective", "format", "watch"])]
     pub fold: bool,
+    /// Show what became of the scripts that nodes ran, with the last lines of each
+    #[arg(long, conflicts_with_all = ["json", "effective", "format", "watch", "fold"])]
+    pub scripts: bool,
     /// Where the state is
     #[command(flatten)]
     pub state: StateArguments,
@@ -107,6 +110,9 @@ pub struct ListedNode {
     /// Its last report.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub report: Option<Report>,
+    /// What became of the scripts that it ran at its last start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scripts: Option<Scripts>,
     /// Its values with their places, for `--effective`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub values: Option<Vec<ListedValue>>,
@@ -171,6 +177,7 @@ fn shown(site: &Site, set: &NodeSet, own: &Arguments) -> Result<bool, Exit> {
             image: node.image().map(str::to_owned),
             assigned: assigned.nodes.get(name).cloned(),
             report: reports.remove(name),
+            scripts: site.state.scripts(name),
             values: own.effective.then(|| values(&node)),
         });
     }
@@ -178,6 +185,8 @@ fn shown(site: &Site, set: &NodeSet, own: &Arguments) -> Result<bool, Exit> {
     if own.json {
         let document = NodesDocument { format_version: NODES_FORMAT.to_string(), time: now(), nodes };
         render::print_json(&format!("{}\n", serde_json::to_string_pretty(&document).unwrap_or_default()));
+    } else if own.scripts {
+        render::print(&nodes.iter().map(table::scripts).collect::<String>());
     } else if own.effective {
         render::print(&nodes.iter().map(effective).collect::<Vec<_>>().join("\n"));
         return Ok(false);

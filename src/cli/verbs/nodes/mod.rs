@@ -14,7 +14,7 @@ use crate::cli::Exit;
 use crate::cli::output::render;
 use crate::cli::setup::print_findings;
 use crate::nodes::{NODES_FILE, NodeSet, Nodes, State, StateError};
-use crate::recipe::{Overlay, Workspace, known};
+use crate::recipe::{Known, Overlay, Workspace, known};
 use crate::source::{Finding, Severity};
 
 /// Where the state of nodes is.
@@ -68,13 +68,38 @@ pub fn open(arguments: &crate::cli::Arguments, state: &StateArguments) -> Result
 pub fn checked(root: &Path) -> Result<Option<Nodes>, Vec<Finding>> {
     let Some(nodes) = Nodes::load(root)? else { return Ok(None) };
     // Where the images cannot be read, their own commands say so.
-    let Ok(known) = known(root, true, &Overlay::new()) else { return Ok(Some(nodes)) };
+    let Ok(known) = known(root, true, &Overlay::new()) else { return Ok(Some(with_scripts(nodes, root, None))) };
     if !known.broken.is_empty() {
-        return Ok(Some(nodes));
+        return Ok(Some(with_scripts(nodes, root, None)));
     }
     let names: Vec<String> = known.images().filter_map(|draft| draft.name()).map(|(name, _)| name.to_owned()).collect();
     let unknown = nodes.unknown_images(&names);
-    if unknown.is_empty() { Ok(Some(nodes)) } else { Err(unknown) }
+    if unknown.is_empty() { Ok(Some(with_scripts(nodes, root, Some(&known)))) } else { Err(unknown) }
+}
+
+/// The same with what is to be said of scripts. Where an image brings xCAT's, names are xCAT's affair.
+fn with_scripts(mut nodes: Nodes, root: &Path, known: Option<&Known>) -> Nodes {
+    let mut names = std::collections::BTreeSet::new();
+    for draft in known.into_iter().flat_map(Known::images) {
+        let document = draft.document.to_json();
+        if document["xcat"]["node_support"] == true {
+            return nodes;
+        }
+        for list in ["postscripts", "postbootscripts"] {
+            let items = document["node"][list].as_array().into_iter().flatten().filter_map(|item| item.as_str());
+            names.extend(items.map(|item| {
+                let file = crate::nodes::script_name(item);
+                file.rsplit('/').next().unwrap_or(file).to_owned()
+            }));
+        }
+    }
+    let runs = known.is_some_and(|known| known.images().any(|draft| draft.document.to_json()["node"].is_object()));
+    // Without an image that runs scripts they are kept for another tool.
+    if runs {
+        let findings = nodes.script_findings(root, &|name| names.contains(name));
+        nodes.findings.extend(findings);
+    }
+    nodes
 }
 
 impl Site {

@@ -33,6 +33,15 @@ pub fn text(nodes: &[ListedNode], now: u64) -> String {
                 }
                 None => ("-".to_owned(), "-".to_owned()),
             };
+            let bad = node.scripts.iter().flat_map(|scripts| scripts.bad());
+            let bad: Vec<String> =
+                bad.map(|(_, one)| format!("{}: {}", one_line(&one.name), one_line(&one.reason))).collect();
+            // A node that has failed by a script says so itself.
+            let is_said = |text: &String| state.contains(text.as_str());
+            let state = match bad.iter().any(|text| !is_said(text)) {
+                true => format!("{state} ({})", bad.join("; ")),
+                false => state,
+            };
             let boots = boots(node.assigned.as_ref(), node.image.as_deref());
             [node.name.clone(), node.ip.clone().unwrap_or_else(|| "-".to_owned()), boots, old, state]
         })
@@ -51,6 +60,22 @@ pub fn text(nodes: &[ListedNode], now: u64) -> String {
         }
         text.push_str(&row[4]);
         text.push('\n');
+    }
+    text
+}
+
+/// What became of a node's scripts, a line each, and what they printed last.
+pub fn scripts(node: &ListedNode) -> String {
+    let Some(scripts) = &node.scripts else { return format!("{}: no script has been reported\n", node.name) };
+    let mut text = String::new();
+    for list in ["postscripts", "postbootscripts"] {
+        for one in scripts.lists.get(list).into_iter().flatten() {
+            let (name, reason) = (one_line(&one.name), one_line(&one.reason));
+            text += &format!("{}: {list}: {name}: {reason}, {} s\n", node.name, one.seconds);
+            for line in &one.lines {
+                text += &format!("    {}\n", one_line(line));
+            }
+        }
     }
     text
 }

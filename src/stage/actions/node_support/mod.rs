@@ -2,6 +2,7 @@
 
 pub mod files;
 pub mod inputs;
+pub mod postscripts;
 pub mod run;
 
 /// Part of the keys; raised with what the action gives. 1: first.

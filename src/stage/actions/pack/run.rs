@@ -36,7 +36,7 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
     let form = archive(&packed);
     let wanted_by_name = |id: &String| {
         let kind = context.stages.graph.get(id).map(|made| made.kind);
-        matches!(kind, Some(ActionKind::System | ActionKind::Sync | ActionKind::NodeSupport))
+        matches!(kind, Some(ActionKind::System | ActionKind::Sync | ActionKind::NodeSupport | ActionKind::Postscripts))
     };
     let scratch = builder.store.scratch()?;
     let request = pack::PackRequest {

@@ -60,6 +60,7 @@ pub fn graph_of(recipe: &Recipe, lock: &Lock, init: &Digest, forms: Forms) -> Re
     services::inputs::add(&mut reader);
     gate::inputs::add(&mut reader);
     node_support::inputs::add(&mut reader)?;
+    node_support::postscripts::inputs::add(&mut reader, init)?;
     sync::inputs::add(&mut reader)?;
     initrd::inputs::add(&mut reader, init, ids::INITRD)?;
     if let Some(own) = &recipe.statelite {

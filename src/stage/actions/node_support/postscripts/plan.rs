@@ -1,0 +1,63 @@
+//! What the image says to the program that runs scripts on a node.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::recipe::{Recipe, ScriptFailure};
+
+/// Directory of the image with all of it. SELinux's policies have programs here.
+pub const DIRECTORY: &str = "/usr/libexec/imgbuild";
+
+/// postscripts.json: imgbuild-init reads it.
+#[derive(Debug, Serialize)]
+pub struct ImagePlan<'a> {
+    format_version: &'static str,
+    image: &'a str,
+    timeout: u32,
+    on_failure: ScriptFailure,
+    postscripts: Vec<&'a str>,
+    postbootscripts: Vec<&'a str>,
+    environment: BTreeMap<String, String>,
+}
+
+/// Variables of scripts that are known when the image is built, each with the field that it comes from: xCAT's, then the recipe's own.
+pub fn variables(recipe: &Recipe) -> BTreeMap<String, (String, String)> {
+    let model = &recipe.model;
+    let state = if recipe.statelite.is_some() { "statelite" } else { "netboot" };
+    let osvers = if model.xcat.osvers.is_some() { "xcat.osvers" } else { "image.release" };
+    let profile = if model.xcat.profile.is_some() { "xcat.profile" } else { "image.name" };
+    let osimage = if model.xcat.osimage.is_some() { "xcat.osimage" } else { "image.name" };
+    let known = [
+        ("OSVER", model.osvers(), osvers),
+        ("ARCH", model.image.arch.machine().to_owned(), "image.arch"),
+        ("PROFILE", model.profile().to_owned(), profile),
+        ("PROVMETHOD", model.osimage().to_owned(), osimage),
+        ("NODESETSTATE", state.to_owned(), "statelite"),
+        ("NTYPE", "compute".to_owned(), "node"),
+        ("UPDATENODE", "0".to_owned(), "node"),
+    ];
+    let known = known.into_iter().map(|(name, value, field)| (name.to_owned(), (value, field.to_owned())));
+    let own = model.environment.iter();
+    let own = own.map(|(name, value)| (name.clone(), (value.clone(), format!("environment.{name}"))));
+    known.chain(own).collect()
+}
+
+/// The text of postscripts.json; none where the recipe has no `[node]`.
+pub fn text(recipe: &Recipe) -> Option<Vec<u8>> {
+    let (table, scripts) = (recipe.model.node.as_ref()?, recipe.node_scripts.as_ref()?);
+    let names = |items: &'_ [(String, String)]| items.iter().map(|(text, _)| text.clone()).collect::<Vec<_>>();
+    let (first, second) = (names(&scripts.postscripts), names(&scripts.postbootscripts));
+    let plan = ImagePlan {
+        format_version: "1.0",
+        image: &recipe.model.image.name,
+        timeout: table.timeout,
+        on_failure: table.on_failure,
+        postscripts: first.iter().map(String::as_str).collect(),
+        postbootscripts: second.iter().map(String::as_str).collect(),
+        environment: variables(recipe).into_iter().map(|(name, (value, _))| (name, value)).collect(),
+    };
+    let mut text = serde_json::to_vec_pretty(&plan).unwrap_or_default();
+    text.push(b'\n');
+    Some(text)
+}
