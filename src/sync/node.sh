@@ -39,18 +39,18 @@ clean() {
     [ -z "$watch" ] || kill "$watch" 2>/dev/null
     [ -z "$work" ] || drop "$work"
 }
-trap clean EXIT
-trap 'exit 143' HUP INT TERM
-trap 'exit 141' PIPE
+# Ends all when the time is over, whatever became of the connection. It comes before the traps: a signal meets it or them.
 (
     exec </dev/null >/dev/null 2>&1 3<&-
-    trap 'kill "$sleeper" 2>/dev/null; exit' TERM
+    trap 'kill $! 2>/dev/null; exit' TERM
     sleep "$seconds" &
-    sleeper=$!
-    wait "$sleeper"
+    wait $!
     kill -TERM $$
 ) &
 watch=$!
+trap clean EXIT
+trap 'exit 143' HUP INT TERM
+trap 'exit 141' PIPE
 say "imgbuild-sync 1 $nonce $(id -u) $state $$"
 for tool in tar dd stat sha256sum readlink base64 tr tail mkfifo mv rm mkdir; do
     command -v "$tool" >/dev/null || { say "x $tool"; exit 1; }
@@ -187,9 +187,20 @@ while read -r c a b d e f; do
     case $c in
     a)
         look "$b" "$d" "$e"
+        # BusyBox prints a line feed of a name as it is.
+        case $r$p in f*"$newline"*) odd=1 ;; *) odd= ;; esac
+        [ -z "$odd" ] || { flush "$@"; set --; }
         if [ -n "$moved" ]; then say "$r $a $(printf %s "$p" | encoded)"; else say "$r $a -"; fi
         if [ "$r" = f ]; then
-            set -- "$@" "$p"
+            if [ -n "$odd" ]; then
+                say 'F 1'
+                stat -L -c '%a %u %g' -- "$p"
+                say .
+                sha256sum <"$p"
+                say .
+            else
+                set -- "$@" "$p"
+            fi
             if [ "$b" = c ]; then
                 say "c $a"
                 base64 <"$p"

@@ -73,6 +73,7 @@ impl Site {
         }
         // Login shells say something, and one is set up by those who do not know better.
         std::fs::write(directory.join("cn3.rc"), "echo Welcome; printf 'no line feed'\n").unwrap();
+        std::fs::write(directory.join("cn6.busybox"), "").unwrap();
         let hangs = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut config = format!(
             "Host *\n  HostName 127.0.0.1\n  User root\n  IdentityFile {}\n  IdentitiesOnly yes\n  StrictHostKeyChecking no\n  UserKnownHostsFile /dev/null\n",
