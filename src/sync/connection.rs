@@ -14,7 +14,7 @@ use super::words::{from_base64, quoted};
 const SCRIPT: &str = include_str!("node.sh");
 /// More than this no node has to say.
 const MOST_SAID: u64 = 256 << 20;
-/// Of what ssh and the node's programs complain.
+/// So much is kept of what ssh and the node's programs complain.
 const MOST_COMPLAINT: usize = 4096;
 
 /// A connection.

@@ -105,7 +105,7 @@ pub fn run(
     results.into_iter().map(|result| result.unwrap_or_else(untried)).collect()
 }
 
-/// Takes node after node until there is none.
+/// Takes one node after the other.
 fn work(jobs: &[Job], settings: &Settings, mode: Mode, shared: &Shared, news: &(dyn Fn(News<'_>) + Sync)) {
     loop {
         let index = shared.next.fetch_add(1, Ordering::SeqCst);

@@ -233,7 +233,7 @@ fn compared(items: &[&Item], found: &[Found], answer: &mut Answer) -> Result<(Ve
     if let Some(problem) = items.iter().zip(found).find_map(|(item, found)| obstacle(item, found)) {
         return Err(problem);
     }
-    // Of several lines for one place the last one counts, as in the image.
+    // If several lines have one place, the last one counts, as in the image.
     let mut last: HashMap<&Path, usize> = HashMap::new();
     for (index, found) in found.iter().enumerate() {
         last.insert(&found.place, index);

@@ -39,7 +39,7 @@ pub struct Item {
     pub name_in_folder: Option<String>,
     /// None for a directory.
     pub content: Option<Content>,
-    /// Of what is copied.
+    /// The mode of a copy.
     pub mode: u32,
     /// Where it comes from.
     pub source: PathBuf,
@@ -54,7 +54,7 @@ pub struct Item {
 pub struct Content {
     pub size: u64,
     pub sha256: String,
-    /// Of what is appended or merged.
+    /// The text to append or merge.
     pub bytes: Option<Vec<u8>>,
 }
 
