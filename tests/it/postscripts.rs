@@ -73,7 +73,7 @@ fn runs(word: &str) -> bool {
 fn each_way_to_fail_is_told_and_none_holds_up_the_next() {
     let names = [
         "good", "fails", "hangs", "deaf", "shell", "group", "behind", "plain", "noexec", "crlf", "nobody", "gone",
-        "large", "last",
+        "large", "last", "good 2",
     ];
     let node = Node::new(&json!({"timeout": 2, "on_failure": "report", "postscripts": names}));
     let mark = format!("imgbuild-test-{}", std::process::id());
@@ -117,6 +117,8 @@ fn each_way_to_fail_is_told_and_none_holds_up_the_next() {
     assert!(line(&printed, "behind").starts_with("done; it left "), "{printed}");
     assert!(!runs(&format!("{mark}-hangs")) && !runs(&format!("{mark}-behind")), "nothing is left running");
     // Logs: root's alone, and bounded.
+    let text = std::fs::read_to_string(node.log("good-2")).unwrap();
+    assert!(text.starts_with("good 1 "), "{text}");
     let text = std::fs::read_to_string(node.log("fails")).unwrap();
     assert_eq!(text, "one\ntwo\n");
     let large = std::fs::metadata(node.log("large")).unwrap();

@@ -9,6 +9,7 @@ mod one;
 mod plan;
 mod server;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -81,11 +82,13 @@ pub fn run(phase: &str, root: &Path) -> i32 {
     };
     let environment = plan::environment(&plan, &own, server.as_ref());
     let logs = root.join(LOGS).join(phase.name());
+    let mut names = BTreeMap::new();
     for item in plan::items(phase, &plan, &own) {
+        let log = log_name(&item.name, &mut names);
         let result = match prepared(root, &item, &own, server.as_ref()) {
             Ok(file) => {
                 let time = (plan.timeout > 0).then(|| Duration::from_secs(plan.timeout));
-                one::run(&Script { item: &item, file: &file, environment: &environment, logs: &logs, time })
+                one::run(&Script { item: &item, file: &file, environment: &environment, logs: &logs, log: &log, time })
             }
             Err(problem) => one::not_started(&item.name, problem),
         };
@@ -122,6 +125,14 @@ fn leave_failure(path: &Path, text: &str) -> std::io::Result<()> {
         std::fs::create_dir_all(directory)?;
     }
     std::fs::write(path, text)
+}
+
+/// The name of a script's log; the same script with other arguments has another one.
+fn log_name(script: &str, names: &mut BTreeMap<String, usize>) -> String {
+    let name = script.replace('/', "-");
+    let count = names.entry(name.clone()).or_default();
+    *count += 1;
+    if *count == 1 { name } else { format!("{name}-{count}") }
 }
 
 /// The file of a script: the server's where it has one for this node, else the image's.

@@ -28,6 +28,8 @@ pub struct Script<'a> {
     pub environment: &'a BTreeMap<String, String>,
     /// Directory of the logs.
     pub logs: &'a Path,
+    /// Name of its log, without `.log`.
+    pub log: &'a str,
     /// How long it may take.
     pub time: Option<Duration>,
 }
@@ -78,9 +80,7 @@ pub fn run(script: &Script<'_>) -> ScriptResult {
         Ok((_, Err(error))) => return not_started(name, why_not(script.file, &error)),
         Err(error) => return not_started(name, format!("no pipe for its output: {error}")),
     };
-    // In the order in which they ran, and the same script with other arguments has another.
-    let logged = name.replace('/', "-");
-    let (mut log, unlogged) = Log::open(script.logs, &logged);
+    let (mut log, unlogged) = Log::open(script.logs, script.log);
     let printed = read_beside(reader);
     let mut status = None;
     let mut in_time = true;
@@ -107,7 +107,7 @@ pub fn run(script: &Script<'_>) -> ScriptResult {
     if let Some(error) = unlogged {
         reason += &format!("; no log: {error}");
     }
-    let lines = log.close(script.logs, &logged);
+    let lines = log.close(script.logs, script.log);
     ScriptResult { name: name.clone(), outcome, reason, seconds, lines }
 }
 

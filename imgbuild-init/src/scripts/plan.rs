@@ -37,10 +37,10 @@ pub enum OnFailure {
 /// What the server says of this node.
 #[derive(Debug, Default, Deserialize)]
 pub struct NodePlan {
-    /// Of all nodes.
+    /// What all nodes have.
     #[serde(default)]
     defaults: Lists,
-    /// Of the node's groups, and its own.
+    /// What the node's groups have, and what is its own.
     #[serde(default)]
     own: Lists,
     /// Scripts that the server has, by name.

@@ -86,7 +86,7 @@ impl Nodes {
                     Err(ScriptFault::Missing) if has(name) => continue,
                     Err(ScriptFault::Missing) => (
                         format!("neither `{}` is there, nor does an image have a script `{name}`", shown.display()),
-                        "write the script, name its directory in ‹[nodeset] postscripts›, or put it into ‹[node]› of the recipe; nodes report that it is missing".to_owned(),
+                        "write the script, name its directory in [nodeset] postscripts, or put it into [node] of the recipe; nodes report that it is missing".to_owned(),
                     ),
                     Err(ScriptFault::Unusable(problem)) => {
                         (format!("nodes are not given `{}`: {problem}", shown.display()), "correct the file".to_owned())

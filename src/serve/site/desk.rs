@@ -175,7 +175,8 @@ impl Desk {
     /// # Errors
     /// Why it is not kept.
     pub fn report(&self, node: &str, token: &str, state: ReportState, reason: Option<&str>) -> Result<(), NotKept> {
-        if !self.is_known(node, token) {
+        let (nodes, _) = self.nodes();
+        if !self.tokens.is_of(node, token) || nodes.span_of(node).is_none() {
             return Err(NotKept::Unknown);
         }
         self.keep(node, state, reason)

@@ -10,7 +10,6 @@ use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 
-use crate::digest::Sha256;
 use crate::nodes::{Attr, Effective, ScriptFault, ScriptResult, script_name, script_of};
 use crate::serve::Server;
 use crate::serve::reply::{Reply, line, text};
@@ -97,7 +96,7 @@ fn give(server: &Server, desk: &Desk, name: &str, digest: Option<&str>) -> Respo
         }
         match script_of(&directory, script) {
             Ok(bytes) => {
-                let sha256 = Sha256::of(&bytes).to_string();
+                let sha256 = digest_of(&bytes);
                 if digest == Some(sha256.as_str()) {
                     return text(StatusCode::OK, "application/octet-stream", bytes);
                 }
@@ -122,6 +121,12 @@ fn give(server: &Server, desk: &Desk, name: &str, digest: Option<&str>) -> Respo
         environment: environment(&node),
     };
     text(StatusCode::OK, "application/json", serde_json::to_vec(&plan).unwrap_or_default())
+}
+
+/// SHA-256 in hexadecimal digits.
+fn digest_of(bytes: &[u8]) -> String {
+    use sha2::Digest;
+    sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What is known of the node, under xCAT's names, and its own variables.

@@ -28,7 +28,7 @@ pub fn add(reader: &mut Reader<'_>, init: &Digest) -> Result<(), StageError> {
         }
     }
     for (name, (value, field)) in variables(recipe) {
-        inputs.push(reader.setting(&format!("variable {name}"), value, &field));
+        inputs.push(reader.setting(&format!("environment {name}"), value, &field));
     }
     for one in scripts.files.values() {
         inputs.push(reader.asked(file(&one.name, &one.path, None)?, Some(&one.span)));
