@@ -223,7 +223,7 @@ impl PackageArchive for AptArchive {
                     "tools run on this host's CPU, and no archive of the recipe has packages for {here}, only for {}",
                     self.architecture
                 ),
-                help: format!("name an archive of the same release that has {here}, too: ‹[[repo]] uri›"),
+                help: format!("name an archive of the same release that has {here}, too: ‹[[repo]] uri = \"...\"›"),
             });
         }
         tools_closure(self.tools.as_ref().unwrap_or(&self.archive), seed, held)
