@@ -30,6 +30,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "distro",
         &["recipe", "source", "archive", "sandbox", "store", "digest", "failure", "fault", "witness", "pgp", "xml"],
     ),
+    ("cache", &["store", "archive", "distro", "digest", "fault"]),
     (
         "stage",
         &[
@@ -37,6 +38,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "recipe",
             "distro",
             "archive",
+            "cache",
             "sandbox",
             "store",
             "source",
@@ -68,6 +70,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "recipe",
             "distro",
             "archive",
+            "cache",
             "sandbox",
             "store",
             "source",

@@ -185,11 +185,11 @@ mod tests {
         let trusted = [ours.verifying_key()];
         let text = entry.to_text(Some(&ours)).unwrap();
         assert_eq!(Entry::parse(text.as_bytes(), &key, &trusted).unwrap().0, entry);
-        let told = |text: &str, key: &Digest| Entry::parse(text.as_bytes(), key, &trusted).unwrap_err();
-        assert!(told(&entry.to_text(None).unwrap(), &key).contains("not signed"));
-        assert!(told(&entry.to_text(Some(&other)).unwrap(), &key).contains("not signed"));
-        assert!(told(&text.replace("sync", "post"), &key).contains("signature is not valid"));
-        assert!(told(&text, &Digest::of(b"other")).contains("another action"));
+        let refused = |text: &str, key: &Digest| Entry::parse(text.as_bytes(), key, &trusted).unwrap_err();
+        assert!(refused(&entry.to_text(None).unwrap(), &key).contains("not signed"));
+        assert!(refused(&entry.to_text(Some(&other)).unwrap(), &key).contains("not signed"));
+        assert!(refused(&text.replace("sync", "post"), &key).contains("signature is not valid"));
+        assert!(refused(&text, &Digest::of(b"other")).contains("another action"));
         // Without trusted keys the place is what is trusted.
         assert!(Entry::parse(entry.to_text(None).unwrap().as_bytes(), &key, &[]).is_ok());
         assert!(Entry::parse(b"{", &key, &[]).is_err() && Entry::parse(b"\xff\n", &key, &[]).is_err());

@@ -48,7 +48,7 @@ pub enum CacheError {
     #[error("the cache `{}` cannot be used: {problem}", path.display())]
     #[diagnostic(code(cache::directory), help("create it first, for all who are to use it: mkdir -p {}", path.display()))]
     Directory { path: PathBuf, problem: String },
-    /// A server, and nobody is trusted.
+    /// A server, and no key is trusted.
     #[error("the cache `{address}` needs a trusted key: anyone who can write to it could decide what is in images")]
     #[diagnostic(
         code(cache::no_key),
@@ -57,7 +57,7 @@ pub enum CacheError {
         )
     )]
     NoKey { address: String },
-    /// A key that is none.
+    /// What was given is not a key.
     #[error("{problem}")]
     #[diagnostic(code(cache::key), help("`imgbuild cache key FILE` makes a key and prints its public half"))]
     Key { problem: String },

@@ -85,7 +85,7 @@ impl Place {
         !self.is_off.load(Ordering::Relaxed)
     }
 
-    /// Whether things are brought to it: a directory that this user may only read is none of those.
+    /// Whether things are brought to it: a directory that this user may only read is not written to.
     pub fn takes(&self) -> bool {
         let may_write = |path: &Path| rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok();
         self.is_on() && !self.is_full.load(Ordering::Relaxed) && self.directory().is_none_or(may_write)
@@ -96,7 +96,7 @@ impl Place {
         !self.is_off.swap(true, Ordering::Relaxed)
     }
 
-    /// Nothing is brought to it any more; whether that is new.
+    /// Nothing more is brought to it; whether that is new.
     pub fn stop_filling(&self) -> bool {
         !self.is_full.swap(true, Ordering::Relaxed)
     }
@@ -171,7 +171,7 @@ impl Place {
 }
 
 /// Makes the folders of a file. They have the mode of the whole directory, and files have what of it files can have: who may use the
-/// cache is decided there, and not by the umask of whoever comes first.
+/// cache is decided there, and not by the umask of the first user.
 fn make_folders(root: &Path, name: &str, mode: u32) -> std::io::Result<()> {
     let mut folder = root.to_owned();
     for part in Path::new(name).parent().into_iter().flat_map(Path::components) {

@@ -121,7 +121,6 @@ pub fn examples(command: &str) -> &'static [(&'static str, &'static str)] {
             ("imgbuild gc --keep 3 --max-size 50G", "limit the store"),
         ],
         "cache" => &[
-            ("imgbuild build --cache /shared/cache", "copy what others built, and give them what they lack"),
             ("imgbuild cache key site.key", "a key for those who fill it; prints its public half"),
             ("imgbuild cache stats /shared/cache", "how much is in it"),
             ("imgbuild cache gc /shared/cache --size 200G", "what was used longest ago goes first"),

@@ -329,7 +329,7 @@ mod tests {
         assert_eq!(what, "printed more than 5000 bytes");
         let (what, _) = over("sleep 325", &bounds(|one| (one.disk, one.free) = (1 << 20, u64::MAX)), 0);
         assert_eq!(what, "writes more than 1 MiB");
-        // Nobody named a limit, and the disk is small: the disk is what is to be mended.
+        // No limit was named, and the disk is small: the disk is what needs room.
         let of_disk =
             |free, named| bounds(|one| (one.free, one.disk, one.limits.disk) = (free, free / 10 * 9, named)).of_disk(0);
         assert!(matches!(of_disk(SMALL_DISK - 1, None), Some(Excess::Space(what)) if what.contains("8191 MiB")));

@@ -178,12 +178,12 @@ fn run(request: &CommandRequest) -> Result<CommandResult, String> {
             ))
         }
         Ok(Waited::TooMuch(excess, running)) => {
-            let told = match excess {
+            let problem = match excess {
                 Excess::Limit(what) => format!("{OVER_LIMIT}: `{program}` {what}"),
                 Excess::Space(what) => format!("{NO_SPACE}: `{program}` {what}"),
             };
             let (running, ending) = (running.join("\n  "), ending(&request.log, 10));
-            Err(format!("{told} and was stopped. Running at that moment:\n  {running}{ending}"))
+            Err(format!("{problem} and was stopped. Running at that moment:\n  {running}{ending}"))
         }
         Ok(Waited::Ended(status)) => {
             let result = CommandResult {

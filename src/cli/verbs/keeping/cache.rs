@@ -49,11 +49,11 @@ impl CacheArguments {
         if named.is_empty() {
             return Ok(None);
         }
-        Cache::of(&named, self.cache_key.as_deref(), &trust).map(Some).map_err(told)
+        Cache::of(&named, self.cache_key.as_deref(), &trust).map(Some).map_err(refuse)
     }
 }
 
-fn told(error: CacheError) -> Exit {
+fn refuse(error: CacheError) -> Exit {
     render::say(&render::error(error));
     Exit::Input
 }
@@ -132,7 +132,7 @@ fn key(file: &Path) -> Result<Exit, Exit> {
 fn contents(directory: &Path) -> Result<Contents, Exit> {
     let place = directory.join("v1");
     if !place.is_dir() {
-        return Err(told(CacheError::Directory {
+        return Err(refuse(CacheError::Directory {
             path: directory.to_owned(),
             problem: "there is no `v1` in it: no build wrote to it as a cache".to_owned(),
         }));
