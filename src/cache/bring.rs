@@ -7,7 +7,7 @@ use super::entry::{Frame, Object};
 use super::{Cache, Found, Say, object_name};
 use crate::archive::FrameInfo;
 use crate::digest::{Digest, Sha256};
-use crate::distro::{Download, Progress};
+use crate::distro::{DistroError, Download, Progress};
 use crate::fault;
 use crate::store::{Store, StoreError};
 
@@ -55,11 +55,8 @@ impl Cache {
             }
             let downloads: Vec<Download> = wanted.into_values().collect();
             brought.bytes += downloads.iter().map(|one| one.size).sum::<u64>();
-            if let Err(error) = self.fetcher.fetch_all(&downloads, progress) {
-                if let crate::distro::DistroError::Store(error) = error {
-                    return Err(error);
-                }
-                self.lose(place, &error.to_string(), say);
+            if let Some(problem) = self.fetch(&downloads, progress)? {
+                self.lose(place, &problem, say);
                 wrong.insert(at);
             }
         }
@@ -73,8 +70,8 @@ impl Cache {
                 // Said already, of the cache.
                 Ok(false) if wrong.contains(&one.place) => {}
                 Ok(false) => say(format!(
-                    "the cache {} lacks files of {}: it is built",
-                    self.places[one.place].shown, one.record.action
+                    "files of {} are missing or damaged in the cache {}: it is built",
+                    one.record.action, self.places[one.place].shown
                 )),
                 Err(Taken::Store(error)) => return Err(error),
                 Err(Taken::Wrong(problem)) => say(format!(
@@ -85,6 +82,29 @@ impl Cache {
         }
         let _ = std::fs::remove_dir_all(&aside);
         Ok(brought)
+    }
+}
+
+impl Cache {
+    /// Downloads files. One that is missing or damaged is left out; where the cache does not answer, that is why.
+    fn fetch(&self, downloads: &[Download], progress: &dyn Progress) -> Result<Option<String>, StoreError> {
+        let done = self.fetcher.fetch_all(downloads, progress);
+        let mut failed = done.err().map(|error| (error, downloads));
+        while let Some((error, rest)) = failed.take() {
+            match error {
+                DistroError::Store(error) => return Err(error),
+                DistroError::Download { .. } => return Ok(Some(error.to_string())),
+                _ => {}
+            }
+            // Which of them it was is not known: from here on one after another.
+            for (at, one) in rest.iter().enumerate() {
+                if let Err(error) = self.fetcher.fetch_all(std::slice::from_ref(one), progress) {
+                    failed = Some((error, &rest[at + 1..]));
+                    break;
+                }
+            }
+        }
+        Ok(None)
     }
 }
 

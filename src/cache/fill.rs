@@ -31,29 +31,27 @@ pub struct Filled {
 }
 
 impl Cache {
-    /// Brings the records of actions, and before them all that they name, to each cache that has them not and takes them.
-    /// `turn` is called with each before it is looked at, and says whether to go on.
+    /// Brings the records of actions, and before them all that they name, to each cache that has them not and takes them; with each
+    /// goes whether it ran now. `turn` is called with each that is brought, and says whether to go on.
     ///
     /// # Errors
     /// [`StoreError`] where this store cannot be read.
     pub fn fill(
         &self,
         store: &Store,
-        records: &[ActionRecord],
+        records: &[(ActionRecord, bool)],
         saver: &dyn Saver,
         turn: &dyn Fn(&ActionRecord) -> bool,
         say: Say<'_>,
     ) -> Result<Filled, StoreError> {
         let mut filled = Filled::default();
-        for record in records {
-            if !turn(record) {
-                break;
-            }
+        for (record, has_run) in records {
             for place in self.places.iter().filter(|place| place.takes()) {
                 // One that is there and cannot be believed is replaced.
                 let there = place.entry(&self.fetcher, &record.key);
                 match there {
-                    Ok(Some(text)) if self.has_whole(place, &text, &record.key) => continue,
+                    Ok(Some(text)) if self.has_whole(place, &text, &record.key, *has_run) => continue,
+                    Ok(_) if !turn(record) => return Ok(filled),
                     Ok(_) => {}
                     Err(problem) => {
                         self.lose(place, &problem, say);
@@ -77,10 +75,12 @@ impl Cache {
         Ok(filled)
     }
 
-    /// Whether an entry is one that is believed, and all that it names is there.
-    fn has_whole(&self, place: &Place, text: &[u8], key: &Digest) -> bool {
+    /// Whether an entry is one that is believed, and all that it names is there. A server is asked for that only where it had not
+    /// what it should have, so that the action ran: there are many files, and it may be far away.
+    fn has_whole(&self, place: &Place, text: &[u8], key: &Digest, has_run: bool) -> bool {
+        let is_far = place.directory().is_none() && !has_run;
         Entry::parse(text, key, &self.trusted).is_ok_and(|(entry, _)| {
-            entry.objects().all(|one| place.has(&self.fetcher, &object_name(one), one.size) == Ok(true))
+            is_far || entry.objects().all(|one| place.has(&self.fetcher, &object_name(one), one.size) == Ok(true))
         })
     }
 

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::time::Duration;
 
 use super::credentials::address::split_user;
 use super::fetcher::{Client, Fetcher};
@@ -9,6 +10,9 @@ use crate::distro::DistroError;
 
 /// How many folders are made above a file.
 const MOST_FOLDERS: usize = 8;
+
+/// How long a server may take to keep what it was sent.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
 
 fn parent_of(url: &str) -> &str {
     url.trim_end_matches('/').rsplit_once('/').map_or(url, |(parent, _)| parent)
@@ -53,6 +57,8 @@ impl Fetcher {
         if let Some(authorization) = authorization {
             request = request.header("authorization", authorization);
         }
+        // A server may have much to write before it answers.
+        let request = request.config().timeout_recv_response(Some(ANSWERS_WITHIN)).build();
         request.send(file).map(|response| response.status().as_u16()).map_err(|error| error.to_string())
     }
 

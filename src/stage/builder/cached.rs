@@ -114,9 +114,9 @@ pub fn fill(builder: &Builder<'_>, cache: &Cache, work: &Work) -> Result<(), Sta
     if !cache.takes() {
         return Ok(());
     }
-    let keys = work.stages.graph.in_order().filter_map(|action| work.finished.get(&action.id)).map(|one| one.key);
-    let records: Vec<_> =
-        keys.filter_map(|key| builder.store.record(&key)).filter(|one| one.differing.is_none()).collect();
+    let done = work.stages.graph.in_order().filter_map(|action| work.finished.get(&action.id));
+    let records = done.filter_map(|one| Some((builder.store.record(&one.key)?, one.outcome.ran)));
+    let records: Vec<_> = records.filter(|(record, _)| record.differing.is_none()).collect();
     let turn = |record: &crate::store::ActionRecord| {
         builder.report.progress(&format!("to the cache: {}", record.action));
         !builder.shared.is_stopped()

@@ -87,7 +87,7 @@ pub struct Outcome {
 pub(in crate::stage) struct Finished {
     pub key: Digest,
     differing: bool,
-    outcome: Outcome,
+    pub(super) outcome: Outcome,
 }
 
 /// Actions that were run or kept.
