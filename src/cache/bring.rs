@@ -152,7 +152,9 @@ fn take_in(store: &Store, one: &Found, aside: &Path, load: Loader<'_>) -> Result
     for (digest, frame) in &one.entry.frames {
         let path = file(aside, &frame.object);
         if !has_frame(store, digest) && path.is_file() {
-            check_frame(frame)?;
+            if !is_described(frame) {
+                return Err(Taken::Wrong("a frame does not match its description".to_owned()));
+            }
             store.take_frame(digest, &path, &frame.info)?;
         }
     }
@@ -170,11 +172,8 @@ fn take_in(store: &Store, one: &Found, aside: &Path, load: Loader<'_>) -> Result
 }
 
 /// Whether the text beside a frame is of this frame.
-fn check_frame(frame: &Frame) -> Result<(), Taken> {
+pub(super) fn is_described(frame: &Frame) -> bool {
     let is_sealed = crate::store::seal(frame.info.as_bytes()) == crate::store::Seal::Whole;
     let info: Option<FrameInfo> = serde_json::from_str(&frame.info).ok().filter(|_| is_sealed);
-    match info {
-        Some(info) if info.size == frame.object.size && info.sha256 == frame.object.sha256 => Ok(()),
-        _ => Err(Taken::Wrong("a frame does not match its description".to_owned())),
-    }
+    info.is_some_and(|info| info.size == frame.object.size && info.sha256 == frame.object.sha256)
 }

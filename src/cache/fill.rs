@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::entry::{Entry, Frame, Object};
 use super::place::Place;
-use super::{Cache, Say, action_name, object_name};
+use super::{Cache, Say, action_name, bring, object_name};
 use crate::digest::Digest;
 use crate::fault;
 use crate::store::{ActionRecord, Store, StoreError, sha256_of};
@@ -106,14 +106,21 @@ impl Cache {
             }
             Ok(object)
         };
+        // What is damaged here is not given to others.
         for blob in record.outputs.blobs.values() {
+            store.read_blob(&blob.digest)?;
             entry.blobs.insert(blob.digest, put(&store.blob(&blob.digest))?);
         }
         for digest in &record.outputs.frames {
             let path = store.directory().join(Store::frame_name(digest));
             let beside = PathBuf::from(format!("{}.info", path.display()));
             let info = std::fs::read_to_string(&beside).map_err(|source| StoreError::io("read", &beside, source))?;
-            entry.frames.insert(*digest, Frame { object: put(&path)?, info });
+            let frame = Frame { object: put(&path)?, info };
+            if !bring::is_described(&frame) {
+                let problem = "does not match the text that describes it".to_owned();
+                return Err(StoreError::Damaged { path, problem }.into());
+            }
+            entry.frames.insert(*digest, frame);
         }
         if let Some(layer) = &record.outputs.layer {
             let file = saver.save(layer).map_err(Unfilled::Place)?;

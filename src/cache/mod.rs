@@ -138,11 +138,14 @@ impl Cache {
                     Some(Found { place: at, entry, record })
                 }
                 Err(problem) => {
-                    say(format!(
-                        "the cache {} has an entry that is not used ({:.12}..): {problem}",
-                        place.shown,
-                        key.to_string()
-                    ));
+                    // As a rule it is all of them.
+                    if place.doubt() {
+                        say(format!(
+                            "the cache {} has entries that are not used, the first is {:.12}..: {problem}",
+                            place.shown,
+                            key.to_string()
+                        ));
+                    }
                     None
                 }
             }

@@ -25,6 +25,8 @@ pub struct Place {
     kind: Kind,
     /// It failed to answer: it is not asked again.
     is_off: AtomicBool,
+    /// It had an entry that is not believed: that is said once.
+    is_doubted: AtomicBool,
     /// It took nothing: nothing more is brought to it.
     is_full: AtomicBool,
 }
@@ -53,9 +55,11 @@ impl Place {
     /// # Errors
     /// [`CacheError::Address`] for another scheme, [`CacheError::Directory`] for what is no directory and cannot become one.
     pub fn of(text: &str) -> Result<Self, CacheError> {
+        // Passwords are known for what lies below an address without a slash at its end.
+        let text = if text.contains("://") { text.trim_end_matches('/') } else { text };
         let kind = match text.split_once(':') {
             Some(("http" | "https", rest)) if rest.starts_with("//") && rest.len() > 2 => {
-                Kind::Address(text.trim_end_matches('/').to_owned())
+                Kind::Address(crate::distro::without_password(text))
             }
             Some(("file", path)) => directory(path.strip_prefix("//").unwrap_or(path))?,
             Some((scheme, _)) if !scheme.contains('/') && text.contains("://") => {
@@ -64,7 +68,13 @@ impl Place {
             _ => directory(text)?,
         };
         let shown = crate::distro::without_password(text);
-        Ok(Self { shown, kind, is_off: AtomicBool::new(false), is_full: AtomicBool::new(false) })
+        Ok(Self {
+            shown,
+            kind,
+            is_off: AtomicBool::new(false),
+            is_doubted: AtomicBool::new(false),
+            is_full: AtomicBool::new(false),
+        })
     }
 
     /// Whether its entries need a signature to be believed: who can write to a server is not known.
@@ -94,6 +104,11 @@ impl Place {
     /// It is not asked again; whether that is new.
     pub fn turn_off(&self) -> bool {
         !self.is_off.swap(true, Ordering::Relaxed)
+    }
+
+    /// It had an entry that is not believed; whether that is new.
+    pub fn doubt(&self) -> bool {
+        !self.is_doubted.swap(true, Ordering::Relaxed)
     }
 
     /// Nothing more is brought to it; whether that is new.

@@ -106,13 +106,10 @@ pub struct CachedActions {
     pub bytes: u64,
 }
 
-/// Gives caches what they lack of the actions of a build.
-///
-/// # Errors
-/// [`StageError`] where this store cannot be read; a cache that fails is only said.
-pub fn fill(builder: &Builder<'_>, cache: &Cache, work: &Work) -> Result<(), StageError> {
+/// Gives caches what they lack of the actions of a build. What goes wrong is only said: the image is made.
+pub fn fill(builder: &Builder<'_>, cache: &Cache, work: &Work) {
     if !cache.takes() {
-        return Ok(());
+        return;
     }
     let done = work.stages.graph.in_order().filter_map(|action| work.finished.get(&action.id));
     let records = done.filter_map(|one| Some((builder.store.record(&one.key)?, one.outcome.ran)));
@@ -121,13 +118,19 @@ pub fn fill(builder: &Builder<'_>, cache: &Cache, work: &Work) -> Result<(), Sta
         builder.report.progress(&format!("to the cache: {}", record.action));
         !builder.shared.is_stopped()
     };
-    let filled = cache.fill(builder.store, &records, &Layers { builder }, &turn, &said(builder))?;
+    let filled = match cache.fill(builder.store, &records, &Layers { builder }, &turn, &said(builder)) {
+        Ok(filled) => filled,
+        // The image is published, and what it was made of was compared then.
+        Err(error) => {
+            said(builder)(format!("nothing more is written to the cache: {error}; `imgbuild store verify` says more"));
+            return;
+        }
+    };
     if filled.actions > 0 {
         let text =
             format!("{} actions were written to the cache ({:.1} MB)", filled.actions, filled.bytes as f64 / 1e6);
         builder.report.finding(&Finding::nowhere(Severity::Note, "cache::filled", text));
     }
-    Ok(())
 }
 
 fn said<'b>(builder: &'b Builder<'_>) -> impl Fn(String) + Sync + 'b {

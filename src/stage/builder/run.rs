@@ -243,7 +243,7 @@ impl Builder<'_> {
             }
         }
         if let Some(cache) = &self.shared.cache {
-            cached::fill(self, cache, &work)?;
+            cached::fill(self, cache, &work);
         }
         let (estimate, facts) = self.options.trace.facts(supply.fetched().0);
         let number = self.options.trace.number();

@@ -74,6 +74,7 @@ fn what_one_machine_built_nobody_builds_again() {
     let fourth = fresh();
     let ran = cached(&fourth, &["--cache", named, "--cache-trust", public]);
     assert!(ran.code != 0 && ran.err.contains("not signed with a trusted key"), "{} {}", ran.code, ran.err);
+    assert_eq!(ran.err.matches("not signed").count(), 1, "{}", ran.err);
     first.run(&["build", "--cache", named, "--cache-key", key.to_str().unwrap()]).good();
     let ran = cached(&fourth, &["--cache", named, "--cache-trust", public]).good();
     assert!(ran.err.contains("ran nothing"), "{}", ran.err);
