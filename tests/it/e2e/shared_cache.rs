@@ -174,3 +174,83 @@ fn a_server_that_takes_files_is_a_cache_and_one_that_fails_costs_nothing() {
     // The aim is two seconds for each that says nothing; the rest is the build.
     assert!(began.elapsed().as_secs() < 60, "{:?}", began.elapsed());
 }
+
+/// A file system in memory, unmounted at the end.
+struct Small(PathBuf);
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn privileged_a_full_cache_and_a_killed_upload_leave_nothing_that_is_believed() {
+    let first = warm();
+    // Named by the workspace, from its root.
+    first.write("imgbuild.toml", "[cache]\nurls = [\"of-all\"]\n");
+    std::fs::create_dir(first.path().join("of-all")).unwrap();
+    let ran = first.run(&["build", "--locked"]).good();
+    assert!(
+        ran.err.contains("were written to the cache") && first.path().join("of-all/v1/actions").is_dir(),
+        "{}",
+        ran.err
+    );
+
+    for place in ["cache.object", "cache.before-entry"] {
+        let cache = first.path().join(place);
+        std::fs::create_dir(&cache).unwrap();
+        let named = cache.to_str().unwrap();
+        let reached = first.path().join("reached");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_imgbuild"))
+            .arg("-C")
+            .arg(first.path())
+            .arg("--store")
+            .arg(first.store())
+            .args(["build", "--locked", "--cache", named])
+            .env("IMGBUILD_FAULT", place)
+            .env("IMGBUILD_FAULT_FILE", &reached)
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        for _ in 0..600 {
+            if reached.exists() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        assert!(reached.exists(), "{place} is not reached");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        std::fs::remove_file(&reached).unwrap();
+        assert!(!files(&cache, "objects").is_empty(), "{place}");
+        assert!(!cache.join("v1/actions").exists() || files(&cache, "actions").is_empty(), "{place}");
+        first.run(&["cache", "verify", named]).good();
+        let ran = first.run(&["build", "--locked", "--cache", named]).good();
+        assert!(ran.err.contains("were written"), "{place}: {}", ran.err);
+        let second = fresh();
+        let ran = cached(&second, &["--cache", named]).good();
+        assert!(ran.err.contains("ran nothing"), "{place}: {}", ran.err);
+        assert_same(&first, &second, "tiny");
+    }
+
+    let full = Small(first.path().join("full"));
+    std::fs::create_dir(&full.0).unwrap();
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m", "imgbuild-test"]).arg(&full.0).status();
+    assert!(mounted.unwrap().success(), "this test mounts a file system: run it as root");
+    let named = full.0.to_str().unwrap();
+    let ran = first.run(&["build", "--locked", "--cache", named]).good();
+    assert_eq!(ran.err.matches("nothing more is written to the cache").count(), 1, "{}", ran.err);
+    first.run(&["cache", "verify", named]).good();
+
+    // Entries that someone else wrote: said once, and what they name runs.
+    let cache = first.path().join("cache.object");
+    for path in files(&cache, "actions") {
+        std::fs::write(path, "{}\n").unwrap();
+    }
+    let ran = fresh().run(&["plan", "--cache", cache.to_str().unwrap()]).good();
+    assert_eq!(ran.err.matches("entries that are not used").count(), 1, "{}", ran.err);
+    assert!(!ran.out.contains("in the cache"), "{}", ran.out);
+    let ran = fresh().run(&["plan", "--cache", first.path().join("cache.before-entry").to_str().unwrap()]).good();
+    assert!(ran.out.contains("in the cache") && ran.out.contains("rootfs/base"), "{}", ran.out);
+}
