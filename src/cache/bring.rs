@@ -64,6 +64,7 @@ impl Cache {
             match take_in(store, one, &aside, load) {
                 Ok(true) => {
                     store.commit_anew(&one.record)?;
+                    self.places[one.place].used(&one.record.key);
                     brought.actions += 1;
                     fault::point("cache.brought");
                 }

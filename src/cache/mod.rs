@@ -133,10 +133,7 @@ impl Cache {
                 }
             };
             match Entry::parse(&text, key, &self.trusted) {
-                Ok((entry, record)) => {
-                    place.used(key);
-                    Some(Found { place: at, entry, record })
-                }
+                Ok((entry, record)) => Some(Found { place: at, entry, record }),
                 Err(problem) => {
                     // As a rule it is all of them.
                     if place.doubt() {

@@ -251,6 +251,13 @@ fn privileged_a_full_cache_and_a_killed_upload_leave_nothing_that_is_believed() 
     let ran = fresh().run(&["plan", "--cache", cache.to_str().unwrap()]).good();
     assert_eq!(ran.err.matches("entries that are not used").count(), 1, "{}", ran.err);
     assert!(!ran.out.contains("in the cache"), "{}", ran.out);
-    let ran = fresh().run(&["plan", "--cache", first.path().join("cache.before-entry").to_str().unwrap()]).good();
+    // A plan says what would come, and changes nothing there.
+    let cache = first.path().join("cache.before-entry");
+    let times = || -> Vec<_> {
+        files(&cache, "actions").iter().map(|path| path.metadata().unwrap().modified().unwrap()).collect()
+    };
+    let before = times();
+    let ran = fresh().run(&["plan", "--cache", cache.to_str().unwrap()]).good();
     assert!(ran.out.contains("in the cache") && ran.out.contains("rootfs/base"), "{}", ran.out);
+    assert_eq!(times(), before);
 }
