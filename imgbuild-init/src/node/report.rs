@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use crate::image::fetch;
 use crate::image::root;
-use crate::{say, scripts, sys};
+use crate::scripts::failed;
+use crate::{say, sys};
 
 /// How far this node is. The words are those of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,7 +112,7 @@ pub fn from_the_image() -> Result<(), String> {
     let url = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     let url = url.trim();
     // A script that may not fail has failed: the server knows, and must not hear the opposite.
-    let failure = scripts::failure();
+    let failure = failed::failure();
     let state = if failure.is_some() { State::Failed } else { State::Up };
     let form = form(state, failure.as_deref());
     let mut problem = String::new();

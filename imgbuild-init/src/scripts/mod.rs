@@ -4,8 +4,10 @@
 //! What runs is in the image (`usr/libexec/imgbuild/postscripts.json`), and, where the node reports to `imgbuild serve`, what the
 //! server has for this node. One script after the other; none holds up the next one for longer than its time.
 
+pub mod failed;
 mod log;
 mod one;
+mod phase;
 mod plan;
 mod server;
 
@@ -16,6 +18,7 @@ use std::time::Duration;
 use crate::say;
 
 use one::{Outcome, Script};
+use phase::Phase;
 use plan::{ImagePlan, Item, OnFailure};
 use server::Server;
 
@@ -27,31 +30,6 @@ const OF_THE_IMAGE: &str = "usr/libexec/imgbuild/postscripts";
 const OF_THE_SERVER: &str = "run/imgbuild/postscripts";
 /// Where the output of scripts goes, a directory for each list.
 const LOGS: &str = "var/log/imgbuild";
-/// Says why this node counts as failed, from the first script that failed, where the recipe says so.
-const FAILED: &str = "run/imgbuild/postscripts-failed";
-
-/// Which list is run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
-    /// Before the usual services are reported to be there.
-    Postscripts,
-    /// After that.
-    Postbootscripts,
-}
-
-impl Phase {
-    fn named(text: &str) -> Option<Self> {
-        [Self::Postscripts, Self::Postbootscripts].into_iter().find(|phase| phase.name() == text)
-    }
-
-    /// The list, as recipe and nodes.toml call it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Postscripts => "postscripts",
-            Self::Postbootscripts => "postbootscripts",
-        }
-    }
-}
 
 /// Runs a list; gives the exit status: 0 where all scripts succeeded.
 pub fn run(phase: &str, root: &Path) -> i32 {
@@ -80,7 +58,7 @@ pub fn run(phase: &str, root: &Path) -> i32 {
             plan::NodePlan::default()
         }
     };
-    let environment = plan::environment(&plan, &own, server.as_ref());
+    let environment = plan::environment(&plan, &own, server.as_ref().map(Server::address));
     let logs = root.join(LOGS).join(phase.name());
     let mut names = BTreeMap::new();
     for item in plan::items(phase, &plan, &own) {
@@ -99,7 +77,7 @@ pub fn run(phase: &str, root: &Path) -> i32 {
     let fails = plan.on_failure == OnFailure::Fail && !failed.is_empty();
     if let Some(first) = failed.first().filter(|_| fails) {
         let text = format!("{}: {}: {}", phase.name(), first.name, first.reason);
-        if let Err(error) = leave_failure(&root.join(FAILED), &text) {
+        if let Err(error) = failed::leave_failure(root, &text) {
             say!("that a script failed cannot be noted: {error}");
         }
     }
@@ -110,21 +88,6 @@ pub fn run(phase: &str, root: &Path) -> i32 {
         say!("the server did not get what became of the {}: {problem}", phase.name());
     }
     i32::from(!failed.is_empty())
-}
-
-/// Why this node counts as failed, if a script failed that may not.
-pub fn failure() -> Option<String> {
-    std::fs::read_to_string(Path::new("/").join(FAILED)).ok()
-}
-
-fn leave_failure(path: &Path, text: &str) -> std::io::Result<()> {
-    if path.exists() {
-        return Ok(());
-    }
-    if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory)?;
-    }
-    std::fs::write(path, text)
 }
 
 /// The name of a script's log; the same script with other arguments has another one.

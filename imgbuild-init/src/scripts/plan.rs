@@ -6,7 +6,6 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::Phase;
-use super::server::Server;
 
 /// What the image says: written by the build.
 #[derive(Debug, Default, Deserialize)]
@@ -116,7 +115,7 @@ pub fn items(phase: Phase, image: &ImagePlan, node: &NodePlan) -> Vec<Item> {
 }
 
 /// The environment of scripts: what xCAT's have, where it is known. The nearest counts: the node's variables above the image's.
-pub fn environment(image: &ImagePlan, node: &NodePlan, server: Option<&Server>) -> BTreeMap<String, String> {
+pub fn environment(image: &ImagePlan, node: &NodePlan, server: Option<(String, String)>) -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
     let mut set = |name: &str, value: String| drop(all.insert(name.to_owned(), value));
     set("HOME", "/root".to_owned());
@@ -127,7 +126,7 @@ pub fn environment(image: &ImagePlan, node: &NodePlan, server: Option<&Server>) 
     }
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     set("NODE", name.trim().split('.').next().unwrap_or_default().to_owned());
-    if let Some((host, port)) = server.map(Server::address) {
+    if let Some((host, port)) = server {
         if host.parse::<std::net::IpAddr>().is_ok() {
             set("MASTER_IP", host.clone());
         }

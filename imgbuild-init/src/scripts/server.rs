@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde::Serialize;
 use sha2::Digest;
 
-use super::Phase;
 use super::one::ScriptResult;
+use super::phase::Phase;
 use super::plan::{FileOfServer, NodePlan};
 use crate::image::fetch;
 use crate::node::report;

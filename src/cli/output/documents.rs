@@ -51,7 +51,7 @@ pub fn schema(format: &str) -> Option<String> {
         "progress" => schema_of::<ProgressEvent>(&id),
         "nodes" => crate::nodes::nodes_schema_text(),
         "nodelist" => schema_of::<crate::cli::verbs::nodes::list::NodesDocument>(&id),
-        "sync" => schema_of::<crate::cli::verbs::nodes::sync::SyncDocument>(&id),
+        "sync" => schema_of::<crate::cli::verbs::nodes::sync::shown::SyncDocument>(&id),
         "capture" => schema_of::<crate::site::capture::CaptureReport>(&id),
         "import" => schema_of::<crate::site::workspace::ImportReport>(&id),
         _ => return None,

@@ -1,14 +1,13 @@
 //! `imgbuild sync`: the sync lists of images, brought to running nodes.
 
 mod progress;
-mod shown;
-
-pub use shown::SyncDocument;
+pub mod shown;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use self::shown::Purpose;
 use super::{Site, StateArguments, failed, open};
 use crate::cli::Exit;
 use crate::cli::output::render;
@@ -58,14 +57,6 @@ impl Arguments {
             _ => Purpose::Sync,
         }
     }
-}
-
-/// What a run is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
-    Sync,
-    Plan,
-    Check,
 }
 
 /// Runs the command.

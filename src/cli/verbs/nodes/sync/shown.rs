@@ -6,7 +6,6 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::Purpose;
 use crate::cli::output::harmless::one_line;
 use crate::format::Version;
 use crate::nodes::NodeSet;
@@ -14,6 +13,14 @@ use crate::sync::{Change, Executed, Job, Reached, What};
 
 /// Version of `sync --json`.
 const SYNC_FORMAT: Version = Version::new(1, 0);
+
+/// What a run is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    Sync,
+    Plan,
+    Check,
+}
 
 /// How a node is, after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema)]

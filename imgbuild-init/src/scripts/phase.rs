@@ -1,0 +1,25 @@
+//! The two lists of scripts.
+
+/// Which list is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Before the usual services are reported to be there.
+    Postscripts,
+    /// After that.
+    Postbootscripts,
+}
+
+impl Phase {
+    /// By that name.
+    pub fn named(text: &str) -> Option<Self> {
+        [Self::Postscripts, Self::Postbootscripts].into_iter().find(|phase| phase.name() == text)
+    }
+
+    /// The list, as recipe and nodes.toml call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Postscripts => "postscripts",
+            Self::Postbootscripts => "postbootscripts",
+        }
+    }
+}
