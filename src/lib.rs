@@ -3,6 +3,7 @@
 //! Data flows recipe -> plan -> stage -> store; `ARCHITECTURE.md` has the rooms and what each must not know.
 
 pub mod archive;
+pub mod away;
 pub mod beside;
 pub mod boot;
 pub mod cache;

@@ -61,6 +61,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "beside", "sweep",
         ],
     ),
+    ("away", &["recipe", "witness", "digest"]),
     ("boot", &[]),
     ("serve", &["nodes", "stage", "source"]),
     (
@@ -70,6 +71,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "recipe",
             "distro",
             "archive",
+            "away",
             "cache",
             "sandbox",
             "store",

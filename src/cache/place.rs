@@ -29,6 +29,8 @@ pub struct Place {
     is_doubted: AtomicBool,
     /// It took nothing: nothing more is brought to it.
     is_full: AtomicBool,
+    /// What it has is believed, and nothing is brought to it.
+    pub is_given: bool,
 }
 
 #[derive(Debug)]
@@ -74,7 +76,20 @@ impl Place {
             is_off: AtomicBool::new(false),
             is_doubted: AtomicBool::new(false),
             is_full: AtomicBool::new(false),
+            is_given: false,
         })
+    }
+
+    /// A directory with what a machine built that was asked to: it is believed, and nothing more is brought there.
+    pub fn given(path: &Path) -> Self {
+        Self {
+            shown: path.display().to_string(),
+            kind: Kind::Directory(path.to_owned()),
+            is_off: AtomicBool::new(false),
+            is_doubted: AtomicBool::new(false),
+            is_full: AtomicBool::new(false),
+            is_given: true,
+        }
     }
 
     /// Whether its entries need a signature to be believed: who can write to a server is not known.
@@ -98,7 +113,10 @@ impl Place {
     /// Whether things are brought to it: a directory that this user may only read is not written to.
     pub fn takes(&self) -> bool {
         let may_write = |path: &Path| rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok();
-        self.is_on() && !self.is_full.load(Ordering::Relaxed) && self.directory().is_none_or(may_write)
+        self.is_on()
+            && !self.is_given
+            && !self.is_full.load(Ordering::Relaxed)
+            && self.directory().is_none_or(may_write)
     }
 
     /// It is not asked again; whether that is new.

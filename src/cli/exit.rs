@@ -46,6 +46,15 @@ impl Exit {
     }
 }
 
+impl Exit {
+    /// The one with a number, as another imgbuild ended; a stage that failed where there is none.
+    pub fn of_code(code: u8) -> Self {
+        let all = [Self::Done, Self::Input, Self::Work, Self::Machine, Self::Stage, Self::Store, Self::Usage];
+        let more = [Self::Interrupted, Self::Mistake];
+        all.into_iter().chain(more).find(|exit| exit.code() == code).unwrap_or(Self::Stage)
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit.code())
@@ -110,8 +119,9 @@ impl From<&StageError> for Exit {
             StageError::Distro(inner) => inner.into(),
             StageError::Sandbox(inner) => inner.into(),
             StageError::Store(inner) => inner.into(),
-            StageError::Publish { .. } | StageError::PublishFull { .. } | StageError::NoRoom { .. } | StageError::Layout { .. } | StageError::Clock { .. } | StageError::NoEmulator { .. } | StageError::NoInit { .. } => Self::Machine,
+            StageError::Publish { .. } | StageError::PublishFull { .. } | StageError::NoRoom { .. } | StageError::Layout { .. } | StageError::Clock { .. } | StageError::NoEmulator { .. } | StageError::NoInit { .. } | StageError::Undelivered { .. } => Self::Machine,
             StageError::Script { .. }
+            | StageError::Elsewhere { .. }
             | StageError::Stopped
             | StageError::NotReproducible { .. }
             | StageError::Moved { .. }

@@ -191,6 +191,9 @@ pub enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// Build for another machine
+    #[command(hide = true)]
+    Away(verbs::building::away::Arguments),
     /// Write the manual pages into a directory
     #[command(hide = true)]
     Manual {
@@ -271,6 +274,7 @@ fn with_stack() -> ExitCode {
         Command::Gc(own) => verbs::keeping::gc::run(&arguments, own),
         Command::Store(own) => verbs::keeping::store::run(&arguments, own),
         Command::Cache(own) => verbs::keeping::cache::run(&arguments, own),
+        Command::Away(own) => verbs::building::away::run(&arguments, own),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut help::command(), "imgbuild", &mut script);

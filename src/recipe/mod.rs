@@ -25,7 +25,8 @@ pub use front::schema::{lock_schema_text, recipe_schema, schema_of};
 pub use inherit::drafts::{Draft, Overlay, Relatives, relatives};
 pub use inherit::file_fields::{is_name as is_image_name, schema_text};
 pub use inherit::merge::Withdrawn;
-pub use inherit::relative::plain;
+pub use inherit::relative::{between, plain};
+pub use load::moved;
 pub use load::{
     InputKind, Loaded, NodeScripts, Postinstall, Recipe, Script, ScriptFile, ScriptInput, StateliteList, counted_mode,
     is_authorized_key, is_script_name, is_script_path, load, load_draft, package_of, read_list,

@@ -57,6 +57,11 @@ pub fn wait_for_caller() {
     WAITED_FOR.store(true, Ordering::SeqCst);
 }
 
+/// From now on Ctrl-C ends the program again.
+pub fn end_at_once() {
+    WAITED_FOR.store(false, Ordering::SeqCst);
+}
+
 /// Whether Ctrl-C was pressed.
 pub fn came() -> bool {
     CAME.load(Ordering::SeqCst)

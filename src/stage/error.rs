@@ -114,6 +114,19 @@ pub enum StageError {
         )
     )]
     Changed { file: String },
+    /// Another machine was asked to build, and what it built is not what is asked for here.
+    #[error("{host} built, and the result of {action} is not among what it made")]
+    #[diagnostic(
+        code(on::other),
+        help(
+            "what the recipe reads differs there: look at the first lines of the plan with `imgbuild plan -v`, and build without --on until this is mended"
+        )
+    )]
+    Elsewhere { host: String, action: String },
+    /// Results cannot be given to the machine that asked for them.
+    #[error("the results cannot be written: {problem}")]
+    #[diagnostic(code(on::results), help("is the disk full there? `ssh://HOST/DIRECTORY` names another directory"))]
+    Undelivered { problem: String },
     /// The artefacts cannot be written.
     #[error("cannot {intent} `{path}`: {source}")]
     #[diagnostic(code(stage::publish), help("nothing was published; the previous artefacts are unchanged"))]

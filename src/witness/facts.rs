@@ -1,8 +1,9 @@
 //! `Fact`: one recorded read of a path; `Witness`: all of them.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use super::kind::Kind;
 use super::stamp::Seen;
 use crate::digest::{Digest, Sha256};
 
@@ -75,4 +76,39 @@ pub struct Witness {
     pub variables: BTreeMap<String, Option<String>>,
     /// Whether files changed while they were looked at: then nothing may be kept of it.
     pub torn: bool,
+}
+
+/// What was seen of one path, for those who want to have the same files elsewhere.
+#[derive(Debug, Clone, Copy)]
+pub struct SeenPath<'w> {
+    /// The path, absolute.
+    pub path: &'w Path,
+    /// Kind of the path itself.
+    pub kind: Kind,
+    /// Permission bits of it.
+    pub mode: u32,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Whether more than its kind was asked for.
+    pub is_read: bool,
+    /// BLAKE3 of a file's content, where it was read.
+    pub digest: Option<Digest>,
+}
+
+impl Witness {
+    /// What was there of all that was looked at, sorted by path.
+    pub fn there(&self) -> impl Iterator<Item = SeenPath<'_>> {
+        self.facts.iter().filter_map(|fact| {
+            let own = fact.own.ok()?;
+            let kind = Kind::of_mode(own.mode);
+            Some(SeenPath {
+                path: &fact.path,
+                kind,
+                mode: own.mode & 0o7777,
+                size: own.size,
+                is_read: fact.needs & (need::MODE | need::STAMP | need::CONTENT) != 0,
+                digest: fact.digest.filter(|_| kind == Kind::File && fact.needs & need::CONTENT != 0),
+            })
+        })
+    }
 }

@@ -25,7 +25,7 @@ mod walk;
 
 pub use ask::{Answer, Looks};
 pub use encode::{NotAMemo, Sealed};
-pub use facts::Witness;
+pub use facts::{SeenPath, Witness};
 pub use kind::Kind;
 pub use lazy_directories::{Need, Supplied, supplied};
 pub use read::{

@@ -4,6 +4,7 @@ mod captured;
 mod checks;
 mod elsewhere;
 mod keys;
+pub mod moved;
 pub mod paths;
 mod postinstall;
 mod postscripts;

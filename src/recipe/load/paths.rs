@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use super::moved;
 use crate::recipe::front::open::is_allowed;
 use crate::recipe::inherit::relative::{between, plain};
 use crate::recipe::{Model, Workspace};
@@ -99,7 +100,7 @@ impl Paths {
                 std::io::ErrorKind::NotFound => "no such file or directory".to_owned(),
                 _ => error.to_string(),
             };
-            PathProblem::Missing(path.clone(), problem)
+            PathProblem::Missing(moved::original(&path).into_owned(), problem)
         })?;
         if real.starts_with(&self.workspace) || self.is_allowed(&real) || self.is_allowed(&path) {
             if let Ok(mut named) = self.named.lock() {
@@ -108,9 +109,10 @@ impl Paths {
             }
             return Ok(real);
         }
+        let real = moved::original(&real);
         let shown = real.display();
         Err(PathProblem::Outside(
-            real.clone(),
+            real.to_path_buf(),
             format!("copy it into the workspace, or add to the recipe: ‹[workspace] allow = [\"{shown}\"]›"),
         ))
     }
@@ -142,14 +144,14 @@ impl Paths {
             {
                 let rest = rest.trim_start_matches('/');
                 // A file may be named whole; joined with nothing its path would end in a slash.
-                return if rest.is_empty() { to.clone() } else { to.join(rest) };
+                return moved::place(if rest.is_empty() { to.clone() } else { to.join(rest) });
             }
         }
-        folder.join(text)
+        moved::place(folder.join(text))
     }
 
     fn is_allowed(&self, path: &Path) -> bool {
-        is_allowed(path, &self.allow)
+        is_allowed(&moved::original(path), &self.allow)
     }
 
     /// How messages and keys call a file: relative to the recipe where it lies in the workspace.
@@ -160,7 +162,7 @@ impl Paths {
         if path.starts_with(&self.workspace) {
             return between(&self.recipe, path).display().to_string();
         }
-        path.display().to_string()
+        moved::original(path).display().to_string()
     }
 
     /// Where a file is not UTF-8, if it is not.

@@ -1,15 +1,19 @@
 //! Takes from caches what they have of a build, and gives them what they lack.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use super::run::{Builder, Work};
+use super::shared::Deliver;
 use crate::cache::{Cache, Found, Saver};
 use crate::digest::Digest;
+use crate::distro::manager;
 use crate::plan::{Action, ActionGraph, key_and_trace};
-use crate::recipe::{Lock, Recipe};
+use crate::recipe::{Lock, PassRole, Recipe};
 use crate::source::{Finding, Severity};
+use crate::stage::actions::packages::tools::tools_run_on;
 use crate::stage::inside::removal::remove_inside;
 use crate::stage::plan::{forms_for, fresh_lock, stages_of};
 use crate::stage::report::DownloadNews;
@@ -131,6 +135,72 @@ pub fn fill(builder: &Builder<'_>, cache: &Cache, work: &Work) {
             format!("{} actions were written to the cache ({:.1} MB)", filled.actions, filled.bytes as f64 / 1e6);
         builder.report.finding(&Finding::nowhere(Severity::Note, "cache::filled", text));
     }
+}
+
+/// Writes results that another machine asked for, but for those that it has.
+///
+/// # Errors
+/// [`StageError`] where any of them cannot be written: without it the other machine has nothing.
+pub fn deliver(builder: &Builder<'_>, deliver: &Deliver, work: &Work) -> Result<(), StageError> {
+    let done = work.stages.graph.in_order().filter_map(|action| work.finished.get(&action.id));
+    let keys = done.filter(|one| !deliver.had.contains(&one.key)).map(|one| one.key);
+    give(builder, &deliver.to, keys)
+}
+
+/// Writes the results of keys to a cache.
+///
+/// # Errors
+/// As [`deliver`].
+pub fn give(builder: &Builder<'_>, to: &Cache, keys: impl Iterator<Item = Digest>) -> Result<(), StageError> {
+    let records: Vec<_> = keys.filter_map(|key| Some((builder.store.record(&key)?, true))).collect();
+    let problem = std::sync::Mutex::new(None);
+    let say = |text: String| drop(problem.lock().map(|mut problem| problem.get_or_insert(text).len()));
+    to.fill(builder.store, &records, &Layers { builder }, &|_| true, &say)?;
+    match problem.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
+        Some(problem) => Err(StageError::Undelivered { problem }),
+        None => Ok(()),
+    }
+}
+
+/// What a store has of a recipe's actions.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Here {
+    /// Keys of those that it has, in the order of the graph.
+    pub keys: Vec<Digest>,
+    /// Those of them that others need, which it has not.
+    pub needed: BTreeSet<Digest>,
+    /// Ids of those that it has not; none where that is not known: the lock is to be made.
+    pub missing: Option<BTreeSet<String>>,
+    /// Whether programs of the lock's tools root run on the machine that was asked for.
+    pub tools_run: bool,
+}
+
+/// What a store has of a recipe's actions, and whether a machine can do the rest (as `uname -m` names it).
+///
+/// # Errors
+/// As [`stages_of`].
+pub fn here(recipe: &Recipe, store: &Store, publish: &[Target], machine: &str) -> Result<Here, StageError> {
+    let Ok(lock) = fresh_lock(recipe, Lock::read(&recipe.lock_path, &recipe.lock_name())?) else {
+        return Ok(Here { tools_run: true, ..Here::default() });
+    };
+    let stages = stages_of(recipe, &lock, forms_for(publish))?;
+    let (mut known, mut keys, mut missing) = (Done::default(), Vec::new(), BTreeSet::new());
+    for action in stages.graph.in_order() {
+        let key = key_and_trace(action, &known).0;
+        let record = key.and_then(|key| store.record(&key)).filter(|record| store.has_outputs(&record.outputs));
+        let Some(record) = record else {
+            missing.insert(action.id.clone());
+            continue;
+        };
+        keys.push((action.id.clone(), record.key));
+        known.0.insert(action.id.clone(), record.outputs);
+    }
+    let below = stages.graph.with_all_below(|action| missing.contains(&action.id));
+    let needed = keys.iter().filter(|(id, _)| below.contains(id)).map(|(_, key)| *key).collect();
+    let tools = lock.pass(PassRole::TOOLS);
+    let tools_run = tools.is_none_or(|tools| tools_run_on(manager(recipe), &tools.packages, machine));
+    let keys = keys.into_iter().map(|(_, key)| key).collect();
+    Ok(Here { keys, needed, missing: Some(missing), tools_run })
 }
 
 fn said<'b>(builder: &'b Builder<'_>) -> impl Fn(String) + Sync + 'b {

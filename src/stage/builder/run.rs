@@ -209,12 +209,13 @@ impl Builder<'_> {
             self.options.trace.ran(Run { action, kind, milliseconds, ..Run::default() });
         }
         let until = self.options.until.unwrap_or(Stage::Pack);
-        let wanted = |action: &Action| action.stage <= until;
+        let asked = self.shared.deliver.as_ref().and_then(|deliver| deliver.wanted.get(&self.recipe.model.image.name));
+        let wanted = |action: &Action| action.stage <= until && asked.is_none_or(|asked| asked.contains(&action.id));
         let mut work = self.run_keeping_ids(&mut lock, supply, &wanted)?;
         record_ids(self, &mut lock, &work)?;
         fault::point("build.before-publish");
         let mut published = None;
-        if until == Stage::Pack {
+        if until == Stage::Pack && self.shared.deliver.is_none() {
             let before = trace::published_inodes(&self.options.out, &self.recipe.model.image.name);
             let began = Instant::now();
             let mut again = |work: &mut Work| {
@@ -242,8 +243,10 @@ impl Builder<'_> {
                 xcat.push(self.mending(&mut work, &mut again, &publish)?);
             }
         }
-        if let Some(cache) = &self.shared.cache {
-            cached::fill(self, cache, &work);
+        match (&self.shared.deliver, &self.shared.cache) {
+            (Some(deliver), _) => cached::deliver(self, deliver, &work)?,
+            (None, Some(cache)) => cached::fill(self, cache, &work),
+            (None, None) => {}
         }
         let (estimate, facts) = self.options.trace.facts(supply.fetched().0);
         let number = self.options.trace.number();
@@ -504,6 +507,9 @@ impl Builder<'_> {
         }
         if let Some(planned) = &self.options.planned {
             planned.may_run(&action.id)?;
+        }
+        if let Some(host) = &self.shared.elsewhere {
+            return Err(StageError::Elsewhere { host: host.clone(), action: action.id.clone() });
         }
         // With the key's lock in hand, and never while waiting for one: anyone who has a turn waits for no one.
         let turn = self.shared.budget.turn(estimate(action.kind, rayon::current_num_threads()));

@@ -1,7 +1,7 @@
 //! What builds that run side by side share: turns of actions within `-j` and memory, packages on their way, one resolving
 //! at a time, and the word to stop.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -131,6 +131,17 @@ impl Drop for Turn<'_> {
     }
 }
 
+/// Results for another machine.
+#[derive(Debug)]
+pub struct Deliver {
+    /// The cache that they are written to.
+    pub to: Cache,
+    /// Keys whose results the other machine has.
+    pub had: BTreeSet<Digest>,
+    /// Ids of the actions that are asked for, by image; all of an image that is not in it.
+    pub wanted: BTreeMap<String, BTreeSet<String>>,
+}
+
 /// What the builds of one command have in common.
 pub struct SharedBuild {
     pub(in crate::stage) budget: Arc<Budget>,
@@ -146,6 +157,10 @@ pub struct SharedBuild {
     pub epoch: i64,
     /// What other machines built.
     pub cache: Option<Cache>,
+    /// Where results go that another machine asked for; nothing is published then.
+    pub deliver: Option<Deliver>,
+    /// The machine that was asked for all that is missing: nothing runs here.
+    pub elsewhere: Option<String>,
     stopped: AtomicBool,
 }
 
@@ -170,7 +185,18 @@ impl SharedBuild {
         let staging = Staging::new(store)?;
         let epoch = epoch_of_today();
         let (resolving, made, stopped) = (Mutex::new(()), Mutex::default(), AtomicBool::new(false));
-        Ok(Self { budget, staging, resolving, made, keep_going, epoch, cache: None, stopped })
+        Ok(Self {
+            budget,
+            staging,
+            resolving,
+            made,
+            keep_going,
+            epoch,
+            cache: None,
+            deliver: None,
+            elsewhere: None,
+            stopped,
+        })
     }
 
     /// Nothing new starts.

@@ -41,6 +41,7 @@ mod net;
 mod netboot;
 mod nodes_page;
 mod offline;
+mod on;
 mod options;
 mod otherpkgs;
 mod package_failures;

@@ -4,19 +4,24 @@ use crate::stage::namespace_for;
 use crate::stage::workers;
 use std::path::PathBuf;
 
+use super::away;
+use super::on::Order;
+use crate::away::Host;
+use crate::cache::Cache;
 use crate::cli::Exit;
 use crate::cli::output::documents::{ProgressEvent, PublishedBuild};
 use crate::cli::output::reporter::Reporter;
 use crate::cli::output::{render, summary};
 use crate::cli::plans::planfile::Held;
-use crate::cli::plans::planned::{PlannedImage, plan_of};
+use crate::cli::plans::planned::{PlannedImage, plan_of, stage_failed};
 use crate::cli::setup::{PlacesArguments, Setup, selection};
 use crate::cli::verbs::keeping::cache::CacheArguments;
 use crate::cli::verbs::site::rootimg;
 use crate::plan::Stage;
 use crate::recipe::{Recipe, Selected};
 use crate::stage::{
-    Builder, Failed, Options, Report, Summary, Target, Total, XcatPublished, build_images, remove_damaged_layers,
+    Builder, Failed, Options, Report, Summary, Target, Total, XcatPublished, bring_cached, build_images,
+    remove_damaged_layers,
 };
 use crate::store::Store;
 
@@ -56,6 +61,15 @@ pub struct Arguments {
     /// Also publish in another layout: xcat:DIR, an osimage's rootimgdir; repeatable
     #[arg(long, value_name = "LAYOUT:DIR")]
     pub publish: Vec<Target>,
+    /// Build what is missing on another machine, over ssh: ssh://[USER@]HOST[:PORT][/DIRECTORY]
+    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["plan", "verify", "thorough", "vendor"])]
+    pub on: Option<Host>,
+    /// Seconds after which the other machine ends a build for which nobody asks
+    #[arg(long, value_name = "SECONDS", env = "IMGBUILD_ON_PATIENCE", default_value = "3600", hide = true)]
+    pub on_patience: u64,
+    /// Build what another machine asked for
+    #[arg(long, value_name = "DIR", hide = true)]
+    pub away: Option<PathBuf>,
     /// Run exactly this plan from `imgbuild plan -o`; fail if anything changed since
     #[arg(long, value_name = "FILE", conflicts_with_all = ["images", "out", "publish", "until", "thorough"])]
     pub plan: Option<PathBuf>,
@@ -77,6 +91,13 @@ fn build(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, Exi
     if let Some(until) = own.until.filter(|until| *until != Stage::Pack && !own.publish.is_empty()) {
         render::say(&format!("error: --publish needs all stages, but --until {} stops before", until.name()));
         return Err(Exit::Usage);
+    }
+    let mut given = None;
+    if let Some(directory) = &own.away {
+        given = Some(away::prepare(directory).map_err(|problem| {
+            render::say(&problem);
+            Exit::Machine
+        })?);
     }
     let mut selected = selection(arguments, &own.images)?;
     if !selected.broken.is_empty() && (!own.keep_going || selected.recipes.is_empty()) {
@@ -109,37 +130,62 @@ fn build(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, Exi
     let expected = expected(own, &selected, &setup.store, &publish, arguments);
     let memory = own.memory.map(|mebibytes| mebibytes.saturating_mul(1 << 20));
     let mut shared = setup.shared(own.keep_going, memory, recipes)?;
-    shared.cache = own.caches.open(&arguments.directory)?;
+    // For what is asked of another machine; the build itself comes after it.
+    let mut asking = setup.shared(own.keep_going, memory, recipes)?;
+    if own.on.is_some() {
+        asking.cache = own.caches.open(&arguments.directory)?;
+    }
+    (shared.cache, shared.deliver) = match given {
+        Some((cache, deliver)) => (Some(cache), Some(deliver)),
+        None => (own.caches.open(&arguments.directory)?, None),
+    };
     let name = |recipe: &Recipe| selected.is_several.then(|| recipe.model.image.name.clone());
     let reports: Vec<_> = recipes.iter().map(|recipe| reporter.of(name(recipe).as_deref())).collect();
     let namespaces: Vec<_> = recipes.iter().map(|recipe| namespace_for(&setup.namespace, recipe)).collect();
-    let builders: Vec<Builder<'_>> = recipes
-        .iter()
-        .zip(&namespaces)
-        .zip(&reports)
-        .map(|((recipe, namespace), report)| {
-            let planned_out = held.as_ref().and_then(Held::out);
-            let out = own.out.clone().or(planned_out).unwrap_or_else(|| recipe.out.clone());
-            Builder {
-                recipe,
-                store: &setup.store,
-                namespace,
-                options: Options {
-                    locked: own.locked || held.is_some(),
-                    until: own.until,
-                    out: std::path::absolute(&out).unwrap_or(out),
-                    places: own.places.places(),
-                    publish: publish.clone(),
-                    planned: held.as_ref().and_then(|held| held.of_image(arguments, recipe)),
-                    ..Options::default()
-                },
-                report,
-                shared: &shared,
-                failed: Failed::default(),
-                asked: Default::default(),
-            }
-        })
-        .collect();
+    let builders_of = |shared| -> Vec<Builder<'_>> {
+        recipes
+            .iter()
+            .zip(&namespaces)
+            .zip(&reports)
+            .map(|((recipe, namespace), report)| {
+                let planned_out = held.as_ref().and_then(Held::out);
+                let out = own.out.clone().or(planned_out).unwrap_or_else(|| recipe.out.clone());
+                Builder {
+                    recipe,
+                    store: &setup.store,
+                    namespace,
+                    options: Options {
+                        locked: own.locked || held.is_some(),
+                        until: own.until,
+                        out: std::path::absolute(&out).unwrap_or(out),
+                        places: own.places.places(),
+                        publish: publish.clone(),
+                        planned: held.as_ref().and_then(|held| held.of_image(arguments, recipe)),
+                        ..Options::default()
+                    },
+                    report,
+                    shared,
+                    failed: Failed::default(),
+                    asked: Default::default(),
+                }
+            })
+            .collect()
+    };
+    let mut results = None;
+    if let Some(host) = &own.on {
+        let builders = builders_of(&asking);
+        bring_known(&builders)?;
+        let (setup, builders, publish) = (&setup, builders.as_slice(), publish.as_slice());
+        let order =
+            Order { arguments, own, host, setup, builders, publish, reporter: &reporter, is_lost: Default::default() };
+        results = order.results()?;
+    }
+    if let Some(results) = &results {
+        let cache = shared.cache.take().unwrap_or_else(Cache::none);
+        shared.cache = Some(cache.with_results(results.path()));
+        shared.elsewhere = own.on.as_ref().map(|host| host.shown.clone());
+    }
+    let builders = builders_of(&shared);
     // A tree that lies where the image goes is not part of it.
     for (recipe, report) in recipes.iter().zip(&reports) {
         rootimg::of_publication(recipe, &publish).iter().for_each(|finding| report.finding(finding));
@@ -168,6 +214,16 @@ fn build(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, Exi
         began,
     };
     Ok(end.tell(outcomes))
+}
+
+/// Brings what caches have, before another machine is asked for it.
+fn bring_known(builders: &[Builder<'_>]) -> Result<(), Exit> {
+    for builder in builders {
+        if let (Some(cache), Ok(Some(lock))) = (&builder.shared.cache, builder.recipe.lock()) {
+            bring_cached(builder, cache, &lock, &|_| true).map_err(stage_failed)?;
+        }
+    }
+    Ok(())
 }
 
 /// What several images are expected to take together, said before they are built.

@@ -1,9 +1,11 @@
 //! Commands that plan, build, and tell what was built and why.
 
 pub mod against;
+pub mod away;
 pub mod build;
 pub mod explain;
 pub mod log;
+pub mod on;
 pub mod plan;
 pub mod update;
 pub mod vendor;

@@ -32,7 +32,12 @@ pub fn tools_identity(manager: &dyn PackageManager, packages: &[PinnedPackage], 
 
 /// Whether programs of a tools root run on this host's CPU as they are: packages of other CPUs have none.
 pub fn tools_run_here(manager: &dyn PackageManager, packages: &[PinnedPackage]) -> bool {
-    let here = manager.architecture(HostCpu::here().machine());
+    tools_run_on(manager, packages, HostCpu::here().machine())
+}
+
+/// The same for a machine, named as `uname -m` does.
+pub fn tools_run_on(manager: &dyn PackageManager, packages: &[PinnedPackage], machine: &str) -> bool {
+    let here = manager.architecture(machine);
     packages.iter().any(|package| package.architecture == here)
 }
 

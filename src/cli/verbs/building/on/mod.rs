@@ -1,0 +1,258 @@
+//! `imgbuild build --on`: has what is missing built by another machine, and brings it here.
+
+mod talk;
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use super::build::Arguments;
+use crate::away::gather::Site;
+use crate::away::parcel::VERSION;
+use crate::away::{AwayError, Gathered, Host, Item, Manifest, What, gather};
+use crate::cli::output::render;
+use crate::cli::output::reporter::Reporter;
+use crate::cli::plans::planned::{plan_of, stage_failed};
+use crate::cli::{Exit, ProgressKind, Setup};
+use crate::digest::Digest;
+use crate::recipe::{Overlay, Recipe, Workspace, folders, load_draft, relatives};
+use crate::sandbox::emulator::HostCpu;
+use crate::sandbox::interrupt;
+use crate::stage::{Builder, Here, Target, here, init_for};
+use crate::witness::{Known, Witness, recording};
+
+/// What is needed for it.
+pub struct Order<'a> {
+    /// Arguments of all commands.
+    pub arguments: &'a crate::cli::Arguments,
+    /// Those of `build`.
+    pub own: &'a Arguments,
+    /// The machine.
+    pub host: &'a Host,
+    /// The store here.
+    pub setup: &'a Setup,
+    /// What is built.
+    pub builders: &'a [Builder<'a>],
+    /// Layouts that are published in.
+    pub publish: &'a [Target],
+    /// Shows what is said.
+    pub reporter: &'a Reporter,
+    /// Whether the connection was lost, so that the build goes on without it.
+    pub is_lost: Cell<bool>,
+}
+
+/// A machine that was spoken to.
+struct There {
+    /// Its directory for this build.
+    directory: String,
+    /// The program there.
+    program: String,
+}
+
+impl Order<'_> {
+    /// Has everything built that is missing; gives the directory with the results, none where nothing is missing.
+    ///
+    /// # Errors
+    /// The exit code, after the reason was printed.
+    pub fn results(&self) -> Result<Option<tempfile::TempDir>, Exit> {
+        interrupt::wait_for_caller();
+        let results = self.build();
+        interrupt::end_at_once();
+        results
+    }
+
+    fn build(&self) -> Result<Option<tempfile::TempDir>, Exit> {
+        if self
+            .all_here(HostCpu::here().machine())?
+            .iter()
+            .all(|one| one.missing.as_ref().is_some_and(BTreeSet::is_empty))
+        {
+            return Ok(None);
+        }
+        let (gathered, root) = self.gathered()?;
+        let (there, machine) = self.greet(&root)?;
+        let all = self.all_here(&machine)?;
+        if let Some((builder, _)) = self.builders.iter().zip(&all).find(|(_, one)| !one.tools_run) {
+            let (lock, of) = (builder.recipe.lock_name(), HostCpu::here().machine().to_owned());
+            return Err(self.failed(AwayError::Tools { host: self.shown(), lock, of, machine }));
+        }
+        let locks: Vec<Option<String>> =
+            self.builders.iter().map(|builder| std::fs::read_to_string(&builder.recipe.lock_path).ok()).collect();
+        let manifest = self.manifest(&gathered, &root, &all)?;
+        let outcome = self.send_and_follow(&there, &manifest, &gathered, &root).and_then(|code| {
+            let results = self.bring(&there, &locks)?;
+            if code == 0 { Ok(Some(results)) } else { Err(Exit::of_code(code)) }
+        });
+        // A connection that broke does not end the build. Ctrl-C did.
+        if !self.is_lost.get() && !matches!(outcome, Err(Exit::Interrupted)) {
+            self.leave(&there);
+        }
+        outcome
+    }
+
+    fn shown(&self) -> String {
+        self.host.shown.clone()
+    }
+
+    fn failed(&self, error: AwayError) -> Exit {
+        let exit = if matches!(error, AwayError::Unsent { .. }) { Exit::Input } else { Exit::Machine };
+        self.reporter.pause(|| render::say(&render::error(error)));
+        exit
+    }
+
+    fn say(&self, text: &str) {
+        if self.arguments.progress != ProgressKind::Json {
+            self.reporter.pause(|| render::say(text));
+        }
+    }
+
+    fn all_here(&self, machine: &str) -> Result<Vec<Here>, Exit> {
+        let of = |builder: &Builder<'_>| here(builder.recipe, builder.store, self.publish, machine);
+        self.builders.iter().map(|builder| of(builder).map_err(stage_failed)).collect()
+    }
+
+    /// Ctrl-C ends what runs there, too.
+    fn stopped(&self, there: Option<&There>) -> Exit {
+        if let Some(there) = there {
+            self.leave(there);
+        }
+        self.reporter.pause(|| {
+            render::say("interrupted: nothing was published; run the same command to continue where it stopped");
+        });
+        Exit::Interrupted
+    }
+
+    /// What plans look at, and the directory of the workspace.
+    fn gathered(&self) -> Result<(Gathered, PathBuf), Exit> {
+        let unsent = |problem: String| {
+            self.failed(AwayError::Unsent { problem, remedy: "build without --on, or change the recipe".to_owned() })
+        };
+        // What is wrong with the recipes was said.
+        let (found, of_workspace) =
+            recording(Known::default(), || folders(&self.arguments.directory, !self.own.images.is_empty()));
+        let (workspace, folders) = found.map_err(|_| Exit::Input)?;
+        let workspace = workspace.as_deref();
+        let mut witnesses = vec![of_workspace];
+        witnesses.extend(folders.iter().map(|folder| self.witness(folder, workspace)));
+        let recipes = || self.builders.iter().map(|builder| builder.recipe);
+        let root = workspace.map(|workspace| workspace.root.clone());
+        let root = root.or_else(|| recipes().next().map(|recipe| recipe.directory.clone())).unwrap_or_default();
+        if let Some(file) = recipes().flat_map(|one| &one.files).find(|file| !file.path.starts_with(&root)) {
+            let problem = format!("`{}` is outside the workspace: a recipe that it extends cannot be sent", file.name);
+            return Err(unsent(problem));
+        }
+        let named: BTreeSet<PathBuf> = recipes().flat_map(|recipe| recipe.named.iter().cloned()).collect();
+        let mut without: Vec<PathBuf> = recipes().map(|recipe| recipe.out.clone()).collect();
+        without.extend(self.setup.store.directory().parent().map(Path::to_owned));
+        let site = Site { root: &root, named: &named, without: &without };
+        let mut gathered = gather(&witnesses, &site).map_err(unsent)?;
+        // A new lock takes the epoch of those beside it.
+        if recipes().any(|recipe| !recipe.lock_path.exists()) {
+            for folder in workspace.into_iter().flat_map(|workspace| &workspace.images) {
+                let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+                let locks = entries.filter(|path| path.extension().is_some_and(|ending| ending == "lock"));
+                locks.for_each(|lock| gathered.add_file(&lock, &root));
+            }
+        }
+        Ok((gathered, root))
+    }
+
+    fn witness(&self, folder: &Path, workspace: Option<&Workspace>) -> Witness {
+        let is_built = |name: &str| self.builders.iter().any(|builder| builder.recipe.model.image.name == name);
+        let look = || {
+            for draft in relatives(folder, workspace, &Overlay::new()).map(|all| all.images()).unwrap_or_default() {
+                if draft.name().is_some_and(|(name, _)| is_built(name))
+                    && let Some(recipe) = load_draft(&draft, workspace).recipe
+                {
+                    let _ = recipe.lock();
+                    let _ = plan_of(&recipe, &self.setup.store, &recipe.out, self.publish);
+                }
+            }
+        };
+        recording(Known::default(), look).1
+    }
+
+    fn manifest(&self, gathered: &Gathered, root: &Path, all: &[Here]) -> Result<Manifest, Exit> {
+        let start = self.arguments.directory.canonicalize().unwrap_or_else(|_| root.to_owned());
+        let start = start.strip_prefix(root).unwrap_or(Path::new("")).to_owned();
+        let arch = self.builders.first().map(|builder| builder.recipe.model.image.arch);
+        let mut init = (String::new(), Digest::of(b""));
+        if let Some(arch) = arch {
+            let bytes = init_for(arch).map_err(stage_failed)?;
+            init = (format!("IMGBUILD_INIT_{}", arch.machine().to_uppercase()), Digest::of(bytes));
+        }
+        let below = |recipe: &Recipe| recipe.lock_path.strip_prefix(root).unwrap_or(&recipe.lock_path).to_owned();
+        let mut items = gathered.items.clone();
+        let folder = Path::new("ws").join(&start);
+        if !items.iter().any(|item| item.place == folder) {
+            items.push(Item { place: folder, what: What::Folder(0o755) });
+        }
+        let wanted = self
+            .builders
+            .iter()
+            .zip(all)
+            .filter_map(|(builder, one)| Some((builder.recipe.model.image.name.clone(), one.missing.clone()?)));
+        Ok(Manifest {
+            version: VERSION,
+            root: root.to_owned(),
+            start,
+            words: self.words(),
+            init,
+            locks: self.builders.iter().map(|builder| below(builder.recipe)).collect(),
+            had: all.iter().flat_map(|one| one.keys.iter().copied()).collect(),
+            needed: all.iter().flat_map(|one| one.needed.iter().copied()).collect(),
+            wanted: wanted.collect::<BTreeMap<_, _>>(),
+            items,
+            patience: self.own.on_patience,
+        })
+    }
+
+    /// The command there.
+    fn words(&self) -> Vec<String> {
+        let (arguments, own) = (self.arguments, self.own);
+        let json = arguments.progress == ProgressKind::Json;
+        let mut words = vec![format!("--progress={}", if json { "json" } else { "plain" })];
+        words.extend((0..arguments.verbose).map(|_| "-v".to_owned()));
+        words.extend(arguments.jobs.map(|jobs| format!("--jobs={jobs}")));
+        words.push(format!("--script-minutes={}", arguments.script_minutes.as_secs_f64() / 60.0));
+        words.extend(std::env::var("IMGBUILD_SCRIPT_LIMITS").ok().map(|limits| format!("--script-limits={limits}")));
+        words.push("build".to_owned());
+        words.extend(own.locked.then(|| "--locked".to_owned()));
+        words.extend(own.keep_going.then(|| "--keep-going".to_owned()));
+        words.extend(own.memory.map(|memory| format!("--memory={memory}")));
+        words.extend(own.until.map(|until| format!("--until={}", until.name())));
+        words.extend(own.places.mirror.as_ref().map(|mirror| format!("--mirror={mirror}")));
+        words.extend(own.places.mirror_timeout.map(|seconds| format!("--mirror-timeout={seconds}")));
+        let layouts =
+            self.publish.iter().map(|Target::Xcat(directory)| format!("--publish=xcat:{}", directory.display()));
+        words.extend(layouts);
+        words.extend(self.builders.iter().map(|builder| builder.recipe.model.image.name.clone()));
+        words
+    }
+
+    /// Takes a lock that the machine made or renewed.
+    fn keep_lock(&self, recipe: &Recipe, before: Option<&str>, text: &str) -> Result<(), Exit> {
+        if before == Some(text) || self.own.locked {
+            return Ok(());
+        }
+        let unsent =
+            |problem: String, remedy: &str| self.failed(AwayError::Unsent { problem, remedy: remedy.to_owned() });
+        if std::fs::read_to_string(&recipe.lock_path).ok().as_deref() != before {
+            let problem = format!("{} changed here while {} built", recipe.lock_name(), self.host.shown);
+            return Err(unsent(problem, "build again: nothing was published"));
+        }
+        let written = || -> std::io::Result<()> {
+            let mut aside = tempfile::Builder::new()
+                .prefix(&format!(".{}.", crate::recipe::LOCK_FILE))
+                .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+                .tempfile_in(&recipe.directory)?;
+            aside.write_all(text.as_bytes())?;
+            aside.as_file().sync_all()?;
+            aside.persist(&recipe.lock_path)?;
+            Ok(())
+        };
+        written()
+            .map_err(|error| unsent(format!("{} cannot be written: {error}", recipe.lock_name()), "see its folder"))
+    }
+}
