@@ -55,7 +55,7 @@ impl Site<'_> {
         if let Ok(below) = path.strip_prefix(self.root) {
             return Some(Path::new("ws").join(below));
         }
-        let mut named = self.named.iter();
+        let mut named = self.named.iter().filter(|one| !one.starts_with(self.root));
         // What lies below something that is named, and links on the way there.
         let is_named = named.any(|one| path.starts_with(one) || one.starts_with(path));
         is_named.then(|| outside(path))

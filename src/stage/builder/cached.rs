@@ -11,14 +11,14 @@ use crate::cache::{Cache, Found, Saver};
 use crate::digest::Digest;
 use crate::distro::manager;
 use crate::plan::{Action, ActionGraph, key_and_trace};
-use crate::recipe::{Lock, PassRole, Recipe};
+use crate::recipe::{Lock, LockedPass, PassRole, Recipe};
 use crate::source::{Finding, Severity};
 use crate::stage::actions::packages::tools::tools_run_on;
 use crate::stage::inside::removal::remove_inside;
 use crate::stage::plan::{forms_for, fresh_lock, stages_of};
 use crate::stage::report::DownloadNews;
 use crate::stage::results::Done;
-use crate::stage::{StageError, Target};
+use crate::stage::{StageError, Target, ids};
 use crate::store::{LoadRequest, Loaded, SaveRequest, Store, StoreError};
 
 /// Has in the store what a cache has of the actions that a build wants. What needs an action that no cache has is not asked for:
@@ -198,7 +198,10 @@ pub fn here(recipe: &Recipe, store: &Store, publish: &[Target], machine: &str) -
     let below = stages.graph.with_all_below(|action| missing.contains(&action.id));
     let needed = keys.iter().filter(|(id, _)| below.contains(id)).map(|(_, key)| *key).collect();
     let tools = lock.pass(PassRole::TOOLS);
-    let tools_run = tools.is_none_or(|tools| tools_run_on(manager(recipe), &tools.packages, machine));
+    // What is missing may not need them: then it does not matter whose they are.
+    let are_needed = below.contains(ids::TOOLS);
+    let runs_there = |tools: &LockedPass| tools_run_on(manager(recipe), &tools.packages, machine);
+    let tools_run = !are_needed || tools.is_none_or(runs_there);
     let keys = keys.into_iter().map(|(_, key)| key).collect();
     Ok(Here { keys, needed, missing: Some(missing), tools_run })
 }

@@ -84,9 +84,28 @@ pub fn operations() -> Vec<(&'static str, Operation)> {
         ("save-layers", |request, news| answer(request, news, save)),
         ("load-layers", |request, news| answer(request, news, load)),
         ("remove", |request, news| answer(request, news, remove)),
+        ("keep-log", |request, news| answer(request, news, keep_log)),
     ];
     all.extend(crate::distro::operations());
     all
+}
+
+/// A log of another machine: the logs' directory belongs to root inside.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub struct KeptLog {
+    /// Its file name.
+    pub name: String,
+    /// What it has.
+    pub text: String,
+}
+
+fn keep_log(log: KeptLog, _: News<'_>) -> Result<(), String> {
+    if log.name.is_empty() || log.name.contains('/') || log.name.starts_with('.') {
+        return Err("a log has no such name".to_owned());
+    }
+    std::fs::create_dir_all("logs").map_err(|error| error.to_string())?;
+    let path = std::path::Path::new("logs").join(log.name);
+    std::fs::write(path, log.text).map_err(|error| error.to_string())
 }
 
 /// Compares layers with their manifests.

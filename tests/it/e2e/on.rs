@@ -244,8 +244,10 @@ fn privileged_ctrl_c_and_failures_leave_nothing_on_the_other_machine() {
 fn machines_that_cannot_build_are_refused_with_the_remedy() {
     let space = fresh();
     space.write(".fake/answer", "");
+    let count = std::cell::Cell::new(0);
     let fake = |body: &str| {
-        let path = space.path().join(".fake/ssh");
+        count.set(count.get() + 1);
+        let path = space.path().join(format!(".fake/ssh{}", count.get()));
         std::fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
         path.display().to_string()

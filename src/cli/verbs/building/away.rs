@@ -1,7 +1,8 @@
 //! `imgbuild away`: what runs on the machine that `build --on` names. See [`crate::away`].
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -92,7 +93,9 @@ fn read_manifest(directory: &Path) -> Result<Manifest, String> {
 
 /// Whether a build is looked after.
 fn is_running(directory: &Path) -> bool {
-    FileLock::try_take(&directory.join("running")).is_ok_and(|free| free.is_none())
+    // Nothing is made by asking: the directory may be gone.
+    let lock = File::open(directory.join("running"));
+    lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))
 }
 
 fn receive(arguments: &crate::cli::Arguments, directory: &Path) -> Result<(), String> {
@@ -179,7 +182,8 @@ fn watch(arguments: &crate::cli::Arguments, directory: &Path) -> Result<(), Stri
     for name in ["IMGBUILD_CACHE", "IMGBUILD_CACHE_KEY", "IMGBUILD_CACHE_TRUST", "IMGBUILD_VENDOR"] {
         build.env_remove(name);
     }
-    build.env(variable, directory.join(FILES).join(init.to_string()));
+    // Paths in messages become those of the machine that asked: none may be cut by a line's end.
+    build.env("COLUMNS", "1000").env(variable, directory.join(FILES).join(init.to_string()));
     build.stdin(Stdio::null()).stdout(log.try_clone().map_err(said)?).stderr(log).process_group(0);
     let mut build = build.spawn().map_err(said)?;
     let group = i32::try_from(build.id()).ok().and_then(Pid::from_raw);
@@ -350,9 +354,12 @@ fn remove_all(arguments: &crate::cli::Arguments, directory: &Path) -> Result<(),
         arguments.store = Some(store);
         let setup = Setup::open(&arguments).map_err(|_| "its store cannot be opened".to_owned())?;
         let mut names = Vec::new();
-        for folder in ["trees", "manifests", "frames", "handover", "logs", "links"] {
-            let entries = std::fs::read_dir(setup.store.directory().join(folder)).into_iter().flatten().flatten();
-            names.extend(entries.map(|entry| format!("{folder}/{}", entry.file_name().to_string_lossy())));
+        let own = rustix::process::getuid().as_raw();
+        for folder in std::fs::read_dir(setup.store.directory()).into_iter().flatten().flatten() {
+            let entries = std::fs::read_dir(folder.path()).into_iter().flatten().flatten();
+            let of_others = entries.filter(|entry| entry.metadata().is_ok_and(|found| found.uid() != own));
+            let below = |entry: std::fs::DirEntry| Path::new(&folder.file_name()).join(entry.file_name());
+            names.extend(of_others.map(|entry| below(entry).display().to_string()));
         }
         remove_inside(&setup.store, &setup.namespace, names).map_err(said)?;
     }

@@ -16,8 +16,10 @@ use crate::cli::output::render;
 use crate::digest::Digest;
 use crate::sandbox::emulator::HostCpu;
 use crate::sandbox::interrupt;
-use crate::stage::{give, init_for};
+use crate::stage::{KeptLog, give, init_for};
 
+/// So much of a log is kept, its end, in bytes.
+const LONGEST_LOG: usize = 8 << 20;
 /// Longest pause between two tries, in seconds.
 const LONGEST_PAUSE: u64 = 15;
 /// How long it is tried in all, in seconds.
@@ -279,9 +281,14 @@ impl Order<'_> {
                 take_back(directory.path(), output)
             })
         })?;
-        self.say(&format!("brought {} from {}", render::bytes(took.bytes), self.host.shown));
+        if took.bytes > 0 {
+            self.say(&format!("brought {} from {}", render::bytes(took.bytes), self.host.shown));
+        }
         for (name, bytes) in took.logs {
-            let _ = std::fs::write(self.setup.store.directory().join("logs").join(name), bytes);
+            let at = bytes.len().saturating_sub(LONGEST_LOG);
+            let text = String::from_utf8_lossy(bytes.get(at..).unwrap_or_default()).into_owned();
+            // Without it the message still has the last lines.
+            let _ = self.setup.namespace.call::<_, ()>("keep-log", &KeptLog { name, text }, &mut |_| {});
         }
         for (at, text) in took.locks {
             let (Some(builder), Some(before)) = (self.builders.get(at), locks.get(at)) else { continue };
