@@ -2,8 +2,10 @@
 //!
 //! Must not know how artefacts were built.
 
+mod firmware;
 mod http;
 mod qemu;
 
+pub use firmware::{Firmware, needs_uefi};
 pub use http::FileServer;
 pub use qemu::{Board, BootError, Machine, Running, artefact, memory_for, ssh_answers};

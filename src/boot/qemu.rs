@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use miette::Diagnostic;
 use thiserror::Error;
 
+use super::firmware::Firmware;
+
 /// Why a machine cannot be started.
 #[derive(Debug, Error, Diagnostic)]
 pub enum BootError {
@@ -17,6 +19,18 @@ pub enum BootError {
     #[error("`{program}` is not installed")]
     #[diagnostic(code(boot::no_qemu), help("install it: the package {packages}"))]
     NoQemu { program: String, packages: &'static str },
+    /// There is no firmware.
+    #[error("there is no UEFI firmware for machines of {machine}")]
+    #[diagnostic(code(boot::no_firmware), help("install it: the package {packages}"))]
+    NoFirmware { machine: &'static str, packages: &'static str },
+    /// Its machines have firmware of another kind.
+    #[error("machines of {machine} have no UEFI")]
+    #[diagnostic(code(boot::no_uefi), help("remove --uefi"))]
+    NoUefi { machine: &'static str },
+    /// The firmware's variables cannot be kept.
+    #[error("cannot copy the firmware's variables `{path}`: {source}")]
+    #[diagnostic(code(boot::variables))]
+    Variables { path: &'static str, source: std::io::Error },
     /// It cannot be started.
     #[error("QEMU cannot be started: {0}")]
     #[diagnostic(code(boot::qemu))]
@@ -37,6 +51,8 @@ pub struct Machine {
     pub board: &'static Board,
     /// Which processor: a name that QEMU's `-cpu` takes, with what it has more or less.
     pub processor: &'static str,
+    /// Firmware that starts the kernel; none: QEMU does it.
+    pub firmware: Option<Firmware>,
     /// Network devices: the arguments of `-netdev` and `-device`.
     pub network: Vec<(String, String)>,
     /// Disks: files with all of their bytes.
@@ -110,7 +126,8 @@ impl Machine {
         (format!("user,id=net0{forward}"), format!("virtio-net-pci,netdev=net0,mac={mac}"))
     }
 
-    fn arguments(&self) -> Vec<OsString> {
+    /// `variables` is the firmware's own copy.
+    fn arguments(&self, variables: Option<&Path>) -> Vec<OsString> {
         let mut list: Vec<OsString> =
             ["-accel", "tcg", "-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio"]
                 .iter()
@@ -128,14 +145,16 @@ impl Machine {
         more("-initrd", self.initrd.clone().into());
         more("-append", self.cmdline.clone().into());
         more("-device", "virtio-rng-pci".into());
+        if let (Some(firmware), Some(variables)) = (self.firmware, variables) {
+            more("-drive", format!("if=pflash,format=raw,readonly=on,file={}", firmware.code).into());
+            more("-drive", format!("if=pflash,format=raw,file={}", in_a_list(variables)).into());
+        }
         for (network, device) in &self.network {
             more("-netdev", network.into());
             more("-device", device.into());
         }
         for disk in &self.disks {
-            // A comma in a value is written twice.
-            let path = disk.display().to_string().replace(',', ",,");
-            more("-drive", format!("file={path},format=raw,if=virtio").into());
+            more("-drive", format!("file={},format=raw,if=virtio", in_a_list(disk)).into());
         }
         list
     }
@@ -146,8 +165,9 @@ impl Machine {
     /// [`BootError`].
     pub fn start(&self) -> Result<Running, BootError> {
         let program = self.board.program;
+        let variables = self.firmware.map(own_variables).transpose()?;
         let mut child = Command::new(program)
-            .args(self.arguments())
+            .args(self.arguments(variables.as_ref().map(tempfile::NamedTempFile::path)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -163,8 +183,22 @@ impl Machine {
             let console = Arc::clone(&console);
             std::thread::spawn(move || read_console(stream, &console));
         }
-        Ok(Running { child, console })
+        Ok(Running { child, console, _variables: variables })
     }
+}
+
+/// A path in a list of QEMU's: a comma in a value is written twice.
+fn in_a_list(path: &Path) -> String {
+    path.display().to_string().replace(',', ",,")
+}
+
+/// A machine's own copy of its firmware's variables.
+fn own_variables(firmware: Firmware) -> Result<tempfile::NamedTempFile, BootError> {
+    let failed = |source| BootError::Variables { path: firmware.variables, source };
+    let mut copy = tempfile::Builder::new().prefix("imgbuild-uefi-").tempfile().map_err(failed)?;
+    let mut from = std::fs::File::open(firmware.variables).map_err(failed)?;
+    std::io::copy(&mut from, &mut copy).map_err(failed)?;
+    Ok(copy)
 }
 
 fn boxed(stream: impl Read + Send + 'static) -> Box<dyn Read + Send> {
@@ -247,6 +281,8 @@ fn escape_length(bytes: &[u8]) -> Option<usize> {
 pub struct Running {
     child: Child,
     console: Arc<(Mutex<Console>, Condvar)>,
+    /// Removed with it.
+    _variables: Option<tempfile::NamedTempFile>,
 }
 
 impl Running {

@@ -196,6 +196,7 @@ fn machine(built: &Built, image: &str, port: u16) -> Machine {
         // The oldest of 64 bits, without a generator of random numbers, as virtual machines often have it.
         board: Board::of("x86_64"),
         processor: "qemu64",
+        firmware: None,
         network: vec![tap("tap0", "52:54:00:00:00:01"), tap("tap1", "52:54:00:00:00:02")],
         disks: Vec::new(),
     }

@@ -110,6 +110,7 @@ pub fn start(built: &Built, image: &str, cmdline: String, change: impl FnOnce(&m
         cpus: 1,
         board: Board::of("x86_64"),
         processor: Machine::MODERN,
+        firmware: None,
         network: vec![Machine::user_network("52:54:00:12:34:56", None)],
         disks: Vec::new(),
     };

@@ -253,6 +253,7 @@ fn boot_by_xcats_command_line_checks_the_digest_file() {
         cpus: 1,
         board: Board::of("x86_64"),
         processor: Machine::MODERN,
+        firmware: None,
         network: vec![Machine::user_network("52:54:00:12:34:56", None)],
         disks: Vec::new(),
     };

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::boot::{Board, FileServer, Machine, artefact, memory_for, ssh_answers};
+use crate::boot::{Board, FileServer, Firmware, Machine, artefact, memory_for, needs_uefi, ssh_answers};
 use crate::cli::Exit;
 use crate::cli::output::render;
 use crate::cli::setup::{published_form, published_image, recipe};
@@ -45,6 +45,9 @@ pub struct Arguments {
     /// A disk for the node: a file with a file system, for instance for [boot.cache]; the node writes to it
     #[arg(long = "disk", value_name = "FILE")]
     pub disks: Vec<PathBuf>,
+    /// Start the kernel by UEFI firmware (OVMF, AAVMF), as nodes do
+    #[arg(long)]
+    pub uefi: bool,
     /// Where artefacts are [default: `out` next to the recipe]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
@@ -87,6 +90,14 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
             return Exit::Input;
         }
     };
+    // QEMU itself cannot unpack such a kernel.
+    let firmware = match (own.uefi || needs_uefi(&kernel)).then(|| Firmware::of(board.machine)).transpose() {
+        Ok(firmware) => firmware,
+        Err(error) => {
+            render::say(&render::error(error));
+            return Exit::Machine;
+        }
+    };
     if let Some(disk) = own.disks.iter().find(|disk| !disk.is_file()) {
         let shown = disk.display();
         render::say(&format!(
@@ -116,6 +127,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
         cpus: own.cpus,
         board,
         processor: board.processor,
+        firmware,
         network: vec![Machine::user_network(&own.mac, port)],
         disks: own.disks.clone(),
     };
