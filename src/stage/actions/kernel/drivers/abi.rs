@@ -12,6 +12,8 @@ use crate::stage::actions::kernel::modules::modinfo;
 /// What a module says of itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ModuleFacts {
+    /// The CPU that it is for, by the name that errors show.
+    pub cpu: String,
     /// The release and the options of the kernel that it was built for.
     pub vermagic: String,
     /// Symbols that it needs, with the CRCs that it was built with.
@@ -32,14 +34,12 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
 /// Reads a module, uncompressed.
 ///
 /// # Errors
-/// A text for what is no module for this CPU.
+/// A text for what is no module.
 pub fn module_facts(bytes: &[u8]) -> Result<ModuleFacts, String> {
     let file = object::File::parse(bytes).map_err(|error| format!("it is not a module: {error}"))?;
-    if file.architecture() != object::Architecture::X86_64 {
-        return Err(format!("it is a module for another CPU ({:?})", file.architecture()));
-    }
     let vermagic = modinfo(bytes, "vermagic").into_iter().next().ok_or("it is not a module: it has no vermagic")?;
-    let mut facts = ModuleFacts { vermagic: vermagic.trim_end().to_owned(), ..ModuleFacts::default() };
+    let cpu = format!("{:?}", file.architecture());
+    let mut facts = ModuleFacts { cpu, vermagic: vermagic.trim_end().to_owned(), ..ModuleFacts::default() };
     let data = |name: &str| file.section_by_name(name).and_then(|section| section.data().ok());
     let text =
         |bytes: &[u8]| String::from_utf8_lossy(bytes.split(|byte| *byte == 0).next().unwrap_or(bytes)).into_owned();
@@ -95,6 +95,8 @@ pub fn parse_symvers(text: &str) -> HashMap<String, Option<u32>> {
 pub struct Kernel {
     /// What `uname -r` prints.
     pub release: String,
+    /// The CPU of its own modules, as [`ModuleFacts`] has it; none where it has none.
+    pub cpu: Option<String>,
     /// The vermagic of its own modules; none where it has none.
     pub vermagic: Option<String>,
     /// What it exports; or why that is not known.
@@ -106,6 +108,8 @@ pub struct Kernel {
 pub enum Misfit {
     /// It cannot be read.
     Unreadable(String),
+    /// It is for another CPU: that one.
+    Cpu(String),
     /// It was built for another kernel.
     Vermagic,
     /// It was built for another kernel, and what it needs cannot be compared.
@@ -132,6 +136,9 @@ pub fn misfits(
     release: Release,
     elsewhere: &mut dyn FnMut(&str) -> Option<Option<u32>>,
 ) -> Vec<Misfit> {
+    if kernel.cpu.as_ref().is_some_and(|cpu| *cpu != facts.cpu) {
+        return vec![Misfit::Cpu(facts.cpu.clone())];
+    }
     let parts = |magic: &str| {
         magic.split_once(' ').map_or((magic.to_owned(), None), |(release, options)| {
             (release.to_owned(), Some(options.trim_end().to_owned()))
@@ -167,6 +174,7 @@ pub fn misfits(
 pub fn describe(misfit: &Misfit, vermagic: &str, release: &str) -> String {
     match misfit {
         Misfit::Unreadable(problem) => problem.clone(),
+        Misfit::Cpu(cpu) => format!("it is a module for another CPU ({cpu})"),
         Misfit::Vermagic => format!("it was built for `{vermagic}`"),
         Misfit::Unproved(reason) => {
             format!("it was built for `{vermagic}`, but the symbols of {release} cannot be compared: {reason}")
@@ -190,6 +198,7 @@ mod tests {
     fn kernel() -> Kernel {
         Kernel {
             release: "6.1.0-2".into(),
+            cpu: Some("Aarch64".into()),
             vermagic: Some("6.1.0-2 SMP mod_unload modversions".into()),
             exports: Ok(HashMap::from([("printk".to_owned(), Some(7)), ("kmalloc".to_owned(), Some(8))])),
         }
@@ -197,6 +206,7 @@ mod tests {
 
     fn module(vermagic: &str, needs: &[(&str, u32)]) -> ModuleFacts {
         ModuleFacts {
+            cpu: "Aarch64".into(),
             vermagic: vermagic.into(),
             needs: needs.iter().map(|(name, crc)| ((*name).to_owned(), Some(*crc))).collect(),
             has_versions: true,
@@ -219,6 +229,8 @@ mod tests {
         assert_eq!(check(&module(other, &[("printk", 6)]), Release::Other).len(), 1);
         let options = module("6.1.0-2 SMP preempt mod_unload modversions", &[]);
         assert_eq!(check(&options, Release::Other), [Misfit::Vermagic]);
+        let foreign = ModuleFacts { cpu: "X86_64".into(), ..module(own, &[("printk", 7)]) };
+        assert_eq!(check(&foreign, Release::Own), [Misfit::Cpu("X86_64".into())]);
         let mut blind = kernel();
         blind.exports = Err("why".into());
         assert_eq!(misfits(&module(own, &[("x", 1)]), &blind, Release::Own, &mut |_| None), []);

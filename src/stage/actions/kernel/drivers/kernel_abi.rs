@@ -90,17 +90,17 @@ pub fn image_places(release: &str) -> [String; 3] {
 /// A text for files that cannot be read.
 pub fn kernel_abi(files: &dyn Files, release: &str, own: &dyn Fn(&str) -> bool) -> Result<Kernel, String> {
     let folder = format!("usr/lib/modules/{release}");
-    let mut vermagic = None;
+    let (mut cpu, mut vermagic) = (None, None);
     let mut known = None;
     for path in files.modules(&folder).iter().filter(|path| own(path)) {
         let Some(facts) = facts(files, &format!("{folder}/{path}"))? else { continue };
         // Each module with versions has this one, and the kernel itself exports it.
         known = facts.needs.get("module_layout").copied().flatten();
-        vermagic = Some(facts.vermagic);
+        (cpu, vermagic) = (Some(facts.cpu), Some(facts.vermagic));
         break;
     }
     let exports = exports(files, release, known)?;
-    Ok(Kernel { release: release.to_owned(), vermagic, exports })
+    Ok(Kernel { release: release.to_owned(), cpu, vermagic, exports })
 }
 
 fn exports(

@@ -273,7 +273,7 @@ mod tests {
     }
 
     fn kernel() -> Kernel {
-        Kernel { release: "6.1.0-2".into(), vermagic: None, exports: Err("none".into()) }
+        Kernel { release: "6.1.0-2".into(), cpu: None, vermagic: None, exports: Err("none".into()) }
     }
 
     #[test]

@@ -21,7 +21,7 @@ fn unpack(image: &[u8]) -> Result<Vec<u8>, String> {
         return Ok(image.to_vec());
     }
     if image.get(0x202..0x206) != Some(b"HdrS") {
-        return Err("it is not a kernel image for x86".to_owned());
+        return Err("it is not a kernel image for x86, and only those and ELF files have them".to_owned());
     }
     let sectors = match image.get(0x1f1) {
         Some(0) | None => 4,
