@@ -215,6 +215,13 @@ pub trait PackageArchive {
     /// # Errors
     /// [`DistroError::Closure`] for a dependency that nothing satisfies.
     fn tools(&self, seed: &[String], held: &[PinnedPackage]) -> Result<Vec<PinnedPackage>, DistroError>;
+    /// The same of a root whose programs make what runs on the image's CPU, a compiler for instance: all of it is that CPU's.
+    ///
+    /// # Errors
+    /// As [`PackageArchive::tools`].
+    fn tools_of_image(&self, seed: &[String], held: &[PinnedPackage]) -> Result<Vec<PinnedPackage>, DistroError> {
+        self.tools(seed, held)
+    }
     /// Checks packages against the keys of those who sign them, where no one signs the index; `have` brings them into the
     /// store.
     ///

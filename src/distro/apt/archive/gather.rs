@@ -7,7 +7,7 @@ use super::named::{Architectures, architecture_of, built_in, named};
 use super::relations::relations;
 use super::source::below;
 use super::vendored::{self, Contents, Suite, suite_directory};
-use crate::distro::apt::resolve::{Resolver, in_the_way, unknown_names};
+use crate::distro::apt::resolve::{Resolver, in_the_way, plain_name, unknown_names};
 use crate::distro::apt::{
     Archive, HostSources, PinnedPackage, Source, SuiteIndex, SuiteRelease, architecture, fetch_suite, only_suites,
     scan_local, sources_for, tools_closure,
@@ -212,7 +212,7 @@ impl PackageArchive for AptArchive {
     fn check_names(&self, names: &[String]) -> Result<(), DistroError> {
         let unknown = names.iter().filter(|name| self.archive.candidates(name).is_empty());
         let unknown: Vec<(String, Option<String>)> = unknown.map(|name| (name.clone(), None)).collect();
-        if unknown.is_empty() { Ok(()) } else { Err(unknown_names(&self.archive, unknown)) }
+        if unknown.is_empty() { Ok(()) } else { Err(self.of_other_cpu(unknown_names(&self.archive, unknown))) }
     }
 
     fn tools(&self, seed: &[String], held: &[PinnedPackage]) -> Result<Vec<PinnedPackage>, DistroError> {
@@ -227,6 +227,10 @@ impl PackageArchive for AptArchive {
             });
         }
         tools_closure(self.tools.as_ref().unwrap_or(&self.archive), seed, held)
+    }
+
+    fn tools_of_image(&self, seed: &[String], held: &[PinnedPackage]) -> Result<Vec<PinnedPackage>, DistroError> {
+        tools_closure(&self.archive, seed, held)
     }
 
     fn relations(&self, packages: &[PinnedPackage], install: &[String]) -> Result<Option<Relations>, DistroError> {
@@ -258,9 +262,26 @@ impl PackageArchive for AptArchive {
                         return Err(DistroError::Unsatisfiable { detail, log });
                     }
                 }
-                other => return other,
+                other => return other.map_err(|error| self.of_other_cpu(error)),
             }
         }
+    }
+}
+
+impl AptArchive {
+    /// Names that no archive has for the image's CPU get that as their reason, where the archives have them for this host's.
+    fn of_other_cpu(&self, error: DistroError) -> DistroError {
+        let (DistroError::UnknownPackages { packages, .. }, Some(tools)) = (&error, &self.tools) else { return error };
+        let here = architecture(HostCpu::here().machine()).unwrap_or_default();
+        let reason = |name: &str| {
+            let is_there = !tools.candidates(plain_name(name)).is_empty();
+            is_there.then(|| {
+                let image = self.architecture;
+                format!("`{name}` exists for {here}, but not for {image}: remove it from images for {image}, or name an archive that has it")
+            })
+        };
+        let packages = packages.iter().map(|(name, hint)| (name.clone(), reason(name).or_else(|| hint.clone())));
+        DistroError::unknown_packages(packages.collect(), "check the suites and components of ‹[[repo]]›")
     }
 }
 

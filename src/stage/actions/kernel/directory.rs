@@ -194,7 +194,7 @@ pub fn driver_tools(
         name: PassRole::DRIVER_TOOLS.to_owned(),
         install: package_request.pass.install.clone(),
         kernel_releases,
-        packages: archive.tools(&names, &held)?,
+        packages: archive.tools_of_image(&names, &held)?,
         ..LockedPass::default()
     })
 }
