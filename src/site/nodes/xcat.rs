@@ -134,6 +134,11 @@ impl ImportedNodes {
         if !is_group {
             if let Some((own, groups)) = self.node(name) {
                 own.extend(values);
+                // A port of POWER is one of the hypervisor's consoles; the CPU may be in another table than the port. Source: xCAT 2.19.
+                let is_power = matches!(own.get(&Attr::Arch), Some(Said::Text(arch)) if arch == "ppc64le");
+                if let Some(Said::List(items)) = own.get_mut(&Attr::Console).filter(|_| is_power) {
+                    items.iter_mut().for_each(|item| *item = item.replacen("ttyS", "hvc", 1));
+                }
                 // Its own group of all is `*` here.
                 groups.extend(list("groups").into_iter().filter(|group| group != "all"));
             }
@@ -243,7 +248,10 @@ pub fn attributes(node: &Effective) -> Vec<(&'static str, String)> {
     let text = |attr: Attr| node.text(attr).map(str::to_owned);
     let list = |attr: Attr| Some(node.list(attr).join(","));
     let macs: Vec<String> = node.macs().iter().map(ToString::to_string).collect();
-    let console = node.list(Attr::Console).last().and_then(|one| one.strip_prefix("ttyS").map(str::to_owned));
+    let console = node.list(Attr::Console).last().and_then(|one| {
+        let port = ["ttyS", "hvc"].into_iter().find_map(|line| one.strip_prefix(line))?;
+        Some(port.to_owned())
+    });
     let (port, speed) = match console.as_deref().map(|one| one.split_once(',').unwrap_or((one, ""))) {
         Some((port, speed)) => (Some(port.to_owned()), Some(speed.to_owned())),
         None => (None, None),
@@ -274,4 +282,22 @@ pub fn attributes(node: &Effective) -> Vec<(&'static str, String)> {
         ("usercomment", text(Attr::Comment)),
     ];
     all.into_iter().filter_map(|(name, value)| Some((name, value.filter(|value| !value.is_empty())?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_serial_port_is_the_line_that_the_nodes_cpu_has() {
+        let text = "a:\n    objtype=node\n    arch=ppc64le\n    serialport=0\n    serialspeed=115200\n\nb:\n    objtype=node\n    arch=x86_64\n    serialport=1\n";
+        let mut found = ImportedNodes::default();
+        assert!(stanzas(&mut found, &SourceFile::new("defs", "/defs", text)).unwrap());
+        let mut console = |name: &str| match found.node(name).unwrap().0.get(&Attr::Console) {
+            Some(Said::List(items)) => items.clone(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(console("a"), ["hvc0,115200"]);
+        assert_eq!(console("b"), ["ttyS1"]);
+    }
 }
