@@ -39,7 +39,7 @@ pub fn distribution() -> &'static Distribution {
         if !root.exists() {
             let debs = debs(&place);
             let _ = std::fs::remove_dir_all(place.join("new"));
-            rpm_distro::make(&debs, &place.join("new")).unwrap();
+            rpm_distro::make(&debs, &place.join("new"), rpm_distro::Cpu::X86_64).unwrap();
             for entry in std::fs::read_dir(&place).unwrap() {
                 let path = entry.unwrap().path();
                 if path.file_name().is_some_and(|name| name.len() == 16) {
@@ -50,6 +50,27 @@ pub fn distribution() -> &'static Distribution {
         }
         Distribution { key: root.join("RPM-GPG-KEY-fixture"), root }
     })
+}
+
+/// The Debian packages of the distribution for 64-bit Arm, which are installed once, emulated, as any lock is made: no more than a
+/// small image and a tools root need.
+#[cfg(init_aarch64)]
+const ARM: &str = "[image]\nname = \"rpm-distro\"\nrelease = \"bookworm\"\narch = \"aarch64\"\n\n[packages]\nbase = \"essential\"\n\
+install = [\"systemd\", \"systemd-sysv\", \"udev\", \"dbus\", \"kmod\", \"login\", \"passwd\", \"less\", \"cpio\", \"zstd\", \"xz-utils\", \"netbase\",\n\
+\"hello\", \"dnf\", \"rpm\"]\n\n[kernel]\npackage = \"linux-image-cloud-arm64\"\n\n[boot]\ncmdline = [\"console=ttyAMA0\"]\n";
+
+/// The same for 64-bit Arm: one repository with one kernel, and the public key.
+#[cfg(init_aarch64)]
+pub fn of_arm() -> Distribution {
+    let root = shared::once(&format!("rpm-distro-arm-{}", digest_of(&fixture())), |directory| {
+        let debs = directory.join("debs");
+        vendor(ARM, &debs);
+        let debs = rpm_distro::debs_below(&[&debs]).unwrap();
+        rpm_distro::make(&debs, &directory.join("made"), rpm_distro::Cpu::Aarch64).unwrap();
+        std::fs::remove_dir_all(directory.join("debs")).unwrap();
+    });
+    let root = root.join("made");
+    Distribution { key: root.join("RPM-GPG-KEY-fixture"), root }
 }
 
 fn fixture() -> PathBuf {
@@ -440,7 +461,7 @@ fn the_same_debian_packages_give_the_same_bytes_but_for_signatures() {
     debs.retain(|path| wanted.iter().any(|name| path.file_name().unwrap().to_str().unwrap().starts_with(name)));
     let made = [(); 2].map(|()| {
         let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        rpm_distro::make(&debs, &directory.path().join("out")).unwrap();
+        rpm_distro::make(&debs, &directory.path().join("out"), rpm_distro::Cpu::X86_64).unwrap();
         directory
     });
     let mut count = 0;
