@@ -247,6 +247,53 @@ fn no_code_knows_a_release_by_its_name() {
     assert!(wrong.is_empty(), "look at what a release has instead of its name: {wrong:?}");
 }
 
+/// Files that name the CPU of a PC, each with what it knows of all CPUs, or why only that one is meant.
+const NAME_A_CPU: &[(&str, &str)] = &[
+    ("src/boot/firmware.rs", "firmware by CPU"),
+    ("src/boot/qemu.rs", "machines by CPU"),
+    ("src/cli/help.rs", "an example"),
+    ("src/cli/verbs/nodes/nodeset/files.rs", "names of each CPU"),
+    ("src/cli/verbs/recipe/init.rs", "a new recipe, to be edited"),
+    ("src/distro/apt/archive/named.rs", "Debian's name of the image's CPU, which is one of three"),
+    ("src/distro/apt/archive/source.rs", "Debian's names"),
+    ("src/distro/apt/bootstrap.rs", "which CPUs have /lib64"),
+    ("src/distro/apt/mod.rs", "Debian's name of the image's CPU, which is one of three"),
+    ("src/distro/rpm/metadata/samples.rs", "tests"),
+    ("src/distro/rpm_family/mod.rs", "RPM's names"),
+    ("src/nodes/model/mod.rs", "values of a field"),
+    ("src/recipe/load/checks.rs", "Debian's names, an example"),
+    ("src/recipe/model/mod.rs", "CPUs of recipes"),
+    ("src/sandbox/command/uname.rs", "programs of 32 bits, which that CPU runs"),
+    ("src/sandbox/emulator.rs", "ELF files by CPU"),
+    ("src/sandbox/filter.rs", "numbers of system calls of the CPU that imgbuild runs on"),
+    ("src/serve/dhcp/loaders.rs", "loaders by CPU"),
+    ("src/site/capture/packages.rs", "kernels of Debian by CPU"),
+    ("src/site/media/identify.rs", "names on media"),
+    ("src/site/nodes/xcat.rs", "serial lines by CPU"),
+    ("src/stage/actions/gate/programs.rs", "ELF files by CPU"),
+    ("src/stage/actions/reader/mod.rs", "microcode, which only that CPU has"),
+    ("src/stage/inside/mod.rs", "programs of the initrd by CPU"),
+];
+
+#[test]
+fn no_code_assumes_the_cpu_of_a_pc() {
+    let names = ["x86_64", "X86_64", "amd64", "ttyS0", "EM_X86"];
+    let mut found = BTreeSet::new();
+    for (path, text) in ["src", "imgbuild-init/src"].into_iter().flat_map(sources) {
+        let name = path.strip_prefix(project()).unwrap().to_str().unwrap().to_owned();
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        let mut lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+        if !name.ends_with("/tests.rs") && lines.any(|line| names.iter().any(|cpu| line.contains(cpu))) {
+            found.insert(name);
+        }
+    }
+    let may: BTreeSet<String> = NAME_A_CPU.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let wrong: Vec<&String> = found.difference(&may).collect();
+    assert!(wrong.is_empty(), "ask for the image's CPU, or say in NAME_A_CPU what these know of all: {wrong:?}");
+    let gone: Vec<&String> = may.difference(&found).collect();
+    assert!(gone.is_empty(), "these name no CPU: {gone:?}");
+}
+
 #[test]
 fn the_readme_has_two_set_up_commands_and_the_page_of_commands_every_exit_code() {
     let text = std::fs::read_to_string(project().join("README.md")).unwrap();

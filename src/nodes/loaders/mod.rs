@@ -147,7 +147,12 @@ pub struct Bootable {
     pub build: String,
     /// Words for the kernel's command line, with `{url}` for the directory of the files.
     pub cmdline: Vec<String>,
+    /// Device trees beside the kernel: names of their files.
+    pub device_trees: Vec<String>,
 }
+
+/// The variable of a node that names its device tree, where an image has several.
+const DEVICE_TREE: &str = "device_tree";
 
 /// What a node's files say.
 #[derive(Debug, Clone)]
@@ -182,7 +187,7 @@ impl Boot<'_> {
             "state": "boot",
         });
         if let Some(boot) = self.bootable {
-            let Bootable { image, build, cmdline } = boot;
+            let Bootable { image, build, cmdline, device_trees } = boot;
             let base = self.url.trim_end_matches('/').replace("{image}", image);
             let url = format!("{base}/.builds/{image}/{build}");
             let own = node.kernel_words();
@@ -199,6 +204,11 @@ impl Boot<'_> {
                 }
                 _ => format!("{url}/{file}"),
             };
+            let own_tree = node.variables().get(DEVICE_TREE).copied();
+            let tree = match &device_trees[..] {
+                [one] => Some(one),
+                several => several.iter().find(|name| own_tree == Some(name.as_str())),
+            };
             let of_image = json!({
                 "boots": "image",
                 "state": format!("netboot {image}@{build}"),
@@ -209,6 +219,7 @@ impl Boot<'_> {
                 "kernel": place(KERNEL),
                 "initrd": place(initrd_of(&words)),
                 "initrd_name": initrd_of(&words),
+                "device_tree": tree.map(|tree| place(tree)).unwrap_or_default(),
                 "words": words,
                 "bootif": bootif,
             });

@@ -13,7 +13,33 @@ fn nodes() -> Nodes {
 fn bootable() -> Bootable {
     let words = ["imgurl={url}/rootimg.cpio.zst", "imgdigest=sha256:00", "rw"];
     let cmdline = words.iter().map(|word| (*word).to_owned()).collect();
-    Bootable { image: "compute".to_owned(), build: "0123456789ab".to_owned(), cmdline }
+    Bootable { image: "compute".to_owned(), build: "0123456789ab".to_owned(), cmdline, device_trees: Vec::new() }
+}
+
+#[test]
+fn loaders_with_a_word_for_a_device_tree_load_the_nodes_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let templates = Templates::read(directory.path(), Loader::ALL).unwrap();
+    let text = "[node.a]\nmac = \"52:54:00:00:00:01\"\n[node.b]\nmac = \"52:54:00:00:00:02\"\nvariables = { device_tree = \"two.dtb\" }\n";
+    let nodes = Nodes::of_file(&SourceFile::new("nodes.toml", "/nodes.toml", text)).unwrap();
+    let of = |trees: &[&str], node: &str, loader: Loader| {
+        let device_trees = trees.iter().map(|name| (*name).to_owned()).collect();
+        let (bootable, node) = (Bootable { device_trees, ..bootable() }, nodes.get(node).unwrap());
+        let boot = Boot { node: &node, loader, bootable: Some(&bootable), url: "http://10.0.0.1/i", report: None };
+        boot.files(&templates).unwrap().plain
+    };
+    let build = "10.0.0.1/i/.builds/compute/0123456789ab";
+    let host = build.replacen("10.0.0.1", "(http,10.0.0.1)", 1);
+    let grub = of(&["one.dtb"], "a", Loader::Grub);
+    assert!(grub.contains(&format!("\n    devicetree {host}/one.dtb\n}}\n")), "{grub}");
+    let pxelinux = of(&["one.dtb"], "a", Loader::Pxelinux);
+    assert!(pxelinux.contains(&format!("\n    FDT http://{build}/one.dtb\n    APPEND ")), "{pxelinux}");
+    // Of several, the one that the node's variable names, and no other.
+    let two = ["one.dtb", "two.dtb"];
+    assert!(of(&two, "b", Loader::Grub).contains("/two.dtb\n") && !of(&two, "a", Loader::Grub).contains(".dtb"));
+    for loader in [Loader::Ipxe, Loader::Petitboot, Loader::Xnba] {
+        assert!(!of(&["one.dtb"], "a", loader).contains(".dtb"));
+    }
 }
 
 #[test]

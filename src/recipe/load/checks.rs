@@ -305,7 +305,8 @@ impl Reader<'_> {
         self.check_boot_words();
         self.check_root_words();
         self.check_network_words();
-        // The kernel's own limit on x86 (COMMAND_LINE_SIZE, arch/x86/include/asm/setup.h); the rest is for URL, digest and BOOTIF.
+        // The kernel's own limit (COMMAND_LINE_SIZE: 2048 in asm/setup.h of x86, arm64 and powerpc alike); the rest is for URL, digest
+        // and BOOTIF.
         let length: usize = boot.cmdline.iter().map(|word| word.len() + 1).sum();
         if length > 2048 - 512 {
             let span = self.span("boot.cmdline");

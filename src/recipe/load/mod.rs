@@ -2,6 +2,7 @@
 
 mod captured;
 mod checks;
+mod device_trees;
 mod elsewhere;
 mod keys;
 pub mod moved;
@@ -347,6 +348,7 @@ impl Reader<'_> {
         self.check_drivers();
         self.refuse_others_words_in_fields();
         self.check_release();
+        self.check_device_trees();
         self.check_environment();
         self.findings.extend(super::tables::dracut::check(&self.model, &self.spans, &self.whole));
         let lists = self.statelite_lists(&model);

@@ -32,6 +32,9 @@ pub struct Kernel {
     /// What missing firmware of a wanted driver is.
     #[serde(default)]
     pub firmware: Firmware,
+    /// Device trees of the kernel that are published next to it, for boards whose firmware has none: `vendor/board.dtb`, or patterns.
+    #[serde(default)]
+    pub device_trees: Vec<String>,
 }
 
 /// A driver that is built from its source.

@@ -82,7 +82,10 @@ fn make(
         }
         Some(Boots::Disk) => None,
         Some(Boots::Image { image, build, directory }) => match read(&directory) {
-            Some(info) => Some(Bootable { image, build, cmdline: info.cmdline }),
+            Some(info) => {
+                let device_trees = info.device_trees();
+                Some(Bootable { image, build, cmdline: info.cmdline, device_trees })
+            }
             None => {
                 (server.say)(&format!("{name} is to boot {image}@{build}, and `{}` is not there", directory.display()));
                 return Script::Broken("the build that this node boots is not there".to_owned());
@@ -131,6 +134,7 @@ fn published(server: &Server, image: &str) -> Option<Bootable> {
     server.tree.roots().iter().find_map(|root| {
         let build = std::fs::read_link(root.join(image)).ok()?.file_name()?.to_str()?.to_owned();
         let info = read(&root.join(".builds").join(image).join(&build))?;
-        Some(Bootable { image: image.to_owned(), build, cmdline: info.cmdline })
+        let device_trees = info.device_trees();
+        Some(Bootable { image: image.to_owned(), build, cmdline: info.cmdline, device_trees })
     })
 }

@@ -29,6 +29,7 @@ use crate::sandbox::{Namespace, SandboxError};
 use crate::source::{Finding, Severity};
 use crate::stage::StageError;
 use crate::stage::actions;
+use crate::stage::actions::kernel::device_trees;
 use crate::stage::actions::packages::accounts;
 use crate::stage::actions::packages::emulator;
 use crate::stage::actions::{StageGraph, kernel_packages};
@@ -568,6 +569,7 @@ impl Builder<'_> {
             out: &self.options.out,
             kernel: done.blob(ids::PAYLOAD, "kernel")?,
             kernel_release: done.value(ids::PAYLOAD, "release")?,
+            device_trees: device_trees::of(done),
             initrd: done.blob(ids::INITRD, "initrd")?,
             statelite: match self.recipe.statelite {
                 Some(_) => Some((done.blob(ids::INITRD_STATELITE, "initrd")?, done.blob(ids::STATELITE, "list")?)),

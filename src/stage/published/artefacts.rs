@@ -75,6 +75,11 @@ impl BuildInfo {
         self.also.iter().find(|form| form.rootimg == rootimg).map(|form| (&form.cmdline[..], form.memory))
     }
 
+    /// Device trees beside the kernel: names of their files.
+    pub fn device_trees(&self) -> Vec<String> {
+        self.artefacts.iter().map(|one| &one.name).filter(|name| name.ends_with(".dtb")).cloned().collect()
+    }
+
     /// Names of the packed images, the one first that nodes boot.
     pub fn forms(&self) -> Vec<&str> {
         let first = self.cmdline.iter().find_map(|word| word.strip_prefix("imgurl={url}/"));
@@ -150,6 +155,8 @@ pub struct Publication<'a> {
     pub out: &'a Path,
     pub kernel: BlobRef,
     pub kernel_release: String,
+    /// Device trees that go beside it, by their file names.
+    pub device_trees: Vec<(String, BlobRef)>,
     pub initrd: BlobRef,
     /// What nodes with paths of their own get besides: the initrd and the list.
     pub statelite: Option<(BlobRef, BlobRef)>,
@@ -261,6 +268,9 @@ impl Publication<'_> {
             Ok(sha256)
         };
         copy("kernel", self.kernel)?;
+        for (name, blob) in &self.device_trees {
+            copy(name, *blob)?;
+        }
         copy("initrd-stateless", self.initrd)?;
         let list = match self.statelite {
             Some((initrd, list)) => {

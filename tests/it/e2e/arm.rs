@@ -65,6 +65,27 @@ fn what_an_image_for_another_cpu_cannot_have_is_said() {
     let ran = space.run(&["check"]);
     assert!(ran.code == 1 && ran.err.contains("aarch64") && ran.err.contains("image.toml:"), "{}", ran.err);
     space.edit("image.toml", "arch = \"arm65\"", "arch = \"ppc64le\"");
+    // A package that only other CPUs have, where it is requested.
+    space.edit("image.toml", "arch = \"ppc64le\"", "arch = \"aarch64\"");
+    space.edit("image.toml", "\"openssh-server\"]", "\"openssh-server\", \"memtest86+\"]");
+    let ran = space.run(&["update"]);
+    let told = "`memtest86+` exists for amd64, but not for arm64";
+    assert!(ran.code == 1 && ran.err.contains(told) && ran.err.contains("image.toml:"), "{} {}", ran.code, ran.err);
+    space.edit("image.toml", ", \"memtest86+\"", "");
+    // An emulator that needs a loader, which the image's root has not: said with the variable that names it.
+    let ran = crate::support::imgbuild()
+        .arg("-C")
+        .arg(space.path())
+        .arg("--store")
+        .arg(space.path().join("empty"))
+        .args(["build"])
+        .env("IMGBUILD_EMULATOR_PROGRAM", "/bin/sh")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&ran.stderr).into_owned();
+    assert!(ran.status.code() == Some(3) && said.contains("stage::no_emulator"), "{said}");
+    assert!(said.contains("IMGBUILD_EMULATOR_PROGRAM names `/bin/sh`, which is no static program"), "{said}");
+    space.edit("image.toml", "arch = \"aarch64\"", "arch = \"ppc64le\"");
     // An imgbuild that has its program would build it.
     if cfg!(init_ppc64le) {
         return;

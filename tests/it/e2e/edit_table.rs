@@ -30,7 +30,7 @@ enum How {
     Packages,
     /// Plan only: the build would need another distribution.
     Plan,
-    /// It is for RPM distributions, and a Debian recipe is told so; tests/it/e2e/rpm_images.rs tries it on one.
+    /// It is for RPM distributions or another CPU, and the recipe is told so; rpm_node.rs and foreign.rs try it on one.
     Refused,
     /// There is one value only; the schema must say so.
     OneValue,
@@ -227,6 +227,9 @@ const EDITS: &[Edit] = &[
     edit(&["kernel.drivers"], "a driver", |space| add(space, "kernel", "drivers = [\"+loop\"]")),
     packages(&["kernel.firmware_packages"], "firmware", |space| {
         add(space, "kernel", "firmware_packages = [\"firmware-linux-free\"]");
+    }),
+    refused(&["kernel.device_trees"], "device trees of a CPU without them", |space| {
+        add(space, "kernel", "device_trees = [\"vendor/board.dtb\"]");
     }),
     edit(&["kernel.firmware"], "firmware is required", |space| add(space, "kernel", "firmware = \"require\"")),
     Edit { fields: &["initrd.modes"], name: "", make: |_| (), how: How::OneValue },

@@ -24,6 +24,8 @@ mod escapes;
 mod examples;
 mod faults;
 mod first_node;
+#[cfg(init_aarch64)]
+mod foreign;
 mod formats;
 mod forms;
 mod history;

@@ -28,6 +28,9 @@ pub struct Arguments {
     /// Packed image to use, if there are several: rootimg.sfs [default: that of [pack]]
     #[arg(long, value_name = "FILE")]
     pub rootimg: Option<String>,
+    /// Device tree of the nodes, if the image has several: board.dtb [default: the only one]
+    #[arg(long, value_name = "FILE")]
+    pub device_tree: Option<String>,
     /// Where artefacts are [default: `out` next to the recipe]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
@@ -55,6 +58,8 @@ struct Entry {
     url: String,
     initrd: &'static str,
     cmdline: Vec<String>,
+    /// For loaders that have a word for it.
+    device_tree: Option<String>,
 }
 
 /// Name of the kernel that a loader loads.
@@ -96,9 +101,16 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
         Ok(form) => form,
         Err(exit) => return exit,
     };
+    let device_tree = match device_tree(&info.device_trees(), own.device_tree.as_deref()) {
+        Ok(tree) => tree,
+        Err(problem) => {
+            render::say(&problem);
+            return Exit::Usage;
+        }
+    };
     let words = words.iter().map(|word| word.replace("{url}", url));
     let cmdline = words.chain(own.append.iter().cloned()).collect();
-    let entry = Entry { name: name.clone(), url: url.to_owned(), initrd, cmdline };
+    let entry = Entry { name: name.clone(), url: url.to_owned(), initrd, cmdline, device_tree };
     let text = match own.format {
         Loader::Ipxe => entry.ipxe(),
         Loader::Grub => match entry.grub() {
@@ -116,13 +128,33 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
         }
         Loader::Pxelinux => entry.pxelinux(),
         Loader::Dnsmasq => entry.dnsmasq(),
-        Loader::Json => format!(
-            "{:#}\n",
-            json!({"format_version": "1.0", "image": entry.name, "kernel": format!("{url}/{KERNEL}"), "initrd": format!("{url}/{initrd}"), "cmdline": entry.cmdline})
-        ),
+        Loader::Json => {
+            let mut text = json!({"format_version": "1.0", "image": entry.name, "kernel": format!("{url}/{KERNEL}"), "initrd": format!("{url}/{initrd}"), "cmdline": entry.cmdline});
+            if let (Some(tree), Some(fields)) = (&entry.device_tree, text.as_object_mut()) {
+                fields.insert("device_tree".to_owned(), format!("{url}/{tree}").into());
+            }
+            format!("{text:#}\n")
+        }
     };
     render::print_whole(&text);
     Exit::Done
+}
+
+/// The device tree that an entry names: the one that is asked for, or the only one.
+fn device_tree(trees: &[String], asked: Option<&str>) -> Result<Option<String>, String> {
+    let listed = trees.join(", ");
+    match (asked, trees) {
+        (Some(asked), _) if trees.iter().any(|tree| tree == asked) => Ok(Some(asked.to_owned())),
+        (Some(asked), []) => Err(format!(
+            "error: the published image has no device tree, so not `{asked}`: name it in the recipe's `[kernel] device_trees`, and build"
+        )),
+        (Some(asked), _) => Err(format!("error: the published image has no device tree `{asked}`: it has {listed}")),
+        (None, [one]) => Ok(Some(one.clone())),
+        (None, []) => Ok(None),
+        (None, _) => {
+            Err(format!("error: the published image has several device trees: choose one with --device-tree: {listed}"))
+        }
+    }
 }
 
 impl Entry {
@@ -147,10 +179,12 @@ impl Entry {
     fn grub(&self) -> Option<String> {
         let (host, path) = self.url.strip_prefix("http://").map(|rest| rest.split_once('/').unwrap_or((rest, "")))?;
         let path = if path.is_empty() { String::new() } else { format!("/{path}") };
+        let tree = self.device_tree.as_ref();
+        let tree = tree.map(|tree| format!("    devicetree (http,{host}){path}/{tree}\n")).unwrap_or_default();
         Some(format!(
             "# Boots `{0}`. Put it into grub.cfg on the TFTP or HTTP server that GRUB was loaded from.\n\
              set default=0\nset timeout=0\nmenuentry \"{0}\" {{\n    insmod http\n    linux (http,{host}){path}/{KERNEL} {1} BOOTIF=01-$net_default_mac\n    \
-             initrd (http,{host}){path}/{2}\n}}\n",
+             initrd (http,{host}){path}/{2}\n{tree}}}\n",
             self.name,
             self.words(),
             self.initrd
@@ -160,9 +194,11 @@ impl Entry {
     /// Source: wiki.syslinux.org, SYSLINUX; `IPAPPEND 2` adds BOOTIF.
     fn pxelinux(&self) -> String {
         let Self { name, url, initrd, .. } = self;
+        // U-Boot's word: PXELINUX itself runs on x86 only.
+        let tree = self.device_tree.as_ref().map(|tree| format!("    FDT {url}/{tree}\n")).unwrap_or_default();
         format!(
             "# Boots `{name}`. Put it into pxelinux.cfg/default; lpxelinux.0 fetches by http, pxelinux.0 needs the two files by TFTP.\n\
-             DEFAULT {name}\nLABEL {name}\n    KERNEL {url}/{KERNEL}\n    INITRD {url}/{initrd}\n    APPEND {}\n    IPAPPEND 2\n",
+             DEFAULT {name}\nLABEL {name}\n    KERNEL {url}/{KERNEL}\n    INITRD {url}/{initrd}\n{tree}    APPEND {}\n    IPAPPEND 2\n",
             self.words()
         )
     }

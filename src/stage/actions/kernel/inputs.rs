@@ -1,7 +1,7 @@
 //! Inputs of the keys of the kernel's payload and of drivers.
 
 use crate::plan::{Action, ActionKind, Input, Origin, Stage, Upstream};
-use crate::recipe::{PassRole, PinnedPackage};
+use crate::recipe::{Arch, PassRole, PinnedPackage};
 use crate::stage::StageError;
 use crate::stage::actions::kernel::drivers;
 use crate::stage::actions::kernel::drivers::build_action;
@@ -27,6 +27,15 @@ pub fn add(reader: &mut Reader<'_>, packages: &[PinnedPackage]) -> Result<(), St
         reader.asked(Input::package(package), span)
     }));
     inputs.extend(drivers::update_inputs(reader.recipe)?);
+    // In no key of the CPU whose kernels unpack themselves.
+    if reader.recipe.model.image.arch == Arch::Aarch64 {
+        inputs.push(Input::parameter("gzip", "unpacked"));
+    }
+    let trees = reader.recipe.model.kernel.device_trees.iter().enumerate();
+    inputs.extend(trees.map(|(index, name)| {
+        let input = Input::new(format!("device tree {name}"), "published");
+        input.item(&reader.recipe.spans, "kernel.device_trees", index)
+    }));
     reader.actions.push(Action {
         id: ids::PAYLOAD.to_owned(),
         stage: Stage::Kernel,

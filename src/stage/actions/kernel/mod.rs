@@ -1,5 +1,6 @@
 //! The kernel stage: the kernel, its modules and drivers.
 
+pub mod device_trees;
 pub mod directory;
 pub mod drivers;
 pub mod inputs;

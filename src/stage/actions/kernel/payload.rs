@@ -1,11 +1,13 @@
 //! The kernel stage: the kernel's files, depmod, and exactly one release (D19).
 
 use std::fs::File;
+use std::io::Read;
 
 use serde::{Deserialize, Serialize};
 
+use super::device_trees::{self, Unmet};
 use super::drivers::{self, Extra, Refusal, Remarks};
-use crate::archive::Extractor;
+use crate::archive::{Extractor, plain};
 use crate::digest::{Digest, FieldHasher};
 use crate::distro::{VersionOrder, unpack_part};
 use crate::fault;
@@ -26,6 +28,8 @@ pub struct KernelRequest {
     pub tools: Vec<Digest>,
     /// The release to take, where there are several.
     pub version: Option<String>,
+    /// Device trees that are published next to it: names, or patterns.
+    pub device_trees: Vec<String>,
     /// Drivers that are not the kernel's own.
     pub extra: Extra,
     /// How releases are compared.
@@ -38,11 +42,25 @@ pub struct KernelRequest {
     pub handover: String,
 }
 
+/// A payload.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Made {
+    pub layer: ScanAnswer,
+    /// What `uname -r` will print.
+    pub release: String,
+    /// What there is to say of drivers.
+    pub remarks: Remarks,
+    /// Device trees that were handed over, in the order of their numbers.
+    pub device_trees: Vec<String>,
+}
+
 /// What came of it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum KernelAnswer {
-    /// The layer, what `uname -r` will print, and what there is to say of drivers.
-    Made(ScanAnswer, String, Remarks),
+    /// The layer and what belongs to it.
+    Made(Made),
+    /// Device trees that the recipe names cannot be published.
+    NoDeviceTree(Unmet),
     /// Drivers cannot be used.
     Refused(Refusal),
     /// No release, or several of them, in ascending order.
@@ -128,14 +146,33 @@ pub fn inside(request: KernelRequest, news: News<'_>) -> Result<KernelAnswer, St
                 Err(refusal) => return Ok(KernelAnswer::Refused(refusal)),
             }
         }
-        let mut kernel = image_of(&editor, release).ok_or("the kernel is not a regular file")?;
-        let copied = File::create(&request.handover).and_then(|mut to| std::io::copy(&mut kernel, &mut to));
-        copied.map_err(|error| format!("cannot copy the kernel: {error}"))?;
+        let kernel = image_of(&editor, release).ok_or("the kernel is not a regular file")?;
+        hand_over(kernel, &request.handover).map_err(|error| format!("cannot copy the kernel: {error}"))?;
+        let from = (request.scratch.as_str(), release.as_str());
+        let wanted = &request.device_trees;
+        let trees = match device_trees::take(wanted, from, &request.packages, &request.handover, news)? {
+            Ok(trees) => trees,
+            Err(unmet) => return Ok(KernelAnswer::NoDeviceTree(unmet)),
+        };
         fault::point("kernel.handed-over");
         std::fs::remove_file(&link).map_err(|error| error.to_string())?;
-        let answer = scan(&ScanRequest { tree, base: Vec::new(), epoch: request.epoch, whole: false })?;
-        Ok(KernelAnswer::Made(answer, release.clone(), remarks))
+        let layer = scan(&ScanRequest { tree, base: Vec::new(), epoch: request.epoch, whole: false })?;
+        Ok(KernelAnswer::Made(Made { layer, release: release.clone(), remarks, device_trees: trees }))
     })
+}
+
+/// No kernel is larger, in bytes.
+const LARGEST_KERNEL: u64 = 1 << 30;
+
+/// Copies the kernel for the loaders. Some distributions pack the one of arm64 with gzip, which GRUB and QEMU undo, but neither iPXE nor
+/// UEFI nor U-Boot's `booti`; all of them take it plain. Those that unpack themselves, as on x86 and with `zimg`, are no gzip files.
+fn hand_over(kernel: File, to: &str) -> std::io::Result<()> {
+    let mut out = File::create(to)?;
+    let copied = std::io::copy(&mut plain(kernel)?.take(LARGEST_KERNEL + 1), &mut out)?;
+    if copied > LARGEST_KERNEL {
+        return Err(std::io::Error::other("it is larger than 1 GiB when unpacked"));
+    }
+    Ok(())
 }
 
 /// A release's kernel image.
@@ -175,4 +212,28 @@ pub fn modules_projection(manifest: &Manifest, release: &str) -> Digest {
         hasher.text(path).text(&content);
     }
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn a_kernel_that_is_packed_with_gzip_is_handed_over_plain() {
+        let directory = tempfile::tempdir().unwrap();
+        let (from, to) = (directory.path().join("vmlinuz"), directory.path().join("kernel"));
+        let image = [b"MZ\x40\xfa".to_vec(), vec![7; 100_000]].concat();
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packed.write_all(&image).unwrap();
+        for bytes in [packed.finish().unwrap(), image.clone()] {
+            std::fs::write(&from, bytes).unwrap();
+            hand_over(File::open(&from).unwrap(), to.to_str().unwrap()).unwrap();
+            assert_eq!(std::fs::read(&to).unwrap(), image);
+        }
+        // Half a file is no kernel.
+        std::fs::write(&from, [0x1f, 0x8b, 8, 0, 0, 0, 0, 0]).unwrap();
+        assert!(hand_over(File::open(&from).unwrap(), to.to_str().unwrap()).is_err());
+    }
 }

@@ -1,5 +1,8 @@
 //! Unpacks the kernel with its drivers.
 
+use std::collections::BTreeMap;
+
+use super::device_trees::{self, Unmet};
 use super::drivers;
 use crate::distro::{manager, ready_name};
 use crate::plan::Action;
@@ -27,6 +30,7 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
     let scratch = builder.store.scratch()?;
     let handover = format!("handover/{}-kernel", scratch.name.replace('/', "-"));
     let _left = builder.handover(&handover);
+    let names = builder.recipe.model.kernel.device_trees.clone();
     let request = kernel::KernelRequest {
         scratch: scratch.name.clone(),
         packages: packages
@@ -35,6 +39,7 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
             .collect(),
         tools: vec![done.layer(ids::TOOLS)?],
         version: builder.recipe.model.kernel.version.clone(),
+        device_trees: names,
         extra: drivers::extra(builder, action, done)?,
         order: manager.order(),
         epoch: lock.epoch,
@@ -45,8 +50,15 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
         builder.namespace.call("kernel", &request, &mut |text| builder.report.progress(text))?;
     match answer {
         kernel::KernelAnswer::Refused(refusal) => Err(refusal.into()),
-        kernel::KernelAnswer::Made(layer, release, remarks) => {
+        kernel::KernelAnswer::NoDeviceTree(unmet) => Err(no_device_tree(builder, &unmet)),
+        kernel::KernelAnswer::Made(kernel::Made { layer, release, remarks, device_trees: trees }) => {
             let blob = builder.take(&handover)?;
+            let mut blobs = BTreeMap::from([("kernel".to_owned(), blob)]);
+            for (number, tree) in trees.iter().enumerate() {
+                let name = format!("{handover}-{number}");
+                let _left = builder.handover(&name);
+                blobs.insert(format!("{}{tree}", device_trees::OUTPUT), builder.take(&name)?);
+            }
             let manifest = builder.store.manifest(&layer.layer)?;
             let mut outputs = layer_outputs(&layer);
             outputs.values.insert("modules".to_owned(), kernel::modules_projection(&manifest, &release).to_string());
@@ -55,7 +67,7 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
             if !files.updates.is_empty() || !files.builds.is_empty() {
                 outputs.values.extend(drivers::say_remarks(builder, &remarks));
             }
-            outputs.blobs.insert("kernel".to_owned(), blob);
+            outputs.blobs.extend(blobs);
             Ok(outputs)
         }
         kernel::KernelAnswer::Choose(releases) => {
@@ -83,4 +95,33 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
             log: builder.store.directory().join(builder.log_name(action)).display().to_string(),
         }),
     }
+}
+
+/// A device tree of the recipe that the kernel does not have, or that cannot be published beside another.
+fn no_device_tree(builder: &Builder<'_>, unmet: &Unmet) -> StageError {
+    let (recipe, names) = (builder.recipe, &builder.recipe.model.kernel.device_trees);
+    let name = |index: usize| names.get(index).map(String::as_str).unwrap_or_default();
+    let (index, problem, help) = match unmet {
+        Unmet::Unknown { index, known: 0, .. } => (
+            *index,
+            format!("the kernel's packages have no device trees, so not `{}`", name(*index)),
+            "use the whole kernel, or add the package that has them to ‹[kernel]› firmware_packages; kernels for virtual machines have none".to_owned(),
+        ),
+        Unmet::Unknown { index, near, known } => {
+            let help = match near.is_empty() {
+                true => "write its path below the kernel's folder of device trees, as `vendor/board.dtb`".to_owned(),
+                false => {
+                    let near: Vec<String> = near.iter().map(|name| format!("\"{name}\"")).collect();
+                    format!("did you mean {}?", near.join(", "))
+                }
+            };
+            (*index, format!("the kernel has no device tree `{}` among its {known}", name(*index)), help)
+        }
+        Unmet::Twice { index, one, other } => (
+            *index,
+            format!("`{one}` and `{other}` would be published under the same file name"),
+            "name the one that the nodes need".to_owned(),
+        ),
+    };
+    refuse(builder.report, recipe, &format!("kernel.device_trees[{index}]"), problem, help)
 }

@@ -164,7 +164,8 @@ fn read(image: &str, directory: &Path) -> Outcome<Build> {
             return Err(refused(&problem, Exit::Input));
         }
     }
-    let bootable = Bootable { image: image.to_owned(), build: name, cmdline: info.cmdline };
+    let device_trees = info.device_trees();
+    let bootable = Bootable { image: image.to_owned(), build: name, cmdline: info.cmdline, device_trees };
     Ok(Build { bootable, directory: directory.to_owned(), target: info.target })
 }
 
