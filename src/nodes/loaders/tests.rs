@@ -34,7 +34,7 @@ fn loaders_with_a_word_for_a_device_tree_load_the_nodes_own() {
     assert!(grub.contains(&format!("\n    devicetree {host}/one.dtb\n}}\n")), "{grub}");
     let pxelinux = of(&["one.dtb"], "a", Loader::Pxelinux);
     assert!(pxelinux.contains(&format!("\n    FDT http://{build}/one.dtb\n    APPEND ")), "{pxelinux}");
-    // Of several, the one that the node's variable names, and no other.
+    // If there are several: the one that the node's variable names, and no other.
     let two = ["one.dtb", "two.dtb"];
     assert!(of(&two, "b", Loader::Grub).contains("/two.dtb\n") && !of(&two, "a", Loader::Grub).contains(".dtb"));
     for loader in [Loader::Ipxe, Loader::Petitboot, Loader::Xnba] {

@@ -5,7 +5,7 @@ use crate::recipe::Arch;
 use crate::source::Finding;
 
 impl Reader<'_> {
-    /// What no kernel package can have: a tree for a CPU without them, or a name that is none.
+    /// What no kernel package can have: a tree for a CPU without them, or something else than the name of one.
     pub(super) fn check_device_trees(&mut self) {
         let names = self.model.kernel.device_trees.clone();
         let machine = self.model.image.arch.machine();

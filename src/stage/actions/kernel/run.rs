@@ -105,7 +105,7 @@ fn no_device_tree(builder: &Builder<'_>, unmet: &Unmet) -> StageError {
         Unmet::Unknown { index, known: 0, .. } => (
             *index,
             format!("the kernel's packages have no device trees, so not `{}`", name(*index)),
-            "use the whole kernel, or add the package that has them to ‹[kernel]› firmware_packages; kernels for virtual machines have none".to_owned(),
+            "use the whole kernel, or add the package that has them to ‹[kernel]› firmware_packages".to_owned(),
         ),
         Unmet::Unknown { index, near, known } => {
             let help = match near.is_empty() {
