@@ -224,3 +224,30 @@ fn debian_archives_files_of_them_and_their_keys_are_looked_at() {
     fails(check(&format!("{trusted}\npriority = 10")), &["has no mirrorlist, metalink, priority", "`name=version`"]);
     assert!(!space.store().exists(), "check made a store");
 }
+
+#[test]
+fn device_trees_are_for_cpus_that_have_them_and_the_command_line_has_a_limit_on_each() {
+    let space = Space::new();
+    let recipe = |arch: &str, more: &str| {
+        let image = format!("[image]\nname = \"a\"\nrelease = \"bookworm\"\narch = \"{arch}\"\n");
+        space.write("image.toml", &format!("{image}\n[kernel]\n{more}\n"));
+        space.run(&["check"])
+    };
+    recipe("aarch64", "device_trees = [\"broadcom/bcm2711-rpi-4-b.dtb\", \"board.dtb\", \"ti/*\"]").good();
+    for (index, name) in ["/board.dtb", "../board.dtb", "a b.dtb", "board.dts", "", "ti//x.dtb"].iter().enumerate() {
+        let ran = recipe("aarch64", &format!("device_trees = [\"board.dtb\", \"{name}\"]"));
+        let told = ran.err.contains("is not the name of a device tree") && ran.err.contains("image.toml:7:30");
+        assert!(ran.code == 1 && told, "{index}: {}", ran.err);
+    }
+    for arch in ["x86_64", "ppc64le"] {
+        let ran = recipe(arch, "device_trees = [\"board.dtb\"]");
+        let told = ran.err.contains(&format!("kernels for {arch} have no device trees"));
+        assert!(ran.code == 1 && told && ran.err.contains("image.toml:7:16"), "{}", ran.err);
+    }
+    for arch in ["x86_64", "aarch64", "ppc64le"] {
+        let line = |length: usize| format!("\n[boot]\ncmdline = [\"{}\"]", "x".repeat(length));
+        recipe(arch, &line(1500)).good();
+        let ran = recipe(arch, &line(1600));
+        assert!(ran.code == 1 && ran.err.contains("2048 is the kernel's limit"), "{arch}: {}", ran.err);
+    }
+}

@@ -2,7 +2,7 @@
 
 use super::rpm_distro::of_arm;
 use super::store;
-use crate::support::Space;
+use crate::support::{Space, copy_tree, project};
 
 /// Numbers of machines in ELF files. Source: linux/elf-em.h.
 const AARCH64: u16 = 183;
@@ -89,4 +89,19 @@ fn boot_an_arm_image_of_rpm_packages_is_built_by_emulated_dnf_and_rpm() {
     assert_eq!(machines(&space, "node").iter().find(|(_, machine)| *machine != AARCH64), None);
     let ran = space.run(&["boot", "--until", " login:", "--timeout", "900"]);
     assert_eq!(ran.code, 0, "{}\n{}", ran.out, ran.err);
+}
+
+#[test]
+fn a_driver_is_built_by_the_compiler_of_the_images_cpu() {
+    let space = Space::example("arm").with_store(&store());
+    copy_tree(&project().join("tests/fixtures/driver"), &space.path().join("driver"));
+    let recipe = std::fs::read_to_string(space.path().join("image.toml")).unwrap();
+    space.write("image.toml", &format!("{recipe}\n[[kernel.build]]\nsource = \"driver\"\n"));
+    space.run(&["build"]).good();
+    assert_eq!(space.to_do(), Vec::<String>::new());
+    let script = "/sbin/modinfo -F vermagic /lib/modules/*/updates/site_greeter.ko; ls /lib/modules/*/updates";
+    let ran = space.run(&["shell", "--", "/bin/sh", "-c", script]).good();
+    assert!(ran.out.contains("modversions aarch64") && ran.out.contains("site_base.ko"), "{}", ran.out);
+    // What is in the image, and what of it differs, is read without running any of it.
+    assert!(space.run(&["size"]).good().out.contains("/usr/lib"));
 }
