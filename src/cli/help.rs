@@ -98,6 +98,8 @@ pub fn examples(command: &str) -> &'static [(&'static str, &'static str)] {
             ("imgbuild sync @compute --plan", "what would change on which nodes"),
             ("imgbuild sync cn[001-040]", "write what differs"),
             ("imgbuild sync '*' --check", "which nodes differ; exit code 2 if some do"),
+            ("imgbuild sync @compute --packages", "install what the lock has and nodes lack"),
+            ("imgbuild sync @compute --scripts", "run the nodes' postscripts again"),
         ],
         "serve" => &[
             ("imgbuild serve --listen 10.0.0.1:80 --user www-data", "images over HTTP, as an ordinary user"),

@@ -154,7 +154,7 @@ pub enum Command {
     Nodes(verbs::nodes::list::Arguments),
     /// Say what nodes boot: writes the files of their boot loaders, all of a range or none
     Nodeset(verbs::nodes::nodeset::Arguments),
-    /// Bring the files of the images' sync lists to running nodes over ssh
+    /// Bring files, packages and scripts of the images to running nodes over ssh
     Sync(verbs::nodes::sync::Arguments),
     /// Boot the published image in QEMU
     Boot(verbs::images::boot::Arguments),

@@ -112,7 +112,7 @@ fn work(jobs: &[Job], settings: &Settings, mode: Mode, shared: &Shared, news: &(
         let Some(job) = jobs.get(index).filter(|_| !shared.stop.load(Ordering::SeqCst)) else { return };
         let began = Instant::now();
         let mut answer = Answer::default();
-        if !(job.items.is_empty() && job.scripts.is_empty()) {
+        if job.has_work() {
             answer.problem = one(job, index, settings, mode, shared, &mut answer).err();
         }
         let reached = Reached { answer, took: began.elapsed(), tried: true };
@@ -139,11 +139,11 @@ fn one(
     };
     let mut connection = Connection::start(&job.node, &way)?;
     let process = i32::try_from(connection.id()).ok().and_then(Pid::from_raw);
+    let until = Instant::now() + settings.timeout;
     if let (Some(process), Ok(mut working)) = (process, shared.working.lock()) {
-        let until = Instant::now() + settings.timeout;
         working.insert(index, Working { process, until, is_late: false, is_asked_to_end: None });
     }
-    let outcome = bring(&mut connection, job, mode, answer);
+    let outcome = bring(&mut connection, job, mode, until, answer);
     connection.wait_at_most(GRACE);
     // It is no one's process any longer once it was waited for.
     let entry = shared.working.lock().ok().and_then(|mut working| {

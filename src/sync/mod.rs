@@ -1,4 +1,4 @@
-//! A recipe's sync lists, brought to running nodes by ssh (xCAT: `updatenode -F`).
+//! A recipe's sync lists, its packages and its scripts, brought to running nodes by ssh (xCAT: `updatenode -F`, `-S`, `-P`).
 //!
 //! One connection for each node: a small script for its shell, questions about the destinations, and a tar stream of what differs. What is
 //! to be on a node is known before the first connection; what a node answers is believed of that node alone.
@@ -6,6 +6,8 @@
 mod connection;
 mod fan;
 mod node;
+mod order;
+mod packages;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -14,6 +16,8 @@ mod words;
 
 pub use fan::{News, Reached, Settings, run};
 pub use node::Mode;
+pub use order::{Order, orders};
+pub use packages::Packages;
 pub use wanted::{Job, wanted};
 
 use schemars::JsonSchema;
@@ -39,12 +43,20 @@ pub enum What {
     Merge,
     /// A script that an earlier sync did not finish.
     Script,
+    /// A package of the lock that is not installed.
+    Package,
+    /// A package of another version than that of the lock.
+    Version,
+    /// A package of the kernel: only a boot changes it.
+    Kernel,
+    /// A package that the lock no longer has: only a boot removes it.
+    Removed,
 }
 
 /// A path of a node that differs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema)]
 pub struct Change {
-    /// The path on the node; for a script its name here.
+    /// The path on the node; for a script its name here, for a package its name and version.
     pub path: String,
     /// What differs.
     pub what: Vec<What>,
@@ -59,6 +71,9 @@ pub struct Executed {
     pub name: String,
     /// Its exit status; 128 and the signal's number if one ended it.
     pub exit: i32,
+    /// How it ended in words, where the exit status does not tell it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// The last 4 KiB that it printed.
     pub output: String,
 }

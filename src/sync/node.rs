@@ -3,8 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::connection::{Connection, unclear};
+use super::order::again;
+use super::packages::install;
 use super::stream::{Bytes, Entry, aside, records, send};
 use super::wanted::{Item, Job, Script, sha256_of};
 use super::words::{encoded, path_of};
@@ -38,13 +41,13 @@ struct Found {
 }
 
 /// A file to put into its place.
-struct Put {
-    entry: Entry,
-    sha256: String,
+pub struct Put {
+    pub entry: Entry,
+    pub sha256: String,
     /// The digest of what it replaces, where it was made of that.
-    guard: Option<String>,
+    pub guard: Option<String>,
     /// The source, for scripts that run after its change.
-    source: Option<PathBuf>,
+    pub source: Option<PathBuf>,
 }
 
 fn at(span: &Span) -> String {
@@ -55,8 +58,34 @@ fn at(span: &Span) -> String {
 ///
 /// # Errors
 /// What went wrong, before anything was changed or in the middle; the answer has what was known until then.
-pub fn bring(connection: &mut Connection, job: &Job, mode: Mode, answer: &mut Answer) -> Result<(), String> {
+pub fn bring(
+    connection: &mut Connection,
+    job: &Job,
+    mode: Mode,
+    until: Instant,
+    answer: &mut Answer,
+) -> Result<(), String> {
     connection.greet()?;
+    // In the order of xCAT's updatenode; what fails stops what is behind it.
+    if !(job.items.is_empty() && job.scripts.is_empty()) {
+        files(connection, job, mode, answer)?;
+    }
+    if let Some(packages) = &job.packages {
+        install(connection, packages, mode, answer)?;
+    }
+    if let Some(order) = job.order.as_ref().filter(|order| !order.is_empty()) {
+        // The runner ends scripts by itself, and has a moment to say so.
+        let left = until.saturating_duration_since(Instant::now()).as_secs().saturating_sub(TO_SAY_SO).max(1);
+        again(connection, order, mode, left, answer)?;
+    }
+    connection.close();
+    Ok(())
+}
+
+/// Seconds that the node has at the end to say what became of its scripts.
+const TO_SAY_SO: u64 = 4;
+
+fn files(connection: &mut Connection, job: &Job, mode: Mode, answer: &mut Answer) -> Result<(), String> {
     let all: Vec<&Item> = job.items.iter().map(Arc::as_ref).collect();
     let (mut found, pending) = ask(connection, &all, &job.scripts)?;
     let (directories, mut puts) = compared(&all, &found, answer)?;
@@ -65,9 +94,9 @@ pub fn bring(connection: &mut Connection, job: &Job, mode: Mode, answer: &mut An
     let changed: BTreeSet<&Path> = puts.iter().filter_map(|put| put.source.as_deref()).collect();
     let due: Vec<&Script> = due(&job.scripts, &changed, &pending, answer);
     if mode == Mode::Look {
-        let would = |script: &&Script| Executed { name: script.name.clone(), exit: 0, output: String::new() };
+        let would =
+            |script: &&Script| Executed { name: script.name.clone(), exit: 0, reason: None, output: String::new() };
         answer.scripts = due.iter().map(would).collect();
-        connection.close();
         return Ok(());
     }
     connection.send("s\n")?;
@@ -109,7 +138,6 @@ pub fn bring(connection: &mut Connection, job: &Job, mode: Mode, answer: &mut An
         }
         put(connection, "k\n", &mut texts, &[], copies)?;
     }
-    connection.close();
     if let Some(failed) = answer.scripts.iter().find(|script| script.exit != 0) {
         let last = failed.output.trim().lines().next_back().map(|line| format!(": {line}")).unwrap_or_default();
         return Err(format!("{} exited with {}{last}", failed.name, failed.exit));
@@ -118,7 +146,7 @@ pub fn bring(connection: &mut Connection, job: &Job, mode: Mode, answer: &mut An
 }
 
 /// Makes the node's directory for what is on its way.
-fn opened(connection: &mut Connection) -> Result<PathBuf, String> {
+pub fn opened(connection: &mut Connection) -> Result<PathBuf, String> {
     connection.send("o\n")?;
     match connection.words()?.as_slice() {
         [word, path] if word == "o" => Ok(PathBuf::from(path)),
@@ -365,7 +393,7 @@ fn due<'a>(
 }
 
 /// Sends files, has them compared with their digests, and put into their places; all or none, as far as renaming goes.
-fn put(
+pub fn put(
     connection: &mut Connection,
     before: &str,
     puts: &mut [Put],
@@ -427,7 +455,7 @@ fn execute(connection: &mut Connection, script: &Script, file: &Path) -> Result<
         [word, _, exit] if word == "e" => {
             let exit = exit.parse().map_err(|_| unclear(exit))?;
             let output = String::from_utf8_lossy(&connection.bytes()?).into_owned();
-            Ok(Executed { name: script.name.clone(), exit, output })
+            Ok(Executed { name: script.name.clone(), exit, reason: None, output })
         }
         other => Err(unclear(&other.join(" "))),
     }

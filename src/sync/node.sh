@@ -252,6 +252,26 @@ while read -r c a b d e f; do
         execute "$a" "$d" "$e" "$f"
         [ "$r" -ne 0 ] || [ "$b" = - ] || rm -f "$state/pending/$b"
         ;;
+    u)
+        back "$a"
+        if [ -x "$v" ]; then say 'u yes'; else say 'u no'; fi
+        ;;
+    h)
+        back "$a"
+        say h
+        [ ! -f "$v" ] || base64 <"$v"
+        say .
+        ;;
+    l)
+        say l
+        case $a in
+        dpkg) dpkg-query -W -f '${db:Status-Abbrev}\t${Package}\t${Version}\t${Architecture}\n' </dev/null 2>&1 ;;
+        rpm) rpm -qa --qf 'ii\t%{NAME}\t%|EPOCH?{%{EPOCH}:}:{}|%{VERSION}-%{RELEASE}\t%{ARCH}\n' </dev/null 2>&1 ;;
+        esac
+        r=$?
+        say .
+        say "l $r"
+        ;;
     z) exit 0 ;;
     esac
 done

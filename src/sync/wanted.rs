@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use sha2::Digest as _;
 
+use super::order::Order;
+use super::packages::Packages;
 use crate::nodes::{NodeSet, Nodes};
 use crate::recipe::{Clause, NodeFile, NodeScript, Recipe, SyncedKind, counted_mode};
 use crate::source::{Finding, Severity, Span};
@@ -26,6 +28,30 @@ pub struct Job {
     pub items: Vec<Arc<Item>>,
     /// In the order of the lists.
     pub scripts: Vec<Arc<Script>>,
+    /// What its image's lock has, if packages are asked for.
+    pub packages: Option<Arc<Packages>>,
+    /// What it is to run again, if that is asked for.
+    pub order: Option<Arc<Order>>,
+}
+
+impl Job {
+    /// One of a node, with nothing to do yet.
+    pub fn of(node: &str, image: &str) -> Self {
+        Self {
+            node: node.to_owned(),
+            image: image.to_owned(),
+            items: Vec::new(),
+            scripts: Vec::new(),
+            packages: None,
+            order: None,
+        }
+    }
+
+    /// Whether the node has to be reached for it.
+    pub fn has_work(&self) -> bool {
+        let is_ordered = self.order.as_ref().is_some_and(|order| !order.is_empty());
+        !(self.items.is_empty() && self.scripts.is_empty()) || self.packages.is_some() || is_ordered
+    }
 }
 
 /// A file or a directory for nodes.
@@ -143,7 +169,7 @@ pub fn wanted(
         let has = |after: &PathBuf| items.iter().any(|item| item.source.starts_with(after));
         let scripts = image.scripts.iter().filter(|script| script.after.as_ref().is_none_or(has)).cloned().collect();
         findings.extend(clash(&items));
-        jobs.push(Job { node: node.clone(), image: name.clone(), items, scripts });
+        jobs.push(Job { items, scripts, ..Job::of(node, name) });
     }
     let mut said = std::collections::BTreeSet::new();
     findings.retain(|finding| said.insert((finding.message.clone(), finding.span.clone())));

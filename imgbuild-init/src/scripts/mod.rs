@@ -7,6 +7,7 @@
 pub mod failed;
 mod log;
 mod one;
+mod order;
 mod phase;
 mod plan;
 mod server;
@@ -31,8 +32,11 @@ const OF_THE_SERVER: &str = "run/imgbuild/postscripts";
 /// Where the output of scripts goes, a directory for each list.
 const LOGS: &str = "var/log/imgbuild";
 
-/// Runs a list; gives the exit status: 0 where all scripts succeeded.
+/// Runs a list, or an order by its path; gives the exit status: 0 where all scripts succeeded.
 pub fn run(phase: &str, root: &Path) -> i32 {
+    if phase.starts_with('/') {
+        return order::run(phase.as_ref(), root);
+    }
     let Some(phase) = Phase::named(phase) else {
         say!("`{phase}` is no list of scripts: postscripts or postbootscripts");
         return 2;

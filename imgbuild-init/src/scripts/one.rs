@@ -57,6 +57,8 @@ pub struct ScriptResult {
     pub outcome: Outcome,
     /// The same in words.
     pub reason: String,
+    /// Its exit status as a shell would give it: 128 and the signal's number, 124 after its time, 127 where it was not started.
+    pub exit: i32,
     pub seconds: u64,
     /// The last lines that it printed.
     pub lines: Vec<String>,
@@ -64,7 +66,8 @@ pub struct ScriptResult {
 
 /// The result of a script that could not be started.
 pub fn not_started(name: &str, reason: String) -> ScriptResult {
-    ScriptResult { name: name.to_owned(), outcome: Outcome::Unstarted, reason, seconds: 0, lines: Vec::new() }
+    let outcome = Outcome::Unstarted;
+    ScriptResult { name: name.to_owned(), outcome, reason, exit: 127, seconds: 0, lines: Vec::new() }
 }
 
 /// Runs a script to its end.
@@ -108,7 +111,14 @@ pub fn run(script: &Script<'_>) -> ScriptResult {
         reason += &format!("; no log: {error}");
     }
     let lines = log.close(script.logs, script.log);
-    ScriptResult { name: name.clone(), outcome, reason, seconds, lines }
+    let exit = match (outcome, status) {
+        (Outcome::Done, _) => 0,
+        (Outcome::Timeout, _) => 124,
+        (_, Some(status)) if libc::WIFSIGNALED(status) => 128 + libc::WTERMSIG(status),
+        (_, Some(status)) => libc::WEXITSTATUS(status),
+        (_, None) => 1,
+    };
+    ScriptResult { name: name.clone(), outcome, reason, exit, seconds, lines }
 }
 
 fn judged(status: Option<i32>, in_time: bool, time: Option<Duration>) -> (Outcome, String) {

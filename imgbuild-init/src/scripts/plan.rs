@@ -82,6 +82,13 @@ pub struct Item {
     pub is_of_the_image: bool,
 }
 
+impl NodePlan {
+    /// What is known of a node is its environment alone.
+    pub fn of_environment(environment: BTreeMap<String, String>) -> Self {
+        Self { environment, ..Self::default() }
+    }
+}
+
 impl ImagePlan {
     /// Reads the image's file.
     pub fn read(path: &Path) -> Result<Self, String> {

@@ -1,6 +1,6 @@
 //! Scripts that nodes run: which of them nodes.toml names, where they lie, and what is wrong with them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::effective::{Effective, Given, Sourced, WITHOUT};
@@ -96,6 +96,25 @@ impl Nodes {
             }
         }
         findings
+    }
+}
+
+impl Effective {
+    /// What scripts get: what is known of the node, under xCAT's names, and its own variables.
+    pub fn script_environment(&self) -> BTreeMap<String, String> {
+        let mut all =
+            BTreeMap::from([("NODE".to_owned(), self.name.clone()), ("GROUP".to_owned(), self.groups.join(","))]);
+        let mac = self.macs().first().map(ToString::to_string);
+        let nic = self.text(Attr::Nic).map(str::to_owned);
+        let known = [
+            ("IPADDR", self.ip().map(|ip| ip.to_string())),
+            ("MACADDRESS", mac),
+            ("INSTALLNIC", nic.clone()),
+            ("PRIMARYNIC", nic),
+        ];
+        all.extend(known.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
+        all.extend(self.variables().into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())));
+        all
     }
 }
 

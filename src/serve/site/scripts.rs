@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 
-use crate::nodes::{Attr, Effective, ScriptFault, ScriptResult, script_name, script_of};
+use crate::nodes::{Attr, ScriptFault, ScriptResult, script_name, script_of};
 use crate::serve::Server;
 use crate::serve::reply::{Reply, line, text};
 use crate::serve::site::desk::{Desk, NotKept};
@@ -118,7 +118,7 @@ fn give(server: &Server, desk: &Desk, name: &str, digest: Option<&str>) -> Respo
         defaults: Lists { postscripts: first.defaults, postbootscripts: second.defaults },
         own: Lists { postscripts: first.own, postbootscripts: second.own },
         files,
-        environment: environment(&node),
+        environment: node.script_environment(),
     };
     text(StatusCode::OK, "application/json", serde_json::to_vec(&plan).unwrap_or_default())
 }
@@ -127,22 +127,6 @@ fn give(server: &Server, desk: &Desk, name: &str, digest: Option<&str>) -> Respo
 fn digest_of(bytes: &[u8]) -> String {
     use sha2::Digest;
     sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// What is known of the node, under xCAT's names, and its own variables.
-fn environment(node: &Effective) -> BTreeMap<String, String> {
-    let mut all = BTreeMap::from([("NODE".to_owned(), node.name.clone()), ("GROUP".to_owned(), node.groups.join(","))]);
-    let mac = node.macs().first().map(ToString::to_string);
-    let nic = node.text(Attr::Nic).map(str::to_owned);
-    let known = [
-        ("IPADDR", node.ip().map(|ip| ip.to_string())),
-        ("MACADDRESS", mac),
-        ("INSTALLNIC", nic.clone()),
-        ("PRIMARYNIC", nic),
-    ];
-    all.extend(known.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
-    all.extend(node.variables().into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())));
-    all
 }
 
 fn keep(server: &Server, desk: &Desk, node: &str, said: Said) -> Response<Reply> {

@@ -83,6 +83,7 @@ mod startable;
 mod statelite;
 mod store_care;
 mod sync;
+mod sync_parts;
 mod tracer;
 mod ubuntu;
 mod xcat_node_support;

@@ -11,27 +11,56 @@ use crate::support::{Ran, Space, imgbuild, project};
 /// Nodes that answer; besides them one refuses, one hangs, one is slow.
 const GOOD: usize = 6;
 
-struct Node {
-    name: String,
+/// A node with a real sshd in a root of its own.
+pub struct Node {
+    pub name: String,
     sshd: Child,
+    port: u16,
 }
 
 impl Node {
+    /// Starts one in a directory that has keys, with more lines for its sshd.
+    pub fn start(directory: &Path, name: &str, lines: &[&str]) -> Self {
+        // Free when it was asked for.
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let sshd = Command::new("unshare")
+            .arg("-m")
+            .arg(project().join("tests/fixtures/sync/node"))
+            .arg(directory)
+            .args([name, "127.0.0.1", &port.to_string()])
+            .args(lines)
+            .stdin(Stdio::null())
+            .stderr(std::fs::File::create(directory.join(format!("{name}.log"))).unwrap())
+            .spawn()
+            .unwrap();
+        Self { name: name.to_owned(), sshd, port }
+    }
+
+    /// Waits until it answers.
+    pub fn wait(&self, directory: &Path) {
+        let until = Instant::now() + Duration::from_secs(20);
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            let log = std::fs::read_to_string(directory.join(format!("{}.log", self.name))).unwrap_or_default();
+            assert!(Instant::now() < until, "{}: {log}", self.name);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Its root directory, as it sees it.
     fn root(&self) -> PathBuf {
         PathBuf::from(format!("/proc/{}/root", self.sshd.id()))
     }
 
-    fn at(&self, path: &str) -> PathBuf {
+    pub fn at(&self, path: &str) -> PathBuf {
         self.root().join(path)
     }
 
-    fn read(&self, path: &str) -> String {
+    pub fn read(&self, path: &str) -> String {
         std::fs::read_to_string(self.at(path)).unwrap_or_default()
     }
 
     /// What a sync put aside or keeps.
-    fn left(&self) -> Vec<String> {
+    pub fn left(&self) -> Vec<String> {
         let mut left = Vec::new();
         for place in ["etc", "srv", "var", "run", "tmp", "root"] {
             for entry in walkdir::WalkDir::new(self.at(place)).into_iter().flatten() {
@@ -52,6 +81,27 @@ impl Drop for Node {
     }
 }
 
+/// Makes the directory of nodes: a key of hosts, and one of the administrator.
+pub fn make_keys(directory: &Path) {
+    std::fs::create_dir(directory).unwrap();
+    for key in ["key", "admin"] {
+        let made =
+            Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(directory.join(key)).status();
+        assert!(made.unwrap().success());
+    }
+}
+
+/// What ssh needs to know to find nodes.
+pub fn ssh_config(directory: &Path, nodes: &[Node]) -> String {
+    // The first value counts, so what is for one node stands before what is for all.
+    let hosts = nodes.iter().map(|node| format!("Host {}\n  Port {}\n", node.name, node.port));
+    let hosts: String = hosts.collect();
+    format!(
+        "{hosts}Host *\n  HostName 127.0.0.1\n  User root\n  IdentityFile {}\n  IdentitiesOnly yes\n  StrictHostKeyChecking no\n  UserKnownHostsFile /dev/null\n",
+        directory.join("admin").display()
+    )
+}
+
 /// A workspace, its nodes, and how ssh finds them.
 struct Site {
     space: Space,
@@ -63,57 +113,20 @@ impl Site {
     fn new() -> Self {
         let space = Space::new();
         let directory = space.path().join("nodes");
-        std::fs::create_dir(&directory).unwrap();
-        for key in ["key", "admin"] {
-            let made = Command::new("ssh-keygen")
-                .args(["-q", "-t", "ed25519", "-N", "", "-f"])
-                .arg(directory.join(key))
-                .status();
-            assert!(made.unwrap().success());
-        }
+        make_keys(&directory);
         // Login shells say something, and one is set up by those who do not know better.
         std::fs::write(directory.join("cn3.rc"), "echo Welcome; printf 'no line feed'\n").unwrap();
         std::fs::write(directory.join("cn6.busybox"), "").unwrap();
         let hangs = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut config = format!(
-            "Host *\n  HostName 127.0.0.1\n  User root\n  IdentityFile {}\n  IdentitiesOnly yes\n  StrictHostKeyChecking no\n  UserKnownHostsFile /dev/null\n",
-            directory.join("admin").display()
-        );
-        // The first value counts, so what is for one node stands before what is for all.
-        let mut hosts = String::new();
-        let mut nodes = Vec::new();
-        for number in 1..=GOOD + 1 {
-            let name = format!("cn{number}");
-            // Free when it was asked for.
-            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            let slow = "ForceCommand sleep 1; eval \"$SSH_ORIGINAL_COMMAND\"";
-            let lines: &[&str] = if number > GOOD { &[slow] } else { &[] };
-            let sshd = Command::new("unshare")
-                .arg("-m")
-                .arg(project().join("tests/fixtures/sync/node"))
-                .arg(&directory)
-                .args([&name, "127.0.0.1", &port.to_string()])
-                .args(lines)
-                .stdin(Stdio::null())
-                .stderr(std::fs::File::create(directory.join(format!("{name}.log"))).unwrap())
-                .spawn()
-                .unwrap();
-            hosts.push_str(&format!("Host {name}\n  Port {port}\n"));
-            nodes.push((Node { name, sshd }, port));
-        }
+        let slow = "ForceCommand sleep 1; eval \"$SSH_ORIGINAL_COMMAND\"";
+        let lines = |number: usize| if number > GOOD { vec![slow] } else { Vec::new() };
+        let start = |number: usize| Node::start(&directory, &format!("cn{number}"), &lines(number));
+        let nodes: Vec<Node> = (1..=GOOD + 1).map(start).collect();
         let refused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        hosts.push_str(&format!("Host cn8\n  Port {refused}\n"));
-        hosts.push_str(&format!("Host cn9\n  Port {}\n", hangs.local_addr().unwrap().port()));
-        config = hosts + &config;
-        space.write("ssh_config", &config);
-        let until = Instant::now() + Duration::from_secs(20);
-        for (node, port) in &nodes {
-            while TcpStream::connect(("127.0.0.1", *port)).is_err() {
-                let log = std::fs::read_to_string(directory.join(format!("{}.log", node.name))).unwrap_or_default();
-                assert!(Instant::now() < until, "{}: {log}", node.name);
-                std::thread::sleep(Duration::from_millis(20));
-            }
-        }
+        let hang = hangs.local_addr().unwrap().port();
+        let config = ssh_config(&directory, &nodes);
+        space.write("ssh_config", &format!("Host cn8\n  Port {refused}\nHost cn9\n  Port {hang}\n{config}"));
+        nodes.iter().for_each(|node| node.wait(&directory));
         space.write("imgbuild.toml", "images = [\"compute\", \"bare\"]\n");
         space.write("compute/image.toml", RECIPE);
         space.write("bare/image.toml", "[image]\nname = \"bare\"\nrelease = \"bookworm\"\n");
@@ -141,7 +154,7 @@ impl Site {
             let path = space.path().join("compute").join(name);
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
         }
-        Self { space, nodes: nodes.into_iter().map(|(node, _)| node).collect(), _hangs: hangs }
+        Self { space, nodes, _hangs: hangs }
     }
 
     fn command(&self, words: &[&str]) -> Command {
@@ -274,14 +287,14 @@ fn nothing_is_sent_twice(site: &Site) {
     let before: Vec<u64> = site.nodes.iter().map(inode).collect();
     let ran = site.sync(&["cn[1-7]"]);
     assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
-    assert!(ran.out.contains("cn[1-7]: as in the lists\n") && ran.out.contains("always.sh"), "{}", ran.out);
+    assert!(ran.out.contains("cn[1-7]: up to date\n") && ran.out.contains("always.sh"), "{}", ran.out);
     assert_eq!(site.nodes.iter().map(inode).collect::<Vec<_>>(), before);
     assert_eq!(site.node("cn4").read("root/always"), "always\nalways\n");
     assert_eq!(site.node("cn4").read("etc/setup"), "base\nfrom the site\n");
     assert_eq!(site.sync(&["cn[1-7]", "--check"]).code, 0);
     // An image without lists: no connection at all. A node without an image: which lists would it get?
     let ran = site.sync(&["other"]);
-    assert!(ran.code == 0 && ran.out.contains("other: as in the lists"), "{}{}", ran.out, ran.err);
+    assert!(ran.code == 0 && ran.out.contains("other: up to date"), "{}{}", ran.out, ran.err);
     let ran = site.sync(&["lost"]);
     assert!(ran.code == 1 && ran.err.contains("nodes without an image: lost"), "{}", ran.err);
 }
@@ -296,7 +309,7 @@ fn drift_is_reported_and_mended(site: &Site) {
     std::fs::write(one.at("etc/setup"), "base\nfrom the site\nedited\n").unwrap();
     let ran = site.sync(&["cn[1-7]", "--check"]);
     assert_eq!(ran.code, 2, "{}", ran.out);
-    assert!(ran.out.contains("cn[2,4-7]: as in the lists") && ran.out.contains("cn1: differs"), "{}", ran.out);
+    assert!(ran.out.contains("cn[2,4-7]: up to date") && ran.out.contains("cn1: differs"), "{}", ran.out);
     assert!(ran.out.contains("/etc/motd.real") && ran.out.contains("  mode"), "{}", ran.out);
     site.space.write("compute/more", "from the site, again\n");
     let ran = site.sync(&["cn[1-7]"]);

@@ -1,20 +1,19 @@
-//! `imgbuild sync`: the sync lists of images, brought to running nodes.
+//! `imgbuild sync`: the sync lists, packages and scripts of images, brought to running nodes.
 
+mod jobs;
 mod progress;
 pub mod shown;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use self::jobs::jobs;
 use self::shown::Purpose;
-use super::{Site, StateArguments, failed, open};
+use super::StateArguments;
 use crate::cli::Exit;
 use crate::cli::output::render;
-use crate::cli::setup::{chosen_to_look, print_findings};
-use crate::nodes::{Boots, NodeSet};
 use crate::sandbox::interrupt;
-use crate::sync::{Job, Mode, Settings, run as reach, wanted};
+use crate::sync::{Mode, Settings, run as reach};
 
 /// Arguments of `sync`.
 #[derive(Debug, clap::Args)]
@@ -22,10 +21,19 @@ pub struct Arguments {
     /// Nodes, as a node set: cn[001-040], @compute, cn*!cn007
     #[arg(value_name = "RANGE")]
     pub range: String,
+    /// Write the files of the sync lists; the default without --packages and --scripts
+    #[arg(long)]
+    pub files: bool,
+    /// Install packages of the image's lock that nodes lack, from the store
+    #[arg(long)]
+    pub packages: bool,
+    /// Run the nodes' postscripts and postbootscripts again, or those named: --scripts=NAME,NAME
+    #[arg(long, value_name = "NAMES", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    pub scripts: Option<String>,
     /// Show what would change on which nodes, without changing anything
     #[arg(long, conflicts_with = "check")]
     pub plan: bool,
-    /// Show which nodes differ from the lists; exit with 2 if some do
+    /// Show which nodes differ; exit with 2 if some do
     #[arg(long)]
     pub check: bool,
     /// Print JSON
@@ -49,6 +57,23 @@ pub struct Arguments {
 }
 
 impl Arguments {
+    /// Whether files are asked for.
+    fn wants_files(&self) -> bool {
+        self.files || !(self.packages || self.scripts.is_some())
+    }
+
+    /// The scripts that are asked for: named ones, or those of the lists.
+    fn named(&self) -> Option<Option<Vec<String>>> {
+        let names: Vec<String> = self
+            .scripts
+            .as_ref()?
+            .split(',')
+            .map(|text| text.split_whitespace().collect::<Vec<_>>().join(" "))
+            .filter(|text| !text.is_empty())
+            .collect();
+        Some((!names.is_empty()).then_some(names))
+    }
+
     /// What the run is for.
     fn purpose(&self) -> Purpose {
         match (self.plan, self.check) {
@@ -109,52 +134,4 @@ fn is_there(program: &str) -> bool {
         return Path::new(program).is_file();
     }
     std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|place| place.join(program).is_file()))
-}
-
-/// What each node of the range is to have.
-fn jobs(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Vec<Job>, Exit> {
-    let site = open(arguments, &own.state)?;
-    let set = site.select(Some(&own.range), arguments.verbose)?;
-    let images = images(&site, &set)?;
-    let names: BTreeSet<String> = images.values().cloned().collect();
-    let names: Vec<String> = names.into_iter().collect();
-    let recipes = chosen_to_look(arguments, &names)?;
-    let found = wanted(&site.nodes, &images, &recipes);
-    let (mut jobs, findings) = found.map_err(|findings| {
-        print_findings(&findings, arguments.verbose);
-        Exit::Input
-    })?;
-    print_findings(&findings, arguments.verbose);
-    let order: BTreeMap<&str, usize> = set.iter().enumerate().map(|(index, name)| (name, index)).collect();
-    jobs.sort_by_key(|job| order.get(job.node.as_str()).copied());
-    Ok(jobs)
-}
-
-/// The image of each node: what `nodeset` gave it, or what the file says.
-fn images(site: &Site, set: &NodeSet) -> Result<BTreeMap<String, String>, Exit> {
-    let assigned = site.state.assignments().map_err(failed)?;
-    let (mut images, mut without) = (BTreeMap::new(), NodeSet::default());
-    for name in set.iter() {
-        let given = match assigned.nodes.get(name).map(|assigned| &assigned.boots) {
-            Some(Boots::Image { image, .. }) => Some(image.clone()),
-            _ => site.nodes.get(name).and_then(|node| node.image().map(str::to_owned)),
-        };
-        match given {
-            Some(image) => drop(images.insert(name.to_owned(), image)),
-            None => drop(without.insert(name)),
-        }
-    }
-    if without.is_empty() {
-        return Ok(images);
-    }
-    let file = &site.nodes.file.name;
-    render::say(&format!(
-        "error: nodes without an image: {without}\n  help: the image's sync lists say what a node gets: give them ‹image = \"...\"› in {file}, or leave them out: {}!{without}",
-        own_range(set)
-    ));
-    Err(Exit::Input)
-}
-
-fn own_range(set: &NodeSet) -> String {
-    set.folded()
 }

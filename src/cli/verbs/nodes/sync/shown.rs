@@ -155,6 +155,11 @@ fn word(what: &What, state: State) -> &'static str {
         What::Append => "append",
         What::Merge => "merge",
         What::Script => "script not finished",
+        What::Package if state == State::Changed => "installed",
+        What::Package => "not installed",
+        What::Version => "other version",
+        What::Kernel => "kernel: needs a boot",
+        What::Removed => "not in the lock: needs a boot",
     }
 }
 
@@ -163,7 +168,7 @@ pub fn text(all: &[(&Job, &Reached)], purpose: Purpose) -> String {
     let mut text = String::new();
     for group in groups(all, purpose) {
         let state = match group.state {
-            State::Same => "as in the lists".to_owned(),
+            State::Same => "up to date".to_owned(),
             State::Changed => "changed".to_owned(),
             State::Differs if purpose == Purpose::Plan => "would change".to_owned(),
             State::Differs => "differs".to_owned(),
@@ -177,9 +182,10 @@ pub fn text(all: &[(&Job, &Reached)], purpose: Purpose) -> String {
             text.push_str(&format!("{line:<64}  # {}\n", one_line(&change.line)));
         }
         for script in &group.scripts {
-            let ended = match (purpose, script.exit) {
-                (Purpose::Sync, 0) => "ran".to_owned(),
-                (Purpose::Sync, code) => format!("exit status {code}"),
+            let ended = match (purpose, script.exit, &script.reason) {
+                (Purpose::Sync, _, Some(reason)) => one_line(reason),
+                (Purpose::Sync, 0, _) => "ran".to_owned(),
+                (Purpose::Sync, code, _) => format!("exit status {code}"),
                 _ => "would run".to_owned(),
             };
             text.push_str(&format!("  {:<40}  {ended}\n", one_line(&script.name)));
@@ -198,7 +204,7 @@ pub fn summary(states: &[State], purpose: Purpose, took: Duration) -> String {
     let parts: Vec<String> = [
         (State::Changed, "changed"),
         (State::Differs, differs),
-        (State::Same, "as in the lists"),
+        (State::Same, "up to date"),
         (State::Failed, "failed"),
         (State::Untried, "not tried"),
     ]
