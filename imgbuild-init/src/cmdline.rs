@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 pub struct Parameters {
     /// URL of the packed image.
     pub url: Option<String>,
+    /// Where else it is.
+    pub other_urls: Vec<String>,
     /// `imgbuild.report=`: where this node reports how far it is.
     pub report: Option<String>,
     /// Hexadecimal SHA-256 of the index.
@@ -82,7 +84,11 @@ impl Parameters {
         for word in text.split_whitespace() {
             let (name, value) = word.split_once('=').unwrap_or((word, ""));
             match name {
-                "imgurl" => found.url = Some(value.to_owned()),
+                "imgurl" => {
+                    let mut all = addresses(value).into_iter();
+                    found.url = all.next();
+                    found.other_urls = all.collect();
+                }
                 "imgbuild.report" => found.report = (!value.is_empty()).then(|| value.to_owned()),
                 "imgdigest" => found.digest = Some(value.strip_prefix("sha256:").unwrap_or(value).to_lowercase()),
                 // A boot loader may add its own behind one that already exists.
@@ -151,6 +157,38 @@ fn nfs_root(name: &str, value: &str) -> Option<Result<(String, String), ()>> {
     };
     let (directory, options) = rest.split_once(':').unwrap_or((rest, ""));
     Some(Ok((format!("{server}:/{directory}"), options.to_owned())))
+}
+
+/// Scheme, host and port of an address.
+pub fn origin(url: &str) -> &str {
+    let start = url.find("://").map_or(0, |at| at + 3);
+    let end = url[start..].find('/').map_or(url.len(), |at| start + at);
+    &url[..end]
+}
+
+/// The addresses of `imgurl=`, separated by commas. A comma is a letter of an address unless the next address begins behind it.
+/// One without a path has that of the first.
+pub fn addresses(text: &str) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    for part in text.split(',') {
+        match all.last_mut() {
+            Some(last) if !(part.starts_with("http://") || part.starts_with("https://")) => {
+                last.push(',');
+                last.push_str(part);
+            }
+            _ => all.push(part.to_owned()),
+        }
+    }
+    all.iter_mut().for_each(|one| one.truncate(one.trim_end_matches(',').len()));
+    let path = all.first().map(|first| first[origin(first).len()..].to_owned()).unwrap_or_default();
+    for one in &mut all {
+        if origin(one).len() == one.trim_end_matches('/').len() {
+            *one = format!("{}{path}", origin(one));
+        }
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    all.retain(|one| !one.is_empty() && seen.insert(one.clone()));
+    all
 }
 
 /// Letters, digits, hyphens and dots, as in a host name (RFC 1123, 2.1).
@@ -277,6 +315,24 @@ mod tests {
         assert_eq!(mac("ifname=eno1:52:54:00:00:00:01 netdev=eno9"), None);
         assert_eq!(mac("ifname=eno1:52:54:00:00:00:01 BOOTIF=01-52-54-00-00-00-02"), other);
         assert_eq!(mac("BOOTIF=52:54:00:00:00:02 BOOTIF=!mac!"), other);
+    }
+
+    #[test]
+    fn addresses_are_separated_where_the_next_one_begins() {
+        let of = |text: &str| addresses(text).join(" ");
+        for (text, all) in [
+            ("http://a/x/rootimg", "http://a/x/rootimg"),
+            ("http://a/x,http://b/y", "http://a/x http://b/y"),
+            ("http://[fd00::1]:81/x,https://[fd00::2]/y", "http://[fd00::1]:81/x https://[fd00::2]/y"),
+            ("http://a/x,http://b,http://c:81/", "http://a/x http://b/x http://c:81/x"),
+            ("http://a/x,y/z,http://b", "http://a/x,y/z http://b/x,y/z"),
+            ("http://a/x,", "http://a/x"),
+            ("http://a/x,http://a/x,http://a", "http://a/x"),
+            ("", ""),
+            ("tftp://a/x", "tftp://a/x"),
+        ] {
+            assert_eq!(of(text), all, "{text}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@
 //!
 //! | parameter | meaning |
 //! |---|---|
-//! | `imgurl=` | URL of the packed image; its index is at the same URL with `.index` behind it |
+//! | `imgurl=` | URL of the packed image; its index is at the same URL with `.index` behind it. Further ones behind commas, tried in turn |
 //! | `imgdigest=sha256:` | digest of the index; without it the index is checked by the URL's `.sha256`, if there is one: for damage, not for identity |
 //! | `imgbuild.report=` | URL to which this node reports how far it is: `booting`, `image`, `failed`; and by the image, `up` |
 //! | `BOOTIF=` | MAC address of the interface to use, in the form of PXE loaders or with colons |
@@ -55,6 +55,7 @@ use std::time::Duration;
 
 use cmdline::Parameters;
 use image::download::Download;
+use image::servers::Servers;
 use image::{cache, fetch, index, packed, unpacked};
 use network::dhcp;
 use network::lease::Lease;
@@ -150,9 +151,10 @@ fn main() {
     loop {
         let outcome = attempts::one(&mut found, patience, |tell| {
             std::thread::spawn(sys::ask_for_randomness);
-            let outcome = attempt(&parameters, part, errors.is_empty(), tell);
+            let servers = Servers::of(&parameters);
+            let outcome = attempt(&parameters, &servers, part, errors.is_empty(), tell);
             if let Err(problem) = &outcome {
-                report::tell(parameters.report.as_deref(), report::State::Failed, Some(problem));
+                report::tell(&servers.reports(), report::State::Failed, Some(problem));
             }
             tell(&attempts::Message::Ended(outcome));
         });
@@ -225,6 +227,7 @@ fn outlive_the_initrd() {
 /// Brings the image to where the new root is; gives SELinux's mode, where it is on.
 fn attempt(
     parameters: &Parameters,
+    servers: &Servers,
     part: Part,
     is_first: bool,
     tell: attempts::Tell<'_>,
@@ -238,9 +241,9 @@ fn attempt(
     let lease = network::bring_up(parameters, &modules)?;
     tell(&attempts::Message::Lease(lease.clone()));
     // Later ones stay `failed` until the image is on its way.
-    let of_first = parameters.report.as_deref().filter(|_| is_first);
+    let of_first = if is_first { servers.reports() } else { Vec::new() };
     let booting = report::tell_beside(of_first, report::State::Booting, None);
-    let network = Network { lease: &lease, modules: &modules, client: &fetch::Client::new() };
+    let network = Network { lease: &lease, modules: &modules, client: &fetch::Client::new(), servers };
     let outcome = bring(parameters, part, &network, booting, tell);
     if outcome.is_err() {
         own_paths::unmount_all();
@@ -256,6 +259,7 @@ struct Network<'a> {
     lease: &'a Lease,
     modules: &'a modules::Modules,
     client: &'a fetch::Client,
+    servers: &'a Servers,
 }
 
 /// A report on its way.
@@ -269,17 +273,16 @@ fn bring(
     booting: Report,
     tell: attempts::Tell<'_>,
 ) -> Result<Option<selinux::Mode>, String> {
-    let Network { lease, modules, client } = *network;
+    let Network { lease, modules, client, servers } = *network;
     own_paths::name_this_node(parameters, lease);
     if parameters.nfs_root.is_some() {
         own_paths::mount_root_over_nfs(parameters, lease, modules)?;
     }
     // Before anything large is fetched: without it the node does not start.
-    let own = own_paths::prepare(client, parameters, lease, modules)?;
-    let url = parameters.url.as_deref().unwrap_or_default();
+    let own = own_paths::prepare(client, servers, parameters, lease, modules)?;
     let index = match parameters.nfs_root {
         Some(_) => None,
-        None => Some(index::fetch_index(client, url, parameters.digest.as_deref())?),
+        None => Some(servers.ask(|url| index::fetch_index(client, url, parameters.digest.as_deref()))?),
     };
     let mut cache = None;
     if let Some(index) = &index {
@@ -313,12 +316,12 @@ fn bring(
     if let Some(keeper) = keeper {
         tell(&attempts::Message::Keeper(keeper));
     }
-    let reported = report::tell_beside(parameters.report.as_deref(), report::State::Image, booting);
+    let reported = report::tell_beside(servers.reports(), report::State::Image, booting);
     let moved = |bytes: u64| tell(&attempts::Message::Fetched(bytes));
     let brought = match &index {
         None => Ok(()),
         Some(index) => {
-            let server = packed::Server { client, url, index, moved: &moved };
+            let server = packed::Server { client, servers, index, moved: &moved };
             match index.stays_packed() {
                 true => packed::mount(&server, parameters, modules, cache.as_mut()),
                 false => unpacked::unpack_all(Download::new(&server, cache.as_mut()), parameters),
@@ -337,7 +340,7 @@ fn bring(
         handover::hand_over(lease, keeper, is_needed)?;
         // The image's own report must not be followed by an older one.
         let _ = reported.map(std::thread::JoinHandle::join);
-        report::leave_for_the_image(parameters.report.as_deref());
+        report::leave_for_the_image(&servers.reports());
         // Behind what was handed over: that has labels too.
         let none = std::collections::BTreeMap::new();
         let mode = selinux::apply(index.as_ref().map_or(&none, |index| &index.labels), &parameters.text)?;

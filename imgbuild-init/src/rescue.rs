@@ -10,6 +10,9 @@ pub fn show(parameters: &Parameters, lease: Option<&Lease>, errors: &[String]) {
     println!("kernel        {}", crate::sys::kernel_release());
     println!("command line  {}", parameters.text);
     println!("image         {}", parameters.url.as_deref().unwrap_or("(no imgurl=)"));
+    for other in &parameters.other_urls {
+        println!("or            {other}");
+    }
     println!("index digest  {}", parameters.digest.as_deref().unwrap_or("(no imgdigest=)"));
     println!("memory free   {} MiB", crate::sys::memory_available() >> 20);
     let found = interfaces();

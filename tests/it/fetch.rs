@@ -3,12 +3,13 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use imgbuild::digest::Sha256;
 
-use crate::support::{Ran, imgbuild};
+use crate::support::{Ran, Space, imgbuild};
 
 /// What a server does with the ranges that it is asked for.
 #[derive(Clone, Copy, PartialEq)]
@@ -404,4 +405,45 @@ fn sizes_and_names_of_a_server_that_lies_are_refused_by_what_they_are() {
     build(&|build| build["artefacts"][0]["size"] = (1u64 << 62).into());
     let ran = fetch(&server.url, &to, &[]);
     assert!(ran.code == 1 && ran.err.contains("can hold") && !to.exists(), "{} {}", ran.code, ran.err);
+}
+
+#[test]
+fn the_example_of_a_service_node_copies_builds_under_the_names_that_nodes_are_given() {
+    let space = Space::example("service");
+    let run = |command: &mut Command| Ran::from(command.output().unwrap());
+    run(Command::new(space.path().join("make-packages")).args(["site-mirror", "1.0"])).good();
+    let package = space.path().join("otherpkgs/xcat-core/site-mirror_1.0_all.deb");
+    let root = space.path().join("root");
+    run(Command::new("dpkg-deb").arg("-x").arg(package).arg(&root)).good();
+    let origin = space.path().join("origin/compute");
+    let server = Server::of(&space.path().join("origin"));
+    let site = space.path().join("site");
+    space.write("mirror", &format!("ORIGIN={}\nIMAGES=compute\nSITE={}\nLISTEN=x\n", server.url, site.display()));
+    let program = Path::new(env!("CARGO_BIN_EXE_imgbuild")).parent().unwrap();
+    let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
+    let mirror = || {
+        let mut command = Command::new("sh");
+        command.arg(root.join("usr/sbin/site-mirror")).arg(space.path().join("mirror")).env("PATH", &path);
+        run(&mut command)
+    };
+    let name = || Sha256::of(&std::fs::read(origin.join("build.json")).unwrap()).short();
+    let now = || std::fs::read_link(site.join("out/compute")).unwrap().display().to_string();
+    publish(&origin, &frames(b"abcd"));
+    let (first, before) = (name(), files(&origin));
+    mirror().good();
+    assert_eq!(now(), format!(".builds/compute/{first}"));
+    publish(&origin, &frames(b"abXd"));
+    server.sent();
+    mirror().good();
+    assert_eq!(now(), format!(".builds/compute/{}", name()));
+    assert_eq!(files(&site.join("out/compute")), files(&origin));
+    assert!(server.sent() < 200_000, "a frame that is there was fetched again");
+    // Nodes that were given the first one find it still.
+    assert_eq!(files(&site.join("out/.builds/compute").join(first)), before);
+    // An origin that is damaged changes nothing.
+    let last = now();
+    publish(&origin, &frames(b"aYXd"));
+    std::fs::write(origin.join("rootimg.cpio.zst.index"), "{}").unwrap();
+    assert_ne!(mirror().code, 0);
+    assert_eq!(now(), last);
 }

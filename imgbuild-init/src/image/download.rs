@@ -5,6 +5,8 @@ use std::io::Read;
 use super::fetch::{Client, brisk};
 use super::index::{Frame, INDEX_LIMIT, Index, sha256};
 use super::packed::Server;
+use super::servers::Servers;
+use crate::cmdline::origin;
 use crate::image::cache::Cache;
 use crate::{Pause, say};
 
@@ -18,8 +20,8 @@ pub type Take<'a> = &'a mut dyn FnMut(&Frame, Vec<u8>) -> Result<(), String>;
 pub struct Download<'a> {
     /// Asks the server.
     pub client: &'a Client,
-    /// The image.
-    pub url: &'a str,
+    /// Where the image is.
+    servers: &'a Servers,
     /// What it must be.
     pub index: &'a Index,
     /// Hears how many bytes of it were fetched and checked.
@@ -42,8 +44,8 @@ enum Trouble {
 impl<'a> Download<'a> {
     /// Nothing is asked for yet.
     pub fn new(server: &Server<'a>, cache: Option<&'a mut Cache>) -> Self {
-        let Server { client, url, index, moved } = *server;
-        Self { client, url, index, moved, cache, next: 0, shown: 0, fetched: 0 }
+        let Server { client, servers, index, moved } = *server;
+        Self { client, servers, index, moved, cache, next: 0, shown: 0, fetched: 0 }
     }
 
     /// Gives all frames in their order; a broken stream is taken up at its frame.
@@ -51,10 +53,10 @@ impl<'a> Download<'a> {
     /// # Errors
     /// A text: what the server does wrong, or what `take` says.
     pub fn run(mut self, take: Take<'_>) -> Result<(), String> {
-        let Self { url, index, .. } = self;
-        let mut resumes = 0;
+        let Self { servers, index, .. } = self;
+        let (mut resumes, mut replaced) = (0, 0);
         let mut pause = Pause::new();
-        say!("fetching {url}: {} MiB", index.size >> 20);
+        say!("fetching {}: {} MiB", servers.url(), index.size >> 20);
         while let Some(frame) = index.frames.get(self.next) {
             if let Some(bytes) = self.cache.as_mut().and_then(|cache| cache.read(frame)) {
                 take(frame, bytes)?;
@@ -67,9 +69,12 @@ impl<'a> Download<'a> {
                 Err(Trouble::Final(problem)) => return Err(problem),
                 Err(Trouble::Broken(problem)) => problem,
             };
-            if self.is_replaced() {
+            // Another server may have the image still.
+            replaced = if self.is_replaced() { replaced + 1 } else { 0 };
+            if replaced >= servers.count() {
                 return Err(format!(
-                    "{url} was replaced on the server while it was fetched: starting over with the new one"
+                    "{} was replaced on the server while it was fetched: starting over with the new one",
+                    servers.url()
                 ));
             }
             if self.next > began_at {
@@ -81,12 +86,17 @@ impl<'a> Download<'a> {
             if resumes > RESUMES {
                 return Err(problem);
             }
+            servers.next();
+            let place = if servers.count() > 1 { format!(" from {}", origin(servers.url())) } else { String::new() };
             say!(
-                "{problem}; resuming at {} of {} MiB",
+                "{problem}; resuming at {} of {} MiB{place}",
                 index.frames.get(self.next).map_or(0, |frame| frame.offset) >> 20,
                 index.size >> 20
             );
-            pause.wait();
+            // When each has had its turn.
+            if (resumes as usize).is_multiple_of(servers.count().max(1)) {
+                pause.wait();
+            }
         }
         if self.cache.is_some() {
             say!("{} of {} KiB came from the server, the others from the cache", self.fetched >> 10, index.size >> 10);
@@ -108,7 +118,7 @@ impl<'a> Download<'a> {
 
     /// Whether the server has another index by now: then no resuming helps.
     fn is_replaced(&self) -> bool {
-        let found = self.client.read(&format!("{}.index", self.url), INDEX_LIMIT);
+        let found = self.client.read(&format!("{}.index", self.servers.url()), INDEX_LIMIT);
         found.is_ok_and(|bytes| sha256(&bytes) != self.index.digest)
     }
 
@@ -122,7 +132,8 @@ impl<'a> Download<'a> {
 
     /// Streams neighbours that the cache lacks, the next frame the first.
     fn stream(&mut self, take: Take<'_>) -> Result<(), Trouble> {
-        let Self { client, url, index, .. } = *self;
+        let Self { client, servers, index, .. } = *self;
+        let url = servers.url();
         let (start, mut until) = (index.frames[self.next].offset, self.until());
         let end = index.frames.get(until).map(|frame| frame.offset);
         let mut body = client.open(url, start, end).map_err(Trouble::Broken)?;

@@ -8,6 +8,7 @@ pub mod index;
 pub mod local;
 mod loops;
 pub mod packed;
+pub mod servers;
 mod tar;
 mod unpack;
 pub mod unpacked;

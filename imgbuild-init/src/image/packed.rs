@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt;
 use super::download::Download;
 use super::fetch::Client;
 use super::index::Index;
+use super::servers::Servers;
 use super::unpacked::{check_memory, set_attributes};
 use super::{loops, root};
 use crate::cmdline::Parameters;
@@ -25,8 +26,8 @@ pub const UPPER: &str = "/imgbuild-upper";
 pub struct Server<'a> {
     /// Asks the server.
     pub client: &'a Client,
-    /// The image.
-    pub url: &'a str,
+    /// Where the image is.
+    pub servers: &'a Servers,
     /// What it must be.
     pub index: &'a Index,
     /// Hears how many bytes of it were fetched and checked.

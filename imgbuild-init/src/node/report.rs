@@ -48,20 +48,28 @@ const UNIT: &str = "[Unit]\nDescription=Tell the boot server that this node is u
     After=multi-user.target graphical.target imgbuild-postbootscripts.service\nConflicts=shutdown.target\nConditionPathExists=/run/imgbuild/report\n\n\
     [Service]\nType=oneshot\nExecStart=/run/imgbuild/init report up\n";
 
-/// Tells the server, if the command line names one.
-pub fn tell(url: Option<&str>, state: State, reason: Option<&str>) {
-    let Some(url) = url else { return };
-    if let Err(problem) = fetch::post(url, &form(state, reason)) {
+/// Tells the first server that takes it, if the command line names one.
+pub fn tell(urls: &[String], state: State, reason: Option<&str>) {
+    let mut problem = None;
+    for url in urls {
+        match fetch::post(url, &form(state, reason)) {
+            Ok(()) => return,
+            Err(error) => problem = Some(error),
+        }
+    }
+    if let Some(problem) = problem {
         say!("the server did not get `{}`: {problem}", state.name());
     }
 }
 
 /// The same beside what is done meanwhile, and behind what is still to be reported.
-pub fn tell_beside(url: Option<&str>, state: State, before: Option<JoinHandle<()>>) -> Option<JoinHandle<()>> {
-    let url = url?.to_owned();
+pub fn tell_beside(urls: Vec<String>, state: State, before: Option<JoinHandle<()>>) -> Option<JoinHandle<()>> {
+    if urls.is_empty() {
+        return before;
+    }
     Some(std::thread::spawn(move || {
         let _ = before.map(JoinHandle::join);
-        tell(Some(&url), state, None);
+        tell(&urls, state, None);
     }))
 }
 
@@ -80,21 +88,25 @@ fn form(state: State, reason: Option<&str>) -> String {
 }
 
 /// Leaves in /run what the image needs to report that it is up; the address is a secret of root's.
-pub fn leave_for_the_image(url: Option<&str>) {
-    let Some(url) = url else { return };
+pub fn leave_for_the_image(urls: &[String]) {
+    let Some((url, others)) = urls.split_first() else { return };
     if !Path::new(root()).join("usr/lib/systemd/systemd").exists() {
         return;
     }
-    if let Err(error) = leave(url) {
+    if let Err(error) = leave(url, others) {
         say!("the image will not report that it is up: {error}");
     }
 }
 
-fn leave(url: &str) -> std::io::Result<()> {
+fn leave(url: &str, others: &[String]) -> std::io::Result<()> {
     let directory = Path::new(DIRECTORY);
     std::fs::create_dir_all(directory)?;
     std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700))?;
     std::fs::write(directory.join("report"), format!("{url}\n"))?;
+    std::fs::write(
+        directory.join("report.others"),
+        others.iter().map(|other| format!("{other}\n")).collect::<String>(),
+    )?;
     let _ = std::fs::copy(fetch::EXTRA_CERTIFICATES, directory.join("ca.pem"));
     std::fs::copy("/proc/self/exe", directory.join("init"))?;
     std::fs::set_permissions(directory.join("init"), std::fs::Permissions::from_mode(0o700))?;
@@ -110,13 +122,15 @@ fn leave(url: &str) -> std::io::Result<()> {
 pub fn from_the_image() -> Result<(), String> {
     let path = Path::new("/").join(ADDRESS);
     let url = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let url = url.trim();
+    // What took its place while it booted may be gone in its turn.
+    let others = std::fs::read_to_string(Path::new(DIRECTORY).join("report.others")).unwrap_or_default();
+    let urls: Vec<&str> = std::iter::once(url.trim()).chain(others.lines()).collect();
     // A script that may not fail has failed: the server knows, and must not hear the opposite.
     let failure = failed::failure();
     let state = if failure.is_some() { State::Failed } else { State::Up };
     let form = form(state, failure.as_deref());
     let mut problem = String::new();
-    for attempt in 0..20u64 {
+    for (attempt, url) in (0..20u64).zip(urls.iter().cycle()) {
         // Nodes that come up together do not all come at the same moment.
         std::thread::sleep(Duration::from_millis(attempt * 1000 + u64::from(sys::random_u32()) % 1000));
         match fetch::post(url, &form) {

@@ -26,6 +26,20 @@ pub fn check(nodes: &mut Nodes, findings: &mut Vec<Finding>) {
     without_group(nodes, findings);
 }
 
+/// What is wrong with an address of `[nodeset] servers`: it becomes a part of a word of the kernel's command line.
+pub fn server(item: &Node) -> Option<Finding> {
+    let Value::Text(text) = &item.value else { return None };
+    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://")).unwrap_or_default();
+    let is_bad = |letter: char| letter.is_whitespace() || letter.is_control() || "'\"\\,?#".contains(letter);
+    let is_good = !rest.is_empty() && !rest.starts_with('/') && !rest.contains(is_bad);
+    (!is_good).then(|| {
+        let text = format!("`{}` is not an address that nodes can use", text.escape_debug());
+        Finding::error("nodes::server", &item.span, text)
+            .label("named here")
+            .help("write http://HOST/PATH or https://HOST/PATH")
+    })
+}
+
 /// All texts of a value.
 fn texts(node: &Node, each: &mut dyn FnMut(&str, &Span)) {
     match &node.value {

@@ -93,6 +93,8 @@ pub struct Nodes {
     pub out: Option<String>,
     /// `[nodeset] url`: where nodes find the images.
     pub url: Option<String>,
+    /// `[nodeset] servers`: where else nodes find them.
+    pub servers: Vec<String>,
     /// `[nodeset] report`: the server that hears nodes.
     pub report: Option<String>,
     /// `[nodeset] postscripts`: the directory of the scripts that nodes run.
@@ -233,6 +235,7 @@ impl Reader {
             findings: Vec::new(),
             out: None,
             url: None,
+            servers: Vec::new(),
             report: None,
             postscripts: None,
             defaults: Vec::new(),
@@ -246,6 +249,14 @@ impl Reader {
         let Value::Table(entries) = &document.value else { return nodes };
         let table = |wanted: &str| inner(entries, wanted);
         for (key, _, value) in table("nodeset") {
+            if let (Value::Array(items), "servers") = (&value.value, key.as_str()) {
+                self.findings.extend(items.iter().filter_map(checks::server));
+                let text = |item: &Node| match &item.value {
+                    Value::Text(text) => Some(text.clone()),
+                    _ => None,
+                };
+                nodes.servers = items.iter().filter_map(text).collect();
+            }
             let Value::Text(text) = &value.value else { continue };
             let place = match key.as_str() {
                 "out" => &mut nodes.out,

@@ -165,6 +165,8 @@ pub struct Boot<'a> {
     pub bootable: Option<&'a Bootable>,
     /// Where `out/` is on the server; `{image}` in it stands for the image.
     pub url: &'a str,
+    /// Further servers with the same, for a node whose own is gone.
+    pub servers: &'a [String],
     /// Where the node reports, with its token: `imgbuild.report=` on the kernel's command line.
     pub report: Option<&'a str>,
 }
@@ -193,7 +195,16 @@ impl Boot<'_> {
             let own = node.kernel_words();
             // A card that the file names goes before the one that the loader came from.
             let bootif = !own.iter().any(|word| word.starts_with("netdev=") || word.starts_with("BOOTIF="));
-            let mut words: Vec<String> = cmdline.iter().map(|word| word.replace("{url}", &url)).collect();
+            let others = self.servers.iter().map(|other| other.trim_end_matches('/').replace("{image}", image));
+            let others: Vec<String> = others.filter(|other| *other != base).collect();
+            let word = |word: &String| {
+                let mut text = word.replace("{url}", &url);
+                if let Some(file) = word.strip_prefix("imgurl={url}") {
+                    text.extend(others.iter().map(|other| format!(",{other}/.builds/{image}/{build}{file}")));
+                }
+                text
+            };
+            let mut words: Vec<String> = cmdline.iter().map(word).collect();
             words.push(format!("NODE={}", node.name));
             words.extend(own);
             words.extend(self.report.map(|report| format!("imgbuild.report={report}")));

@@ -52,7 +52,8 @@ fn each_loader_gets_its_own_words() {
         for (node, bootable) in [("cn001", Some(&bootable)), ("cn002", Some(&bootable)), ("cn001", None)] {
             let node = nodes.get(node).unwrap();
             let url = loader.own_url().unwrap_or("http://10.0.0.1/images");
-            let files = Boot { node: &node, loader, bootable, url, report: None }.files(&templates).unwrap();
+            let files =
+                Boot { node: &node, loader, bootable, url, servers: &[], report: None }.files(&templates).unwrap();
             text.push_str(&format!("== {}\n{}", files.paths.join(" "), files.plain));
             text.extend(files.uefi.filter(|_| bootable.is_some()).map(|uefi| format!("-- uefi\n{uefi}")));
         }
@@ -74,6 +75,7 @@ fn a_site_has_templates_of_its_own_and_mistakes_have_a_line() {
             loader: Loader::Ipxe,
             bootable: Some(&bootable),
             url: "http://s/{image}",
+            servers: &["http://s/compute".to_owned(), "http://[fd00::2]:81/{image}/".to_owned()],
             report: None,
         };
         boot.files(&templates).map(|files| files.plain)
@@ -81,6 +83,11 @@ fn a_site_has_templates_of_its_own_and_mistakes_have_a_line() {
     assert_eq!(
         render("{{ node }} {{ vars.rack }} {{ kernel }}\n").unwrap(),
         "cn001 r1 http://s/compute/.builds/compute/0123456789ab/kernel\n"
+    );
+    // The server that it came from is not named again.
+    assert_eq!(
+        render("{{ words[0] }}\n").unwrap(),
+        "imgurl=http://s/compute/.builds/compute/0123456789ab/rootimg.cpio.zst,http://[fd00::2]:81/compute/.builds/compute/0123456789ab/rootimg.cpio.zst\n"
     );
     for (text, line) in [
         ("#!ipxe\n{{ kernal }}\n", 2),

@@ -80,6 +80,9 @@ struct OfNodeset {
     out: Option<String>,
     /// Where nodes find the directory `out` of the images; `{image}` stands for the image.
     url: Option<String>,
+    /// Further servers with the same images, such as service nodes: nodes whose own is gone go to them. Addresses as `url` has them.
+    #[serde(default)]
+    servers: Vec<String>,
     /// `imgbuild serve` that hears the nodes, for instance http://10.0.0.1: then their files tell nodes to report.
     report: Option<String>,
     /// Directory with the scripts of `postscripts` and `postbootscripts`, for instance /install/postscripts; from the file's

@@ -108,7 +108,8 @@ fn make(
         Ok(templates) => templates,
         Err(finding) => return broken(server, &name, &finding.message),
     };
-    let boot = Boot { node: &node, loader, bootable: bootable.as_ref(), url: &url, report: Some(&report) };
+    let (bootable, servers) = (bootable.as_ref(), &nodes.servers);
+    let boot = Boot { node: &node, loader, bootable, url: &url, servers, report: Some(&report) };
     match boot.files(&templates) {
         Ok(files) => {
             if bootable.is_some() {

@@ -74,6 +74,7 @@ mod saved;
 mod scripts;
 mod secrets;
 mod selinux;
+mod servers;
 mod service;
 mod serving;
 mod several;

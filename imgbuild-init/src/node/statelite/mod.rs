@@ -14,6 +14,7 @@ use crate::cmdline::Parameters;
 use crate::image::fetch::Client;
 use crate::image::index::sha256;
 use crate::image::root;
+use crate::image::servers::Servers;
 use crate::modules::Modules;
 use crate::network::lease::Lease;
 use crate::statelite::{Entry, FORMAT, List, NodeFacts, Source, resolve};
@@ -59,6 +60,7 @@ fn is_asked(parameters: &Parameters) -> bool {
 /// A text: what is not there, or what is wrong with the list.
 pub fn prepare(
     client: &Client,
+    servers: &Servers,
     parameters: &Parameters,
     lease: &Lease,
     modules: &Modules,
@@ -66,7 +68,7 @@ pub fn prepare(
     if !is_asked(parameters) {
         return Ok(None);
     }
-    let list = read(client, parameters)?;
+    let list = read(client, parameters, servers)?;
     let facts = facts(parameters, lease);
     let places = list.places(&facts).map_err(|problems| {
         let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
@@ -114,30 +116,33 @@ fn name_of(parameters: &Parameters, lease: &Lease) -> String {
 }
 
 /// The list: beside the image, or in the tree that is the root.
-fn read(client: &Client, parameters: &Parameters) -> Result<List, String> {
+fn read(client: &Client, parameters: &Parameters, servers: &Servers) -> Result<List, String> {
     let digest = parameters.statelite.as_deref().unwrap_or_default();
+    let checked = |bytes: Vec<u8>, name: String| {
+        let found = sha256(&bytes);
+        if digest.is_empty() {
+            say!("the command line has no imgbuild.statelite=: {name} is not checked");
+        } else if digest != found {
+            return Err(format!(
+                "wrong digest: {name} has the SHA-256 {found}, but the command line asks for {digest}; was it replaced after this node's boot entry was written?"
+            ));
+        }
+        Ok((bytes, name))
+    };
     let (bytes, name) = match &parameters.url {
-        Some(url) => {
+        Some(_) => servers.ask(|url| {
             let folder = url.split(['?', '#']).next().unwrap_or_default();
             let url = format!("{}/statelite.json", folder.rsplit_once('/').map_or(folder, |(folder, _)| folder));
-            (client.read(&url, LIST_LIMIT)?, url)
-        }
+            checked(client.read(&url, LIST_LIMIT)?, url)
+        })?,
         None => {
             let path = Path::new(root()).join(LIST_IN_TREE);
             let bytes = std::fs::read(&path).map_err(|error| {
                 format!("the root over NFS has no list, {LIST_IN_TREE}: {error}; was it written by `imgbuild publish nfs:DIR`?")
             })?;
-            (bytes, format!("{LIST_IN_TREE} of the root over NFS"))
+            checked(bytes, format!("{LIST_IN_TREE} of the root over NFS"))?
         }
     };
-    let found = sha256(&bytes);
-    if digest.is_empty() {
-        say!("the command line has no imgbuild.statelite=: {name} is not checked");
-    } else if digest != found {
-        return Err(format!(
-            "wrong digest: {name} has the SHA-256 {found}, but the command line asks for {digest}; was it replaced after this node's boot entry was written?"
-        ));
-    }
     let list: List = serde_json::from_slice(&bytes).map_err(|error| format!("{name} is no statelite list: {error}"))?;
     match list.format == FORMAT {
         true => Ok(list),

@@ -119,7 +119,8 @@ fn rendered(
         .map(|(name, node, loader, bootable, url)| {
             let report =
                 tokens.as_ref().map(|(server, tokens)| format!("{server}/-/report/{name}/{}", tokens.of(name)));
-            let boot = Boot { node, loader: *loader, bootable: *bootable, url, report: report.as_deref() };
+            let (loader, bootable, report) = (*loader, *bootable, report.as_deref());
+            let boot = Boot { node, loader, bootable, url, servers: &site.nodes.servers, report };
             boot.files(&templates).map(|files| ((*name).clone(), files))
         })
         .collect();
