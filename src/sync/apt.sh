@@ -2,7 +2,8 @@
 cd "$folder" || exit 1
 DEBIAN_FRONTEND=noninteractive DEBCONF_NONINTERACTIVE_SEEN=true LC_ALL=C
 export DEBIAN_FRONTEND DEBCONF_NONINTERACTIVE_SEEN LC_ALL
-if command -v apt-get >/dev/null; then
+# An image may have left out what apt cannot do without, such as /usr/share/dpkg; dpkg can.
+if command -v apt-get >/dev/null && apt-config dump >/dev/null 2>&1; then
     # Images leave out what they need not have at a start.
     mkdir -p apt/lists/partial apt/cache/archives/partial /var/lib/apt /var/log/apt || exit 1
     set -- -q -y --no-install-recommends --no-remove --allow-downgrades \

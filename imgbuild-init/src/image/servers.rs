@@ -98,7 +98,7 @@ mod tests {
         );
         let problem = servers.ask(|url| Err::<(), _>(format!("{url}: no"))).unwrap_err();
         assert_eq!(problem, "https://[fd00::1]/x: no; http://a/x: no; http://b:81/x: no");
-        // Whoever hears reports elsewhere hears all of them.
+        // A server of reports elsewhere gets all of them.
         let parameters = Parameters::parse("imgurl=http://a/x,http://b/x imgbuild.report=http://m/-/report/cn1/0");
         assert_eq!(Servers::of(&parameters).reports(), ["http://m/-/report/cn1/0"]);
         let none = Servers::of(&Parameters::parse("root=nfs:h:/x"));

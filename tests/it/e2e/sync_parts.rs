@@ -148,7 +148,7 @@ fn debian(name: &str, files: &Path) {
 
 #[test]
 fn nodes_get_the_packages_of_the_lock_by_their_own_apt_and_run_their_scripts_again() {
-    let site = Site::new(&[("cn1", ""), ("cn2", "apt-get\n"), ("cn3", ""), ("cn4", "")], debian);
+    let site = Site::new(&[("cn1", ""), ("cn2", "../share/dpkg/cputable\n"), ("cn3", ""), ("cn4", "")], debian);
     site.space.write(
         "nodes.toml",
         "[defaults]\npostscripts = [\"site x\"]\n[group.compute]\nnodes = \"cn[1-4]\"\nimage = \"compute\"\n\
@@ -369,7 +369,7 @@ fn rpm(directory: &Path, name: &str, version: &str, tags: &str, scripts: &str) -
     directory.join(format!("{name}.rpm"))
 }
 
-const ROCKY: &str = "[image]\nname = \"compute\"\ndistro = \"rocky\"\nrelease = \"9\"\n[packages]\nbase = \"core\"\n\
+const ROCKY: &str = "[image]\nname = \"compute\"\ndistro = \"rocky\"\nrelease = \"9\"\n[[repo]]\nsource = \"distribution\"\n[packages]\nbase = \"minbase\"\n\
     [otherpkgs]\ndir = \"otherpkgs\"\nlists = [\"o.pkglist\"]\n";
 
 #[test]
