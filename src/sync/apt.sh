@@ -13,11 +13,10 @@ if command -v apt-get >/dev/null && apt-config dump >/dev/null 2>&1; then
     # What would come besides, or go, ends it before anything is changed.
     apt-get "$@" --simulate install ./*.deb >simulated 2>&1 || { cat simulated; exit 1; }
     apt-get "$@" install ./*.deb || exit 1
+    # Which came in only because others need them.
+    [ -z "$automatic" ] || apt-mark auto $automatic >/dev/null || exit 1
 elif command -v dpkg >/dev/null; then
     dpkg --force-confdef --force-confold -i ./*.deb || exit 1
 else
     exit "$no_manager"
-fi
-if [ -n "$automatic" ] && command -v apt-mark >/dev/null; then
-    apt-mark auto $automatic >/dev/null || exit 1
 fi
