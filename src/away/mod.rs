@@ -7,7 +7,7 @@
 //! files/<blake3>    contents that were sent
 //! ws/, abs/         the workspace, and what a recipe names outside of it, as far as the plan looked at them
 //! init              imgbuild-init of the image's CPU
-//! in/, out/         caches (see [`crate::cache`]): results that were sent, results to take away
+//! in/, out/         caches (docs/cache.md): results that were sent, results to take away
 //! store/            its store
 //! log, status       what the build says, and how it ended
 //! ```

@@ -64,7 +64,7 @@ pub struct Manifest {
     pub wanted: BTreeMap<String, BTreeSet<String>>,
     /// The workspace.
     pub items: Vec<Item>,
-    /// Seconds after which a build for which nobody asks is ended.
+    /// Seconds after which a build that no one follows is ended.
     pub patience: u64,
 }
 
@@ -187,7 +187,7 @@ pub fn place(directory: &Path, manifest: &Manifest) -> Result<(), String> {
             }
         }
     }
-    // Those that nobody may write to are last.
+    // Directories that may not be written to are last.
     for (folder, mode) in folders.iter().rev() {
         std::fs::set_permissions(folder, Permissions::from_mode(*mode)).map_err(said)?;
     }
@@ -267,7 +267,7 @@ pub fn take_back(cache: &Path, stream: impl Read) -> Result<Took, String> {
             }
             ["logs", file] if !file.starts_with('.') => took.logs.push(((*file).to_owned(), small(&mut entry)?)),
             ["end"] => is_whole = true,
-            _ => return Err(format!("it sent `{}`, which is none of its results", text.escape_debug())),
+            _ => return Err(format!("it sent `{}`, which is not a result", text.escape_debug())),
         }
     }
     if is_whole { Ok(took) } else { Err("what it sent is not whole".to_owned()) }

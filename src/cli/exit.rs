@@ -47,7 +47,7 @@ impl Exit {
 }
 
 impl Exit {
-    /// The one with a number, as another imgbuild ended; a stage that failed where there is none.
+    /// The one with a number, as another imgbuild ended; a failed stage where no exit has it.
     pub fn of_code(code: u8) -> Self {
         let all = [Self::Done, Self::Input, Self::Work, Self::Machine, Self::Stage, Self::Store, Self::Usage];
         let more = [Self::Interrupted, Self::Mistake];

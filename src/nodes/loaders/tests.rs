@@ -25,7 +25,14 @@ fn loaders_with_a_word_for_a_device_tree_load_the_nodes_own() {
     let of = |trees: &[&str], node: &str, loader: Loader| {
         let device_trees = trees.iter().map(|name| (*name).to_owned()).collect();
         let (bootable, node) = (Bootable { device_trees, ..bootable() }, nodes.get(node).unwrap());
-        let boot = Boot { node: &node, loader, bootable: Some(&bootable), url: "http://10.0.0.1/i", report: None };
+        let boot = Boot {
+            node: &node,
+            loader,
+            bootable: Some(&bootable),
+            url: "http://10.0.0.1/i",
+            servers: &[],
+            report: None,
+        };
         boot.files(&templates).unwrap().plain
     };
     let build = "10.0.0.1/i/.builds/compute/0123456789ab";

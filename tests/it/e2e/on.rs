@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::offline::{assert_same, fresh, warm};
-use crate::support::{Ran, Space};
+use crate::support::{Ran, Space, project};
 
 /// The machine that builds.
 struct Machine {
@@ -238,6 +238,26 @@ fn privileged_ctrl_c_and_failures_leave_nothing_on_the_other_machine() {
     let logs = std::fs::read_dir(space.store().join("v1/logs")).unwrap().flatten();
     let logs: Vec<String> = logs.map(|log| std::fs::read_to_string(log.path()).unwrap_or_default()).collect();
     assert!(logs.iter().filter(|log| log.contains("the license server is down")).count() >= 2, "{logs:?}");
+
+    // A machine that keeps results back: what is missing is named, it is not built here, and nothing is published.
+    let own = std::fs::read_to_string(project().join("tests/fixtures/tiny/tiny.postinstall")).unwrap();
+    space.write("tiny.postinstall", &format!("{own}\ntouch \"$1/made-there\"\n"));
+    let before = std::fs::read_link(space.path().join("out/tiny")).ok();
+    let (script, home) = (space.path().join(".machine/ssh"), machine.home.display());
+    space.write(
+        ".machine/ssh",
+        &format!(
+            "#!/bin/sh\ncase \"$*\" in\n*'away results'*) rm -r {home}/imgbuild-on/*/out/v1/actions ;;\nesac\nexec {} \"$@\"\n",
+            machine.ssh
+        ),
+    );
+    std::fs::set_permissions(&script, PermissionsExt::from_mode(0o755)).unwrap();
+    let mut command = machine.command(&space, &["build", "--locked", "--on", "ssh://builder"]);
+    let ran: Ran = command.env("IMGBUILD_SSH", &script).output().unwrap().into();
+    assert_eq!(ran.code, 4, "{}", ran.err);
+    assert!(ran.err.contains("on::other") && ran.err.contains("the result of rootfs/postinstall"), "{}", ran.err);
+    assert_eq!(std::fs::read_link(space.path().join("out/tiny")).ok(), before);
+    machine.assert_clean();
 }
 
 #[test]

@@ -209,7 +209,7 @@ fn watch(arguments: &crate::cli::Arguments, directory: &Path) -> Result<(), Stri
     };
     std::fs::write(directory.join("status.new"), status.to_string()).map_err(said)?;
     std::fs::rename(directory.join("status.new"), directory.join("status")).map_err(said)?;
-    // Whoever asked for it comes back, or it goes.
+    // Who asked for it comes back, or it is removed.
     while !directory.join("stop").exists() {
         if !is_asked_for(directory, manifest.patience) {
             drop(held);
@@ -230,7 +230,7 @@ fn follow(directory: &Path, mut from: u64) -> Result<(), String> {
     let mut rest = Vec::new();
     let mut touched: Option<Instant> = None;
     let mut spoke = Instant::now();
-    // Whoever follows holds the input open as long as it lives.
+    // Who follows holds the input open as long as it lives.
     let is_alone = Arc::new(AtomicBool::new(false));
     let noted = Arc::clone(&is_alone);
     std::thread::spawn(move || {

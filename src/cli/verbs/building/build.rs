@@ -64,7 +64,7 @@ pub struct Arguments {
     /// Build what is missing on another machine, over ssh: ssh://[USER@]HOST[:PORT][/DIRECTORY]
     #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["plan", "verify", "thorough", "vendor"])]
     pub on: Option<Host>,
-    /// Seconds after which the other machine ends a build for which nobody asks
+    /// Seconds after which the other machine ends a build that no one follows
     #[arg(long, value_name = "SECONDS", env = "IMGBUILD_ON_PATIENCE", default_value = "3600", hide = true)]
     pub on_patience: u64,
     /// Build what another machine asked for

@@ -257,7 +257,7 @@ impl Order<'_> {
                     Line::Ended(code) => return Ok(code),
                     Line::Still => {}
                     Line::Gone => {
-                        return Err("the build is gone there: was it removed, or the machine started anew?".to_owned());
+                        return Err("the build is gone there: was it removed, or was the machine restarted?".to_owned());
                     }
                 }
             }
