@@ -137,8 +137,9 @@ fn network_an_update_of_one_repository_runs_otherpkgs_and_what_lies_below() {
 #[test]
 fn a_change_of_services_runs_the_services_layer_and_what_lies_below() {
     let space = copy();
-    let more = "[\"site-sn\", \"systemd-udevd\", \"sshd\", \"dbus-org.freedesktop.network1\"]";
-    space.edit("image.toml", "enable = [\"site-sn\"]", &format!("enable = {more}"));
+    let own = "\"site-mirror.timer\", \"site-serve\"]";
+    let more = format!("[\"site-sn\", \"systemd-udevd\", \"sshd\", \"dbus-org.freedesktop.network1\", {own}");
+    space.edit("image.toml", &format!("enable = [\"site-sn\", {own}"), &format!("enable = {more}"));
     space.edit("image.toml", "\"fstrim.timer\",  ", "\"fstrim.timer\", \"dpkg-db-backup\", \"nfs-kernel-server\",  ");
     assert_eq!(space.to_do(), ["rootfs/services run", "rootfs/gate depends", "pack/rootimg depends"]);
     let plan = space.run(&["plan"]).good().out;
@@ -158,8 +159,8 @@ fn a_change_of_services_runs_the_services_layer_and_what_lies_below() {
     let states = space.run(&["shell", "--", "/bin/sh", "-c", &format!("{asked} || true")]).good().out;
     assert_eq!(states, "disabled\nenabled\nenabled\nenabled\n");
     // A name with its suffix, and another order, are the same.
-    let other = "[\"sshd.service\", \"dbus-org.freedesktop.network1\", \"systemd-udevd\", \"site-sn\"]";
-    space.edit("image.toml", more, other);
+    let other = format!("[\"sshd.service\", \"dbus-org.freedesktop.network1\", \"systemd-udevd\", \"site-sn\", {own}");
+    space.edit("image.toml", &more, &other);
     assert_eq!(space.to_do(), Vec::<String>::new());
 }
 
@@ -193,7 +194,7 @@ fn a_unit_that_the_image_lacks_has_its_line_and_near_names() {
     assert_eq!(failed.code, 1, "{}", failed.err);
     assert!(failed.err.contains("let the postinstall script install"), "{}", failed.err);
     // Two names of one unit cannot be both.
-    space.edit("image.toml", "\"late\"", "\"ssh\"").edit("image.toml", "[\"site-sn\"]", "[\"site-sn\", \"sshd\"]");
+    space.edit("image.toml", "\"late\"", "\"ssh\"").edit("image.toml", "\"site-serve\"]", "\"site-serve\", \"sshd\"]");
     let failed = space.run(&["build"]);
     assert_eq!(failed.code, 1, "{}", failed.err);
     assert!(failed.err.contains("`ssh.service` is `enabled` after `systemctl disable`"), "{}", failed.err);
