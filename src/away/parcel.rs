@@ -92,6 +92,8 @@ impl Manifest {
 pub struct Reply {
     /// It is at it already, or done: nothing is to be sent.
     pub is_running: bool,
+    /// It is at something else there.
+    pub is_busy: bool,
     /// Contents that it lacks.
     pub contents: BTreeSet<Digest>,
     /// Results that its store lacks.

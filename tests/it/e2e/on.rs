@@ -123,6 +123,13 @@ fn slow(space: &Space, seconds: u32) {
     std::fs::write(&script, format!("{text}\nsleep {seconds}\n")).unwrap();
 }
 
+/// Another recipe that something is missing of.
+fn slower() -> Space {
+    let space = warm();
+    slow(&space, 59);
+    space
+}
+
 #[test]
 fn privileged_what_is_missing_is_built_by_another_machine() {
     let outside = tempfile::tempdir().unwrap();
@@ -213,14 +220,19 @@ fn privileged_ctrl_c_and_failures_leave_nothing_on_the_other_machine() {
     let space = warm();
     let machine = Machine::start(&space);
     slow(&space, 60);
+    let kept = space.path().join(".machine/kept");
+    let address = format!("ssh://builder{}", kept.display());
     let log = std::fs::File::create(space.path().join("said")).unwrap();
-    let mut child =
-        machine.command(&space, &["build", "--locked", "--on", "ssh://builder"]).stderr(log).spawn().unwrap();
+    let mut child = machine.command(&space, &["build", "--locked", "--on", &address]).stderr(log).spawn().unwrap();
     let said = || std::fs::read_to_string(space.path().join("said")).unwrap();
     wait_until("the script runs", || said().contains("postinstall: started"));
+    // A directory is for one build at a time.
+    let other = machine.run(&slower(), &["build", "--locked", "--on", &address]);
+    assert!(other.code == 3 && other.err.contains("another build is at work in"), "{} {}", other.code, other.err);
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
     assert_eq!(child.wait().unwrap().code(), Some(130), "{}", said());
     assert!(said().contains("interrupted: nothing was published"), "{}", said());
+    wait_until("the build is gone", || !kept.join("ws").exists() && !kept.join("log").exists());
     machine.assert_clean();
 
     // What fails there fails here as it would here: the same code, the place in the recipe's folder, a log that is here.

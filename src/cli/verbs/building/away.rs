@@ -27,6 +27,8 @@ const ABOVE: &str = "imgbuild-on";
 const TICK: Duration = Duration::from_millis(100);
 /// How long a build has to end when it is asked to.
 const GRACE: Duration = Duration::from_secs(20);
+/// Who follows a build asked for it not longer ago than this, in seconds.
+const FOLLOWED: u64 = 10;
 /// How often a build that says nothing is heard of.
 const KEEPALIVE: Duration = Duration::from_secs(10);
 /// Most bytes of a log that are read at once.
@@ -118,6 +120,9 @@ fn receive(arguments: &crate::cli::Arguments, directory: &Path) -> Result<(), St
     if is_same && is_good {
         return answer(&Reply { is_running: true, ..Reply::default() });
     }
+    if is_running(directory) && is_asked_for(directory, FOLLOWED) {
+        return answer(&Reply { is_busy: true, ..Reply::default() });
+    }
     end(directory)?;
     clear(directory)?;
     let files = directory.join(FILES);
@@ -126,7 +131,7 @@ fn receive(arguments: &crate::cli::Arguments, directory: &Path) -> Result<(), St
     let store = Store::existing(&directory.join("store"));
     let has = |key: &Digest| store.record(key).is_some_and(|record| store.has_outputs(&record.outputs));
     let keys = manifest.needed.iter().filter(|key| !has(key)).copied().collect();
-    answer(&Reply { is_running: false, contents, keys })?;
+    answer(&Reply { contents, keys, ..Reply::default() })?;
     take(directory, &mut input)?;
     place(directory, &manifest)?;
     for name in ["in", "out"] {
@@ -341,6 +346,16 @@ fn clear(directory: &Path) -> Result<(), String> {
         match std::fs::remove_file(directory.join(name)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(said(error)),
             _ => {}
+        }
+    }
+    // Programs of other versions, and halves of them.
+    let own = std::env::current_exe().ok().and_then(|path| path.file_name().map(std::ffi::OsStr::to_owned));
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let text = name.to_string_lossy();
+        let is_program = text.starts_with("imgbuild-") || text.starts_with(".program-");
+        if is_program && Some(&name) != own.as_ref() && entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            let _ = std::fs::remove_file(entry.path());
         }
     }
     Ok(())

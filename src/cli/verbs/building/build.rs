@@ -176,8 +176,17 @@ fn build(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, Exi
         let builders = builders_of(&asking);
         bring_known(&builders)?;
         let (setup, builders, publish) = (&setup, builders.as_slice(), publish.as_slice());
-        let order =
-            Order { arguments, own, host, setup, builders, publish, reporter: &reporter, is_lost: Default::default() };
+        let order = Order {
+            arguments,
+            own,
+            host,
+            setup,
+            builders,
+            publish,
+            reporter: &reporter,
+            is_lost: Default::default(),
+            is_busy: Default::default(),
+        };
         results = order.results()?;
     }
     if let Some(results) = &results {

@@ -40,6 +40,8 @@ pub struct Order<'a> {
     pub reporter: &'a Reporter,
     /// Whether the connection was lost, so that the build goes on without it.
     pub is_lost: Cell<bool>,
+    /// Whether its directory is another build's.
+    pub is_busy: Cell<bool>,
 }
 
 /// A machine that was spoken to.
@@ -82,10 +84,12 @@ impl Order<'_> {
         let manifest = self.manifest(&gathered, &root, &all)?;
         let outcome = self.send_and_follow(&there, &manifest, &gathered, &root).and_then(|code| {
             let results = self.bring(&there, &locks)?;
-            if code == 0 { Ok(Some(results)) } else { Err(Exit::of_code(code)) }
+            // What failed there has no result, and is said once more by the build here.
+            let goes_on = self.own.keep_going && self.builders.len() > 1;
+            if code == 0 || goes_on { Ok(Some(results)) } else { Err(Exit::of_code(code)) }
         });
         // A connection that broke does not end the build. Ctrl-C did.
-        if !self.is_lost.get() && !matches!(outcome, Err(Exit::Interrupted)) {
+        if !self.is_lost.get() && !self.is_busy.get() && !matches!(outcome, Err(Exit::Interrupted)) {
             self.leave(&there);
         }
         outcome

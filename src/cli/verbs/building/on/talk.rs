@@ -112,8 +112,11 @@ impl Order<'_> {
         let there = There { directory: (*directory).to_owned(), program: format!("{directory}/{program}") };
         if *has == "no" {
             self.say(&format!("sending imgbuild to {} ({})", self.host.shown, render::bytes(bytes.len() as u64)));
-            let command =
-                format!("sh -c 'cd {directory} && cat >.program && chmod 700 .program && mv .program {program}'");
+            // Under a name of its own, and compared: what a broken connection leaves is no program.
+            let size = bytes.len();
+            let command = format!(
+                "sh -c 'cd {directory} && cat >.program-$$ && test $(wc -c <.program-$$) -eq {size} && chmod 700 .program-$$ && mv .program-$$ {program}'"
+            );
             let send = |mut input: ChildStdin, _| input.write_all(&bytes).map_err(|error| error.to_string());
             self.talk(&command, send).map_err(|failed| self.refused(failed, None))?;
         }
@@ -176,11 +179,20 @@ impl Order<'_> {
         self.talk(&command, |mut input, mut output| {
             input.write_all(format!("{text}\n").as_bytes()).map_err(|error| error.to_string())?;
             let reply: Reply = read_answer(&mut output)?;
+            if reply.is_busy {
+                self.is_busy.set(true);
+                return Err(format!(
+                    "another build is at work in {}: name another directory in the address, or wait until it has ended",
+                    there.directory
+                ));
+            }
             if reply.is_running {
                 self.say(&format!("{} is at it already", self.host.shown));
                 return Ok(());
             }
-            let results = self.saved(&reply.keys)?;
+            // Nothing else of this store is given away, whatever is asked for.
+            let asked = reply.keys.intersection(&manifest.needed).copied().collect();
+            let results = self.saved(&asked)?;
             let mut stream = tar::Builder::new(&mut input);
             let init = self.builders.first().and_then(|builder| init_for(builder.recipe.model.image.arch).ok());
             let (mut bytes, mut count) = (0, 0);
