@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use super::qemu::BootError;
+use super::error::BootError;
 
 /// Firmware in two files: its code, and variables as they are on a new machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

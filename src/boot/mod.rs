@@ -2,10 +2,12 @@
 //!
 //! Must not know how artefacts were built.
 
+mod error;
 mod firmware;
 mod http;
 mod qemu;
 
+pub use error::BootError;
 pub use firmware::{Firmware, needs_uefi};
 pub use http::FileServer;
-pub use qemu::{Board, BootError, Machine, Running, artefact, memory_for, ssh_answers};
+pub use qemu::{Board, Machine, Running, artefact, memory_for, ssh_answers};

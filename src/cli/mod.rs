@@ -129,7 +129,7 @@ pub enum Command {
     /// Show what a build would do and why, without running anything
     Plan(verbs::building::plan::Arguments),
     /// Build images and publish their artefacts
-    Build(verbs::building::build::Arguments),
+    Build(verbs::building::build_arguments::Arguments),
     /// Update image.lock, for all packages or some, and show what changed
     Update(verbs::building::update::Arguments),
     /// Copy all packages of image.lock into a directory, for offline builds

@@ -2,11 +2,10 @@
 
 use crate::stage::namespace_for;
 use crate::stage::workers;
-use std::path::PathBuf;
 
 use super::away;
+use super::build_arguments::Arguments;
 use super::on::Order;
-use crate::away::Host;
 use crate::cache::Cache;
 use crate::cli::Exit;
 use crate::cli::output::documents::{ProgressEvent, PublishedBuild};
@@ -14,8 +13,7 @@ use crate::cli::output::reporter::Reporter;
 use crate::cli::output::{render, summary};
 use crate::cli::plans::planfile::Held;
 use crate::cli::plans::planned::{PlannedImage, plan_of, stage_failed};
-use crate::cli::setup::{PlacesArguments, Setup, selection};
-use crate::cli::verbs::keeping::cache::CacheArguments;
+use crate::cli::setup::{Setup, selection};
 use crate::cli::verbs::site::rootimg;
 use crate::plan::Stage;
 use crate::recipe::{Recipe, Selected};
@@ -24,63 +22,6 @@ use crate::stage::{
     remove_damaged_layers,
 };
 use crate::store::Store;
-
-/// Arguments of `build`.
-#[derive(Debug, clap::Args)]
-pub struct Arguments {
-    /// Images, by name or glob [default: the recipe in the current directory, or all in the workspace]
-    #[arg(value_name = "IMAGE")]
-    pub images: Vec<String>,
-    /// Where artefacts go [default: `out` next to the recipe]
-    #[arg(long, value_name = "DIR")]
-    pub out: Option<PathBuf>,
-    /// Fail if image.lock is out of date instead of updating it
-    #[arg(long)]
-    pub locked: bool,
-    /// After a failure, continue with images and actions that do not depend on it
-    #[arg(short, long)]
-    pub keep_going: bool,
-    /// Memory limit in MiB for the estimates of running actions [default: free memory]
-    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..))]
-    pub memory: Option<u64>,
-    /// Build again in an empty store and report the first file that differs
-    #[arg(long, conflicts_with = "until")]
-    pub verify: bool,
-    /// Verify all layers of the last build first and rebuild modified ones
-    #[arg(long)]
-    pub thorough: bool,
-    /// Stop after a stage, without publishing (except for `pack`)
-    #[arg(long, value_name = "STAGE", value_parser = parse_stage)]
-    pub until: Option<Stage>,
-    /// Where packages come from
-    #[command(flatten)]
-    pub places: PlacesArguments,
-    /// Caches that machines share
-    #[command(flatten)]
-    pub caches: CacheArguments,
-    /// Also publish in another layout: xcat:DIR, an osimage's rootimgdir; repeatable
-    #[arg(long, value_name = "LAYOUT:DIR")]
-    pub publish: Vec<Target>,
-    /// Build what is missing on another machine, over ssh: ssh://[USER@]HOST[:PORT][/DIRECTORY]
-    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["plan", "verify", "thorough", "vendor"])]
-    pub on: Option<Host>,
-    /// Seconds after which the other machine ends a build that no one follows
-    #[arg(long, value_name = "SECONDS", env = "IMGBUILD_ON_PATIENCE", default_value = "3600", hide = true)]
-    pub on_patience: u64,
-    /// Build what another machine asked for
-    #[arg(long, value_name = "DIR", hide = true)]
-    pub away: Option<PathBuf>,
-    /// Run exactly this plan from `imgbuild plan -o`; fail if anything changed since
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["images", "out", "publish", "until", "thorough"])]
-    pub plan: Option<PathBuf>,
-}
-
-fn parse_stage(text: &str) -> Result<Stage, String> {
-    Stage::ALL
-        .into_iter()
-        .find(|stage| stage.name() == text)
-        .ok_or_else(|| "one of rootfs, kernel, initrd, pack".to_owned())
-}
 
 /// Runs the command.
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {

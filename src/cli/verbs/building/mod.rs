@@ -3,6 +3,7 @@
 pub mod against;
 pub mod away;
 pub mod build;
+pub mod build_arguments;
 pub mod explain;
 pub mod log;
 pub mod on;

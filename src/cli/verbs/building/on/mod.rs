@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::build::Arguments;
+use super::build_arguments::Arguments;
 use crate::away::gather::Site;
 use crate::away::parcel::VERSION;
 use crate::away::{AwayError, Gathered, Host, Item, Manifest, What, gather};
