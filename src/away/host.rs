@@ -163,7 +163,8 @@ impl Host {
         // The first value counts: those of IMGBUILD_SSH, then these, then those of the site's ssh_config.
         start.args(words).args(["-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=15"]);
         start.args(["-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=4"]);
-        start.args(["-o", "ClearAllForwardings=yes", "-o", "LogLevel=ERROR"]);
+        // A master that stays would hold the error stream open; one that is there is used.
+        start.args(["-o", "ClearAllForwardings=yes", "-o", "LogLevel=ERROR", "-o", "ControlMaster=no"]);
         if let Some(port) = self.port {
             start.args(["-p", &port.to_string()]);
         }

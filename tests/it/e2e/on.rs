@@ -47,8 +47,9 @@ impl Machine {
         std::fs::write(directory.join("sshd_config"), config).unwrap();
         let config = format!(
             "Host builder\n  HostName 127.0.0.1\n  Port {port}\n  User root\n  IdentityFile {}\n  IdentitiesOnly yes\n  \
-             StrictHostKeyChecking no\n  UserKnownHostsFile /dev/null\n",
-            at("admin")
+             StrictHostKeyChecking no\n  UserKnownHostsFile /dev/null\n  ControlMaster auto\n  ControlPersist 5m\n  ControlPath {}\n",
+            at("admin"),
+            at("c")
         );
         std::fs::write(directory.join("ssh_config"), config).unwrap();
         let log = std::fs::File::create(directory.join("log")).unwrap();
