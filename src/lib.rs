@@ -15,6 +15,7 @@ pub mod fault;
 pub mod format;
 pub mod git;
 pub mod name;
+pub mod network;
 pub mod nodes;
 pub mod pgp;
 pub mod plan;

@@ -16,7 +16,7 @@ use crate::{image, say};
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Message {
     /// What the network gave.
-    Lease(Lease),
+    Lease(Box<Lease>),
     /// The process that keeps the lease.
     Keeper(i32),
     /// So many bytes of the image were fetched and checked.
@@ -75,7 +75,7 @@ pub fn one(found: &mut Found, patience: Option<Duration>, work: impl FnOnce(Tell
         while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = text.drain(..=end).collect();
             match serde_json::from_slice(&line) {
-                Ok(Message::Lease(lease)) => found.lease = Some(lease),
+                Ok(Message::Lease(lease)) => found.lease = Some(*lease),
                 Ok(Message::Keeper(process)) => keeper = Some(process),
                 Ok(Message::Fetched(bytes)) => found.fetched(bytes),
                 Ok(Message::Ended(result)) => outcome = Some(result),

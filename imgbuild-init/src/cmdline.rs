@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::words::{self, Bond, Method, Vlan};
+
 /// What it says to this program.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Parameters {
@@ -17,8 +19,14 @@ pub struct Parameters {
     pub boot_mac: Option<String>,
     /// `netdev=`: name of the interface to use; counts where no MAC address is given.
     pub boot_device: Option<String>,
-    /// `ip=`, unless it is `dhcp`.
-    pub fixed: Option<Fixed>,
+    /// `ip=`: how the node gets its address.
+    pub method: Method,
+    /// `bond=`: cards that work as one.
+    pub bonds: Vec<Bond>,
+    /// `vlan=`: networks with a number on a card or a bond.
+    pub vlans: Vec<Vlan>,
+    /// `ifname=`: names and MAC addresses of cards.
+    pub card_names: Vec<(String, String)>,
     /// Size of the root file system.
     pub root_limit: Option<String>,
     /// `rootflags=`: further options of the root tmpfs, for instance `mpol=interleave`.
@@ -53,23 +61,6 @@ pub struct Parameters {
     pub text: String,
 }
 
-/// An address that is given. Source: kernel, Documentation/admin-guide/nfs/nfsroot.rst, `ip=`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Fixed {
-    /// Address.
-    pub address: String,
-    /// Gateway; may be empty.
-    pub gateway: String,
-    /// Netmask.
-    pub netmask: String,
-    /// Host name; may be empty.
-    pub hostname: String,
-    /// Interface; may be empty.
-    pub device: String,
-    /// Name servers.
-    pub dns: Vec<String>,
-}
-
 impl Parameters {
     /// Reads /proc/cmdline.
     pub fn read() -> Self {
@@ -80,7 +71,6 @@ impl Parameters {
     pub fn parse(text: &str) -> Self {
         let mut found = Self { reboot_after: 1800, text: text.trim().to_owned(), ..Self::default() };
         let mut boot_mac = None;
-        let mut named = Vec::new();
         for word in text.split_whitespace() {
             let (name, value) = word.split_once('=').unwrap_or((word, ""));
             match name {
@@ -94,20 +84,28 @@ impl Parameters {
                 // A boot loader may add its own behind one that already exists.
                 "BOOTIF" => boot_mac = mac(value).or(boot_mac),
                 "netdev" if !value.is_empty() => found.boot_device = Some(value.to_owned()),
-                "ifname" => named.extend(value.split_once(':').and_then(|(name, text)| Some((name, mac(text)?)))),
+                "ifname" => {
+                    let pair = value.split_once(':').and_then(|(name, text)| Some((name.to_owned(), mac(text)?)));
+                    found.card_names.extend(pair);
+                }
                 "NODE" if is_host_name(value) => found.node = Some(value.to_owned()),
-                "ip" => match address(value) {
-                    Address::Dhcp(device) => {
-                        found.fixed = None;
+                "ip" => match words::read(value) {
+                    Ok((method, device)) => {
+                        found.method = method;
                         found.boot_device = device.or(found.boot_device);
                     }
-                    Address::Fixed(fixed) => found.fixed = Some(fixed),
-                    Address::Unread => {
-                        found.unread.push(format!("`{word}` cannot be read: the address comes by DHCP"));
-                    }
+                    Err(why) => found.unread.push(format!("`{word}` cannot be read: {why}; the address comes by DHCP")),
                 },
-                "vlan" | "bond" | "bridge" | "team" => found.unread.push(format!(
-                    "`{word}` is not supported by this initrd: it uses plain network cards only (no VLAN, no bond)"
+                "bond" => match Bond::read(value) {
+                    Ok(bond) => found.bonds.push(bond),
+                    Err(why) => found.unread.push(format!("`{word}` cannot be read: {why}")),
+                },
+                "vlan" => match Vlan::read(value) {
+                    Ok(vlan) => found.vlans.push(vlan),
+                    Err(why) => found.unread.push(format!("`{word}` cannot be read: {why}")),
+                },
+                "bridge" | "team" => found.unread.push(format!(
+                    "`{word}` is not supported by this initrd: it knows bond= and vlan=, and makes no bridges and no teams"
                 )),
                 "rootlimit" if !value.is_empty() => found.root_limit = Some(value.to_owned()),
                 "rootflags" if !value.is_empty() => found.root_flags = Some(value.to_owned()),
@@ -137,10 +135,13 @@ impl Parameters {
             }
         }
         // `ifname=NIC:MAC` says which card netdev= means; alone, it names the one to boot from.
+        let named = &found.card_names;
         let of_name = |device: &String| named.iter().find(|(name, _)| name == device).map(|(_, mac)| mac.clone());
+        // With a bond or a VLAN, `ifname=` says which card is meant there.
+        let is_plain = found.bonds.is_empty() && found.vlans.is_empty();
         found.boot_mac = boot_mac.or_else(|| match &found.boot_device {
             Some(device) => of_name(device),
-            None => named.first().map(|(_, mac)| mac.clone()),
+            None => named.first().filter(|_| is_plain).map(|(_, mac)| mac.clone()),
         });
         found
     }
@@ -207,53 +208,6 @@ fn mac(value: &str) -> Option<String> {
     };
     let good = bytes.iter().all(|byte| byte.len() == 2 && byte.bytes().all(|digit| digit.is_ascii_hexdigit()));
     good.then(|| bytes.join(":").to_lowercase())
-}
-
-/// What `ip=` says.
-#[derive(Debug, PartialEq, Eq)]
-enum Address {
-    /// By DHCP, on an interface that may be named.
-    Dhcp(Option<String>),
-    /// A given one.
-    Fixed(Fixed),
-    /// It cannot be read, or is for a network that is not made here.
-    Unread,
-}
-
-/// Methods that give an address by DHCP here. Source: the kernel's nfsroot.rst, and dracut.cmdline(7) with those that come with it
-/// for IPv6.
-const BY_DHCP: [&str; 8] = ["dhcp", "on", "any", "both", "bootp", "dhcp4", "single-dhcp", "either6"];
-
-/// Reads `ip=`: a method; `INTERFACE:METHOD`, as dracut writes it; or an address with all that belongs to it.
-fn address(value: &str) -> Address {
-    if value.is_empty() || BY_DHCP.contains(&value) {
-        return Address::Dhcp(None);
-    }
-    let mut parts = value.split(':');
-    if let (Some(device), Some(method)) = (parts.next(), parts.next())
-        && BY_DHCP.contains(&method)
-        && !device.is_empty()
-        && device.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
-    {
-        return Address::Dhcp(Some(device.to_owned()));
-    }
-    // `:::::INTERFACE:dhcp`, the kernel's own.
-    let parts: Vec<&str> = value.split(':').collect();
-    if parts[0].is_empty() && parts.get(6).is_some_and(|method| BY_DHCP.contains(method)) {
-        return Address::Dhcp(parts.get(5).filter(|device| !device.is_empty()).map(|device| (*device).to_owned()));
-    }
-    fixed(value).map_or(Address::Unread, Address::Fixed)
-}
-
-fn fixed(value: &str) -> Option<Fixed> {
-    let parts: Vec<&str> = value.split(':').collect();
-    if parts.len() < 4 || parts[0].parse::<std::net::Ipv4Addr>().is_err() {
-        return None;
-    }
-    let part = |index: usize| parts.get(index).copied().unwrap_or_default().to_owned();
-    let dns = [7, 8].iter().map(|index| part(*index)).filter(|text| !text.is_empty()).collect();
-    let netmask = if part(3).is_empty() { "255.255.255.0".to_owned() } else { part(3) };
-    Some(Fixed { address: part(0), gateway: part(2), netmask, hostname: part(4), device: part(5), dns })
 }
 
 #[cfg(test)]
@@ -336,23 +290,17 @@ mod tests {
     }
 
     #[test]
-    fn a_given_address_is_read_and_dhcp_is_none() {
-        assert_eq!(Parameters::parse("ip=dhcp").fixed, None);
-        let device = |text: &str| {
-            let found = Parameters::parse(text);
-            (found.boot_device, found.unread.len())
-        };
-        assert_eq!(device("ip=dhcp"), (None, 0));
-        assert_eq!(device("ip=eth1:dhcp"), (Some("eth1".to_owned()), 0));
-        assert_eq!(device("ip=:::::eth1:dhcp"), (Some("eth1".to_owned()), 0));
-        assert_eq!(device("ip=eth0.20:dhcp vlan=eth0.20:eth0"), (None, 2));
-        assert_eq!(device("ip=10.1.2"), (None, 1));
-        assert_eq!(device("bond=bond0:eth0,eth1:mode=802.3ad"), (None, 1));
-        let fixed = Parameters::parse("ip=10.1.2.3::10.1.2.1:255.255.0.0:node7:eth1:none:10.1.2.2").fixed.unwrap();
-        assert_eq!(
-            (fixed.address.as_str(), fixed.gateway.as_str(), fixed.hostname.as_str()),
-            ("10.1.2.3", "10.1.2.1", "node7")
-        );
-        assert_eq!(fixed.dns, ["10.1.2.2"]);
+    fn what_cannot_be_done_is_said() {
+        let unread = |text: &str| Parameters::parse(text).unread;
+        for good in ["ip=dhcp", "ip=eth0.20:dhcp vlan=eth0.20:eth0", "bond=bond0:eth0,eth1:mode=802.3ad", "ip=auto6"] {
+            assert_eq!(unread(good), Vec::<String>::new(), "{good}");
+        }
+        for bad in ["ip=10.1.2", "vlan=storage:eth0", "bond=:eth0", "bridge=br0:eth0", "team=team0:eth0"] {
+            assert_eq!(unread(bad).len(), 1, "{bad}");
+        }
+        let found =
+            Parameters::parse("ip=vlan20:dhcp bond=bond0:eno1,eno2 vlan=vlan20:bond0 ifname=eno1:52:54:00:00:00:01");
+        assert_eq!((found.boot_device.as_deref(), found.boot_mac), (Some("vlan20"), None));
+        assert_eq!((found.bonds.len(), found.vlans[0].id, found.card_names.len()), (1, 20, 1));
     }
 }

@@ -50,6 +50,8 @@ mod scripts;
 mod statelite;
 #[expect(unsafe_code, reason = "mounts, sockets and module loading are system calls; each block says why it is sound")]
 mod sys;
+#[path = "../../src/network/mod.rs"]
+mod words;
 
 use std::time::Duration;
 
@@ -239,7 +241,7 @@ fn attempt(
     let modules = modules::Modules::read();
     modules.load_for_devices();
     let lease = network::bring_up(parameters, &modules)?;
-    tell(&attempts::Message::Lease(lease.clone()));
+    tell(&attempts::Message::Lease(Box::new(lease.clone())));
     // Later ones stay `failed` until the image is on its way.
     let of_first = if is_first { servers.reports() } else { Vec::new() };
     let booting = report::tell_beside(of_first, report::State::Booting, None);
@@ -300,7 +302,7 @@ fn bring(
         }
     }
     // A lease may be shorter than the download.
-    let keeper = match lease.dhcp {
+    let keeper = match lease.dhcp() {
         Some(_) => {
             let lease = lease.clone();
             sys::fork_daemon(move || {

@@ -252,7 +252,7 @@ impl Server {
             tokio::spawn(async move {
                 let _counted = server.metrics.connection();
                 match &server.tls {
-                    None => server.speak(stream, client, ended).await,
+                    None => server.speak_plainly(stream, client, ended).await,
                     Some(tls) => {
                         if let Ok(Ok(stream)) =
                             tokio::time::timeout(HEADERS_WITHIN, tls.acceptor().accept(stream)).await
@@ -286,6 +286,23 @@ impl Server {
                 site::xcat_words::hear(&server, stream, peer).await;
                 drop(seat);
             });
+        }
+    }
+
+    /// Answers the requests of a connection without TLS: those for files at the head of it directly.
+    async fn speak_plainly(
+        self: &Arc<Self>,
+        stream: tokio::net::TcpStream,
+        client: IpAddr,
+        mut ended: watch::Receiver<bool>,
+    ) {
+        match sockets::direct::speak(self, stream, client, &mut ended).await {
+            sockets::direct::Rest::Ended => {}
+            sockets::direct::Rest::For(stream, read) => {
+                let (reads, writes) = stream.into_split();
+                let reads = tokio::io::AsyncReadExt::chain(std::io::Cursor::new(read), reads);
+                self.speak(tokio::io::join(reads, writes), client, ended).await;
+            }
         }
     }
 

@@ -19,6 +19,9 @@ use super::{Server, pages};
 /// Files of so many bytes count as streams: packed images, and no kernels or indices.
 const STREAM: u64 = 16 << 20;
 
+/// What PXELINUX asks for by itself, with this server as its prefix: a card's address follows.
+const PXELINUX: &str = "/pxelinux.cfg/01-";
+
 /// Answers a request.
 pub async fn answer(server: &Arc<Server>, request: Request<Incoming>, client: IpAddr) -> Response<Reply> {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
@@ -31,11 +34,21 @@ pub async fn answer(server: &Arc<Server>, request: Request<Incoming>, client: Ip
             response.headers_mut().entry(CONTENT_LENGTH).or_insert_with(|| length.into());
         }
     }
-    server.metrics.answered(response.status().as_u16());
-    if server.is_verbose {
-        (server.say)(&format!("{client} {method} {} {}", path.escape_debug(), response.status().as_u16()));
-    }
+    answered(server, client, method.as_str(), &path, response.status());
     response
+}
+
+/// Counts an answer, and says it where each one is said.
+pub fn answered(server: &Server, client: IpAddr, method: &str, path: &str, status: StatusCode) {
+    server.metrics.answered(status.as_u16());
+    if server.is_verbose {
+        (server.say)(&format!("{client} {method} {} {}", path.escape_debug(), status.as_u16()));
+    }
+}
+
+/// Whether a path is that of a file, and not of what the server itself has to say.
+pub fn is_a_file(path: &str) -> bool {
+    !matches!(path, "/" | "/healthz" | "/metrics") && !path.starts_with("/-/") && !path.starts_with(PXELINUX)
 }
 
 async fn routed(server: &Arc<Server>, request: Request<Incoming>, client: IpAddr) -> Response<Reply> {
@@ -65,8 +78,7 @@ async fn routed(server: &Arc<Server>, request: Request<Incoming>, client: IpAddr
         "/-/page.css" => pages::css(),
         "/-/page.js" => pages::js(),
         _ => match path.strip_prefix("/-/") {
-            None => match path.strip_prefix("/pxelinux.cfg/01-").filter(|_| server.gives_loaders) {
-                // What PXELINUX asks for by itself, with this server as its prefix.
+            None => match path.strip_prefix(PXELINUX).filter(|_| server.gives_loaders) {
                 Some(mac) => {
                     boot::script(server, &format!("boot/pxelinux/{mac}"), fields, client, host(&request)).await
                 }
@@ -86,7 +98,8 @@ fn host(request: &Request<Incoming>) -> Option<String> {
     host.filter(|host| is_host(host)).map(str::to_owned)
 }
 
-fn file(server: &Arc<Server>, path: &str, headers: &HeaderMap) -> Response<Reply> {
+/// Answers a request for a file.
+pub fn file(server: &Server, path: &str, headers: &HeaderMap) -> Response<Reply> {
     let found = place(path).ok_or(Refusal::Missing).and_then(|place| server.tree.open(&place));
     let found = match found {
         Ok(found) => found,

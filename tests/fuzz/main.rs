@@ -16,6 +16,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
+// The node's own file names them so.
+use imgbuild::network as words;
+
 use self::mutate::Random;
 use self::targets::{TARGETS, Target};
 
@@ -162,7 +165,7 @@ macro_rules! fed {
 }
 
 fed! {
-    bundle build_json cmdline comps control cpio csv deb dhcp dpkg erofs exlist index_json inrelease iso kdl lock manifest_xml
-    metalink modules otherpkgs packed pkglist primary repofile repomd rpm rpm_header rpmdb saved sources sqlite squashfs stanzas
+    bundle build_json cmdline comps control cpio csv deb dhcp dhcp6 dpkg erofs exlist index_json inrelease iso kdl lock manifest_xml
+    metalink modules otherpkgs packed pkglist primary repofile repomd router rpm rpm_header rpmdb saved sources sqlite squashfs stanzas
     synclist tar toml
 }

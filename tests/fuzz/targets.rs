@@ -20,6 +20,12 @@ mod cmdline;
 #[path = "../../imgbuild-init/src/network/message.rs"]
 #[allow(dead_code, unreachable_pub, reason = "the node's own file, of which only the reader is fed")]
 mod message;
+#[path = "../../imgbuild-init/src/network/v6"]
+#[allow(dead_code, unreachable_pub, reason = "the node's own files, of which only the readers are fed")]
+mod v6 {
+    pub mod announcement;
+    pub mod message;
+}
 
 /// A reader.
 pub struct Target {
@@ -424,11 +430,20 @@ pub const TARGETS: &[Target] = &[
             );
         }
     }),
+    target!("dhcp6", Bytes, dhcp6_seeds, &[], |bytes, _| {
+        if let Some(read) = v6::message::Message::decode(bytes) {
+            let _ = read.encode(std::time::Duration::from_secs(1));
+        }
+    }),
+    target!("router", Bytes, router_seeds, &[], |bytes, _| {
+        let _ = v6::announcement::Announcement::read(bytes);
+    }),
     target!(
         "cmdline",
         Text,
         |_| {
-            vec![b"quiet imgurl=http://10.0.0.1:80/i imgdigest=sha256:AB BOOTIF=01-52-54-00-aa-bb-cc ip=10.0.0.2::10.0.0.1:255.255.255.0:n:eth0:none:10.0.0.3 rootlimit=2g imgbuild.reboot_after=5 ifname=e:52:54:00:aa:bb:cc NODE=n imgcache=LABEL=x".to_vec()]
+            vec![b"quiet imgurl=http://10.0.0.1:80/i imgdigest=sha256:AB BOOTIF=01-52-54-00-aa-bb-cc ip=10.0.0.2::10.0.0.1:255.255.255.0:n:eth0:none:10.0.0.3 rootlimit=2g imgbuild.reboot_after=5 ifname=e:52:54:00:aa:bb:cc NODE=n imgcache=LABEL=x".to_vec(),
+                b"bond=bond0:eno1,eno2:mode=active-backup,arp_ip_target=10.0.0.1;10.0.0.2:9000 vlan=vlan0020:bond0 ip=[fd00::5]::[fd00::1]:64::vlan0020:none:[fd00::2]".to_vec()]
         },
         &[],
         |bytes, _| {
@@ -460,6 +475,23 @@ fn dhcp_seeds(_: &Path) -> Vec<Vec<u8>> {
         255,
     ]);
     vec![bytes, answer]
+}
+
+fn dhcp6_seeds(_: &Path) -> Vec<Vec<u8>> {
+    let mut answer = v6::message::Message::question(v6::message::Kind::Reply, [0x52, 0x54, 0, 0, 0, 2], 7);
+    answer.server = Some(vec![0, 1, 9]);
+    answer.address = Some(std::net::Ipv6Addr::LOCALHOST);
+    let mut bytes = answer.encode(std::time::Duration::ZERO);
+    bytes.extend([0, 23, 0, 16, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]);
+    bytes.extend(b"\0\x18\0\x0e\x07cluster\x04site\0\0\x0d\0\x04\0\x02no");
+    vec![bytes]
+}
+
+fn router_seeds(_: &Path) -> Vec<Vec<u8>> {
+    let mut bytes = vec![134, 0, 0, 0, 64, 0xc0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0x52, 0x54, 0, 0, 0, 1];
+    bytes.extend([25, 3, 0, 0, 0, 0, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]);
+    bytes.extend(b"\x1f\x03\0\0\0\0\x07\x08\x07cluster\x04site\0\0\0\0");
+    vec![bytes]
 }
 
 fn saved_seeds(place: &Path) -> Vec<Vec<u8>> {

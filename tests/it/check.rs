@@ -65,15 +65,29 @@ fn words_of_networks_that_the_initrd_does_not_make_are_told() {
         );
         space.run(&["check"])
     };
-    for good in ["ip=dhcp", "ip=eth0:dhcp", "ip=10.0.0.1::10.0.0.254:255.255.255.0:n1:eth0:none", "ip=:::::eth1:dhcp"] {
+    for good in [
+        "ip=dhcp",
+        "ip=eth0:dhcp",
+        "ip=10.0.0.1::10.0.0.254:255.255.255.0:n1:eth0:none",
+        "ip=:::::eth1:dhcp",
+        "ip=[fd00::5]::[fd00::1]:64::eth0:none",
+        "ip=eth0.20:dhcp\", \"vlan=eth0.20:eth0",
+        "bond=bond0:eth0,eth1:mode=802.3ad",
+    ] {
         let ran = image(&format!("\"{good}\"")).good();
         assert!(!ran.err.contains("boot::network"), "{good}: {}", ran.err);
     }
-    let ran = image("\"ip=eth0.20:dhcp\", \"vlan=eth0.20:eth0\"");
-    assert_eq!(ran.code, 1, "{}", ran.err);
-    assert!(ran.err.contains("the initrd cannot read `ip=eth0.20:dhcp`"), "{}", ran.err);
-    assert!(ran.err.contains("does not support `vlan=eth0.20:eth0`"), "{}", ran.err);
-    image("\"bond=bond0:eth0,eth1:mode=802.3ad\"").good();
+    for (bad, why) in [
+        ("ip=10.1.2", "`10.1.2` is not an address"),
+        ("vlan=storage:eth0", "`storage` does not end in a VLAN's number"),
+        ("bond=bond0:eth0,eth1:mode=lacp", "`lacp` is not a mode; the modes are balance-rr"),
+    ] {
+        let ran = image(&format!("\"{bad}\""));
+        assert_eq!(ran.code, 1, "{bad}: {}", ran.err);
+        assert!(ran.err.contains("the initrd cannot read") && ran.err.contains(why), "{bad}: {}", ran.err);
+    }
+    let ran = image("\"bridge=br0:eth0\"").good();
+    assert!(ran.err.contains("makes no bridges"), "{}", ran.err);
 }
 
 #[test]

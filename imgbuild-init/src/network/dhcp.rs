@@ -1,9 +1,9 @@
 //! DHCP: asking for a lease, and keeping it where the image has nothing that does. Source: RFC 2131, RFC 2132.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-use super::lease::{Interface, Lease};
+use super::lease::{Interface, Lease, Source};
 use super::message::{Code, Kind, Message};
 use crate::sys::PacketSocket;
 use crate::{say, sys};
@@ -11,7 +11,8 @@ use crate::{say, sys};
 /// How long all interfaces together are asked before the caller waits and tries again.
 const ASK_FOR: Duration = Duration::from_secs(30);
 
-fn mac_bytes(mac: &str) -> Option<[u8; 6]> {
+/// Bytes of a MAC address.
+pub fn mac_bytes(mac: &str) -> Option<[u8; 6]> {
     let mut bytes = [0u8; 6];
     let mut parts = mac.split(':');
     for byte in &mut bytes {
@@ -96,14 +97,15 @@ fn lease(message: &Message, interface: &Interface) -> Lease {
     };
     Lease {
         interface: interface.clone(),
-        address: message.yours,
+        address: message.yours.into(),
         prefix: message.address(Code::SubnetMask).map_or(24, |mask| u32::from(mask).leading_ones() as u8),
-        gateway: message.address(Code::Router),
-        dns: message.addresses(Code::NameServer),
+        gateway: message.address(Code::Router).map(Into::into),
+        dns: message.addresses(Code::NameServer).into_iter().map(Into::into).collect(),
         domain: text(Code::DomainName),
         hostname: text(Code::HostName),
-        dhcp: Some((server(message), message.number(Code::LeaseTime).unwrap_or(3600))),
+        source: Source::Dhcp { server: server(message), seconds: message.number(Code::LeaseTime).unwrap_or(3600) },
         mtu: message.short(Code::Mtu),
+        made: None,
     }
 }
 
@@ -185,37 +187,34 @@ pub fn ask(interfaces: &[Interface]) -> Result<Lease, String> {
         wait = (wait * 2).min(Duration::from_secs(8));
     }
     let names: Vec<String> = interfaces.iter().map(|one| format!("{} ({})", one.name, one.mac)).collect();
-    Err(format!("no DHCP server answers on {}", names.join(", ")))
+    Err(format!("no DHCP server answers on {} (IPv4; where there is only IPv6: ip=auto6)", names.join(", ")))
 }
 
 /// Keeps a lease for ever, in a process of its own that outlives this program.
 pub fn keep(lease: &Lease) -> ! {
-    let mut current = lease.clone();
+    let mut seconds = lease.dhcp().map_or(3600, |(_, seconds)| seconds);
+    let IpAddr::V4(address) = lease.address else { std::process::exit(0) };
     loop {
-        let (server, seconds) = current.dhcp.unwrap_or((Ipv4Addr::UNSPECIFIED, 3600));
         std::thread::sleep(Duration::from_secs(u64::from(seconds.max(4)) / 2));
         let expires = Instant::now() + Duration::from_secs(u64::from(seconds) / 2);
         loop {
-            if let Ok(conversation) = Conversation::open(&current.interface) {
+            if let Ok(conversation) = Conversation::open(&lease.interface) {
                 let mut renewal = message(Kind::Request, conversation.mac, conversation.transaction, 0);
-                renewal.client = current.address;
-                let sent = conversation.send(&renewal, current.address);
+                renewal.client = address;
+                let sent = conversation.send(&renewal, address);
                 let answer = sent.ok().and_then(|()| {
                     conversation.receive(&[Kind::Ack, Kind::Nak], Instant::now() + Duration::from_secs(4))
                 });
                 match answer {
-                    Some(answer) if answer.kind() == Some(Kind::Ack) && answer.yours == current.address => {
-                        current.dhcp = Some((server, answer.number(Code::LeaseTime).unwrap_or(seconds)));
+                    Some(answer) if answer.kind() == Some(Kind::Ack) && answer.yours == address => {
+                        seconds = answer.number(Code::LeaseTime).unwrap_or(seconds);
                         break;
                     }
                     _ => {}
                 }
             }
             if Instant::now() > expires {
-                say!(
-                    "the lease of {} could not be renewed; the address is kept, as the root lives on it",
-                    current.address
-                );
+                say!("the lease of {address} could not be renewed; the address is kept, as the root lives on it");
                 break;
             }
             std::thread::sleep(Duration::from_secs(3));

@@ -1,8 +1,10 @@
 //! `Interface` and `Lease`: the network configuration.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
+
+use crate::words::{Bond, Vlan};
 
 /// A network interface.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,19 +21,69 @@ pub struct Lease {
     /// On which interface.
     pub interface: Interface,
     /// Address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Bits of the network.
     pub prefix: u8,
     /// Gateway.
-    pub gateway: Option<Ipv4Addr>,
+    pub gateway: Option<IpAddr>,
     /// Name servers.
-    pub dns: Vec<Ipv4Addr>,
+    pub dns: Vec<IpAddr>,
     /// Domain.
     pub domain: Option<String>,
     /// Host name.
     pub hostname: Option<String>,
-    /// The server that gave it, and how long it lasts in seconds; none for a given address.
-    pub dhcp: Option<(Ipv4Addr, u32)>,
+    /// Where it comes from.
+    pub source: Source,
     /// MTU.
     pub mtu: Option<u16>,
+    /// What the interface is made of; none for a card.
+    pub made: Option<Made>,
+}
+
+impl Lease {
+    /// The server that gave it by DHCP for IPv4, and for how many seconds.
+    pub fn dhcp(&self) -> Option<(Ipv4Addr, u32)> {
+        match self.source {
+            Source::Dhcp { server, seconds } => Some((server, seconds)),
+            _ => None,
+        }
+    }
+}
+
+/// Where an address comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Source {
+    /// The command line.
+    Given,
+    /// A DHCP server for IPv4, for some seconds.
+    Dhcp {
+        /// The server.
+        server: Ipv4Addr,
+        /// How long it lasts.
+        seconds: u32,
+    },
+    /// IPv6 routers: the kernel keeps it.
+    Announced,
+    /// A DHCPv6 server.
+    Dhcp6,
+}
+
+/// What an interface was made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Made {
+    /// The bond and its cards.
+    pub bond: Option<(Bond, Vec<Interface>)>,
+    /// The VLAN, and what it lies on.
+    pub vlan: Option<(Vlan, Interface)>,
+}
+
+impl Made {
+    /// Names of all interfaces that it needs.
+    pub fn names(&self) -> Vec<&str> {
+        let bond = self.bond.iter().flat_map(|(bond, cards)| {
+            std::iter::once(bond.name.as_str()).chain(cards.iter().map(|card| card.name.as_str()))
+        });
+        let vlan = self.vlan.iter().flat_map(|(vlan, below)| [vlan.name.as_str(), below.name.as_str()]);
+        bond.chain(vlan).collect()
+    }
 }

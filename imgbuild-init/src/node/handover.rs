@@ -5,17 +5,19 @@ use std::path::{Path, PathBuf};
 
 use sha2::Digest;
 
+use super::managers::{self, Manager};
 use crate::image::root;
-use crate::network::lease::Lease;
+use crate::network::lease::{Lease, Made, Source};
 use crate::network::{interfaces, resolv_conf};
 use crate::{say, sys};
 
-fn inside(path: &str) -> PathBuf {
+/// A path in the new root.
+pub fn inside(path: &str) -> PathBuf {
     Path::new(root()).join(path)
 }
 
 /// Whether something is there in the new root, links taken as such.
-fn has(path: &str) -> bool {
+pub fn has(path: &str) -> bool {
     inside(path).symlink_metadata().is_ok()
 }
 
@@ -27,7 +29,8 @@ fn names_a_host(path: &Path) -> bool {
     !found.is_file() || text().lines().map(str::trim).any(|line| !line.is_empty() && !line.starts_with('#'))
 }
 
-fn write(path: &Path, text: &str, mode: u32) -> Result<(), String> {
+/// Writes a file with a mode, in place of what is there.
+pub fn write(path: &Path, text: &str, mode: u32) -> Result<(), String> {
     let said = |error: std::io::Error| format!("{} cannot be written: {error}", path.display());
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent).map_err(said)?;
@@ -54,17 +57,21 @@ pub fn hand_over(lease: &Lease, keeper: Option<i32>, is_needed: bool) -> Result<
         write(&inside("etc/hostname"), &format!("{name}\n"), 0o644)?;
         sys::set_host_name(&name);
     }
-    let manager = network(lease)?;
+    let manager = managers::configure(lease)?;
     let name = &lease.interface.name;
-    let by_name = is_needed || matches!(manager, Manager::None | Manager::ByName);
-    if by_name {
+    // A bond or a VLAN is there under its name, and so are the cards below it.
+    let kept = lease.made.as_ref().map(Made::names).unwrap_or_default();
+    let by_name = is_needed || !kept.is_empty() || matches!(manager, Manager::None | Manager::ByName);
+    if by_name && kept.is_empty() {
         // The name is in use: udev must not change it.
         let text = format!("[Match]\nMACAddress={}\n\n[Link]\nNamePolicy=keep\n", lease.interface.mac);
         write(Path::new("/run/systemd/network/10-imgbuild.link"), &text, 0o644)?;
     }
     // Down, so that udev can give the image's own names: an interface that is up keeps its name, and networkd waits
     // for the new one for ever. Anyone who runs the image's network brings it up again.
-    for interface in interfaces().iter().filter(|one| !by_name || one.name != *name) {
+    for interface in
+        interfaces().iter().filter(|one| !(by_name && one.name == *name || kept.contains(&one.name.as_str())))
+    {
         if let Err(error) = sys::set_down(&interface.name) {
             say!("{} cannot be taken down: {error}", interface.name);
         }
@@ -73,6 +80,9 @@ pub fn hand_over(lease: &Lease, keeper: Option<i32>, is_needed: bool) -> Result<
     match keeper {
         Some(keeper) if handed => sys::end(keeper),
         Some(_) => say!("the image has no network service: imgbuild-init keeps the lease"),
+        None if !handed && lease.source == Source::Dhcp6 => {
+            say!("the image has no network service: {} is kept, and its lease is not renewed", lease.address);
+        }
         None => {}
     }
     Ok(())
@@ -87,77 +97,6 @@ fn machine_id(lease: &Lease) -> String {
     let source = if uuid.len() == 36 && varied { uuid } else { lease.interface.mac.clone() };
     let digest = sha2::Sha256::digest(format!("imgbuild machine-id {source}"));
     digest[..16].iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Who runs the image's network.
-enum Manager {
-    /// One that knows interfaces by their MAC addresses.
-    ByMac,
-    /// One that knows them by their names.
-    ByName,
-    /// No one.
-    None,
-}
-
-/// Configures the program of the image that runs its network, by what the image has.
-fn network(lease: &Lease) -> Result<Manager, String> {
-    let name = &lease.interface.name;
-    let mac = &lease.interface.mac;
-    if has("usr/sbin/NetworkManager") {
-        let method = match lease.dhcp {
-            Some(_) => "method=auto\n".to_owned(),
-            None => {
-                let gateway = lease.gateway.map(|gateway| format!(",{gateway}")).unwrap_or_default();
-                format!("method=manual\naddress1={}/{}{gateway}\n", lease.address, lease.prefix)
-            }
-        };
-        let text = format!(
-            "[connection]\nid=imgbuild\ntype=ethernet\nautoconnect-priority=100\n\n[ethernet]\nmac-address={mac}\n\n[ipv4]\n{method}dhcp-client-id=mac\n"
-        );
-        write(Path::new("/run/NetworkManager/system-connections/imgbuild.nmconnection"), &text, 0o600)?;
-        return Ok(Manager::ByMac);
-    }
-    let ifupdown = has("usr/sbin/ifup") && (has("usr/sbin/dhclient") || lease.dhcp.is_none());
-    if ifupdown {
-        let method = match lease.dhcp {
-            Some(_) => format!("iface {name} inet dhcp\n"),
-            None => {
-                let gateway = lease.gateway.map(|gateway| format!("    gateway {gateway}\n")).unwrap_or_default();
-                format!("iface {name} inet static\n    address {}/{}\n{gateway}", lease.address, lease.prefix)
-            }
-        };
-        write(&inside("etc/network/interfaces.d/imgbuild"), &format!("auto {name}\n{method}"), 0o644)?;
-        return Ok(Manager::ByName);
-    }
-    if has("usr/lib/systemd/systemd-networkd") {
-        let method = match lease.dhcp {
-            Some(_) => "DHCP=ipv4\nKeepConfiguration=dhcp-on-stop\n\n[DHCPv4]\nClientIdentifier=mac\n".to_owned(),
-            None => {
-                let gateway = lease.gateway.map(|gateway| format!("Gateway={gateway}\n")).unwrap_or_default();
-                let dns: String = lease.dns.iter().map(|server| format!("DNS={server}\n")).collect();
-                format!("Address={}/{}\n{gateway}{dns}", lease.address, lease.prefix)
-            }
-        };
-        let text = format!("[Match]\nMACAddress={mac}\n\n[Network]\n{method}");
-        write(Path::new("/run/systemd/network/10-imgbuild.network"), &text, 0o644)?;
-        // Enabled for this boot, whatever the image says.
-        let wants = Path::new("/run/systemd/system/multi-user.target.wants");
-        std::fs::create_dir_all(wants).map_err(|error| error.to_string())?;
-        let _ = std::os::unix::fs::symlink(
-            "/usr/lib/systemd/system/systemd-networkd.service",
-            wants.join("systemd-networkd.service"),
-        );
-        // Without it network-online.target waits for nothing, and what comes after it (mounts, munge) starts without an address.
-        let waits = "usr/lib/systemd/system/systemd-networkd-wait-online.service";
-        if has(waits) {
-            let online = Path::new("/run/systemd/system/network-online.target.wants");
-            std::fs::create_dir_all(online).map_err(|error| error.to_string())?;
-            let _ =
-                std::os::unix::fs::symlink(format!("/{waits}"), online.join("systemd-networkd-wait-online.service"));
-        }
-        return Ok(Manager::ByMac);
-    }
-    Ok(Manager::None)
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Interface ioctls, routes, packet sockets.
 
 use std::io;
-use std::net::Ipv4Addr;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 use super::{c, check};
@@ -97,6 +97,131 @@ pub fn add_default_route(gateway: Ipv4Addr) -> io::Result<()> {
     check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCADDRT as _, &raw mut route) }).map(drop)
 }
 
+/// Number of an interface.
+pub fn interface_index(name: &str) -> io::Result<u32> {
+    let interface = c(name)?;
+    // SAFETY: the pointer is to a live, terminated string.
+    match unsafe { libc::if_nametoindex(interface.as_ptr()) } {
+        0 => Err(io::Error::last_os_error()),
+        index => Ok(index),
+    }
+}
+
+/// Source: linux/ipv6.h.
+#[repr(C)]
+struct In6Request {
+    address: libc::in6_addr,
+    prefix: u32,
+    index: libc::c_int,
+}
+
+/// Adds an IPv6 address.
+pub fn set_address6(name: &str, address: Ipv6Addr, prefix: u8) -> io::Result<()> {
+    let wanted = In6Request {
+        address: libc::in6_addr { s6_addr: address.octets() },
+        prefix: u32::from(prefix),
+        index: interface_index(name)? as libc::c_int,
+    };
+    let socket = socket(libc::AF_INET6, libc::SOCK_DGRAM, 0)?;
+    // SAFETY: the structure is live and the one that SIOCSIFADDR takes on such a socket.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFADDR as _, &raw const wanted) }).map(drop)
+}
+
+/// Source: linux/ipv6_route.h.
+#[repr(C)]
+struct In6Route {
+    to: libc::in6_addr,
+    from: libc::in6_addr,
+    gateway: libc::in6_addr,
+    kind: u32,
+    to_bits: u16,
+    from_bits: u16,
+    metric: u32,
+    info: libc::c_ulong,
+    flags: u32,
+    index: libc::c_int,
+}
+
+/// Adds the default route for IPv6.
+pub fn add_default_route6(name: &str, gateway: Ipv6Addr) -> io::Result<()> {
+    let any = libc::in6_addr { s6_addr: [0; 16] };
+    let route = In6Route {
+        to: any,
+        from: any,
+        gateway: libc::in6_addr { s6_addr: gateway.octets() },
+        kind: 0,
+        to_bits: 0,
+        from_bits: 0,
+        // The kernel's own for routes of this kind.
+        metric: 1024,
+        info: 0,
+        flags: u32::from(libc::RTF_UP | libc::RTF_GATEWAY),
+        index: interface_index(name)? as libc::c_int,
+    };
+    let socket = socket(libc::AF_INET6, libc::SOCK_DGRAM, 0)?;
+    // SAFETY: the structure is live and the one that SIOCADDRT takes on such a socket.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCADDRT as _, &raw const route) }).map(drop)
+}
+
+fn set_option<T>(socket: &impl AsFd, level: libc::c_int, name: libc::c_int, value: &T) -> io::Result<()> {
+    // SAFETY: the value is live and as long as said.
+    check(unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            level,
+            name,
+            std::ptr::from_ref(value).cast(),
+            size_of::<T>() as libc::socklen_t,
+        )
+    })
+    .map(drop)
+}
+
+/// Keeps a socket to an interface.
+pub fn bind_to_interface(socket: &impl AsFd, name: &str) -> io::Result<()> {
+    let request = request(name)?;
+    set_option(socket, libc::SOL_SOCKET, libc::SO_BINDTODEVICE, &request.ifr_name)
+}
+
+/// A socket for what routers of a link announce.
+pub fn router_socket(name: &str) -> io::Result<OwnedFd> {
+    let socket = socket(libc::AF_INET6, libc::SOCK_RAW, libc::IPPROTO_ICMPV6)?;
+    bind_to_interface(&socket, name)?;
+    // Routers pass over a question that could have come from farther away. Source: RFC 4861, section 6.1.1.
+    set_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_HOPS, &(255 as libc::c_int))?;
+    Ok(socket)
+}
+
+/// Adds a VLAN to an interface. Source: linux/if_vlan.h, net/8021q/vlan.c.
+pub fn add_vlan(name: &str, id: u16, own: &str) -> io::Result<()> {
+    #[repr(C)]
+    struct Arguments {
+        command: libc::c_int,
+        device: [u8; 24],
+        id: libc::c_int,
+        rest: [u8; 20],
+        quality: libc::c_short,
+    }
+    const ADD: libc::c_int = 0;
+    const SIOCSIFVLAN: libc::c_ulong = 0x8983;
+    let mut wanted = Arguments { command: ADD, device: [0; 24], id: id.into(), rest: [0; 20], quality: 0 };
+    if name.len() >= wanted.device.len() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    wanted.device[..name.len()].copy_from_slice(name.as_bytes());
+    let socket = socket(libc::AF_INET, libc::SOCK_DGRAM, 0)?;
+    // SAFETY: the structure is live and the one that this request takes.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), SIOCSIFVLAN as _, &raw mut wanted) })?;
+    // The kernel names it by its card and its number.
+    let made = format!("{name}.{id}");
+    if made == own {
+        return Ok(());
+    }
+    let mut renamed = request(&made)?;
+    renamed.ifr_ifru.ifru_newname = request(own)?.ifr_name;
+    control(libc::SIOCSIFNAME, &mut renamed)
+}
+
 /// A socket for whole IPv4 packets on one interface. Source: packet(7).
 pub struct PacketSocket {
     socket: OwnedFd,
@@ -106,12 +231,7 @@ pub struct PacketSocket {
 impl PacketSocket {
     /// Opens it.
     pub fn open(name: &str) -> io::Result<Self> {
-        let interface = c(name)?;
-        // SAFETY: the pointer is to a live, terminated string.
-        let index = unsafe { libc::if_nametoindex(interface.as_ptr()) } as libc::c_int;
-        if index == 0 {
-            return Err(io::Error::last_os_error());
-        }
+        let index = interface_index(name)? as libc::c_int;
         let protocol = (libc::ETH_P_IP as u16).to_be();
         let socket = socket(libc::AF_PACKET, libc::SOCK_DGRAM, libc::c_int::from(protocol))?;
         let address = Self::address(index);

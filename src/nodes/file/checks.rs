@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::effective::WITHOUT;
 use super::{Nodes, Said, scripts};
+use crate::network;
 use crate::nodes::model::{Attr, Merging};
 use crate::nodes::set::NodeSet;
 use crate::recipe::{Node, Value};
@@ -78,14 +79,22 @@ fn text_of(attr: Attr, text: &str, span: &Span, findings: &mut Vec<Finding>) {
                 &format!("write \"{}\"", &text["console=".len()..]),
             );
         }
-        Attr::Bond if !text.contains(':') || text.starts_with("bond=") => {
-            bad(
-                format!("`{text}` is not a bond"),
-                "write NAME:CARD,CARD:mode=MODE, for instance bond0:eno1,eno2:mode=802.3ad",
-            );
+        Attr::Bond => {
+            let read = if text.contains(':') { network::Bond::read(text) } else { Err("it names no cards".to_owned()) };
+            if let Err(why) = read {
+                bad(
+                    format!("`{text}` is not a bond: {why}"),
+                    "write NAME:CARD,CARD:mode=MODE, for instance bond0:eno1,eno2:mode=802.3ad",
+                );
+            }
         }
-        Attr::Vlan if text.split(':').count() != 2 || text.starts_with("vlan=") => {
-            bad(format!("`{text}` is not a tagged network"), "write NAME:CARD, for instance eno1.100:eno1");
+        Attr::Vlan => {
+            if let Err(why) = network::Vlan::read(text) {
+                bad(
+                    format!("`{text}` is not a tagged network: {why}"),
+                    "write NAME:CARD, where NAME ends in the number, for instance eno1.100:eno1",
+                );
+            }
         }
         Attr::Build
             if !(text.len() >= 4 && text.bytes().all(|one| one.is_ascii_hexdigit() && !one.is_ascii_uppercase())) =>

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Reader;
+use crate::network;
 use crate::recipe::{
     ArchiveKind, BOOT_WORDS, CACHE_DEVICES, CachePlace, Family, Frames, PackCompress, PackProfile, PackedForm,
     default_drivers, normal_name,
@@ -330,22 +331,26 @@ impl Reader<'_> {
             let span = self.span(&format!("boot.cmdline[{index}]"));
             let (name, value) = word.split_once('=').unwrap_or((word, ""));
             match name {
-                "vlan" | "bond" | "bridge" | "team" => {
-                    let message = format!(
-                        "the initrd does not support `{word}`: a node fetches its image over a plain network card"
-                    );
+                "bridge" | "team" => {
+                    let message = format!("the initrd makes no bridges and no teams: `{word}` has no effect there");
                     let finding = Finding::warning("boot::network", &span, message).label("here");
                     self.findings.push(finding.help(
-                        "let the switch port accept untagged frames, or use the bond's fallback, until the image is running; the image can configure the rest itself",
+                        "use bond= and vlan=, or a plain card with ip=, until the image is running; the image can configure the rest itself",
                     ));
                 }
-                "ip" if !is_address(value) => {
-                    let message = format!("the initrd cannot read `{word}`");
-                    let finding =
-                        Finding::error("boot::network", &span, message).label("a node would ask for any address");
-                    self.findings.push(finding.help(
-                        "write ip=dhcp, ip=NIC:dhcp, or ip=ADDRESS::GATEWAY:NETMASK:NAME:NIC:none:DNS; VLANs and bonds are not supported",
-                    ));
+                "ip" | "bond" | "vlan" => {
+                    let (read, help) = match name {
+                        "ip" => (
+                            network::read(value).err(),
+                            "write ip=dhcp, ip=auto6, ip=NIC:dhcp, or ip=ADDRESS::GATEWAY:NETMASK:NAME:NIC:none:DNS",
+                        ),
+                        "bond" => (network::Bond::read(value).err(), "write bond=NAME:NIC,NIC:mode=MODE"),
+                        _ => (network::Vlan::read(value).err(), "write vlan=NAME:NIC, where NAME ends in the number"),
+                    };
+                    if let Some(why) = read {
+                        let message = format!("the initrd cannot read `{word}`: {why}");
+                        self.findings.push(Finding::error("boot::network", &span, message).label("here").help(help));
+                    }
                 }
                 _ => {}
             }
@@ -455,17 +460,4 @@ impl Reader<'_> {
             self.findings.push(Finding::warning("kernel::drivers", &span, message).label("named here").help(help));
         }
     }
-}
-
-/// Whether the initrd reads an `ip=`. The same words as in imgbuild-init's `cmdline.rs`.
-fn is_address(value: &str) -> bool {
-    const BY_DHCP: [&str; 8] = ["dhcp", "on", "any", "both", "bootp", "dhcp4", "single-dhcp", "either6"];
-    let parts: Vec<&str> = value.split(':').collect();
-    let is_plain = |device: &str| {
-        !device.is_empty() && device.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
-    };
-    let by_kernel = parts[0].is_empty() && parts.get(6).is_some_and(|method| BY_DHCP.contains(method));
-    let by_dracut = parts.len() > 1 && is_plain(parts[0]) && BY_DHCP.contains(&parts[1]);
-    let is_fixed = parts.len() > 3 && parts[0].parse::<std::net::Ipv4Addr>().is_ok();
-    value.is_empty() || BY_DHCP.contains(&value) || by_kernel || by_dracut || is_fixed
 }

@@ -28,14 +28,19 @@ pub struct FileBody {
     sent: Bytes,
     metrics: Arc<Metrics>,
     /// Counts as long as the body lives.
-    _transfer: Transfer,
+    transfer: Transfer,
 }
 
 impl FileBody {
     /// What will be sent.
     pub fn new(file: Arc<File>, part: Range<u64>, metrics: &Arc<Metrics>, transfer: Transfer) -> Self {
         let metrics = Arc::clone(metrics);
-        Self { file, at: part.start, end: part.end, read: None, sent: Bytes::new(), metrics, _transfer: transfer }
+        Self { file, at: part.start, end: part.end, read: None, sent: Bytes::new(), metrics, transfer }
+    }
+
+    /// The file, which part of it is left, and what counts as long as it is sent.
+    pub fn into_parts(self) -> (Arc<File>, Range<u64>, Transfer) {
+        (self.file, self.at..self.end, self.transfer)
     }
 
     fn next(&mut self, bytes: Bytes) -> Poll<Option<io::Result<Frame<Bytes>>>> {

@@ -2,7 +2,7 @@
 
 use std::cell::OnceCell;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -37,15 +37,16 @@ pub struct Server {
 impl Server {
     /// Serves files of a directory on a port (0: a free one) of the loopback.
     pub fn start(directory: &Path, port: u16, misdeed: Arc<Misdeed>) -> Self {
-        Self::start_on(Ipv4Addr::LOCALHOST, directory, port, misdeed)
+        Self::start_on(Ipv4Addr::LOCALHOST.into(), directory, port, misdeed)
     }
 
     /// The same on all addresses of a cable's end.
     pub fn start_in(lan: &Lan, directory: &Path, port: u16, misdeed: Arc<Misdeed>) -> Self {
-        lan.enter(|| Self::start_on(Ipv4Addr::UNSPECIFIED, directory, port, misdeed))
+        // Of both kinds.
+        lan.enter(|| Self::start_on(Ipv6Addr::UNSPECIFIED.into(), directory, port, misdeed))
     }
 
-    fn start_on(address: Ipv4Addr, directory: &Path, port: u16, misdeed: Arc<Misdeed>) -> Self {
+    fn start_on(address: IpAddr, directory: &Path, port: u16, misdeed: Arc<Misdeed>) -> Self {
         let listener = TcpListener::bind((address, port)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let directory = directory.to_owned();

@@ -75,7 +75,8 @@ impl Lan {
         lan
     }
 
-    fn ip(&self, words: &[&str]) {
+    /// `ip` on the server's end.
+    pub fn ip(&self, words: &[&str]) {
         run(&[&["ip", "-n", &self.name], words].concat());
     }
 

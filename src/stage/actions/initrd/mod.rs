@@ -8,5 +8,5 @@ pub mod request;
 pub mod run;
 
 /// Part of the keys; raised with what the action gives. 1: first; 2: settings in usr/lib/modprobe.d; 3: zstd
-/// compresses it as a whole; 5: microcode, firmware through linked directories.
-pub const VERSION: u32 = 5;
+/// compresses it as a whole; 5: microcode, firmware through linked directories; 6: bonds and VLANs.
+pub const VERSION: u32 = 6;

@@ -6,8 +6,8 @@ use crate::recipe::{Wanted, normal_name};
 use crate::source::nearest;
 use crate::xcat::matches;
 
-/// Modules that every initrd wants: ways to reach a virtual machine's devices, and raw sockets for DHCP.
-const ALWAYS: [&str; 3] = ["virtio_pci", "virtio_mmio", "af_packet"];
+/// Modules that every initrd wants: ways to reach a virtual machine's devices, raw sockets for DHCP, and what `bond=` and `vlan=` make.
+const ALWAYS: [&str; 5] = ["virtio_pci", "virtio_mmio", "af_packet", "bonding", "8021q"];
 
 /// What depmod knows of a kernel's modules.
 #[derive(Debug, Clone, Default)]

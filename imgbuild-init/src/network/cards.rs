@@ -1,0 +1,158 @@
+//! Network cards: which there are, what they are called, and why there is none.
+
+use std::path::{Path, PathBuf};
+
+use super::lease::Interface;
+use crate::modules::device_aliases;
+
+/// Interfaces with a MAC address, but for the loopback.
+pub fn interfaces() -> Vec<Interface> {
+    let mut found = Vec::new();
+    let Ok(entries) = std::fs::read_dir("/sys/class/net") else { return found };
+    for entry in entries.flatten() {
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        let mac = std::fs::read_to_string(entry.path().join("address")).unwrap_or_default().trim().to_lowercase();
+        // Kind 1 is Ethernet. Source: linux/if_arp.h.
+        let kind = std::fs::read_to_string(entry.path().join("type")).unwrap_or_default();
+        if kind.trim() == "1" && mac != "00:00:00:00:00:00" && !mac.is_empty() {
+            found.push(Interface { name, mac });
+        }
+    }
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    found
+}
+
+/// Whether it has a link.
+pub fn has_carrier(name: &str) -> bool {
+    std::fs::read_to_string(PathBuf::from("/sys/class/net").join(name).join("carrier"))
+        .is_ok_and(|text| text.trim() == "1")
+}
+
+/// Devices of the network class that no driver took. Source: PCI class 02, linux/pci_ids.h.
+fn devices_without_driver() -> Vec<String> {
+    let mut found = Vec::new();
+    let Ok(devices) = std::fs::read_dir("/sys/bus/pci/devices") else { return found };
+    for device in devices.flatten() {
+        let class = std::fs::read_to_string(device.path().join("class")).unwrap_or_default();
+        if class.starts_with("0x02") && !device.path().join("driver").exists() {
+            let id = |name: &str| {
+                std::fs::read_to_string(device.path().join(name))
+                    .unwrap_or_default()
+                    .trim()
+                    .trim_start_matches("0x")
+                    .to_owned()
+            };
+            found.push(format!("{}:{}", id("vendor"), id("device")));
+        }
+    }
+    found
+}
+
+/// Says why there is no interface, and what to do.
+pub fn no_interface() -> String {
+    let without = devices_without_driver();
+    if without.is_empty() {
+        return format!(
+            "there is no network interface, and no network device among the {} devices of this machine; is the card seated, and enabled in the firmware's setup?",
+            device_aliases().len()
+        );
+    }
+    format!(
+        "there is no network interface: the initrd has no driver for {}; find the driver's name (lspci -nnk on a machine that runs) and add it to the recipe: [kernel] drivers = [\"+NAME\"]",
+        without.join(", ")
+    )
+}
+
+/// Names that udev would give a card. Source: systemd.net-naming-scheme(7).
+fn names_of_udev(folder: &Path) -> Vec<String> {
+    let number = |path: PathBuf| std::fs::read_to_string(path).ok()?.trim().parse::<u32>().ok();
+    let Ok(mut device) = folder.join("device").canonicalize() else { return Vec::new() };
+    // A virtio device lies on a PCI device.
+    if device.file_name().is_some_and(|name| name.to_string_lossy().starts_with("virtio")) {
+        device.pop();
+    }
+    let mut names = Vec::new();
+    names.extend(
+        ["acpi_index", "index"].iter().find_map(|name| number(device.join(name))).map(|index| format!("eno{index}")),
+    );
+    let Some((domain, bus, slot, function)) = device.file_name().and_then(|name| pci_address(name.to_str()?)) else {
+        return names;
+    };
+    let port =
+        number(folder.join("dev_port")).filter(|port| *port > 0).map(|port| format!("d{port}")).unwrap_or_default();
+    // Bit 7 of the header's type: the device has several functions. Source: linux/pci_regs.h.
+    let has_functions =
+        std::fs::read(device.join("config")).is_ok_and(|bytes| bytes.get(14).is_some_and(|kind| kind & 0x80 != 0));
+    let function = if function > 0 || has_functions { format!("f{function}") } else { String::new() };
+    let slots = std::fs::read_dir("/sys/bus/pci/slots").into_iter().flatten().flatten();
+    for one in slots {
+        let address = std::fs::read_to_string(one.path().join("address")).unwrap_or_default();
+        if address.trim() == format!("{domain:04x}:{bus:02x}:{slot:02x}") {
+            names.push(format!("ens{}{function}{port}", one.file_name().to_string_lossy()));
+        }
+    }
+    let domain = if domain > 0 { format!("P{domain}") } else { String::new() };
+    names.push(format!("en{domain}p{bus}s{slot}{function}{port}"));
+    names
+}
+
+/// Domain, bus, slot and function of `0000:00:02.0`.
+fn pci_address(name: &str) -> Option<(u32, u32, u32, u32)> {
+    let (rest, function) = name.split_once('.')?;
+    let mut parts = rest.split(':').map(|part| u32::from_str_radix(part, 16).ok());
+    let found = (parts.next()??, parts.next()??, parts.next()??, function.parse().ok()?);
+    parts.next().is_none().then_some(found)
+}
+
+/// The card that a name means: the kernel's, one that `ifname=` gives, or one that udev would give.
+pub fn called(all: &[Interface], name: &str, given: &[(String, String)]) -> Option<Interface> {
+    let by_mac = |mac: &str| all.iter().find(|one| one.mac == mac);
+    let given = given.iter().find(|(own, _)| own == name).and_then(|(_, mac)| by_mac(mac));
+    let found = given.or_else(|| all.iter().find(|one| one.name == name)).or_else(|| {
+        all.iter().find(|one| names_of_udev(&Path::new("/sys/class/net").join(&one.name)).iter().any(|own| own == name))
+    });
+    found.cloned()
+}
+
+/// What there is, for a message.
+pub fn list(all: &[Interface]) -> String {
+    let names: Vec<String> = all
+        .iter()
+        .map(|one| {
+            let more = names_of_udev(&Path::new("/sys/class/net").join(&one.name));
+            let more = if more.is_empty() { String::new() } else { format!(" ({})", more.join(", ")) };
+            format!("{}{more} {}", one.name, one.mac)
+        })
+        .collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_card_has_the_names_that_udev_would_give_it() {
+        let folder = std::env::temp_dir().join(format!("imgbuild-cards-{}", std::process::id()));
+        let device = folder.join("devices/0001:3b:00.1");
+        let (card, virtio) = (folder.join("net/eth0"), folder.join("net/eth1"));
+        for path in [&device.join("virtio3"), &card, &virtio] {
+            std::fs::create_dir_all(path).unwrap();
+        }
+        std::os::unix::fs::symlink(&device, card.join("device")).unwrap();
+        std::os::unix::fs::symlink(device.join("virtio3"), virtio.join("device")).unwrap();
+        assert_eq!(names_of_udev(&card), ["enP1p59s0f1"]);
+        std::fs::write(device.join("acpi_index"), "2\n").unwrap();
+        std::fs::write(virtio.join("dev_port"), "1\n").unwrap();
+        assert_eq!(names_of_udev(&virtio), ["eno2", "enP1p59s0f1d1"]);
+        assert_eq!(pci_address("0000:00:1f.6"), Some((0, 0, 31, 6)));
+        for bad in ["virtio0", "0000:00:02", "a:b", "0:0:0:0.0"] {
+            assert_eq!(pci_address(bad), None, "{bad}");
+        }
+        let one = Interface { name: "eth0".to_owned(), mac: "52:54:00:00:00:01".to_owned() };
+        let given = [("eno7".to_owned(), one.mac.clone())];
+        assert_eq!(called(std::slice::from_ref(&one), "eno7", &given), Some(one.clone()));
+        assert_eq!(called(std::slice::from_ref(&one), "eno8", &given), None);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}
