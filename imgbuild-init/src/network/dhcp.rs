@@ -176,12 +176,20 @@ pub fn ask(interfaces: &[Interface]) -> Result<Lease, String> {
     }
     let began = Instant::now();
     let mut wait = Duration::from_millis(1000);
+    let mut last = String::new();
     while began.elapsed() < ASK_FOR {
         for conversation in &conversations {
             match conversation.ask(wait, began.elapsed().as_secs() as u16) {
                 Ok(Some(lease)) => return Ok(lease),
                 Ok(None) => {}
-                Err(error) => say!("{error}"),
+                // A card that cannot send, such as a bond without an active card, can do so later.
+                Err(error) => {
+                    if error != last {
+                        say!("{error}");
+                        last = error;
+                    }
+                    std::thread::sleep(Duration::from_millis(500));
+                }
             }
         }
         wait = (wait * 2).min(Duration::from_secs(8));

@@ -67,7 +67,10 @@ impl Site {
                 let path: PathBuf = self.sockets.path().join(number.to_string());
                 (
                     format!("stream,id=n{number},server=off,addr.type=unix,addr.path={}", path.display()),
-                    format!("virtio-net-pci,netdev=n{number},mac=52:54:00:00:08:0{},romfile=", number + 1),
+                    format!(
+                        "virtio-net-pci,netdev=n{number},mac=52:54:00:00:08:0{},speed=1000,duplex=full,romfile=",
+                        number + 1
+                    ),
                 )
             };
             machine.network = vec![card(0), card(1)];
