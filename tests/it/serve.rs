@@ -56,6 +56,35 @@ fn files_come_with_their_digests_in_parts_and_not_twice() {
     // Two requests of one connection.
     let (_, both) = server.ask("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /healthz HTTP/1.0\r\n\r\n");
     assert!(String::from_utf8_lossy(&both).contains("HTTP/1.0 200 OK"), "{}", String::from_utf8_lossy(&both));
+    // Files by sendfile and other answers take turns on one connection, whatever comes in one piece and what in several.
+    let mut stream = server.connect();
+    let requests = "GET /compute/kernel HTTP/1.1\r\nHost: x\r\n\r\nGET /compute/none HTTP/1.1\r\nHost: x\r\n\r\n\
+                    GET /compute/kernel HTTP/1.1\r\nHost: x\r\nRange: bytes=-5\r\n\r\nGET /healthz HTTP/1.1\r\nHost: x\r\n\r\n\
+                    GET /compute/kernel HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    for piece in requests.as_bytes().chunks(37) {
+        stream.write_all(piece).unwrap();
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let (ok, part) = ("HTTP/1.1 200 OK", "HTTP/1.1 206 Partial Content");
+    let order: Vec<usize> = [
+        ok,
+        "a kernel of some bytesHTTP/1.1 404",
+        "no such file",
+        part,
+        "bytesHTTP/1.1 200",
+        "ok\n",
+        "a kernel of some bytes",
+    ]
+    .iter()
+    .scan(0, |from, text_of| {
+        let at = text[*from..].find(text_of)? + *from;
+        *from = at + text_of.len();
+        Some(at)
+    })
+    .collect();
+    assert_eq!(order.len(), 7, "{text}");
     // A build that takes the place of another has another tag, at once.
     space.write("out/.builds/compute/ba9876543210/kernel", "another kernel");
     std::fs::remove_file(space.path().join("out/compute")).unwrap();
@@ -64,7 +93,7 @@ fn files_come_with_their_digests_in_parts_and_not_twice() {
     assert!(head.starts_with("http/1.1 200") && body == b"another kernel", "{head}");
     let (_, metrics) = server.get("/metrics", "");
     let metrics = String::from_utf8(metrics).unwrap();
-    assert!(metrics.contains("imgbuild_answers_total{class=\"4xx\"} 2"), "{metrics}");
+    assert!(metrics.contains("imgbuild_answers_total{class=\"4xx\"} 3"), "{metrics}");
 }
 
 #[test]
