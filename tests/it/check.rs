@@ -91,6 +91,35 @@ fn words_of_networks_that_the_initrd_does_not_make_are_told() {
 }
 
 #[test]
+fn what_may_be_read_is_named_from_the_root_or_in_imgbuild_toml_from_there() {
+    let space = Space::new();
+    let image = |more: &str| {
+        space.write(
+            "a/b/image.toml",
+            &format!(
+                "[image]\nname = \"x\"\nrelease = \"bookworm\"\n\n[packages]\nlists = [\"../../c/d.pkglist\"]\n{more}"
+            ),
+        );
+    };
+    space.write("c/d.pkglist", "less\n").write("a/imgbuild.toml", "images = [\"b\"]\n");
+    image("");
+    let check = || {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_imgbuild"));
+        let output =
+            command.arg("-C").arg(space.path().join("a/b")).arg("check").env("NO_COLOR", "1").output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, said) = check();
+    assert!(code == Some(1) && said.contains("outside the workspace"), "{said}");
+    space.write("a/imgbuild.toml", "images = [\"b\"]\n\n[workspace]\nallow = [\"../c/**\"]\n");
+    let (code, said) = check();
+    assert_eq!(code, Some(0), "{said}");
+    image("\n[workspace]\nallow = [\"../c/**\"]\n");
+    let (code, said) = check();
+    assert!(code == Some(1) && said.contains("`../c/**` is not an absolute path"), "{said}");
+}
+
+#[test]
 fn words_that_a_distribution_does_not_have_are_refused_with_what_to_write() {
     let space = Space::new();
     let list = |image: &str, words: &str| {

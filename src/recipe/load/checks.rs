@@ -304,6 +304,7 @@ impl Reader<'_> {
             }
         }
         self.check_boot_words();
+        self.check_rules();
         self.check_root_words();
         self.check_network_words();
         // The kernel's own limit (COMMAND_LINE_SIZE: 2048 in asm/setup.h of x86, arm64 and powerpc alike); the rest is for URL, digest
@@ -320,6 +321,19 @@ impl Reader<'_> {
                     ),
                 )
                 .help("shorten it"),
+            );
+        }
+    }
+
+    /// Rules that no path can match.
+    fn check_rules(&mut self) {
+        let rules = self.model.workspace.allow.clone();
+        for (index, rule) in rules.iter().enumerate().filter(|(_, rule)| !rule.starts_with('/')) {
+            let span = self.span(&format!("workspace.allow[{index}]"));
+            self.findings.push(
+                Finding::error("workspace::allow", &span, format!("`{rule}` is not an absolute path"))
+                    .label("it allows nothing")
+                    .help("write where it starts at /; in imgbuild.toml paths are also from its directory"),
             );
         }
     }

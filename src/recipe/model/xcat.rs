@@ -20,7 +20,7 @@ pub struct Capture {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WorkspaceRules {
-    /// Absolute paths; `**` at the end allows all below.
+    /// Absolute paths, in imgbuild.toml also from its directory; `**` at the end allows all below.
     #[serde(default)]
     pub allow: Vec<String>,
 }

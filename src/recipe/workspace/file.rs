@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::recipe::front::open::{has_recipe, text_from};
 use crate::recipe::front::toml;
+use crate::recipe::inherit::relative::plain;
+use crate::recipe::load::moved;
 use crate::recipe::load::paths::escaped;
 use crate::recipe::{Node, Spans, WORKSPACE_FILE, WorkspaceRules, check_against_schema};
 use crate::source::{Finding, Severity, SourceFile, Span};
@@ -145,10 +147,15 @@ impl Workspace {
         if !findings.is_empty() {
             return Err(findings);
         }
-        let model: WorkspaceModel = serde_json::from_value(document.to_json()).map_err(|error| {
+        let mut model: WorkspaceModel = serde_json::from_value(document.to_json()).map_err(|error| {
             let message = format!("the workspace cannot be parsed: {error}");
             vec![Finding::error("workspace::model", &document.span, message)]
         })?;
+        // From here, as all other paths of the file.
+        let here = moved::original(root);
+        for rule in model.workspace.allow.iter_mut().filter(|rule| !rule.starts_with('/')) {
+            *rule = plain(&here.join(&*rule)).display().to_string();
+        }
         let mut workspace = Self { root: root.to_owned(), file, model, images: Vec::new(), findings: Vec::new() };
         let errors = workspace.find_images(&document);
         if errors.is_empty() { Ok(workspace) } else { Err(errors) }
