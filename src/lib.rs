@@ -16,6 +16,7 @@ pub mod format;
 pub mod git;
 pub mod name;
 pub mod nodes;
+pub mod oci;
 pub mod pgp;
 pub mod plan;
 pub mod recipe;

@@ -31,10 +31,12 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         &["recipe", "source", "archive", "sandbox", "store", "digest", "failure", "fault", "witness", "pgp", "xml"],
     ),
     ("cache", &["store", "archive", "distro", "digest", "fault"]),
+    ("oci", &["digest", "distro", "failure", "fault"]),
     (
         "stage",
         &[
             "plan",
+            "oci",
             "recipe",
             "distro",
             "archive",
@@ -72,6 +74,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "distro",
             "archive",
             "away",
+            "oci",
             "cache",
             "sandbox",
             "store",

@@ -42,6 +42,7 @@ mod namespaced;
 mod net;
 mod netboot;
 mod nodes_page;
+mod oci;
 mod offline;
 mod on;
 mod options;

@@ -1,0 +1,35 @@
+//! What can go wrong on the way to a registry and back.
+
+use miette::Diagnostic;
+use thiserror::Error;
+
+use crate::oci::OciError;
+use crate::stage::{FetchError, StageError};
+use crate::store::StoreError;
+
+/// What can go wrong with images in registries.
+#[derive(Debug, Error, Diagnostic)]
+pub enum CarryError {
+    /// The registry, or what came.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Oci(#[from] OciError),
+    /// A description of an image, or the place where it is collected.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Fetch(#[from] FetchError),
+    /// Publishing, or the store.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Stage(#[from] StageError),
+    /// The container would not be the published image.
+    #[error("{image} cannot be pushed as a container: {problem}")]
+    #[diagnostic(code(oci::not_built), help("run `imgbuild build` first, with the store that has its layers"))]
+    NotBuilt { image: String, problem: String },
+}
+
+impl From<StoreError> for CarryError {
+    fn from(error: StoreError) -> Self {
+        Self::Stage(error.into())
+    }
+}
