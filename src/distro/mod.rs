@@ -15,7 +15,7 @@ mod zypper;
 
 pub use error::DistroError;
 pub use fetch::address::{Escapes, below as address_below};
-pub use fetch::credentials::access::{Access, Tls, of_directory, of_list, without_password};
+pub use fetch::credentials::access::{Access, Proxy, Tls, of_directory, of_list, without_password};
 pub use fetch::credentials::address::basic;
 pub use fetch::downloads::{Download, Progress};
 pub use fetch::fetcher::{Fetcher, pause, redirected};

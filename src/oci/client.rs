@@ -12,8 +12,8 @@ use ureq::{Body, SendBody};
 use super::challenge::{Challenge, challenges};
 use super::error::OciError;
 use super::login::Login;
-use super::reference::Reference;
-use crate::distro::{self, Fetcher, Paced, Tls, of_directory, redirected};
+use super::reference::{Reference, is_loopback};
+use crate::distro::{self, Fetcher, Paced, Proxy, Tls, of_directory, redirected};
 
 /// How often something is tried; waits of 0.5, 1 and 2 seconds lie between.
 pub(super) const TRIES: u32 = 4;
@@ -27,6 +27,9 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(300);
 /// Bytes that a registry takes in each second at least, and the time that it has besides.
 const FLOOR: u64 = 64 << 10;
 const BESIDES: u64 = 60;
+
+/// How often one request gets a new token: other threads may use up what it got.
+const RENEWALS: u32 = 3;
 
 /// Bytes of an answer that says what is wrong, and of a token.
 const TEXT_LIMIT: u64 = 1 << 20;
@@ -73,7 +76,7 @@ pub(super) enum Payload<'a> {
     None,
     Bytes(&'a [u8]),
     /// So many bytes of a reader.
-    Reader(u64, &'a dyn Fn() -> std::io::Result<Box<dyn Read>>),
+    Reader(u64, &'a dyn Fn() -> std::io::Result<Box<dyn Read + 'a>>),
 }
 
 /// One question.
@@ -153,9 +156,12 @@ impl Client {
 
     fn agent(&self, url: &str) -> Result<(ureq::Agent, Option<String>), OciError> {
         let authority = url.split('/').take(3).collect::<Vec<_>>().join("/");
-        if let Some(ca) = &self.access.ca {
-            let tls = Tls { ca: Some(ca.clone()), ..Tls::default() };
-            of_directory(&authority, &distro::Access { tls, ..distro::Access::default() });
+        let tls = Tls { ca: self.access.ca.clone(), ..Tls::default() };
+        // No proxy leads to this machine.
+        let is_here = self::authority(url).is_some_and(|(_, host, _)| is_loopback(&host));
+        let proxy = if is_here { Proxy::Nothing } else { Proxy::Environment };
+        if is_here || tls.ca.is_some() {
+            of_directory(&authority, &distro::Access { tls, proxy, ..distro::Access::default() });
         }
         let registry = || self.reference.registry.clone();
         self.fetcher.agent_for(url).map_err(|problem| OciError::Credentials { registry: registry(), problem })
@@ -191,7 +197,7 @@ impl Client {
             let response = self.exchange(ask, &pass)?;
             let status = response.status().as_u16();
             match status {
-                401 if passed < 2 => {
+                401 if passed < RENEWALS => {
                     passed += 1;
                     self.renew(&response, &pass, ask.doing)?;
                 }
@@ -256,7 +262,7 @@ impl Client {
                 agent.run(request).map_err(again)
             }
             Payload::Bytes(_) | Payload::Reader(..) => {
-                let mut reader: Box<dyn Read> = match payload {
+                let mut reader: Box<dyn Read + '_> = match payload {
                     Payload::Reader(_, open) => open().map_err(|error| Trouble::Again(error.to_string()))?,
                     Payload::Bytes(bytes) => Box::new(std::io::Cursor::new(bytes.to_vec())),
                     Payload::None => Box::new(std::io::empty()),

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 
 use super::document::{ARTIFACT_LIMIT, Descriptor, INDEX, Index, MANIFEST, Named};
 use super::error::OciError;
-use super::send::{Content, Destination, Kept, Source};
+use super::send::{Content, Counted, Destination, Kept, Moved, Source};
 use crate::digest::Sha256;
+use crate::sweep::Swept;
 
 /// Annotation with the name of a manifest.
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -133,7 +134,7 @@ fn named_aside(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
 }
 
 impl Destination for Layout {
-    fn take(&self, blob: &Descriptor, content: &Content) -> Result<Kept, OciError> {
+    fn take(&self, blob: &Descriptor, content: &Content, moved: Moved<'_>) -> Result<Kept, OciError> {
         if self.open(blob).is_ok() {
             return Ok(Kept::There);
         }
@@ -141,7 +142,7 @@ impl Destination for Layout {
         let path = self.blob(&blob.digest);
         let written = || -> std::io::Result<()> {
             let mut aside = named_aside(path.parent().unwrap_or(&self.directory))?;
-            std::io::copy(&mut content.open(blob.size)?, &mut aside)?;
+            std::io::copy(&mut Counted { reader: content.open(blob.size)?, moved }, &mut aside)?;
             aside.persist(&path)?;
             Ok(())
         };
@@ -212,7 +213,7 @@ impl Source for Layout {
 /// A layout as one file.
 pub struct Archive {
     layout: Layout,
-    aside: tempfile::TempDir,
+    aside: Swept,
     file: PathBuf,
 }
 
@@ -223,7 +224,7 @@ impl Archive {
     /// [`OciError::Keep`].
     pub fn make(file: &Path, tag: Option<&str>) -> Result<Self, OciError> {
         let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let aside = tempfile::Builder::new().prefix(".imgbuild-oci-").tempdir_in(folder);
+        let aside = Swept::below(folder, ".imgbuild-oci-");
         let aside = aside.map_err(OciError::keeping("create a directory in", folder))?;
         let layout = Layout::make(&aside.path().join("layout"), tag)?;
         Ok(Self { layout, aside, file: file.to_owned() })
@@ -254,8 +255,8 @@ impl Archive {
 }
 
 impl Destination for Archive {
-    fn take(&self, blob: &Descriptor, content: &Content) -> Result<Kept, OciError> {
-        self.layout.take(blob, content)
+    fn take(&self, blob: &Descriptor, content: &Content, moved: Moved<'_>) -> Result<Kept, OciError> {
+        self.layout.take(blob, content, moved)
     }
 
     fn finish(&self, manifest: &[u8], digest: Sha256) -> Result<(), OciError> {

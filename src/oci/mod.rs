@@ -22,4 +22,4 @@ pub use error::OciError;
 pub use layout::{Archive, Layout};
 pub use reference::{Place, Reference};
 pub use registry::Registry;
-pub use send::{Content, Destination, Kept, Sent, Source, send, side_by_side};
+pub use send::{Content, Destination, Kept, Moved, Sent, Source, send, side_by_side};

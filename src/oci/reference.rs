@@ -48,11 +48,7 @@ impl Reference {
 
     /// Whether it is this machine's own.
     pub fn is_loopback(&self) -> bool {
-        let host = match self.registry.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-            Some((host, _)) => host,
-            None => self.registry.split(':').next().unwrap_or_default(),
-        };
-        host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+        is_loopback(&self.registry)
     }
 
     /// What its manifest is asked by: a digest, or else a tag.
@@ -175,6 +171,15 @@ fn is_registry(text: &str) -> bool {
         false => host.chars().all(|letter| letter.is_ascii_alphanumeric() || ".-".contains(letter)),
     };
     is_host && !host.is_empty() && port.is_none_or(|port| port.parse::<u16>().is_ok())
+}
+
+/// Whether a host, with or without a port, is this machine.
+pub fn is_loopback(host: &str) -> bool {
+    let host = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((host, _)) => host,
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// Whether a text can be a tag.

@@ -12,7 +12,7 @@ use super::client::{Access, Ask, Client, Payload, TRIES, Trouble, authority};
 use super::document::{ARTIFACT_LIMIT, Descriptor, INDEX, MANIFEST};
 use super::error::OciError;
 use super::reference::{Reference, is_tag};
-use super::send::{Content, Destination, Kept, Source};
+use super::send::{Content, Counted, Destination, Kept, Moved, Source};
 use crate::digest::Sha256;
 use crate::distro::{PATIENCE, Paced, pause};
 use crate::fault;
@@ -129,7 +129,7 @@ impl Registry {
     }
 
     /// Sends a blob in one piece. What fails begins anew: a session that was left half way takes no more.
-    fn upload(&self, blob: &Descriptor, content: &Content, first: String) -> Result<(), OciError> {
+    fn upload(&self, blob: &Descriptor, content: &Content, first: String, moved: Moved<'_>) -> Result<(), OciError> {
         let doing = "send a blob";
         let mut url = Some(first);
         let mut last = String::new();
@@ -142,7 +142,9 @@ impl Registry {
                     None => return Ok(()),
                 },
             };
-            let open = || content.open(blob.size);
+            let open = || -> std::io::Result<Box<dyn Read + '_>> {
+                Ok(Box::new(Counted { reader: content.open(blob.size)?, moved }))
+            };
             let ask = Ask {
                 method: &Method::PUT,
                 url: &to,
@@ -273,7 +275,7 @@ fn copy(body: &mut dyn Read, piece: &mut Piece<'_>, size: u64) -> Result<(), Bro
 }
 
 impl Destination for Registry {
-    fn take(&self, blob: &Descriptor, content: &Content) -> Result<Kept, OciError> {
+    fn take(&self, blob: &Descriptor, content: &Content, moved: Moved<'_>) -> Result<Kept, OciError> {
         if self.has(blob)? {
             return Ok(Kept::There);
         }
@@ -290,7 +292,7 @@ impl Destination for Registry {
             session = self.begin(blob, None)?;
         }
         if let Some(to) = session {
-            self.upload(blob, content, to)?;
+            self.upload(blob, content, to, moved)?;
         }
         Ok(Kept::Sent)
     }

@@ -87,13 +87,30 @@ pub enum Kept {
     Sent,
 }
 
+/// Hears of bytes that went.
+pub type Moved<'a> = &'a (dyn Fn(u64) + Sync);
+
+/// A reader that says how much was read.
+pub(super) struct Counted<'a> {
+    pub reader: Box<dyn Read + 'a>,
+    pub moved: Moved<'a>,
+}
+
+impl Read for Counted<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.reader.read(buffer)?;
+        (self.moved)(read as u64);
+        Ok(read)
+    }
+}
+
 /// Takes blobs, and then the manifest that names them.
 pub trait Destination: Sync {
-    /// Takes a blob, unless it has it.
+    /// Takes a blob, unless it has it; `moved` hears of bytes as they go.
     ///
     /// # Errors
     /// [`OciError`].
-    fn take(&self, blob: &Descriptor, content: &Content) -> Result<Kept, OciError>;
+    fn take(&self, blob: &Descriptor, content: &Content, moved: Moved<'_>) -> Result<Kept, OciError>;
 
     /// Takes the manifest and gives it its name: what is pushed exists from now on.
     ///
@@ -155,9 +172,17 @@ pub fn send(
     let digest = Sha256::of(&bytes);
     let size = blobs.iter().map(|(blob, _)| blob.size).sum();
     let sent = Mutex::new(Sent { digest: format!("sha256:{digest}"), blobs: blobs.len(), size, ..Sent::default() });
-    let done = Mutex::new((0, 0));
+    // Blobs that are there, their bytes, and bytes of those that are on their way.
+    let done = Mutex::new((0, 0, 0u64));
+    let news = |more: usize, bytes: u64, moved: u64| {
+        if let Ok(mut done) = done.lock() {
+            *done = (done.0 + more, done.1 + bytes, (done.2 + moved).saturating_sub(bytes));
+            progress.downloaded(done.0, blobs.len(), size.min(done.1 + done.2), size);
+        }
+    };
+    news(0, 0, 0);
     let one = |(blob, content): &(Descriptor, Content)| -> Result<(), OciError> {
-        let kept = to.take(blob, content)?;
+        let kept = to.take(blob, content, &|moved| news(0, 0, moved))?;
         if let Ok(mut sent) = sent.lock() {
             match kept {
                 Kept::There => {}
@@ -168,10 +193,7 @@ pub fn send(
                 }
             }
         }
-        if let Ok(mut done) = done.lock() {
-            *done = (done.0 + 1, done.1 + blob.size);
-            progress.downloaded(done.0, blobs.len(), done.1, size);
-        }
+        news(1, blob.size, 0);
         Ok(())
     };
     side_by_side(blobs, &one)?;

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use super::fetch::exit as exit_of_fetch;
 use crate::cli::Exit;
 use crate::oci::{Access, Archive, Destination, Layout, OciError, Place, Reference, Registry, Source};
 use crate::stage::CarryError;
@@ -107,7 +106,6 @@ pub fn exit(error: &CarryError) -> Exit {
             | OciError::Modified { .. }
             | OciError::Layout { .. } => Exit::Input,
         },
-        CarryError::Fetch(error) => exit_of_fetch(error),
         CarryError::Stage(error) => error.into(),
         CarryError::NotBuilt { .. } => Exit::Input,
     }

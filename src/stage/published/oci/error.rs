@@ -4,7 +4,7 @@ use miette::Diagnostic;
 use thiserror::Error;
 
 use crate::oci::OciError;
-use crate::stage::{FetchError, StageError};
+use crate::stage::StageError;
 use crate::store::StoreError;
 
 /// What can go wrong with images in registries.
@@ -14,10 +14,6 @@ pub enum CarryError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Oci(#[from] OciError),
-    /// A description of an image, or the place where it is collected.
-    #[error(transparent)]
-    #[diagnostic(transparent)]
-    Fetch(#[from] FetchError),
     /// Publishing, or the store.
     #[error(transparent)]
     #[diagnostic(transparent)]

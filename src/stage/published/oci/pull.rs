@@ -16,10 +16,10 @@ use crate::distro::Progress;
 use crate::fault;
 use crate::oci::{Descriptor, Manifest, OciError, Source, side_by_side};
 use crate::recipe::is_image_name;
-use crate::stage::StageError;
 use crate::stage::published::artefacts::{Artefact, BuildInfo, SUMS, put_in_place, sha256_of, sums};
 use crate::stage::published::copies::origin::{BUILD, Frame, Index, TEXT_LIMIT, build_info};
 use crate::stage::published::copies::transfer::{Known, is_there, take};
+use crate::stage::{FetchError, StageError};
 use crate::store::FileLock;
 
 /// What was brought.
@@ -151,7 +151,10 @@ fn read(source: &dyn Source) -> Result<Artefacts, CarryError> {
         Ok(Some(source.read(blob, name)?))
     };
     let text = small(BUILD)?.ok_or_else(|| refused(format!("has no {BUILD}")))?;
-    let info = build_info(&source.place(), &text)?;
+    let info = build_info(&source.place(), &text).map_err(|error| match error {
+        FetchError::NotAnImage { problem, .. } => refused(problem),
+        other => refused(other.to_string()),
+    })?;
     if !is_image_name(&info.name) {
         return Err(refused(format!("has the invalid name `{}`", info.name.escape_default())).into());
     }
@@ -220,6 +223,7 @@ fn bring(
     let missing: Vec<&Wanted> = wanted.par_iter().filter(|one| !is_here(one)).collect();
     let all: u64 = missing.iter().map(|one| one.frame.size).sum();
     let done = Mutex::new((0, 0));
+    progress.downloaded(0, missing.len(), 0, all);
     side_by_side(&missing, &|one| {
         let Some(file) = file_of(one) else { return Ok(()) };
         let name = artefacts.get(one.file).map_or("", |artefact| artefact.name.as_str());
