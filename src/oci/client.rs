@@ -70,7 +70,7 @@ impl From<OciError> for Trouble {
     }
 }
 
-/// What is sent with a request; it is opened anew for each try.
+/// What is sent with a request; it is opened again for each try.
 #[derive(Clone, Copy)]
 pub(super) enum Payload<'a> {
     None,
@@ -189,7 +189,7 @@ impl Client {
         OciError::Unreached { doing: doing.to_owned(), place: self.place(), problem }
     }
 
-    /// Asks once; who does not know this one yet is told.
+    /// Asks once; a registry that does not know this one yet gets what it asks for.
     pub fn once(&self, ask: Ask<'_>, also: &[u16]) -> Result<Response<Body>, Trouble> {
         let mut passed = 0;
         loop {

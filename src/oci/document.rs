@@ -35,12 +35,12 @@ pub struct Descriptor {
 }
 
 impl Descriptor {
-    /// Of bytes.
+    /// Describes bytes.
     pub fn of(media_type: &str, bytes: &[u8]) -> Self {
         Self::new(media_type, Sha256::of(bytes), bytes.len() as u64)
     }
 
-    /// Of what is known.
+    /// Describes what is known.
     pub fn new(media_type: &str, digest: Sha256, size: u64) -> Self {
         Self { media_type: media_type.to_owned(), digest, size, annotations: BTreeMap::new() }
     }
@@ -75,7 +75,7 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// Of parts, in OCI's form.
+    /// Makes one of its parts, in OCI's form.
     pub fn new(artifact_type: Option<&str>, config: Descriptor, layers: Vec<Descriptor>) -> Self {
         let artifact_type = artifact_type.map(str::to_owned);
         let annotations = BTreeMap::new();
@@ -185,8 +185,8 @@ mod tests {
             ("{".to_owned(), "invalid manifest"),
             (format!(r#"{{"schemaVersion":2,"mediaType":"{INDEX}","manifests":[]}}"#), "several platforms"),
             (r#"{"schemaVersion":2,"manifests":[{}]}"#.to_owned(), "several platforms"),
-            (good.replace("\"schemaVersion\":2", "\"schemaVersion\":1"), "of the kind"),
-            (good.replace(MANIFEST, "application/vnd.docker.distribution.manifest.v1+json"), "of the kind"),
+            (good.replace("\"schemaVersion\":2", "\"schemaVersion\":1"), "manifest of the kind"),
+            (good.replace(MANIFEST, "application/vnd.docker.distribution.manifest.v1+json"), "manifest of the kind"),
             (good.replace("sha256:", "sha512:"), "not of SHA-256"),
             (good.replace("\"size\":2", "\"size\":-2"), "invalid manifest"),
         ] {

@@ -26,7 +26,7 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Of a directory that is there; nothing of it is read yet.
+    /// Names a directory that is there; nothing of it is read yet.
     pub fn new(directory: &Path, tag: Option<&str>) -> Self {
         Self { directory: directory.to_owned(), tag: tag.unwrap_or("latest").to_owned() }
     }

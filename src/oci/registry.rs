@@ -128,7 +128,7 @@ impl Registry {
         Ok(format!("{url}{joint}digest=sha256:{digest}"))
     }
 
-    /// Sends a blob in one piece. What fails begins anew: a session that was left half way takes no more.
+    /// Sends a blob in one piece. What fails begins again: a session that was left half way takes no more.
     fn upload(&self, blob: &Descriptor, content: &Content, first: String, moved: Moved<'_>) -> Result<(), OciError> {
         let doing = "send a blob";
         let mut url = Some(first);
@@ -224,7 +224,7 @@ impl Registry {
         }
     }
 
-    /// What has no such name is told with the names that there are.
+    /// An error for a name that is missing, with the names that there are.
     fn no_such_tag(&self) -> OciError {
         #[derive(Deserialize)]
         struct Tags {

@@ -332,8 +332,8 @@ impl Publication<'_> {
     }
 }
 
-/// Renames a directory with all files of an image, which lies among its builds, into place, and points the image's link at it. Whoever
-/// calls holds the lock of the builds. What has the directory's name afterwards may go.
+/// Renames a directory with all files of an image, which lies among its builds, into place, and points the image's link at it. The caller
+/// holds the lock of the builds. What has the directory's name afterwards may go.
 ///
 /// # Errors
 /// [`StageError::Publish`]; the previous artefacts are untouched then.
