@@ -4,6 +4,9 @@ use super::{Place, Registry, files, frames, image, refused};
 use imgbuild::digest::Sha256;
 use serde_json::{Value, json};
 
+/// What it is, build.json, the other layers, what becomes of the manifest, and what is said.
+type Case<'a> = (&'a str, Value, Vec<Value>, &'a dyn Fn(&mut Value), &'a str);
+
 const ARTIFACT: &str = "application/vnd.imgbuild.image.v1";
 
 fn layer(registry: &Registry, title: Option<&str>, bytes: &[u8]) -> Value {
@@ -86,7 +89,7 @@ fn what_leads_outside_or_contradicts_itself_is_refused_and_nothing_is_written() 
     let huge = with(&|build| build["artefacts"][1]["size"] = (1u64 << 62).into());
     let name = |name: &'static str| with(&move |build| build["name"] = name.into());
     let artefact = |name: &'static str| with(&move |build| build["artefacts"][1]["name"] = name.into());
-    let cases: Vec<(&str, Value, Vec<Value>, &dyn Fn(&mut Value), &str)> = vec![
+    let cases: Vec<Case<'_>> = vec![
         ("name", name("../evil"), layers.clone(), none, "invalid name"),
         ("absolute name", name("/evil"), layers.clone(), none, "invalid name"),
         ("hidden name", name(".builds"), layers.clone(), none, "invalid name"),
