@@ -17,6 +17,7 @@ pub mod git;
 pub mod name;
 pub mod network;
 pub mod nodes;
+pub mod oci;
 pub mod pgp;
 pub mod plan;
 pub mod recipe;

@@ -32,10 +32,12 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         &["recipe", "source", "archive", "sandbox", "store", "digest", "failure", "fault", "witness", "pgp", "xml"],
     ),
     ("cache", &["store", "archive", "distro", "digest", "fault"]),
+    ("oci", &["digest", "distro", "failure", "fault", "sweep"]),
     (
         "stage",
         &[
             "plan",
+            "oci",
             "recipe",
             "distro",
             "archive",
@@ -73,6 +75,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "distro",
             "archive",
             "away",
+            "oci",
             "cache",
             "sandbox",
             "store",
@@ -262,6 +265,7 @@ const NAME_A_CPU: &[(&str, &str)] = &[
     ("src/distro/rpm/metadata/samples.rs", "tests"),
     ("src/distro/rpm_family/mod.rs", "RPM's names"),
     ("src/nodes/model/mod.rs", "values of a field"),
+    ("src/stage/published/oci/container.rs", "Go's names"),
     ("src/recipe/load/checks.rs", "Debian's names, an example"),
     ("src/recipe/model/mod.rs", "CPUs of recipes"),
     ("src/sandbox/command/uname.rs", "programs of 32 bits, which that CPU runs"),

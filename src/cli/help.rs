@@ -18,6 +18,8 @@ pub const GROUPS: [(&str, &[&str]); 6] = [
             "serve",
             "fetch",
             "delta",
+            "push",
+            "pull",
             "capture",
             "import",
             "export",
@@ -107,6 +109,18 @@ pub fn examples(command: &str) -> &'static [(&'static str, &'static str)] {
         ],
         "fetch" => &[("imgbuild fetch http://head/images/compute /srv/images/compute", "mirror a published image")],
         "delta" => &[("imgbuild delta /srv/images/compute out/compute", "what fetch would transfer")],
+        "push" => &[
+            (
+                "imgbuild push oci://registry.site/images/compute:2026-03",
+                "kernel, initrd and packed image as one artefact",
+            ),
+            ("imgbuild push --as-container oci://registry.site/compute:1", "for podman: the root file system"),
+            ("imgbuild push --as-container oci-archive:compute.tar", "the same as a file"),
+        ],
+        "pull" => &[(
+            "imgbuild pull oci://registry.site/images/compute:2026-03 /srv/images",
+            "then serve, nodeset or boot it",
+        )],
         "capture" => &[("imgbuild capture ssh://root@node17 --into /srv/images", "a recipe from a running node")],
         "import" => &[
             ("imgbuild import xcat osimages.stanza --into /srv/images", "xCAT definitions"),

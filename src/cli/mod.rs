@@ -162,6 +162,10 @@ pub enum Command {
     BootEntry(verbs::images::boot_entry::Arguments),
     /// Write the published image as a tree for nodes whose root is mounted over NFS
     Publish(verbs::images::publish::Arguments),
+    /// Send a published image to an OCI registry, transferring only the missing parts; or as a container image
+    Push(verbs::images::push::Arguments),
+    /// Bring a pushed image from an OCI registry into a directory of published images
+    Pull(verbs::images::pull::Arguments),
     /// Serve images, boot scripts and the state of nodes over HTTP
     Serve(verbs::nodes::serve::Arguments),
     /// Show what `fetch` would transfer to replace one published image with another
@@ -262,6 +266,8 @@ fn with_stack() -> ExitCode {
         Command::Boot(own) => verbs::images::boot::run(&arguments, own),
         Command::BootEntry(own) => verbs::images::boot_entry::run(&arguments, own),
         Command::Publish(own) => verbs::images::publish::run(&arguments, own),
+        Command::Push(own) => verbs::images::push::run(&arguments, own),
+        Command::Pull(own) => verbs::images::pull::run(&arguments, own),
         Command::Serve(own) => verbs::nodes::serve::run(&arguments, own),
         Command::Delta(own) => verbs::images::delta::run(&arguments, own),
         Command::Fetch(own) => verbs::images::fetch::run(&arguments, own),

@@ -15,9 +15,11 @@ mod zypper;
 
 pub use error::DistroError;
 pub use fetch::address::{Escapes, below as address_below};
-pub use fetch::credentials::access::{Access, of_directory, of_list, without_password};
+pub use fetch::credentials::access::{Access, Proxy, Tls, of_directory, of_list, without_password};
+pub use fetch::credentials::address::basic;
 pub use fetch::downloads::{Download, Progress};
-pub use fetch::fetcher::Fetcher;
+pub use fetch::fetcher::{Fetcher, pause, redirected};
+pub use fetch::pace::{PATIENCE, Paced};
 pub use inside::part::unpack_part;
 pub use inside::secrets::{Maker, SECRETS, Secret};
 pub use inside::uname::{Uname, script as uname_script};

@@ -51,6 +51,17 @@ impl Progress for DownloadNews<'_> {
     }
 }
 
+/// The same of what is sent.
+pub struct UploadNews<'a>(pub &'a dyn Report);
+
+impl Progress for UploadNews<'_> {
+    fn downloaded(&self, blobs: usize, all_blobs: usize, bytes: u64, all_bytes: u64) {
+        let mega = |bytes: u64| bytes as f64 / 1e6;
+        let (bytes, all_bytes) = (mega(bytes), mega(all_bytes));
+        self.0.progress(&format!("pushing: {blobs} of {all_blobs} blobs, {bytes:.1} of {all_bytes:.1} MB are there"));
+    }
+}
+
 /// News of repositories, as news of the build.
 pub struct ReportedNews<'a>(pub &'a dyn Report);
 

@@ -31,6 +31,7 @@ mod invalid;
 mod kdl;
 mod memo_workspace;
 mod nodes;
+mod oci;
 mod outside_names;
 mod passwords;
 mod planted;

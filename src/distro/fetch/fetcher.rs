@@ -251,6 +251,15 @@ impl Fetcher {
         Ok(Client { agent, authorization, proxy })
     }
 
+    /// What asks an address that speaks another protocol than files by GET, and the header of this host's credentials for it. Redirects
+    /// and errors are the caller's.
+    ///
+    /// # Errors
+    /// What is wrong with the settings, without secrets.
+    pub fn agent_for(&self, url: &str) -> Result<(ureq::Agent, Option<String>), String> {
+        self.client(url).map(|client| (client.agent, client.authorization))
+    }
+
     /// Gives a body from byte `from` on, and whether the server honoured that.
     pub(super) fn open(&self, url: &str, from: u64) -> Result<(Box<dyn Read>, bool), Failure> {
         self.open_until(url, from, None)
@@ -339,7 +348,10 @@ impl Fetcher {
 }
 
 /// Where a redirect leads: to http and https only, never to a file of this machine. Source: RFC 9110, 10.2.2.
-pub(super) fn redirected(from: &str, to: &str) -> Result<String, String> {
+///
+/// # Errors
+/// A text about an address that is neither.
+pub fn redirected(from: &str, to: &str) -> Result<String, String> {
     let refused = || format!("the server redirects to `{}`, which is neither http nor https", to.escape_default());
     let lower = to.to_ascii_lowercase();
     if lower.starts_with("http://") || lower.starts_with("https://") {
@@ -362,7 +374,8 @@ pub(super) fn again(error: std::io::Error) -> Failure {
     Failure { problem: error.to_string(), next: Next::Again }
 }
 
-pub(super) fn pause(attempt: u32) {
+/// Waits before a try; not before the first.
+pub fn pause(attempt: u32) {
     if attempt > 0 {
         std::thread::sleep(Duration::from_millis(250 << attempt.min(4)));
     }

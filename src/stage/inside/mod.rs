@@ -75,6 +75,7 @@ pub fn operations() -> Vec<(&'static str, Operation)> {
         ("postinstall", |request, news| answer(request, news, super::actions::postinstall::script::inside)),
         ("services", |request, news| answer(request, news, super::actions::services::inside::inside)),
         ("pack", |request, news| answer(request, news, super::actions::pack::inside::inside)),
+        ("container-layers", |request, news| answer(request, news, super::published::oci::inside::inside)),
         ("read-file", |request, news| answer(request, news, super::actions::gate::checks::read_file)),
         ("foreign-programs", |request, news| answer(request, news, super::actions::gate::programs::inside)),
         ("shell", |request, news| answer(request, news, super::examine::shell::inside)),

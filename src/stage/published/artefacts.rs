@@ -327,56 +327,56 @@ impl Publication<'_> {
         write("build.json", &text)?;
         fault::point("publish.written");
         let digest = Sha256::of(&text).short();
-        self.swap(aside, &builds, &digest).map(|directory| (directory, info))
+        // The old one of the same name, or nothing, is removed with `aside`.
+        put_in_place(self.out, name, aside.path(), &digest).map(|directory| (directory, info))
     }
+}
 
-    /// Renames the new directory into place and points the image's link at it.
-    fn swap(&self, aside: tempfile::TempDir, builds: &Path, digest: &str) -> Result<PathBuf, StageError> {
-        let name = &self.recipe.model.image.name;
-        let place = builds.join(digest);
-        std::thread::scope(|scope| {
-            // The disk has to be waited for meanwhile. Where no thread can be started, the next publication removes them.
-            let _ =
-                start(scope, || forget_old(builds, digest, std::fs::read_link(self.out.join(name)).ok().as_deref()));
-            wait_for_the_disk(aside.path())
-        })?;
-        if place.exists() {
-            // The same build. The two are exchanged, so that a damaged one is mended and no one finds it missing.
-            rustix::fs::renameat_with(
-                rustix::fs::CWD,
-                aside.path(),
-                rustix::fs::CWD,
-                &place,
-                rustix::fs::RenameFlags::EXCHANGE,
-            )
+/// Renames a directory with all files of an image, which lies among its builds, into place, and points the image's link at it. The caller
+/// holds the lock of the builds. What has the directory's name afterwards may go.
+///
+/// # Errors
+/// [`StageError::Publish`]; the previous artefacts are untouched then.
+pub(in crate::stage) fn put_in_place(
+    out: &Path,
+    name: &str,
+    aside: &Path,
+    digest: &str,
+) -> Result<PathBuf, StageError> {
+    let builds = out.join(".builds").join(name);
+    let place = builds.join(digest);
+    std::thread::scope(|scope| {
+        // The disk has to be waited for meanwhile. Where no thread can be started, the next publication removes them.
+        let _ = start(scope, || forget_old(&builds, digest, std::fs::read_link(out.join(name)).ok().as_deref()));
+        wait_for_the_disk(aside)
+    })?;
+    if place.exists() {
+        // The same build. The two are exchanged, so that a damaged one is mended and no one finds it missing.
+        let (here, flags) = (rustix::fs::CWD, rustix::fs::RenameFlags::EXCHANGE);
+        rustix::fs::renameat_with(here, aside, here, &place, flags)
             .map_err(|error| StageError::publishing("replace", &place)(error.into()))?;
-            drop(aside);
-        } else {
-            let aside = aside.keep();
-            std::fs::rename(&aside, &place).map_err(StageError::publishing("publish", &place))?;
-        }
-        // The link must not lead to a name that a power cut takes away.
-        std::fs::File::open(builds)
-            .and_then(|directory| directory.sync_all())
-            .map_err(StageError::publishing("sync", builds))?;
-        fault::point("publish.renamed");
-        let link = self.out.join(name);
-        let new_link = self.out.join(format!(".{name}.new"));
-        let _ = std::fs::remove_file(&new_link);
-        std::os::unix::fs::symlink(format!(".builds/{name}/{digest}"), &new_link)
-            .map_err(StageError::publishing("create the link", &new_link))?;
-        fault::point("publish.link-made");
-        if link.is_dir() && !link.is_symlink() {
-            let error = std::io::Error::other("there is a directory that imgbuild did not make");
-            return Err(StageError::publishing("replace", &link)(error));
-        }
-        std::fs::rename(&new_link, &link).map_err(StageError::publishing("publish", &link))?;
-        std::fs::File::open(self.out)
-            .and_then(|directory| directory.sync_all())
-            .map_err(StageError::publishing("sync", self.out))?;
-        fault::point("publish.linked");
-        Ok(place)
+    } else {
+        std::fs::rename(aside, &place).map_err(StageError::publishing("publish", &place))?;
     }
+    // The link must not lead to a name that a power cut takes away.
+    std::fs::File::open(&builds)
+        .and_then(|directory| directory.sync_all())
+        .map_err(StageError::publishing("sync", &builds))?;
+    fault::point("publish.renamed");
+    let link = out.join(name);
+    let new_link = out.join(format!(".{name}.new"));
+    let _ = std::fs::remove_file(&new_link);
+    std::os::unix::fs::symlink(format!(".builds/{name}/{digest}"), &new_link)
+        .map_err(StageError::publishing("create the link", &new_link))?;
+    fault::point("publish.link-made");
+    if link.is_dir() && !link.is_symlink() {
+        let error = std::io::Error::other("there is a directory that imgbuild did not make");
+        return Err(StageError::publishing("replace", &link)(error));
+    }
+    std::fs::rename(&new_link, &link).map_err(StageError::publishing("publish", &link))?;
+    std::fs::File::open(out).and_then(|directory| directory.sync_all()).map_err(StageError::publishing("sync", out))?;
+    fault::point("publish.linked");
+    Ok(place)
 }
 
 /// Waits until all files of a directory are on the disk.

@@ -7,5 +7,6 @@ pub mod drift;
 mod earlier;
 pub mod forms;
 pub mod layouts;
+pub mod oci;
 pub mod otherwise;
 pub mod unpacked;

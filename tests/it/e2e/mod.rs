@@ -43,6 +43,7 @@ mod namespaced;
 mod net;
 mod netboot;
 mod nodes_page;
+mod oci;
 mod offline;
 mod on;
 mod options;

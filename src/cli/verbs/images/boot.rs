@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::boot::{Board, FileServer, Firmware, Machine, artefact, memory_for, needs_uefi, ssh_answers};
 use crate::cli::Exit;
 use crate::cli::output::render;
-use crate::cli::setup::{published_form, published_image, recipe};
+use crate::cli::setup::{image_and_out, published_form, published_image};
 use crate::sandbox::interrupt;
 
 /// Arguments of `boot`.
@@ -62,12 +62,11 @@ fn free_port() -> Option<u16> {
 
 /// Runs the command.
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
-    let recipe = match recipe(arguments, own.image.as_deref()) {
-        Ok(recipe) => recipe,
+    let (name, out) = match image_and_out(arguments, own.image.as_deref(), own.out.as_deref()) {
+        Ok(found) => found,
         Err(exit) => return exit,
     };
-    let name = &recipe.model.image.name;
-    let out = own.out.clone().unwrap_or_else(|| recipe.out.clone());
+    let name = &name;
     let found = match published_image(&out, name) {
         Ok(found) => found,
         Err(exit) => return exit,

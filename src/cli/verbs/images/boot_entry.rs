@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::cli::Exit;
 use crate::cli::output::render;
-use crate::cli::setup::{published_form, published_image, recipe};
+use crate::cli::setup::{image_and_out, published_form, published_image};
 use crate::nodes::loaders::initrd_of;
 
 /// Arguments of `boot-entry`.
@@ -76,12 +76,11 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
         ));
         return Exit::Usage;
     }
-    let recipe = match recipe(arguments, own.image.as_deref()) {
-        Ok(recipe) => recipe,
+    let (name, out) = match image_and_out(arguments, own.image.as_deref(), own.out.as_deref()) {
+        Ok(found) => found,
         Err(exit) => return exit,
     };
-    let name = &recipe.model.image.name;
-    let out = own.out.clone().unwrap_or_else(|| recipe.out.clone());
+    let name = &name;
     let info = match published_image(&out, name) {
         Ok(Some((_, info))) => info,
         Ok(None) => {

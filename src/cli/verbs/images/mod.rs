@@ -6,5 +6,8 @@ pub mod delta;
 pub mod diff;
 pub mod fetch;
 pub mod publish;
+pub mod pull;
+pub mod push;
+pub mod registry;
 pub mod shell;
 pub mod size;

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use crate::cli::Exit;
 use crate::cli::output::render;
-use crate::cli::setup::{published_image, recipe};
+use crate::cli::setup::{image_and_out, published_image};
 use crate::stage::unpack_published;
 
 /// Where a tree goes.
@@ -42,12 +42,11 @@ pub struct Arguments {
 
 /// Runs the command.
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
-    let recipe = match recipe(arguments, own.image.as_deref()) {
-        Ok(recipe) => recipe,
+    let (name, out) = match image_and_out(arguments, own.image.as_deref(), own.out.as_deref()) {
+        Ok(found) => found,
         Err(exit) => return exit,
     };
-    let name = &recipe.model.image.name;
-    let out = own.out.clone().unwrap_or_else(|| recipe.out.clone());
+    let name = &name;
     let (directory, info) = match published_image(&out, name) {
         Ok(Some(found)) => found,
         Ok(None) => {

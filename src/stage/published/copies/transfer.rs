@@ -250,7 +250,7 @@ impl Transfer<'_> {
 }
 
 /// Whether an earlier run brought a frame.
-fn is_there(file: &File, frame: &Frame) -> bool {
+pub fn is_there(file: &File, frame: &Frame) -> bool {
     // A hole is nothing that came: asked first, as most of a new file is one.
     let is_hole = rustix::fs::seek(file, rustix::fs::SeekFrom::Data(frame.offset))
         .map_or(true, |data| data >= frame.offset + frame.size);
@@ -258,7 +258,7 @@ fn is_there(file: &File, frame: &Frame) -> bool {
 }
 
 /// Takes a frame from what is here, where it is what it should be.
-fn take(file: &File, frame: &Frame, known: &HashMap<Sha256, Known>) -> bool {
+pub fn take(file: &File, frame: &Frame, known: &HashMap<Sha256, Known>) -> bool {
     let Some(Known { file: from, offset }) = known.get(&frame.sha256) else { return false };
     let Ok(from) = File::open(from) else { return false };
     let old = Frame { offset: *offset, ..frame.clone() };

@@ -1,0 +1,63 @@
+//! `imgbuild pull`: brings an image from a registry.
+
+use std::path::{Path, PathBuf};
+
+use super::registry::{RegistryArguments, exit, mega, source};
+use crate::cli::Exit;
+use crate::cli::output::render;
+use crate::cli::output::reporter::Reporter;
+use crate::oci::Place;
+use crate::stage::{CarryError, DownloadNews, pull};
+
+/// Arguments of `pull`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// The image: oci://REGISTRY/NAME:TAG, oci://REGISTRY/NAME@sha256:.. or oci-layout:DIR:TAG
+    #[arg(value_name = "SOURCE")]
+    pub source: Place,
+    /// Directory of images: DIR/IMAGE is published there as by a build [default: `out` in the directory]
+    #[arg(value_name = "DIR")]
+    pub target: Option<PathBuf>,
+    #[command(flatten)]
+    pub registry: RegistryArguments,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Runs the command.
+pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
+    let target = arguments.directory.join(own.target.as_deref().unwrap_or(Path::new("out")));
+    let reporter = Reporter::new(arguments.progress, arguments.verbose);
+    let report = reporter.of(None);
+    let outcome = source(arguments, &own.source, &own.registry)
+        .map_err(CarryError::from)
+        .and_then(|source| pull(&*source, &target, &DownloadNews(&report, "the image")));
+    reporter.end();
+    let (_, pulled) = match outcome {
+        Ok(pulled) => pulled,
+        Err(error) => {
+            let exit = exit(&error);
+            render::say(&render::error(error));
+            return exit;
+        }
+    };
+    if own.json {
+        render::print_json(&super::fetch::json(&pulled));
+        return Exit::Done;
+    }
+    let place = target.join(&pulled.image);
+    let place = place.display();
+    render::say(&match pulled.unchanged {
+        true => format!("{place} already has the image: {:.1} MB", mega(pulled.size)),
+        false => format!(
+            "{place}: {:.1} of {:.1} MB came from the registry, {} of {} blobs",
+            mega(pulled.moved),
+            mega(pulled.size),
+            pulled.blobs_moved,
+            pulled.blobs
+        ),
+    });
+    render::print(&format!("{}\n", pulled.digest));
+    Exit::Done
+}

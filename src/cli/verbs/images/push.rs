@@ -1,0 +1,147 @@
+//! `imgbuild push`: sends a published image to a registry.
+
+use std::path::{Path, PathBuf};
+
+use super::registry::{RegistryArguments, destination, exit, mega};
+use crate::cli::Exit;
+use crate::cli::output::harmless::one_line;
+use crate::cli::output::render;
+use crate::cli::output::reporter::Reporter;
+use crate::cli::setup::{Setup, image_and_out, lock, published_image, recipe};
+use crate::oci::{Destination, Place, Sent, send};
+use crate::recipe::Recipe;
+use crate::stage::{BuildInfo, CarryError, LOCK_NAME, Parcel, Report, UploadNews, artefact, with_container};
+
+/// Arguments of `push`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Where it goes: oci://REGISTRY/NAME:TAG, oci-layout:DIR:TAG or oci-archive:FILE:TAG
+    #[arg(value_name = "DESTINATION")]
+    pub destination: Place,
+    /// The image, if the workspace has several
+    #[arg(value_name = "IMAGE")]
+    pub image: Option<String>,
+    /// Push the root file system as a container image instead, with the recipe's layers
+    #[arg(long)]
+    pub as_container: bool,
+    /// Another repository of the registry that may have the same data; it is taken from there [repeatable]
+    #[arg(long, value_name = "NAME")]
+    pub mount_from: Vec<String>,
+    #[command(flatten)]
+    pub registry: RegistryArguments,
+    /// Where artefacts are [default: `out` next to the recipe]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Runs the command.
+pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
+    let (name, out) = match image_and_out(arguments, own.image.as_deref(), own.out.as_deref()) {
+        Ok(found) => found,
+        Err(exit) => return exit,
+    };
+    let (directory, info) = match published_image(&out, &name) {
+        Ok(Some(found)) => found,
+        Ok(None) => {
+            render::say(&format!("nothing is published in {}: run `imgbuild build` first", out.join(&name).display()));
+            return Exit::Input;
+        }
+        Err(exit) => return exit,
+    };
+    let to = match destination(arguments, &own.destination, &own.registry, &own.mount_from) {
+        Ok(to) => to,
+        Err(error) => return failed(error.into()),
+    };
+    let reporter = Reporter::new(arguments.progress, arguments.verbose);
+    let report = reporter.of(None);
+    let outcome = if own.as_container {
+        let made = recipe(arguments, own.image.as_deref())
+            .and_then(|recipe| container(arguments, &recipe, &info, &*to, &report));
+        match made {
+            Ok(outcome) => outcome,
+            Err(exit) => return exit,
+        }
+    } else {
+        let lock = match lock_of_build(arguments, own, &directory, &info) {
+            Ok(lock) => lock,
+            Err(exit) => return exit,
+        };
+        artefact(&directory, &info, lock).map_err(CarryError::from).and_then(|parcel| sent(&*to, &parcel, &report))
+    };
+    reporter.end();
+    let sent = match outcome {
+        Ok(sent) => sent,
+        Err(error) => return failed(error),
+    };
+    if own.json {
+        render::print_json(&super::fetch::json(&sent));
+        return Exit::Done;
+    }
+    let place = one_line(&own.destination.to_string());
+    let mounted = match sent.blobs_mounted {
+        0 => String::new(),
+        blobs => format!(", {blobs} were taken from another repository"),
+    };
+    render::say(&format!(
+        "{place}: {:.1} of {:.1} MB were sent, {} of {} blobs{mounted}",
+        mega(sent.sent),
+        mega(sent.size),
+        sent.blobs_sent,
+        sent.blobs
+    ));
+    if let Place::Registry(reference) = &own.destination {
+        render::print(&format!("oci://{}/{}@{}\n", reference.registry, reference.name, sent.digest));
+    } else {
+        render::print(&format!("{}\n", sent.digest));
+    }
+    Exit::Done
+}
+
+fn failed(error: CarryError) -> Exit {
+    let exit = exit(&error);
+    render::say(&render::error(error));
+    exit
+}
+
+fn sent(to: &dyn Destination, parcel: &Parcel, report: &dyn Report) -> Result<Sent, CarryError> {
+    Ok(send(to, &parcel.blobs, &parcel.manifest, &UploadNews(report))?)
+}
+
+fn container(
+    arguments: &crate::cli::Arguments,
+    recipe: &Recipe,
+    info: &BuildInfo,
+    to: &dyn Destination,
+    report: &dyn Report,
+) -> Result<Result<Sent, CarryError>, Exit> {
+    let setup = Setup::open(arguments)?;
+    let _held = setup.share()?;
+    let place = (&setup.store, &setup.namespace);
+    Ok(with_container(place, recipe, info, &|text| report.progress(text), &mut |parcel| sent(to, parcel, report)))
+}
+
+/// The lock that the image was built by: the one that was pulled with it, or the one beside the recipe, unless it was updated since.
+fn lock_of_build(
+    arguments: &crate::cli::Arguments,
+    own: &Arguments,
+    directory: &Path,
+    info: &BuildInfo,
+) -> Result<Option<Vec<u8>>, Exit> {
+    if let Ok(pulled) = std::fs::read(directory.join(LOCK_NAME)) {
+        return Ok(Some(pulled));
+    }
+    // Someone else's build.
+    if own.out.is_some() && own.image.is_some() {
+        return Ok(None);
+    }
+    let recipe = recipe(arguments, own.image.as_deref())?;
+    let Some(known) = lock(&recipe)? else { return Ok(None) };
+    if known.epoch != info.epoch {
+        render::say(&format!("note: {} is not pushed: it was updated after the image was built", recipe.lock_name()));
+        return Ok(None);
+    }
+    Ok(std::fs::read(&recipe.lock_path).ok())
+}

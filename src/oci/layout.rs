@@ -1,0 +1,266 @@
+//! A directory in OCI's layout, and the same as one file: what skopeo calls `oci:` and `oci-archive:`.
+//! Source: image-spec, "OCI Image Layout Specification".
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use super::document::{ARTIFACT_LIMIT, Descriptor, INDEX, Index, MANIFEST, Named};
+use super::error::OciError;
+use super::send::{Content, Counted, Destination, Kept, Moved, Source};
+use crate::digest::Sha256;
+use crate::sweep::Swept;
+
+/// Annotation with the name of a manifest.
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+const VERSION_FILE: &str = "oci-layout";
+const INDEX_FILE: &str = "index.json";
+/// Bytes of index.json at most.
+const LIMIT: u64 = 16 << 20;
+
+/// A directory.
+pub struct Layout {
+    directory: PathBuf,
+    tag: String,
+}
+
+impl Layout {
+    /// Names a directory that is there; nothing of it is read yet.
+    pub fn new(directory: &Path, tag: Option<&str>) -> Self {
+        Self { directory: directory.to_owned(), tag: tag.unwrap_or("latest").to_owned() }
+    }
+
+    /// Makes a directory, or takes one that is in this form already.
+    ///
+    /// # Errors
+    /// [`OciError::Layout`] for a directory with anything else.
+    pub fn make(directory: &Path, tag: Option<&str>) -> Result<Self, OciError> {
+        let layout = Self::new(directory, tag);
+        let refused = |problem: &str| OciError::Layout { path: directory.to_owned(), problem: problem.to_owned() };
+        if directory.exists() && !directory.is_dir() {
+            return Err(refused("is not a directory"));
+        }
+        std::fs::create_dir_all(directory.join("blobs/sha256")).map_err(OciError::keeping("create", directory))?;
+        let version = directory.join(VERSION_FILE);
+        if !version.exists() {
+            let names = std::fs::read_dir(directory).map_err(OciError::keeping("read", directory))?.flatten();
+            if names.map(|entry| entry.file_name()).any(|name| name != "blobs") {
+                return Err(refused("has other files than those of OCI's layout"));
+            }
+            layout.put(VERSION_FILE, b"{\"imageLayoutVersion\":\"1.0.0\"}")?;
+        }
+        layout.index()?;
+        Ok(layout)
+    }
+
+    fn blob(&self, digest: &Sha256) -> PathBuf {
+        self.directory.join("blobs/sha256").join(digest.to_string())
+    }
+
+    fn index(&self) -> Result<Index, OciError> {
+        let path = self.directory.join(INDEX_FILE);
+        let mut bytes = Vec::new();
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Index { schema_version: 2, ..Index::default() });
+            }
+            Err(error) => return Err(OciError::keeping("read", &path)(error)),
+        };
+        file.take(LIMIT).read_to_end(&mut bytes).map_err(OciError::keeping("read", &path))?;
+        let problem = |error: serde_json::Error| format!("is not an index of OCI's layout: {error}");
+        serde_json::from_slice(&bytes).map_err(|error| OciError::Layout { path, problem: problem(error) })
+    }
+
+    /// Writes a file aside and gives it its name.
+    fn put(&self, name: &str, bytes: &[u8]) -> Result<(), OciError> {
+        let path = self.directory.join(name);
+        let written = || -> std::io::Result<()> {
+            let mut aside = named_aside(path.parent().unwrap_or(&self.directory))?;
+            aside.write_all(bytes)?;
+            aside.as_file().sync_data()?;
+            aside.persist(&path)?;
+            Ok(())
+        };
+        written().map_err(OciError::keeping("write", &path))
+    }
+
+    /// Opens a blob.
+    fn open(&self, blob: &Descriptor) -> Result<File, OciError> {
+        let path = self.blob(&blob.digest);
+        let file = File::open(&path).map_err(OciError::keeping("read", &path))?;
+        match file.metadata() {
+            Ok(found) if found.is_file() && found.len() == blob.size => Ok(file),
+            Ok(_) => Err(OciError::Layout { path, problem: format!("is not a file of {} bytes", blob.size) }),
+            Err(error) => Err(OciError::keeping("read", &path)(error)),
+        }
+    }
+
+    fn copied(
+        &self,
+        blob: &Descriptor,
+        what: &str,
+        take: &mut dyn FnMut(&[u8], u64) -> std::io::Result<()>,
+    ) -> Result<(), OciError> {
+        let mut file = self.open(blob)?;
+        let mut hasher: sha2::Sha256 = sha2::Digest::new();
+        let mut buffer = vec![0; 1 << 18];
+        let mut at = 0;
+        loop {
+            let read = file.read(&mut buffer).map_err(OciError::keeping("read", &self.blob(&blob.digest)))?;
+            if read == 0 {
+                break;
+            }
+            sha2::Digest::update(&mut hasher, &buffer[..read]);
+            take(&buffer[..read], at).map_err(OciError::keeping("write", Path::new(what)))?;
+            at += read as u64;
+        }
+        let found = Sha256(sha2::Digest::finalize(hasher).into());
+        match found == blob.digest {
+            true => Ok(()),
+            false => {
+                let (what, place) = (what.to_owned(), Source::place(self));
+                Err(OciError::Digest { what, place, expected: blob.digest, found })
+            }
+        }
+    }
+}
+
+/// A new file that all may read, as the umask allows.
+fn named_aside(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
+    let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    tempfile::Builder::new().prefix(".new-").permissions(readable).tempfile_in(folder)
+}
+
+impl Destination for Layout {
+    fn take(&self, blob: &Descriptor, content: &Content, moved: Moved<'_>) -> Result<Kept, OciError> {
+        if self.open(blob).is_ok() {
+            return Ok(Kept::There);
+        }
+        content.check(blob)?;
+        let path = self.blob(&blob.digest);
+        let written = || -> std::io::Result<()> {
+            let mut aside = named_aside(path.parent().unwrap_or(&self.directory))?;
+            std::io::copy(&mut Counted { reader: content.open(blob.size)?, moved }, &mut aside)?;
+            aside.persist(&path)?;
+            Ok(())
+        };
+        written().map_err(OciError::keeping("write", &path))?;
+        Ok(Kept::Sent)
+    }
+
+    fn finish(&self, manifest: &[u8], digest: Sha256) -> Result<(), OciError> {
+        self.put(&format!("blobs/sha256/{digest}"), manifest)?;
+        let held = File::open(&self.directory).map_err(OciError::keeping("open", &self.directory))?;
+        rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive)
+            .map_err(|error| OciError::keeping("lock", &self.directory)(error.into()))?;
+        let mut index = self.index()?;
+        index.manifests.retain(|one| one.annotations.get(REF_NAME) != Some(&self.tag));
+        let annotations = [(REF_NAME.to_owned(), self.tag.clone())].into();
+        let size = manifest.len() as u64;
+        let media_type = MANIFEST.to_owned();
+        index.manifests.push(Named { media_type, digest, size, annotations, rest: serde_json::Map::new() });
+        index.manifests.sort_by(|a, b| a.annotations.get(REF_NAME).cmp(&b.annotations.get(REF_NAME)));
+        index.rest.entry("mediaType").or_insert_with(|| INDEX.into());
+        self.put(INDEX_FILE, &serde_json::to_vec(&index).unwrap_or_default())
+    }
+}
+
+impl Source for Layout {
+    fn place(&self) -> String {
+        format!("oci-layout:{}:{}", self.directory.display(), self.tag)
+    }
+
+    fn manifest(&self) -> Result<Vec<u8>, OciError> {
+        let index = self.index()?;
+        let found = index.manifests.iter().find(|one| one.annotations.get(REF_NAME) == Some(&self.tag));
+        let Some(found) = found else {
+            let names: Vec<&str> =
+                index.manifests.iter().filter_map(|one| one.annotations.get(REF_NAME)).map(String::as_str).collect();
+            let help = match names.is_empty() {
+                true => "name a directory that `imgbuild push oci-layout:DIR:TAG` wrote".to_owned(),
+                false => format!("name one of its tags: {}", names.join(", ")),
+            };
+            return Err(OciError::NotThere {
+                place: Source::place(self),
+                answer: "it has no such tag".to_owned(),
+                help,
+            });
+        };
+        if found.size > ARTIFACT_LIMIT {
+            let problem = format!("has a manifest of more than {ARTIFACT_LIMIT} bytes");
+            return Err(OciError::NotAnImage { place: Source::place(self), problem });
+        }
+        let blob = Descriptor::new(MANIFEST, found.digest, found.size);
+        self.read(&blob, "the manifest")
+    }
+
+    fn read(&self, blob: &Descriptor, what: &str) -> Result<Vec<u8>, OciError> {
+        let mut all = Vec::new();
+        self.copied(blob, what, &mut |bytes, _| {
+            all.extend_from_slice(bytes);
+            Ok(())
+        })?;
+        Ok(all)
+    }
+
+    fn write(&self, blob: &Descriptor, what: &str, to: &File, from: u64) -> Result<(), OciError> {
+        self.copied(blob, what, &mut |bytes, at| to.write_all_at(bytes, from + at))
+    }
+}
+
+/// A layout as one file.
+pub struct Archive {
+    layout: Layout,
+    aside: Swept,
+    file: PathBuf,
+}
+
+impl Archive {
+    /// Makes one; it has its name once it is whole.
+    ///
+    /// # Errors
+    /// [`OciError::Keep`].
+    pub fn make(file: &Path, tag: Option<&str>) -> Result<Self, OciError> {
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let aside = Swept::below(folder, ".imgbuild-oci-");
+        let aside = aside.map_err(OciError::keeping("create a directory in", folder))?;
+        let layout = Layout::make(&aside.path().join("layout"), tag)?;
+        Ok(Self { layout, aside, file: file.to_owned() })
+    }
+
+    fn pack(&self) -> std::io::Result<()> {
+        let mut names: Vec<PathBuf> = walkdir::WalkDir::new(&self.layout.directory)
+            .into_iter()
+            .map(|entry| entry.map(walkdir::DirEntry::into_path))
+            .collect::<Result<_, _>>()?;
+        names.sort();
+        let path = self.aside.path().join("whole");
+        let mut out = tar::Builder::new(std::io::BufWriter::new(File::create(&path)?));
+        for name in names.iter().filter(|name| name.is_file()) {
+            let file = File::open(name)?;
+            let mut header = tar::Header::new_ustar();
+            header.set_size(file.metadata()?.len());
+            header.set_mode(0o644);
+            header.set_mtime(0);
+            header.set_cksum();
+            let below = name.strip_prefix(&self.layout.directory).unwrap_or(name);
+            out.append_data(&mut header, below, file)?;
+        }
+        let file = out.into_inner()?.into_inner().map_err(std::io::IntoInnerError::into_error)?;
+        file.sync_data()?;
+        std::fs::rename(&path, &self.file)
+    }
+}
+
+impl Destination for Archive {
+    fn take(&self, blob: &Descriptor, content: &Content, moved: Moved<'_>) -> Result<Kept, OciError> {
+        self.layout.take(blob, content, moved)
+    }
+
+    fn finish(&self, manifest: &[u8], digest: Sha256) -> Result<(), OciError> {
+        self.layout.finish(manifest, digest)?;
+        self.pack().map_err(OciError::keeping("write", &self.file))
+    }
+}

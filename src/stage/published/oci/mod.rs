@@ -1,0 +1,30 @@
+//! Published images in registries: as an artefact of the files that nodes boot, and the root file system as a container image.
+
+pub mod container;
+pub mod error;
+pub mod inside;
+pub mod planned;
+pub mod pull;
+pub mod push;
+
+/// Kind of the artefact.
+pub const ARTIFACT: &str = "application/vnd.imgbuild.image.v1";
+/// Kinds of its blobs.
+const BUILD: &str = "application/vnd.imgbuild.build.v1+json";
+const LOCK: &str = "application/vnd.imgbuild.lock.v1+toml";
+const INDEX: &str = "application/vnd.imgbuild.index.v1+json";
+const FILE: &str = "application/vnd.imgbuild.file.v1";
+const FRAME: &str = "application/vnd.imgbuild.frame.v1";
+
+/// The lock's name in an artefact, and among pulled files.
+pub const LOCK_NAME: &str = "image.lock";
+
+/// Annotations.
+const CREATED: &str = "org.opencontainers.image.created";
+const KERNEL: &str = "imgbuild.kernel-release";
+const TARGET: &str = "imgbuild.target";
+
+/// A time as documents of OCI have it. Source: RFC 3339.
+fn time(epoch: i64) -> String {
+    jiff::Timestamp::from_second(epoch).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string()
+}
