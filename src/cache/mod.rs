@@ -167,6 +167,17 @@ impl Cache {
         self.find_among(key, &|place| place.directory().is_some(), say)
     }
 
+    /// Whether all files of an entry are there, as far as their sizes tell.
+    pub fn is_whole(&self, found: &Found) -> bool {
+        let Some(place) = self.places.get(found.place) else { return false };
+        found.entry.objects().all(|one| place.has(&self.fetcher, &object_name(one), one.size) == Ok(true))
+    }
+
+    /// The directory or address that an entry is from, for messages.
+    pub fn place_of(&self, found: &Found) -> &str {
+        self.places.get(found.place).map_or("", |place| place.shown.as_str())
+    }
+
     /// Bytes that a store lacks of an entry.
     pub fn bytes_to_move(&self, store: &Store, found: &Found) -> u64 {
         bring::lacking(store, found).iter().map(|object| object.size).sum()

@@ -20,6 +20,7 @@ mod drift;
 mod drivers;
 mod edit_table;
 mod edits;
+mod emitted;
 mod escapes;
 mod examples;
 mod faults;

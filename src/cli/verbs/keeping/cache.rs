@@ -53,6 +53,20 @@ impl CacheArguments {
     }
 }
 
+impl CacheArguments {
+    /// Addresses that the command or the environment names.
+    pub fn named(&self) -> impl Iterator<Item = &String> {
+        self.cache.iter().filter(|text| !text.is_empty())
+    }
+
+    /// Whether any cache is named, here or by the workspace of a directory.
+    pub fn is_any(&self, directory: &Path) -> bool {
+        let of_workspace =
+            || Workspace::above(directory).ok().flatten().is_some_and(|one| !one.model.cache.urls.is_empty());
+        self.named().next().is_some() || of_workspace()
+    }
+}
+
 fn refuse(error: CacheError) -> Exit {
     render::say(&render::error(error));
     Exit::Input
