@@ -16,6 +16,7 @@ mod zypper;
 pub use error::DistroError;
 pub use fetch::address::{Escapes, below as address_below};
 pub use fetch::credentials::access::{Access, of_directory, of_list, without_password};
+pub use fetch::credentials::s3::s3_address;
 pub use fetch::downloads::{Download, Progress};
 pub use fetch::fetcher::Fetcher;
 pub use inside::part::unpack_part;

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use super::offline::{SAME, fresh, vendored, warm};
 use super::tiny;
-use crate::support::{Ran, Space, copy_tree};
+use crate::support::{Ran, Space, copy_tree, project};
 
 /// The image `tiny`, and one more that has a file besides; both locked.
 fn workspace() -> Space {
@@ -244,6 +244,15 @@ fn jobs_on_machines_that_share_a_cache_alone_build_what_a_plain_build_does() {
         }
     }
     assert_plain(&space, "published", &plain);
+    // The pipeline of the examples makes this file anew each time.
+    let example = std::fs::read_to_string(project().join("examples/ci/spread.gitlab-ci.yml")).unwrap();
+    let scripts: Vec<&str> = example.lines().filter_map(|line| line.strip_prefix("    - imgbuild ")).collect();
+    assert_eq!(scripts.len(), 2, "{example}");
+    for script in scripts {
+        let script = format!("CACHE='the cache'; imgbuild {script}");
+        run(&space, &space.store(), &["bash", "-e", "-c", &script]).good();
+    }
+    assert_eq!(std::fs::read_to_string(space.path().join("images.gitlab-ci.yml")).unwrap(), text);
     run(&space, &space.store(), &["tar", "-tf", "tiny.tar", "tiny/kernel"]).good();
     // GitHub's has the same jobs, in the same order.
     let github = emitted(&space, "github", &["--cache", "the cache"]);

@@ -16,7 +16,7 @@ use crate::recipe::Workspace;
 /// Which caches a build asks and fills.
 #[derive(Debug, Clone, clap::Args)]
 pub struct CacheArguments {
-    /// A cache that machines share, a directory or an http address: asked before anything runs, filled after a build; repeatable
+    /// A cache that machines share, a directory, or an http or s3 address: asked before anything runs, filled after a build; repeatable
     #[arg(long = "cache", value_name = "URL", env = "IMGBUILD_CACHE", value_delimiter = ',')]
     pub cache: Vec<String>,
     /// Sign what is written to caches with this key, from `imgbuild cache key`
