@@ -1,6 +1,6 @@
 //! `imgbuild plan --emit`: the actions of images as the file of another program, which runs each by `imgbuild build --only`.
 //!
-//! The file says what follows what, and nothing of what is up to date: each step asks that anew, of the store and of caches.
+//! The file says what follows what, and nothing of what is up to date: each step asks the store and caches.
 
 mod github;
 mod gitlab;
@@ -23,8 +23,7 @@ use crate::cli::verbs::building::plan::Arguments;
 use crate::cli::{Arguments as Common, Exit};
 use crate::distro::without_password;
 use crate::plan::{Step, steps_of};
-use crate::stage::{ExactPlan, Target, forms_for, ids};
-use crate::store::Store;
+use crate::stage::{Target, forms_for, ids, stages_of};
 
 /// The program that runs the steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -164,17 +163,13 @@ fn emission(arguments: &Common, own: &Arguments, engine: Engine) -> Result<Emiss
         return Err(refused(EmitError::NoCache { engine: engine.name() }));
     }
     let recipes = chosen(arguments, &own.images)?;
-    let store = Store::existing(Path::new(""));
     let mut plans = Vec::new();
     for recipe in &recipes {
         let lock = planfile::locked(recipe)?;
-        plans.push(ExactPlan::after(None, recipe, &lock, &store, forms_for(&own.publish)).map_err(stage_failed)?);
+        plans.push(stages_of(recipe, &lock, forms_for(&own.publish)).map_err(stage_failed)?);
     }
-    let graphs: Vec<_> = recipes
-        .iter()
-        .zip(&plans)
-        .map(|(recipe, plan)| (recipe.model.image.name.as_str(), &plan.stages.graph))
-        .collect();
+    let graphs: Vec<_> =
+        recipes.iter().zip(&plans).map(|(recipe, plan)| (recipe.model.image.name.as_str(), &plan.graph)).collect();
     let mut before = vec!["imgbuild".to_owned()];
     let mut after = Vec::new();
     let word = |path: &Path| {

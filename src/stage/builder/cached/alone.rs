@@ -104,7 +104,7 @@ fn run(builder: &Builder<'_>, began: Instant) -> Result<(Summary, BTreeMap<Strin
     if publishes {
         let missing: Vec<String> =
             work.stages.graph.in_order().map(|action| action.id.clone()).filter(|id| absent.contains(id)).collect();
-        // One whose key cannot be told uses one that is nowhere.
+        // One whose key is not known uses one that is nowhere.
         if work.done.0.len() < needed.len() {
             return Err(not_built(builder, ids::PUBLISH, missing));
         }
@@ -202,7 +202,7 @@ impl Known<'_> {
         if !lacking.is_empty() {
             return Err(not_built(builder, &action.id, lacking));
         }
-        // Of what is further below, and of what only a value is used, it needs no file.
+        // It needs no file of what is further below, nor of what only a value is used.
         let layers = action.upstream.iter().filter(|one| one.output == "layer").map(|one| &one.action);
         let files: BTreeSet<&String> = layers.chain(&action.needs).collect();
         let found: BTreeMap<String, Found> = files.into_iter().filter_map(|id| self.found.remove_entry(id)).collect();
