@@ -7,38 +7,58 @@ use std::process::{Child, Command, Stdio};
 use super::offline::{assert_same, fresh, vendored, warm};
 use crate::support::{Ran, Space, imgbuild};
 
-/// s3rver on loopback, with a bucket `images`.
+/// s3rver on loopback, with a bucket `images`, and before it what looks at signatures.
 struct Server {
-    child: Child,
+    children: Vec<Child>,
     directory: PathBuf,
     address: String,
+    region: &'static str,
+}
+
+/// Waits until someone listens.
+fn listening(port: u16) -> String {
+    let address = format!("127.0.0.1:{port}");
+    for _ in 0..600 {
+        if std::net::TcpStream::connect(&address).is_ok() {
+            return address;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    panic!("nothing listens at {address}")
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 impl Server {
     /// Starts it; none where it is not there, which counts as a failure where all is to be tested.
     fn start(directory: &Path) -> Option<Self> {
-        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/s3rver/node_modules/.bin/s3rver");
-        if !program.exists() {
+        let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
+        let (program, python) = (target.join("s3rver/node_modules/.bin/s3rver"), target.join("check-tools/bin/python"));
+        if !program.exists() || !python.exists() {
             assert!(std::env::var_os("CI").is_none(), "there is no {}: tests/run installs it", program.display());
             eprintln!("buckets are NOT tested: there is no {}; tests/run installs it", program.display());
             return None;
         }
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let child = Command::new(program)
-            .args(["-a", "127.0.0.1", "-p", &port.to_string(), "--configure-bucket", "images", "-d"])
-            .arg(directory)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        let address = format!("127.0.0.1:{port}");
-        for _ in 0..600 {
-            if std::net::TcpStream::connect(&address).is_ok() {
-                break;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(50));
-        }
-        Some(Self { child, directory: directory.to_owned(), address })
+        let (behind, before) = (free_port().to_string(), free_port());
+        let started = |command: &mut Command| command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+        let files = started(
+            Command::new(program)
+                .args(["-a", "127.0.0.1", "-p", &behind, "--configure-bucket", "images", "-d"])
+                .arg(directory),
+        );
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/s3/verify.py");
+        let mut children = vec![files];
+        children.push(started(Command::new(python).arg(script).args([
+            &before.to_string(),
+            &behind,
+            "S3RVER",
+            "S3RVER",
+            "eu-central-1",
+        ])));
+        listening(behind.parse().unwrap());
+        Some(Self { children, directory: directory.to_owned(), address: listening(before), region: "eu-central-1" })
     }
 
     /// Runs the program with what opens the bucket.
@@ -46,8 +66,10 @@ impl Server {
         let mut command = imgbuild();
         command.arg("-C").arg(space.path()).arg("--store").arg(space.store()).args(words);
         command.env("AWS_ACCESS_KEY_ID", "S3RVER").env("AWS_SECRET_ACCESS_KEY", secret);
+        command.env("AWS_REGION", self.region);
         command.env("AWS_ENDPOINT_URL", format!("http://{}", self.address)).env("HOME", space.path());
-        let ran: Ran = command.output().unwrap().into();
+        let mut ran: Ran = command.output().unwrap().into();
+        ran.err = ran.err.replace("\n  │ ", " ").replace('\n', " ");
         // What opens it gets into no message.
         assert!(!ran.err.contains("X-Amz") && !ran.err.contains("Signature"), "{}", ran.err);
         ran
@@ -62,15 +84,17 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
-        let _ = self.child.wait();
+        for child in &mut self.children {
+            let _ = Command::new("kill").arg(child.id().to_string()).status();
+            let _ = child.wait();
+        }
     }
 }
 
 #[test]
 fn what_one_machine_put_into_a_bucket_nobody_builds_again() {
     let directory = tempfile::tempdir().unwrap();
-    let Some(server) = Server::start(directory.path()) else { return };
+    let Some(mut server) = Server::start(directory.path()) else { return };
     let first = warm();
     let url = "s3://images/site/one";
     let key = first.path().join("site.key");
@@ -101,6 +125,10 @@ fn what_one_machine_put_into_a_bucket_nobody_builds_again() {
     let ran = server.run(&first, "wrong", &["build", "--cache", url, "--cache-key", key]).good();
     assert_eq!(ran.err.matches("is not used").count(), 1, "{}", ran.err);
     assert!(ran.err.contains("s3:ListBucket") && ran.err.contains(url), "{}", ran.err);
+    server.region = "us-east-1";
+    let ran = server.run(&first, "S3RVER", &["build", "--cache", url, "--cache-key", key]).good();
+    assert!(ran.err.contains("is not used") && ran.err.contains("AWS_REGION names it"), "{}", ran.err);
+    server.region = "eu-central-1";
     let ran = server.run(&first, "S3RVER", &["build", "--cache", "s3://nowhere/x", "--cache-key", key]).good();
     assert_eq!(ran.err.matches("nothing more is written to the cache s3://nowhere/x").count(), 1, "{}", ran.err);
 
@@ -123,11 +151,8 @@ fn what_one_machine_put_into_a_bucket_nobody_builds_again() {
 
     // Nobody listens any longer.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let gone = Server {
-        address: silent.local_addr().unwrap().to_string(),
-        directory: PathBuf::new(),
-        child: Command::new("true").spawn().unwrap(),
-    };
+    let address = silent.local_addr().unwrap().to_string();
+    let gone = Server { address, directory: PathBuf::new(), children: Vec::new(), region: "x" };
     let began = std::time::Instant::now();
     let ran = gone.run(&first, "S3RVER", &["build", "--cache", url, "--cache-key", key]).good();
     assert_eq!(ran.err.matches("is not used").count(), 1, "{}", ran.err);

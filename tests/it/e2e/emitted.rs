@@ -131,6 +131,25 @@ fn ninja_and_make_build_what_a_plain_build_does_and_then_nothing() {
     let layers = walkdir::WalkDir::new(empty.join("v1/manifests")).into_iter().flatten();
     let layers = layers.filter(|entry| entry.file_type().is_file()).count() as u64;
     assert!(layers + 5 < stats["actions"].as_u64().unwrap(), "{layers} {stats}");
+
+    // Damaged files of the cache are named with what mends them, and then it goes on.
+    let objects = walkdir::WalkDir::new(space.path().join(cache).join("v1/objects")).into_iter().flatten();
+    let large = objects.filter(|entry| entry.file_type().is_file() && entry.metadata().unwrap().len() > 1 << 20);
+    for path in large.map(walkdir::DirEntry::into_path) {
+        let mut bytes = std::fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 0x20;
+        std::fs::write(&path, &bytes).unwrap();
+    }
+    space.write("images/beta/motd", "another\n");
+    let new = space.path().join("new-store");
+    let sync = ["imgbuild", "build", "--only", "beta/rootfs/sync", "--cache", cache];
+    let ran = run(&space, &new, &sync);
+    assert!(ran.code == 4 && ran.err.contains("only::damaged") && ran.err.contains("--repair"), "{}", ran.err);
+    run(&space, &new, &["imgbuild", "cache", "verify", cache, "--repair"]).good();
+    run(&space, &store, &["imgbuild", "build", "--locked", "tiny", "--cache", cache]).good();
+    let ran = run(&space, &new, &sync).good();
+    assert!(ran.err.contains("ran rootfs/sync"), "{}", ran.err);
 }
 
 #[test]
@@ -271,7 +290,7 @@ fn jobs_on_machines_that_share_a_cache_alone_build_what_a_plain_build_does() {
         [("w.yml", "github", "vendor.github-workflows"), ("g.yml", "gitlab", "vendor.gitlab-ci")]
     {
         space.write(name, &emitted(&space, engine, &["--cache", "the cache"]));
-        let checker = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/check-jsonschema/bin/check-jsonschema");
+        let checker = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/check-tools/bin/check-jsonschema");
         if !checker.exists() && std::env::var_os("CI").is_none() {
             eprintln!("{engine}'s schema is NOT tested: there is no {}; tests/run installs it", checker.display());
             continue;
