@@ -80,9 +80,7 @@ enum EmitError {
     )]
     #[diagnostic(
         code(emit::no_cache),
-        help(
-            "name one that all of them reach: --cache URL, or ‹[cache] urls = [\"...\"]› in imgbuild.toml (docs/cache.md)"
-        )
+        help("name one that all of them reach: --cache URL, or `urls` of [cache] in imgbuild.toml (docs/cache.md)")
     )]
     NoCache { engine: &'static str },
     #[error("the cache {address} is named with a password, which would stand in the file")]
