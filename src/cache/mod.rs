@@ -1,6 +1,6 @@
 //! Caches: what one machine built, others need not build again.
 //!
-//! A cache is a directory that all can reach, or an address that takes GET and PUT (WebDAV). Below `v1/` it has
+//! A cache is a directory that all can reach, or an address that takes GET and PUT (WebDAV, S3). Below `v1/` it has
 //!
 //! - `actions/ab/KEY.json`: an [`Entry`] for the key of an action, and the signature of who wrote it;
 //! - `objects/ab/SHA256`: files that entries name: a layer as `store save` writes it, a frame of a packed image, a kernel.
@@ -36,7 +36,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum CacheError {
     /// Another scheme.
-    #[error("`{address}` is no cache: it is neither a directory nor an http or https address")]
+    #[error("`{address}` is no cache: it is neither a directory nor an http, https or s3 address")]
     #[diagnostic(
         code(cache::address),
         help(
@@ -48,6 +48,15 @@ pub enum CacheError {
     #[error("the cache `{}` cannot be used: {problem}", path.display())]
     #[diagnostic(code(cache::directory), help("create it first, for all who are to use it: mkdir -p {}", path.display()))]
     Directory { path: PathBuf, problem: String },
+    /// A bucket cannot be asked.
+    #[error("the cache `{address}` cannot be used: {problem}")]
+    #[diagnostic(
+        code(cache::bucket),
+        help(
+            "s3://BUCKET/PREFIX is asked with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION, or with a profile of ~/.aws (AWS_PROFILE); AWS_ENDPOINT_URL names a server that is not Amazon's (docs/cache.md)"
+        )
+    )]
+    Bucket { address: String, problem: String },
     /// A server, and no key is trusted.
     #[error("the cache `{address}` needs a trusted key: anyone who can write to it could decide what is in images")]
     #[diagnostic(
@@ -165,6 +174,17 @@ impl Cache {
     /// The same of directories alone.
     pub fn find_here(&self, key: &Digest, say: Say<'_>) -> Option<Found> {
         self.find_among(key, &|place| place.directory().is_some(), say)
+    }
+
+    /// Whether all files of an entry are there, as far as their sizes tell.
+    pub fn is_whole(&self, found: &Found) -> bool {
+        let Some(place) = self.places.get(found.place) else { return false };
+        found.entry.objects().all(|one| place.has(&self.fetcher, &object_name(one), one.size) == Ok(true))
+    }
+
+    /// The directory or address that an entry is from, for messages.
+    pub fn place_of(&self, found: &Found) -> &str {
+        self.places.get(found.place).map_or("", |place| place.shown.as_str())
     }
 
     /// Bytes that a store lacks of an entry.

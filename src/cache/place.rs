@@ -52,16 +52,20 @@ pub fn object_name(object: &Object) -> String {
 }
 
 impl Place {
-    /// A directory by its path, or `http://..`, `https://..`, `file:..`.
+    /// A directory by its path, or `http://..`, `https://..`, `s3://BUCKET/PREFIX`, `file:..`.
     ///
     /// # Errors
-    /// [`CacheError::Address`] for another scheme, [`CacheError::Directory`] for what is no directory and cannot become one.
+    /// [`CacheError::Address`] for another scheme, [`CacheError::Bucket`] for a bucket of which too little is known, [`CacheError::Directory`] for what is no directory and cannot become one.
     pub fn of(text: &str) -> Result<Self, CacheError> {
         // Passwords are known for what lies below an address without a slash at its end.
         let text = if text.contains("://") { text.trim_end_matches('/') } else { text };
         let kind = match text.split_once(':') {
             Some(("http" | "https", rest)) if rest.starts_with("//") && rest.len() > 2 => {
                 Kind::Address(crate::distro::without_password(text))
+            }
+            Some(("s3", rest)) if rest.starts_with("//") => {
+                let at = crate::distro::s3_address(text);
+                Kind::Address(at.map_err(|problem| CacheError::Bucket { address: text.to_owned(), problem })?)
             }
             Some(("file", path)) => directory(path.strip_prefix("//").unwrap_or(path))?,
             Some((scheme, _)) if !scheme.contains('/') && text.contains("://") => {

@@ -110,6 +110,7 @@ impl From<&StageError> for Exit {
             | StageError::NotInLock { .. }
             | StageError::PlanMoved { .. }
             | StageError::NotToReproduce { .. }
+            | StageError::NoAction { .. }
             | StageError::Lock(_)
             | StageError::Input { .. }
             | StageError::Changed { .. }
@@ -122,6 +123,8 @@ impl From<&StageError> for Exit {
             StageError::Publish { .. } | StageError::PublishFull { .. } | StageError::NoRoom { .. } | StageError::Layout { .. } | StageError::Clock { .. } | StageError::NoEmulator { .. } | StageError::NoInit { .. } | StageError::Undelivered { .. } => Self::Machine,
             StageError::Script { .. }
             | StageError::Elsewhere { .. }
+            | StageError::NotBuilt { .. }
+            | StageError::NotBrought { .. }
             | StageError::Stopped
             | StageError::NotReproducible { .. }
             | StageError::Moved { .. }

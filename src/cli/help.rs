@@ -57,11 +57,13 @@ pub fn examples(command: &str) -> &'static [(&'static str, &'static str)] {
             ("imgbuild plan", "what a build would do, and why"),
             ("imgbuild plan --against origin/main", "what a change rebuilds"),
             ("imgbuild plan -o compute.plan", "write the plan for `build --plan`"),
+            ("imgbuild plan --emit ninja -o build.ninja", "for ninja; or make, github, gitlab, slurm"),
         ],
         "build" => &[
             ("imgbuild build", "the recipe, or all images of the workspace"),
             ("imgbuild build --keep-going 'login*'", "one failure does not stop the others"),
             ("imgbuild build --verify", "build twice and compare"),
+            ("imgbuild build --only rootfs/sync", "one action, of what is there"),
         ],
         "update" => &[("imgbuild update", "all packages"), ("imgbuild update --package openssl", "one package")],
         "vendor" => &[("imgbuild vendor packages", "then: imgbuild build --vendor packages")],

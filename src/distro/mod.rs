@@ -17,6 +17,7 @@ pub use error::DistroError;
 pub use fetch::address::{Escapes, below as address_below};
 pub use fetch::credentials::access::{Access, Proxy, Tls, of_directory, of_list, without_password};
 pub use fetch::credentials::address::basic;
+pub use fetch::credentials::s3::s3_address;
 pub use fetch::downloads::{Download, Progress};
 pub use fetch::fetcher::{Fetcher, pause, redirected};
 pub use fetch::pace::{PATIENCE, Paced};

@@ -165,6 +165,32 @@ impl ActionKind {
     }
 }
 
+impl ActionKind {
+    /// Whether it only writes a few files, so that a job of its own takes longer than its work.
+    pub fn is_quick(self) -> bool {
+        match self {
+            Self::System
+            | Self::Services
+            | Self::Gate
+            | Self::NodeSupport
+            | Self::Postscripts
+            | Self::Sync
+            | Self::Statelite => true,
+            Self::Lock
+            | Self::Unpack
+            | Self::Bootstrap
+            | Self::Install
+            | Self::Kernel
+            | Self::Driver
+            | Self::Postinstall
+            | Self::Initrd
+            | Self::Dracut
+            | Self::Pack
+            | Self::Publish => false,
+        }
+    }
+}
+
 impl std::fmt::Display for ActionKind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.name())

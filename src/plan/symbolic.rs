@@ -46,6 +46,13 @@ impl Symbolic {
     }
 }
 
+impl Symbolic {
+    /// The key of an action: equal for actions of two images that give the same.
+    pub fn key(&self, action: &str) -> Option<&Digest> {
+        self.last.get(action)
+    }
+}
+
 fn places(action: &Action) -> BTreeMap<String, (Place, Origin)> {
     let inputs = action.inputs.iter();
     inputs.filter_map(|one| Some((one.name.clone(), (one.place.clone()?, one.origin.clone())))).collect()

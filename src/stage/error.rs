@@ -123,6 +123,29 @@ pub enum StageError {
         )
     )]
     Elsewhere { host: String, action: String },
+    /// What an action that was asked for alone uses is nowhere.
+    #[error("{action} uses the {} of {missing}, which {} neither in the store nor in {caches}", if *count == 1 { "result" } else { "results" }, if *count == 1 { "is" } else { "are" })]
+    #[diagnostic(
+        code(only::missing),
+        help("make {} first: {command}", if *count == 1 { "it" } else { "them" })
+    )]
+    NotBuilt { action: String, missing: String, count: usize, caches: &'static str, command: String },
+    /// What it uses is damaged in a cache.
+    #[error("{action} uses the result of {missing}, whose files in the cache {cache} cannot be used")]
+    #[diagnostic(
+        code(only::damaged),
+        help(
+            "the warning above says why. If the cache is a directory, `imgbuild cache verify DIR --repair` removes what is damaged; then make it again: {command}"
+        )
+    )]
+    NotBrought { action: String, missing: String, cache: String, command: String },
+    /// No image has an action that was asked for alone.
+    #[error("{image} has no action `{action}`{hint}")]
+    #[diagnostic(
+        code(only::unknown),
+        help("{actions}. A file of `imgbuild plan --emit` that names it is out of date: write it again")
+    )]
+    NoAction { image: String, action: String, hint: String, actions: String },
     /// Results cannot be given to the machine that asked for them.
     #[error("the results cannot be written: {problem}")]
     #[diagnostic(code(on::results), help("is the disk full there? `ssh://HOST/DIRECTORY` names another directory"))]

@@ -1,5 +1,6 @@
 //! How plans are made, remembered, kept in files and printed.
 
+pub mod emit;
 pub mod formats;
 pub mod graph;
 pub mod memo;

@@ -10,7 +10,7 @@ use crate::cli::output::render;
 use crate::cli::setup::lock;
 use crate::cli::{Arguments, Exit};
 use crate::plan::{FileImage, PLAN_FILE_FORMAT, PlanFile};
-use crate::recipe::Recipe;
+use crate::recipe::{Lock, Recipe};
 use crate::stage::{ExactPlan, PlanToKeep, StageError, Target, forms_for, fresh_lock, picture};
 use crate::store::Store;
 
@@ -64,6 +64,18 @@ fn place_of(arguments: &Arguments, recipe: &Recipe) -> String {
     if below.as_os_str().is_empty() { ".".to_owned() } else { below.display().to_string() }
 }
 
+/// The lock of a recipe, which has to be up to date.
+///
+/// # Errors
+/// The exit code, after the reason was printed.
+pub fn locked(recipe: &Recipe) -> Result<Lock, Exit> {
+    fresh_lock(recipe, lock(recipe)?).map_err(|causes| {
+        let why = causes.first().map(|cause| format!(": {}", cause.message)).unwrap_or_default();
+        let (image, lock) = (recipe.model.image.name.clone(), recipe.lock_name());
+        refused(PlanFileError::NotLocked { image, lock, why })
+    })
+}
+
 /// All that the plan of an image rests on, as it is now.
 fn picture_of(
     arguments: &Arguments,
@@ -72,14 +84,7 @@ fn picture_of(
     out: &Path,
     publish: &[Target],
 ) -> Result<FileImage, Exit> {
-    let name = recipe.model.image.name.clone();
-    let found = lock(recipe)?;
-    let not_locked =
-        |why: String| refused(PlanFileError::NotLocked { image: name.clone(), lock: recipe.lock_name(), why });
-    let lock = fresh_lock(recipe, found).map_err(|causes| {
-        let why = causes.first().map(|cause| format!(": {}", cause.message)).unwrap_or_default();
-        not_locked(why)
-    })?;
+    let lock = locked(recipe)?;
     let plan = ExactPlan::of(recipe, &lock, store, forms_for(publish)).map_err(stage_failed)?;
     Ok(picture(recipe, place_of(arguments, recipe), &lock, &plan, &plan.drift(recipe, out)))
 }
@@ -114,8 +119,16 @@ pub fn write(
     };
     let mut text = serde_json::to_vec_pretty(&plan).unwrap_or_default();
     text.push(b'\n');
+    write_text(file, &text)
+}
+
+/// Writes what was planned: aside and then in place, or to the standard output where the file is `-`.
+///
+/// # Errors
+/// The exit code, after the reason was printed.
+pub fn write_text(file: &Path, text: &[u8]) -> Result<(), Exit> {
     if file == Path::new("-") {
-        render::print_whole(&String::from_utf8_lossy(&text));
+        render::print_whole(&String::from_utf8_lossy(text));
         return Ok(());
     }
     let said = |source| refused(PlanFileError::File { intent: "write", file: file.display().to_string(), source });
@@ -126,7 +139,7 @@ pub fn write(
             folder: folder.display().to_string(),
         }));
     }
-    crate::distro::write_file(&std::path::absolute(file).map_err(said)?, &text).map_err(said)
+    crate::distro::write_file(&std::path::absolute(file).map_err(said)?, text).map_err(said)
 }
 
 /// A plan that builds are held to.

@@ -11,6 +11,7 @@ use super::address::legal;
 use super::credentials::Credentials;
 use super::credentials::access::{Proxy, Tls, access_of, usual};
 use super::credentials::address::split_user;
+use super::credentials::s3::{self, Verb};
 use super::pace::{PATIENCE, Paced};
 use super::proxy::{self, apt, through};
 use crate::distro::DistroError;
@@ -286,8 +287,9 @@ impl Fetcher {
             let Client { agent, authorization, proxy } = self.client(&url).map_err(Failure::last)?;
             // A token goes with what is asked for, and stands in no message.
             let query = access_of(&url).and_then(|access| access.query);
-            let mut request = match query {
-                Some(query) if !url.contains('?') => agent.get(format!("{url}?{query}")),
+            let mut request = match (s3::signed(Verb::Get, &url), query) {
+                (Some(signed), _) => agent.get(signed),
+                (None, Some(query)) if !url.contains('?') => agent.get(format!("{url}?{query}")),
                 _ => agent.get(&url),
             };
             if let Some(authorization) = authorization {
@@ -314,6 +316,10 @@ impl Fetcher {
             }
             let to = response.headers().get("location").map(|to| String::from_utf8_lossy(to.as_bytes()).into_owned());
             let to = to.unwrap_or_default();
+            // A signature is for one host.
+            if let Some(hint) = s3::hint(&url, response.status().as_u16()) {
+                return Err(Failure::last(format!("the server answers {}{hint}", response.status())));
+            }
             url = legal(&split_user(&redirected(&url, &to).map_err(Failure::last)?).0);
         };
         let status = response.status();
@@ -336,6 +342,7 @@ impl Fetcher {
                     _ => Next::Again,
                 };
                 let hint = match code {
+                    400 | 401 | 403 if let Some(hint) = s3::hint(&url, code) => hint.to_owned(),
                     401 | 403 => format!("; {}", self.credentials.hint(&url)),
                     407 => "; the proxy requires a password: http://USER:PASSWORD@HOST:PORT".to_owned(),
                     _ => String::new(),

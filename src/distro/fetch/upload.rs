@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::credentials::address::split_user;
+use super::credentials::s3::{self, Verb};
 use super::fetcher::{Client, Fetcher};
 use crate::distro::DistroError;
 
@@ -45,6 +46,7 @@ impl Fetcher {
         }
         match status {
             200..300 => Ok(()),
+            300..=403 if let Some(hint) = s3::hint(&url, status) => Err(format!("the server answers {status}{hint}")),
             401 | 403 | 405 | 501 => Err(format!("the server takes no files (it answers {status})")),
             _ => Err(format!("the server answers {status}")),
         }
@@ -53,7 +55,7 @@ impl Fetcher {
     fn send(&self, url: &str, file: &Path) -> Result<u16, String> {
         let Client { agent, authorization, .. } = self.client(url)?;
         let file = File::open(file).map_err(|error| error.to_string())?;
-        let mut request = agent.put(url);
+        let mut request = agent.put(s3::signed(Verb::Put, url).unwrap_or_else(|| url.to_owned()));
         if let Some(authorization) = authorization {
             request = request.header("authorization", authorization);
         }

@@ -43,7 +43,7 @@ pub struct WorkspaceModel {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WorkspaceCache {
-    /// Caches, in the order in which they are asked: directories, from here, or http and https addresses.
+    /// Caches, in the order in which they are asked: directories, from here, or http, https and s3 addresses.
     #[serde(default)]
     pub urls: Vec<String>,
     /// Public keys, as `imgbuild cache key` prints them: only what one of them signed is believed. None: what lies in a directory is

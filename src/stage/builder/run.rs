@@ -4,7 +4,7 @@ use crate::stage::lock::relock::lock;
 use crate::stage::lock::relock::record_ids;
 use crate::stage::lock::relock::write_lock;
 use crate::stage::plan::{ExactPlan, forms_for, workers};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -70,6 +70,8 @@ pub struct Options {
     pub publish: Vec<Target>,
     /// The plan that is to be kept to, where there is one.
     pub planned: Option<PlanToKeep>,
+    /// Ids of actions that are built alone; all of the image where it is empty.
+    pub only: Vec<String>,
     /// Takes what is noted in the history.
     pub trace: Trace,
 }
@@ -87,7 +89,7 @@ pub struct Outcome {
 /// What is remembered of an action until the build ends.
 pub(in crate::stage) struct Finished {
     pub key: Digest,
-    differing: bool,
+    pub(super) differing: bool,
     pub(super) outcome: Outcome,
 }
 
@@ -170,6 +172,9 @@ impl Builder<'_> {
     /// # Errors
     /// [`StageError`]; nothing is published then, and finished actions stay in the store.
     pub fn build(&self) -> Result<Summary, StageError> {
+        if !self.options.only.is_empty() {
+            return cached::alone::build(self);
+        }
         self.build_keeping_work().map(|(summary, _)| summary)
     }
 
@@ -411,6 +416,12 @@ impl Builder<'_> {
     ) -> Result<(), StageError> {
         let name = &self.recipe.model.image.name;
         let earlier = self.store.root(&self.recipe.directory, name).unwrap_or_default();
+        // Forms are packed by several commands where actions are built alone.
+        let has_frames = published.is_some() || self.options.only.is_empty() && work.done.0.contains_key(ids::PACK);
+        let earlier_frames = if has_frames { Vec::new() } else { earlier.frames };
+        let frames = work.done.0.values().flat_map(|outputs| outputs.frames.clone()).chain(earlier_frames);
+        let mut seen = BTreeSet::new();
+        let frames = frames.filter(|frame| seen.insert(*frame)).collect();
         // A build that stopped early keeps what it did not reach.
         let mut actions = if published.is_some() { BTreeMap::new() } else { earlier.actions };
         actions.extend(work.finished.iter().map(|(id, one)| (id.clone(), one.key)));
@@ -435,10 +446,7 @@ impl Builder<'_> {
             }),
             published: published.unwrap_or(earlier.published),
             actions,
-            frames: match work.done.0.contains_key(ids::PACK) {
-                true => work.done.0.values().flat_map(|outputs| outputs.frames.clone()).collect(),
-                false => earlier.frames,
-            },
+            frames,
             asked: {
                 let now = repositories::addresses(self.recipe).into_iter().map(|one| one.digest);
                 let is_all = self.asked.load(Ordering::Relaxed) || earlier.asked.is_empty();
@@ -477,7 +485,7 @@ impl Builder<'_> {
     }
 
     /// Gives the record of an action: the store's, or that of a run now.
-    fn ensure(
+    pub(super) fn ensure(
         &self,
         action: &Action,
         context: &Context<'_>,
@@ -555,7 +563,7 @@ impl Builder<'_> {
         (decision.verdict == Verdict::Keep).then(|| self.store.record(decision.key.as_ref()?)).flatten()
     }
 
-    fn publish(&self, lock: &Lock, work: &Work) -> Result<(PathBuf, BuildInfo), StageError> {
+    pub(super) fn publish(&self, lock: &Lock, work: &Work) -> Result<(PathBuf, BuildInfo), StageError> {
         let (stages, done) = (&work.stages, &work.done);
         let not_reproducible =
             work.finished.values().filter(|one| one.differing).map(|one| one.outcome.action.clone()).collect();

@@ -4,6 +4,7 @@ mod apt_words;
 #[cfg(init_aarch64)]
 mod arm;
 mod boot_failures;
+mod bucket;
 mod build_failures;
 mod cache;
 mod capture;
@@ -20,6 +21,7 @@ mod drift;
 mod drivers;
 mod edit_table;
 mod edits;
+mod emitted;
 mod escapes;
 mod examples;
 mod faults;

@@ -6,6 +6,7 @@ use crate::stage::workers;
 use super::away;
 use super::build_arguments::Arguments;
 use super::on::Order;
+use super::only;
 use crate::cache::Cache;
 use crate::cli::Exit;
 use crate::cli::output::documents::{ProgressEvent, PublishedBuild};
@@ -40,10 +41,11 @@ fn build(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, Exi
             Exit::Machine
         })?);
     }
-    let mut selected = selection(arguments, &own.images)?;
+    let mut selected = selection(arguments, &only::images(&own.images, &own.only))?;
     if !selected.broken.is_empty() && (!own.keep_going || selected.recipes.is_empty()) {
         return Err(Exit::Input);
     }
+    only::choose(&own.only, &mut selected.recipes)?;
     let setup = Setup::open(arguments)?;
     let held = own.plan.as_deref().map(Held::read).transpose()?;
     if let Some(held) = &held {
@@ -56,6 +58,7 @@ fn build(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, Exi
         render::say("error: --publish takes one image, but several would be built: name the image");
         return Err(Exit::Usage);
     }
+    let alone = only::by_image(&own.only, recipes);
     let reporter = Reporter::new(arguments.progress, arguments.verbose);
     crate::sandbox::interrupt::last_words(if arguments.progress == crate::cli::ProgressKind::Json {
         // Said by a signal's handler, once: it must not be made there.
@@ -102,6 +105,7 @@ fn build(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, Exi
                         places: own.places.places(),
                         publish: publish.clone(),
                         planned: held.as_ref().and_then(|held| held.of_image(arguments, recipe)),
+                        only: alone.get(&recipe.model.image.name).cloned().unwrap_or_default(),
                         ..Options::default()
                     },
                     report,
@@ -185,7 +189,7 @@ fn expected(
     arguments: &crate::cli::Arguments,
 ) -> Option<Total> {
     let to_end = own.until.is_none_or(|until| until == Stage::Pack);
-    if !selected.is_several || !to_end {
+    if !selected.is_several || !to_end || !own.only.is_empty() {
         return None;
     }
     let planned = |recipe: &Recipe| {

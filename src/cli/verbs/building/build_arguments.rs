@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::only::Only;
 use crate::away::Host;
 use crate::cli::setup::PlacesArguments;
 use crate::cli::verbs::keeping::cache::CacheArguments;
@@ -35,6 +36,10 @@ pub struct Arguments {
     /// Stop after a stage, without publishing (except for `pack`)
     #[arg(long, value_name = "STAGE", value_parser = parse_stage)]
     pub until: Option<Stage>,
+    /// Build this action alone, as `imgbuild plan` shows it: rootfs/base, IMAGE/rootfs/base, or publish; what it uses is taken
+    /// from the store or a cache; implies --locked; repeatable
+    #[arg(long, value_name = "ACTION", conflicts_with_all = ["until", "verify", "thorough", "plan", "on"])]
+    pub only: Vec<Only>,
     /// Where packages come from
     #[command(flatten)]
     pub places: PlacesArguments,

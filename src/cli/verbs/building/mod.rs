@@ -7,6 +7,7 @@ pub mod build_arguments;
 pub mod explain;
 pub mod log;
 pub mod on;
+pub mod only;
 pub mod plan;
 pub mod update;
 pub mod vendor;

@@ -6,6 +6,7 @@ use std::path::Path;
 use super::against::Revision;
 use crate::cli::Exit;
 use crate::cli::output::render;
+use crate::cli::plans::emit::{self, Engine};
 use crate::cli::plans::formats;
 use crate::cli::plans::formats::Format;
 use crate::cli::plans::planned::{AgainstDocument, PlanDocument, PlannedImage, plan_of, stage_failed};
@@ -46,6 +47,10 @@ pub struct Arguments {
     /// Write the plan to a file too, for `imgbuild build --plan FILE`; `-` writes it to the standard output instead
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<std::path::PathBuf>,
+    /// Print the image's actions as the file of another program instead, to run them there, each by `imgbuild build --only`;
+    /// with -o FILE it is written to that file
+    #[arg(long, value_name = "ENGINE", conflicts_with_all = ["json", "format", "against", "thorough", "detailed_exitcode"])]
+    pub emit: Option<Engine>,
     /// Caches that machines share
     #[command(flatten)]
     pub caches: CacheArguments,
@@ -56,6 +61,9 @@ pub struct Arguments {
 
 /// Runs the command.
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
+    if let Some(engine) = own.emit {
+        return emit::run(arguments, own, engine).unwrap_or_else(|exit| exit);
+    }
     let format = if own.json { Format::Json } else { own.format };
     // What earlier plans remember is no more than text and JSON.
     if own.against.is_none() && own.output.is_none() && matches!(format, Format::Text | Format::Json) {

@@ -16,7 +16,7 @@ use crate::recipe::Workspace;
 /// Which caches a build asks and fills.
 #[derive(Debug, Clone, clap::Args)]
 pub struct CacheArguments {
-    /// A cache that machines share, a directory or an http address: asked before anything runs, filled after a build; repeatable
+    /// A cache that machines share, a directory, or an http or s3 address: asked before anything runs, filled after a build; repeatable
     #[arg(long = "cache", value_name = "URL", env = "IMGBUILD_CACHE", value_delimiter = ',')]
     pub cache: Vec<String>,
     /// Sign what is written to caches with this key, from `imgbuild cache key`
@@ -50,6 +50,20 @@ impl CacheArguments {
             return Ok(None);
         }
         Cache::of(&named, self.cache_key.as_deref(), &trust).map(Some).map_err(refuse)
+    }
+}
+
+impl CacheArguments {
+    /// Addresses that the command or the environment names.
+    pub fn named(&self) -> impl Iterator<Item = &String> {
+        self.cache.iter().filter(|text| !text.is_empty())
+    }
+
+    /// Whether any cache is named, here or by the workspace of a directory.
+    pub fn is_any(&self, directory: &Path) -> bool {
+        let of_workspace =
+            || Workspace::above(directory).ok().flatten().is_some_and(|one| !one.model.cache.urls.is_empty());
+        self.named().next().is_some() || of_workspace()
     }
 }
 

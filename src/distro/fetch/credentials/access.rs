@@ -94,7 +94,7 @@ fn learned() -> MutexGuard<'static, Vec<(String, Access)>> {
 
 /// Remembers how an address and all below it is asked; that nothing is said of it is remembered too, so that what counts above does
 /// not count for it.
-fn learn(place: &str, access: Access) {
+pub(super) fn learn(place: &str, access: Access) {
     let place = place.trim_end_matches('/').to_owned();
     let mut all = learned();
     if !has_host(&place) || access == Access::default() && all.iter().any(|(known, _)| *known == place) {

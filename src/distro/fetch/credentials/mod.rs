@@ -13,6 +13,7 @@ use serde::Deserialize;
 
 pub mod access;
 pub mod address;
+pub mod s3;
 
 use access::{Tls, access_of};
 use address::basic;

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+pub mod alone;
+
 use super::run::{Builder, Work};
 use super::shared::Deliver;
 use crate::cache::{Cache, Found, Saver};
@@ -35,16 +37,22 @@ pub fn bring(
     let stages = stages_of(builder.recipe, lock, forms_for(&builder.options.publish))?;
     let say = said(builder);
     let found = search(&stages.graph, builder.store, wanted, &|key| cache.find(key, &say));
+    take(builder, cache, &found)
+}
+
+/// Has in the store what entries name.
+fn take(builder: &Builder<'_>, cache: &Cache, found: &[Found]) -> Result<(), StageError> {
     if found.is_empty() {
         return Ok(());
     }
+    let say = said(builder);
     let scratch = builder.store.scratch()?;
     let load = |from: &str| {
         let request = LoadRequest { from: from.to_owned(), scratch: scratch.name.clone() };
         let loaded = builder.namespace.call::<_, Loaded>("load-layers", &request, &mut |_| {});
         loaded.map(|_| ()).map_err(|error| error.to_string())
     };
-    let brought = cache.bring(builder.store, &found, &load, &DownloadNews(builder.report, "from the cache"), &say)?;
+    let brought = cache.bring(builder.store, found, &load, &DownloadNews(builder.report, "from the cache"), &say)?;
     if brought.actions > 0 {
         let text = format!("{} actions are from the cache ({:.1} MB)", brought.actions, brought.bytes as f64 / 1e6);
         builder.report.finding(&Finding::nowhere(Severity::Note, "cache::brought", text));
