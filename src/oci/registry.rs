@@ -108,7 +108,7 @@ impl Registry {
         let absolute = match to.contains("://") {
             true => to.to_owned(),
             false => {
-                crate::distro::redirected(&base, to).map_err(|_| self.0.astray(to, "for an upload, which is none"))?
+                crate::distro::redirected(&base, to).map_err(|_| self.0.astray(to, "for an upload, which is not an address"))?
             }
         };
         let own = authority(&base);

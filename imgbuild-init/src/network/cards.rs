@@ -1,4 +1,4 @@
-//! Network cards: which there are, what they are called, and why there is none.
+//! Network cards: which there are, what they are called, and why there may be no card.
 
 use std::path::{Path, PathBuf};
 

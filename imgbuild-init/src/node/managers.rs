@@ -1,4 +1,4 @@
-//! The program of the image that runs its network: which one it is, and what it is told of the interface that the node booted from.
+//! The program of the image that runs its network: which one it is, and its settings for the interface that the node booted from.
 //!
 //! Source: nm-settings-keyfile(5), interfaces(5) of ifupdown, systemd.network(5).
 

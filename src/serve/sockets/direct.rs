@@ -112,7 +112,7 @@ pub async fn speak(
                     Ok(Ok(1..)) => {}
                     _ => return Rest::Ended,
                 },
-                // Between two requests, or in the middle of one that no one has to answer any more.
+                // Between two requests, or in the middle of one that needs no answer now.
                 _ = ended.changed() => return Rest::Ended,
             }
         };

@@ -139,7 +139,7 @@ impl Message {
         bytes
     }
 
-    /// Reads an answer; none of what is none, or damaged.
+    /// Reads an answer; none of damaged bytes, or of another kind of message.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (head, rest) = bytes.split_at_checked(4)?;
         let kind = match head[0] {
