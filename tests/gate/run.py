@@ -80,6 +80,9 @@ def binaries(file):
             target = message["target"]
             name = target["name"]
             package = pathlib.Path(message["manifest_path"]).parent
+            # A library and its program have one name, and whichever was linked last would be all that is run: the tests are the library's.
+            if name in found and "lib" not in target["kind"]:
+                continue
             found[name] = (message["executable"], package)
     return found
 
