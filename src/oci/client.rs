@@ -253,7 +253,7 @@ impl Client {
         let within = Duration::from_secs(BESIDES + size / FLOOR);
         let again = |error: ureq::Error| match error {
             ureq::Error::BadUri(_) => Trouble::Again("an address that is not one".to_owned()),
-            error => Trouble::Again(error.to_string()),
+            error => Trouble::Again(explained(error.to_string())),
         };
         let built = |error: ureq::http::Error| Trouble::Again(error.to_string());
         match payload {
@@ -416,6 +416,9 @@ impl Client {
                     404 | 405 if self.access.writes => {
                         "create the repository or project in the registry first, if it wants that, and check that the address is that of a registry"
                     }
+                    400 if self.scheme() == "http" => {
+                        "if the registry has TLS, give the certificates to check its own with: --ca FILE"
+                    }
                     413 => {
                         "raise the limit for bodies of requests in the proxy before the registry (nginx: client_max_body_size 0)"
                     }
@@ -424,6 +427,16 @@ impl Client {
                 OciError::Refused { doing: doing.to_owned(), place: self.place(), problem, help }.into()
             }
         }
+    }
+}
+
+/// What went wrong, with a word more where people know it by another name.
+fn explained(problem: String) -> String {
+    match problem.contains("CaUsedAsEndEntity") {
+        true => format!(
+            "{problem}: it shows an authority's certificate as its own; have that sign one for the server (CA:FALSE)"
+        ),
+        false => problem,
     }
 }
 

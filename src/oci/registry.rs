@@ -107,9 +107,8 @@ impl Registry {
         let base = self.0.base();
         let absolute = match to.contains("://") {
             true => to.to_owned(),
-            false => {
-                crate::distro::redirected(&base, to).map_err(|_| self.0.astray(to, "for an upload, which is not an address"))?
-            }
+            false => crate::distro::redirected(&base, to)
+                .map_err(|_| self.0.astray(to, "for an upload, which is not an address"))?,
         };
         let own = authority(&base);
         let theirs = authority(&absolute);
