@@ -17,7 +17,7 @@ const OWN_NODES: &str =
     "[node.c1]\nmac = \"52:54:00:01:00:01\"\nip = \"10.1.0.11\"\nimage = \"tiny\"\nconsole = [\"ttyS0\"]\n";
 
 const NODES: &str = "[node.sn1]\nmac = \"52:54:00:00:00:02\"\nip = \"10.0.0.2\"\nimage = \"service-statelite\"\n\
-    variables = { IMAGES = \"tiny\", CARD = \"eth1\", ADDRESS = \"10.1.0.1/24\" }\n";
+    variables = { IMAGES = \"tiny\", CARD = \"52:54:00:00:00:03\", ADDRESS = \"10.1.0.1/24\" }\n";
 
 /// A management node with both examples, the service node's network card in its network, and the other in one of its own.
 struct Site {
@@ -144,6 +144,7 @@ impl Site {
         self.within("sn1 is not up", serving, || {
             let report = self.report();
             assert_ne!(report["state"], "failed", "{report}");
+            assert!(!serving.said().contains("service-node: exit status"), "{}", serving.said());
             report["state"] == "up" && report["time"].as_u64() >= Some(since)
         });
         let node = self.node();
