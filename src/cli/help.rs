@@ -113,14 +113,14 @@ pub fn examples(command: &str) -> &'static [(&'static str, &'static str)] {
         "delta" => &[("imgbuild delta /srv/images/compute out/compute", "what fetch would transfer")],
         "push" => &[
             (
-                "imgbuild push oci://registry.site/images/compute:2026-03",
+                "imgbuild push oci://registry.test/images/compute:2026-03",
                 "kernel, initrd and packed image as one artefact",
             ),
-            ("imgbuild push --as-container oci://registry.site/compute:1", "for podman: the root file system"),
+            ("imgbuild push --as-container oci://registry.test/compute:1", "for podman: the root file system"),
             ("imgbuild push --as-container oci-archive:compute.tar", "the same as a file"),
         ],
         "pull" => &[(
-            "imgbuild pull oci://registry.site/images/compute:2026-03 /srv/images",
+            "imgbuild pull oci://registry.test/images/compute:2026-03 /srv/images",
             "then serve, nodeset or boot it",
         )],
         "capture" => &[("imgbuild capture ssh://root@node17 --into /srv/images", "a recipe from a running node")],
