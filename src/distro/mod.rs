@@ -18,7 +18,7 @@ pub use fetch::address::{Escapes, below as address_below};
 pub use fetch::credentials::access::{Access, Proxy, Tls, of_directory, of_list, without_password};
 pub use fetch::credentials::address::basic;
 pub use fetch::credentials::s3::s3_address;
-pub use fetch::downloads::{Download, Progress};
+pub use fetch::downloads::{Download, Progress, side_by_side};
 pub use fetch::fetcher::{Fetcher, pause, redirected};
 pub use fetch::pace::{PATIENCE, Paced};
 pub use inside::part::unpack_part;

@@ -5,13 +5,11 @@ use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::document::{Descriptor, Manifest};
 use super::error::OciError;
 use crate::digest::Sha256;
 use crate::distro::Progress;
-use crate::failure::start;
 
 /// Requests at a time.
 const CONNECTIONS: usize = 4;
@@ -207,31 +205,5 @@ pub fn send(
 /// # Errors
 /// That one.
 pub fn side_by_side<T: Sync>(all: &[T], one: &(dyn Fn(&T) -> Result<(), OciError> + Sync)) -> Result<(), OciError> {
-    let next = AtomicUsize::new(0);
-    let stop = AtomicBool::new(false);
-    let failed: Mutex<Option<OciError>> = Mutex::new(None);
-    let work = || {
-        while !stop.load(Ordering::Relaxed) {
-            let Some(item) = all.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
-            if let Err(error) = one(item) {
-                stop.store(true, Ordering::Relaxed);
-                if let Ok(mut slot) = failed.lock() {
-                    slot.get_or_insert(error);
-                }
-            }
-        }
-    };
-    std::thread::scope(|scope| {
-        // This thread is one of them: where no other can be had, there are fewer connections.
-        for _ in 1..CONNECTIONS.min(all.len()) {
-            if start(scope, work).is_err() {
-                break;
-            }
-        }
-        work();
-    });
-    match failed.into_inner().ok().flatten() {
-        Some(error) => Err(error),
-        None => Ok(()),
-    }
+    crate::distro::side_by_side(all, CONNECTIONS, &|item, _| one(item))
 }

@@ -1,25 +1,14 @@
 //! What this program learned goes into the new root: the node's identity and its network (D33, D34).
 
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use sha2::Digest;
 
 use super::managers::{self, Manager};
-use crate::image::root;
+use super::new_root::{inside, write};
 use crate::network::lease::{Lease, Made, Source};
 use crate::network::{interfaces, resolv_conf};
 use crate::{say, sys};
-
-/// A path in the new root.
-pub fn inside(path: &str) -> PathBuf {
-    Path::new(root()).join(path)
-}
-
-/// Whether something is there in the new root, links taken as such.
-pub fn has(path: &str) -> bool {
-    inside(path).symlink_metadata().is_ok()
-}
 
 /// Whether a file names a host: images often have an empty one, so that each node gets its own name. A link is the image's
 /// own affair. Source: hostname(5).
@@ -27,18 +16,6 @@ fn names_a_host(path: &Path) -> bool {
     let Ok(found) = path.symlink_metadata() else { return false };
     let text = || std::fs::read_to_string(path).unwrap_or_default();
     !found.is_file() || text().lines().map(str::trim).any(|line| !line.is_empty() && !line.starts_with('#'))
-}
-
-/// Writes a file with a mode, in place of what is there.
-pub fn write(path: &Path, text: &str, mode: u32) -> Result<(), String> {
-    let said = |error: std::io::Error| format!("{} cannot be written: {error}", path.display());
-    if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent).map_err(said)?;
-    }
-    // Never through a link: an absolute one would lead into this program's own root.
-    let _ = std::fs::remove_file(path);
-    std::fs::write(path, text).map_err(said)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(said)
 }
 
 /// Writes identity and network into the new root and /run, which moves along.

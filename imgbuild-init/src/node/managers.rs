@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use super::handover::{has, inside, write};
+use super::new_root::{has, inside, write};
 use crate::network::lease::{Interface, Lease, Source};
 
 /// Who runs the image's network.

@@ -2,6 +2,7 @@
 
 pub mod handover;
 mod managers;
+mod new_root;
 pub mod report;
 pub mod selinux;
 pub mod statelite;

@@ -41,6 +41,44 @@ pub trait Progress: Sync {
     fn downloaded(&self, files: usize, all_files: usize, bytes: u64, all_bytes: u64);
 }
 
+/// Does something with all items, so many at a time. The first error ends it: the others see that it is time to stop.
+///
+/// # Errors
+/// That one.
+pub fn side_by_side<T: Sync, E: Send>(
+    all: &[T],
+    most: usize,
+    one: &(dyn Fn(&T, &AtomicBool) -> Result<(), E> + Sync),
+) -> Result<(), E> {
+    let next = AtomicUsize::new(0);
+    let stop = AtomicBool::new(false);
+    let failed: Mutex<Option<E>> = Mutex::new(None);
+    let work = || {
+        while !stop.load(Ordering::Relaxed) {
+            let Some(item) = all.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
+            if let Err(error) = one(item, &stop) {
+                stop.store(true, Ordering::Relaxed);
+                if let Ok(mut slot) = failed.lock() {
+                    slot.get_or_insert(error);
+                }
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        // This thread is one of them: where no other can be had, there are fewer.
+        for _ in 1..most.min(all.len()) {
+            if start(scope, work).is_err() {
+                break;
+            }
+        }
+        work();
+    });
+    match failed.into_inner().ok().flatten() {
+        Some(error) => Err(error),
+        None => Ok(()),
+    }
+}
+
 impl Fetcher {
     /// Downloads all files that are not there yet, several at a time.
     ///
@@ -53,9 +91,6 @@ impl Fetcher {
         }
         let all_bytes = missing.iter().map(|download| download.size).sum();
         let bytes = Mutex::new((0usize, 0u64));
-        let next = AtomicUsize::new(0);
-        let stop = AtomicBool::new(false);
-        let failed: Mutex<Option<DistroError>> = Mutex::new(None);
         let report = |files: usize, more: u64| {
             if let Ok(mut done) = bytes.lock() {
                 done.0 += files;
@@ -63,33 +98,11 @@ impl Fetcher {
                 progress.downloaded(done.0, missing.len(), done.1, all_bytes);
             }
         };
-        let work = || {
-            while !stop.load(Ordering::Relaxed) {
-                let Some(download) = missing.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
-                match self.fetch(download, &stop, &|more| report(0, more)) {
-                    Ok(()) => report(1, 0),
-                    Err(error) => {
-                        stop.store(true, Ordering::Relaxed);
-                        if let Ok(mut slot) = failed.lock() {
-                            slot.get_or_insert(error);
-                        }
-                    }
-                }
-            }
-        };
-        std::thread::scope(|scope| {
-            // This thread is one of them: where no other can be had, there are fewer connections.
-            for _ in 1..CONNECTIONS.min(missing.len()) {
-                if start(scope, work).is_err() {
-                    break;
-                }
-            }
-            work();
-        });
-        match failed.into_inner().ok().flatten() {
-            Some(error) => Err(error),
-            None => Ok(()),
-        }
+        side_by_side(&missing, CONNECTIONS, &|download, stop| {
+            self.fetch(download, stop, &|more| report(0, more))?;
+            report(1, 0);
+            Ok(())
+        })
     }
 
     /// Downloads one file from the first place that has it.

@@ -19,7 +19,7 @@ use super::planfile;
 use super::planned::stage_failed;
 use crate::cli::output::render;
 use crate::cli::setup::chosen;
-use crate::cli::verbs::building::plan::Arguments;
+use crate::cli::verbs::keeping::cache::CacheArguments;
 use crate::cli::{Arguments as Common, Exit};
 use crate::distro::without_password;
 use crate::plan::{Step, steps_of};
@@ -99,6 +99,20 @@ fn refused(error: EmitError) -> Exit {
     Exit::Input
 }
 
+/// What `plan` is asked for.
+pub struct Wanted<'a> {
+    /// Names or globs of images.
+    pub images: &'a [String],
+    /// Other layouts that builds publish.
+    pub publish: &'a [Target],
+    /// Where artefacts go.
+    pub out: Option<&'a Path>,
+    /// Where the file goes; none for the standard output.
+    pub output: Option<&'a Path>,
+    /// Caches that machines share.
+    pub caches: &'a CacheArguments,
+}
+
 /// What a file is written from.
 struct Emission {
     /// Words before `build`.
@@ -143,7 +157,7 @@ impl Emission {
 ///
 /// # Errors
 /// The exit code, after the reason was printed.
-pub fn run(arguments: &Common, own: &Arguments, engine: Engine) -> Result<Exit, Exit> {
+pub fn run(arguments: &Common, own: &Wanted<'_>, engine: Engine) -> Result<Exit, Exit> {
     let emission = emission(arguments, own, engine)?;
     let text = match engine {
         Engine::Ninja => ninja::text_of(&emission),
@@ -152,19 +166,19 @@ pub fn run(arguments: &Common, own: &Arguments, engine: Engine) -> Result<Exit, 
         Engine::Gitlab => gitlab::text_of(&emission),
         Engine::Slurm => slurm::text_of(&emission),
     };
-    planfile::write_text(own.output.as_deref().unwrap_or(Path::new("-")), text.as_bytes())?;
+    planfile::write_text(own.output.unwrap_or(Path::new("-")), text.as_bytes())?;
     Ok(Exit::Done)
 }
 
-fn emission(arguments: &Common, own: &Arguments, engine: Engine) -> Result<Emission, Exit> {
+fn emission(arguments: &Common, own: &Wanted<'_>, engine: Engine) -> Result<Emission, Exit> {
     if engine.spreads() && !own.caches.is_any(&arguments.directory) {
         return Err(refused(EmitError::NoCache { engine: engine.name() }));
     }
-    let recipes = chosen(arguments, &own.images)?;
+    let recipes = chosen(arguments, own.images)?;
     let mut plans = Vec::new();
     for recipe in &recipes {
         let lock = planfile::locked(recipe)?;
-        plans.push(stages_of(recipe, &lock, forms_for(&own.publish)).map_err(stage_failed)?);
+        plans.push(stages_of(recipe, &lock, forms_for(own.publish)).map_err(stage_failed)?);
     }
     let graphs: Vec<_> =
         recipes.iter().zip(&plans).map(|(recipe, plan)| (recipe.model.image.name.as_str(), &plan.graph)).collect();
@@ -187,12 +201,12 @@ fn emission(arguments: &Common, own: &Arguments, engine: Engine) -> Result<Emiss
     if let Some(store) = arguments.store.as_deref().filter(|store| !is_from("IMGBUILD_STORE", store)) {
         before.extend(["--store".to_owned(), word(store)?]);
     }
-    let out = own.out.as_deref().or_else(|| engine.collects().then_some(Path::new(OUT)));
+    let out = own.out.or_else(|| engine.collects().then_some(Path::new(OUT)));
     let out = out.map(word).transpose()?;
     if let Some(out) = &out {
         after.extend(["--out".to_owned(), out.clone()]);
     }
-    for Target::Xcat(directory) in &own.publish {
+    for Target::Xcat(directory) in own.publish {
         after.extend(["--publish".to_owned(), format!("xcat:{}", word(directory)?)]);
     }
     for address in own.caches.named() {

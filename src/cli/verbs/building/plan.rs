@@ -62,7 +62,9 @@ pub struct Arguments {
 /// Runs the command.
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     if let Some(engine) = own.emit {
-        return emit::run(arguments, own, engine).unwrap_or_else(|exit| exit);
+        let (images, publish, caches) = (own.images.as_slice(), own.publish.as_slice(), &own.caches);
+        let wanted = emit::Wanted { images, publish, out: own.out.as_deref(), output: own.output.as_deref(), caches };
+        return emit::run(arguments, &wanted, engine).unwrap_or_else(|exit| exit);
     }
     let format = if own.json { Format::Json } else { own.format };
     // What earlier plans remember is no more than text and JSON.
