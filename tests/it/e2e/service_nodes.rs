@@ -154,7 +154,7 @@ impl Site {
         });
         let client = self.start("c1", 1024, &[("lower2", "52:54:00:01:00:01")], &[]);
         self.within("c1 is not up", serving, || self.text("c1").contains("NODE IS UP: c1"));
-        assert!(self.text("c1").contains("from http://10.1.0.1"), "{}", self.text("c1"));
+        assert!(self.text("c1").contains("fetching http://10.1.0.1/"), "{}", self.text("c1"));
         (service, client, node)
     }
 }
