@@ -34,7 +34,7 @@ pub struct Fixed {
 fn method(word: &str) -> Option<Method> {
     match word {
         "dhcp" | "on" | "any" | "both" | "bootp" | "dhcp4" | "single-dhcp" => Some(Method::Dhcp),
-        "auto6" | "either6" | "link6" => Some(Method::Auto6),
+        "auto6" | "either6" => Some(Method::Auto6),
         "dhcp6" => Some(Method::Dhcp6),
         _ => None,
     }
@@ -142,6 +142,7 @@ mod tests {
         }
         for text in [
             "none",
+            "link6",
             "10.1.2",
             "10.1.2.3",
             "a/b:dhcp",

@@ -372,6 +372,7 @@ fn kmod(space: &Space, name: &str, path: &str, module: &[u8]) -> PathBuf {
     to
 }
 
+#[cfg(corpus)]
 #[test]
 fn real_kmods_and_kmps_of_other_kernels_are_refused_with_both_releases() {
     let [_, new] = releases();
