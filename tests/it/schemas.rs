@@ -1,6 +1,6 @@
 //! The committed schemas are current, and examples and outputs fit them.
 
-use crate::support::{Space, imgbuild, project};
+use crate::support::{Ran, Space, copy_tree, imgbuild, project};
 
 /// All formats; `imgbuild schema` must know no others.
 pub const FORMATS: [&str; 17] = [
@@ -73,6 +73,17 @@ fn examples_fit_the_schema_and_check() {
             "slurm" => drop(space.write("site/munge.key", "a key\n")),
             "lustre" => drop(space.write("source/lustre-client-modules/dkms.conf", "PACKAGE_NAME=lustre\n")),
             "infiniband" => drop(space.write("source/mlnx-ofed-kernel/dkms.conf", "PACKAGE_NAME=mlnx\n")),
+            // It inherits from an example beside it.
+            "service-statelite" => {
+                let both = Space::new();
+                for one in ["service", "service-statelite"] {
+                    copy_tree(&project().join("examples").join(one), &both.path().join(one));
+                }
+                let mut check = std::process::Command::new(env!("CARGO_BIN_EXE_imgbuild"));
+                check.arg("-C").arg(both.path().join(&name)).arg("check");
+                Ran::from(check.output().unwrap()).good();
+                continue;
+            }
             _ => {}
         }
         space.run(&["check"]).good();

@@ -162,8 +162,8 @@ fn the_keys_of_a_fixed_recipe_stay() {
     let keys = keys_of(&recipe, &lock_of(&recipe));
     let table: String = keys.iter().map(|(id, (key, _))| format!("{id} {}\n", key.short())).collect();
     insta::assert_snapshot!(table, @r##"
-    initrd/stateless e2dfd3d24aee
-    initrd/stateless-gzip f4a0ba723278
+    initrd/stateless 87e243cff46a
+    initrd/stateless-gzip 1798ab70a145
     kernel/build-1 4d239a7a70fe
     kernel/payload bab7f7a105d1
     pack/rootimg c1f4fc64b93d
