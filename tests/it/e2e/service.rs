@@ -109,6 +109,8 @@ fn network_an_update_of_one_repository_runs_otherpkgs_and_what_lies_below() {
           image.toml:14 package file of site-sn: otherpkgs/xcat-core/site-sn_1.0_all.deb -> otherpkgs/xcat-core/site-sn_1.1_all.deb (through rootfs/lock)
         gate           depends
           image.toml:14 package file of site-sn: otherpkgs/xcat-core/site-sn_1.0_all.deb -> otherpkgs/xcat-core/site-sn_1.1_all.deb (through rootfs/lock)
+        postscripts    depends
+          image.toml:14 package file of site-sn: otherpkgs/xcat-core/site-sn_1.0_all.deb -> otherpkgs/xcat-core/site-sn_1.1_all.deb (through rootfs/lock)
       kernel   keep
         payload        keep
       initrd   keep
@@ -119,7 +121,7 @@ fn network_an_update_of_one_repository_runs_otherpkgs_and_what_lies_below() {
     ");
     let ran = space.run(&["build"]).good();
     assert!(ran.err.contains("image.lock: site-sn 1.0 -> 1.1"), "{}", ran.err);
-    let below = "ran rootfs/otherpkgs-1, rootfs/kernel, rootfs/system, rootfs/postinstall, rootfs/services, rootfs/gate, pack/rootimg; kept 6 of 13";
+    let below = "ran rootfs/otherpkgs-1, rootfs/kernel, rootfs/system, rootfs/postinstall, rootfs/services, rootfs/gate, rootfs/postscripts, pack/rootimg; kept 6 of 14";
     assert!(ran.err.contains(below), "{}", ran.err);
     assert_eq!(versions(&space), "site-console 1.0\nsite-sn 1.1\n");
     assert_eq!(space.to_do(), Vec::<String>::new());
@@ -141,7 +143,10 @@ fn a_change_of_services_runs_the_services_layer_and_what_lies_below() {
     let more = format!("[\"site-sn\", \"systemd-udevd\", \"sshd\", \"dbus-org.freedesktop.network1\", {own}");
     space.edit("image.toml", &format!("enable = [\"site-sn\", {own}"), &format!("enable = {more}"));
     space.edit("image.toml", "\"fstrim.timer\",  ", "\"fstrim.timer\", \"dpkg-db-backup\", \"nfs-kernel-server\",  ");
-    assert_eq!(space.to_do(), ["rootfs/services run", "rootfs/gate depends", "pack/rootimg depends"]);
+    assert_eq!(
+        space.to_do(),
+        ["rootfs/services run", "rootfs/gate depends", "rootfs/postscripts depends", "pack/rootimg depends"]
+    );
     let plan = space.run(&["plan"]).good().out;
     assert!(plan.contains("image.toml:42 services.enable += \"sshd.service\""), "{plan}");
     let ran = space.run(&["build"]).good();
