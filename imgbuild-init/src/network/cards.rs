@@ -22,6 +22,21 @@ pub fn interfaces() -> Vec<Interface> {
     found
 }
 
+/// The same without bonds and VLANs, each card with its own address: in a bond it has the bond's. An attempt finds what the one
+/// before it made. Source: kernel, Documentation/ABI/testing/sysfs-class-net, bonding's sysfs.
+pub fn cards() -> Vec<Interface> {
+    let mut found = interfaces();
+    found.retain_mut(|one| {
+        let folder = Path::new("/sys/class/net").join(&one.name);
+        if let Ok(own) = std::fs::read_to_string(folder.join("bonding_slave/perm_hwaddr")) {
+            one.mac = own.trim().to_lowercase();
+        }
+        let kind = std::fs::read_to_string(folder.join("uevent")).unwrap_or_default();
+        !kind.lines().any(|line| line == "DEVTYPE=bond" || line == "DEVTYPE=vlan")
+    });
+    found
+}
+
 /// Whether it has a link.
 pub fn has_carrier(name: &str) -> bool {
     std::fs::read_to_string(PathBuf::from("/sys/class/net").join(name).join("carrier"))

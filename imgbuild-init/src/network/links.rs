@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::cards::{self, interfaces};
+use super::cards;
 use super::lease::{Interface, Made};
 use crate::cmdline::Parameters;
 use crate::modules::Modules;
@@ -46,7 +46,7 @@ impl Plan {
 
     /// Whether all its cards are there.
     pub fn are_all_there(&self, parameters: &Parameters) -> bool {
-        let all = interfaces();
+        let all = cards::cards();
         self.cards().iter().all(|name| cards::called(&all, name, &parameters.card_names).is_some())
     }
 
@@ -84,7 +84,7 @@ fn interface(name: &str) -> Result<Interface, String> {
 
 /// The cards of a bond that are there; that of BOOTIF is the first one, because the bond gets its MAC address.
 fn bond_cards(bond: &Bond, parameters: &Parameters) -> Result<Vec<Interface>, String> {
-    let all = interfaces();
+    let all = cards::cards();
     let mut found: Vec<Interface> = Vec::new();
     let mut missing = Vec::new();
     for name in &bond.cards {
@@ -115,7 +115,7 @@ fn bond_cards(bond: &Bond, parameters: &Parameters) -> Result<Vec<Interface>, St
 
 /// What a VLAN lies on: its card, or that of BOOTIF where no card has the name.
 fn card_of(vlan: &Vlan, parameters: &Parameters) -> Result<Interface, String> {
-    let all = interfaces();
+    let all = cards::cards();
     if let Some(card) = cards::called(&all, &vlan.card, &parameters.card_names) {
         return Ok(card);
     }

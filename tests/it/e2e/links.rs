@@ -29,7 +29,8 @@ struct Site {
     net: Net,
     sockets: tempfile::TempDir,
     port: u16,
-    _programs: Vec<Program>,
+    files: PathBuf,
+    programs: Vec<Program>,
 }
 
 impl Site {
@@ -52,11 +53,14 @@ impl Site {
         command.arg("--dhcp-host=52:54:00:00:08:02,10.0.9.12,linked");
         let dnsmasq = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let directory = built.space.artefact(image, ".").canonicalize().unwrap();
-        let mut command = net.command("python3");
-        command.args(["-m", "http.server", "8080", "--directory"]).arg(&directory);
-        let files = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let _programs = vec![Program(switch), Program(dnsmasq), Program(files)];
-        Self { net, sockets, port: 8080, _programs }
+        Self { net, sockets, port: 8080, files: directory, programs: vec![Program(switch), Program(dnsmasq)] }
+    }
+
+    /// Starts what serves the image's files.
+    fn serve(&mut self) {
+        let mut command = self.net.command("python3");
+        command.args(["-m", "http.server", &self.port.to_string(), "--directory"]).arg(&self.files);
+        self.programs.push(Program(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()));
     }
 
     /// Boots a machine whose two cards are at the switch.
@@ -81,14 +85,16 @@ impl Site {
 #[test]
 fn privileged_boot_over_a_tagged_network_on_a_bundle_of_two_cards_as_far_as_a_login() {
     let built = mini();
-    let site = Site::new(built, "mini", &["vlan=20", "lacp"]);
+    let mut site = Site::new(built, "mini", &["vlan=20", "lacp"]);
     // The loader came from the second card: its address is the bond's, by which DHCP knows the node.
-    let words =
-        "bond=bond0:eth0,eth1:mode=802.3ad,lacp_rate=fast vlan=vlan20:bond0 ip=vlan20:dhcp BOOTIF=01-52-54-00-00-08-02";
+    let words = "ifname=one:52:54:00:00:08:01 ifname=two:52:54:00:00:08:02 bond=bond0:one,two:mode=802.3ad,lacp_rate=fast vlan=vlan20:bond0 ip=vlan20:dhcp BOOTIF=01-52-54-00-00-08-02";
     let running = site.boot(built, "mini", words);
     expect(&running, "bond0 is made of eth1, eth0 (802.3ad)");
     expect(&running, "vlan20 is VLAN 20 on bond0");
     expect(&running, "vlan20 (52:54:00:00:08:02) has 10.0.9.12/24");
+    // The attempts that follow find what the first one made, in which all cards have one address.
+    expect(&running, "Connection refused");
+    site.serve();
     let node = Node::new(&["ip", "netns", "exec", &site.net.name], "10.0.9.12", 22, &built.key);
     let began = Instant::now();
     while !node.connect() {
@@ -109,7 +115,8 @@ fn privileged_boot_over_a_tagged_network_on_a_bundle_of_two_cards_as_far_as_a_lo
 #[test]
 fn privileged_boot_over_a_bond_goes_on_when_the_card_in_use_goes_silent() {
     let built = tiny();
-    let site = Site::new(built, "tiny", &["dies=3000000"]);
+    let mut site = Site::new(built, "tiny", &["dies=3000000"]);
+    site.serve();
     let words =
         "bond=bond0:eth0,eth1:mode=active-backup,arp_interval=300,arp_ip_target=10.0.9.1,primary=eth0 ip=bond0:dhcp";
     let running = site.boot(built, "tiny", words);
