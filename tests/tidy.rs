@@ -31,7 +31,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "distro",
         &["recipe", "source", "archive", "sandbox", "store", "digest", "failure", "fault", "witness", "pgp", "xml"],
     ),
-    ("cache", &["store", "archive", "distro", "digest", "fault"]),
+    ("cache", &["store", "archive", "distro", "oci", "digest", "fault"]),
     ("oci", &["digest", "distro", "failure", "fault", "sweep"]),
     (
         "stage",

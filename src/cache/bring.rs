@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::entry::{Frame, Object};
-use super::{Cache, Found, Say, object_name};
+use super::place::Wanted;
+use super::{Cache, Found, Say};
 use crate::archive::FrameInfo;
 use crate::digest::{Digest, Sha256};
-use crate::distro::{DistroError, Download, Progress};
+use crate::distro::Progress;
 use crate::fault;
 use crate::store::{Store, StoreError};
 
@@ -42,20 +43,19 @@ impl Cache {
         let mut brought = Brought::default();
         let mut wrong: BTreeSet<usize> = BTreeSet::new();
         for (at, place) in self.places.iter().enumerate() {
-            let mut wanted: BTreeMap<Sha256, Download> = BTreeMap::new();
+            let mut wanted: BTreeMap<Sha256, Wanted> = BTreeMap::new();
             for one in found.iter().filter(|one| one.place == at) {
                 for object in lacking(store, one) {
-                    wanted.entry(object.sha256).or_insert_with(|| Download {
-                        urls: vec![place.url(&object_name(object))],
-                        size: object.size,
-                        sha256: object.sha256,
-                        destination: file(&aside, object),
-                    });
+                    let destination = file(&aside, object);
+                    if !destination.is_file() {
+                        let object = object.clone();
+                        wanted.entry(object.sha256).or_insert_with(|| Wanted { object, destination });
+                    }
                 }
             }
-            let downloads: Vec<Download> = wanted.into_values().collect();
-            brought.bytes += downloads.iter().map(|one| one.size).sum::<u64>();
-            if let Some(problem) = self.fetch(&downloads, progress)? {
+            let wanted: Vec<Wanted> = wanted.into_values().collect();
+            brought.bytes += wanted.iter().map(|one| one.object.size).sum::<u64>();
+            if let Some(problem) = place.bring(&wanted, progress)? {
                 self.lose(place, &problem, say);
                 wrong.insert(at);
             }
@@ -87,25 +87,29 @@ impl Cache {
 }
 
 impl Cache {
-    /// Downloads files. One that is missing or damaged is left out; where the cache does not answer, that is why.
-    fn fetch(&self, downloads: &[Download], progress: &dyn Progress) -> Result<Option<String>, StoreError> {
-        let done = self.fetcher.fetch_all(downloads, progress);
-        let mut failed = done.err().map(|error| (error, downloads));
-        while let Some((error, rest)) = failed.take() {
-            match error {
-                DistroError::Store(error) => return Err(error),
-                DistroError::Download { .. } => return Ok(Some(error.to_string())),
-                _ => {}
+    /// Puts files where they are wanted, those that any cache has; by their digests, and so without a signature.
+    ///
+    /// # Errors
+    /// [`StoreError`] where this store cannot keep what came.
+    pub fn bring_files(&self, wanted: &[Wanted], progress: &dyn Progress, say: Say<'_>) -> Result<(), StoreError> {
+        for place in self.places.iter().filter(|place| place.is_on()) {
+            let left: Vec<&Wanted> = wanted.iter().filter(|one| !one.destination.is_file()).collect();
+            if left.is_empty() {
+                break;
             }
-            // Which of them it was is not known: from here on one after another.
-            for (at, one) in rest.iter().enumerate() {
-                if let Err(error) = self.fetcher.fetch_all(std::slice::from_ref(one), progress) {
-                    failed = Some((error, &rest[at + 1..]));
-                    break;
+            let missing = match place.missing(&left.iter().map(|one| &one.object).collect::<Vec<_>>()) {
+                Ok(missing) => missing.into_iter().collect::<BTreeSet<Sha256>>(),
+                Err(problem) => {
+                    self.lose(place, &problem, say);
+                    continue;
                 }
+            };
+            let there = left.into_iter().filter(|one| !missing.contains(&one.object.sha256)).cloned();
+            if let Some(problem) = place.bring(&there.collect::<Vec<_>>(), progress)? {
+                self.lose(place, &problem, say);
             }
         }
-        Ok(None)
+        Ok(())
     }
 }
 

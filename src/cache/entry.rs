@@ -49,18 +49,33 @@ pub struct Entry {
     /// Frames, by the names that the record has.
     #[serde(default)]
     pub frames: BTreeMap<Digest, Frame>,
+    /// Packages that it was made of: who has another action that needs one of them takes it from here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub packages: Vec<Object>,
 }
 
 impl Entry {
     /// An entry of which nothing is known but its record.
     pub fn of(record: &ActionRecord) -> Option<Self> {
         let record = record.to_text().ok()?;
-        Some(Self { format: FORMAT, record, layer: None, blobs: BTreeMap::new(), frames: BTreeMap::new() })
+        Some(Self {
+            format: FORMAT,
+            record,
+            layer: None,
+            blobs: BTreeMap::new(),
+            frames: BTreeMap::new(),
+            packages: Vec::new(),
+        })
+    }
+
+    /// The files of its results.
+    pub fn results(&self) -> impl Iterator<Item = &Object> {
+        self.layer.iter().chain(self.blobs.values()).chain(self.frames.values().map(|frame| &frame.object))
     }
 
     /// All files that it names.
     pub fn objects(&self) -> impl Iterator<Item = &Object> {
-        self.layer.iter().chain(self.blobs.values()).chain(self.frames.values().map(|frame| &frame.object))
+        self.results().chain(&self.packages)
     }
 
     /// The file's text: a line, and a second one with the signature where there is a key.

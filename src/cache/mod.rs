@@ -1,6 +1,7 @@
 //! Caches: what one machine built, others need not build again.
 //!
-//! A cache is a directory that all can reach, or an address that takes GET and PUT (WebDAV, S3). Below `v1/` it has
+//! A cache is a directory that all can reach, an address that takes GET and PUT (WebDAV, S3), a repository of a registry, or a server
+//! of Bazel's remote cache ([`place`]). The first two have below `v1/`
 //!
 //! - `actions/ab/KEY.json`: an [`Entry`] for the key of an action, and the signature of who wrote it;
 //! - `objects/ab/SHA256`: files that entries name: a layer as `store save` writes it, a frame of a packed image, a kernel.
@@ -13,6 +14,7 @@ mod entry;
 mod fill;
 mod keep;
 mod place;
+mod rate;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,14 +22,14 @@ use std::time::Duration;
 use ed25519_dalek::{SigningKey, VerifyingKey};
 
 use crate::digest::Digest;
-use crate::distro::Fetcher;
 use crate::store::{ActionRecord, Store};
 
 pub use bring::{Brought, Loader};
-pub use entry::{Entry, Object, parse_public, public, secret};
+pub use entry::{Entry, Frame, Object, parse_public, public, secret};
 pub use fill::{Filled, Saver};
 pub use keep::{Contents, Stats, Wrong};
-pub use place::{Place, action_name, object_name};
+pub use place::{Place, Wanted, object_name};
+use rate::Rate;
 
 /// How long a cache may be silent.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -36,11 +38,11 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum CacheError {
     /// Another scheme.
-    #[error("`{address}` is no cache: it is neither a directory nor an http, https or s3 address")]
+    #[error("`{address}` is no cache: it is neither a directory nor an http, https, s3, oci, grpc or grpcs address")]
     #[diagnostic(
         code(cache::address),
         help(
-            "name a directory that all machines can reach, or the address of a WebDAV server: --cache https://HOST/PATH"
+            "name a directory that all machines can reach, or the address of a server: --cache https://HOST/PATH (docs/cache.md)"
         )
     )]
     Address { address: String },
@@ -48,15 +50,10 @@ pub enum CacheError {
     #[error("the cache `{}` cannot be used: {problem}", path.display())]
     #[diagnostic(code(cache::directory), help("create it first, for all who are to use it: mkdir -p {}", path.display()))]
     Directory { path: PathBuf, problem: String },
-    /// A bucket cannot be asked.
+    /// A server that cannot be asked.
     #[error("the cache `{address}` cannot be used: {problem}")]
-    #[diagnostic(
-        code(cache::bucket),
-        help(
-            "s3://BUCKET/PREFIX is asked with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION, or with a profile of ~/.aws (AWS_PROFILE); AWS_ENDPOINT_URL names a server that is not Amazon's (docs/cache.md)"
-        )
-    )]
-    Bucket { address: String, problem: String },
+    #[diagnostic(code(cache::server), help("{help}"))]
+    Server { address: String, problem: String, help: &'static str },
     /// A server, and no key is trusted.
     #[error("the cache `{address}` needs a trusted key: anyone who can write to it could decide what is in images")]
     #[diagnostic(
@@ -66,6 +63,10 @@ pub enum CacheError {
         )
     )]
     NoKey { address: String },
+    /// What was given is not a share or a rate.
+    #[error("{problem}")]
+    #[diagnostic(code(cache::setting), help("{help}"))]
+    Setting { problem: String, help: &'static str },
     /// What was given is not a key.
     #[error("{problem}")]
     #[diagnostic(code(cache::key), help("`imgbuild cache key FILE` makes a key and prints its public half"))]
@@ -83,7 +84,33 @@ pub struct Cache {
     trusted: Vec<VerifyingKey>,
     /// Who signs what is brought there.
     key: Option<SigningKey>,
-    fetcher: Fetcher,
+    /// Where the rest is believed too, by `outputs-only`: how large a share of it is built here and compared.
+    sampled: Option<f64>,
+}
+
+/// How caches are used.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// The file of the secret key.
+    pub key: Option<PathBuf>,
+    /// Public keys, and `outputs-only`.
+    pub trust: Vec<String>,
+    /// The share of what is believed by `outputs-only` that is built and compared: `5%`.
+    pub sample: Option<String>,
+    /// How many bytes are brought there in each second at most.
+    pub rate: Option<u64>,
+}
+
+/// In the place of a key: what no one signed is used, and a share of it is built here and compared.
+const OUTPUTS_ONLY: &str = "outputs-only";
+
+/// That share, unless another is named.
+const SAMPLE: f64 = 0.05;
+
+/// Reads a share, as `5%`.
+fn parse_share(text: &str) -> Option<f64> {
+    let number: f64 = text.trim().strip_suffix('%')?.trim().parse().ok()?;
+    (0.0..=100.0).contains(&number).then_some(number / 100.0)
 }
 
 /// An entry that a cache has.
@@ -95,19 +122,32 @@ pub struct Found {
     pub entry: Entry,
     /// The record in it.
     pub record: ActionRecord,
+    /// Whether nothing but its being there speaks for it.
+    pub is_doubtful: bool,
 }
 
 impl Cache {
-    /// Caches by their addresses, with the file of the secret key and the public keys that are trusted.
+    /// Caches by their addresses.
     ///
     /// # Errors
     /// [`CacheError`].
-    pub fn of(addresses: &[String], key: Option<&std::path::Path>, trusted: &[String]) -> Result<Self, CacheError> {
-        let places: Vec<Place> = addresses.iter().map(|text| Place::of(text)).collect::<Result<_, _>>()?;
+    pub fn of(addresses: &[String], settings: &Settings) -> Result<Self, CacheError> {
+        let (key, rate) = (&settings.key, Rate::of(settings.rate));
+        let place = |text: &String| Place::of(text, key.is_some(), rate.clone());
+        let places: Vec<Place> = addresses.iter().map(place).collect::<Result<_, _>>()?;
         let said = |problem: String| CacheError::Key { problem };
+        let is_any = settings.trust.iter().any(|text| text == OUTPUTS_ONLY);
+        let sample = match &settings.sample {
+            Some(text) => parse_share(text).ok_or_else(|| CacheError::Setting {
+                problem: format!("`{text}` is no share of what a cache has"),
+                help: "`sample` and --cache-sample take a share in per cent: 5%",
+            })?,
+            None => SAMPLE,
+        };
+        let keys = settings.trust.iter().filter(|text| *text != OUTPUTS_ONLY);
         let mut trusted: Vec<VerifyingKey> =
-            trusted.iter().map(|text| parse_public(text).map_err(said)).collect::<Result<_, _>>()?;
-        let key = key.map(|path| {
+            keys.map(|text| parse_public(text).map_err(said)).collect::<Result<_, _>>()?;
+        let key = key.as_ref().map(|path| {
             let text = std::fs::read_to_string(path)
                 .map_err(|error| said(format!("the cache's key `{}` cannot be read: {error}", path.display())))?;
             entry::parse_secret(&text)
@@ -116,16 +156,23 @@ impl Cache {
         let key = key.transpose()?;
         // Who signs believes itself.
         trusted.extend(key.as_ref().map(SigningKey::verifying_key));
-        if let Some(place) = places.iter().find(|place| place.needs_keys() && trusted.is_empty()) {
+        if let Some(place) = places.iter().find(|place| place.needs_keys() && trusted.is_empty() && !is_any) {
             return Err(CacheError::NoKey { address: place.shown.clone() });
         }
-        Ok(Self { places, trusted, key, fetcher: Fetcher::with_patience(PATIENCE).trying_once() })
+        Ok(Self { places, trusted, key, sampled: is_any.then_some(sample) })
+    }
+
+    /// A directory that is believed.
+    ///
+    /// # Errors
+    /// [`CacheError::Directory`].
+    pub fn of_directory(directory: &std::path::Path) -> Result<Self, CacheError> {
+        Self::of(&[directory.display().to_string()], &Settings::default())
     }
 
     /// A cache of none.
     pub fn none() -> Self {
-        let fetcher = Fetcher::with_patience(PATIENCE).trying_once();
-        Self { places: Vec::new(), trusted: Vec::new(), key: None, fetcher }
+        Self { places: Vec::new(), trusted: Vec::new(), key: None, sampled: None }
     }
 
     /// The same, and before it a directory with what another machine built for this one: it is believed.
@@ -135,9 +182,11 @@ impl Cache {
         self
     }
 
-    /// Whether anything is to be brought to any of them. Who has no key brings nothing where only what is signed counts.
+    /// Whether anything is to be brought to any of them. Who has no key brings nothing where only
+    /// what is signed counts.
     pub fn takes(&self) -> bool {
-        (self.key.is_some() || self.trusted.is_empty()) && self.places.iter().any(Place::takes)
+        (self.key.is_some() || self.trusted.is_empty() || self.sampled.is_some())
+            && self.places.iter().any(Place::takes)
     }
 
     /// The first cache's entry for a key that can be believed.
@@ -147,15 +196,24 @@ impl Cache {
 
     fn find_among(&self, key: &Digest, among: &dyn Fn(&Place) -> bool, say: Say<'_>) -> Option<Found> {
         self.places.iter().enumerate().filter(|(_, place)| place.is_on() && among(place)).find_map(|(at, place)| {
-            let text = match place.entry(&self.fetcher, key) {
+            let text = match place.entry(key) {
                 Ok(text) => text?,
                 Err(problem) => {
                     self.lose(place, &problem, say);
                     return None;
                 }
             };
-            match Entry::parse(&text, key, if place.is_given { &[] } else { &self.trusted }) {
-                Ok((entry, record)) => Some(Found { place: at, entry, record }),
+            let believed = match Entry::parse(&text, key, if place.is_given { &[] } else { &self.trusted }) {
+                // Signed, or a place where that is not asked for.
+                Ok(found) => {
+                    let is_sure = place.is_given || !self.trusted.is_empty() || self.sampled.is_none();
+                    Ok((found, !is_sure))
+                }
+                Err(_) if self.sampled.is_some() => Entry::parse(&text, key, &[]).map(|found| (found, true)),
+                Err(problem) => Err(problem),
+            };
+            match believed {
+                Ok(((entry, record), is_doubtful)) => Some(Found { place: at, entry, record, is_doubtful }),
                 Err(problem) => {
                     // As a rule it is all of them.
                     if place.doubt() {
@@ -176,10 +234,23 @@ impl Cache {
         self.find_among(key, &|place| place.directory().is_some(), say)
     }
 
-    /// Whether all files of an entry are there, as far as their sizes tell.
+    /// Whether all results of an entry are there, as far as their sizes tell.
     pub fn is_whole(&self, found: &Found) -> bool {
         let Some(place) = self.places.get(found.place) else { return false };
-        found.entry.objects().all(|one| place.has(&self.fetcher, &object_name(one), one.size) == Ok(true))
+        place.has_all(&found.entry.results().collect::<Vec<_>>()) == Ok(true)
+    }
+
+    /// Whether an action is to be built although a cache has it, to compare the results.
+    pub fn is_sampled(&self, found: &Found) -> bool {
+        let chance = || -> std::io::Result<f64> {
+            let mut bytes = [0; 4];
+            std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut bytes)?;
+            Ok(f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX))
+        };
+        match self.sampled.filter(|_| found.is_doubtful) {
+            Some(share) => chance().is_ok_and(|chance| chance <= share && share > 0.0),
+            None => false,
+        }
     }
 
     /// The directory or address that an entry is from, for messages.

@@ -126,6 +126,7 @@ impl From<&StageError> for Exit {
             | StageError::NotBuilt { .. }
             | StageError::NotBrought { .. }
             | StageError::Stopped
+            | StageError::Differs { .. }
             | StageError::NotReproducible { .. }
             | StageError::Moved { .. }
             | StageError::Gate { .. }

@@ -13,16 +13,19 @@ use super::challenge::{Challenge, challenges};
 use super::error::OciError;
 use super::login::Login;
 use super::reference::{Reference, is_loopback};
-use crate::distro::{self, Fetcher, Paced, Proxy, Tls, of_directory, redirected};
+use crate::distro::{self, Fetcher, PATIENCE, Paced, Proxy, Tls, of_directory, redirected};
 
 /// How often something is tried; waits of 0.5, 1 and 2 seconds lie between.
-pub(super) const TRIES: u32 = 4;
+const TRIES: u32 = 4;
 
 /// How many redirects of one request are followed.
 const REDIRECTS: u32 = 5;
 
 /// How long a registry may take to keep what it was sent: some copy it to where it stays before they answer.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(300);
+
+/// The same where it can be done without.
+const QUICKLY: Duration = Duration::from_secs(30);
 
 /// Bytes that a registry takes in each second at least, and the time that it has besides.
 const FLOOR: u64 = 64 << 10;
@@ -45,6 +48,8 @@ pub struct Access {
     pub writes: bool,
     /// Repositories of the registry that may have blobs already.
     pub mounts: Vec<String>,
+    /// How long it may say nothing, where it can be done without: nothing is tried twice then.
+    pub patience: Option<Duration>,
 }
 
 /// What is known of how this one is let in.
@@ -120,10 +125,11 @@ struct Token {
 
 impl Client {
     pub fn new(reference: &Reference, access: Access) -> Result<Self, OciError> {
+        let fetcher = access.patience.map_or_else(Fetcher::new, Fetcher::with_patience);
         let mut client = Self {
             reference: reference.clone(),
             access,
-            fetcher: Fetcher::new(),
+            fetcher,
             login: Login::of_host(reference)?,
             pass: Mutex::new(Pass::Nothing),
         };
@@ -137,6 +143,16 @@ impl Client {
     fn scheme(&self) -> &'static str {
         let is_plain = self.access.plain_http || (self.reference.is_loopback() && self.access.ca.is_none());
         if is_plain { "http" } else { "https" }
+    }
+
+    /// How often something is tried.
+    pub fn tries(&self) -> u32 {
+        if self.access.patience.is_some() { 1 } else { TRIES }
+    }
+
+    /// How long it may say nothing.
+    pub fn patience(&self) -> Duration {
+        self.access.patience.unwrap_or(PATIENCE)
     }
 
     /// Scheme and host.
@@ -174,7 +190,7 @@ impl Client {
     /// Asks, again where that helps; answers that say no are errors, but for those in `also`.
     pub fn ask(&self, ask: Ask<'_>, also: &[u16]) -> Result<Response<Body>, OciError> {
         let mut last = String::new();
-        for attempt in 0..TRIES {
+        for attempt in 0..self.tries() {
             distro::pause(attempt);
             match self.once(ask, also) {
                 Ok(response) => return Ok(response),
@@ -251,6 +267,7 @@ impl Client {
             Payload::Reader(size, _) => size,
         };
         let within = Duration::from_secs(BESIDES + size / FLOOR);
+        let answers_within = self.access.patience.map_or(ANSWERS_WITHIN, |patience| patience.max(QUICKLY));
         let again = |error: ureq::Error| match error {
             ureq::Error::BadUri(_) => Trouble::Again("an address that is not one".to_owned()),
             error => Trouble::Again(explained(error.to_string())),
@@ -272,7 +289,7 @@ impl Client {
                 let request = agent
                     .configure_request(request)
                     .timeout_send_body(Some(within))
-                    .timeout_recv_response(Some(ANSWERS_WITHIN))
+                    .timeout_recv_response(Some(answers_within))
                     .build();
                 agent.run(request).map_err(again)
             }
@@ -390,7 +407,7 @@ impl Client {
             }
         }
         let mut bytes = Vec::new();
-        let mut body = Paced::new(response.into_body().into_reader(), distro::PATIENCE).take(TEXT_LIMIT);
+        let mut body = Paced::new(response.into_body().into_reader(), self.patience()).take(TEXT_LIMIT);
         body.read_to_end(&mut bytes).map_err(|error| Trouble::Again(format!("no token from {realm}: {error}")))?;
         let token: Option<Token> = serde_json::from_slice(&bytes).ok();
         let token = token.and_then(|token| token.token.or(token.access_token));

@@ -146,6 +146,15 @@ pub enum StageError {
         help("{actions}. A file of `imgbuild plan --emit` that names it is out of date: write it again")
     )]
     NoAction { image: String, action: String, hint: String, actions: String },
+    /// A cache has other results than this machine.
+    #[error("the cache {place} has other results of {action} than a build here: {differing}")]
+    #[diagnostic(
+        code(cache::differs),
+        help(
+            "others may have used what it has: build without it (leave out --cache, or `urls` in imgbuild.toml), compare with `imgbuild build --check`, which says whether the action gives the same bytes twice, and look at who can write there. With keys (`imgbuild cache key`) only those who sign are believed"
+        )
+    )]
+    Differs { place: String, action: String, differing: String },
     /// Results cannot be given to the machine that asked for them.
     #[error("the results cannot be written: {problem}")]
     #[diagnostic(code(on::results), help("is the disk full there? `ssh://HOST/DIRECTORY` names another directory"))]

@@ -1,8 +1,11 @@
 //! Files that a server is given.
 
 use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
+
+use ureq::SendBody;
 
 use super::credentials::address::split_user;
 use super::credentials::s3::{self, Verb};
@@ -14,6 +17,20 @@ const MOST_FOLDERS: usize = 8;
 
 /// How long a server may take to keep what it was sent.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
+
+/// A file, and who hears of what was read.
+struct Counted<'a> {
+    file: File,
+    moved: &'a dyn Fn(u64),
+}
+
+impl Read for Counted<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.file.read(buffer)?;
+        (self.moved)(read as u64);
+        Ok(read)
+    }
+}
 
 fn parent_of(url: &str) -> &str {
     url.trim_end_matches('/').rsplit_once('/').map_or(url, |(parent, _)| parent)
@@ -33,16 +50,16 @@ impl Fetcher {
         }
     }
 
-    /// Gives a server a file (PUT).
+    /// Gives a server a file (PUT); `moved` hears of bytes as they go.
     ///
     /// # Errors
     /// What the server answers, in words.
-    pub fn put(&self, url: &str, file: &Path) -> Result<(), String> {
+    pub fn put(&self, url: &str, file: &Path, moved: &dyn Fn(u64)) -> Result<(), String> {
         let url = split_user(url).0;
-        let mut status = self.send(&url, file)?;
+        let mut status = self.send(&url, file, moved)?;
         // WebDAV, RFC 4918 section 9.7.1: 409 where the folder is not there. Some say 404.
         if matches!(status, 404 | 409) && self.make_folder(parent_of(&url), MOST_FOLDERS)? {
-            status = self.send(&url, file)?;
+            status = self.send(&url, file, moved)?;
         }
         match status {
             200..300 => Ok(()),
@@ -52,7 +69,7 @@ impl Fetcher {
         }
     }
 
-    fn send(&self, url: &str, file: &Path) -> Result<u16, String> {
+    fn send(&self, url: &str, file: &Path, moved: &dyn Fn(u64)) -> Result<u16, String> {
         let Client { agent, authorization, .. } = self.client(url)?;
         let file = File::open(file).map_err(|error| error.to_string())?;
         let mut request = agent.put(s3::signed(Verb::Put, url).unwrap_or_else(|| url.to_owned()));
@@ -61,7 +78,12 @@ impl Fetcher {
         }
         // A server may have much to write before it answers.
         let request = request.config().timeout_recv_response(Some(ANSWERS_WITHIN)).build();
-        request.send(file).map(|response| response.status().as_u16()).map_err(|error| error.to_string())
+        let size = file.metadata().map_err(|error| error.to_string())?.len();
+        let request = request.header("content-length", size.to_string());
+        request
+            .send(SendBody::from_reader(&mut Counted { file, moved }))
+            .map(|response| response.status().as_u16())
+            .map_err(|error| error.to_string())
     }
 
     /// Makes a folder and those above it that are missing (MKCOL, RFC 4918 section 9.3); whether it is there then.

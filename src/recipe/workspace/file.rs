@@ -43,13 +43,20 @@ pub struct WorkspaceModel {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WorkspaceCache {
-    /// Caches, in the order in which they are asked: directories, from here, or http, https and s3 addresses.
+    /// Caches, in the order in which they are asked: directories, from here, or http, https, s3, oci, grpc and
+    /// grpcs addresses.
     #[serde(default)]
     pub urls: Vec<String>,
     /// Public keys, as `imgbuild cache key` prints them: only what one of them signed is believed. None: what lies in a directory is
-    /// believed, and servers are refused.
+    /// believed, and servers are refused. `outputs-only`: what no one signed is used too, and a share of it is built and compared.
     #[serde(default)]
     pub trust: Vec<String>,
+    /// That share, for instance `5%`, which it is unless this says otherwise.
+    #[serde(default)]
+    pub sample: Option<String>,
+    /// How many bytes builds write to caches in each second at most, for instance `20M`.
+    #[serde(default)]
+    pub rate: Option<String>,
 }
 
 /// For files that come from an xCAT site.

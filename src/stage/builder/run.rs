@@ -251,7 +251,7 @@ impl Builder<'_> {
         }
         match (&self.shared.deliver, &self.shared.cache) {
             (Some(deliver), _) => cached::deliver(self, deliver, &work)?,
-            (None, Some(cache)) => cached::fill(self, cache, &work),
+            (None, Some(cache)) => cached::fill(self, cache, &lock, &work),
             (None, None) => {}
         }
         let (estimate, facts) = self.options.trace.facts(supply.fetched().0);
@@ -316,7 +316,14 @@ impl Builder<'_> {
     /// Where packages come from.
     pub(in crate::stage) fn supply<'s>(&'s self, fetcher: &'s Fetcher) -> Supply<'s> {
         let (store, staging) = ((self.store, self.namespace), &self.shared.staging);
-        Supply::new(self.recipe, &self.options.places, store, fetcher, self.report, staging)
+        Supply::new(
+            self.recipe,
+            &self.options.places,
+            store,
+            fetcher,
+            self.report,
+            (staging, self.shared.cache.as_ref()),
+        )
     }
 
     /// Runs actions; where packages would give accounts other ids than the lock has, these are fixed and it starts again.
@@ -382,10 +389,13 @@ impl Builder<'_> {
             failed: &self.failed,
         };
         let groups = self.packages_to_bring(&plan.decisions, &in_order, lock);
+        let meanwhile = cached::meanwhile::Meanwhile::of(self);
         supply.start();
         let done = std::thread::scope(|scope| {
             start(scope, || supply.bring(&groups))
                 .map_err(|error| SandboxError::starting("a thread for packages", error))?;
+            // Where there is no thread for it, all of it is brought at the end.
+            let _ = start(scope, || meanwhile.run(lock, graph));
             let done = run_side_by_side(&in_order, &options, &|action, known| {
                 let context = Context { stages: &plan.stages, lock, done: known, supply };
                 let (record, one) = self.ensure(action, &context, &history)?;
@@ -393,11 +403,15 @@ impl Builder<'_> {
                     let found = accounts::of_record(action, &record.outputs);
                     accounts::compare(self.recipe, lock, &found, self.options.locked)?;
                 }
+                if one.outcome.ran {
+                    meanwhile.ran(one.key);
+                }
                 let mut finished = finished.lock().unwrap_or_else(PoisonError::into_inner);
                 finished.insert(action.id.clone(), one);
                 Ok(record.outputs)
             });
             supply.stop();
+            meanwhile.end(done.is_ok());
             done
         })?;
         if supply.fetched().0 > 0 {
@@ -555,6 +569,7 @@ impl Builder<'_> {
         self.report.finished(&action.id, began.elapsed());
         drop(turn);
         held.remove();
+        cached::compare(self, &found)?;
         let one = finished(&found, true);
         Ok((found, one))
     }

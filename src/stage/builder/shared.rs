@@ -7,12 +7,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::supply::Staging;
-use crate::cache::Cache;
+use crate::cache::{Cache, Filled};
 use crate::digest::Digest;
 use crate::plan::ActionKind;
 use crate::recipe::epoch_of_today;
 use crate::stage::StageError;
-use crate::store::Store;
+use crate::store::{Outputs, Store};
 
 const MIB: u64 = 1 << 20;
 
@@ -157,6 +157,10 @@ pub struct SharedBuild {
     pub epoch: i64,
     /// What other machines built.
     pub cache: Option<Cache>,
+    /// Keys of the actions whose results caches took while others ran, and how much that was.
+    pub(in crate::stage) filled: Mutex<(BTreeSet<Digest>, Filled)>,
+    /// What caches say of actions that are built to compare it: which cache, and the results.
+    pub(in crate::stage) sampled: Mutex<BTreeMap<Digest, (String, Outputs)>>,
     /// Where results go that another machine asked for; nothing is published then.
     pub deliver: Option<Deliver>,
     /// The machine that was asked for all that is missing: nothing runs here.
@@ -193,6 +197,8 @@ impl SharedBuild {
             keep_going,
             epoch,
             cache: None,
+            filled: Mutex::default(),
+            sampled: Mutex::default(),
             deliver: None,
             elsewhere: None,
             stopped,

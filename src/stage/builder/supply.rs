@@ -6,14 +6,16 @@ use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::bring::download_packages;
+use crate::cache::{Cache, Object, Wanted};
 use crate::digest::Sha256;
 use crate::distro::{DistroError, Fetcher, Gathering, PackageManager, PackageSources, manager};
 use crate::failure::start;
 use crate::recipe::{PinnedPackage, Recipe};
 use crate::sandbox::Namespace;
+use crate::source::{Finding, Severity};
 use crate::stage::StageError;
-use crate::stage::report::{Report, ReportedNews};
-use crate::store::{Scratch, Store};
+use crate::stage::report::{DownloadNews, Report, ReportedNews};
+use crate::store::{Scratch, Store, StoreError};
 
 fn this_thread() -> String {
     format!("{:?}", std::thread::current().id())
@@ -63,6 +65,8 @@ pub struct Supply<'a> {
     recipe: &'a Recipe,
     places: &'a PackageSources,
     staging: &'a Staging,
+    /// What other machines fetched.
+    cache: Option<&'a Cache>,
     /// Whether something did not come, and the reason until someone took it.
     failed: AtomicBool,
     failure: Mutex<Option<StageError>>,
@@ -83,7 +87,7 @@ impl<'a> Supply<'a> {
         (store, namespace): (&'a Store, &'a Namespace),
         fetcher: &'a Fetcher,
         report: &'a dyn Report,
-        staging: &'a Staging,
+        (staging, cache): (&'a Staging, Option<&'a Cache>),
     ) -> Self {
         Self {
             store,
@@ -95,6 +99,7 @@ impl<'a> Supply<'a> {
             recipe,
             places,
             staging,
+            cache,
             failed: AtomicBool::new(false),
             failure: Mutex::default(),
             stopped: AtomicBool::new(false),
@@ -170,6 +175,7 @@ impl<'a> Supply<'a> {
             }
             other => other,
         };
+        self.take_from_caches(packages)?;
         let urls = |origin: &str| self.urls_of(origin);
         let lacking = packages.iter().filter(|package| !self.store.package(&package.sha256).is_file());
         let bytes: u64 =
@@ -180,6 +186,36 @@ impl<'a> Supply<'a> {
         if bytes > 0 {
             self.fetched.0.fetch_add(bytes, Ordering::Relaxed);
             self.fetched.1.fetch_add(began.elapsed().as_millis() as u64, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Takes from caches what the store lacks. A mirror may be far away, or have it no more.
+    fn take_from_caches(&self, packages: &[PinnedPackage]) -> Result<(), DistroError> {
+        let Some(cache) = self.cache else { return Ok(()) };
+        let aside = self.store.aside_directory()?.join("packages");
+        let is_lacking = |package: &&PinnedPackage| {
+            crate::stage::lock::origin::is_fetched(package) && !self.store.package(&package.sha256).is_file()
+        };
+        let wanted: Vec<Wanted> = packages
+            .iter()
+            .filter(is_lacking)
+            .map(|package| Wanted {
+                object: Object { size: package.size, sha256: package.sha256 },
+                destination: aside.join(package.sha256.to_string()),
+            })
+            .collect();
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let say = |text| self.report.finding(&Finding::nowhere(Severity::Warning, "cache::unused", text));
+        cache.bring_files(&wanted, &DownloadNews(self.report, "packages from the cache"), &say)?;
+        for one in wanted.iter().filter(|one| one.destination.is_file()) {
+            let to = self.store.package(&one.object.sha256);
+            let moved = to.parent().map_or(Ok(()), std::fs::create_dir_all);
+            moved
+                .and_then(|()| std::fs::rename(&one.destination, &to))
+                .map_err(|source| StoreError::io("keep the package", &to, source))?;
         }
         Ok(())
     }

@@ -107,7 +107,7 @@ fn what_one_machine_put_into_a_bucket_nobody_builds_again() {
         bare.env_remove(name);
     }
     let ran: Ran = bare.output().unwrap().into();
-    assert!(ran.code == 1 && ran.err.contains("cache::bucket") && ran.err.contains("no credentials"), "{}", ran.err);
+    assert!(ran.code == 1 && ran.err.contains("cache::server") && ran.err.contains("no credentials"), "{}", ran.err);
     let ran = server.run(&first, "S3RVER", &["build", "--cache", url]);
     assert!(ran.code == 1 && ran.err.contains("cache::no_key"), "{}", ran.err);
 

@@ -62,6 +62,7 @@ mod proxies;
 mod publishing;
 mod random_trees;
 mod releases;
+mod remote_caches;
 mod repositories;
 mod rpm_distro;
 mod rpm_drivers;

@@ -10,29 +10,37 @@ use super::tiny;
 use crate::support::{Ran, Space, imgbuild};
 
 /// `user:secret`, as htpasswd(1) writes it (bcrypt).
-const USER: &str = "user:$2b$04$9fgM9F4yHQFxAMULbvhqKe1rY2nPHpYercSi/Ji4TfLXmygjmq/kG\n";
+pub const USER: &str = "user:$2b$04$9fgM9F4yHQFxAMULbvhqKe1rY2nPHpYercSi/Ji4TfLXmygjmq/kG\n";
 
 /// Debian's docker-registry on loopback.
-struct Registry {
+pub struct Registry {
     child: Child,
     address: String,
 }
 
 impl Registry {
     /// Starts one in a directory; `more` is added to its settings.
-    fn start(directory: &Path, more: &str) -> Self {
+    pub fn start(directory: &Path, more: &str) -> Self {
+        let tls = match more.contains("auth") {
+            true => format!("  tls: {{certificate: {0}/server.pem, key: {0}/server.key}}\n", directory.display()),
+            false => String::new(),
+        };
+        Self::start_with(directory, more, &tls)
+    }
+
+    /// The same without TLS.
+    pub fn start_plain(directory: &Path, more: &str) -> Self {
+        Self::start_with(directory, more, "")
+    }
+
+    fn start_with(directory: &Path, more: &str, tls: &str) -> Self {
         std::fs::create_dir_all(directory).unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let settings = directory.join("config.yml");
         let text = format!(
             "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage: {{filesystem: {{rootdirectory: {}/data}}}}\n\
-             {more}http:\n  addr: 127.0.0.1:{port}\n{}",
-            directory.display(),
-            if more.contains("auth") {
-                format!("  tls: {{certificate: {0}/server.pem, key: {0}/server.key}}\n", directory.display())
-            } else {
-                String::new()
-            },
+             {more}http:\n  addr: 127.0.0.1:{port}\n{tls}",
+            directory.display()
         );
         std::fs::write(&settings, text).unwrap();
         let log = std::fs::File::create(directory.join("log")).unwrap();
@@ -54,7 +62,7 @@ impl Registry {
         Self { child, address }
     }
 
-    fn url(&self, name: &str) -> String {
+    pub fn url(&self, name: &str) -> String {
         format!("oci://{}/{name}", self.address)
     }
 }

@@ -395,6 +395,6 @@ pub fn prepare(directory: &Path) -> Result<(Cache, Deliver), String> {
     let outside = directory.join("abs");
     moved::set(moved::Moved { workspace: directory.join("ws"), outside, was: manifest.root });
     root_of_all(&directory.join("ws"));
-    let to = Cache::of(&[directory.join("out").display().to_string()], None, &[]).map_err(said)?;
+    let to = Cache::of_directory(&directory.join("out")).map_err(said)?;
     Ok((Cache::none().with_results(&directory.join("in")), Deliver { to, had: manifest.had, wanted: manifest.wanted }))
 }

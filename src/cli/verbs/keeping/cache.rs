@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use ed25519_dalek::SigningKey;
 
 use super::gc::parse_bytes;
-use crate::cache::{Cache, CacheError, Contents, public, secret};
+use crate::cache::{Cache, CacheError, Contents, Settings, public, secret};
 use crate::cli::Exit;
 use crate::cli::output::render;
 use crate::recipe::Workspace;
@@ -16,15 +16,21 @@ use crate::recipe::Workspace;
 /// Which caches a build asks and fills.
 #[derive(Debug, Clone, clap::Args)]
 pub struct CacheArguments {
-    /// A cache that machines share, a directory, or an http or s3 address: asked before anything runs, filled after a build; repeatable
+    /// A cache that machines share, a directory, or an http, s3, oci or grpc address: asked before anything runs, filled by builds; repeatable
     #[arg(long = "cache", value_name = "URL", env = "IMGBUILD_CACHE", value_delimiter = ',')]
     pub cache: Vec<String>,
     /// Sign what is written to caches with this key, from `imgbuild cache key`
     #[arg(long, value_name = "FILE", env = "IMGBUILD_CACHE_KEY")]
     pub cache_key: Option<PathBuf>,
-    /// Believe only what this public key signed; repeatable
+    /// Believe only what this public key signed, or `outputs-only`: a share of the rest is built and compared; repeatable
     #[arg(long, value_name = "KEY", env = "IMGBUILD_CACHE_TRUST", value_delimiter = ',')]
     pub cache_trust: Vec<String>,
+    /// The share that is built and compared with `outputs-only`; 5% where it is not named
+    #[arg(long, value_name = "SHARE", env = "IMGBUILD_CACHE_SAMPLE")]
+    pub cache_sample: Option<String>,
+    /// Fill caches with no more than this in each second, for instance 20M
+    #[arg(long, value_name = "BYTES", env = "IMGBUILD_CACHE_RATE", value_parser = parse_bytes)]
+    pub cache_rate: Option<u64>,
 }
 
 impl CacheArguments {
@@ -34,22 +40,36 @@ impl CacheArguments {
     /// The exit code, after the reason was printed.
     pub fn open(&self, directory: &Path) -> Result<Option<Cache>, Exit> {
         let mut named: Vec<String> = self.cache.iter().filter(|text| !text.is_empty()).cloned().collect();
-        let mut trust = self.cache_trust.clone();
+        let mut settings = Settings {
+            key: self.cache_key.clone(),
+            trust: self.cache_trust.clone(),
+            sample: self.cache_sample.clone(),
+            rate: self.cache_rate,
+        };
         // What is wrong with its file was said before.
         if let Ok(Some(workspace)) = Workspace::above(directory) {
-            trust.extend(workspace.model.cache.trust);
+            let own = workspace.model.cache;
+            settings.trust.extend(own.trust);
+            settings.sample = settings.sample.or(own.sample);
+            if let (None, Some(text)) = (settings.rate, own.rate) {
+                let problem = |expected| CacheError::Setting {
+                    problem: format!("`{text}` is no rate for caches: {expected}"),
+                    help: "`rate` in `[cache]` of imgbuild.toml takes bytes in each second: 20M",
+                };
+                settings.rate = Some(parse_bytes(&text).map_err(|expected| refuse(problem(expected)))?);
+            }
             if named.is_empty() {
                 let from_here = |url: String| match url.contains("://") {
                     true => url,
                     false => workspace.root.join(url).display().to_string(),
                 };
-                named = workspace.model.cache.urls.into_iter().map(from_here).collect();
+                named = own.urls.into_iter().map(from_here).collect();
             }
         }
         if named.is_empty() {
             return Ok(None);
         }
-        Cache::of(&named, self.cache_key.as_deref(), &trust).map(Some).map_err(refuse)
+        Cache::of(&named, &settings).map(Some).map_err(refuse)
     }
 }
 

@@ -129,7 +129,7 @@ fn run(builder: &Builder<'_>, began: Instant) -> Result<(Summary, BTreeMap<Strin
     }
     remember(builder, &lock, &work, published.as_ref().map(|(path, _)| path.clone()))?;
     if let Some(cache) = &builder.shared.cache {
-        fill(builder, cache, &work);
+        fill(builder, cache, &lock, &work);
     }
     let outcomes = work.stages.graph.in_order().filter_map(|action| work.finished.get(&action.id));
     let outcomes: Vec<Outcome> = outcomes

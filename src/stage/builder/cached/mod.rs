@@ -1,17 +1,20 @@
 //! Takes from caches what they have of a build, and gives them what they lack.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 
 pub mod alone;
+pub mod meanwhile;
 
+use super::bring as given;
 use super::run::{Builder, Work};
 use super::shared::Deliver;
-use crate::cache::{Cache, Found, Saver};
+use crate::cache::{Cache, Found, Object, Saver};
 use crate::digest::Digest;
-use crate::distro::manager;
+use crate::distro::{manager, side_by_side};
 use crate::plan::{Action, ActionGraph, key_and_trace};
 use crate::recipe::{Lock, LockedPass, PassRole, Recipe};
 use crate::source::{Finding, Severity};
@@ -21,7 +24,10 @@ use crate::stage::plan::{forms_for, fresh_lock, stages_of};
 use crate::stage::report::DownloadNews;
 use crate::stage::results::Done;
 use crate::stage::{StageError, Target, ids};
-use crate::store::{LoadRequest, Loaded, SaveRequest, Store, StoreError};
+use crate::store::{ActionRecord, LoadRequest, Loaded, SaveRequest, Store, StoreError};
+
+/// How many questions are on their way at once.
+const ASKED_AT_ONCE: usize = 16;
 
 /// Has in the store what a cache has of the actions that a build wants. What needs an action that no cache has is not asked for:
 /// its key is not known before that ran.
@@ -37,7 +43,7 @@ pub fn bring(
     let stages = stages_of(builder.recipe, lock, forms_for(&builder.options.publish))?;
     let say = said(builder);
     let found = search(&stages.graph, builder.store, wanted, &|key| cache.find(key, &say));
-    take(builder, cache, &found)
+    take(builder, cache, &without_sampled(builder, cache, found))
 }
 
 /// Has in the store what entries name.
@@ -60,32 +66,96 @@ fn take(builder: &Builder<'_>, cache: &Cache, found: &[Found]) -> Result<(), Sta
     Ok(())
 }
 
-/// What a cache has of the actions that a store lacks, in the order of the graph.
+/// Leaves out what is built here to compare it.
+fn without_sampled(builder: &Builder<'_>, cache: &Cache, mut found: Vec<Found>) -> Vec<Found> {
+    let mut sampled = builder.shared.sampled.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut news = Vec::new();
+    found.retain(|one| {
+        if sampled.contains_key(&one.record.key) {
+            return false;
+        }
+        let is_sampled = cache.is_sampled(one);
+        if is_sampled {
+            news.push(format!("{} is built to compare it with the cache {}", one.record.action, cache.place_of(one)));
+            sampled.insert(one.record.key, (cache.place_of(one).to_owned(), one.record.outputs.clone()));
+        }
+        !is_sampled
+    });
+    drop(sampled);
+    for text in news {
+        builder.report.finding(&Finding::nowhere(Severity::Note, "cache::sampled", text));
+    }
+    found
+}
+
+/// Compares what an action made with what a cache says that it makes.
+///
+/// # Errors
+/// [`StageError::Differs`].
+pub fn compare(builder: &Builder<'_>, record: &ActionRecord) -> Result<(), StageError> {
+    let sampled = builder.shared.sampled.lock().unwrap_or_else(PoisonError::into_inner).remove(&record.key);
+    let Some((place, theirs)) = sampled else { return Ok(()) };
+    let ours = &record.outputs;
+    let mut differing = Vec::new();
+    if ours.layer != theirs.layer {
+        differing.push("the layer".to_owned());
+    }
+    let names: BTreeSet<&String> = ours.blobs.keys().chain(theirs.blobs.keys()).collect();
+    differing.extend(names.into_iter().filter(|name| ours.blobs.get(*name) != theirs.blobs.get(*name)).cloned());
+    if ours.frames != theirs.frames {
+        differing.push("the packed image".to_owned());
+    }
+    let names: BTreeSet<&String> = ours.values.keys().chain(theirs.values.keys()).collect();
+    differing.extend(names.into_iter().filter(|name| ours.values.get(*name) != theirs.values.get(*name)).cloned());
+    match differing.is_empty() {
+        true => Ok(()),
+        false => Err(StageError::Differs { place, action: record.action.clone(), differing: differing.join(", ") }),
+    }
+}
+
+/// What a cache has of the actions that a store lacks, in the order of the graph. All whose keys are known are asked for at once;
+/// the keys of others follow from what was found.
 fn search(
     graph: &ActionGraph,
     store: &Store,
     wanted: &dyn Fn(&Action) -> bool,
-    find: &dyn Fn(&Digest) -> Option<Found>,
+    find: &(dyn Fn(&Digest) -> Option<Found> + Sync),
 ) -> Vec<Found> {
     let wanted = graph.with_all_below(wanted);
-    let (mut known, mut found): (Done, Vec<Found>) = Default::default();
-    for action in graph.in_order().filter(|action| wanted.contains(&action.id)) {
-        let Some(key) = key_and_trace(action, &known).0 else { continue };
-        let own = store.record(&key).filter(|record| store.has_outputs(&record.outputs));
-        let outputs = match own {
-            Some(record) => record.outputs,
-            None => match find(&key) {
-                Some(one) => {
-                    let outputs = one.record.outputs.clone();
-                    found.push(one);
-                    outputs
-                }
-                None => continue,
-            },
-        };
-        known.0.insert(action.id.clone(), outputs);
+    let mut left: Vec<(usize, &Action)> =
+        graph.in_order().filter(|action| wanted.contains(&action.id)).enumerate().collect();
+    let mut known = Done::default();
+    let mut found: BTreeMap<usize, Found> = BTreeMap::new();
+    loop {
+        let (mut asked, mut later) = (Vec::new(), Vec::new());
+        for (at, action) in left {
+            let Some(key) = key_and_trace(action, &known).0 else {
+                later.push((at, action));
+                continue;
+            };
+            match store.record(&key).filter(|record| store.has_outputs(&record.outputs)) {
+                Some(own) => drop(known.0.insert(action.id.clone(), own.outputs)),
+                None => asked.push((at, action, key)),
+            }
+        }
+        let answers: Mutex<Vec<(usize, &str, Found)>> = Mutex::default();
+        // None of them fails: what does not answer has nothing.
+        let _ = side_by_side(&asked, ASKED_AT_ONCE, &|(at, action, key), _| {
+            if let (Some(one), Ok(mut answers)) = (find(key), answers.lock()) {
+                answers.push((*at, &action.id, one));
+            }
+            Ok::<(), ()>(())
+        });
+        let answers = answers.into_inner().unwrap_or_default();
+        if answers.is_empty() {
+            return found.into_values().collect();
+        }
+        for (at, id, one) in answers {
+            known.0.insert(id.to_owned(), one.record.outputs.clone());
+            found.insert(at, one);
+        }
+        left = later;
     }
-    found
 }
 
 /// What directories that are caches have of a build of a recipe, for a plan: no server is asked.
@@ -119,25 +189,32 @@ pub struct CachedActions {
 }
 
 /// Gives caches what they lack of the actions of a build. What goes wrong is only said: the image is made.
-pub fn fill(builder: &Builder<'_>, cache: &Cache, work: &Work) {
+pub fn fill(builder: &Builder<'_>, cache: &Cache, lock: &Lock, work: &Work) {
     if !cache.takes() {
         return;
     }
+    let (known, mut filled) =
+        std::mem::take(&mut *builder.shared.filled.lock().unwrap_or_else(PoisonError::into_inner));
     let done = work.stages.graph.in_order().filter_map(|action| work.finished.get(&action.id));
+    let done = done.filter(|one| !known.contains(&one.key));
     let records = done.filter_map(|one| Some((builder.store.record(&one.key)?, one.outcome.ran)));
     let records: Vec<_> = records.filter(|(record, _)| record.differing.is_none()).collect();
     let turn = |record: &crate::store::ActionRecord| {
         builder.report.progress(&format!("to the cache: {}", record.action));
         !builder.shared.is_stopped()
     };
-    let filled = match cache.fill(builder.store, &records, &Layers { builder }, &turn, &said(builder)) {
-        Ok(filled) => filled,
+    let packages = packages_of(builder, lock, &work.stages.graph);
+    match cache.fill(builder.store, &records, &Layers { builder, packages }, &turn, &said(builder)) {
+        Ok(more) => {
+            filled.actions += more.actions;
+            filled.bytes += more.bytes;
+        }
         // The image is published, and what it was made of was compared then.
         Err(error) => {
             said(builder)(format!("nothing more is written to the cache: {error}; `imgbuild store verify` says more"));
             return;
         }
-    };
+    }
     if filled.actions > 0 {
         let text =
             format!("{} actions were written to the cache ({:.1} MB)", filled.actions, filled.bytes as f64 / 1e6);
@@ -163,7 +240,7 @@ pub fn give(builder: &Builder<'_>, to: &Cache, keys: impl Iterator<Item = Digest
     let records: Vec<_> = keys.filter_map(|key| Some((builder.store.record(&key)?, true))).collect();
     let problem = std::sync::Mutex::new(None);
     let say = |text: String| drop(problem.lock().map(|mut problem| problem.get_or_insert(text).len()));
-    to.fill(builder.store, &records, &Layers { builder }, &|_| true, &say)?;
+    to.fill(builder.store, &records, &Layers { builder, packages: Packages::new() }, &|_| true, &say)?;
     match problem.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
         Some(problem) => Err(StageError::Undelivered { problem }),
         None => Ok(()),
@@ -221,6 +298,21 @@ fn said<'b>(builder: &'b Builder<'_>) -> impl Fn(String) + Sync + 'b {
 /// Saves layers inside.
 struct Layers<'b> {
     builder: &'b Builder<'b>,
+    packages: Packages,
+}
+
+/// Packages by the ids of the actions that are made of them.
+pub type Packages = BTreeMap<String, Vec<(Object, PathBuf)>>;
+
+/// Packages of an image's actions, those that the store has.
+pub fn packages_of(builder: &Builder<'_>, lock: &Lock, graph: &ActionGraph) -> Packages {
+    let store = builder.store;
+    let of = |action: &Action| {
+        let packages = given::packages_of(manager(builder.recipe), lock, action).into_iter();
+        let packages = packages.map(|one| (Object { size: one.size, sha256: one.sha256 }, store.package(&one.sha256)));
+        packages.filter(|(_, path)| path.is_file()).collect()
+    };
+    graph.in_order().map(|action| (action.id.clone(), of(action))).collect()
 }
 
 impl Saver for Layers<'_> {
@@ -232,6 +324,10 @@ impl Saver for Layers<'_> {
         let saved = self.builder.namespace.call::<_, u64>("save-layers", &request, &mut |_| {});
         saved.map_err(|error| error.to_string())?;
         Ok(store.directory().join(to))
+    }
+
+    fn packages(&self, action: &str) -> Vec<(Object, PathBuf)> {
+        self.packages.get(action).cloned().unwrap_or_default()
     }
 
     fn done(&self, file: &Path) {

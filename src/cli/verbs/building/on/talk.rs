@@ -240,7 +240,7 @@ impl Order<'_> {
         let said = |error: &dyn std::fmt::Display| error.to_string();
         let aside = self.setup.store.aside_directory().map_err(|error| said(&error))?;
         let directory = tempfile::tempdir_in(aside).map_err(|error| said(&error))?;
-        let cache = Cache::of(&[directory.path().display().to_string()], None, &[]).map_err(|error| said(&error))?;
+        let cache = Cache::of_directory(directory.path()).map_err(|error| said(&error))?;
         if let Some(builder) = self.builders.first() {
             give(builder, &cache, keys.iter().copied()).map_err(|error| said(&error))?;
         }

@@ -1,24 +1,22 @@
 //! A repository of a registry. Source: opencontainers/distribution-spec 1.1.
 
+mod manifests;
+
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
 
-use serde::Deserialize;
 use ureq::Body;
 use ureq::http::{Method, Response};
 
-use super::client::{Access, Ask, Client, Payload, TRIES, Trouble, authority};
-use super::document::{ARTIFACT_LIMIT, Descriptor, INDEX, MANIFEST};
+use super::client::{Access, Ask, Client, Payload, Trouble, authority};
+use super::document::Descriptor;
 use super::error::OciError;
-use super::reference::{Reference, is_tag};
+use super::reference::Reference;
 use super::send::{Content, Counted, Destination, Kept, Moved, Source};
 use crate::digest::Sha256;
-use crate::distro::{PATIENCE, Paced, pause};
+use crate::distro::{Paced, pause};
 use crate::fault;
-
-/// How many tags a message names.
-const TAGS: usize = 12;
 
 /// A repository.
 pub struct Registry(Client);
@@ -78,7 +76,10 @@ impl Registry {
     }
 
     /// Whether the registry has a blob.
-    fn has(&self, blob: &Descriptor) -> Result<bool, OciError> {
+    ///
+    /// # Errors
+    /// [`OciError`].
+    pub fn has(&self, blob: &Descriptor) -> Result<bool, OciError> {
         let url = self.blob_url(&blob.digest);
         let doing = "look for a blob";
         let ask = Ask { method: &Method::HEAD, url: &url, headers: &[], payload: Payload::None, doing };
@@ -132,7 +133,7 @@ impl Registry {
         let doing = "send a blob";
         let mut url = Some(first);
         let mut last = String::new();
-        for attempt in 0..TRIES {
+        for attempt in 0..self.0.tries() {
             pause(attempt);
             let to = match url.take() {
                 Some(to) => to,
@@ -167,7 +168,7 @@ impl Registry {
         let doing = format!("get {what}");
         let mut piece = Piece::new(file);
         let mut last = String::new();
-        for attempt in 0..TRIES {
+        for attempt in 0..self.0.tries() {
             pause(attempt);
             let range = format!("bytes={}-", piece.size);
             let headers: &[(&str, &str)] = if piece.size > 0 { &[("range", &range)] } else { &[] };
@@ -195,7 +196,7 @@ impl Registry {
                 "the server refuses to go on".clone_into(&mut last);
                 continue;
             }
-            let mut body = Paced::new(response.into_body().into_reader(), PATIENCE);
+            let mut body = Paced::new(response.into_body().into_reader(), self.0.patience());
             match copy(&mut body, &mut piece, blob.size) {
                 Ok(()) if piece.size == blob.size => return self.checked(blob, what, piece),
                 Ok(()) => last = format!("it ended after {} of {} bytes", piece.size, blob.size),
@@ -221,31 +222,6 @@ impl Registry {
                 Err(OciError::Digest { what: what.to_owned(), place, expected: blob.digest, found })
             }
         }
-    }
-
-    /// An error for a name that is missing, with the names that there are.
-    fn no_such_tag(&self) -> OciError {
-        #[derive(Deserialize)]
-        struct Tags {
-            tags: Option<Vec<String>>,
-        }
-        let url = format!("{}/tags/list", self.0.base());
-        let doing = "list tags";
-        let ask = Ask { method: &Method::GET, url: &url, headers: &[], payload: Payload::None, doing };
-        let listed = self.0.once(ask, &[]).ok().and_then(|response| {
-            let mut bytes = Vec::new();
-            response.into_body().into_reader().take(1 << 20).read_to_end(&mut bytes).ok()?;
-            serde_json::from_slice::<Tags>(&bytes).ok()?.tags
-        });
-        let mut tags: Vec<String> = listed.unwrap_or_default().into_iter().filter(|tag| is_tag(tag)).collect();
-        tags.sort();
-        let more = if tags.len() > TAGS { ", .." } else { "" };
-        tags.truncate(TAGS);
-        let help = match tags.is_empty() {
-            true => "push it first: imgbuild push oci://REGISTRY/NAME:TAG; or check the name".to_owned(),
-            false => format!("name one of its tags: {}{more}", tags.join(", ")),
-        };
-        OciError::NotThere { place: self.0.place(), answer: "the registry answers 404".to_owned(), help }
     }
 }
 
@@ -297,32 +273,7 @@ impl Destination for Registry {
     }
 
     fn finish(&self, manifest: &[u8], digest: Sha256) -> Result<(), OciError> {
-        if manifest.len() as u64 > ARTIFACT_LIMIT {
-            let problem = format!("the manifest has {} bytes; registries take {ARTIFACT_LIMIT}", manifest.len());
-            return Err(OciError::Usage {
-                problem,
-                help: "choose a format with fewer frames: ‹[pack] archive = \"squashfs\"›",
-            });
-        }
-        let url = format!("{}/manifests/{}", self.0.base(), self.0.reference.version());
-        let ask = Ask {
-            method: &Method::PUT,
-            url: &url,
-            headers: &[("content-type", MANIFEST)],
-            payload: Payload::Bytes(manifest),
-            doing: "take the manifest",
-        };
-        let response = self.0.ask(ask, &[])?;
-        let expected = format!("sha256:{digest}");
-        match header(&response, "docker-content-digest") {
-            Some(other) if other != expected => {
-                let found = other.strip_prefix("sha256:").and_then(|hex| Sha256::parse(hex).ok());
-                let what = "the manifest".to_owned();
-                let found = found.unwrap_or(Sha256([0; 32]));
-                Err(OciError::Digest { what, place: self.0.place(), expected: digest, found })
-            }
-            _ => Ok(()),
-        }
+        self.name(manifest, digest, &self.0.reference.version())
     }
 }
 
@@ -332,43 +283,7 @@ impl Source for Registry {
     }
 
     fn manifest(&self) -> Result<Vec<u8>, OciError> {
-        let url = format!("{}/manifests/{}", self.0.base(), self.0.reference.version());
-        let accept = format!("{MANIFEST}, {INDEX}");
-        let doing = "get the manifest";
-        let mut last = String::new();
-        for attempt in 0..TRIES {
-            pause(attempt);
-            let headers = &[("accept", accept.as_str())];
-            let ask = Ask { method: &Method::GET, url: &url, headers, payload: Payload::None, doing };
-            let response = match self.0.once(ask, &[404]) {
-                Ok(response) if response.status().as_u16() == 404 => return Err(self.no_such_tag()),
-                Ok(response) => response,
-                Err(Trouble::Last(error)) => return Err(error),
-                Err(Trouble::Again(problem)) => {
-                    last = problem;
-                    continue;
-                }
-            };
-            let said = header(&response, "docker-content-digest").map(str::to_owned);
-            let mut bytes = Vec::new();
-            let body = Paced::new(response.into_body().into_reader(), PATIENCE);
-            if let Err(error) = body.take(ARTIFACT_LIMIT + 1).read_to_end(&mut bytes) {
-                last = error.to_string();
-                continue;
-            }
-            if bytes.len() as u64 > ARTIFACT_LIMIT {
-                let problem = format!("has a manifest of more than {ARTIFACT_LIMIT} bytes");
-                return Err(OciError::NotAnImage { place: self.0.place(), problem });
-            }
-            let found = Sha256::of(&bytes);
-            let said = said.and_then(|text| text.strip_prefix("sha256:").and_then(|hex| Sha256::parse(hex).ok()));
-            if let Some(expected) = self.0.reference.digest.or(said).filter(|expected| *expected != found) {
-                let what = "the manifest".to_owned();
-                return Err(OciError::Digest { what, place: self.0.place(), expected, found });
-            }
-            return Ok(bytes);
-        }
-        Err(self.0.unreached(doing, last))
+        self.named(&self.0.reference.version())?.ok_or_else(|| self.no_such_tag())
     }
 
     fn read(&self, blob: &Descriptor, what: &str) -> Result<Vec<u8>, OciError> {

@@ -1,0 +1,140 @@
+//! A repository of a registry. An action is a tag, its key; the manifest behind it names the entry first, and then all files: what
+//! a tag names stays until that goes.
+
+use std::fs::File;
+use std::path::Path;
+
+use super::{Shelf, Wanted, aside_of, keep};
+use crate::cache::PATIENCE;
+use crate::cache::entry::Object;
+use crate::cache::rate::Rate;
+use crate::digest::{Digest, Sha256};
+use crate::distro::{Progress, side_by_side};
+use crate::oci::{
+    Access, Content, Descriptor, Destination, EMPTY, EMPTY_CONFIG, Kept, Manifest, OciError, Reference, Registry,
+    Source,
+};
+use crate::store::StoreError;
+
+/// What such a manifest is.
+const ARTIFACT: &str = "application/vnd.imgbuild.action.v1";
+/// What the entry is.
+const ENTRY: &str = "application/vnd.imgbuild.action.entry.v1+json";
+/// What all else is.
+const FILE: &str = "application/octet-stream";
+/// Requests at a time.
+const CONNECTIONS: usize = 4;
+
+pub(super) struct Repository(Registry, Rate);
+
+impl std::fmt::Debug for Repository {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Repository({})", self.0.place())
+    }
+}
+
+impl Repository {
+    /// By what follows `oci://`; `writes` says whether anything is brought there.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words.
+    pub fn of(text: &str, writes: bool, rate: Rate) -> Result<Self, String> {
+        let reference: Reference = text.parse()?;
+        if reference.tag.is_some() || reference.digest.is_some() {
+            return Err("it has a tag; each action is one, so name the repository alone".to_owned());
+        }
+        let access = Access { writes, patience: Some(PATIENCE), ..Access::default() };
+        Registry::new(&reference, access).map(|registry| Self(registry, rate)).map_err(|error| error.to_string())
+    }
+
+    fn one(&self, one: &Wanted) -> Result<(), Trouble> {
+        let aside = aside_of(one).map_err(Trouble::Store)?;
+        let own = |error: std::io::Error| Trouble::Store(StoreError::io("keep the file", &one.destination, error));
+        let file = File::create(&aside).map_err(own)?;
+        let blob = Descriptor::new(FILE, one.object.sha256, one.object.size);
+        match self.0.write(&blob, "a file of the cache", &file, 0) {
+            Ok(()) => keep(&aside, one).map_err(Trouble::Store),
+            // What is missing or damaged is left out.
+            Err(OciError::NotThere { .. } | OciError::Digest { .. }) => Ok(()),
+            Err(OciError::Keep { source, .. }) => Err(own(source)),
+            Err(error) => Err(Trouble::Lost(error.to_string())),
+        }
+    }
+}
+
+enum Trouble {
+    /// The registry does not answer.
+    Lost(String),
+    /// This store cannot keep it.
+    Store(StoreError),
+}
+
+impl Shelf for Repository {
+    fn entry(&self, key: &Digest) -> Result<Option<Vec<u8>>, String> {
+        let said = |error: OciError| error.to_string();
+        let Some(bytes) = self.0.named(&key.to_string()).map_err(said)? else { return Ok(None) };
+        let manifest = Manifest::parse(&bytes)?;
+        // Another program's: it is not believed, and so replaced.
+        let Some(blob) = manifest.layers.first().filter(|blob| blob.media_type == ENTRY) else {
+            return Ok(Some(Vec::new()));
+        };
+        if blob.size > super::ENTRY_LIMIT {
+            return Ok(Some(Vec::new()));
+        }
+        match self.0.read(blob, "the entry of an action") {
+            Ok(text) => Ok(Some(text)),
+            Err(OciError::NotThere { .. } | OciError::Digest { .. }) => Ok(Some(Vec::new())),
+            Err(error) => Err(said(error)),
+        }
+    }
+
+    fn missing(&self, objects: &[&Object]) -> Result<Vec<Sha256>, String> {
+        let missing = std::sync::Mutex::new(Vec::new());
+        side_by_side(objects, CONNECTIONS, &|object, _| {
+            let there = self.0.has(&Descriptor::new(FILE, object.sha256, object.size));
+            if !there.map_err(|error| error.to_string())?
+                && let Ok(mut missing) = missing.lock()
+            {
+                missing.push(object.sha256);
+            }
+            Ok::<(), String>(())
+        })?;
+        Ok(missing.into_inner().unwrap_or_default())
+    }
+
+    fn bring(&self, wanted: &[Wanted], progress: &dyn Progress) -> Result<Option<String>, StoreError> {
+        let news = super::News::of(wanted, progress);
+        let done = side_by_side(wanted, CONNECTIONS, &|one, _| {
+            self.one(one)?;
+            news.done(one);
+            Ok(())
+        });
+        match done {
+            Ok(()) => Ok(None),
+            Err(Trouble::Lost(problem)) => Ok(Some(problem)),
+            Err(Trouble::Store(error)) => Err(error),
+        }
+    }
+
+    fn put(&self, object: &Object, file: &Path) -> Result<bool, String> {
+        let blob = Descriptor::new(FILE, object.sha256, object.size);
+        let content = Content::Part(file.to_owned(), 0);
+        self.0
+            .take(&blob, &content, &|bytes| self.1.spend(bytes))
+            .map(|kept| kept != Kept::There)
+            .map_err(|error| error.to_string())
+    }
+
+    fn put_entry(&self, key: &Digest, text: &Path, objects: &[Object]) -> Result<(), String> {
+        let text = std::fs::read(text).map_err(|error| error.to_string())?;
+        let entry = Descriptor::of(ENTRY, &text);
+        let config = Descriptor::of(EMPTY_CONFIG, EMPTY);
+        let files = objects.iter().map(|object| Descriptor::new(FILE, object.sha256, object.size));
+        let layers = std::iter::once(entry.clone()).chain(files).collect();
+        let manifest = Manifest::new(Some(ARTIFACT), config.clone(), layers).bytes();
+        let said = |error: OciError| error.to_string();
+        self.0.take(&config, &Content::Bytes(EMPTY.to_vec()), &|_| {}).map_err(said)?;
+        self.0.take(&entry, &Content::Bytes(text), &|_| {}).map_err(said)?;
+        self.0.name(&manifest, Sha256::of(&manifest), &key.to_string()).map_err(said)
+    }
+}

@@ -1,0 +1,235 @@
+//! Caches in a registry and on a server of Bazel's remote cache, and caches that are believed by what they have.
+
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use super::oci::Registry;
+use super::offline::{assert_same, fresh, run_through, vendored, warm};
+use crate::support::Space;
+
+/// A key for filling a cache, and its public half.
+fn key(space: &Space) -> (String, String) {
+    let file = space.path().join("site.key").to_str().unwrap().to_owned();
+    let public = space.run(&["cache", "key", &file]).good().out.trim().to_owned();
+    (file, public)
+}
+
+fn largest(directory: &Path) -> PathBuf {
+    let entries = walkdir::WalkDir::new(directory).into_iter().flatten();
+    let files = entries.filter(|entry| entry.file_type().is_file()).map(walkdir::DirEntry::into_path);
+    files.max_by_key(|path| path.metadata().unwrap().len()).expect("files are there")
+}
+
+fn damage(file: &Path) {
+    let mut bytes = std::fs::read(file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x20;
+    std::fs::write(file, bytes).unwrap();
+}
+
+/// Fills a cache and takes all of it on another machine; then one file is damaged there, and then no one answers.
+fn used(url: &str, files: &Path, stop: impl FnOnce()) {
+    let first = warm();
+    let ran = first.run(&["build", "--cache", url]);
+    assert!(ran.code == 1 && ran.err.contains("cache::no_key"), "{}", ran.err);
+    let (key, public) = key(&first);
+    let filling = ["build", "--cache", url, "--cache-key", &key];
+    let ran = first.run(&filling).good();
+    assert!(ran.err.contains("were written to the cache") && !ran.err.contains("warning"), "{}", ran.err);
+    let ran = first.run(&filling).good();
+    assert!(!ran.err.contains("were written") && !ran.err.contains("warning"), "{}", ran.err);
+    let trusting = ["build", "--locked", "--cache", url, "--cache-trust", &public];
+    let second = fresh();
+    let ran = second.run(&trusting).good();
+    assert!(ran.err.contains("ran nothing") && ran.err.contains("are from the cache"), "{}", ran.err);
+    assert_same(&first, &second, "tiny");
+    second.run(&["store", "verify"]).good();
+
+    // A damaged file is found by its digest, and what needs it is built.
+    damage(&largest(files));
+    let third = fresh();
+    let vendor = ["--vendor", vendored().to_str().unwrap()];
+    let ran = third.run(&[&trusting[..], &vendor].concat()).good();
+    assert!(
+        ran.err.contains("are missing or damaged in the cache") && ran.err.contains("are from the cache"),
+        "{}",
+        ran.err
+    );
+    assert_same(&first, &third, "tiny");
+
+    // What another signed is not used.
+    let other = key_of_other();
+    let ran = fresh().run(&["build", "--locked", "--until", "rootfs", "--cache", url, "--cache-trust", &other]);
+    assert_eq!(ran.err.matches("not signed with a trusted key").count(), 1, "{}", ran.err);
+
+    stop();
+    let began = std::time::Instant::now();
+    let ran = first.run(&filling).good();
+    assert_eq!(ran.err.matches("is not used").count(), 1, "{}", ran.err);
+    assert!(began.elapsed().as_secs() < 30, "{:?}", began.elapsed());
+}
+
+fn key_of_other() -> String {
+    key(&Space::new()).1
+}
+
+#[test]
+fn a_registry_is_a_cache_whose_tags_are_actions() {
+    let space = Space::new();
+    let place = space.path().join("registry");
+    let registry = Registry::start(&place, "");
+    let url = registry.url("site/cache");
+    let ran = fresh().run(&["build", "--cache", &format!("{url}:latest")]);
+    assert!(ran.code == 1 && ran.err.contains("name the repository alone"), "{} {}", ran.code, ran.err);
+    used(&url, &place.join("data"), || drop(registry));
+}
+
+#[test]
+fn a_registry_that_does_not_let_us_in_is_said_once() {
+    let space = Space::new();
+    let place = space.path().join("registry");
+    std::fs::create_dir_all(&place).unwrap();
+    std::fs::write(place.join("users"), super::oci::USER).unwrap();
+    let users = place.join("users");
+    let plain = format!("auth: {{htpasswd: {{realm: test, path: {}}}}}\n", users.display());
+    let registry = Registry::start_plain(&place, &plain);
+    let first = warm();
+    let (key, _) = key(&first);
+    let ran = first.run(&["build", "--cache", &registry.url("site/cache"), "--cache-key", &key]).good();
+    assert_eq!(ran.err.matches("is not used").count(), 1, "{}", ran.err);
+    assert!(ran.err.contains("none is known"), "{}", ran.err);
+}
+
+/// BuildGrid on loopback, with a cache and nothing that runs anything.
+struct BuildGrid {
+    child: Child,
+    address: String,
+}
+
+impl BuildGrid {
+    /// Starts it; none where it is not there, which counts as a failure where all is to be tested.
+    fn start(directory: &Path) -> Option<Self> {
+        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/buildgrid/bin/bgd");
+        if !program.exists() {
+            assert!(std::env::var_os("CI").is_none(), "there is no {}: tests/run installs it", program.display());
+            eprintln!("Bazel's remote cache is NOT tested: there is no {}; tests/run installs it", program.display());
+            return None;
+        }
+        std::fs::create_dir_all(directory).unwrap();
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let settings = directory.join("settings.yml");
+        let text = format!(
+            "server:\n  - !channel\n    address: {address}\n    insecure-mode: true\nauthorization:\n  method: none\n\
+             monitoring:\n  enabled: false\ninstances:\n  - name: main\n    storages:\n      - !disk-storage &files\n        path: {}/cas\n    \
+             caches:\n      - !lru-action-cache &actions\n        storage: *files\n        max-cached-refs: 10000\n        \
+             allow-updates: true\n        cache-failed-actions: true\n    services:\n      - !action-cache\n        cache: *actions\n      \
+             - !cas\n        storage: *files\n      - !bytestream\n        storage: *files\nthread-pool-size: 20\n",
+            directory.display()
+        );
+        std::fs::write(&settings, text).unwrap();
+        let log = std::fs::File::create(directory.join("log")).unwrap();
+        let child = Command::new(program)
+            .args(["server", "start"])
+            .arg(&settings)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        for _ in 0..1200 {
+            if TcpStream::connect(&address).is_ok() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        Some(Self { child, address })
+    }
+}
+
+impl Drop for BuildGrid {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_server_of_bazels_remote_cache_is_a_cache() {
+    let space = Space::new();
+    let Some(server) = BuildGrid::start(&space.path().join("grid")) else { return };
+    let url = format!("grpc://{}/main", server.address);
+    // Another instance, another protocol, no server of this kind: each is said once.
+    let first = warm();
+    let (key, _) = key(&first);
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = format!("grpc://{}", silent.local_addr().unwrap());
+    for (odd, said) in [
+        (format!("grpc://{}/other", server.address), "instance"),
+        (url.replace("grpc:", "grpcs:"), ""),
+        (silent, "within 2 s"),
+    ] {
+        let ran = first.run(&["build", "--cache", &odd, "--cache-key", &key]).good();
+        assert_eq!(ran.err.matches("is not used").count(), 1, "{odd}: {}", ran.err);
+        assert!(ran.err.replace("\n  │ ", " ").contains(said), "{odd}: {}", ran.err);
+    }
+    used(&url, &space.path().join("grid/cas"), || drop(server));
+}
+
+#[test]
+fn what_a_cache_has_is_compared_with_a_share_that_is_built() {
+    let first = warm();
+    let cache = first.path().join("cache");
+    std::fs::create_dir(&cache).unwrap();
+    let cache = cache.to_str().unwrap().to_owned();
+    first.run(&["build", "--cache", &cache]).good();
+    let vendor = vendored().to_str().unwrap();
+    let all = ["build", "--locked", "--vendor", vendor, "--cache", &cache, "--cache-trust", "outputs-only"];
+    // None of it, and all of it: the same image.
+    for (share, said) in [("0%", "ran nothing"), ("100%", "is built to compare it with the cache")] {
+        let second = fresh();
+        let ran = second.run(&[&all[..], &["--cache-sample", share]].concat()).good();
+        assert!(ran.err.contains(said), "{share}: {}", ran.err);
+        assert_same(&first, &second, "tiny");
+    }
+    for odd in ["5", "x%", "101%"] {
+        let ran = fresh().run(&[&all[..], &["--cache-sample", odd]].concat());
+        assert!(ran.code == 1 && ran.err.contains("5%"), "{} {}", ran.code, ran.err);
+    }
+
+    // What does not give the same bytes elsewhere is named, with what differs, and nothing is published.
+    first.edit("tiny.postinstall", "set -e\n", "set -e\nhead -c 8 /dev/urandom >\"$1/etc/unlike\"\n");
+    first.run(&["build", "--vendor", vendor, "--cache", &cache]).good();
+    let third = fresh();
+    third.edit("tiny.postinstall", "set -e\n", "set -e\nhead -c 8 /dev/urandom >\"$1/etc/unlike\"\n");
+    let ran = third.run(&[&all[..], &["--cache-sample", "100%"]].concat());
+    assert!(ran.code == 4 && ran.err.contains("cache::differs") && ran.err.contains("the layer"), "{}", ran.err);
+    assert!(ran.err.contains("rootfs/postinstall") && !third.artefact("tiny", "kernel").exists(), "{}", ran.err);
+}
+
+#[test]
+fn a_build_that_fails_leaves_in_the_cache_what_it_finished() {
+    let space = warm();
+    let cache = space.path().join("cache");
+    std::fs::create_dir(&cache).unwrap();
+    let vendor = vendored().to_str().unwrap();
+    let filling = ["build", "--vendor", vendor, "--cache", cache.to_str().unwrap(), "--cache-rate", "500M"];
+    let entries = || std::fs::read_dir(cache.join("v1/actions")).map_or(0, Iterator::count);
+    // The script's layer is above that of the essential packages, which is new in this store.
+    let _ = std::fs::remove_dir_all(space.store());
+    space.edit("tiny.postinstall", "set -e\n", "set -e\nexit 3\n");
+    assert_eq!(space.run(&filling).code, 4);
+    assert!(entries() > 0);
+    space.edit("tiny.postinstall", "set -e\nexit 3\n", "set -e\n");
+    let ran = space.run(&filling).good();
+    assert!(ran.err.contains("were written to the cache"), "{}", ran.err);
+    space.run(&["cache", "verify", cache.to_str().unwrap()]).good();
+
+    // Packages are there too: another machine builds from them, without a mirror, what no one has built.
+    std::fs::remove_dir_all(cache.join("v1/actions")).unwrap();
+    let other = fresh();
+    let named = cache.to_str().unwrap();
+    let ran =
+        run_through(&["unshare", "-n"], &other, &["build", "--locked", "--cache", named, "--until", "rootfs"]).good();
+    assert!(ran.err.contains("rootfs/base") && !ran.err.contains("are from the cache"), "{}", ran.err);
+}
