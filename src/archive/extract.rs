@@ -5,12 +5,14 @@
 //! /usr depends on it.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
+use crate::digest::Digest;
 use crate::name::{bytes_of, shown, text_of};
 use crate::store::Holes;
 
@@ -22,6 +24,22 @@ pub struct Extractor {
     last_parent: Option<(String, OwnedFd)>,
     /// Times of directories, set at the end.
     directory_times: Vec<(String, i64)>,
+    /// Digests of files that are known since they were made.
+    known: BTreeMap<String, Digest>,
+}
+
+/// Hashes what is read.
+struct Hashing<'a> {
+    inner: &'a mut dyn Read,
+    hasher: blake3::Hasher,
+}
+
+impl Read for Hashing<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.hasher.update(&buffer[..read]);
+        Ok(read)
+    }
 }
 
 /// Times before 1970 or too late for the file system are cut.
@@ -52,7 +70,7 @@ impl Extractor {
     pub fn new(root: &str) -> Result<Self, String> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let root = rustix::fs::open(root, flags, Mode::empty()).map_err(|error| format!("{root}: {error}"))?;
-        Ok(Self { root, last_parent: None, directory_times: Vec::new() })
+        Ok(Self { root, last_parent: None, directory_times: Vec::new(), known: BTreeMap::new() })
     }
 
     fn open_directory(&self, path: &str) -> Result<OwnedFd, Errno> {
@@ -141,6 +159,7 @@ impl Extractor {
         let said = |error: std::io::Error| format!("cannot write `{path}`: {error}", path = shown(&path));
         let (parent, name) = self.parent(&path).map_err(|error| said(error.into()))?;
         self.clear(&parent, &name).map_err(|error| said(error.into()))?;
+        self.known.remove(&path);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let handle = rustix::fs::openat(&parent, &*name, flags, Mode::from_raw_mode(0o600))
             .map_err(|error| said(error.into()))?;
@@ -148,6 +167,41 @@ impl Extractor {
         let mut holes = Holes::new(&mut file);
         std::io::copy(content, &mut holes).and_then(|_| holes.finish()).map_err(said)?;
         finish(&file, meta).map_err(|error| said(error.into()))
+    }
+
+    /// Makes a regular file, and gives the digest of what was written.
+    ///
+    /// # Errors
+    /// A text with the path.
+    pub fn hashed_file(&mut self, path: &[u8], meta: &Meta, content: &mut dyn Read) -> Result<Digest, String> {
+        let mut hashing = Hashing { inner: content, hasher: blake3::Hasher::new() };
+        self.file(path, meta, &mut hashing)?;
+        let digest = Digest(*hashing.hasher.finalize().as_bytes());
+        self.known.insert(clean(path)?, digest);
+        Ok(digest)
+    }
+
+    /// Gives a file of another tree, which nothing changes again, a further name here; it has this content, and its owner, mode and
+    /// time stay. Gives whether that can be: the other tree may be on another file system.
+    ///
+    /// # Errors
+    /// A text with the path.
+    pub fn further_name(&mut self, path: &[u8], other: (&OwnedFd, &[u8]), digest: Digest) -> Result<bool, String> {
+        let path = clean(path)?;
+        let said = |error: Errno| format!("cannot write `{path}`: {error}", path = shown(&path));
+        let (parent, name) = self.parent(&path).map_err(said)?;
+        self.clear(&parent, &name).map_err(said)?;
+        self.known.remove(&path);
+        let is_made = rustix::fs::linkat(other.0, other.1, &parent, &*name, AtFlags::empty()).is_ok();
+        if is_made {
+            self.known.insert(path, digest);
+        }
+        Ok(is_made)
+    }
+
+    /// Digests of files that are known since they were made, by their paths.
+    pub fn known(&self) -> &BTreeMap<String, Digest> {
+        &self.known
     }
 
     /// Makes a symbolic link.
@@ -167,6 +221,7 @@ impl Extractor {
             }
         }
         self.clear(&parent, &name).map_err(said)?;
+        self.known.remove(&path);
         rustix::fs::symlinkat(target, &parent, &*name).map_err(said)?;
         let owner = (Some(Uid::from_raw(meta.uid)), Some(Gid::from_raw(meta.gid)));
         rustix::fs::chownat(&parent, &*name, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW).map_err(said)?;
@@ -183,6 +238,7 @@ impl Extractor {
         let (from_parent, from_name) = self.parent(&to).map_err(said)?;
         let (parent, name) = self.parent(&path).map_err(said)?;
         self.clear(&parent, &name).map_err(said)?;
+        self.known.remove(&path);
         rustix::fs::linkat(&from_parent, &*from_name, &parent, &*name, AtFlags::empty()).map_err(said)
     }
 

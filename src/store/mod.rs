@@ -65,7 +65,7 @@ pub use layers::manifest::{Entry, Kind, Manifest, ManifestError};
 pub use layers::merge::{Merged, MergedEntry, layer_between, merge};
 pub use layers::read::{manifest_of, merged_of, root_of};
 pub use layers::reader::{Checked, LayerReader};
-pub use layers::scan::{ScanAnswer, ScanRequest, scan};
+pub use layers::scan::{ScanAnswer, ScanRequest, scan, scan_knowing};
 pub use layout::{Scratch, Store, TREE_DIRECTORIES};
 pub use lock::FileLock;
 pub use sealed::{Seal, seal, sealed};

@@ -35,6 +35,26 @@ fn mode_of(file: &std::fs::File) -> std::io::Result<u32> {
     file.metadata().map(|found| counted_mode(found.mode()))
 }
 
+/// Mode and content of a file as an action's key has them.
+fn in_key(action: &Action, name: &str) -> Option<(u32, Digest)> {
+    let name = format!("file {name}");
+    let input = action.inputs.iter().find(|input| input.name == name)?;
+    let (mode, digest) = input.value.split_once(' ')?;
+    Some((u32::from_str_radix(mode, 8).ok()?, Digest::parse(digest).ok()?))
+}
+
+/// Has in the store what an action's key names as `file NAME`. Where it is there already, the file itself is not looked at again: what
+/// it became since then belongs to the next build. Whoever uses the content compares it with its name.
+///
+/// # Errors
+/// As [`take`].
+pub fn take_once(builder: &Builder<'_>, action: &Action, name: &str, path: &Path) -> Result<Taken, StageError> {
+    match in_key(action, name).filter(|(_, digest)| builder.store.blob(digest).is_file()) {
+        Some((mode, digest)) => Ok(Taken { blob: Store::blob_name(&digest), mode }),
+        None => take(builder, action, name, path),
+    }
+}
+
 /// Keeps a copy of a file that an action's key names as `file NAME`.
 ///
 /// # Errors

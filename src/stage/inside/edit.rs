@@ -8,8 +8,8 @@ use crate::digest::Digest;
 use crate::fault;
 use crate::name::{shown, text_of};
 use crate::sandbox::{TreeMount, set_owner_and_mode, upper_is_whole};
-use crate::store::scan;
 use crate::store::{ScanAnswer, ScanRequest, lower_directories, merged_of, root_of};
+use crate::store::{scan, scan_knowing};
 
 use crate::store::{in_scratch, make_directories};
 
@@ -65,7 +65,10 @@ pub fn layer_by_writing<'p>(
         bare.make(&tree)?;
         fault::point("edit.mounted");
         let mut extractor = Extractor::new(&tree)?;
-        work(&mut extractor).and_then(|()| extractor.finish())?;
+        work(&mut extractor)?;
+        // No path leads through a link here, so that these are the files' own.
+        let known = extractor.known().clone();
+        extractor.finish()?;
         fault::point("edit.done");
         let made: Vec<String> = walkdir::WalkDir::new(&tree)
             .min_depth(1)
@@ -78,6 +81,6 @@ pub fn layer_by_writing<'p>(
         if let Some(path) = bare.forgot(&below, made.iter().map(String::as_str)) {
             return Err(format!("`{}` was written without being declared: this is a bug in imgbuild", shown(path)));
         }
-        scan(&ScanRequest { tree, base: base.to_vec(), epoch, whole: false })
+        scan_knowing(&ScanRequest { tree, base: base.to_vec(), epoch, whole: false }, &known)
     })
 }

@@ -63,12 +63,20 @@ struct Found {
 /// # Errors
 /// A text for the person: a name that is not UTF-8, a tree too deep, or an I/O error with its path.
 pub fn scan(request: &ScanRequest) -> Result<ScanAnswer, String> {
+    scan_knowing(request, &BTreeMap::new())
+}
+
+/// The same, where the digests of some files are known, by their paths: these are not read.
+///
+/// # Errors
+/// As [`scan`].
+pub fn scan_knowing(request: &ScanRequest, known: &BTreeMap<String, Digest>) -> Result<ScanAnswer, String> {
     let before = merged_of(&request.base)?;
     let root = open_directory(rustix::fs::CWD, &request.tree).map_err(|error| format!("{}: {error}", request.tree))?;
     let mut found = collect(&root)?;
     found.sort_by(|a, b| a.path.cmp(&b.path));
     fault::point("scan.listed");
-    let digests = hash_files(&root, &found)?;
+    let digests = hash_files(&root, &found, known)?;
     fault::point("scan.hashed");
     let whole = request.whole && !request.base.is_empty();
     let is_directory = |file: &Found| FileType::from_raw_mode(file.stat.st_mode) == FileType::Directory;
@@ -179,12 +187,19 @@ pub(in crate::store) fn read_xattrs(file: BorrowedFd<'_>) -> Result<(BTreeMap<St
     Ok((kept, opaque))
 }
 
-fn hash_files(root: &OwnedFd, found: &[Found]) -> Result<HashMap<usize, Digest>, String> {
+fn hash_files(
+    root: &OwnedFd,
+    found: &[Found],
+    known: &BTreeMap<String, Digest>,
+) -> Result<HashMap<usize, Digest>, String> {
     found
         .par_iter()
         .enumerate()
         .filter(|(_, file)| FileType::from_raw_mode(file.stat.st_mode) == FileType::RegularFile)
         .map(|(index, file)| {
+            if let Some(digest) = known.get(&file.path) {
+                return Ok((index, *digest));
+            }
             let handle = open_file(root, &file.path)?;
             let mut hasher = blake3::Hasher::new();
             let read =

@@ -11,7 +11,8 @@ use crate::stage::StageError;
 use crate::stage::actions::node_support::files::{lacking, xcatinfo};
 use crate::stage::results::{below, layer_outputs};
 
-use crate::stage::actions::sync::inside::{SyncAnswer, SyncItem, SyncRequest};
+use crate::stage::actions::sync::inside::{SyncItem, SyncRequest};
+use crate::stage::actions::sync::run::make;
 use crate::store::{Outputs, Store};
 
 /// Makes the layer.
@@ -60,8 +61,8 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
         0o777,
     );
     let scratch = builder.store.scratch()?;
-    let request = SyncRequest { scratch: scratch.name.clone(), base, epoch: lock.epoch, items };
-    let answer: SyncAnswer = builder.namespace.call("sync", &request, &mut |text| builder.report.progress(text))?;
+    let request = SyncRequest { scratch: scratch.name.clone(), base, epoch: lock.epoch, items, earlier: None };
+    let answer = make(builder, &request)?;
     let layer = answer.layer.map_err(|(_, problem)| {
         let help = "the files of xCAT's node support need that path: see docs/xcat.md".to_owned();
         StageError::Refused { problem, help }

@@ -9,6 +9,8 @@ use crate::digest::Digest;
 use crate::sandbox::helper::News;
 use crate::stage::inside::edit::{layer_by_edit, layer_by_writing};
 use crate::store::{Kind, LayerReader, Merged, ScanAnswer};
+
+use super::earlier::Earlier;
 use crate::xcat::{appended, merged};
 
 /// One thing to make.
@@ -39,6 +41,9 @@ pub struct SyncRequest {
     pub epoch: i64,
     /// In order.
     pub items: Vec<SyncItem>,
+    /// The layer that the last build made of this action, if there is one: files of it that are the same get further names.
+    #[serde(default)]
+    pub earlier: Option<Digest>,
 }
 
 /// What came of it.
@@ -50,6 +55,9 @@ pub struct SyncAnswer {
     pub notes: Vec<String>,
     /// Items that were copied over another one: which, and over which.
     pub doubled: Vec<(usize, usize)>,
+    /// A file of the store that is not what its name says, by its path there; the layer is not made then.
+    #[serde(default)]
+    pub damaged: Option<String>,
 }
 
 /// What was written to a place.
@@ -61,10 +69,39 @@ enum Written {
     Made(Vec<u8>),
 }
 
+/// Why an item is not made.
+enum Unmade {
+    /// A text.
+    Failed(String),
+    /// The item cannot be, and why.
+    Refused(usize, String),
+    /// The file of the store that is not what its name says.
+    Damaged(String),
+}
+
+impl From<String> for Unmade {
+    fn from(text: String) -> Self {
+        Self::Failed(text)
+    }
+}
+
+/// The digest that a file of the store has in its name.
+fn digest_in(content: &str) -> Option<Digest> {
+    Digest::parse(content.rsplit('/').next()?).ok()
+}
+
+fn content_of(content: &str) -> Result<Vec<u8>, Unmade> {
+    let bytes = std::fs::read(content).map_err(|error| format!("{content}: {error}"))?;
+    match digest_in(content) == Some(Digest::of(&bytes)) {
+        true => Ok(bytes),
+        false => Err(Unmade::Damaged(content.to_owned())),
+    }
+}
+
 impl Written {
-    fn bytes(&self) -> Result<Vec<u8>, String> {
+    fn bytes(&self) -> Result<Vec<u8>, Unmade> {
         match self {
-            Self::Copy(content) => std::fs::read(content).map_err(|error| format!("{content}: {error}")),
+            Self::Copy(content) => content_of(content),
             Self::Made(bytes) => Ok(bytes.clone()),
         }
     }
@@ -116,69 +153,92 @@ pub fn inside(request: SyncRequest, _: News<'_>) -> Result<SyncAnswer, String> {
     let (mut notes, mut doubled) = (Vec::new(), Vec::new());
     let mut copied: BTreeMap<String, usize> = BTreeMap::new();
     let mut written: BTreeMap<String, Written> = BTreeMap::new();
-    let mut refused = None;
-    let work = |tree: &mut Extractor| {
-        for (index, item) in request.items.iter().enumerate() {
-            if let Some(file) = file_above(&reader.tree, &written, &item.destination) {
-                refused = Some((index, format!("`{file}` is a file in the image, so nothing can be copied below it")));
-                return Err(String::new());
+    let mut unmade = None;
+    let earlier = request.earlier.as_ref().and_then(Earlier::open);
+    let mut make = |tree: &mut Extractor, index: usize, item: &SyncItem| -> Result<(), Unmade> {
+        if let Some(file) = file_above(&reader.tree, &written, &item.destination) {
+            return Err(Unmade::Refused(
+                index,
+                format!("`{file}` is a file in the image, so nothing can be copied below it"),
+            ));
+        }
+        let meta = Meta { mode: item.mode, mtime: request.epoch, ..Meta::default() };
+        if let Some(target) = &item.link {
+            tree.symlink(item.destination.trim_start_matches('/').as_bytes(), target.as_bytes(), &meta)?;
+            return Ok(());
+        }
+        let Some(content) = &item.content else {
+            if !matches!(resolved(&reader.tree, &item.destination), Some((_, Kind::Directory))) {
+                tree.directory(item.destination.as_bytes().trim_ascii_start(), &meta)?;
             }
-            let meta = Meta { mode: item.mode, mtime: request.epoch, ..Meta::default() };
-            if let Some(target) = &item.link {
-                tree.symlink(item.destination.trim_start_matches('/').as_bytes(), target.as_bytes(), &meta)?;
-                continue;
-            }
-            let Some(content) = &item.content else {
-                if !matches!(resolved(&reader.tree, &item.destination), Some((_, Kind::Directory))) {
-                    tree.directory(item.destination.as_bytes().trim_ascii_start(), &meta)?;
+            return Ok(());
+        };
+        let destination = destination_of(&reader.tree, item);
+        if destination != item.destination {
+            let folder = &item.destination;
+            notes.push(format!(
+                "`{folder}` is a folder in the image: the file goes to `{destination}`; write `{folder}/` if that is intended"
+            ));
+        }
+        let place = place_of(&reader.tree, &destination);
+        let (bytes, meta) = match item.clause.as_str() {
+            "copy" => {
+                let copy = Written::Copy(content.clone());
+                if let Some(earlier) = copied.insert(place.clone(), index)
+                    && written.get(&place) != Some(&copy)
+                {
+                    doubled.push((index, earlier));
                 }
-                continue;
-            };
-            let destination = destination_of(&reader.tree, item);
-            if destination != item.destination {
-                let folder = &item.destination;
-                notes.push(format!(
-                    "`{folder}` is a folder in the image: the file goes to `{destination}`; write `{folder}/` if that is intended"
-                ));
-            }
-            let place = place_of(&reader.tree, &destination);
-            let (bytes, meta) = match item.clause.as_str() {
-                "copy" => {
-                    let copy = Written::Copy(content.clone());
-                    if let Some(earlier) = copied.insert(place.clone(), index)
-                        && written.get(&place) != Some(&copy)
-                    {
-                        doubled.push((index, earlier));
-                    }
+                let digest = digest_in(content);
+                let is_there = match (&earlier, digest) {
+                    (Some(earlier), Some(digest)) => earlier.name_in(tree, &place, digest, &meta)?,
+                    _ => false,
+                };
+                if !is_there {
                     // Whatever its size.
                     let mut file = std::fs::File::open(content).map_err(|error| format!("{content}: {error}"))?;
-                    tree.file(place.as_bytes(), &meta, &mut file)?;
-                    written.insert(place, copy);
-                    continue;
+                    let found = tree.hashed_file(place.as_bytes(), &meta, &mut file)?;
+                    if digest != Some(found) {
+                        return Err(Unmade::Damaged(content.clone()));
+                    }
                 }
-                clause => {
-                    let before = match written.get(&place) {
-                        Some(written) => Some(written.bytes()?),
-                        None => reader.read(&place)?,
-                    };
-                    let entry = reader.tree.0.get(&place).map(|found| &found.entry);
-                    let Some(before) = before else {
-                        let why = format!("`{destination}` is not in the image, so nothing can be added to it");
-                        refused = Some((index, why));
-                        return Err(String::new());
-                    };
-                    let meta = Meta {
-                        mode: entry.map_or(item.mode, |entry| entry.mode),
-                        uid: entry.map_or(0, |entry| entry.uid),
-                        gid: entry.map_or(0, |entry| entry.gid),
-                        ..meta
-                    };
-                    let bytes = std::fs::read(content).map_err(|error| format!("{content}: {error}"))?;
-                    (if clause == "append" { appended(&before, &bytes) } else { merged(&before, &bytes) }, meta)
+                written.insert(place, copy);
+                return Ok(());
+            }
+            clause => {
+                let before = match written.get(&place) {
+                    Some(written) => Some(written.bytes()?),
+                    None => reader.read(&place)?,
+                };
+                let entry = reader.tree.0.get(&place).map(|found| &found.entry);
+                let Some(before) = before else {
+                    let why = format!("`{destination}` is not in the image, so nothing can be added to it");
+                    return Err(Unmade::Refused(index, why));
+                };
+                let meta = Meta {
+                    mode: entry.map_or(item.mode, |entry| entry.mode),
+                    uid: entry.map_or(0, |entry| entry.uid),
+                    gid: entry.map_or(0, |entry| entry.gid),
+                    ..meta
+                };
+                let bytes = content_of(content)?;
+                (if clause == "append" { appended(&before, &bytes) } else { merged(&before, &bytes) }, meta)
+            }
+        };
+        tree.file(place.as_bytes(), &meta, &mut &bytes[..])?;
+        written.insert(place, Written::Made(bytes));
+        Ok(())
+    };
+    let work = |tree: &mut Extractor| {
+        for (index, item) in request.items.iter().enumerate() {
+            match make(tree, index, item) {
+                Ok(()) => {}
+                Err(Unmade::Failed(text)) => return Err(text),
+                Err(other) => {
+                    unmade = Some(other);
+                    return Err(String::new());
                 }
-            };
-            tree.file(place.as_bytes(), &meta, &mut &bytes[..])?;
-            written.insert(place, Written::Made(bytes));
+            }
         }
         Ok(())
     };
@@ -187,11 +247,13 @@ pub fn inside(request: SyncRequest, _: News<'_>) -> Result<SyncAnswer, String> {
         Some(places) => layer_by_writing(scratch, base, request.epoch, places.iter().map(String::as_str), work),
         None => layer_by_edit(scratch, base, request.epoch, work),
     };
-    let layer = match refused {
-        Some(refused) => Err(refused),
-        None => Ok(layer?),
+    let (layer, damaged) = match unmade {
+        Some(Unmade::Refused(index, why)) => (Err((index, why)), None),
+        Some(Unmade::Damaged(content)) => (Err((0, String::new())), Some(content)),
+        Some(Unmade::Failed(text)) => return Err(text),
+        None => (Ok(layer?), None),
     };
-    Ok(SyncAnswer { layer, notes, doubled })
+    Ok(SyncAnswer { layer, notes, doubled, damaged })
 }
 
 /// Where a file goes: what its line says, or below that, where the image has a folder there.

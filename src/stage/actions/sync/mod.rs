@@ -1,5 +1,6 @@
 //! The sync layer: files of the build host, copied, appended or merged (D25).
 
+mod earlier;
 pub mod inputs;
 pub mod inside;
 pub mod run;

@@ -2,9 +2,10 @@
 
 use crate::plan::Action;
 use crate::stage::builder::run::{Builder, Context};
-use crate::stage::builder::taken::{Taken, take, take_text};
+use crate::stage::builder::taken::{Taken, take_once, take_text};
 
-use crate::recipe::{Clause, SyncedKind};
+use crate::digest::Digest;
+use crate::recipe::{Clause, SyncedFile, SyncedKind};
 use crate::source::{Finding, Severity};
 use crate::stage::report::refuse_at;
 use crate::stage::results::{below, layer_outputs};
@@ -12,7 +13,8 @@ use crate::stage::results::{below, layer_outputs};
 use crate::stage::StageError;
 use crate::stage::actions::gate::checks as gate;
 use crate::stage::actions::sync::inside as sync;
-use crate::store::Outputs;
+use crate::stage::inside::removal::remove_damaged;
+use crate::store::{Outputs, StoreError};
 
 /// Makes the layer; gives what the action's record names.
 ///
@@ -21,37 +23,30 @@ use crate::store::Outputs;
 pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
     let (lock, base) = (context.lock, below(action, context.done)?);
     gate::check_synced(builder.recipe, &|synced| take_text(action, &synced.name, &synced.source))?;
-    let mut items = Vec::new();
-    for synced in &builder.recipe.sync {
-        let (content, mode) = match synced.kind {
-            SyncedKind::Directory => (None, 0o755),
-            SyncedKind::File => {
-                let Taken { blob, mode } = take(builder, action, &synced.name, &synced.source)?;
-                if mode & 0o6000 != 0 {
-                    let text = format!("`{}` keeps its set-id bits in the image", synced.name);
-                    builder.report.finding(&Finding::note("sync::setid", &synced.span, text));
-                }
-                (Some(blob), mode)
-            }
-        };
-        items.push(sync::SyncItem {
-            content,
-            link: None,
-            destination: synced.destination.clone(),
-            name_in_folder: synced.name_in_folder.clone(),
-            mode,
-            clause: match synced.clause {
-                Clause::Copy => "copy",
-                Clause::Append => "append",
-                Clause::Merge => "merge",
-            }
-            .to_owned(),
-        });
-    }
     let scratch = builder.store.scratch()?;
-    let request = sync::SyncRequest { scratch: scratch.name.clone(), base, epoch: lock.epoch, items };
-    let answer: sync::SyncAnswer =
-        builder.namespace.call("sync", &request, &mut |text| builder.report.progress(text))?;
+    let earlier = earlier_layer(builder, action);
+    let items = || -> Result<sync::SyncRequest, StageError> {
+        let items = builder.recipe.sync.iter().map(|synced| item_of(builder, action, synced));
+        let items = items.collect::<Result<_, _>>()?;
+        Ok(sync::SyncRequest { scratch: scratch.name.clone(), base: base.clone(), epoch: lock.epoch, items, earlier })
+    };
+    let request = items()?;
+    for (item, synced) in request.items.iter().zip(&builder.recipe.sync) {
+        if item.content.is_some() && item.mode & 0o6000 != 0 {
+            let text = format!("`{}` keeps its set-id bits in the image", synced.name);
+            builder.report.finding(&Finding::note("sync::setid", &synced.span, text));
+        }
+    }
+    let answer = match make(builder, &request) {
+        // What the store had is taken out, and taken from the file once more.
+        Err(StageError::Store(error @ StoreError::Damaged { .. })) => {
+            remove_damaged(builder.store, builder.namespace, &error)?;
+            let text = format!("{error}; it was removed and will be rebuilt");
+            builder.report.finding(&Finding::nowhere(Severity::Warning, "store::damaged", text));
+            make(builder, &items()?)?
+        }
+        other => other?,
+    };
     for (later, earlier) in answer.doubled {
         let (Some(later), Some(earlier)) = (builder.recipe.sync.get(later), builder.recipe.sync.get(earlier)) else {
             continue;
@@ -71,6 +66,53 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
             let name = item.map_or_else(String::new, |item| format!("{}: ", item.name));
             let help = "correct the line's destination; `imgbuild shell` shows what is in the image there".to_owned();
             Err(refuse_at(builder.report, item.map(|item| item.span.clone()), format!("{name}{problem}"), help))
+        }
+    }
+}
+
+/// What an item becomes; its content is in the store then.
+fn item_of(builder: &Builder<'_>, action: &Action, synced: &SyncedFile) -> Result<sync::SyncItem, StageError> {
+    let (content, mode) = match synced.kind {
+        SyncedKind::Directory => (None, 0o755),
+        SyncedKind::File => {
+            let Taken { blob, mode } = take_once(builder, action, &synced.name, &synced.source)?;
+            (Some(blob), mode)
+        }
+    };
+    Ok(sync::SyncItem {
+        content,
+        link: None,
+        destination: synced.destination.clone(),
+        name_in_folder: synced.name_in_folder.clone(),
+        mode,
+        clause: match synced.clause {
+            Clause::Copy => "copy",
+            Clause::Append => "append",
+            Clause::Merge => "merge",
+        }
+        .to_owned(),
+    })
+}
+
+/// The layer that the image's last build made of an action.
+fn earlier_layer(builder: &Builder<'_>, action: &Action) -> Option<Digest> {
+    let root = builder.store.root(&builder.recipe.directory, &builder.recipe.model.image.name)?;
+    builder.store.record(root.actions.get(&action.id)?)?.outputs.layer
+}
+
+/// Makes a layer of items.
+///
+/// # Errors
+/// [`StageError`]; [`StoreError::Damaged`] where the store's copy of a file is not what it should be.
+pub fn make(builder: &Builder<'_>, request: &sync::SyncRequest) -> Result<sync::SyncAnswer, StageError> {
+    let answer: sync::SyncAnswer =
+        builder.namespace.call("sync", request, &mut |text| builder.report.progress(text))?;
+    match &answer.damaged {
+        None => Ok(answer),
+        Some(content) => {
+            let path = builder.store.directory().join(content);
+            let problem = "does not match the digest in its name".to_owned();
+            Err(StoreError::Damaged { path, problem }.into())
         }
     }
 }

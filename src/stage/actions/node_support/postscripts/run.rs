@@ -4,7 +4,8 @@ use super::plan::{DIRECTORY, text};
 use crate::plan::Action;
 use crate::source::{Finding, Severity};
 use crate::stage::StageError;
-use crate::stage::actions::sync::inside::{SyncAnswer, SyncItem, SyncRequest};
+use crate::stage::actions::sync::inside::{SyncItem, SyncRequest};
+use crate::stage::actions::sync::run::make;
 use crate::stage::builder::run::{Builder, Context};
 use crate::stage::builder::taken::{Taken, take};
 use crate::stage::inside::init_for;
@@ -80,8 +81,8 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
         item(wants, None, Some(format!("/usr/lib/systemd/system/{name}")), 0o777);
     }
     let scratch = builder.store.scratch()?;
-    let request = SyncRequest { scratch: scratch.name.clone(), base, epoch: context.lock.epoch, items };
-    let answer: SyncAnswer = builder.namespace.call("sync", &request, &mut |text| builder.report.progress(text))?;
+    let request = SyncRequest { scratch: scratch.name.clone(), base, epoch: context.lock.epoch, items, earlier: None };
+    let answer = make(builder, &request)?;
     let layer = answer.layer.map_err(|(_, problem)| {
         let help = "what runs scripts on nodes needs that path: see docs/postscripts.md".to_owned();
         StageError::Refused { problem, help }
