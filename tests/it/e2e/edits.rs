@@ -1,6 +1,12 @@
 //! What an edit rebuilds, on the real example.
 
+use std::collections::BTreeSet;
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
 use super::kills::forget_with;
+use super::offline::{assert_same, build, fresh, warm};
 use super::{compute, store};
 use crate::support::{Space, copy_tree};
 
@@ -55,6 +61,53 @@ fn editing_a_synced_file_runs_the_sync_layer_and_pack_alone() {
     space.write("site/motd", "This node runs an image that imgbuild built.\n");
     let ran = space.run(&["build"]).good();
     assert!(ran.err.contains("ran nothing"), "{}", ran.err);
+}
+
+/// Paths below a store's directory that end so.
+fn found(space: &Space, below: &str, is_so: &dyn Fn(&Path, &Metadata) -> bool) -> Vec<PathBuf> {
+    let entries = walkdir::WalkDir::new(space.store().join("v1").join(below)).into_iter().flatten();
+    let files = entries.filter(|entry| entry.file_type().is_file()).map(walkdir::DirEntry::into_path);
+    files.filter(|path| is_so(path, &path.metadata().unwrap())).collect()
+}
+
+#[test]
+fn a_synced_file_that_did_not_change_is_not_written_again() {
+    let space = warm();
+    space.edit("image.toml", "[exclude]", "[sync]\nlists = [\"files.synclist\"]\n\n[exclude]");
+    space.write("files.synclist", "site/* -> /opt/site/\n");
+    space.write("site/large", &"x".repeat(1 << 20));
+    let edited = |text: &str| {
+        space.write("site/small", text);
+        build(&space).good()
+    };
+    let inodes = || -> BTreeSet<u64> {
+        let large = found(&space, "trees", &|path, _| path.ends_with("opt/site/large"));
+        large.iter().map(|path| path.metadata().unwrap().ino()).collect()
+    };
+    edited("one\n");
+    edited("two\n");
+    assert_eq!(inodes().len(), 1);
+    // What was touched since it was made may be damaged: it is copied. So is the store's own copy, and that is damaged.
+    for path in found(&space, "trees", &|path, _| path.ends_with("opt/site/large")) {
+        std::fs::set_permissions(&path, path.metadata().unwrap().permissions()).unwrap();
+    }
+    for path in found(&space, "blobs", &|_, metadata| metadata.len() == 1 << 20) {
+        std::fs::write(path, "y".repeat(1 << 20)).unwrap();
+    }
+    let ran = edited("three\n");
+    assert!(ran.err.contains("it was removed and will be rebuilt"), "{}", ran.err);
+    assert_eq!(inodes().len(), 2);
+    let ran = space.run(&["store", "verify"]).good();
+    assert!(ran.err.contains(", 0 damaged"), "{}", ran.err);
+    for path in found(&space, "trees", &|path, _| path.ends_with("opt/site/large")) {
+        assert!(std::fs::read(path).unwrap().iter().all(|byte| *byte == b'x'));
+    }
+    // The same image from an empty store.
+    let other = fresh();
+    copy_tree(space.path(), other.path());
+    std::fs::copy(space.path().join("image.lock"), other.path().join("image.lock")).unwrap();
+    build(&other).good();
+    assert_same(&space, &other, "tiny");
 }
 
 #[test]
