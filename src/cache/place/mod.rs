@@ -302,7 +302,7 @@ mod tests {
         assert!(of("ftp://x/y").contains("neither a directory"));
         assert!(of("/nowhere/at/all").contains("cannot be used"));
         assert!(of("oci://r.test/site/cache:tag").contains("has a tag"));
-        assert!(of("grpc://").contains("host"));
+        assert!(of("grpc://:80").contains("no host"));
         assert!(Place::of("https://u:secret@cache.test/x/", false, Rate::default()).unwrap().needs_keys());
         assert!(!Place::of("https://u:secret@cache.test/x/", false, Rate::default()).unwrap().shown.contains("secret"));
         assert!(Place::of("oci://r.test/site/cache", false, Rate::default()).unwrap().needs_keys());

@@ -394,6 +394,7 @@ impl Builder<'_> {
         let done = std::thread::scope(|scope| {
             start(scope, || supply.bring(&groups))
                 .map_err(|error| SandboxError::starting("a thread for packages", error))?;
+            let _ending = cached::meanwhile::Ending(&meanwhile);
             // Where there is no thread for it, all of it is brought at the end.
             let _ = start(scope, || meanwhile.run(lock, graph));
             let done = run_side_by_side(&in_order, &options, &|action, known| {

@@ -44,7 +44,7 @@ fn in_key(action: &Action, name: &str) -> Option<(u32, Digest)> {
 }
 
 /// Has in the store what an action's key names as `file NAME`. Where it is there already, the file itself is not looked at again: what
-/// it became since then belongs to the next build. Whoever uses the content compares it with its name.
+/// it became since then belongs to the next build. The one who uses the content compares it with its name.
 ///
 /// # Errors
 /// As [`take`].

@@ -104,7 +104,9 @@ fn a_synced_file_that_did_not_change_is_not_written_again() {
     }
     // The same image from an empty store.
     let other = fresh();
-    copy_tree(space.path(), other.path());
+    for name in ["image.toml", "files.synclist", "site/small", "site/large"] {
+        other.write(name, &std::fs::read_to_string(space.path().join(name)).unwrap());
+    }
     std::fs::copy(space.path().join("image.lock"), other.path().join("image.lock")).unwrap();
     build(&other).good();
     assert_same(&space, &other, "tiny");

@@ -20,6 +20,15 @@ pub struct Meanwhile<'b> {
     is_over: AtomicBool,
 }
 
+/// Ends it in any case: no thread waits for actions of a build that panicked.
+pub struct Ending<'m, 'b>(pub &'m Meanwhile<'b>);
+
+impl Drop for Ending<'_, '_> {
+    fn drop(&mut self) {
+        drop(self.0.to.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+}
+
 impl<'b> Meanwhile<'b> {
     /// For a build; nothing where no cache takes anything.
     pub fn of(builder: &'b Builder<'b>) -> Self {
@@ -63,6 +72,10 @@ impl<'b> Meanwhile<'b> {
             }
             let record = self.builder.store.record(&key).filter(|record| record.differing.is_none());
             let Some(record) = record else { continue };
+            // Something failed: this is what is waited for now.
+            if self.to.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
+                self.builder.report.progress(&format!("to the cache: {}", record.action));
+            }
             let turn = |_: &_| !self.is_ended();
             // Now, and not before it ran: its packages are there.
             let layers = Layers { builder: self.builder, packages: packages_of(self.builder, lock, graph) };
