@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 pub mod alone;
+pub mod elsewhere;
 
 use super::run::{Builder, Work};
 use super::shared::Deliver;
