@@ -90,9 +90,9 @@ fn is_kept(name: &str) -> bool {
 fn plain(said: &str) -> String {
     let mut lines: Vec<&str> = Vec::new();
     for line in said.lines().map(str::trim).filter(|line| !line.is_empty()) {
-        let line = ["sbatch: ", "squeue: ", "scancel: ", "sinfo: "].iter().fold(line, |line, name| {
-            line.strip_prefix(name).unwrap_or(line)
-        });
+        let line = ["sbatch: ", "squeue: ", "scancel: ", "sinfo: "]
+            .iter()
+            .fold(line, |line, name| line.strip_prefix(name).unwrap_or(line));
         let line = ["error: ", "fatal: "].iter().fold(line, |line, name| line.strip_prefix(name).unwrap_or(line));
         if !lines.contains(&line) {
             lines.push(line);

@@ -37,11 +37,17 @@ pub enum SlurmError {
     #[error("the directory `{directory}`, which jobs are to share, cannot be used: {problem}")]
     #[diagnostic(
         code(slurm::directory),
-        help("name another one that this machine and the compute nodes share: `shared` of [executor] in imgbuild.toml")
+        help(
+            "name another one that this machine and the compute nodes share: `shared` of [executor] in imgbuild.toml"
+        )
     )]
     Directory { directory: String, problem: String },
     /// A job began, and did not find what it is to do.
-    #[error("job {job} ended{} before imgbuild began there: `{directory}` of this machine is not there, or cannot be written{}", on(node), quoted(said))]
+    #[error(
+        "job {job} ended{} before imgbuild began there: `{directory}` of this machine is not there, or cannot be written{}",
+        on(node),
+        quoted(said)
+    )]
     #[diagnostic(
         code(slurm::not_shared),
         help(

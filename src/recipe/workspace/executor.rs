@@ -76,9 +76,13 @@ impl WorkspaceExecutor {
             if let Some(problem) = option_problem(word) {
                 let span = at(&format!("executor.options[{index}]"));
                 errors.push(
-                    Finding::error("workspace::option", &span, format!("`{word}` cannot be given to sbatch: {problem}"))
-                        .label("here")
-                        .help("write options as sbatch(1) has them, each in one text: \"--partition=build\""),
+                    Finding::error(
+                        "workspace::option",
+                        &span,
+                        format!("`{word}` cannot be given to sbatch: {problem}"),
+                    )
+                    .label("here")
+                    .help("write options as sbatch(1) has them, each in one text: \"--partition=build\""),
                 );
             }
         }

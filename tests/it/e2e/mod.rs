@@ -85,6 +85,7 @@ mod serving;
 mod several;
 pub mod shared;
 mod shared_cache;
+mod slurm;
 mod startable;
 mod statelite;
 mod store_care;

@@ -205,8 +205,11 @@ fn text(builds: &[PastBuild], own: &Arguments, verbose: u8) -> String {
         let ran: Vec<&Run> =
             build.runs.iter().filter(|run| run.action != ids::PUBLISH && run.failed.is_none()).collect();
         let most = if verbose > 0 || own.build.is_some() { usize::MAX } else { NAMED };
-        let mut names: Vec<String> =
-            ran.iter().take(most).map(|run| format!("{} {}{}", run.action, took(run.milliseconds), place(run))).collect();
+        let mut names: Vec<String> = ran
+            .iter()
+            .take(most)
+            .map(|run| format!("{} {}{}", run.action, took(run.milliseconds), place(run)))
+            .collect();
         if ran.len() > most {
             names.push(format!("and {} more", ran.len() - most));
         }

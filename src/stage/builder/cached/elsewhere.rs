@@ -66,8 +66,7 @@ pub fn package_files(
 ) -> Result<BTreeMap<String, PathBuf>, StageError> {
     let fetcher = builder.fetcher()?;
     let mut seen = BTreeSet::new();
-    let packages: Vec<PinnedPackage> =
-        packages.iter().filter(|package| seen.insert(package.sha256)).cloned().collect();
+    let packages: Vec<PinnedPackage> = packages.iter().filter(|package| seen.insert(package.sha256)).cloned().collect();
     builder.supply(&fetcher).download(&packages)?;
     Ok(packages.iter().map(|one| (one.sha256.to_string(), builder.store.package(&one.sha256))).collect())
 }

@@ -35,8 +35,7 @@ impl Looking<'_> {
     /// The exit code, after the reason was printed.
     pub fn gathered(&self) -> Result<Result<(Gathered, PathBuf), String>, Exit> {
         // What is wrong with the recipes was said.
-        let (found, of_workspace) =
-            recording(Known::default(), || folders(&self.arguments.directory, self.are_named));
+        let (found, of_workspace) = recording(Known::default(), || folders(&self.arguments.directory, self.are_named));
         let (workspace, folders) = found.map_err(|_| Exit::Input)?;
         let workspace = workspace.as_deref();
         let mut witnesses = vec![of_workspace];

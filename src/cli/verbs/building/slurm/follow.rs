@@ -395,7 +395,13 @@ impl<'a> Follower<'a> {
             ),
             Some(State::Cancelled) => (ended("was cancelled", again), false),
             Some(State::Failed | State::Waits | State::Runs) => match self.began(index) {
-                true => (ended("ended without a word", "the node's log of slurmd may say why; then run the same command again"), false),
+                true => (
+                    ended(
+                        "ended without a word",
+                        "the node's log of slurmd may say why; then run the same command again",
+                    ),
+                    false,
+                ),
                 false => {
                     let directory = self.place.directory.display().to_string();
                     let (said, job, node) = (self.said(index), job.clone(), node.clone());

@@ -26,14 +26,14 @@ fn said(error: impl std::fmt::Display) -> String {
 /// # Errors
 /// Why nothing can be said there.
 pub fn run(round: &Path, submission: usize, task: usize) -> Result<Exit, String> {
-    let order: Order = read(&round.join(ORDER)).ok_or_else(|| format!("`{}` cannot be read", round.join(ORDER).display()))?;
+    let order: Order =
+        read(&round.join(ORDER)).ok_or_else(|| format!("`{}` cannot be read", round.join(ORDER).display()))?;
     if order.version != VERSION {
         return Err("another version of imgbuild made this order".to_owned());
     }
     let index = order.submissions.get(submission).and_then(|members| members.get(task)).copied();
-    let index = index
-        .filter(|index| *index < order.steps.len())
-        .ok_or_else(|| "the order has no such step".to_owned())?;
+    let index =
+        index.filter(|index| *index < order.steps.len()).ok_or_else(|| "the order has no such step".to_owned())?;
     let directory = step_directory(round, index);
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let job = variable("SLURM_ARRAY_JOB_ID").zip(variable("SLURM_ARRAY_TASK_ID"));
@@ -143,7 +143,8 @@ fn store(order: &Order) -> Result<PathBuf, String> {
 /// Has in the store the packages that actions are given.
 fn put_packages(store: &Path, from: &Path, packages: &[String]) -> Result<(), String> {
     for name in packages {
-        let digest = crate::digest::Sha256::parse(name).map_err(|_| "the order has no digest of a package".to_owned())?;
+        let digest =
+            crate::digest::Sha256::parse(name).map_err(|_| "the order has no digest of a package".to_owned())?;
         let to = crate::store::Store::existing(store).package(&digest);
         if to.is_file() {
             continue;

@@ -179,7 +179,9 @@ impl Jobs<'_> {
     /// Writes into locks what only running the packages showed.
     fn fix(&self, fixes: &[(String, Fix)]) -> Result<(), Exit> {
         for (image, fix) in fixes {
-            let Some(builder) = self.builders.iter().find(|one| one.recipe.model.image.name == *image) else { continue };
+            let Some(builder) = self.builders.iter().find(|one| one.recipe.model.image.name == *image) else {
+                continue;
+            };
             let (names, asking) = match fix {
                 Fix::Accounts(names) => (names.as_slice(), &[][..]),
                 Fix::AsksRelease(pass) => (&[][..], std::slice::from_ref(pass)),

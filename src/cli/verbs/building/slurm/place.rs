@@ -50,9 +50,8 @@ impl Place {
     /// Makes it, with the program in it.
     pub(super) fn make(jobs: &Jobs<'_>) -> Result<Self, Exit> {
         let shared = jobs.shared_directory();
-        let refused = |problem: String| {
-            jobs.failed(SlurmError::Directory { directory: shared.display().to_string(), problem })
-        };
+        let refused =
+            |problem: String| jobs.failed(SlurmError::Directory { directory: shared.display().to_string(), problem });
         let said = |error: std::io::Error| refused(error.to_string());
         let mut private = std::fs::DirBuilder::new();
         private.recursive(true).mode(0o700);
@@ -68,7 +67,11 @@ impl Place {
         private.create(&runs).map_err(said)?;
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let (left, results) = left(&runs, &host);
-        let name = format!("{host}-{}-{}", std::process::id(), Digest::of(format!("{:?}", std::time::SystemTime::now()).as_bytes()).short());
+        let name = format!(
+            "{host}-{}-{}",
+            std::process::id(),
+            Digest::of(format!("{:?}", std::time::SystemTime::now()).as_bytes()).short()
+        );
         let held = FileLock::take(&runs.join(format!("{name}.held"))).map_err(|error| refused(error.to_string()))?;
         let directory = runs.join(&name);
         private.create(directory.join("results")).map_err(said)?;
@@ -102,7 +105,8 @@ impl Place {
 fn program(shared: &Path) -> std::io::Result<PathBuf> {
     let bytes = std::fs::read(std::env::current_exe()?)?;
     let path = shared.join(format!("imgbuild-{}", Digest::of(&bytes).short()));
-    let is_there = std::fs::symlink_metadata(&path).is_ok_and(|found| found.is_file() && found.len() == bytes.len() as u64);
+    let is_there =
+        std::fs::symlink_metadata(&path).is_ok_and(|found| found.is_file() && found.len() == bytes.len() as u64);
     if !is_there {
         let mut aside = tempfile::Builder::new().prefix(".program-").tempfile_in(shared)?;
         aside.write_all(&bytes)?;

@@ -213,9 +213,8 @@ impl Jobs<'_> {
     /// Packages that steps are given: compute nodes need no way to a mirror.
     fn put_packages(&self, at: &Place, work: &Work) -> Result<(), Exit> {
         let to = at.directory.join("packages");
-        let refused = |problem: String| {
-            self.failed(SlurmError::Directory { directory: to.display().to_string(), problem })
-        };
+        let refused =
+            |problem: String| self.failed(SlurmError::Directory { directory: to.display().to_string(), problem });
         for builder in self.builders {
             let of_image = format!("{}/", builder.recipe.model.image.name);
             let actions = work.steps.iter().flat_map(|step| &step.actions).filter(|one| one.starts_with(&of_image));
