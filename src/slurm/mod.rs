@@ -3,11 +3,12 @@
 //! What a job is to do, and what became of it, stands in files of a directory that compute nodes share:
 //!
 //! ```text
-//! imgbuild-DIGEST   the program
-//! runs/NAME/        one build: held by who submitted, with the ids of its jobs in `submitted`
-//!   results/        a cache (docs/cache.md): what jobs need, and what they made
-//!   packages/       packages by their SHA-256, which jobs would have to download
-//!   1/, 2/, ..      a round: its order, the workspace, a script for each submission, and steps/N of each step
+//! runs-UID/                 a user's
+//!   imgbuild-DIGEST         the program
+//!   NAME/, NAME.held        one build: held by who submitted, with the ids of its jobs in `submitted`
+//!     results/              a cache (docs/cache.md): what jobs need, and what they made
+//!     packages/             packages by their SHA-256, which jobs would have to download
+//!     1/, 2/, ..            a round: its order, the workspace, a script for each submission, and steps/N of each step
 //! ```
 //!
 //! Slurm says where a job is; how it ended is said by the job itself, in `steps/N/ended`: Slurm forgets.

@@ -223,6 +223,10 @@ impl<'a> Follower<'a> {
                 self.ended(index, ended);
             } else if let Some(began) = read::<Began>(&directory.join(BEGAN)) {
                 let step = &mut self.steps[index];
+                // Of the node that was lost.
+                if began.restarts < step.restarts {
+                    continue;
+                }
                 if (began.restarts, began.node.as_str()) != (step.restarts, step.node.as_str()) {
                     let (is_again, is_new) = (began.restarts > step.restarts, step.phase == Phase::Waits);
                     (step.restarts, step.node, step.phase) = (began.restarts, began.node, Phase::Runs);

@@ -1,7 +1,6 @@
 //! `imgbuild away job`: what runs on a compute node.
 
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -100,9 +99,9 @@ fn build(round: &Path, order: &Order, index: usize, (at, notes): (&Path, &Path))
     }
     build.env("COLUMNS", "120").env("NO_COLOR", "1").env(NOTES, notes).current_dir("/");
     build.stdin(Stdio::null()).stdout(log.try_clone().map_err(said)?).stderr(log);
-    // A job's processes end with it, and this one with the job's.
-    let mut build = build.process_group(0).spawn().map_err(said)?;
-    let group = i32::try_from(build.id()).ok().and_then(rustix::process::Pid::from_raw);
+    // In the group of this process: what Slurm kills is all of it.
+    let mut build = build.spawn().map_err(said)?;
+    let process = i32::try_from(build.id()).ok().and_then(rustix::process::Pid::from_raw);
     crate::sandbox::interrupt::wait_for_caller();
     loop {
         if let Some(status) = build.try_wait().map_err(said)? {
@@ -110,7 +109,7 @@ fn build(round: &Path, order: &Order, index: usize, (at, notes): (&Path, &Path))
             return Ok(code.filter(|code| !crate::sandbox::interrupt::came() && *code < 128));
         }
         if crate::sandbox::interrupt::came() {
-            let _ = group.map(|group| rustix::process::kill_process_group(group, rustix::process::Signal::TERM));
+            let _ = process.map(|process| rustix::process::kill_process(process, rustix::process::Signal::TERM));
             let _ = build.wait();
             return Ok(None);
         }

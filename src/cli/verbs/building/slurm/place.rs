@@ -1,7 +1,7 @@
 //! The directory that jobs share with the machine that submits them.
 
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::{Jobs, real};
@@ -40,9 +40,6 @@ impl Drop for Place {
         if let Some(held) = self.held.take() {
             held.remove();
         }
-        // Where nothing of anyone's is left.
-        let above = self.directory.parent();
-        let _ = above.map(std::fs::remove_dir);
     }
 }
 
@@ -60,11 +57,15 @@ impl Place {
         if shared.to_str().is_none_or(|text| text.chars().any(char::is_control) || text.contains('\\')) {
             return Err(refused("its name has letters that Slurm cannot take".to_owned()));
         }
-        let program = program(&shared).map_err(said)?;
         // One user cannot be in another one's way.
         let own = format!("runs-{}", rustix::process::getuid().as_raw());
         let runs = shared.join(own);
         private.create(&runs).map_err(said)?;
+        let found = std::fs::symlink_metadata(&runs).map_err(said)?;
+        if !found.is_dir() || found.uid() != rustix::process::getuid().as_raw() {
+            return Err(refused(format!("`{}` in it is another user's, or a link", runs.display())));
+        }
+        let program = program(&runs).map_err(said)?;
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let (left, results) = left(&runs, &host);
         let name = format!(
