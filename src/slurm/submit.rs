@@ -149,7 +149,7 @@ pub fn script(program: &Path, round: &Path, submission: usize) -> Result<String,
     let (program, round) = (text(program)?, text(round)?);
     Ok(format!(
         "#!/bin/sh\n\
-         umask 077\n\
+         umask 022\n\
          PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C\n\
          export PATH LC_ALL\n\
          exec {program} away job {round} {submission} \"${{SLURM_ARRAY_TASK_ID:-${{1:-0}}}}\"\n"

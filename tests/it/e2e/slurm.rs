@@ -62,7 +62,7 @@ impl Cluster {
              SlurmctldLogFile={at}/ctld.log\nSlurmdLogFile={at}/%n/log\n\
              ProctrackType=proctrack/linuxproc\nTaskPlugin=task/none\nSwitchType=switch/none\nMpiDefault=none\nReturnToService=2\n\
              SelectType=select/cons_tres\nSelectTypeParameters=CR_CPU\nSlurmdParameters=config_overrides\n\
-             SchedulerParameters=sched_interval=1,batch_sched_delay=0,bf_interval=1\nSlurmdTimeout=6\nKillWait=5\n\
+             SchedulerParameters=sched_interval=1,batch_sched_delay=0,bf_interval=1\nSlurmdTimeout=20\nKillWait=5\n\
              PreemptType=preempt/partition_prio\nPreemptMode=REQUEUE\n\
              JobAcctGatherType=jobacct_gather/none\nAccountingStorageType=accounting_storage/none\n",
             free_port()
@@ -192,7 +192,7 @@ impl Drop for Cluster {
 
 #[track_caller]
 fn wait(what: &str, is_so: impl Fn() -> bool) {
-    let until = Instant::now() + Duration::from_secs(180);
+    let until = Instant::now() + Duration::from_secs(400);
     while !is_so() {
         assert!(Instant::now() < until, "never: {what}");
         std::thread::sleep(Duration::from_millis(100));
@@ -220,7 +220,7 @@ impl Building {
     /// Waits for a word.
     #[track_caller]
     fn wait_for(&mut self, word: &str) {
-        let until = Instant::now() + Duration::from_secs(240);
+        let until = Instant::now() + Duration::from_secs(400);
         while !self.said().contains(word) {
             let is_over = self.child.try_wait().unwrap().is_some();
             assert!(!is_over && Instant::now() < until, "never said: {word}\n{}", self.said());

@@ -159,6 +159,9 @@ fn put_packages(store: &Path, from: &Path, packages: &[String]) -> Result<(), St
         if crate::store::sha256_of(copy).map_err(|error| at(&error))? != digest {
             return Err(at(&"it is damaged"));
         }
+        // What runs inside reads it as another user.
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+        aside.as_file().set_permissions(mode).map_err(|error| at(&error))?;
         aside.persist(&to).map_err(|error| at(&error))?;
     }
     Ok(())
