@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use super::SlurmError;
 
-/// How long a command may take; Slurm's own ones give up earlier unless they are told to wait.
-const PATIENCE: Duration = Duration::from_secs(180);
+/// How long a command may take; Slurm's own time limits are shorter, as a rule.
+const PATIENCE: Duration = Duration::from_secs(100);
 /// How often it is looked whether it has ended.
 const TICK: Duration = Duration::from_millis(10);
 /// So much is kept of what it says, in bytes: squeue has a line for each of some ten thousand jobs.
@@ -70,7 +70,7 @@ pub fn run(program: &str, words: &[OsString]) -> Result<Answer, SlurmError> {
     });
     let mut said = plain(&said);
     if status.is_none() {
-        said = format!("it did not answer within {} s", PATIENCE.as_secs());
+        said = format!("it timed out after {} s", PATIENCE.as_secs());
     }
     // A squeue that got no answer may still say that all is well.
     let is_good = status.is_some_and(|status| status.success()) && !said.contains("slurm_load_jobs error");

@@ -41,8 +41,8 @@ pub struct WorkspaceExecutor {
     /// Least memory that a job asks for, in MiB, where the estimate is smaller.
     #[serde(default)]
     pub memory: Option<u64>,
-    /// Least time limit of a job, in minutes, where the estimate is smaller or there is none. None: the partition's, where there is no
-    /// estimate.
+    /// Least time limit of a job, in minutes, where the estimate is smaller or missing. None: the partition's, where the
+    /// estimate is missing.
     #[serde(default)]
     #[schemars(range(min = 1))]
     pub minutes: Option<u64>,

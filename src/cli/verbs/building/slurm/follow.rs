@@ -223,7 +223,7 @@ impl<'a> Follower<'a> {
                 self.ended(index, ended);
             } else if let Some(began) = read::<Began>(&directory.join(BEGAN)) {
                 let step = &mut self.steps[index];
-                // Of the node that was lost.
+                // It is from the node that was lost.
                 if began.restarts < step.restarts {
                     continue;
                 }

@@ -46,7 +46,7 @@ pub fn run(round: &Path, submission: usize, task: usize) -> Result<Exit, String>
     let outcome = build(round, &order, index, (&at, &notes));
     let (code, problem) = match outcome {
         Ok(Some(code)) => (code, String::new()),
-        // It was killed, as imgbuild is that is asked to end: whoever did it has its reasons, and it may be run again.
+        // It was killed, as imgbuild is that is asked to end: Slurm knows why, and may run it again.
         Ok(None) => return Ok(Exit::Interrupted),
         Err(problem) => (Exit::Machine.code(), format!("error: {problem}\n")),
     };
