@@ -24,6 +24,7 @@ pub mod recipe;
 pub mod sandbox;
 pub mod serve;
 pub mod site;
+pub mod slurm;
 pub mod source;
 pub mod stage;
 pub mod statelite;

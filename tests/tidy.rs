@@ -65,6 +65,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         ],
     ),
     ("away", &["recipe", "witness", "digest"]),
+    ("slurm", &[]),
     ("boot", &[]),
     ("serve", &["nodes", "stage", "source"]),
     (
@@ -75,6 +76,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "distro",
             "archive",
             "away",
+            "slurm",
             "oci",
             "cache",
             "sandbox",

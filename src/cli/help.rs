@@ -64,6 +64,7 @@ pub fn examples(command: &str) -> &'static [(&'static str, &'static str)] {
             ("imgbuild build --keep-going 'login*'", "one failure does not stop the others"),
             ("imgbuild build --verify", "build twice and compare"),
             ("imgbuild build --only rootfs/sync", "one action, of what is there"),
+            ("imgbuild build --executor slurm", "by jobs of a cluster"),
         ],
         "update" => &[("imgbuild update", "all packages"), ("imgbuild update --package openssl", "one package")],
         "vendor" => &[("imgbuild vendor packages", "then: imgbuild build --vendor packages")],

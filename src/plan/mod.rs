@@ -24,5 +24,5 @@ pub use graph::{Action, ActionGraph, GraphError, Stage, Upstream};
 pub use input::{Input, Origin, Place, counted_mode, file_input};
 pub use key::{InputSink, KeyHasher, Known, TraceWriter, describe, key_and_trace};
 pub use kind::ActionKind;
-pub use steps::{Step, steps_of};
+pub use steps::{Step, chains_of, steps_of};
 pub use symbolic::Symbolic;

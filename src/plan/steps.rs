@@ -110,6 +110,44 @@ fn joined(nodes: &[Node]) -> Vec<Step> {
     steps
 }
 
+/// Steps as chains: one that alone follows another one is done with it. For those who pay for each step. `wanted` says which actions
+/// are left; steps without any are gone, and with them what they came before.
+pub fn chains_of(steps: Vec<Step>, wanted: &dyn Fn(&str) -> bool) -> Vec<Step> {
+    let mut followers = vec![0_usize; steps.len()];
+    steps.iter().flat_map(|step| &step.after).for_each(|one| followers[*one] += 1);
+    let mut chains: Vec<Step> = Vec::new();
+    let mut chain_of: Vec<usize> = Vec::new();
+    for step in steps {
+        let only_one = step.after.first().copied().filter(|_| step.after.len() == 1);
+        if let Some(one) = only_one.filter(|one| followers[*one] == 1) {
+            let chain = chain_of[one];
+            chains[chain].actions.extend(step.actions);
+            chains[chain].publishes |= step.publishes;
+            chain_of.push(chain);
+            continue;
+        }
+        let after: BTreeSet<usize> = step.after.iter().map(|one| chain_of[*one]).collect();
+        chain_of.push(chains.len());
+        chains.push(Step { after: after.into_iter().collect(), ..step });
+    }
+    left(chains, wanted)
+}
+
+/// Steps with those actions alone that are wanted.
+fn left(steps: Vec<Step>, wanted: &dyn Fn(&str) -> bool) -> Vec<Step> {
+    let mut kept: Vec<Step> = Vec::new();
+    let mut index_of: Vec<Option<usize>> = Vec::new();
+    for mut step in steps {
+        step.actions.retain(|action| wanted(action));
+        step.after = step.after.iter().filter_map(|one| index_of[*one]).collect();
+        index_of.push((!step.actions.is_empty()).then_some(kept.len()));
+        if !step.actions.is_empty() {
+            kept.push(step);
+        }
+    }
+    kept
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,6 +202,19 @@ mod tests {
         b/rootfs/gate [b] after [6]
         b/pack/rootimg [b] after [7]
         b/publish [b] after [8, 9]
+        ");
+        // As chains, without what is there and without publishing.
+        let wanted = |action: &str| !action.ends_with("/publish") && action != "a/rootfs/base";
+        let chains = chains_of(steps, &wanted);
+        let text: String =
+            chains.iter().map(|step| format!("{} after {:?}\n", step.actions.join(" "), step.after)).collect();
+        insta::assert_snapshot!(text, @r"
+        a/rootfs/packages-1 after []
+        a/rootfs/system a/rootfs/sync a/pack/rootimg after [0]
+        a/rootfs/gate after [0]
+        b/rootfs/packages-1 after []
+        b/rootfs/system b/rootfs/sync b/pack/rootimg after [3]
+        b/rootfs/gate after [3]
         ");
         // The same recipe under another name has nothing of its own but publishing.
         let same = steps_of(&[("a", &a), ("b", &a)], "publish");

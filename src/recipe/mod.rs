@@ -52,6 +52,7 @@ pub use tables::repositories::id_of;
 pub use tables::services::{Unit, UnitState};
 pub use tables::sync::{NodeFile, NodeScript, SyncedFile, SyncedKind, SyncedNodes};
 pub use tables::wanted::{ALL_UPDATES, Wanted, default_drivers, initrd_drivers, normal_name};
+pub use workspace::executor::{ExecutorKind, WorkspaceExecutor};
 pub use workspace::file::{Workspace, WorkspaceModel, root_of_all, workspace_schema_text};
 pub use workspace::select::{Known, Selected, folders, known, once, select};
 

@@ -119,7 +119,7 @@ pub enum StageError {
     #[diagnostic(
         code(on::other),
         help(
-            "what the recipe reads differs there: look at the first lines of the plan with `imgbuild plan -v`, and build without --on until this is mended"
+            "what the recipe reads differs there: look at the first lines of the plan with `imgbuild plan -v`, and build without --on, or with --executor local, until this is mended"
         )
     )]
     Elsewhere { host: String, action: String },

@@ -19,13 +19,16 @@ mod results;
 pub use crate::distro::PackageSources;
 pub use actions::packages::emulator::{emulator_of_lock, namespace_for};
 pub use actions::{Forms, StageGraph, graph_of};
+pub use builder::cached::elsewhere::{
+    NeedsOfAction, asked_of_lock, ensure_lock, fix_lock, needs_of, note_failed, package_files,
+};
 pub use builder::cached::{CachedActions, Here, bring as bring_cached, give, here, look as cached_actions};
 pub use builder::failed::Failed;
 pub use builder::history::StoreHistory;
 pub use builder::many::{Failure, ImageOutcome, build_images};
 pub use builder::planfile::{PlanToKeep, picture};
 pub use builder::run::{Builder, Options, Outcome, Summary, init_program};
-pub use builder::shared::{Deliver, Limits, SharedBuild};
+pub use builder::shared::{Deliver, Limits, SharedBuild, estimate as memory_of};
 pub use builder::trace::Trace;
 pub use error::StageError;
 pub use estimate::{ActionEstimate, Estimate, Facts, PathStep, Range, Source, Total, Workload};

@@ -52,6 +52,12 @@ pub struct Run {
     /// Path of what its commands printed, where it failed and they did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<String>,
+    /// The job in which it ran, where a batch system ran it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<String>,
+    /// The node of that job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
 }
 
 /// How a build ended.

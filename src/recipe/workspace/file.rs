@@ -12,6 +12,7 @@ use crate::recipe::front::toml;
 use crate::recipe::inherit::relative::plain;
 use crate::recipe::load::moved;
 use crate::recipe::load::paths::escaped;
+use crate::recipe::workspace::executor::WorkspaceExecutor;
 use crate::recipe::{Node, Spans, WORKSPACE_FILE, WorkspaceRules, check_against_schema};
 use crate::source::{Finding, Severity, SourceFile, Span};
 use crate::witness;
@@ -37,6 +38,9 @@ pub struct WorkspaceModel {
     /// What other machines built.
     #[serde(default)]
     pub cache: WorkspaceCache,
+    /// Where actions run.
+    #[serde(default)]
+    pub executor: WorkspaceExecutor,
 }
 
 /// What other machines built.
@@ -164,7 +168,8 @@ impl Workspace {
             *rule = plain(&here.join(&*rule)).display().to_string();
         }
         let mut workspace = Self { root: root.to_owned(), file, model, images: Vec::new(), findings: Vec::new() };
-        let errors = workspace.find_images(&document);
+        let mut errors = workspace.find_images(&document);
+        errors.extend(workspace.model.executor.problems(&document));
         if errors.is_empty() { Ok(workspace) } else { Err(errors) }
     }
 

@@ -72,6 +72,8 @@ pub struct Options {
     pub planned: Option<PlanToKeep>,
     /// Ids of actions that are built alone; all of the image where it is empty.
     pub only: Vec<String>,
+    /// What ran elsewhere for this build, for the history.
+    pub elsewhere: Vec<Run>,
     /// Takes what is noted in the history.
     pub trace: Trace,
 }
@@ -184,6 +186,7 @@ impl Builder<'_> {
         init_for(self.recipe.model.image.arch)?;
         let noted = &self.options.trace;
         noted.begin(self.store, &self.recipe.model.image.name, &self.recipe.directory, &target(self.recipe));
+        self.options.elsewhere.iter().cloned().for_each(|run| noted.ran(run));
         let outcome = self.fetcher().and_then(|fetcher| {
             let supply = self.supply(&fetcher);
             let outcome = self.build_with(&fetcher, &supply);

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::recipe::{Format, Recipe, in_format};
@@ -31,6 +31,8 @@ struct Inner {
     began: OnceLock<Instant>,
     estimate: OnceLock<Estimate>,
     written: std::sync::atomic::AtomicU64,
+    /// What ran.
+    runs: Mutex<Vec<Run>>,
 }
 
 /// Notes what one build does. What cannot be noted is no reason to fail; the first such error is kept.
@@ -75,9 +77,15 @@ impl Trace {
     /// An action ended.
     pub(in crate::stage) fn ran(&self, run: Run) {
         self.0.written.fetch_add(run.written_bytes, std::sync::atomic::Ordering::Relaxed);
+        self.0.runs.lock().unwrap_or_else(PoisonError::into_inner).push(run.clone());
         if let Some(trace) = self.0.trace.get() {
             let _ = trace.ran(run);
         }
+    }
+
+    /// What ran until now.
+    pub fn runs(&self) -> Vec<Run> {
+        self.0.runs.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// An image was published: how long that took and what it wrote. `before` are the inodes of what was published before.

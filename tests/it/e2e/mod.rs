@@ -86,6 +86,7 @@ mod serving;
 mod several;
 pub mod shared;
 mod shared_cache;
+mod slurm;
 mod startable;
 mod statelite;
 mod store_care;

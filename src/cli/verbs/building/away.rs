@@ -53,6 +53,8 @@ pub enum What {
     Follow { directory: PathBuf, from: u64 },
     /// Print what it made
     Results { directory: PathBuf },
+    /// Do a step of a build as a job of a batch system
+    Job { round: PathBuf, submission: usize, task: usize },
     /// End it and remove it, but for what the next one can use
     Leave { directory: PathBuf },
     /// End it and remove all
@@ -62,6 +64,10 @@ pub enum What {
 /// Runs the command.
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     let done = match &own.what {
+        What::Job { round, submission, task } => match super::slurm::job::run(round, *submission, *task) {
+            Ok(exit) => return exit,
+            Err(problem) => Err(problem),
+        },
         What::Receive { directory } => receive(arguments, directory),
         What::Watch { directory } => watch(arguments, directory),
         What::Follow { directory, from } => follow(directory, *from),

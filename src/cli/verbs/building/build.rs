@@ -7,6 +7,7 @@ use super::away;
 use super::build_arguments::Arguments;
 use super::on::Order;
 use super::only;
+use super::slurm::{self, Jobs, Made};
 use crate::cache::Cache;
 use crate::cli::Exit;
 use crate::cli::output::documents::{ProgressEvent, PublishedBuild};
@@ -40,6 +41,19 @@ fn build(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, Exi
             render::say(&problem);
             Exit::Machine
         })?);
+    }
+    if let Some(round) = &own.job {
+        given = Some(slurm::job::prepare(round).map_err(|problem| {
+            render::say(&problem);
+            Exit::Machine
+        })?);
+    }
+    let executor = slurm::executor(arguments, own);
+    if executor.is_some()
+        && let Some(other) = at_once_with_slurm(own)
+    {
+        render::say(&format!("error: --executor slurm and {other} cannot be used together"));
+        return Err(Exit::Usage);
     }
     let mut selected = selection(arguments, &only::images(&own.images, &own.only))?;
     if !selected.broken.is_empty() && (!own.keep_going || selected.recipes.is_empty()) {
@@ -76,7 +90,7 @@ fn build(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, Exi
     let mut shared = setup.shared(own.keep_going, memory, recipes)?;
     // For what is asked of another machine; the build itself comes after it.
     let mut asking = setup.shared(own.keep_going, memory, recipes)?;
-    if own.on.is_some() {
+    if own.on.is_some() || executor.is_some() {
         asking.cache = own.caches.open(&arguments.directory)?;
     }
     (shared.cache, shared.deliver) = match given {
@@ -86,7 +100,7 @@ fn build(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, Exi
     let name = |recipe: &Recipe| selected.is_several.then(|| recipe.model.image.name.clone());
     let reports: Vec<_> = recipes.iter().map(|recipe| reporter.of(name(recipe).as_deref())).collect();
     let namespaces: Vec<_> = recipes.iter().map(|recipe| namespace_for(&setup.namespace, recipe)).collect();
-    let builders_of = |shared| -> Vec<Builder<'_>> {
+    let builders_of = |shared, made: Option<&Made>| -> Vec<Builder<'_>> {
         recipes
             .iter()
             .zip(&namespaces)
@@ -106,6 +120,9 @@ fn build(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, Exi
                         publish: publish.clone(),
                         planned: held.as_ref().and_then(|held| held.of_image(arguments, recipe)),
                         only: alone.get(&recipe.model.image.name).cloned().unwrap_or_default(),
+                        elsewhere: made
+                            .and_then(|made| made.runs.get(&recipe.model.image.name).cloned())
+                            .unwrap_or_default(),
                         ..Options::default()
                     },
                     report,
@@ -118,7 +135,7 @@ fn build(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, Exi
     };
     let mut results = None;
     if let Some(host) = &own.on {
-        let builders = builders_of(&asking);
+        let builders = builders_of(&asking, None);
         bring_known(&builders)?;
         let (setup, builders, publish) = (&setup, builders.as_slice(), publish.as_slice());
         let order = Order {
@@ -139,7 +156,19 @@ fn build(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, Exi
         shared.cache = Some(cache.with_results(results.path()));
         shared.elsewhere = own.on.as_ref().map(|host| host.shown.clone());
     }
-    let builders = builders_of(&shared);
+    let mut made = None;
+    if let Some((settings, root)) = executor {
+        let builders = builders_of(&asking, None);
+        let (setup, builders, publish) = (&setup, builders.as_slice(), publish.as_slice());
+        let jobs = Jobs { arguments, own, settings, root, setup, builders, publish, reporter: &reporter };
+        made = jobs.run()?;
+    }
+    if let Some(made) = &made {
+        let cache = shared.cache.take().unwrap_or_else(Cache::none);
+        shared.cache = Some(cache.with_results(&made.results()));
+        shared.elsewhere = Some("Slurm".to_owned());
+    }
+    let builders = builders_of(&shared, made.as_ref());
     // A tree that lies where the image goes is not part of it.
     for (recipe, report) in recipes.iter().zip(&reports) {
         rootimg::of_publication(recipe, &publish).iter().for_each(|finding| report.finding(finding));
@@ -152,6 +181,9 @@ fn build(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, Exi
         }
     });
     reporter.end();
+    if own.job.is_some() {
+        slurm::job::note(&builders, &outcomes);
+    }
     if !selected.is_several {
         return match outcomes.into_iter().flatten().next().map(|outcome| outcome.result) {
             Some(Err(failures)) => Err(summary::tell(failures)),
@@ -171,13 +203,25 @@ fn build(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, Exi
 }
 
 /// Brings what caches have, before another machine is asked for it.
-fn bring_known(builders: &[Builder<'_>]) -> Result<(), Exit> {
+pub(super) fn bring_known(builders: &[Builder<'_>]) -> Result<(), Exit> {
     for builder in builders {
         if let (Some(cache), Ok(Some(lock))) = (&builder.shared.cache, builder.recipe.lock()) {
             bring_cached(builder, cache, &lock, &|_| true).map_err(stage_failed)?;
         }
     }
     Ok(())
+}
+
+/// What cannot be done by jobs.
+fn at_once_with_slurm(own: &Arguments) -> Option<&'static str> {
+    let asked = [
+        (own.on.is_some(), "--on"),
+        (!own.only.is_empty(), "--only"),
+        (own.plan.is_some(), "--plan"),
+        (own.verify, "--verify"),
+        (own.thorough, "--thorough"),
+    ];
+    asked.into_iter().find(|(is_asked, _)| *is_asked).map(|(_, name)| name)
 }
 
 /// What several images are expected to take together, said before they are built.

@@ -7,6 +7,7 @@ use crate::away::Host;
 use crate::cli::setup::PlacesArguments;
 use crate::cli::verbs::keeping::cache::CacheArguments;
 use crate::plan::Stage;
+use crate::recipe::ExecutorKind;
 use crate::stage::Target;
 
 /// Arguments of `build`.
@@ -52,12 +53,18 @@ pub struct Arguments {
     /// Build what is missing on another machine, over ssh: ssh://[USER@]HOST[:PORT][/DIRECTORY]
     #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["plan", "verify", "thorough", "vendor"])]
     pub on: Option<Host>,
+    /// Where actions run: here, or as jobs of Slurm [default: as `[executor]` of imgbuild.toml says, or else local]
+    #[arg(long, value_name = "WHERE", value_enum)]
+    pub executor: Option<ExecutorKind>,
     /// Seconds after which the other machine ends a build that no one follows
     #[arg(long, value_name = "SECONDS", env = "IMGBUILD_ON_PATIENCE", default_value = "3600", hide = true)]
     pub on_patience: u64,
     /// Build what another machine asked for
     #[arg(long, value_name = "DIR", hide = true)]
     pub away: Option<PathBuf>,
+    /// Build what a job of a batch system is to
+    #[arg(long, value_name = "DIR", hide = true)]
+    pub job: Option<PathBuf>,
     /// Run exactly this plan from `imgbuild plan -o`; fail if anything changed since
     #[arg(long, value_name = "FILE", conflicts_with_all = ["images", "out", "publish", "until", "thorough"])]
     pub plan: Option<PathBuf>,

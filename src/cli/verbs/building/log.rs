@@ -184,6 +184,12 @@ fn took(milliseconds: u64) -> String {
     render::took(std::time::Duration::from_millis(milliseconds))
 }
 
+/// The job and the node in which it ran.
+fn place(run: &Run) -> String {
+    let node = run.node.as_ref().map(|node| format!(" on {node}")).unwrap_or_default();
+    run.job.as_ref().map(|job| format!(" (job {job}{node})")).unwrap_or_default()
+}
+
 /// Why something failed, in one line; the lines that a program printed stand in its log.
 fn reason(why: &str) -> &str {
     let first = why.lines().next().unwrap_or_default();
@@ -199,8 +205,11 @@ fn text(builds: &[PastBuild], own: &Arguments, verbose: u8) -> String {
         let ran: Vec<&Run> =
             build.runs.iter().filter(|run| run.action != ids::PUBLISH && run.failed.is_none()).collect();
         let most = if verbose > 0 || own.build.is_some() { usize::MAX } else { NAMED };
-        let mut names: Vec<String> =
-            ran.iter().take(most).map(|run| format!("{} {}", run.action, took(run.milliseconds))).collect();
+        let mut names: Vec<String> = ran
+            .iter()
+            .take(most)
+            .map(|run| format!("{} {}{}", run.action, took(run.milliseconds), place(run)))
+            .collect();
         if ran.len() > most {
             names.push(format!("and {} more", ran.len() - most));
         }
@@ -212,7 +221,8 @@ fn text(builds: &[PastBuild], own: &Arguments, verbose: u8) -> String {
         ));
         for run in build.runs.iter().filter(|run| run.failed.is_some()) {
             let why = reason(run.failed.as_deref().unwrap_or_default());
-            text.push_str(&format!("        {} failed after {}: {why}\n", run.action, took(run.milliseconds)));
+            let (length, place) = (took(run.milliseconds), place(run));
+            text.push_str(&format!("        {} failed after {length}{place}: {why}\n", run.action));
             if let Some(log) = &run.log {
                 let gone = if Path::new(log).exists() { "" } else { " (removed since)" };
                 text.push_str(&format!("        its log is {log}{gone}\n"));

@@ -9,5 +9,6 @@ pub mod log;
 pub mod on;
 pub mod only;
 pub mod plan;
+pub mod slurm;
 pub mod update;
 pub mod vendor;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use super::{fill, said, take};
+use super::{fill, give, said, take};
 use crate::cache::Found;
 use crate::digest::Digest;
 use crate::plan::{Action, key_and_trace};
@@ -97,6 +97,10 @@ fn run(builder: &Builder<'_>, began: Instant) -> Result<(Summary, BTreeMap<Strin
             let one = known.make(action, &supply)?;
             known.finished.insert(action.id.clone(), one);
         }
+        // Now, and not in the end: a job that loses its node goes on after it.
+        if let (Some(deliver), Some(one)) = (&builder.shared.deliver, known.finished.get(&action.id)) {
+            give(builder, &deliver.to, std::iter::once(one.key))?;
+        }
     }
     let (mut published, mut xcat) = (None, Vec::new());
     let Known { done, keys, found, absent, finished, .. } = known;
@@ -128,7 +132,7 @@ fn run(builder: &Builder<'_>, began: Instant) -> Result<(Summary, BTreeMap<Strin
         }
     }
     remember(builder, &lock, &work, published.as_ref().map(|(path, _)| path.clone()))?;
-    if let Some(cache) = &builder.shared.cache {
+    if let Some(cache) = builder.shared.cache.as_ref().filter(|_| builder.shared.deliver.is_none()) {
         fill(builder, cache, &lock, &work);
     }
     let outcomes = work.stages.graph.in_order().filter_map(|action| work.finished.get(&action.id));
@@ -183,7 +187,7 @@ impl Known<'_> {
         };
         if is_asked && accounts::is_of_image(action) {
             let found = accounts::of_record(action, &outputs);
-            accounts::compare(builder.recipe, self.lock, &found, true)?;
+            accounts::compare(builder.recipe, self.lock, &found, builder.shared.deliver.is_none())?;
         }
         self.done.0.insert(action.id.clone(), outputs);
         Ok(())
@@ -218,7 +222,7 @@ impl Known<'_> {
         let (record, one) = made.inspect_err(|_| builder.failed.first(&action.id))?;
         if accounts::is_of_image(action) {
             let found = accounts::of_record(action, &record.outputs);
-            accounts::compare(builder.recipe, self.lock, &found, true)?;
+            accounts::compare(builder.recipe, self.lock, &found, builder.shared.deliver.is_none())?;
         }
         self.absent.retain(|id| *id != action.id);
         self.keys.insert(action.id.clone(), record.key);

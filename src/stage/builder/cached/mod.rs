@@ -8,6 +8,7 @@ use serde::Serialize;
 
 pub mod alone;
 pub mod meanwhile;
+pub mod elsewhere;
 
 use super::bring as given;
 use super::run::{Builder, Work};

@@ -1,5 +1,6 @@
 //! `imgbuild build --on`: has what is missing built by another machine, and brings it here.
 
+pub mod gathered;
 mod talk;
 
 use std::cell::Cell;
@@ -7,20 +8,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use self::gathered::Looking;
 use super::build_arguments::Arguments;
-use crate::away::gather::Site;
 use crate::away::parcel::VERSION;
-use crate::away::{AwayError, Gathered, Host, Item, Manifest, What, gather};
+use crate::away::{AwayError, Gathered, Host, Item, Manifest, What};
 use crate::cli::output::render;
 use crate::cli::output::reporter::Reporter;
-use crate::cli::plans::planned::{plan_of, stage_failed};
+use crate::cli::plans::planned::stage_failed;
 use crate::cli::{Exit, ProgressKind, Setup};
 use crate::digest::Digest;
-use crate::recipe::{Overlay, Recipe, Workspace, folders, load_draft, relatives};
+use crate::recipe::Recipe;
 use crate::sandbox::emulator::HostCpu;
 use crate::sandbox::interrupt;
 use crate::stage::{Builder, Here, Target, here, init_for};
-use crate::witness::{Known, Witness, recording};
 
 /// What is needed for it.
 pub struct Order<'a> {
@@ -129,52 +129,18 @@ impl Order<'_> {
 
     /// What plans look at, and the directory of the workspace.
     fn gathered(&self) -> Result<(Gathered, PathBuf), Exit> {
+        let looking = Looking {
+            arguments: self.arguments,
+            are_named: !self.own.images.is_empty(),
+            builders: self.builders,
+            store: &self.setup.store,
+            publish: self.publish,
+            without: &[],
+        };
         let unsent = |problem: String| {
             self.failed(AwayError::Unsent { problem, remedy: "build without --on, or change the recipe".to_owned() })
         };
-        // What is wrong with the recipes was said.
-        let (found, of_workspace) =
-            recording(Known::default(), || folders(&self.arguments.directory, !self.own.images.is_empty()));
-        let (workspace, folders) = found.map_err(|_| Exit::Input)?;
-        let workspace = workspace.as_deref();
-        let mut witnesses = vec![of_workspace];
-        witnesses.extend(folders.iter().map(|folder| self.witness(folder, workspace)));
-        let recipes = || self.builders.iter().map(|builder| builder.recipe);
-        let root = workspace.map(|workspace| workspace.root.clone());
-        let root = root.or_else(|| recipes().next().map(|recipe| recipe.directory.clone())).unwrap_or_default();
-        if let Some(file) = recipes().flat_map(|one| &one.files).find(|file| !file.path.starts_with(&root)) {
-            let problem = format!("`{}` is outside the workspace: a recipe that it extends cannot be sent", file.name);
-            return Err(unsent(problem));
-        }
-        let named: BTreeSet<PathBuf> = recipes().flat_map(|recipe| recipe.named.iter().cloned()).collect();
-        let mut without: Vec<PathBuf> = recipes().map(|recipe| recipe.out.clone()).collect();
-        without.extend(self.setup.store.directory().parent().map(Path::to_owned));
-        let site = Site { root: &root, named: &named, without: &without };
-        let mut gathered = gather(&witnesses, &site).map_err(unsent)?;
-        // A new lock takes the epoch of those beside it.
-        if recipes().any(|recipe| !recipe.lock_path.exists()) {
-            for folder in workspace.into_iter().flat_map(|workspace| &workspace.images) {
-                let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-                let locks = entries.filter(|path| path.extension().is_some_and(|ending| ending == "lock"));
-                locks.for_each(|lock| gathered.add_file(&lock, &root));
-            }
-        }
-        Ok((gathered, root))
-    }
-
-    fn witness(&self, folder: &Path, workspace: Option<&Workspace>) -> Witness {
-        let is_built = |name: &str| self.builders.iter().any(|builder| builder.recipe.model.image.name == name);
-        let look = || {
-            for draft in relatives(folder, workspace, &Overlay::new()).map(|all| all.images()).unwrap_or_default() {
-                if draft.name().is_some_and(|(name, _)| is_built(name))
-                    && let Some(recipe) = load_draft(&draft, workspace).recipe
-                {
-                    let _ = recipe.lock();
-                    let _ = plan_of(&recipe, &self.setup.store, &recipe.out, self.publish);
-                }
-            }
-        };
-        recording(Known::default(), look).1
+        looking.gathered()?.map_err(unsent)
     }
 
     fn manifest(&self, gathered: &Gathered, root: &Path, all: &[Here]) -> Result<Manifest, Exit> {

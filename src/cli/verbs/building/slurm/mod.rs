@@ -1,0 +1,240 @@
+//! `imgbuild build --executor slurm`: what is missing is made by jobs of Slurm, and comes back by digest.
+//!
+//! The machine that submits makes locks, downloads packages and publishes; jobs run actions and nothing else.
+
+mod follow;
+pub mod job;
+mod place;
+mod prepare;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use self::follow::{Ending, Follower};
+use self::place::Place;
+use super::build_arguments::Arguments;
+use crate::cache::Cache;
+use crate::cli::output::render;
+use crate::cli::output::reporter::Reporter;
+use crate::cli::plans::planned::stage_failed;
+use crate::cli::{Exit, Setup};
+use crate::recipe::{ExecutorKind, Recipe, Workspace, WorkspaceExecutor};
+use crate::sandbox::interrupt;
+use crate::slurm::SlurmError;
+use crate::slurm::order::Fix;
+use crate::source::{Finding, Severity};
+use crate::stage::{Builder, Report, Target, bring_cached, ensure_lock, fix_lock, note_failed};
+use crate::store::Run;
+
+/// How often what nodes took with them is submitted once more.
+const MOST_ROUNDS: u32 = 12;
+/// How often that is where nothing came of the time before.
+const MOST_IN_VAIN: u32 = 3;
+
+/// What `[executor]` says for a build; none where it runs here.
+pub fn executor(arguments: &crate::cli::Arguments, own: &Arguments) -> Option<(WorkspaceExecutor, Option<PathBuf>)> {
+    // What is wrong with the file was said.
+    let workspace = Workspace::above(&arguments.directory).ok().flatten();
+    let root = workspace.as_ref().map(|workspace| workspace.root.clone());
+    let settings = workspace.map(|workspace| workspace.model.executor).unwrap_or_default();
+    // A job does not submit jobs, and neither does what is to happen on this machine or on another one.
+    let is_here = own.on.is_some() || own.away.is_some() || own.job.is_some() || own.verify || own.thorough;
+    let is_here = is_here || !own.only.is_empty() || own.plan.is_some();
+    let kind = own.executor.unwrap_or(if is_here { ExecutorKind::Local } else { settings.name });
+    (kind == ExecutorKind::Slurm).then_some((settings, root))
+}
+
+/// What is needed for it.
+pub struct Jobs<'a> {
+    /// Arguments of all commands.
+    pub arguments: &'a crate::cli::Arguments,
+    /// Those of `build`.
+    pub own: &'a Arguments,
+    /// What the workspace says.
+    pub settings: WorkspaceExecutor,
+    /// The workspace's directory, where there is one.
+    pub root: Option<PathBuf>,
+    /// The store here.
+    pub setup: &'a Setup,
+    /// What is built.
+    pub builders: &'a [Builder<'a>],
+    /// Layouts that are published in.
+    pub publish: &'a [Target],
+    /// Shows what is said.
+    pub reporter: &'a Reporter,
+}
+
+/// What jobs made; removed when it is dropped.
+pub struct Made {
+    place: Place,
+    /// What ran in them, by image.
+    pub runs: BTreeMap<String, Vec<Run>>,
+}
+
+impl Made {
+    /// The directory with results, a cache.
+    pub fn results(&self) -> PathBuf {
+        self.place.results()
+    }
+}
+
+impl Jobs<'_> {
+    /// Has everything built that is missing; none where nothing is.
+    ///
+    /// # Errors
+    /// The exit code, after the reason was printed.
+    pub fn run(&self) -> Result<Option<Made>, Exit> {
+        for builder in self.builders {
+            ensure_lock(builder).map_err(stage_failed)?;
+        }
+        super::build::bring_known(self.builders)?;
+        interrupt::wait_for_caller();
+        let made = self.rounds();
+        interrupt::end_at_once();
+        made
+    }
+
+    fn rounds(&self) -> Result<Option<Made>, Exit> {
+        let mut made: Option<Made> = None;
+        let mut in_vain = 0;
+        for round in 1..=MOST_ROUNDS {
+            let work = self.work()?;
+            if work.steps.is_empty() {
+                return Ok(made);
+            }
+            let mut now = match made.take() {
+                Some(made) => made,
+                None => {
+                    let place = Place::make(self)?;
+                    self.take_results(place.earlier())?;
+                    // What an earlier command had built is not built again.
+                    if place.had_earlier() {
+                        made = Some(Made { place, runs: BTreeMap::new() });
+                        continue;
+                    }
+                    Made { place, runs: BTreeMap::new() }
+                }
+            };
+            let round = self.prepare(&now.place, round, &work)?;
+            let mut follower = Follower::new(self, &now.place, &round);
+            let ending = match follower.submit() {
+                Ok(()) => follower.follow()?,
+                Err(exit) => {
+                    follower.cancel();
+                    return Err(exit);
+                }
+            };
+            let runs = follower.runs();
+            let is_any_done = !runs.is_empty();
+            for (image, mut runs) in runs {
+                now.runs.entry(image).or_default().append(&mut runs);
+            }
+            self.take_results([now.results()].as_slice())?;
+            match ending {
+                Ending::Done => {
+                    made = Some(now);
+                    break;
+                }
+                Ending::Fixed(fixes) => {
+                    self.fix(&fixes)?;
+                    made = Some(now);
+                }
+                Ending::Again(error) if !is_any_done && in_vain + 1 >= MOST_IN_VAIN => return Err(self.failed(error)),
+                Ending::Again(_) => {
+                    in_vain = if is_any_done { 0 } else { in_vain + 1 };
+                    made = Some(now);
+                }
+                Ending::Failed(exit, why) => {
+                    let goes_on = self.own.keep_going && self.builders.len() > 1;
+                    if goes_on {
+                        // What failed there has no result, and is said once more by the build here.
+                        return Ok(Some(now));
+                    }
+                    for builder in self.builders {
+                        let runs = now.runs.get(&builder.recipe.model.image.name).map_or(&[][..], Vec::as_slice);
+                        if !runs.is_empty() {
+                            note_failed(builder, runs, why.clone());
+                        }
+                    }
+                    return Err(exit);
+                }
+            }
+        }
+        Ok(made)
+    }
+
+    /// Takes what jobs made into the store.
+    fn take_results(&self, directories: &[PathBuf]) -> Result<(), Exit> {
+        for directory in directories {
+            let cache = Cache::none().with_results(directory);
+            for builder in self.builders {
+                if let Ok(Some(lock)) = builder.recipe.lock() {
+                    bring_cached(builder, &cache, &lock, &|_| true).map_err(stage_failed)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes into locks what only running the packages showed.
+    fn fix(&self, fixes: &[(String, Fix)]) -> Result<(), Exit> {
+        for (image, fix) in fixes {
+            let Some(builder) = self.builders.iter().find(|one| one.recipe.model.image.name == *image) else {
+                continue;
+            };
+            let (names, asking) = match fix {
+                Fix::Accounts(names) => (names.as_slice(), &[][..]),
+                Fix::AsksRelease(pass) => (&[][..], std::slice::from_ref(pass)),
+            };
+            let text = match fix {
+                Fix::Accounts(names) => {
+                    format!("{} keeps the ids of {}", builder.recipe.lock_name(), names.join(", "))
+                }
+                Fix::AsksRelease(pass) => format!(
+                    "scripts of {pass} ask for the kernel's release, as {} now records",
+                    builder.recipe.lock_name()
+                ),
+            };
+            fix_lock(builder, names, asking).map_err(stage_failed)?;
+            self.note("slurm::lock", text);
+        }
+        Ok(())
+    }
+
+    fn note(&self, code: &'static str, text: String) {
+        self.reporter.of(None).finding(&Finding::nowhere(Severity::Note, code, text));
+    }
+
+    fn warn(&self, code: &'static str, text: String) {
+        self.reporter.of(None).finding(&Finding::nowhere(Severity::Warning, code, text));
+    }
+
+    fn failed(&self, error: SlurmError) -> Exit {
+        let exit = match &error {
+            SlurmError::Unsent { .. } => Exit::Input,
+            SlurmError::Failed { .. } | SlurmError::Ended { .. } => Exit::Stage,
+            _ => Exit::Machine,
+        };
+        self.reporter.pause(|| render::say(&render::error(error)));
+        exit
+    }
+
+    fn stopped(&self) -> Exit {
+        self.reporter.pause(|| {
+            render::say("interrupted: nothing was published; run the same command to continue where it stopped");
+        });
+        Exit::Interrupted
+    }
+
+    /// Where the recipe's own directory is, for those that are in no workspace.
+    fn site(&self) -> PathBuf {
+        let of_recipe = |recipe: &Recipe| recipe.directory.clone();
+        let here = || self.builders.first().map(|one| of_recipe(one.recipe)).unwrap_or_default();
+        self.root.clone().unwrap_or_else(here)
+    }
+}
+
+/// A path without links, where there is one.
+fn real(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}

@@ -1,0 +1,160 @@
+//! The directory that jobs share with the machine that submits them.
+
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use super::{Jobs, real};
+use crate::away::parcel::remove;
+use crate::cli::Exit;
+use crate::digest::Digest;
+use crate::recipe::Workspace;
+use crate::slurm::SlurmError;
+use crate::slurm::queue::cancel;
+use crate::store::FileLock;
+
+/// Where it is, below the workspace, if nothing else is named.
+const USUAL: &str = ".imgbuild-slurm";
+/// The file with the ids of what was submitted.
+const SUBMITTED: &str = "submitted";
+
+/// The part of it that is one build's. It goes when it is dropped, unless the program was killed: then the next build takes it.
+pub struct Place {
+    /// Its directory.
+    pub directory: PathBuf,
+    /// The program for jobs.
+    pub program: PathBuf,
+    /// Directories with results of builds that were killed.
+    left: Vec<(PathBuf, FileLock)>,
+    results: Vec<PathBuf>,
+    held: Option<FileLock>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        for (directory, held) in self.left.drain(..) {
+            let _ = remove(&directory);
+            held.remove();
+        }
+        let _ = remove(&self.directory);
+        if let Some(held) = self.held.take() {
+            held.remove();
+        }
+    }
+}
+
+impl Place {
+    /// Makes it, with the program in it.
+    pub(super) fn make(jobs: &Jobs<'_>) -> Result<Self, Exit> {
+        let shared = jobs.shared_directory();
+        let refused =
+            |problem: String| jobs.failed(SlurmError::Directory { directory: shared.display().to_string(), problem });
+        let said = |error: std::io::Error| refused(error.to_string());
+        let mut private = std::fs::DirBuilder::new();
+        private.recursive(true).mode(0o700);
+        private.create(&shared).map_err(said)?;
+        let shared = real(&shared);
+        if shared.to_str().is_none_or(|text| text.chars().any(char::is_control) || text.contains('\\')) {
+            return Err(refused("its name has letters that Slurm cannot take".to_owned()));
+        }
+        // One user cannot be in another one's way.
+        let own = format!("runs-{}", rustix::process::getuid().as_raw());
+        let runs = shared.join(own);
+        private.create(&runs).map_err(said)?;
+        let found = std::fs::symlink_metadata(&runs).map_err(said)?;
+        if !found.is_dir() || found.uid() != rustix::process::getuid().as_raw() {
+            return Err(refused(format!("`{}` in it is another user's, or a link", runs.display())));
+        }
+        let program = program(&runs).map_err(said)?;
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let (left, results) = left(&runs, &host);
+        let name = format!(
+            "{host}-{}-{}",
+            std::process::id(),
+            Digest::of(format!("{:?}", std::time::SystemTime::now()).as_bytes()).short()
+        );
+        let held = FileLock::take(&runs.join(format!("{name}.held"))).map_err(|error| refused(error.to_string()))?;
+        let directory = runs.join(&name);
+        private.create(directory.join("results")).map_err(said)?;
+        private.create(directory.join("packages")).map_err(said)?;
+        Ok(Self { directory, program, left, results, held: Some(held) })
+    }
+
+    /// The cache that jobs take from and write to.
+    pub fn results(&self) -> PathBuf {
+        self.directory.join("results")
+    }
+
+    /// What builds that were killed had made.
+    pub fn earlier(&self) -> &[PathBuf] {
+        &self.results
+    }
+
+    /// Whether there was such a build; says so once.
+    pub fn had_earlier(&self) -> bool {
+        !self.results.is_empty()
+    }
+
+    /// Notes the id of a job, before anything else happens.
+    pub fn submitted(&self, job: &str) {
+        let file = std::fs::File::options().append(true).create(true).open(self.directory.join(SUBMITTED));
+        let _ = file.and_then(|mut file| writeln!(file, "{job}"));
+    }
+}
+
+/// A copy of this program there, under the name of its content.
+fn program(shared: &Path) -> std::io::Result<PathBuf> {
+    let bytes = std::fs::read(std::env::current_exe()?)?;
+    let path = shared.join(format!("imgbuild-{}", Digest::of(&bytes).short()));
+    let is_there =
+        std::fs::symlink_metadata(&path).is_ok_and(|found| found.is_file() && found.len() == bytes.len() as u64);
+    if !is_there {
+        let mut aside = tempfile::Builder::new().prefix(".program-").tempfile_in(shared)?;
+        aside.write_all(&bytes)?;
+        aside.as_file().set_permissions(std::fs::Permissions::from_mode(0o755))?;
+        aside.as_file().sync_all()?;
+        aside.persist(&path)?;
+    }
+    Ok(path)
+}
+
+/// What builds of this host that were killed left: their jobs are ended, and what they made is used.
+fn left(runs: &Path, host: &str) -> (Vec<(PathBuf, FileLock)>, Vec<PathBuf>) {
+    let (mut left, mut results) = (Vec::new(), Vec::new());
+    for entry in std::fs::read_dir(runs).into_iter().flatten().flatten() {
+        let directory = entry.path();
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !name.starts_with(&format!("{host}-")) || !directory.is_dir() {
+            continue;
+        }
+        let Ok(Some(held)) = FileLock::try_take(&runs.join(format!("{name}.held"))) else { continue };
+        let ids = std::fs::read_to_string(directory.join(SUBMITTED)).unwrap_or_default();
+        let ids: Vec<String> = ids.lines().map(str::to_owned).collect();
+        let _ = cancel(&ids);
+        results.push(directory.join("results"));
+        left.push((directory, held));
+    }
+    (left, results)
+}
+
+impl Jobs<'_> {
+    /// The directory that is to be shared.
+    fn shared_directory(&self) -> PathBuf {
+        if let Some(shared) = &self.settings.shared {
+            return self.site().join(shared);
+        }
+        let named = self.own.caches.named().cloned();
+        let of_workspace = Workspace::above(&self.arguments.directory).ok().flatten();
+        let of_workspace = of_workspace.into_iter().flat_map(|workspace| {
+            workspace.model.cache.urls.into_iter().map(move |url| match url.contains("://") {
+                true => url,
+                false => workspace.root.join(url).display().to_string(),
+            })
+        });
+        let directory = |url: &String| !url.contains("://") && !url.starts_with("file:") && Path::new(url).is_dir();
+        match named.chain(of_workspace).find(directory) {
+            Some(cache) => real(Path::new(&cache)).join("slurm"),
+            None => self.site().join(USUAL),
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! What a round of jobs is given: the workspace, results, packages, and what each step is to do.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use super::place::Place;
+use super::{Jobs, real};
+use crate::away::parcel::{FILES, VERSION as PARCEL, place, remove};
+use crate::away::{Gathered, Item, Manifest, What};
+use crate::cache::Cache;
+use crate::cli::Exit;
+use crate::cli::plans::planned::{plan_of, stage_failed};
+use crate::cli::verbs::building::on::gathered::Looking;
+use crate::digest::Digest;
+use crate::plan::{ActionKind, Step, chains_of, steps_of};
+use crate::sandbox::emulator::HostCpu;
+use crate::slurm::SlurmError;
+use crate::slurm::order::{ORDER, Order, OrderedStep, VERSION, step_directory, write};
+use crate::slurm::submit::{MOST_TASKS, script};
+use crate::stage::{NeedsOfAction, StageGraph, give, here, ids, init_for, memory_of, needs_of, package_files};
+
+/// What each job needs besides its actions, in MiB.
+const OWN_MEMORY: u64 = 512;
+/// Shortest time limit, in minutes, and what is added to an estimate.
+const SPARE_MINUTES: u64 = 15;
+
+/// What is to be done.
+pub struct Work {
+    /// The steps.
+    pub steps: Vec<Step>,
+    /// What their actions need, by image and id.
+    needs: BTreeMap<String, NeedsOfAction>,
+    /// How long each is expected to take, in milliseconds.
+    expected: BTreeMap<String, u64>,
+    /// Keys that the store has, and steps need.
+    given: BTreeSet<Digest>,
+}
+
+/// A round, ready to be submitted.
+pub struct Round {
+    /// Its directory.
+    pub directory: PathBuf,
+    /// The steps.
+    pub steps: Vec<Step>,
+    /// What jobs read.
+    pub order: Order,
+    /// CPUs, MiB and minutes of each submission.
+    pub asks: Vec<Asks>,
+}
+
+/// What a submission asks Slurm for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Asks {
+    /// CPUs.
+    pub cpus: usize,
+    /// Memory in MiB.
+    pub mebibytes: u64,
+    /// Time in minutes; none for what the partition gives.
+    pub minutes: Option<u64>,
+}
+
+impl Asks {
+    fn with(self, other: Self) -> Self {
+        let minutes = self.minutes.zip(other.minutes).map(|(one, two)| one.max(two));
+        Self { cpus: self.cpus.max(other.cpus), mebibytes: self.mebibytes.max(other.mebibytes), minutes }
+    }
+}
+
+impl Jobs<'_> {
+    /// What is missing, as steps.
+    pub(super) fn work(&self) -> Result<Work, Exit> {
+        let mut graphs: Vec<(String, StageGraph)> = Vec::new();
+        let (mut needs, mut expected, mut given) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        let mut wanted = BTreeSet::new();
+        for builder in self.builders {
+            let recipe = builder.recipe;
+            let name = &recipe.model.image.name;
+            let lock = match recipe.lock() {
+                Ok(Some(lock)) => lock,
+                // It was just made, or said to be fresh.
+                _ => return Err(Exit::Input),
+            };
+            let (stages, of_actions) = needs_of(builder, &lock).map_err(stage_failed)?;
+            let one = here(recipe, builder.store, self.publish, HostCpu::here().machine()).map_err(stage_failed)?;
+            let until = self.own.until;
+            let asked = stages.graph.with_all_below(|action| until.is_none_or(|until| action.stage <= until));
+            let missing = one.missing.unwrap_or_default();
+            wanted.extend(missing.intersection(&asked).map(|id| format!("{name}/{id}")));
+            given.extend(one.needed);
+            if !missing.is_empty()
+                && let Ok(planned) = plan_of(recipe, builder.store, &recipe.out, self.publish)
+            {
+                let known = planned.estimate.into_iter().flat_map(|estimate| estimate.actions);
+                let known = known.filter_map(|one| Some((format!("{name}/{}", one.action), one.milliseconds?)));
+                expected.extend(known);
+            }
+            needs.extend(of_actions.into_iter().map(|(id, needs)| (format!("{name}/{id}"), needs)));
+            graphs.push((name.clone(), stages));
+        }
+        let graphs: Vec<_> = graphs.iter().map(|(name, stages)| (name.as_str(), &stages.graph)).collect();
+        let steps = chains_of(steps_of(&graphs, ids::PUBLISH), &|action| wanted.contains(action));
+        Ok(Work { steps, needs, expected, given })
+    }
+
+    /// Has in a directory what the jobs of a round need.
+    pub(super) fn prepare(&self, at: &Place, round: u32, work: &Work) -> Result<Round, Exit> {
+        let directory = at.directory.join(round.to_string());
+        let refused = |problem: String| {
+            self.failed(SlurmError::Directory { directory: directory.display().to_string(), problem })
+        };
+        let unsent = |problem: String| {
+            self.failed(SlurmError::Unsent { problem, remedy: "build with --executor local, or change the recipe" })
+        };
+        let shared = at.directory.parent().map(Path::to_owned).into_iter().collect::<Vec<_>>();
+        let looking = Looking {
+            arguments: self.arguments,
+            are_named: !self.own.images.is_empty(),
+            builders: self.builders,
+            store: &self.setup.store,
+            publish: self.publish,
+            without: &shared,
+        };
+        let (gathered, root) = looking.gathered()?.map_err(unsent)?;
+        std::fs::create_dir_all(directory.join("steps")).map_err(|error| refused(error.to_string()))?;
+        let start = real(&self.arguments.directory);
+        let start = start.strip_prefix(&root).unwrap_or(Path::new("")).to_owned();
+        self.put_workspace(&directory, &gathered, (&root, &start)).map_err(refused)?;
+        self.put_results(at, work)?;
+        self.put_packages(at, work)?;
+        let (submissions, asks) = self.submissions(work);
+        let mut init = BTreeMap::new();
+        for builder in self.builders {
+            let arch = builder.recipe.model.image.arch;
+            let name = PathBuf::from(format!("init-{}", arch.machine()));
+            let bytes = init_for(arch).map_err(stage_failed)?;
+            std::fs::write(directory.join(&name), bytes).map_err(|error| refused(error.to_string()))?;
+            init.insert(format!("IMGBUILD_INIT_{}", arch.machine().to_uppercase()), name);
+        }
+        let ordered = |step: &Step| OrderedStep {
+            actions: step.actions.clone(),
+            packages: packages_of(step, work),
+            cpus: self.asks(step, work).cpus,
+        };
+        let order = Order {
+            version: VERSION,
+            root,
+            start,
+            words: self.words(),
+            init,
+            store: self.settings.store.as_ref().map(PathBuf::from),
+            steps: work.steps.iter().map(ordered).collect(),
+            submissions,
+        };
+        for step in 0..order.steps.len() {
+            std::fs::create_dir(step_directory(&directory, step)).map_err(|error| refused(error.to_string()))?;
+        }
+        for submission in 0..order.submissions.len() {
+            let text = script(&at.program, &directory, submission).map_err(refused)?;
+            std::fs::write(directory.join(format!("{submission}.sh")), text)
+                .and_then(|()| std::fs::create_dir(directory.join(format!("{submission}.said"))))
+                .map_err(|error| refused(error.to_string()))?;
+        }
+        write(&directory.join(ORDER), &order).map_err(refused)?;
+        Ok(Round { directory, steps: work.steps.clone(), order, asks })
+    }
+
+    /// The workspace as it is now: jobs may wait for hours, and it is edited meanwhile.
+    fn put_workspace(&self, to: &Path, gathered: &Gathered, (root, start): (&Path, &Path)) -> Result<(), String> {
+        let said = |error: std::io::Error| error.to_string();
+        let files = to.join(FILES);
+        std::fs::create_dir(&files).map_err(said)?;
+        for (digest, path) in &gathered.files {
+            let copy = files.join(digest.to_string());
+            std::fs::copy(path, &copy).map_err(|error| format!("`{}`: {error}", path.display()))?;
+            let mut hasher = blake3::Hasher::new();
+            hasher.update_reader(std::fs::File::open(&copy).map_err(said)?).map_err(said)?;
+            if Digest(*hasher.finalize().as_bytes()) != *digest {
+                return Err(format!("`{}` changed while it was copied; build again", path.display()));
+            }
+        }
+        let mut items = gathered.items.clone();
+        let folder = Path::new("ws").join(start);
+        if !items.iter().any(|item| item.place == folder) {
+            items.push(Item { place: folder, what: What::Folder(0o755) });
+        }
+        let manifest = Manifest {
+            version: PARCEL,
+            root: root.to_owned(),
+            start: start.to_owned(),
+            words: Vec::new(),
+            init: (String::new(), Digest::of(b"")),
+            locks: Vec::new(),
+            had: BTreeSet::new(),
+            needed: BTreeSet::new(),
+            wanted: BTreeMap::new(),
+            items,
+            patience: 0,
+        };
+        place(to, &manifest)?;
+        remove(&files).map_err(said)
+    }
+
+    /// Results that steps need and no job makes.
+    fn put_results(&self, at: &Place, work: &Work) -> Result<(), Exit> {
+        let results = at.results().display().to_string();
+        let refused = |problem: String| self.failed(SlurmError::Directory { directory: results.clone(), problem });
+        let cache = Cache::of(std::slice::from_ref(&results), None, &[]).map_err(|error| refused(error.to_string()))?;
+        let Some(builder) = self.builders.first() else { return Ok(()) };
+        give(builder, &cache, work.given.iter().copied()).map_err(stage_failed)
+    }
+
+    /// Packages that steps are given: compute nodes need no way to a mirror.
+    fn put_packages(&self, at: &Place, work: &Work) -> Result<(), Exit> {
+        let to = at.directory.join("packages");
+        let refused =
+            |problem: String| self.failed(SlurmError::Directory { directory: to.display().to_string(), problem });
+        for builder in self.builders {
+            let of_image = format!("{}/", builder.recipe.model.image.name);
+            let actions = work.steps.iter().flat_map(|step| &step.actions).filter(|one| one.starts_with(&of_image));
+            let packages: Vec<_> = actions
+                .filter_map(|action| work.needs.get(action))
+                .flat_map(|needs| needs.packages.iter().cloned())
+                .collect();
+            for (digest, from) in package_files(builder, &packages).map_err(stage_failed)? {
+                let copy = to.join(&digest);
+                if copy.exists() {
+                    continue;
+                }
+                let copied = || -> std::io::Result<()> {
+                    let mut aside = tempfile::Builder::new().prefix(".half-").tempfile_in(&to)?;
+                    std::io::copy(&mut std::fs::File::open(&from)?, &mut aside)?;
+                    aside.flush()?;
+                    aside.persist(&copy)?;
+                    Ok(())
+                };
+                copied().map_err(|error| refused(error.to_string()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Steps that wait for the same ones and need as many CPUs are one array.
+    fn submissions(&self, work: &Work) -> (Vec<Vec<usize>>, Vec<Asks>) {
+        let mut all: Vec<(Vec<usize>, Asks)> = Vec::new();
+        let mut open: BTreeMap<(&[usize], usize, bool), usize> = BTreeMap::new();
+        for (index, step) in work.steps.iter().enumerate() {
+            let asks = self.asks(step, work);
+            let alike = (step.after.as_slice(), asks.cpus, asks.minutes.is_some());
+            match open.get(&alike).filter(|at| all[**at].0.len() < MOST_TASKS) {
+                Some(at) => {
+                    let (steps, earlier) = &mut all[*at];
+                    steps.push(index);
+                    *earlier = earlier.with(asks);
+                }
+                None => {
+                    open.insert(alike, all.len());
+                    all.push((vec![index], asks));
+                }
+            }
+        }
+        all.into_iter().unzip()
+    }
+
+    /// What a step asks for.
+    fn asks(&self, step: &Step, work: &Work) -> Asks {
+        let kinds: Vec<ActionKind> =
+            step.actions.iter().filter_map(|action| work.needs.get(action)).map(|needs| needs.kind).collect();
+        let cpus = if kinds.iter().all(|kind| kind.is_quick()) { 1 } else { usize::from(self.settings.cpus.max(1)) };
+        let most = kinds.iter().map(|kind| memory_of(*kind, cpus) >> 20).max().unwrap_or(0);
+        let mebibytes = (most + OWN_MEMORY).max(self.settings.memory.unwrap_or(0));
+        let expected: Option<u64> = step.actions.iter().map(|action| work.expected.get(action)).sum();
+        // A compute node may be slower, and its store colder.
+        let minutes = expected.map(|milliseconds| milliseconds * 3 / 60_000 + SPARE_MINUTES);
+        let minutes = match (minutes, self.settings.minutes) {
+            (Some(minutes), Some(least)) => Some(minutes.max(least)),
+            (minutes, least) => minutes.or(least),
+        };
+        Asks { cpus, mebibytes, minutes }
+    }
+
+    /// Words of the command in jobs, before `build`.
+    fn words(&self) -> Vec<String> {
+        let arguments = self.arguments;
+        let mut words = vec!["--progress=plain".to_owned()];
+        words.extend((0..arguments.verbose).map(|_| "-v".to_owned()));
+        words.push(format!("--script-minutes={}", arguments.script_minutes.as_secs_f64() / 60.0));
+        words.extend(std::env::var("IMGBUILD_SCRIPT_LIMITS").ok().map(|limits| format!("--script-limits={limits}")));
+        words
+    }
+}
+
+/// SHA-256 of the packages that a step is given.
+fn packages_of(step: &Step, work: &Work) -> Vec<String> {
+    let needs = step.actions.iter().filter_map(|action| work.needs.get(action));
+    let all: BTreeSet<String> =
+        needs.flat_map(|needs| &needs.packages).map(|package| package.sha256.to_string()).collect();
+    all.into_iter().collect()
+}

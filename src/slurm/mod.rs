@@ -1,0 +1,104 @@
+//! Slurm: jobs are submitted with sbatch, looked after with squeue, and ended with scancel.
+//!
+//! What a job is to do, and what became of it, stands in files of a directory that compute nodes share:
+//!
+//! ```text
+//! runs-UID/                 a user's
+//!   imgbuild-DIGEST         the program
+//!   NAME/, NAME.held        one build: held by who submitted, with the ids of its jobs in `submitted`
+//!     results/              a cache (docs/cache.md): what jobs need, and what they made
+//!     packages/             packages by their SHA-256, which jobs would have to download
+//!     1/, 2/, ..            a round: its order, the workspace, a script for each submission, and steps/N of each step
+//! ```
+//!
+//! Slurm says where a job is; how it ended is said by the job itself, in `steps/N/ended`: Slurm forgets.
+
+pub mod command;
+pub mod order;
+pub mod queue;
+pub mod submit;
+
+/// What keeps Slurm from building.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum SlurmError {
+    /// A command cannot be started.
+    #[error("`{program}` cannot be started: {problem}")]
+    #[diagnostic(
+        code(slurm::no_command),
+        help(
+            "install Slurm's commands on this machine, of the cluster's version (Debian: slurm-client), or build here: --executor local"
+        )
+    )]
+    NoCommand { program: String, problem: String },
+    /// sbatch says no.
+    #[error("Slurm does not take the job {name}: {said}")]
+    #[diagnostic(code(slurm::refused), help("{}", remedy(said)))]
+    Refused { name: String, said: String },
+    /// The directory that all share cannot be used here.
+    #[error("the directory `{directory}`, which jobs are to share, cannot be used: {problem}")]
+    #[diagnostic(
+        code(slurm::directory),
+        help(
+            "name another one that this machine and the compute nodes share: `shared` of [executor] in imgbuild.toml"
+        )
+    )]
+    Directory { directory: String, problem: String },
+    /// A job began, and did not find what it is to do.
+    #[error(
+        "job {job} ended{} before imgbuild began there: `{directory}` of this machine is not there, or cannot be written{}",
+        on(node),
+        quoted(said)
+    )]
+    #[diagnostic(
+        code(slurm::not_shared),
+        help(
+            "the directory must be the same one here and on all compute nodes: name one of a shared file system by `shared` of [executor] in imgbuild.toml"
+        )
+    )]
+    NotShared { job: String, node: String, directory: String, said: String },
+    /// An action failed in a job; what it said was shown.
+    #[error("{step} failed in job {job}{}", on(node))]
+    #[diagnostic(
+        code(slurm::failed),
+        help("what it said is above; nothing was published, and what other jobs made is kept")
+    )]
+    Failed { step: String, job: String, node: String },
+    /// Slurm ended a job.
+    #[error("{step}: job {job}{} {what}", on(node))]
+    #[diagnostic(code(slurm::ended), help("{remedy}"))]
+    Ended { step: String, job: String, node: String, what: &'static str, remedy: &'static str },
+    /// Something that a recipe names cannot be given to jobs.
+    #[error("{problem}")]
+    #[diagnostic(code(slurm::unsent), help("{remedy}"))]
+    Unsent { problem: String, remedy: &'static str },
+}
+
+fn on(node: &str) -> String {
+    if node.is_empty() { String::new() } else { format!(" on {node}") }
+}
+
+fn quoted(said: &str) -> String {
+    if said.is_empty() { String::new() } else { format!(" ({said})") }
+}
+
+/// What to do where sbatch said no.
+fn remedy(said: &str) -> &'static str {
+    let said = said.to_ascii_lowercase();
+    let has = |words: &[&str]| words.iter().any(|word| said.contains(word));
+    if has(&["munge", "authentication"]) {
+        return "munged must run on this machine, with the cluster's key: systemctl status munge";
+    }
+    if has(&["partition", "account", "qos", "feature"]) {
+        return "sinfo lists partitions and features, `sacctmgr show assoc user=$USER` accounts: correct `options` of [executor] in imgbuild.toml";
+    }
+    if has(&["node configuration", "memory", "cpu count"]) {
+        return "no node has as much: lower `cpus` or `memory` of [executor] in imgbuild.toml, or name another partition in `options`";
+    }
+    if has(&["time limit"]) {
+        return "no partition allows as long: lower `minutes` of [executor] in imgbuild.toml, or name another partition in `options`";
+    }
+    if has(&["contact slurm controller", "connection refused", "configuration source", "timed out"]) {
+        return "slurmctld must answer this machine: `scontrol ping` says whether it does";
+    }
+    "these are sbatch's own words; `options` of [executor] in imgbuild.toml are given to it (docs/slurm.md)"
+}

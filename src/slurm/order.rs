@@ -1,0 +1,142 @@
+//! What jobs are to do and what they did, as files that compute nodes and the machine that submits share.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// Version of these files.
+pub const VERSION: u32 = 1;
+/// Longest file that is read, in bytes.
+const LIMIT: u64 = 256 << 20;
+
+/// All that the jobs of a round are to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The workspace's directory where the order comes from.
+    pub root: PathBuf,
+    /// The directory in which the command runs, below the workspace's.
+    pub start: PathBuf,
+    /// Words before `build`.
+    pub words: Vec<String>,
+    /// Variables with the files of imgbuild-init, below the round's directory.
+    pub init: BTreeMap<String, PathBuf>,
+    /// Where a node keeps its store; none for below its temporary directory.
+    pub store: Option<PathBuf>,
+    /// CPUs of each step.
+    pub steps: Vec<OrderedStep>,
+    /// The steps of each submission.
+    pub submissions: Vec<Vec<usize>>,
+}
+
+/// A step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderedStep {
+    /// Its actions, as `build --only` takes them.
+    pub actions: Vec<String>,
+    /// SHA-256 of the packages that they are given.
+    pub packages: Vec<String>,
+    /// CPUs that it may use.
+    pub cpus: usize,
+}
+
+/// A step began in a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Began {
+    /// The job's id, with the task's of an array.
+    pub job: String,
+    /// The node.
+    pub node: String,
+    /// How often Slurm ran it before.
+    pub restarts: u64,
+}
+
+/// A step ended in a job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Ended {
+    /// Where.
+    pub began: Began,
+    /// The exit code of imgbuild there.
+    pub code: u8,
+    /// What it said.
+    pub said: String,
+    /// What ran, as the history has it.
+    pub runs: serde_json::Value,
+    /// What the lock is to say before the step can be done.
+    pub fix: Option<Fix>,
+    /// What a failed command printed: the name of its log, where that lay, and its end.
+    pub log: Option<(String, String, String)>,
+}
+
+/// What a lock is to say, which only running the packages showed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fix {
+    /// Accounts keep the ids that they have in the lock.
+    Accounts(Vec<String>),
+    /// Scripts of a transaction ask for the kernel's release.
+    AsksRelease(String),
+}
+
+/// The directory of a step below that of its round.
+pub fn step_directory(round: &Path, step: usize) -> PathBuf {
+    round.join("steps").join(step.to_string())
+}
+
+/// Name of the file that says where a step began.
+pub const BEGAN: &str = "began";
+/// Name of the file that says how it ended.
+pub const ENDED: &str = "ended";
+/// Name of the order.
+pub const ORDER: &str = "order.json";
+
+/// Writes a file aside and gives it its name.
+///
+/// # Errors
+/// In words.
+pub fn write(path: &Path, value: &impl Serialize) -> Result<(), String> {
+    let said = |error: &dyn std::fmt::Display| format!("`{}` cannot be written: {error}", path.display());
+    let bytes = serde_json::to_vec(value).map_err(|error| said(&error))?;
+    let folder = path.parent().ok_or_else(|| said(&"it has no folder"))?;
+    let mut aside = tempfile::Builder::new().prefix(".half-").tempfile_in(folder).map_err(|error| said(&error))?;
+    aside.write_all(&bytes).and_then(|()| aside.as_file().sync_all()).map_err(|error| said(&error))?;
+    aside.persist(path).map(drop).map_err(|error| said(&error))
+}
+
+/// Reads a file; none where it is not there, or not whole.
+pub fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    use std::io::Read;
+    // A listing that is asked for makes NFS look again for names that it remembers as missing.
+    let folder = path.parent()?;
+    let name = path.file_name()?;
+    std::fs::read_dir(folder).ok()?.flatten().find(|entry| entry.file_name() == name)?;
+    let mut bytes = Vec::new();
+    std::fs::File::open(path).ok()?.take(LIMIT).read_to_end(&mut bytes).ok()?;
+    serde_json::from_slice(&bytes).ok()
+}
+
+/// A word of a POSIX shell.
+pub fn shell(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_again_and_halves_are_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(BEGAN);
+        assert_eq!(read::<Began>(&path), None);
+        let began = Began { job: "12_1".to_owned(), node: "cn1".to_owned(), restarts: 2 };
+        write(&path, &began).unwrap();
+        assert_eq!(read(&path), Some(began));
+        std::fs::write(&path, "{\"job\":").unwrap();
+        assert_eq!(read::<Began>(&path), None);
+    }
+}

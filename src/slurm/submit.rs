@@ -1,0 +1,207 @@
+//! What sbatch is given.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::SlurmError;
+use super::command::{Answer, run};
+use super::order::shell;
+
+/// Most steps of one array: Slurm's own default allows 1001 (slurm.conf(5), MaxArraySize).
+pub const MOST_TASKS: usize = 500;
+/// How often it is tried where Slurm is busy.
+const TRIES: u64 = 5;
+
+/// One submission: a job, or an array of jobs that wait for the same ones and ask for the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Submission {
+    /// Its name in squeue.
+    pub name: String,
+    /// What tells it from all others.
+    pub mark: String,
+    /// CPUs of each.
+    pub cpus: usize,
+    /// Memory of each, in MiB.
+    pub mebibytes: u64,
+    /// Time limit of each, in minutes.
+    pub minutes: Option<u64>,
+    /// How many; one is no array.
+    pub tasks: usize,
+    /// Which one it is, where Slurm takes no array of so many.
+    pub alone: Option<usize>,
+    /// Ids of jobs that must have ended well before.
+    pub after: Vec<String>,
+    /// The directory for what Slurm and the script say.
+    pub output: PathBuf,
+    /// The script.
+    pub script: PathBuf,
+}
+
+impl Submission {
+    /// Words of sbatch. Source: sbatch(1).
+    pub fn words(&self, options: &[String]) -> Vec<OsString> {
+        let mut words: Vec<OsString> = Vec::new();
+        let mut add = |text: String| words.push(text.into());
+        add("--parsable".to_owned());
+        add(format!("--job-name={}", self.name));
+        add(format!("--comment={}", self.mark));
+        add("--nodes=1".to_owned());
+        add("--ntasks=1".to_owned());
+        add(format!("--cpus-per-task={}", self.cpus));
+        add(format!("--mem={}M", self.mebibytes));
+        if let Some(minutes) = self.minutes {
+            add(format!("--time={minutes}"));
+        }
+        if self.tasks > 1 {
+            add(format!("--array=0-{}", self.tasks - 1));
+        }
+        if !self.after.is_empty() {
+            add(format!("--dependency=afterok:{}", self.after.join(":")));
+            add("--kill-on-invalid-dep=yes".to_owned());
+        }
+        add("--requeue".to_owned());
+        // Nothing of this machine is there: neither its variables and limits, nor its directories.
+        add("--export=NIL".to_owned());
+        add("--propagate=NONE".to_owned());
+        add("--chdir=/".to_owned());
+        add("--open-mode=append".to_owned());
+        words.extend(options.iter().map(OsString::from));
+        let file = if self.tasks > 1 { "%a.out".to_owned() } else { format!("{}.out", self.alone.unwrap_or(0)) };
+        let mut output = OsString::from("--output=");
+        // `%` begins what Slurm replaces, and a backslash ends that for the whole path.
+        output.push(self.output.to_string_lossy().replace('%', "%%"));
+        output.push(format!("/{file}"));
+        words.push(output);
+        words.push(self.script.clone().into());
+        words.extend(self.alone.map(|task| task.to_string().into()));
+        words
+    }
+
+    /// The id that each of its jobs has.
+    pub fn ids(&self, job: &str) -> Vec<String> {
+        match self.tasks {
+            1 => vec![job.to_owned()],
+            tasks => (0..tasks).map(|task| format!("{job}_{task}")).collect(),
+        }
+    }
+
+    /// Submits it; gives the job's number. `stopped` says whether to give up.
+    ///
+    /// # Errors
+    /// [`SlurmError`]: there is no sbatch, or it says no.
+    pub fn submit(&self, options: &[String], stopped: &dyn Fn() -> bool) -> Result<String, SlurmError> {
+        let words = self.words(options);
+        for again in 1.. {
+            let answer = run("sbatch", &words)?;
+            if let Some(job) = number(&answer.out).filter(|_| answer.is_good) {
+                return Ok(job);
+            }
+            if is_busy(&answer.said) {
+                // It may have been taken all the same.
+                if let Some(job) = self.find() {
+                    return Ok(job);
+                }
+                if again < TRIES && !stopped() {
+                    std::thread::sleep(Duration::from_secs(again * 2));
+                    continue;
+                }
+            }
+            let said = if answer.said.is_empty() { answer.out.trim().to_owned() } else { answer.said };
+            return Err(SlurmError::Refused { name: self.name.clone(), said });
+        }
+        Err(SlurmError::Refused { name: self.name.clone(), said: String::new() })
+    }
+
+    /// Looks for it by its mark.
+    fn find(&self) -> Option<String> {
+        let words = ["-h", "-t", "all", "-o", "%A|%F|%k"].map(OsString::from);
+        let Answer { is_good, out, .. } = run("squeue", &words).ok()?;
+        let line = out.lines().find(|line| is_good && line.ends_with(&format!("|{}", self.mark)))?;
+        line.split('|').nth(1).map(str::to_owned)
+    }
+}
+
+/// The number that `sbatch --parsable` prints: before it, a site's own filter may say something.
+pub fn number(out: &str) -> Option<String> {
+    let line = out.lines().map(str::trim).rfind(|line| !line.is_empty())?;
+    let number = line.split(';').next()?;
+    (!number.is_empty() && number.bytes().all(|one| one.is_ascii_digit())).then(|| number.to_owned())
+}
+
+/// Whether Slurm takes no array of so many jobs.
+pub fn is_too_many(error: &SlurmError) -> bool {
+    matches!(error, SlurmError::Refused { said, .. } if said.to_ascii_lowercase().contains("array"))
+}
+
+/// Whether sbatch got no answer, rather than a bad one.
+fn is_busy(said: &str) -> bool {
+    let said = said.to_ascii_lowercase();
+    ["timed out", "temporarily", "try again", "zero bytes were transmitted"].iter().any(|word| said.contains(word))
+}
+
+/// The script of a submission: the program, in its part of the order.
+pub fn script(program: &Path, round: &Path, submission: usize) -> Result<String, String> {
+    let text = |path: &Path| match path.to_str() {
+        Some(text) if !text.chars().any(char::is_control) => Ok(shell(text)),
+        _ => Err(format!("`{}` is not a path that a script can name", path.display())),
+    };
+    let (program, round) = (text(program)?, text(round)?);
+    Ok(format!(
+        "#!/bin/sh\n\
+         umask 022\n\
+         PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C\n\
+         export PATH LC_ALL\n\
+         exec {program} away job {round} {submission} \"${{SLURM_ARRAY_TASK_ID:-${{1:-0}}}}\"\n"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn submission() -> Submission {
+        Submission {
+            name: "tiny/rootfs/base".to_owned(),
+            mark: "imgbuild-x-1".to_owned(),
+            cpus: 2,
+            mebibytes: 1024,
+            minutes: Some(15),
+            tasks: 3,
+            alone: None,
+            after: vec!["7".to_owned(), "8_1".to_owned()],
+            output: "/shared/100% of it/a b".into(),
+            script: "/shared/s".into(),
+        }
+    }
+
+    #[test]
+    fn words_of_sbatch() {
+        let words = submission().words(&["--partition=p".to_owned()]);
+        let words: Vec<&str> = words.iter().filter_map(|word| word.to_str()).collect();
+        for word in [
+            "--mem=1024M",
+            "--time=15",
+            "--array=0-2",
+            "--dependency=afterok:7:8_1",
+            "--requeue",
+            "--partition=p",
+            "--output=/shared/100%% of it/a b/%a.out",
+        ] {
+            assert!(words.contains(&word), "{word} {words:?}");
+        }
+        assert_eq!(words.last(), Some(&"/shared/s"));
+        assert_eq!(submission().ids("9"), ["9_0", "9_1", "9_2"]);
+        assert_eq!(Submission { tasks: 1, ..submission() }.ids("9"), ["9"]);
+    }
+
+    #[test]
+    fn numbers_of_sbatch() {
+        assert_eq!(number("12\n").as_deref(), Some("12"));
+        assert_eq!(number("your quota is low\n12;cluster\n").as_deref(), Some("12"));
+        assert_eq!(number("Submitted batch job 12\n"), None);
+        assert_eq!(number(""), None);
+        assert!(is_busy("Batch job submission failed: Socket timed out on send/recv operation"));
+        assert!(!is_busy("Batch job submission failed: Invalid partition name specified"));
+    }
+}
