@@ -66,7 +66,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     ("away", &["recipe", "witness", "digest"]),
     ("boot", &[]),
-    ("serve", &["nodes", "stage", "source"]),
+    ("efi", &[]),
+    ("serve", &["nodes", "stage", "source", "efi"]),
     (
         "cli",
         &[
@@ -84,6 +85,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "xcat",
             "stage",
             "boot",
+            "efi",
             "site",
             "nodes",
             "serve",

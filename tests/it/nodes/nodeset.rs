@@ -101,6 +101,18 @@ fn nodes_boot_the_build_that_was_published_then() {
 }
 
 #[test]
+fn nodes_behind_shim_get_no_kernel_that_it_would_refuse() {
+    let (space, first) = published();
+    let ran = nodeset(&space, &["@compute", "compute", "--loader", "shim"]);
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    assert!(names(&space.path().join("tftpboot")).is_empty());
+    insta::assert_snapshot!("shim", without_paths(&ran.err, &space).replace(&first, "BUILD"));
+    // Their disks need none.
+    nodeset(&space, &["cn001", "boot", "--loader", "shim"]).good();
+    assert!(served(&space, "grub/mac/52:54:00:00:00:01").unwrap().contains("exit 1"));
+}
+
+#[test]
 fn what_cannot_be_given_is_refused_and_nothing_changes() {
     let (space, first) = published();
     nodeset(&space, &["@compute", "compute"]).good();
