@@ -259,6 +259,25 @@ mod tests {
         assert!(matches!(signatures_of(Path::new("/nonexistent")), Err(Problem::Io(_))));
     }
 
+    const SIGNED: &[u8] = include_bytes!("../tests/fixtures/efi/signed.efi");
+
+    #[test]
+    fn who_signed_is_named_and_what_was_changed_is_told() {
+        let expected = Signature { signer: "Example Boot Signer".to_owned(), issuer: "Example Boot CA".to_owned() };
+        assert_eq!(signatures(SIGNED), Ok(vec![expected]));
+        // In the section, in the headers, behind the sections; not the checksum, which no signature is for.
+        for at in [600, 0x58 + 16, 1020] {
+            let mut bytes = SIGNED.to_vec();
+            bytes[at] ^= 1;
+            assert_eq!(signatures(&bytes), Err(Problem::Changed), "{at}");
+        }
+        let mut bytes = SIGNED.to_vec();
+        bytes[0x58 + CHECKSUM] ^= 1;
+        assert!(signatures(&bytes).is_ok());
+        bytes[0x58 + DIRECTORIES + 4 * DIRECTORY..][..DIRECTORY].fill(0);
+        assert_eq!(signatures(&bytes), Err(Problem::Unsigned));
+    }
+
     #[test]
     fn names_of_certificates_move_no_cursor() {
         assert_eq!(name("C=US,O=Example,CN=Example \u{1b}[2JSigner"), "Example [2JSigner");
@@ -284,6 +303,21 @@ mod tests {
             }
             prop_assert!(signatures(&bytes).is_err());
             prop_assert!(authorities_of_shim(&bytes).is_empty());
+        }
+
+        #[test]
+        fn a_damaged_signature_never_stops_anything(
+            changes in proptest::collection::vec((1024..SIGNED.len(), any::<u8>()), 1..12),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let mut bytes = SIGNED.to_vec();
+            for (at, value) in changes {
+                bytes[at] = value;
+            }
+            // The names may be others now.
+            let _ = signatures(&bytes);
+            bytes.truncate(cut.index(bytes.len()));
+            prop_assert!(signatures(&bytes).is_err());
         }
     }
 }
