@@ -148,7 +148,7 @@ pub fn signatures(bytes: &[u8]) -> Result<Vec<Signature>, Problem> {
             return Err(Problem::Changed);
         }
         digest = Some(own);
-        // Whoever signed is named by issuer and serial number; a certificate that is named otherwise is the first one.
+        // The signer is named by issuer and serial number, or in another way: then it is the first certificate.
         let id = signature.signer_info().sid.to_der().unwrap_or_default();
         let is_of = |certificate: &&Certificate| {
             let own = &certificate.tbs_certificate;
@@ -245,7 +245,7 @@ mod tests {
         for bytes in [&b""[..], b"#!/bin/sh\n", b"MZ", &program(b"")[..80]] {
             assert!(matches!(signatures(bytes), Err(Problem::NotAProgram(_))), "{bytes:?}");
         }
-        // A signature that is none, one that is longer than its table, one that lies outside the file.
+        // Bytes that are not a signature, one that is longer than its table, one that lies outside the file.
         let cut = program(&entry(16, &[0; 8]));
         for bytes in [
             &program(&entry(16, &[0x30; 8])),

@@ -344,7 +344,7 @@ pub fn offers(
 }
 
 /// Whether an image of GRUB has the module by which it fetches by HTTP: the words of a request are in it, or, where the firmware
-/// sends that for it (Debian 13), the words for an answer that is none.
+/// sends that for it (Debian 13), the words for an error.
 fn has_http(image: &Path) -> bool {
     let words: [&[u8]; 2] = [b"HTTP/1.1", b"uefi http status"];
     fs::read(image).is_ok_and(|bytes| words.iter().any(|word| memchr::memmem::find(&bytes, word).is_some()))

@@ -42,7 +42,7 @@ pub fn check(offers: &[Offer], nodes: &[Effective]) -> Result<Vec<String>, Serve
         let refused = |path: &Path, problem: &dyn std::fmt::Display| {
             ServeError::dhcp_input(
                 format!("`{}` {problem}: firmware with Secure Boot refuses it", path.display()),
-                "take shim and GRUB as the distribution signs them (Debian: shim-signed, grub-efi-amd64-signed), in --loaders as shimx64.efi and grubx64.efi",
+                "take shim and GRUB as the distribution signs them; docs/secure-boot.md names the packages, and the names of the files in --loaders",
             )
         };
         signatures(&bytes).map_err(|problem| refused(&offer.from, &problem))?;
