@@ -10,6 +10,7 @@ pub mod cache;
 pub mod cli;
 pub mod digest;
 pub mod distro;
+pub mod efi;
 pub mod failure;
 pub mod fault;
 pub mod format;

@@ -67,7 +67,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("away", &["recipe", "witness", "digest"]),
     ("slurm", &[]),
     ("boot", &[]),
-    ("serve", &["nodes", "stage", "source"]),
+    ("efi", &[]),
+    ("serve", &["nodes", "stage", "source", "efi"]),
     (
         "cli",
         &[
@@ -86,6 +87,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "xcat",
             "stage",
             "boot",
+            "efi",
             "site",
             "nodes",
             "serve",

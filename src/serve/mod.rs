@@ -114,7 +114,7 @@ pub fn serve(settings: Settings, ready: impl FnOnce(&[SocketAddr])) -> Result<()
         (None, _) => None,
         (Some(_), None) => return Err(dhcp::no_nodes()),
         (Some(dhcp), Some(desk)) => {
-            Some(dhcp::start(dhcp, &listened, desk, Arc::clone(&settings.say), settings.is_verbose)?)
+            Some(dhcp::start(dhcp, &listened, desk, &settings.roots, Arc::clone(&settings.say), settings.is_verbose)?)
         }
     };
     let mut roots = settings.roots;

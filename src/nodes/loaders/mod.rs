@@ -16,7 +16,7 @@ use super::model::mac::Mac;
 use crate::recipe::recipe_text;
 use crate::source::{Finding, Severity, SourceFile};
 
-pub use render::Templates;
+pub use render::{Templates, grub as grub_word};
 
 /// Where a site's own templates lie, from the workspace's root.
 pub const TEMPLATES: &str = "loaders";
@@ -47,11 +47,13 @@ pub enum Loader {
     Petitboot,
     /// xCAT's own iPXE.
     Xnba,
+    /// shim and the GRUB behind it, as distributions sign them for Secure Boot: UEFI, x86-64 and arm64.
+    Shim,
 }
 
 impl Loader {
     /// All.
-    pub const ALL: [Self; 5] = [Self::Ipxe, Self::Grub, Self::Pxelinux, Self::Petitboot, Self::Xnba];
+    pub const ALL: [Self; 6] = [Self::Ipxe, Self::Grub, Self::Pxelinux, Self::Petitboot, Self::Xnba, Self::Shim];
 
     /// The word.
     pub fn name(self) -> &'static str {
@@ -61,6 +63,7 @@ impl Loader {
             Self::Pxelinux => "pxelinux",
             Self::Petitboot => "petitboot",
             Self::Xnba => "xnba",
+            Self::Shim => "shim",
         }
     }
 
@@ -77,6 +80,7 @@ impl Loader {
             Self::Pxelinux => include_str!("templates/pxelinux.j2"),
             Self::Petitboot => include_str!("templates/petitboot.j2"),
             Self::Xnba => include_str!("templates/xnba.j2"),
+            Self::Shim => include_str!("templates/shim.j2"),
         }
     }
 
@@ -84,7 +88,7 @@ impl Loader {
     pub fn own_url(self) -> Option<&'static str> {
         match self {
             Self::Ipxe | Self::Xnba => Some("http://${next-server}"),
-            Self::Grub => Some("http://${net_default_server}"),
+            Self::Grub | Self::Shim => Some("http://${net_default_server}"),
             Self::Pxelinux | Self::Petitboot => None,
         }
     }
@@ -92,7 +96,7 @@ impl Loader {
     /// Whether it runs on a processor.
     pub fn runs_on(self, arch: &str) -> bool {
         match self {
-            Self::Ipxe => arch != "ppc64le",
+            Self::Ipxe | Self::Shim => arch != "ppc64le",
             Self::Grub => true,
             Self::Pxelinux | Self::Xnba => arch == "x86_64",
             Self::Petitboot => arch == "ppc64le",
@@ -115,16 +119,27 @@ impl Loader {
             Self::Pxelinux => of_macs("pxelinux.cfg/01-", ""),
             Self::Petitboot => vec![format!("petitboot/{name}")],
             Self::Xnba => vec![format!("xcat/xnba/nodes/{name}"), format!("xcat/xnba/nodes/{name}.uefi")],
+            // Debian's and Ubuntu's signed GRUB read grub/grub.cfg alone, which knows the address with colons; others look themselves.
+            Self::Shim => {
+                let own = macs.iter().map(|mac| shim_file(*mac));
+                own.chain(of_macs("grub/grub.cfg-01-", "")).collect()
+            }
         };
         // By the address in hexadecimal, capital letters.
         files.extend(hex.and_then(|hex| match self {
             Self::Grub => Some(format!("boot/grub2/grub.cfg-{hex}")),
+            Self::Shim => Some(format!("grub/grub.cfg-{hex}")),
             Self::Pxelinux => Some(format!("pxelinux.cfg/{hex}")),
             Self::Petitboot => Some(hex),
             Self::Ipxe | Self::Xnba => None,
         }));
         files
     }
+}
+
+/// The name of a node's configuration behind shim, from the directory that nodes are served from: what GRUB's `$net_default_mac` says.
+pub fn shim_file(mac: Mac) -> String {
+    format!("grub/mac/{mac}")
 }
 
 /// Files of a node: one text under several names.
@@ -212,6 +227,11 @@ impl Boot<'_> {
                 (Loader::Grub, Some(rest)) => {
                     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
                     format!("(http,{host})/{path}/{file}")
+                }
+                // Signed GRUBs load from where they came from, and not all of them know HTTP: without a device it is that.
+                (Loader::Shim, _) => {
+                    let path = url.split_once("://").and_then(|(_, rest)| rest.split_once('/')).map(|(_, path)| path);
+                    format!("/{}/{file}", path.unwrap_or_default())
                 }
                 _ => format!("{url}/{file}"),
             };

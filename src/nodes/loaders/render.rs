@@ -17,7 +17,7 @@ pub struct Templates {
 }
 
 /// A word for GRUB's shell: in quotes where it needs them. `${net_default_server}` in an address is GRUB's own.
-fn grub(word: &str) -> String {
+pub fn grub(word: &str) -> String {
     let plain = |letter: char| letter.is_ascii_alphanumeric() || "_./:=,@%+-()*~".contains(letter);
     if word.chars().all(plain) {
         return word.to_owned();

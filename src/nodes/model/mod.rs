@@ -32,7 +32,7 @@ struct Attributes {
     #[schemars(extend("enum" = ["x86_64", "aarch64", "ppc64le"]))]
     arch: Option<String>,
     /// The boot loader whose files `nodeset` writes.
-    #[schemars(extend("enum" = ["ipxe", "grub", "pxelinux", "petitboot", "xnba"]))]
+    #[schemars(extend("enum" = ["ipxe", "grub", "pxelinux", "petitboot", "xnba", "shim"]))]
     loader: Option<String>,
     /// Scripts that a node runs when it has started, each with its arguments behind a blank. They add up from the defaults to the
     /// node; `~NAME` takes one out.

@@ -37,6 +37,13 @@ pub struct Kernel {
     pub device_trees: Vec<String>,
 }
 
+impl Kernel {
+    /// Where drivers come from that no package of the kernel brings.
+    pub fn own_drivers(&self) -> Vec<String> {
+        self.updates.iter().chain(self.build.iter().map(|one| &one.source)).cloned().collect()
+    }
+}
+
 /// A driver that is built from its source.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -32,8 +32,21 @@ impl Plan {
         }
     }
 
-    /// GRUB's own configuration, which asks this server for that of the node.
+    /// GRUB's own configuration, which loads that of the node: behind shim from where GRUB came from, else from this server.
     pub fn grub(&self) -> String {
+        let plain = self.plain_grub();
+        if !self.offers.iter().any(|offer| offer.loader == Loader::Shim) {
+            return plain;
+        }
+        // `-e` lists the directory, which no network does: it is never true there.
+        let own = "/grub/mac/$net_default_mac";
+        format!(
+            "if [ -s {own} ]; then\n    configfile {own}\nelse\n    {}\nfi\n",
+            plain.trim_end().replace('\n', "\n    ")
+        )
+    }
+
+    fn plain_grub(&self) -> String {
         let host = match self.server.port() {
             80 => self.address.to_string(),
             port => format!("{},{port}", self.address),
@@ -118,7 +131,7 @@ impl Plan {
                 // The prefix of all that it asks for: by HTTP.
                 let _ = writeln!(text, "dhcp-option-force={tags},210,{url}/");
             }
-            Loader::Grub => {}
+            Loader::Grub | Loader::Shim => {}
         }
         let first = if matches!(loader, Loader::Ipxe | Loader::Xnba) { ",tag:!ipxe" } else { "" };
         for offer in self.offers.iter().filter(|offer| offer.loader == fetched(loader)) {

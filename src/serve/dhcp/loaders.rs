@@ -86,6 +86,28 @@ const HTTP_MOD: &[(&str, &[&str])] =
 const HTTP_MOD_ARM64: &[(&str, &[&str])] =
     &[("grub/arm64-efi/http.mod", &["/usr/lib/grub/arm64-efi/http.mod", "/usr/lib/grub2/arm64-efi/http.mod"])];
 
+/// Where packages of distributions with RPM put shim and GRUB.
+const GRUB_SIGNED: &[(&str, &[&str])] = &[(
+    "grubx64.efi",
+    &[
+        "/usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed",
+        "/boot/efi/EFI/redhat/grubx64.efi",
+        "/boot/efi/EFI/rocky/grubx64.efi",
+        "/boot/efi/EFI/almalinux/grubx64.efi",
+        "/boot/efi/EFI/fedora/grubx64.efi",
+        "/usr/share/efi/x86_64/grub.efi",
+    ],
+)];
+const GRUB_SIGNED_ARM64: &[(&str, &[&str])] = &[(
+    "grubaa64.efi",
+    &["/usr/lib/grub/arm64-efi-signed/grubnetaa64.efi.signed", "/boot/efi/EFI/redhat/grubaa64.efi"],
+)];
+/// shim starts this to take keys of a site in; it need not be there.
+const KEYS_OF_SITE: &[(Firmware, &str, &str)] = &[
+    (Firmware::Efi64, "mmx64.efi", "/usr/lib/shim/mmx64.efi.signed"),
+    (Firmware::Arm64, "mmaa64.efi", "/usr/lib/shim/mmaa64.efi.signed"),
+];
+
 const LDLINUX: &[(&str, &[&str])] = &[(
     "ldlinux.c32",
     &["/usr/lib/syslinux/modules/bios/ldlinux.c32", "/usr/share/syslinux/ldlinux.c32", "/tftpboot/ldlinux.c32"],
@@ -161,6 +183,27 @@ const CANDIDATES: &[Candidate] = &[
         &["/usr/lib/PXELINUX/lpxelinux.0", "/usr/share/syslinux/lpxelinux.0", "/tftpboot/lpxelinux.0"],
         LDLINUX,
     ),
+    candidate(
+        Loader::Shim,
+        Firmware::Efi64,
+        "shimx64.efi",
+        &[
+            "/usr/lib/shim/shimx64.efi.signed",
+            "/boot/efi/EFI/redhat/shimx64.efi",
+            "/boot/efi/EFI/rocky/shimx64.efi",
+            "/boot/efi/EFI/almalinux/shimx64.efi",
+            "/boot/efi/EFI/fedora/shimx64.efi",
+            "/usr/share/efi/x86_64/shim.efi",
+        ],
+        GRUB_SIGNED,
+    ),
+    candidate(
+        Loader::Shim,
+        Firmware::Arm64,
+        "shimaa64.efi",
+        &["/usr/lib/shim/shimaa64.efi.signed", "/boot/efi/EFI/redhat/shimaa64.efi"],
+        GRUB_SIGNED_ARM64,
+    ),
 ];
 
 /// The loader whose files are fetched for one of nodes.toml. xCAT's xnba is an iPXE, and reads the same scripts.
@@ -200,9 +243,21 @@ pub fn offers(
         }
         let beside: Option<Vec<_>> = one.beside.iter().map(|(name, at)| Some((*name, find(name, at)?))).collect();
         let Some(from) = find(one.name, one.packaged) else { continue };
-        let speaks_http = one.loader != Loader::Grub || has_http(&from);
+        let speaks_http = match one.loader {
+            Loader::Grub => has_http(&from),
+            // It loads what firmware can; the one behind it is asked for the rest.
+            Loader::Shim => beside.iter().flatten().all(|(_, from)| has_http(from)),
+            _ => true,
+        };
         let beside = match beside {
-            Some(beside) => beside,
+            Some(mut beside) => {
+                // The one that is loaded next stays the first.
+                let own = KEYS_OF_SITE
+                    .iter()
+                    .filter(|(firmware, _, _)| (one.loader, one.firmware) == (Loader::Shim, *firmware));
+                beside.extend(own.filter_map(|(_, name, at)| Some((*name, find(name, &[at])?))));
+                beside
+            }
             // It has the module itself.
             None if one.loader == Loader::Grub && speaks_http => Vec::new(),
             None => continue,
@@ -210,6 +265,12 @@ pub fn offers(
         offers.push(Offer { loader: one.loader, firmware: one.firmware, name: one.name, from, beside, speaks_http });
     }
     let used: BTreeSet<Loader> = nodes.iter().map(of_node).collect();
+    // Only UEFI knows Secure Boot, and who has it knows the processor.
+    let has_such = |firmware: Firmware| {
+        let is_arm = |node: &Effective| node.text(Attr::Arch) == Some("aarch64");
+        let wanted = |node: &&Effective| of_node(node) == Loader::Shim && is_arm(node) == (firmware == Firmware::Arm64);
+        firmware != Firmware::Bios && nodes.iter().any(|node| wanted(&node))
+    };
     let mut said = Vec::new();
     for loader in used {
         let (fetches, is_offered) = (fetched(loader), |firmware| {
@@ -220,6 +281,7 @@ pub fn offers(
             Loader::Petitboot => continue,
             Loader::Ipxe | Loader::Xnba => ("ipxe", "Debian's package `ipxe` or Fedora's `ipxe-bootimgs-x86`"),
             Loader::Grub => ("grub", "Debian's package `grub-efi-amd64-bin`, or grub-mknetdir"),
+            Loader::Shim => ("shim", "Debian's packages `shim-signed` and `grub-efi-amd64-signed`"),
             Loader::Pxelinux => ("pxelinux", "Debian's packages `pxelinux` and `syslinux-common`"),
         };
         if answers == Answers::Proxy && fetches == Loader::Pxelinux {
@@ -238,7 +300,11 @@ pub fn offers(
         }
         let names: Vec<&str> = lacking
             .iter()
-            .filter(|firmware| fetches != Loader::Pxelinux || **firmware == Firmware::Bios)
+            .filter(|firmware| match fetches {
+                Loader::Pxelinux => **firmware == Firmware::Bios,
+                Loader::Shim => has_such(**firmware),
+                _ => true,
+            })
             .map(|firmware| firmware.name())
             .collect();
         if !names.is_empty() {
@@ -249,9 +315,23 @@ pub fn offers(
             ));
         }
     }
+    let behind = offers.iter().filter(|offer| offer.loader == Loader::Shim && !offer.speaks_http);
+    if answers == Answers::Proxy && nodes.iter().any(|node| of_node(node) == Loader::Shim) {
+        said.extend(behind.filter_map(|offer| offer.beside.first()).map(|(_, from)| {
+            format!(
+                "`{}` asks the other DHCP server for its files, as GRUB 2.06 does: nodes behind it need a later GRUB, or addresses of this server",
+                from.display()
+            )
+        }));
+    }
     let is_used = |offer: &&Offer| nodes.iter().any(|node| fetched(of_node(node)) == offer.loader);
     for offer in offers.iter().filter(is_used).filter(|offer| !offer.speaks_http && answers != Answers::Proxy) {
-        if offer.firmware.http_tag().is_some() {
+        if offer.loader == Loader::Shim {
+            let grub = offer.beside.first().map(|(_, from)| from.display().to_string()).unwrap_or_default();
+            said.push(format!(
+                "`{grub}` has no http module: firmware that boots by HTTP gets nothing; docs/secure-boot.md says which signed GRUBs have it"
+            ));
+        } else if offer.firmware.http_tag().is_some() {
             said.push(format!(
                 "`{}` has no http module: firmware that boots by HTTP gets nothing; docs/serve.md has the command that makes one with it",
                 offer.from.display()
@@ -263,9 +343,11 @@ pub fn offers(
     Ok((offers, said))
 }
 
-/// Whether an image of GRUB has the module by which it fetches by HTTP: the words of a request are in it.
+/// Whether an image of GRUB has the module by which it fetches by HTTP: the words of a request are in it, or, where the firmware
+/// sends that for it (Debian 13), the words for an error.
 fn has_http(image: &Path) -> bool {
-    fs::read(image).is_ok_and(|bytes| memchr::memmem::find(&bytes, b"HTTP/1.1").is_some())
+    let words: [&[u8]; 2] = [b"HTTP/1.1", b"uefi http status"];
+    fs::read(image).is_ok_and(|bytes| words.iter().any(|word| memchr::memmem::find(&bytes, word).is_some()))
 }
 
 /// Most files and bytes of a site's directory.

@@ -5,6 +5,7 @@ mod interface;
 mod loaders;
 mod orphan;
 mod process;
+mod signed;
 #[cfg(test)]
 mod tests;
 
@@ -130,6 +131,7 @@ fn plan(
     )?;
     let port = interface::port(listened, card.address)?;
     let (offers, mut said) = loaders::offers(settings.loaders.as_deref(), &all, settings.answers)?;
+    said.extend(signed::check(&offers, &all)?);
     if let Answers::Range(first, last) = settings.answers
         && let Some(outside) = [first, last].into_iter().find(|one| !card.has(*one))
     {
@@ -176,13 +178,14 @@ pub fn start(
     settings: &DhcpSettings,
     listened: &[SocketAddr],
     desk: &Arc<Desk>,
+    roots: &[PathBuf],
     say: super::Say,
     is_verbose: bool,
 ) -> Result<Dnsmasq, ServeError> {
     let (nodes, _) = desk.nodes();
     let (plan, said) = plan(settings, listened, desk.root(), &nodes)?;
     said.iter().for_each(|line| say(&format!("note: {line}")));
-    Dnsmasq::start(plan, settings.loaders.as_deref(), Arc::clone(desk), say, is_verbose)
+    Dnsmasq::start(plan, settings.loaders.as_deref(), Arc::clone(desk), roots, say, is_verbose)
 }
 
 /// There is nothing to answer for.

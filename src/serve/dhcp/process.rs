@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::orphan::end_orphan;
+use super::signed::Behind;
 use super::{Answers, Places, Plan, conf, loaders};
 use crate::nodes::Nodes;
 use crate::serve::Say;
@@ -111,6 +112,7 @@ impl Dnsmasq {
         plan: Plan,
         directory: Option<&Path>,
         desk: Arc<Desk>,
+        roots: &[PathBuf],
         say: Say,
         is_verbose: bool,
     ) -> Result<Self, ServeError> {
@@ -122,10 +124,12 @@ impl Dnsmasq {
         let places = Places::of(state, readable.path().to_owned());
         let (nodes, _) = desk.nodes();
         let hosts = write(&plan, &places, &nodes, directory).map_err(|error| cannot_write("its files", &error))?;
+        let mut behind = Behind::new(&plan, roots, places.tftp());
+        behind.look(&desk, &say);
         check(&places)?;
         let (end, ended) = channel();
         let given_up = Arc::new(Notify::new());
-        let mut watch = Watch { places, desk, say, is_verbose, last: VecDeque::new(), hosts, nodes };
+        let mut watch = Watch { places, desk, say, is_verbose, last: VecDeque::new(), hosts, nodes, behind };
         let (files, telling) = (watch.places.tftp(), Arc::clone(&given_up));
         let child = watch.spawn()?;
         let thread = std::thread::Builder::new().name(PROGRAM.to_owned());
@@ -200,7 +204,7 @@ fn write(plan: &Plan, places: &Places, nodes: &Nodes, directory: Option<&Path>) 
     Ok(hosts)
 }
 
-fn write_readable(path: &Path, text: &str) -> std::io::Result<()> {
+pub(super) fn write_readable(path: &Path, text: &str) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     fs::write(path, text)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o644))
@@ -262,6 +266,7 @@ struct Watch {
     last: VecDeque<Instant>,
     hosts: String,
     nodes: Arc<Nodes>,
+    behind: Behind,
 }
 
 impl Watch {
@@ -301,10 +306,15 @@ impl Watch {
     fn run(mut self, child: Child, ended: &Receiver<()>, given_up: &Notify) {
         let mut child = Some(child);
         let mut again = Instant::now();
+        let mut looked = Instant::now();
         loop {
             // A server that is gone has dropped its end.
             if !matches!(ended.recv_timeout(Duration::from_millis(200)), Err(RecvTimeoutError::Timeout)) {
                 return end(child);
+            }
+            if looked.elapsed() >= LOOK {
+                looked = Instant::now();
+                self.behind.look(&self.desk, &self.say);
             }
             match &mut child {
                 Some(running) => {

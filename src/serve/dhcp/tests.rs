@@ -44,6 +44,7 @@ fn plan(answers: Answers, port: u16) -> Plan {
             offer(Loader::Ipxe, Firmware::Efi64, "snponly.efi"),
             offer(Loader::Grub, Firmware::Efi64, "grubnetx64.efi"),
             offer(Loader::Pxelinux, Firmware::Bios, "lpxelinux.0"),
+            offer(Loader::Shim, Firmware::Efi64, "shimx64.efi"),
         ],
         own_lines: Some(PathBuf::from("/srv/images/loaders/dnsmasq.conf")),
     }
@@ -62,8 +63,36 @@ fn each_way_of_answering_has_its_configuration() {
     let text = plan(range, 8080).text(&places(), Some("dhcp-host=52:54:00:00:00:01,set:imgbuild,set:ipxe,cn001\n"));
     assert!(text.contains("\ndhcp-range=10.0.0.100,10.0.0.199,255.255.255.0,12h\ndhcp-host=52:"), "{text}");
     assert!(text.contains(",tag:ipxe,http://10.0.0.1:8080/-/boot/ipxe?mac=${mac}\n"), "{text}");
+    insta::assert_snapshot!("grub", plan(range, 80).grub());
     assert!(plan(range, 8080).grub().contains("(http,10.0.0.1,8080)/-/boot/grub/$net_default_mac"));
     insta::assert_snapshot!("proxy", plan(Answers::Proxy, 80).text(&places(), None));
+}
+
+#[test]
+fn what_firmware_would_refuse_for_nodes_behind_shim_is_refused_here() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let from = file("shimx64.efi", "#!ipxe\n");
+    let beside = vec![("grubx64.efi", file("grubx64.efi", ""))];
+    let offers = [Offer {
+        loader: Loader::Shim,
+        firmware: Firmware::Efi64,
+        name: "shimx64.efi",
+        from,
+        beside,
+        speaks_http: false,
+    }];
+    // No node is behind it.
+    assert!(super::signed::check(&offers, &all()).unwrap().is_empty());
+    let text = "[node.cn001]\nmac = \"52:54:00:00:00:01\"\nip = \"10.0.0.11\"\nloader = \"shim\"\n";
+    let nodes = Nodes::of_file(&SourceFile::new("nodes.toml", "/nodes.toml", text)).unwrap();
+    let one = [nodes.get("cn001").unwrap()];
+    let said = super::signed::check(&offers, &one).unwrap_err().to_string();
+    assert!(said.contains("shimx64.efi` is not a program of UEFI"), "{said}");
 }
 
 #[test]

@@ -60,12 +60,20 @@ pub struct BuildInfo {
     /// Repositories of which signatures count that can be forged.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub weak_signatures: Vec<String>,
+    /// Drivers that the recipe brings itself, by where they come from. A kernel that insists on signatures loads those alone that its vendor signed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub own_drivers: Vec<String>,
     /// More forms of the image.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub also: Vec<PublishedForm>,
 }
 
 impl BuildInfo {
+    /// What is written of the build in a directory; none where it cannot be read.
+    pub fn read(directory: &Path) -> Option<Self> {
+        serde_json::from_slice(&std::fs::read(directory.join("build.json")).ok()?).ok()
+    }
+
     /// Words for the kernel's command line, and the memory in bytes, of a form by the name of its file.
     pub fn form(&self, rootimg: &str) -> Option<(&[String], u64)> {
         let first = format!("imgurl={{url}}/{rootimg}");
@@ -320,6 +328,7 @@ impl Publication<'_> {
             layers: self.layers.clone(),
             not_reproducible: self.not_reproducible.clone(),
             weak_signatures: self.recipe.weak_repositories(),
+            own_drivers: self.recipe.model.kernel.own_drivers(),
             also: made,
         };
         let mut text = serde_json::to_vec_pretty(&info).unwrap_or_default();

@@ -334,3 +334,85 @@ fn privileged_what_it_cannot_have_is_told_before_a_node_is_served() {
     lan.net.ip("link set head down");
     told(&lan, &["--interface", "head"], 3, &["`head` is down", "ip link set head up"]);
 }
+
+/// Publishes a build with a kernel; `initrd` is its digest in build.json.
+fn publish(space: &Space, name: &str, kernel: &[u8], initrd: &[u8]) {
+    let digest = |bytes: &[u8]| imgbuild::digest::Sha256::of(bytes).to_string();
+    let build = space.path().join("out/.builds/compute").join(name);
+    std::fs::create_dir_all(&build).unwrap();
+    std::fs::write(build.join("kernel"), kernel).unwrap();
+    std::fs::write(build.join("initrd-stateless"), b"an initrd").unwrap();
+    let file = |name: &str, size: usize, bytes: &[u8]| serde_json::json!({"name": name, "size": size, "sha256": digest(bytes)});
+    let info = serde_json::json!({
+        "format_version": "1.0", "name": "compute", "target": "debian bookworm x86_64", "epoch": 1, "kernel_release": "6.1",
+        "cmdline": ["imgurl={url}/rootimg.cpio.zst"], "memory": 1, "layers": [], "not_reproducible": [],
+        "artefacts": [file("initrd-stateless", 9, initrd), file("kernel", kernel.len(), kernel)],
+    });
+    std::fs::write(build.join("build.json"), format!("{info:#}\n")).unwrap();
+    let (link, aside) = (space.path().join("out/compute"), space.path().join("out/aside"));
+    std::os::unix::fs::symlink(format!(".builds/compute/{name}"), &aside).unwrap();
+    std::fs::rename(aside, link).unwrap();
+}
+
+#[test]
+fn privileged_what_nodes_behind_shim_load_is_where_they_look_for_it() {
+    let space = site();
+    space.write(
+        "nodes.toml",
+        "[defaults]\nloader = \"shim\"\n\n[node.cn1]\nmac = \"52:54:00:00:00:01\"\nip = \"10.77.0.11\"\nimage = \"compute\"\n\n\
+         [node.cn2]\nmac = \"52:54:00:00:00:02\"\nip = \"10.77.0.12\"\n",
+    );
+    let signed = std::fs::read(project().join("tests/fixtures/efi/signed.efi")).unwrap();
+    for name in ["shimx64.efi", "grubx64.efi"] {
+        std::fs::write(space.path().join("files").join(name), &signed).unwrap();
+    }
+    publish(&space, "1111", &signed, b"an initrd");
+    let lan = Lan::new();
+    let files = space.path().join("files");
+    let own = ["--dnsmasq", "--listen", "10.77.0.1:80", "--loaders", files.to_str().unwrap()];
+    let mut serving = lan.net.serve(space.path(), &own);
+    assert!(
+        serving.said().contains("grubx64.efi` has no http module: firmware that boots by HTTP gets nothing"),
+        "{}",
+        serving.said()
+    );
+    let file = |words: &[&str]| lan.ask(1, words)["file"].as_str().unwrap_or("none").to_owned();
+    assert_eq!(file(&["arch=7", PXE]), "shimx64.efi");
+    assert_eq!((file(&["arch=16", HTTP]), file(&["arch=0", BIOS])), (String::new(), String::new()));
+    let conf = std::fs::read_to_string(space.path().join(".imgbuild/nodes/dnsmasq/dnsmasq.conf")).unwrap();
+    let tftp = Path::new(conf.lines().find_map(|line| line.strip_prefix("tftp-root=")).unwrap());
+    let text = |name: &str| std::fs::read_to_string(tftp.join(name)).unwrap_or_default();
+    let of_node = |number: u8| text(&format!("grub/mac/52:54:00:00:00:0{number}"));
+    assert!(
+        text("grub/grub.cfg").starts_with("if [ -s /grub/mac/$net_default_mac ]; then\n"),
+        "{}",
+        text("grub/grub.cfg")
+    );
+    let first = of_node(1);
+    assert!(
+        first.contains("    linux /.builds/compute/1111/kernel imgurl=http://10.77.0.1/.builds/compute/1111/rootimg"),
+        "{first}"
+    );
+    assert!(first.contains("imgbuild.report=http://10.77.0.1/-/report/cn1/"), "{first}");
+    assert!(first.contains("    initrd /.builds/compute/1111/initrd-stateless\n"), "{first}");
+    assert_eq!(std::fs::read(tftp.join(".builds/compute/1111/kernel")).unwrap(), signed);
+    assert_eq!(text(".builds/compute/1111/initrd-stateless"), "an initrd");
+    assert_eq!(of_node(2), "echo 'cn2: nodes.toml names no image for cn2'\nsleep 30\nexit 1\n");
+    // The next build is there within moments, without a restart.
+    publish(&space, "2222", &signed, b"an initrd");
+    within("the next build does not come", 20, || of_node(1).contains("/2222/kernel"));
+    assert_eq!(std::fs::read(tftp.join(".builds/compute/2222/kernel")).unwrap(), signed);
+    assert!(tftp.join(".builds/compute/1111/kernel").exists(), "one may be loading it");
+    // What the node would refuse, or what is not what was published, is refused here.
+    publish(&space, "3333", b"a kernel", b"an initrd");
+    serving.wait_for("the kernel of compute@3333 is not a program of UEFI");
+    within("the node is not told", 20, || of_node(1).starts_with("echo 'cn1: the kernel of compute@3333 is not a"));
+    assert!(!tftp.join(".builds/compute/3333").exists());
+    publish(&space, "4444", &signed, b"another initrd");
+    serving.wait_for("`initrd-stateless` of compute@4444 was changed after it was published");
+    assert!(!tftp.join(".builds/compute/4444/initrd-stateless").exists());
+    // A node that is no longer behind shim.
+    space.edit("nodes.toml", "image = \"compute\"", "image = \"compute\"\nloader = \"ipxe\"");
+    within("its file stays", 20, || !tftp.join("grub/mac/52:54:00:00:00:01").exists());
+    assert!(!of_node(2).is_empty());
+}

@@ -78,6 +78,7 @@ mod same_bytes;
 mod saved;
 mod scripts;
 mod secrets;
+mod secure_boot;
 mod selinux;
 mod servers;
 mod service;

@@ -12,11 +12,11 @@ use super::store;
 use crate::support::{Ran, Space};
 
 /// How long an emulated node may take from switching it on to `up`, with other tests beside it.
-const PATIENCE: Duration = Duration::from_secs(600);
+pub const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Firmware of a machine.
 #[derive(Clone, Copy, PartialEq)]
-enum Firmware {
+pub enum Firmware {
     /// SeaBIOS, with iPXE in the card's memory.
     Bios,
     /// OVMF, which loads by TFTP.
@@ -25,18 +25,23 @@ enum Firmware {
     UefiHttp,
     /// OVMF with iPXE in the card's memory.
     UefiIpxe,
+    /// OVMF with Microsoft's keys and Secure Boot on, which loads by TFTP.
+    Secure,
 }
 
 /// `examples/cluster` with three compute nodes, built, and its management node.
-struct Cluster {
-    space: Space,
+pub struct Cluster {
+    /// Its workspace.
+    pub space: Space,
     key: PathBuf,
-    net: Net,
+    /// Its network.
+    pub net: Net,
     scratch: tempfile::TempDir,
 }
 
 impl Cluster {
-    fn new(loader: &str) -> Self {
+    /// One whose nodes have a loader.
+    pub fn new(loader: &str) -> Self {
         let space = Space::example("cluster").with_store(&store());
         let key = space.path().join("admin");
         super::net::run(&["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key.to_str().unwrap()]);
@@ -46,11 +51,13 @@ impl Cluster {
         Self { space, key, net: Net::new("10.0.0.1/24"), scratch: tempfile::tempdir().unwrap() }
     }
 
-    fn run(&self, arguments: &[&str]) -> Ran {
+    /// imgbuild in its workspace.
+    pub fn run(&self, arguments: &[&str]) -> Ran {
         self.space.run(arguments)
     }
 
-    fn serve(&self) -> Serving {
+    /// Its server, with dnsmasq.
+    pub fn serve(&self) -> Serving {
         let files = self.space.path().join("files");
         let own = if files.is_dir() { vec!["--loaders", files.to_str().unwrap()] } else { Vec::new() };
         self.net.serve(self.space.path(), &[&["--dnsmasq", "--listen", "10.0.0.1:80"], &own[..]].concat())
@@ -61,7 +68,7 @@ impl Cluster {
     }
 
     /// Switches a node on; what ends it.
-    fn start(&mut self, number: u8, firmware: Firmware) -> usize {
+    pub fn start(&mut self, number: u8, firmware: Firmware) -> usize {
         let tap = format!("tap{number}");
         if !Path::new(&format!("/sys/class/net/{tap}")).exists() && !self.console(number).exists() {
             self.net.tap(&tap);
@@ -74,9 +81,14 @@ impl Cluster {
         );
         let mut device = format!("virtio-net-pci,netdev=n,mac=52:54:00:00:00:{number:02},bootindex=1");
         if firmware != Firmware::Bios {
-            std::fs::copy("/usr/share/OVMF/OVMF_VARS_4M.fd", &vars).expect("Debian's package ovmf");
+            let is_secure = firmware == Firmware::Secure;
+            let (code, keys, machine) = match is_secure {
+                true => (".secboot", ".ms", "q35,smm=on -global driver=cfi.pflash01,property=secure,value=on"),
+                false => ("", "", "q35"),
+            };
+            std::fs::copy(format!("/usr/share/OVMF/OVMF_VARS_4M{keys}.fd"), &vars).expect("Debian's package ovmf");
             words.push_str(&format!(
-                " -machine q35 -drive if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd \
+                " -machine {machine} -drive if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M{code}.fd \
                  -drive if=pflash,format=raw,file={} -object rng-random,filename=/dev/urandom,id=r -device virtio-rng-pci,rng=r",
                 vars.display()
             ));
@@ -95,7 +107,8 @@ impl Cluster {
         self.net.start(&words.split_whitespace().collect::<Vec<_>>())
     }
 
-    fn text(&self, number: u8) -> String {
+    /// What a node's console has.
+    pub fn text(&self, number: u8) -> String {
         std::fs::read(self.console(number))
             .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
             .unwrap_or_default()
@@ -109,7 +122,7 @@ impl Cluster {
 
     /// Waits until a node has reported a state since some time.
     #[track_caller]
-    fn wait_for(&self, number: u8, state: &str, since: u64, serving: &Serving) -> serde_json::Value {
+    pub fn wait_for(&self, number: u8, state: &str, since: u64, serving: &Serving) -> serde_json::Value {
         let began = Instant::now();
         loop {
             let report = self.report(number);
@@ -123,7 +136,8 @@ impl Cluster {
         }
     }
 
-    fn node(&self, number: u8) -> Node {
+    /// A login on a node.
+    pub fn node(&self, number: u8) -> Node {
         Node::new(&["ip", "netns", "exec", &self.net.name], &format!("10.0.0.{}", 10 + number), 22, &self.key)
     }
 }

@@ -7,12 +7,20 @@ use crate::support::{Ran, Space, without_paths};
 
 /// Publishes a build as `build` does, with a word of its own; its name.
 pub fn publish(space: &Space, image: &str, word: &str) -> String {
+    publish_with(space, image, word, b"k", &[])
+}
+
+/// The same with a kernel, and drivers of the recipe.
+fn publish_with(space: &Space, image: &str, word: &str, kernel: &[u8], own_drivers: &[&str]) -> String {
     let file = |name: &str| serde_json::json!({"name": name, "size": 1, "sha256": "0".repeat(64)});
-    let info = serde_json::json!({
+    let mut info = serde_json::json!({
         "format_version": "1.0", "name": image, "target": "debian bookworm amd64", "epoch": 0, "kernel_release": "6.1",
         "cmdline": ["imgurl={url}/rootimg.cpio.zst", "imgdigest=sha256:00", word], "memory": 1,
         "artefacts": [file("initrd-stateless"), file("kernel"), file("rootimg.cpio.zst")], "layers": [], "not_reproducible": [],
     });
+    if !own_drivers.is_empty() {
+        info["own_drivers"] = own_drivers.into();
+    }
     let text = format!("{info:#}\n");
     let digest = imgbuild::digest::Sha256::of(text.as_bytes()).short();
     let out = format!("images/{image}/out");
@@ -21,6 +29,7 @@ pub fn publish(space: &Space, image: &str, word: &str) -> String {
     {
         space.write(&format!("{out}/.builds/{image}/{digest}/{name}"), text);
     }
+    std::fs::write(space.path().join(format!("{out}/.builds/{image}/{digest}/kernel")), kernel).unwrap();
     let link = space.path().join(&out).join(image);
     let _ = std::fs::remove_file(&link);
     std::os::unix::fs::symlink(format!(".builds/{image}/{digest}"), link).unwrap();
@@ -98,6 +107,37 @@ fn nodes_boot_the_build_that_was_published_then() {
     assert_eq!(names(&space.path().join("tftpboot")).len(), 1);
     assert_eq!(served(&space, "ipxe/mac/other.ipxe").as_deref(), Some("others"));
     assert!(space.run(&["nodes", "cn001"]).good().out.contains("offline"));
+}
+
+#[test]
+fn nodes_behind_shim_get_no_kernel_that_it_would_refuse() {
+    let (space, first) = published();
+    let ran = nodeset(&space, &["@compute", "compute", "--loader", "shim"]);
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    assert!(names(&space.path().join("tftpboot")).is_empty());
+    insta::assert_snapshot!("shim", without_paths(&ran.err, &space).replace(&first, "BUILD"));
+    let signed = std::fs::read(crate::support::project().join("tests/fixtures/efi/signed.efi")).unwrap();
+    let changed: Vec<u8> = signed.iter().enumerate().map(|(at, byte)| byte ^ u8::from(at == 600)).collect();
+    publish_with(&space, "compute", "changed", &changed, &[]);
+    let ran = nodeset(&space, &["@compute", "compute", "--loader", "shim"]);
+    assert!(ran.code == 1 && ran.err.contains("was changed after it was signed, and these nodes"), "{}", ran.err);
+    // Who signed is said, and a warning of what the kernel will not load.
+    let build = publish_with(&space, "compute", "signed", &signed, &["drivers/site.ko"]);
+    let ran = nodeset(&space, &["@compute", "compute", "--loader", "shim"]).good();
+    assert!(
+        ran.err.contains(&format!("the kernel of compute@{build} is signed by `Example Boot Signer`")),
+        "{}",
+        ran.err
+    );
+    assert!(ran.err.contains("has drivers of its own (`drivers/site.ko`)"), "{}", ran.err);
+    let text = served(&space, "grub/mac/52:54:00:00:00:02").unwrap();
+    assert!(
+        text.contains(&format!("    linux /.builds/compute/{build}/kernel imgurl=http://10.0.0.1/.builds/")),
+        "{text}"
+    );
+    // Their disks need none.
+    nodeset(&space, &["cn001", "boot", "--loader", "shim"]).good();
+    assert!(served(&space, "grub/mac/52:54:00:00:00:01").unwrap().contains("exit 1"));
 }
 
 #[test]

@@ -11,8 +11,9 @@ use crate::cli::Exit;
 use crate::cli::output::render;
 use crate::cli::setup::print_findings;
 use crate::cli::verbs::nodes::{Site, failed};
+use crate::efi::signatures_of;
 use crate::nodes::deploy::Served;
-use crate::nodes::loaders::{Boot, Bootable, Loader, NodeFiles, Templates};
+use crate::nodes::loaders::{Boot, Bootable, KERNEL, Loader, NodeFiles, Templates};
 use crate::nodes::{Assigned, Assignments, Attr, Boots, Effective, NodeSet};
 use crate::source::Finding;
 
@@ -112,6 +113,7 @@ fn rendered(
         );
         return Err(refused(&problem, Exit::Input));
     }
+    starts_signed(&jobs, wanted)?;
     let heard = site.nodes.report.as_deref().map(|server| server.trim_end_matches('/'));
     let tokens = heard.map(|server| Ok::<_, Exit>((server, site.state.tokens().map_err(failed)?))).transpose()?;
     let texts: Result<Vec<_>, Finding> = jobs
@@ -126,6 +128,45 @@ fn rendered(
         .collect();
     files.extend(texts.map_err(reported)?);
     Ok(files)
+}
+
+/// A node's name, with what its files are made of.
+type Job<'a> = (&'a String, Effective, Loader, Option<&'a Bootable>, &'a String);
+
+/// Whether shim and GRUB would start the kernels of nodes behind shim.
+fn starts_signed(jobs: &[Job], wanted: &BTreeMap<String, Assigned>) -> Outcome<()> {
+    let mut kernels: BTreeMap<&PathBuf, (String, NodeSet)> = BTreeMap::new();
+    for (name, ..) in jobs.iter().filter(|(_, _, loader, ..)| *loader == Loader::Shim) {
+        if let Some(Boots::Image { image, build, directory }) = wanted.get(*name).map(|one| &one.boots) {
+            kernels
+                .entry(directory)
+                .or_insert_with(|| (format!("{image}@{build}"), NodeSet::default()))
+                .1
+                .insert(name.as_str());
+        }
+    }
+    for (directory, (which, nodes)) in kernels {
+        match signatures_of(&directory.join(KERNEL)) {
+            Ok(found) => {
+                let signers: Vec<String> = found.iter().map(|one| format!("`{}`", one.signer)).collect();
+                render::say(&format!("the kernel of {which} is signed by {}", signers.join(" and ")));
+                let info = crate::stage::BuildInfo::read(directory);
+                if let Some(first) = info.as_ref().and_then(|info| info.own_drivers.first()) {
+                    render::say(&format!(
+                        "warning: {which} has drivers of its own (`{}`): with Secure Boot the kernel loads them only if they are signed with a key that it trusts",
+                        first.escape_debug()
+                    ));
+                }
+            }
+            Err(problem) => {
+                let problem = format!(
+                    "the kernel of {which} {problem}, and these nodes start with Secure Boot: {nodes}\n  help: give the image a kernel that its distribution signs, such as Debian's linux-image-amd64: ‹[kernel] package = \"...\"›; or give nodes without Secure Boot another loader: ‹loader = \"grub\"›"
+                );
+                return Err(refused(&problem, Exit::Input));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Whether an image's target, which ends in its architecture, is for a processor.

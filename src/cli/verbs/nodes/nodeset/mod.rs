@@ -88,6 +88,8 @@ pub enum LoaderName {
     Petitboot,
     /// xCAT's own iPXE
     Xnba,
+    /// shim and GRUB as distributions sign them, for Secure Boot
+    Shim,
 }
 
 impl From<LoaderName> for Loader {
@@ -98,6 +100,7 @@ impl From<LoaderName> for Loader {
             LoaderName::Pxelinux => Self::Pxelinux,
             LoaderName::Petitboot => Self::Petitboot,
             LoaderName::Xnba => Self::Xnba,
+            LoaderName::Shim => Self::Shim,
         }
     }
 }
