@@ -17,6 +17,8 @@ use crate::{say, sys};
 const MANIFEST_LIMIT: u64 = 1 << 20;
 /// Largest kernel and initrd.
 const FILE_LIMIT: u64 = 512 << 20;
+/// The kernel's own limit is 2048 (COMMAND_LINE_SIZE of x86, arm64 and powerpc), and it adds where the crashed one's memory is.
+const MOST_WORDS: usize = 1900;
 /// What the kernel says of it. Source: Linux, Documentation/ABI/testing/sysfs-kernel-kexec-kdump.
 const IS_LOADED: &str = "/sys/kernel/kexec_crash_loaded";
 const RESERVED: &str = "/sys/kernel/kexec_crash_size";
@@ -67,6 +69,12 @@ fn try_to(parameters: &Parameters, client: &Client, servers: &Servers, lease: &L
     let initrd = file(INITRD, &fetch(client, servers, INITRD, &manifest.initrd, FILE_LIMIT)?)?;
     let server = host_of(servers.url());
     let words = words::of(&parameters.text, lease, &name_of(parameters, lease), server, &manifest.cmdline);
+    if words.len() > MOST_WORDS {
+        return Err(format!(
+            "its command line would have {} bytes, and the limit is {MOST_WORDS}: shorten that of the node",
+            words.len()
+        ));
+    }
     sys::load_crash_kernel(&kernel, &initrd, &words).map_err(|error| {
         let why = match error.raw_os_error() {
             Some(libc::ENOSYS) => "; this kernel has no CONFIG_KEXEC_FILE",

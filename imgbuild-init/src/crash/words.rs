@@ -51,12 +51,14 @@ const KEPT: [&str; 1] = ["imgbuild.report"];
 
 /// What a kernel needs that has one processor and little memory, and whose devices another one left as they were. Source: Linux,
 /// Documentation/admin-guide/kdump/kdump.rst and kernel-parameters.txt.
-const ADDED: [&str; 6] = [
+const ADDED: [&str; 7] = [
     "nr_cpus=1",
     "reset_devices",
     "cgroup_disable=memory",
     "numa=off",
     "transparent_hugepage=never",
+    // A tmpfs would hold half of its memory, and the initrd may be more. Source: Linux, init/do_mounts.c, `init_rootfs`.
+    "rootfstype=ramfs",
     // One that crashes itself starts the machine again.
     "panic=10",
 ];
@@ -120,7 +122,7 @@ mod tests {
         assert_eq!(
             of(own, &lease, "n01", "a", &["irqpoll".to_owned()]),
             "imgbuild.report=http://a/-/report/n1/t console=ttyS0 ip=vlan5:dhcp vlan=vlan5:eth0 nr_cpus=1 reset_devices \
-             cgroup_disable=memory numa=off transparent_hugepage=never panic=10 BOOTIF=52:54:00:12:34:56 NODE=n01 imgbuild.dump=a irqpoll"
+             cgroup_disable=memory numa=off transparent_hugepage=never rootfstype=ramfs panic=10 BOOTIF=52:54:00:12:34:56 NODE=n01 imgbuild.dump=a irqpoll"
         );
     }
 }

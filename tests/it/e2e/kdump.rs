@@ -2,12 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use imgbuild::boot::{FileServer, Running};
 
 use super::cache::disk;
-use super::machine::{cmdline, expect, free_port, start};
+use super::machine::{Server, cmdline, expect, free_port, start};
+use super::namespaced::Lan;
 use super::offline::vendored;
 use super::statelite::Ganesha;
 use super::{Built, store, tiny};
@@ -20,7 +22,7 @@ sync
 echo c >/proc/sysrq-trigger
 while :;"#;
 
-/// The tiny image with an init that crashes, and more packages.
+/// The tiny image with an init that crashes, and more packages: for machines alone, as in namespaces it would be this one.
 fn image(packages: &str, table: &str) -> Built {
     let space = Space::new().with_store(&store());
     match packages {
@@ -226,6 +228,24 @@ fn boot_a_dump_that_cannot_be_written_is_reported_and_the_node_starts_again() {
     expect(&running, "attempt 3 of 3: LABEL=none: no ext4, xfs or btrfs disk has that name");
     expect(&running, "the kernel crashed, and no dump was written: LABEL=none");
     expect(&running, "imgbuild: switching off");
+}
+
+#[test]
+fn privileged_a_node_that_cannot_write_a_dump_says_so_and_boots() {
+    let space = Space::new().with_store(&store());
+    copy_tree(tiny().space.path(), space.path());
+    std::fs::copy(tiny().space.path().join("image.lock"), space.path().join("image.lock")).unwrap();
+    let recipe = std::fs::read_to_string(space.path().join("image.toml")).unwrap();
+    space.write("image.toml", &format!("{recipe}\n[kdump]\nto = \"nfs:///dumps\"\n"));
+    let built = Built { space, key: tiny().key.clone() };
+    build(&built, true);
+    let lan = Lan::new();
+    let server = Server::start_in(&lan, &directory(&built), 0, Arc::new(|_: &str, _, bytes| Some(bytes)));
+    let words = cmdline(&built, "tiny", &format!("http://10.0.2.2:{}", server.port));
+    let words = words.replace(" crashkernel=256M", "");
+    let mut node = lan.start(&directory(&built).join("initrd-stateless"), &words, 1024);
+    node.expect("this node will not write a dump when its kernel crashes:");
+    node.expect("NODE IS UP");
 }
 
 #[test]
