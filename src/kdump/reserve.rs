@@ -108,6 +108,11 @@ impl Reserve {
         Ok(Self { ranges })
     }
 
+    /// The fewest bytes that a node keeps which keeps any.
+    pub fn smallest(&self) -> u64 {
+        self.ranges.iter().map(|(_, _, bytes)| *bytes).min().unwrap_or_default()
+    }
+
     /// Bytes that a node with so much memory keeps.
     pub fn of(&self, memory: u64) -> u64 {
         let fits = |(from, to, _): &&(u64, Option<u64>, u64)| memory >= *from && to.is_none_or(|to| memory < to);
@@ -129,6 +134,7 @@ mod tests {
         assert_eq!(of("256M@0x4000000", GIB), Ok(256 * MIB));
         assert_eq!(of("1G,high", GIB), Ok(GIB));
         let ranges = "1G-4G:192M,4G-64G:256M,64G-:512m";
+        assert_eq!(Reserve::parse(ranges).unwrap().smallest(), 192 * MIB);
         let found = [MIB, GIB, 4 * GIB, 100 * GIB].map(|memory| of(ranges, memory).unwrap() / MIB);
         assert_eq!(found, [0, 192, 256, 512]);
         for (text, problem) in [

@@ -84,7 +84,7 @@ fn the_same_in_kdl() {
     } else {
         ran.out
     };
-    assert!(kdl.contains("kdump {") && kdl.contains("to \"nfs://10.0.0.1/export/dumps\""), "{kdl}");
+    assert!(kdl.contains("kdump to=\"nfs://10.0.0.1/export/dumps\" reserve=\"1G-64G:256M,64G-:512M\""), "{kdl}");
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn it_comes_from_xcat_and_goes_back() {
     space.write("in.stanza", &stanza("    dump=nfs:///install/crash\n    crashkernelsize=256M@64M\n"));
     let to = space.path().join("site");
     let from = space.path().join("in.stanza");
-    let ran = space.run(&["import", "xcat", from.to_str().unwrap(), "--to", to.to_str().unwrap()]);
+    let ran = space.run(&["import", "xcat", from.to_str().unwrap(), "--into", to.to_str().unwrap()]);
     assert!(ran.code == 0, "{}", ran.err);
     let recipe = walkdir::WalkDir::new(&to)
         .into_iter()
@@ -107,4 +107,25 @@ fn it_comes_from_xcat_and_goes_back() {
         .unwrap_or_else(|| panic!("{} {}", ran.out, ran.err));
     let text = std::fs::read_to_string(recipe.path()).unwrap();
     assert!(text.contains("[kdump]\nto = \"nfs:///install/crash\"\nreserve = \"256M@64M\"\n"), "{text}");
+    let export = |said: &str| {
+        let mut command = crate::support::imgbuild();
+        let out = command.arg("-C").arg(&to).args(["export", "xcat"]).output().unwrap();
+        let out = String::from_utf8_lossy(&out.stdout).into_owned();
+        assert!(out.contains(said), "{said}: {out}");
+    };
+    export("    crashkernelsize=256M@64M\n");
+    export("    dump=nfs:///install/crash\n");
+    std::fs::write(recipe.path(), text.replace("256M@64M", "1G-:512M")).unwrap();
+    export("    crashkernelsize=1G-:512M\n");
+    // By the firmware of POWER, or without a place.
+    for (more, said) in [
+        ("    dump=fadump:nfs://10.0.0.1/x\n", "dumps by POWER's firmware are not supported"),
+        ("    crashkernelsize=256M\n", "xCAT reads it only with `dump`"),
+    ] {
+        space.write("in.stanza", &stanza(more));
+        let other = space.path().join(format!("other{}", more.len()));
+        let ran = space.run(&["import", "xcat", from.to_str().unwrap(), "--into", other.to_str().unwrap()]);
+        let recipe = std::fs::read_to_string(other.join("images/compute/image.toml")).unwrap();
+        assert!(ran.out.contains(said) && !recipe.contains("\n[kdump]"), "{} {recipe}", ran.out);
+    }
 }

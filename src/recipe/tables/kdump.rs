@@ -64,10 +64,13 @@ pub fn check(model: &Model, files: &KdumpFiles, spans: &Spans, whole: &Span) -> 
     for (index, word) in model.boot.cmdline.iter().enumerate().filter(|(_, word)| word.starts_with("crashkernel=")) {
         let value = word.split_once('=').map_or("", |(_, value)| value);
         let message = format!("imgbuild sets `crashkernel={}` itself, from ‹[kdump]›", table.reserve);
-        let finding = Finding::error("kdump::reserve", &span(&format!("boot.cmdline[{index}]")), message);
-        findings.push(
-            finding.label("here too").help(format!("remove the word, and write ‹[kdump] reserve = \"{value}\"›")),
-        );
+        let finding =
+            Finding::error("kdump::reserve", &span(&format!("boot.cmdline[{index}]")), message).label("here too");
+        let help = match Reserve::parse(value) {
+            Ok(_) => format!("remove the word, and write ‹[kdump] reserve = \"{value}\"›"),
+            Err(_) => "remove the word".to_owned(),
+        };
+        findings.push(finding.help(help));
     }
     for (index, word) in table.cmdline.iter().enumerate() {
         if word.is_empty() || word.contains(|c: char| c.is_whitespace() || c.is_control()) {

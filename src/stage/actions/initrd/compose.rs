@@ -228,6 +228,10 @@ pub fn inside(request: InitrdRequest, _: News<'_>) -> Result<InitrdAnswer, Strin
     }
     write_trailer(&mut tree.out).map_err(|error| error.to_string())?;
     write(&request, &reader, &tree.out)?;
+    if let Some(dump) = &mut answer.dump {
+        let written = std::fs::metadata(&request.handover).map_or(0, |found| found.len());
+        dump.size = written + tree.out.len() as u64;
+    }
     Ok(answer)
 }
 

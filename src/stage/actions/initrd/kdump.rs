@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::compose::Tree;
 use crate::archive::Body;
 use crate::digest::Digest;
-use crate::kdump::{FORMAT, KEY, KNOWN_HOSTS, LIBRARIES, MAKEDUMPFILE, ORDER, Order, PROGRAMS, SSH, Target};
+use crate::kdump::{FORMAT, KEY, KNOWN_HOSTS, LIBRARIES, MAKEDUMPFILE, ORDER, Order, PROGRAMS, Reserve, SSH, Target};
 use crate::plan::{Action, Input};
 use crate::recipe::{Family, Kdump, kdump_target};
 use crate::source::{Finding, Severity};
@@ -24,6 +24,10 @@ const VERSION: u32 = 1;
 
 /// What a kernel needs that is loaded for a crash, and writes a dump. Source: Linux, Documentation/admin-guide/kdump/kdump.rst.
 const CONFIG: [&str; 3] = ["CONFIG_KEXEC_FILE", "CONFIG_CRASH_DUMP", "CONFIG_PROC_VMCORE"];
+
+/// What a kernel and its drivers take besides their initrd, in MiB: with 96 MiB and 11 MiB less than this a node ran out of memory.
+/// Measured in docs/kdump.md.
+const OF_KERNEL: u64 = 80;
 
 /// Libraries that glibc before 2.34 loads when a program asks who root is, and what its threads need to end.
 const OF_GLIBC: [&str; 2] = ["libnss_files.so.2", "libnss_dns.so.2"];
@@ -48,6 +52,8 @@ pub struct DumpAnswer {
     pub lacks: Option<(String, String)>,
     /// Whether the image has makedumpfile.
     pub can_filter: bool,
+    /// Bytes of the initrd, as it is loaded and as it is unpacked.
+    pub size: u64,
 }
 
 impl DumpAnswer {
@@ -147,6 +153,16 @@ pub fn say(builder: &Builder<'_>, answer: &DumpAnswer, release: &str) -> Result<
             ),
         };
         return Err(refuse(builder.report, recipe, "kdump.to", problem, help));
+    }
+    let reserve = recipe.model.kdump.as_ref().map(|table| table.reserve.as_str()).unwrap_or_default();
+    let needs = OF_KERNEL + answer.size.div_ceil(1 << 20);
+    if Reserve::parse(reserve).is_ok_and(|reserve| reserve.smallest() >> 20 < needs) {
+        let text = format!("`{reserve}` is too little for the kernel that writes dumps: it needs some {needs} MiB");
+        let help =
+            format!("write ‹[kdump] reserve = \"{}M\"›, or fewer ‹[kernel]› drivers", needs.next_multiple_of(64));
+        let mut finding = Finding::nowhere(Severity::Warning, "kdump::reserve", text).help(help);
+        finding.span = recipe.spans.nearest("kdump.reserve").cloned();
+        builder.report.finding(&finding);
     }
     if !answer.can_filter {
         let package = if family == Family::Debian { "makedumpfile" } else { "kexec-tools" };
