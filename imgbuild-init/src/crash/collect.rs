@@ -129,7 +129,7 @@ pub fn finish(command: &mut Command) -> Result<(), String> {
     ended(&name, status, &errors.join().unwrap_or_default())
 }
 
-/// Name of a dump's directory: the node's, and when. Of the clock that the machine has.
+/// Name of a dump's directory: the node's, and the time by the machine's clock.
 pub fn name(node: Option<&str>) -> String {
     let seconds = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs());
     format!("{}-{}", node.unwrap_or("node"), stamp(seconds))
@@ -231,7 +231,7 @@ mod tests {
             (951_782_399, "2000-02-28-235959"),
             (951_782_400, "2000-02-29-000000"),
             (1_709_251_199, "2024-02-29-235959"),
-            (1_795_824_753, "2026-11-27-235233"),
+            (1_795_824_753, "2026-11-28-001233"),
             (4_102_444_800, "2100-01-01-000000"),
         ] {
             assert_eq!(stamp(seconds), text);

@@ -40,14 +40,14 @@ pub fn run(parameters: &Parameters) -> ! {
     };
     say!("{text}");
     if parameters.report.is_some() {
-        let told = in_a_process(TO_REPORT, |tell| {
+        let reported = in_a_process(TO_REPORT, |tell| {
             network_for(parameters, &modules()).map(|_| {
                 report::tell(&Servers::of(parameters).reports(), report::State::Failed, Some(&text));
                 tell(1);
                 String::new()
             })
         });
-        if let Err(problem) = told {
+        if let Err(problem) = reported {
             say!("the server did not get that: {problem}");
         }
     }

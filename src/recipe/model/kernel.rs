@@ -250,8 +250,8 @@ pub enum KdumpAfterwards {
 }
 
 impl KdumpAfterwards {
-    /// As the second kernel is told.
-    pub fn told(self) -> Afterwards {
+    /// As the second kernel gets it.
+    pub fn ordered(self) -> Afterwards {
         match self {
             Self::Reboot => Afterwards::Reboot,
             Self::Poweroff => Afterwards::Poweroff,

@@ -72,7 +72,7 @@ fn order_of(table: &Kdump) -> Order {
         options: table.options.clone().unwrap_or_default(),
         filter,
         cmdline: table.cmdline.clone(),
-        afterwards: table.afterwards.told(),
+        afterwards: table.afterwards.ordered(),
     }
 }
 

@@ -190,8 +190,8 @@ pub(in crate::stage) struct Whole {
     pub libraries: BTreeMap<String, String>,
 }
 
-/// An ELF program of a tree and all that it needs, or else what that lacks: nothing, where there is no such program. Of the
-/// libraries `more` it gets those that exist.
+/// An ELF program of a tree and all that it needs, or else what that lacks: nothing, where there is no such program. Libraries of
+/// `more` come with it if they exist.
 ///
 /// # Errors
 /// A text when a file cannot be read.
