@@ -8,9 +8,15 @@ fn main() {
     let manifest = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR"));
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     let target = std::env::var("TARGET").expect("cargo sets TARGET");
-    for path in
-        ["imgbuild-init/src", "imgbuild-init/Cargo.toml", "src/name.rs", "src/network", "src/statelite", "Cargo.lock"]
-    {
+    for path in [
+        "imgbuild-init/src",
+        "imgbuild-init/Cargo.toml",
+        "src/name.rs",
+        "src/kdump",
+        "src/network",
+        "src/statelite",
+        "Cargo.lock",
+    ] {
         println!("cargo:rerun-if-changed={}", manifest.join(path).display());
     }
     // Real lists as parser input lie beside the checkout; in CI their absence is a failure, elsewhere the test is absent.

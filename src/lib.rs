@@ -15,6 +15,7 @@ pub mod failure;
 pub mod fault;
 pub mod format;
 pub mod git;
+pub mod kdump;
 pub mod name;
 pub mod network;
 pub mod nodes;

@@ -51,6 +51,10 @@ pub struct Parameters {
     pub variables: BTreeMap<String, String>,
     /// `root=nfs:SERVER:/DIRECTORY:OPTIONS`: the directory, and options.
     pub nfs_root: Option<(String, String)>,
+    /// `imgbuild.kdump=`: hexadecimal SHA-256 of what the kernel is made of that writes a dump.
+    pub kdump: Option<String>,
+    /// `imgbuild.dump=`: this is that kernel; the host that the image came from.
+    pub dump: Option<String>,
     /// Print what is known and stop.
     pub rescue: bool,
     /// What is not done as it says, a sentence each.
@@ -115,6 +119,10 @@ impl Parameters {
                 "imgbuild.statelite" => {
                     found.statelite = Some(value.strip_prefix("sha256:").unwrap_or(value).to_lowercase());
                 }
+                "imgbuild.kdump" => {
+                    found.kdump = Some(value.strip_prefix("sha256:").unwrap_or(value).to_lowercase());
+                }
+                "imgbuild.dump" => found.dump = Some(value.to_owned()),
                 "STATEMNT" => found.state = Some(value.to_owned()),
                 "MNTOPTS" => found.state_options = Some(value.to_owned()),
                 "statelite.localdisk" => found.local_disk = (!value.is_empty()).then(|| value.to_owned()),
@@ -165,6 +173,15 @@ pub fn origin(url: &str) -> &str {
     let start = url.find("://").map_or(0, |at| at + 3);
     let end = url[start..].find('/').map_or(url.len(), |at| start + at);
     &url[..end]
+}
+
+/// Host of an address, without port and brackets.
+pub fn host_of(url: &str) -> &str {
+    let place = origin(url).split_once("://").map_or("", |(_, place)| place);
+    match place.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => place.split(':').next().unwrap_or_default(),
+    }
 }
 
 /// The addresses of `imgurl=`, separated by commas. A comma is a letter of an address unless the next address begins behind it.
@@ -269,6 +286,16 @@ mod tests {
         assert_eq!(mac("ifname=eno1:52:54:00:00:00:01 netdev=eno9"), None);
         assert_eq!(mac("ifname=eno1:52:54:00:00:00:01 BOOTIF=01-52-54-00-00-00-02"), other);
         assert_eq!(mac("BOOTIF=52:54:00:00:00:02 BOOTIF=!mac!"), other);
+    }
+
+    #[test]
+    fn the_host_of_an_address_has_no_port() {
+        for (url, host) in [("http://10.0.0.1:80/x", "10.0.0.1"), ("https://[fd00::1]:81/x", "fd00::1"), ("", "")] {
+            assert_eq!(host_of(url), host);
+        }
+        let found = Parameters::parse("imgbuild.kdump=sha256:AB");
+        assert_eq!((found.kdump.as_deref(), found.dump), (Some("ab"), None));
+        assert_eq!(Parameters::parse("imgbuild.dump=").dump.as_deref(), Some(""));
     }
 
     #[test]

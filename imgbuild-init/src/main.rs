@@ -26,6 +26,8 @@
 //! | `imgbuild.statelite=sha256:` | digest of `statelite.json` beside the image: paths that are the node's own |
 //! | `STATEMNT=`, `MNTOPTS=` | where what persists lies, and how it is mounted; they count more than the list |
 //! | `statelite.localdisk=`, `statelite.NAME=` | the disk of what is `localdisk`; values of variables |
+//! | `imgbuild.kdump=sha256:` | digest of `kdump.json` beside the image: the kernel that writes a dump when this one crashes |
+//! | `imgbuild.dump=` | this is that kernel; the host that the image came from |
 //! | `imgbuild.rescue` | print what is known and stop |
 //! | `imgbuild.reboot_after=` | seconds without progress after which a node that has no image starts again; 0: never |
 //!
@@ -38,7 +40,10 @@
 
 mod attempts;
 mod cmdline;
+mod crash;
 mod image;
+#[path = "../../src/kdump/mod.rs"]
+mod kdump;
 mod modules;
 #[path = "../../src/name.rs"]
 mod name;
@@ -131,6 +136,9 @@ fn main() {
     let parameters = Parameters::read();
     for sentence in &parameters.unread {
         say!("{sentence}");
+    }
+    if part == Part::Init && parameters.dump.is_some() {
+        crash::run(&parameters);
     }
     if parameters.rescue {
         let mut found = attempts::Found::default();
@@ -282,6 +290,7 @@ fn bring(
     }
     // Before anything large is fetched: without it the node does not start.
     let own = own_paths::prepare(client, servers, parameters, lease, modules)?;
+    crash::load(parameters, client, servers, lease);
     let index = match parameters.nfs_root {
         Some(_) => None,
         None => Some(servers.ask(|url| index::fetch_index(client, url, parameters.digest.as_deref()))?),

@@ -46,6 +46,7 @@ pub use tables::accounts::{
 };
 pub use tables::dracut::dracut_modules;
 pub use tables::drivers::{DriverBuild, DriverUpdate, Drivers, UpdateForm};
+pub use tables::kdump::{KdumpFiles, target_of as kdump_target};
 pub use tables::mounts::{Export, Mount};
 pub use tables::node_support::{NodeSupport, SupportFile};
 pub use tables::repositories::id_of;

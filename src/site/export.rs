@@ -21,7 +21,7 @@ pub struct Exported {
 
 /// Fields that attributes have, by the attribute: where none of them changed since the import, the attribute stays as it
 /// was.
-const FIELDS: [(&str, &[&str]); 16] = [
+const FIELDS: [(&str, &[&str]); 18] = [
     ("osvers", &["image.distro", "image.release", "xcat.osvers"]),
     ("osarch", &["image.arch"]),
     ("profile", &["xcat.profile"]),
@@ -37,6 +37,8 @@ const FIELDS: [(&str, &[&str]); 16] = [
     ("synclists", &["sync.lists"]),
     ("exlist", &["exclude.lists"]),
     ("addkcmdline", &["boot.cmdline"]),
+    ("dump", &["kdump.to"]),
+    ("crashkernelsize", &["kdump.reserve"]),
     ("environvar", &["environment"]),
 ];
 
@@ -185,11 +187,18 @@ fn attribute_of(attribute: &str, recipe: &Recipe, places: &Places, before: Optio
             let words = model.boot.cmdline.iter().map(String::as_str);
             words.chain(installed).collect::<Vec<_>>().join(" ")
         }
+        "dump" => model.kdump.as_ref().map(|table| &table.to).filter(|to| is_nfs(to)).cloned().unwrap_or_default(),
+        "crashkernelsize" => model.kdump.as_ref().map(|table| table.reserve.clone()).unwrap_or_default(),
         "environvar" => {
             model.environment.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(",")
         }
         _ => String::new(),
     }
+}
+
+/// Whether xCAT knows a place of dumps.
+fn is_nfs(to: &str) -> bool {
+    to.starts_with("nfs://")
 }
 
 /// The number of a release that its archive calls by a name.
@@ -224,7 +233,10 @@ fn repositories(model: &Model, places: &Places) -> Vec<String> {
 
 /// What the recipe sets and xCAT has no attribute for.
 fn lost(model: &Model, said: &Json) -> Vec<String> {
-    let image = serde_json::json!({"image": {"name": model.image.name, "release": model.image.release}});
+    let image = serde_json::json!({
+        "image": {"name": model.image.name, "release": model.image.release},
+        "kdump": {"to": ""},
+    });
     let default = serde_json::from_value::<Model>(image).ok().and_then(|one| serde_json::to_value(one).ok());
     let default = default.unwrap_or(Json::Null);
     let is_known = |path: &str| {
@@ -241,6 +253,9 @@ fn lost(model: &Model, said: &Json) -> Vec<String> {
                 lost.push(path);
             }
         }
+    }
+    if model.kdump.as_ref().is_some_and(|table| !is_nfs(&table.to)) {
+        lost.push("kdump.to (xCAT's dump is a directory of an NFS server)".to_owned());
     }
     let removed = model.kernel.drivers.iter().filter(|name| name.starts_with('-'));
     lost.extend(removed.map(|name| format!("kernel.drivers {name}")));

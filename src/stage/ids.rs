@@ -26,6 +26,8 @@ pub const INITRD: &str = "initrd/stateless";
 pub const INITRD_GZIP: &str = "initrd/stateless-gzip";
 /// The initrd of a recipe whose nodes have paths of their own, beside the other one.
 pub const INITRD_STATELITE: &str = "initrd/statelite";
+/// The initrd of the kernel that writes a dump when a node's crashes.
+pub const INITRD_KDUMP: &str = "initrd/kdump";
 /// The list of these paths.
 pub const STATELITE: &str = "pack/statelite";
 /// The packed image.

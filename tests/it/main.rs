@@ -29,6 +29,7 @@ mod history;
 mod hostile;
 mod invalid;
 mod kdl;
+mod kdump;
 mod memo_workspace;
 mod nodes;
 mod oci;

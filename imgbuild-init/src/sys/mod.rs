@@ -1,5 +1,6 @@
 //! System calls: all of this program's unsafe code.
 
+mod kexec;
 mod mounts;
 mod net;
 mod process;
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 
 use crate::name::bytes_of;
 
+pub use kexec::*;
 pub use mounts::*;
 pub use net::*;
 pub use process::*;

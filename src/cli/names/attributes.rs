@@ -138,6 +138,15 @@ impl Changes {
                 }
                 self.list(shell, image, "boot.cmdline", (How::Set, &words), &words)
             }
+            // A value of another kind says something to xCAT alone.
+            "dump" if text.is_empty() => {
+                self.take_out(shell, image, "kdump");
+                Ok(())
+            }
+            "dump" if text.starts_with("nfs://") => self.text(shell, image, "kdump.to", &text),
+            "crashkernelsize" if !text.is_empty() && shell.is_set(image, "kdump.to") => {
+                self.text(shell, image, "kdump.reserve", &text)
+            }
             "environvar" => self.environment(shell, image, &before, &all),
             "postinstall" => self.scripts(shell, image, &all),
             "rootimgdir" if !is_plain_path(text.trim_end_matches('/')) => {

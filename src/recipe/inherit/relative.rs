@@ -17,6 +17,8 @@ const PATHS: &[&str] = &[
     "kernel.build[].source",
     "initrd.ca[]",
     "initrd.dracut_conf[]",
+    "kdump.ssh_key",
+    "kdump.known_hosts",
     "system.authorized_keys[]",
     "system.root_password_hash_file",
     "postinstall.script",

@@ -29,6 +29,7 @@ use super::front::schema;
 use super::inherit::drafts::{Draft, Overlay, relatives};
 use super::inherit::merge::Withdrawn;
 use super::tables::drivers::{Drivers, read_drivers};
+use super::tables::kdump::KdumpFiles;
 use super::tables::kernel_names::lift_kernels;
 use super::tables::mounts::{Export, Mount, read_exports, read_fstab};
 use super::tables::node_support::{NodeSupport, node_support};
@@ -106,6 +107,8 @@ pub struct Recipe {
     pub root_password_hash: Option<(PathBuf, String)>,
     /// Certificates for the initrd.
     pub ca: Vec<(PathBuf, String)>,
+    /// What a dump over ssh needs.
+    pub kdump: KdumpFiles,
     /// Files of dracut.conf.d.
     pub dracut_conf: Vec<(PathBuf, String)>,
     /// Keyrings of the repositories, by their index.
@@ -337,6 +340,8 @@ impl Reader<'_> {
         });
         self.check_login(&authorized_keys, root_password_hash.as_ref());
         let ca = self.files("initrd.ca", &model.initrd.ca);
+        let kdump = self.kdump_files();
+        self.findings.extend(super::tables::kdump::check(&self.model, &kdump, &self.spans, &self.whole));
         let captured = self.captured(model.capture.packages.as_ref());
         let dracut_conf = self.files("initrd.dracut_conf", &model.initrd.dracut_conf);
         let (keyrings, repo_files) = self.repositories(&model);
@@ -396,6 +401,7 @@ impl Reader<'_> {
             authorized_keys,
             root_password_hash,
             ca,
+            kdump,
             dracut_conf,
             keyrings,
             repo_files,
@@ -431,6 +437,20 @@ impl Reader<'_> {
         self.findings.append(&mut packages.findings);
         self.check_other_packages(&table.dir, directory.as_deref());
         (packages, directory)
+    }
+
+    /// The files that [kdump] names.
+    fn kdump_files(&mut self) -> KdumpFiles {
+        let Some(table) = self.model.kdump.clone() else { return KdumpFiles::default() };
+        let mut named = |at: &str, name: Option<String>| {
+            let path = self.file(at, &name?)?;
+            let name = self.paths.name(&path);
+            Some((path, name))
+        };
+        KdumpFiles {
+            key: named("kdump.ssh_key", table.ssh_key),
+            known_hosts: named("kdump.known_hosts", table.known_hosts),
+        }
     }
 
     /// The lists of [statelite].

@@ -1,7 +1,10 @@
-//! The kernel, its drivers, the initrd.
+//! The kernel, its drivers, the initrd, and what nodes do when the kernel crashes.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::pack::CacheFilesystem;
+use crate::kdump::Afterwards;
 
 /// The kernel and its drivers.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -159,4 +162,107 @@ pub enum ModulesFrom {
     Kernel,
     /// The image after postinstall, for scripts that install drivers.
     Rootfs,
+}
+
+/// What nodes do when their kernel crashes: a second one, loaded when they boot, writes their memory to where it can be looked at.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Kdump {
+    /// Where dumps go, each into a directory of the node's name and the time: `nfs://SERVER/DIRECTORY` (without a server: that of the image),
+    /// `ssh://USER@HOST/DIRECTORY`, or a disk of the node with a directory, `LABEL=crash:/var/crash`, by `LABEL=`, `UUID=`, `PARTLABEL=` or
+    /// `/dev/NAME` (xCAT: dump).
+    pub to: String,
+    /// Memory that nodes keep for the second kernel, as the kernel's `crashkernel=` has it: `256M`, or by the size of their memory,
+    /// `1G-64G:256M,64G-:512M` (xCAT: crashkernelsize).
+    #[serde(default = "Kdump::usual_reserve")]
+    pub reserve: String,
+    /// Options of the mount.
+    #[serde(default)]
+    pub options: Option<String>,
+    /// The file system of the disk, which someone made there; its module comes into the initrd of the second kernel.
+    #[serde(default)]
+    pub filesystem: CacheFilesystem,
+    /// File with the private key for ssh, without a passphrase.
+    #[serde(default)]
+    pub ssh_key: Option<String>,
+    /// File with the server's public host keys, as `ssh-keyscan HOST` prints them.
+    #[serde(default)]
+    pub known_hosts: Option<String>,
+    /// Which pages makedumpfile leaves out: 31 all that are empty, cached, of processes, or free; 0 none.
+    #[serde(default = "Kdump::usual_level")]
+    #[schemars(range(min = 0, max = 31))]
+    pub level: u32,
+    /// How makedumpfile compresses the others.
+    #[serde(default)]
+    pub compress: KdumpCompress,
+    /// More words for the command line of the second kernel.
+    #[serde(default)]
+    pub cmdline: Vec<String>,
+    /// What a node does once its dump is written, or cannot be.
+    #[serde(default)]
+    pub afterwards: KdumpAfterwards,
+}
+
+impl Kdump {
+    fn usual_reserve() -> String {
+        "256M".to_owned()
+    }
+
+    fn usual_level() -> u32 {
+        31
+    }
+}
+
+/// Compression of a dump.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum KdumpCompress {
+    /// lzo, the fastest that each makedumpfile and crash know.
+    #[default]
+    Lzo,
+    /// zlib.
+    Zlib,
+    /// zstd, for makedumpfile 1.7 and later.
+    Zstd,
+    /// snappy.
+    Snappy,
+    /// None.
+    None,
+}
+
+impl KdumpCompress {
+    /// makedumpfile's option. Source: makedumpfile(8).
+    pub fn option(self) -> Option<&'static str> {
+        match self {
+            Self::Lzo => Some("-l"),
+            Self::Zlib => Some("-c"),
+            Self::Zstd => Some("-z"),
+            Self::Snappy => Some("-p"),
+            Self::None => None,
+        }
+    }
+}
+
+/// What a node does once its dump is written, or cannot be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum KdumpAfterwards {
+    /// It starts again.
+    #[default]
+    Reboot,
+    /// It switches itself off.
+    Poweroff,
+    /// It stops, and shows its console.
+    Halt,
+}
+
+impl KdumpAfterwards {
+    /// As the second kernel gets it.
+    pub fn ordered(self) -> Afterwards {
+        match self {
+            Self::Reboot => Afterwards::Reboot,
+            Self::Poweroff => Afterwards::Poweroff,
+            Self::Halt => Afterwards::Halt,
+        }
+    }
 }

@@ -80,6 +80,9 @@ pub struct Model {
     /// How nodes boot it.
     #[serde(default)]
     pub boot: Boot,
+    /// What nodes do when their kernel crashes (xCAT: dump, crashkernelsize).
+    #[serde(default)]
+    pub kdump: Option<Kdump>,
     /// Paths of a node that are not the image's (xCAT: statelite).
     #[serde(default)]
     pub statelite: Option<Statelite>,

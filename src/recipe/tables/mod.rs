@@ -3,6 +3,7 @@
 pub mod accounts;
 pub mod dracut;
 pub mod drivers;
+pub mod kdump;
 pub mod kernel_names;
 pub mod mounts;
 pub mod node_support;

@@ -2,6 +2,7 @@
 
 use super::scripts::ScriptReads;
 use super::{ListFile, ListKind, Mapper, Mapping, Value, Verdict, release_of};
+use crate::kdump::{Reserve, Target};
 use crate::recipe::{Arch, Family, is_image_name};
 use crate::site::definitions::Places;
 use crate::xcat::definitions::{Definition, is_plain_path, is_word};
@@ -24,11 +25,8 @@ const DESCRIBE: [(&str, &str); 13] = [
 ];
 
 /// Attributes that xCAT's nodeset reads itself, no matter who made the image.
-const NODESET: [(&str, &str); 3] = [
-    ("dump", "nodeset puts it on the nodes' command line; the image needs the packages of kdump"),
-    ("crashkernelsize", "nodeset puts it on the nodes' command line"),
-    ("boottarget", "nodeset takes kernel, initrd and command line from it, and not from this image"),
-];
+const NODESET: [(&str, &str); 1] =
+    [("boottarget", "nodeset takes kernel, initrd and command line from it, and not from this image")];
 
 /// Whether a shell could have a variable of this name.
 fn is_variable(name: &str) -> bool {
@@ -95,6 +93,7 @@ pub fn of(definition: &Definition, places: &Places) -> Result<Mapping, String> {
     mapper.synced();
     mapper.excluded();
     mapper.boot();
+    mapper.kdump();
     if is_statelite {
         mapper.statelite();
     }
@@ -338,6 +337,48 @@ impl Mapper<'_> {
         }
         let reason = "xCAT's nodeset reads it too: without xCAT, boot entries have it from the recipe";
         self.remark("addkcmdline", Verdict::Exact, Some("boot.cmdline"), reason);
+    }
+
+    /// Without `dump` xCAT does not read crashkernelsize.
+    fn kdump(&mut self) {
+        let reserve = self.definition.get("crashkernelsize").map(str::to_owned);
+        let Some(place) = self.definition.get("dump").map(str::to_owned) else {
+            if reserve.is_some() {
+                self.remark("crashkernelsize", Verdict::Stays, None, "xCAT reads it only with `dump`");
+            }
+            return;
+        };
+        let is_nfs = place.starts_with("nfs://") && Target::parse(&place).is_ok();
+        if !is_nfs {
+            let reason = match place.starts_with("fadump") {
+                true => "dumps by POWER's firmware are not supported: set [kdump] to, for dumps by a second kernel",
+                false => "not a directory of an NFS server: set [kdump] to",
+            };
+            self.remark("dump", Verdict::Decide, Some("kdump.to"), reason);
+            if reserve.is_some() {
+                self.remark(
+                    "crashkernelsize",
+                    Verdict::Decide,
+                    Some("kdump.reserve"),
+                    "without [kdump] to nothing is reserved",
+                );
+            }
+            return;
+        }
+        self.set("kdump", "to", Value::Text(place), "dump");
+        let reason = "nodes write dumps without the packages of kdump; makedumpfile in the image makes them small";
+        self.remark("dump", Verdict::Exact, Some("kdump.to"), reason);
+        match reserve {
+            Some(size) if Reserve::parse(&size).is_ok() => {
+                self.set("kdump", "reserve", Value::Text(size), "crashkernelsize");
+                self.remark("crashkernelsize", Verdict::Exact, Some("kdump.reserve"), "");
+            }
+            Some(_) => {
+                let reason = "not a size that the kernel reserves: 256M is reserved";
+                self.remark("crashkernelsize", Verdict::Decide, Some("kdump.reserve"), reason);
+            }
+            None => {}
+        }
     }
 
     fn environment(&mut self) {

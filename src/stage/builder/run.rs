@@ -602,6 +602,10 @@ impl Builder<'_> {
                 Some(_) => Some((done.blob(ids::INITRD_STATELITE, "initrd")?, done.blob(ids::STATELITE, "list")?)),
                 None => None,
             },
+            kdump: match self.recipe.model.kdump {
+                Some(_) => Some(done.blob(ids::INITRD_KDUMP, "initrd")?),
+                None => None,
+            },
             images: packed_images(self.recipe, done)?,
             layers,
             target: target(self.recipe),

@@ -14,7 +14,8 @@ use crate::digest::{Digest, Sha256};
 use crate::failure::start;
 use crate::fault;
 use crate::format::{Newer, Version, version_of};
-use crate::recipe::{Recipe, Statelite};
+use crate::kdump;
+use crate::recipe::{Kdump, Recipe, Statelite};
 use crate::stage::StageError;
 use crate::stage::actions::pack::selinux::Labels;
 use crate::store::{BlobRef, Store, StoreError};
@@ -168,6 +169,8 @@ pub struct Publication<'a> {
     pub initrd: BlobRef,
     /// What nodes with paths of their own get besides: the initrd and the list.
     pub statelite: Option<(BlobRef, BlobRef)>,
+    /// The initrd that writes a dump.
+    pub kdump: Option<BlobRef>,
     /// The forms of the image: the one that nodes boot, and others beside it.
     pub images: Vec<PackedImage>,
     /// Layers by action.
@@ -177,6 +180,19 @@ pub struct Publication<'a> {
     pub epoch: i64,
     /// Actions whose results differed.
     pub not_reproducible: Vec<String>,
+}
+
+/// What nodes load for the moment at which their kernel crashes.
+fn manifest(kernel: &Sha256, initrd: &Sha256, table: &Kdump) -> Vec<u8> {
+    let manifest = kdump::Manifest {
+        format: kdump::FORMAT,
+        kernel: kernel.to_string(),
+        initrd: initrd.to_string(),
+        cmdline: table.cmdline.clone(),
+    };
+    let mut text = serde_json::to_vec_pretty(&manifest).unwrap_or_default();
+    text.push(b'\n');
+    text
 }
 
 /// SHA-256 of a file.
@@ -228,11 +244,13 @@ pub fn newer_build(out: &Path, name: &str) -> Result<(), Newer> {
 
 impl Publication<'_> {
     /// Words for the kernel's command line of a form.
-    fn cmdline(&self, rootimg: &str, index: &Sha256, list: Option<&Sha256>) -> Vec<String> {
+    fn cmdline(&self, rootimg: &str, index: &Sha256, list: Option<&Sha256>, kdump: Option<&Sha256>) -> Vec<String> {
         let mut words = vec![format!("imgurl={{url}}/{rootimg}"), format!("imgdigest=sha256:{index}")];
         words.extend(list.map(|list| format!("imgbuild.statelite=sha256:{list}")));
+        words.extend(kdump.map(|manifest| format!("imgbuild.kdump=sha256:{manifest}")));
         let root = self.recipe.model.statelite.as_ref().and_then(Statelite::root_word);
         words.extend(root.map(|root| format!("root=nfs:{root}")));
+        words.extend(self.recipe.model.kdump.as_ref().map(|table| format!("crashkernel={}", table.reserve)));
         words.extend(self.recipe.model.boot.fields().into_iter().map(|(word, _, value)| format!("{word}{value}")));
         words.extend(self.recipe.model.boot.cmdline.iter().cloned());
         words
@@ -275,7 +293,7 @@ impl Publication<'_> {
             artefacts.push(Artefact { name: file.to_owned(), size: blob.size, sha256 });
             Ok(sha256)
         };
-        copy("kernel", self.kernel)?;
+        let kernel = copy("kernel", self.kernel)?;
         for (name, blob) in &self.device_trees {
             copy(name, *blob)?;
         }
@@ -287,12 +305,24 @@ impl Publication<'_> {
             }
             None => None,
         };
+        let dump = match self.kdump {
+            Some(initrd) => Some(copy(kdump::INITRD, initrd)?),
+            None => None,
+        };
+        let manifest = match dump.zip(self.recipe.model.kdump.as_ref()) {
+            Some((initrd, table)) => {
+                let text = manifest(&kernel, &initrd, table);
+                let blob = self.store.ensure_blob(&text)?;
+                Some(copy(kdump::MANIFEST, blob)?)
+            }
+            None => None,
+        };
         let mut made = Vec::new();
         for image in &self.images {
             let index = copy(&format!("{}.index", image.rootimg), image.index)?;
             made.push(PublishedForm {
                 rootimg: image.rootimg.to_owned(),
-                cmdline: self.cmdline(image.rootimg, &index, list.as_ref()),
+                cmdline: self.cmdline(image.rootimg, &index, list.as_ref(), manifest.as_ref()),
                 memory: image.memory,
             });
         }

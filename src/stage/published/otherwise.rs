@@ -22,6 +22,8 @@ pub fn publishing(recipe: &Recipe) -> Action {
     let fields = fields.map(|(_, field, value)| Input::parameter(field, value).field(&recipe.spans, field));
     let root = recipe.model.statelite.as_ref().and_then(Statelite::root_word);
     let root = root.map(|root| Input::parameter(ROOT.1, root).field(&recipe.spans, ROOT.1));
+    let reserve = recipe.model.kdump.as_ref();
+    let reserve = reserve.map(|table| Input::parameter(RESERVE.1, &table.reserve).field(&recipe.spans, RESERVE.1));
     let words = boot.cmdline.iter().enumerate();
     let words =
         words.map(|(index, word)| Input::new(format!("word {word}"), "").item(&recipe.spans, "boot.cmdline", index));
@@ -34,7 +36,7 @@ pub fn publishing(recipe: &Recipe) -> Action {
         stage: Stage::Pack,
         kind: ActionKind::Publish,
         version: 1,
-        inputs: root.into_iter().chain(fields).chain(words).chain(forms).collect(),
+        inputs: root.into_iter().chain(reserve).chain(fields).chain(words).chain(forms).collect(),
         upstream: Vec::new(),
         needs: Vec::new(),
     }
@@ -43,16 +45,19 @@ pub fn publishing(recipe: &Recipe) -> Action {
 /// The word of a root over NFS, and its field; it stands before those of [boot].
 const ROOT: (&str, &str) = ("root=nfs:", "statelite.root");
 
+/// The word of the memory for a dump, and its field; behind the root.
+const RESERVE: (&str, &str) = ("crashkernel=", "kdump.reserve");
+
 /// Whether a word is the recipe's, and not of what actions gave.
 fn is_own(word: &&String) -> bool {
-    !["imgurl=", "imgdigest=", "imgbuild.statelite="].iter().any(|start| word.starts_with(start))
+    !["imgurl=", "imgdigest=", "imgbuild.statelite=", "imgbuild.kdump="].iter().any(|start| word.starts_with(start))
 }
 
 /// The same of what was published. Words that imgbuild puts before those of the recipe stand for what actions gave.
 fn was_published(info: &BuildInfo) -> Vec<(String, String)> {
     let mut words = info.cmdline.iter().filter(is_own).peekable();
     let mut fields = Vec::new();
-    for (start, field) in std::iter::once(ROOT).chain(BOOT_WORDS) {
+    for (start, field) in [ROOT, RESERVE].into_iter().chain(BOOT_WORDS) {
         let value = words.next_if(|word| word.starts_with(start)).and_then(|word| word.strip_prefix(start));
         fields.extend(value.map(|value| (format!("parameter {field}"), value.to_owned())));
     }
@@ -75,7 +80,9 @@ fn of_recipe(recipe: &Recipe, info: &BuildInfo, history: &dyn History) -> Vec<Ca
     let fields = boot.fields().into_iter().map(|(word, _, value)| format!("{word}{value}"));
     let root = recipe.model.statelite.as_ref().and_then(Statelite::root_word);
     let root = root.map(|root| format!("{}{root}", ROOT.0));
-    let words: Vec<String> = root.into_iter().chain(fields).chain(boot.cmdline.iter().cloned()).collect();
+    let reserve = recipe.model.kdump.as_ref().map(|table| format!("{}{}", RESERVE.0, table.reserve));
+    let words: Vec<String> =
+        root.into_iter().chain(reserve).chain(fields).chain(boot.cmdline.iter().cloned()).collect();
     let is_same = words.iter().eq(info.cmdline.iter().filter(is_own))
         && recipe
             .model
@@ -160,7 +167,7 @@ fn of_results(
         let is_form = |id: &str| recipe.model.pack.forms().iter().any(|form| pack_action(form) == id);
         let id = decision.action.as_str();
         if published.is_none()
-            && ![ids::PAYLOAD, ids::INITRD, ids::INITRD_STATELITE, ids::STATELITE].contains(&id)
+            && ![ids::PAYLOAD, ids::INITRD, ids::INITRD_STATELITE, ids::INITRD_KDUMP, ids::STATELITE].contains(&id)
             && !is_form(id)
         {
             continue;

@@ -31,6 +31,7 @@ mod foreign;
 mod formats;
 mod forms;
 mod history;
+mod kdump;
 mod kills;
 mod leases;
 mod limits;

@@ -215,13 +215,13 @@ fn boot_what_persists_stays_over_a_reboot_and_the_rest_is_the_images() {
 }
 
 /// nfs-ganesha on the loopback: a tree for reading, and a directory for states. The kernel of these machines may have no server.
-struct Ganesha {
+pub struct Ganesha {
     server: std::process::Child,
-    port: u16,
+    pub port: u16,
 }
 
 impl Ganesha {
-    fn start(space: &Space, tree: &std::path::Path, state: &std::path::Path) -> Self {
+    pub fn start(space: &Space, tree: &std::path::Path, state: &std::path::Path) -> Self {
         let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
         let export = |number: u8, path: &std::path::Path, name: &str, access: &str| {
             format!(

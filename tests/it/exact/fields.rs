@@ -33,6 +33,10 @@ const DRACUT: &str = r#"{"initrd": {"generator": "dracut"}}"#;
 /// A recipe for RPM packages: without what only Debian's has.
 const RPM: &str = r#"{"image": {"distro": "rocky", "release": "9"}, "otherpkgs": null, "kernel": {"package": "kernel", "build": null},
     "repo": [{"uri": "https://one.example/os", "signed-by": "keys/site.gpg"}]}"#;
+const KDUMP: &str = r#"{"kdump": {"to": "nfs://10.0.0.5/dumps"}}"#;
+const DUMP_DISK: &str = r#"{"kdump": {"to": "LABEL=crash:/dumps"}}"#;
+const DUMP_SSH: &str =
+    r#"{"kdump": {"to": "ssh://dump@10.0.0.5/dumps", "ssh_key": "dump.key", "known_hosts": "hosts"}}"#;
 const NODE_SUPPORT: &str = r#"{"xcat": {"node_support": true, "postscripts": "post"}}"#;
 const NODE: &str = r#"{"node": {}}"#;
 
@@ -150,6 +154,16 @@ const FIELDS: &[Field] = &[
     with("boot.cache.filesystem", r#""ext4""#, r#""xfs""#, CACHE),
     with("boot.cache.image", r#""memory""#, r#""cache""#, CACHE),
     with("boot.cache.writes", r#""memory""#, r#""cache""#, CACHE),
+    with("kdump.to", r#""nfs://10.0.0.5/dumps""#, r#""nfs://10.0.0.6/dumps""#, KDUMP),
+    with("kdump.reserve", r#""256M""#, r#""512M""#, KDUMP),
+    with("kdump.options", "null", r#""nfsvers=3""#, KDUMP),
+    with("kdump.filesystem", r#""ext4""#, r#""xfs""#, DUMP_DISK),
+    with("kdump.ssh_key", r#""dump.key""#, r#""dump2.key""#, DUMP_SSH),
+    with("kdump.known_hosts", r#""hosts""#, r#""hosts2""#, DUMP_SSH),
+    with("kdump.level", "31", "1", KDUMP),
+    with("kdump.compress", r#""lzo""#, r#""zstd""#, KDUMP),
+    with("kdump.cmdline", "[]", r#"["irqpoll"]"#, KDUMP),
+    with("kdump.afterwards", r#""reboot""#, r#""poweroff""#, KDUMP),
     with("statelite.files", r#"{"/var/log/": "tmpfs"}"#, r#"{"/var/log/": "link"}"#, STATELITE),
     with("statelite.trees", "[]", r#"["10.0.0.5:/trees"]"#, STATELITE),
     with("statelite.state", r#""10.0.0.5:/state""#, r#""10.0.0.6:/state""#, STATE),
@@ -423,6 +437,16 @@ fn every_field_moves_the_keys_that_it_means_and_no_others() {
     boot.cache.filesystem: initrd/stateless initrd/stateless-gzip
     boot.cache.image: nothing
     boot.cache.writes: nothing
+    kdump.to: initrd/kdump
+    kdump.reserve: nothing
+    kdump.options: initrd/kdump
+    kdump.filesystem: initrd/kdump
+    kdump.ssh_key: initrd/kdump
+    kdump.known_hosts: initrd/kdump
+    kdump.level: initrd/kdump
+    kdump.compress: initrd/kdump
+    kdump.cmdline: initrd/kdump
+    kdump.afterwards: initrd/kdump
     statelite.files: pack/statelite
     statelite.trees: pack/statelite
     statelite.state: pack/statelite

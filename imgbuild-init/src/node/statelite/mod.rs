@@ -20,7 +20,7 @@ use crate::network::lease::Lease;
 use crate::statelite::{Entry, FORMAT, List, NodeFacts, Source, resolve};
 use crate::{say, sys};
 
-pub use mounts::mount_root_over_nfs;
+pub use mounts::{disk as mount_disk, mount_nfs, mount_root_over_nfs};
 
 /// All that is mounted for it, at the same place here and in the image.
 pub const BASE: &str = "/.statelite";
@@ -109,7 +109,7 @@ pub fn name_this_node(parameters: &Parameters, lease: &Lease) {
 }
 
 /// The node's name: as the command line or the DHCP server has it, else by its card, as the image gets it.
-fn name_of(parameters: &Parameters, lease: &Lease) -> String {
+pub fn name_of(parameters: &Parameters, lease: &Lease) -> String {
     let name = parameters.node.clone().or_else(|| lease.hostname.clone());
     let is_name = |name: &String| crate::cmdline::is_host_name(name);
     name.filter(is_name).unwrap_or_else(|| format!("node-{}", lease.interface.mac.replace(':', "")))

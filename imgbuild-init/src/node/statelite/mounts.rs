@@ -66,6 +66,11 @@ pub fn tree(source: &Source, lease: &Lease, modules: &Modules) -> Result<(Option
     }
 }
 
+/// Mounts a directory of a server for a dump.
+pub fn mount_nfs(source: &Source, target: &str, lease: &Lease, modules: &Modules) -> Result<(), String> {
+    nfs(source, target, TREE_OPTIONS, false, lease, modules)
+}
+
 /// Mounts the root over NFS for reading, and memory above it for what is written until it is whole.
 pub fn mount_root_over_nfs(parameters: &Parameters, lease: &Lease, modules: &Modules) -> Result<(), String> {
     let Some((text, options)) = &parameters.nfs_root else { return Err("no root over NFS".to_owned()) };

@@ -116,7 +116,7 @@ fn shape(recipe: &Recipe, store: &Store, own: &Arguments) -> Result<Shape, Exit>
                     names.iter().filter_map(|name| nodes.iter().position(|node| node.id == *name)).collect()
                 };
                 let uses = match id.as_str() {
-                    ids::INITRD | ids::INITRD_STATELITE => of(&[ids::PAYLOAD]),
+                    ids::INITRD | ids::INITRD_STATELITE | ids::INITRD_KDUMP => of(&[ids::PAYLOAD]),
                     ids::LOCK => Vec::new(),
                     _ => of(&[ids::LOCK]),
                 };

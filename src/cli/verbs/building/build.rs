@@ -300,8 +300,13 @@ fn show(arguments: &crate::cli::Arguments, image: Option<&str>, summary: &Summar
         let stands = directory.ancestors().nth(3).map(|out| out.join(&info.name)).filter(|link| link.is_symlink());
         render::say(&format!("published in {}", stands.as_deref().unwrap_or(directory).display()));
     }
+    let mut words = summary.published.iter().flat_map(|(_, info)| &info.cmdline);
+    let has_dumps = words.any(|word| word.starts_with("imgbuild.kdump="));
     for xcat in &summary.xcat {
         show_xcat(xcat);
+        if has_dumps {
+            render::say("  nodes that xCAT boots write no dumps by [kdump]: their command line has no imgbuild.kdump=");
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use crate::boot::{Board, FileServer, Firmware, Machine, artefact, memory_for, ne
 use crate::cli::Exit;
 use crate::cli::output::render;
 use crate::cli::setup::{image_and_out, published_form, published_image};
+use crate::kdump::Reserve;
 use crate::sandbox::interrupt;
 
 /// Arguments of `boot`.
@@ -58,6 +59,13 @@ fn free_port() -> Option<u16> {
         .and_then(|listener| listener.local_addr())
         .map(|address| address.port())
         .ok()
+}
+
+/// MiB that a machine of the usual size keeps for a dump.
+fn reserved(words: &[String]) -> u64 {
+    let reserve = words.iter().find_map(|word| Reserve::parse(word.strip_prefix("crashkernel=")?).ok());
+    // By ranges, a machine with more keeps more: the smallest of a node's sizes is near enough.
+    reserve.map_or(0, |reserve| reserve.of(4 << 30) >> 20)
 }
 
 /// Runs the command.
@@ -122,7 +130,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
         kernel,
         initrd,
         cmdline: words.join(" "),
-        memory_mib: own.memory.unwrap_or_else(|| memory_for(memory)),
+        memory_mib: own.memory.unwrap_or_else(|| memory_for(memory) + reserved(&words)),
         cpus: own.cpus,
         board,
         processor: board.processor,

@@ -9,6 +9,7 @@ use crate::digest::Digest;
 use crate::recipe::{Wanted, normal_name};
 use crate::sandbox::helper::News;
 use crate::stage::actions::initrd::firmware;
+use crate::stage::actions::initrd::kdump::{self, DumpAnswer, DumpRequest};
 use crate::stage::actions::kernel::modules::{ModuleIndex, Selection, decompress_module, modinfo, plain_path};
 use crate::store::LayerReader;
 
@@ -37,6 +38,8 @@ pub struct InitrdRequest {
     pub epoch: i64,
     /// Where the initrd is put for the host process, relative to the store's directory.
     pub handover: String,
+    /// What an initrd has that writes a dump.
+    pub dump: Option<DumpRequest>,
 }
 
 /// What came of it.
@@ -52,6 +55,8 @@ pub struct InitrdAnswer {
     pub modules: usize,
     /// Firmware that a module names and the layers lack: (module, file, whether the recipe names the module).
     pub missing_firmware: Vec<(String, String, bool)>,
+    /// What there is to say of one that writes a dump.
+    pub dump: Option<DumpAnswer>,
 }
 
 /// Collects entries; directories come before what is in them.
@@ -213,15 +218,31 @@ pub fn inside(request: InitrdRequest, _: News<'_>) -> Result<InitrdAnswer, Strin
         add_firmware(&reader, &mut tree, &selection, (path, &module), &mut answer)?;
         tree.file(&format!("{to}/{}", plain_path(path)), 0o644, &module)?;
     }
+    if let Some(dump) = &request.dump {
+        let found = kdump::add(&mut tree, &reader, dump, &request.release)?;
+        let cannot = found.cannot();
+        answer.dump = Some(found);
+        if cannot {
+            return Ok(answer);
+        }
+    }
     write_trailer(&mut tree.out).map_err(|error| error.to_string())?;
     write(&request, &reader, &tree.out)?;
+    if let Some(dump) = &mut answer.dump {
+        let written = std::fs::metadata(&request.handover).map_or(0, |found| found.len());
+        dump.size = written + tree.out.len() as u64;
+    }
     Ok(answer)
 }
 
 /// Writes the initrd where the host process takes it, microcode in front.
 pub(in crate::stage) fn write(request: &InitrdRequest, reader: &LayerReader, bytes: &[u8]) -> Result<(), String> {
     use std::io::Write;
-    let early = firmware::early_microcode(reader, request.epoch)?;
+    // The processor has its microcode already when a kernel starts after a crash.
+    let early = match request.dump {
+        Some(_) => Vec::new(),
+        None => firmware::early_microcode(reader, request.epoch)?,
+    };
     let written = std::fs::File::create(&request.handover).and_then(|mut file| {
         crate::fault::point("initrd.writing");
         file.write_all(&early)?;

@@ -64,20 +64,28 @@ pub fn add(reader: &mut Reader<'_>, init: &Digest, id: &str) -> Result<(), Stage
     for (index, (path, name)) in reader.recipe.ca.iter().enumerate() {
         inputs.push(file(name, path, None)?.item(spans, "initrd.ca", index));
     }
+    let is_kdump = id == ids::INITRD_KDUMP;
+    if is_kdump {
+        inputs.extend(super::kdump::inputs(reader)?);
+    }
     let mut upstream = match model.initrd.modules_from {
         ModulesFrom::Kernel => {
             vec![Upstream { action: ids::PAYLOAD.to_owned(), output: "value modules".to_owned() }]
         }
         ModulesFrom::Rootfs => reader.below(),
     };
+    if is_kdump && model.initrd.modules_from == ModulesFrom::Kernel {
+        // Programs of the image.
+        upstream.extend(reader.below());
+    }
     upstream.push(Upstream { action: ids::PAYLOAD.to_owned(), output: "value release".to_owned() });
     if reader.has_extra_drivers() {
         upstream.push(Upstream { action: ids::PAYLOAD.to_owned(), output: "value drivers".to_owned() });
     }
     let mut needs = vec![ids::PAYLOAD.to_owned()];
     let (kind, version) = match model.initrd.generator {
-        Generator::Imgbuild => (ActionKind::Initrd, super::VERSION),
-        Generator::Dracut => {
+        // What writes a dump is imgbuild's own in any case.
+        Generator::Dracut if !is_kdump => {
             let mut tools = reader.locked("base");
             tools.extend(reader.locked(PassRole::DRACUT_TOOLS));
             let identity = tools_identity(reader.manager, &tools, &reader.platform);
@@ -86,6 +94,7 @@ pub fn add(reader: &mut Reader<'_>, init: &Digest, id: &str) -> Result<(), Stage
             needs.extend([ids::BASE.to_owned(), ids::DRACUT_TOOLS.to_owned()]);
             (ActionKind::Dracut, super::dracut::VERSION)
         }
+        Generator::Imgbuild | Generator::Dracut => (ActionKind::Initrd, super::VERSION),
     };
     reader.actions.push(Action { id: id.to_owned(), stage: Stage::Initrd, kind, version, inputs, upstream, needs });
     Ok(())

@@ -4,6 +4,7 @@ pub mod compose;
 pub mod dracut;
 mod firmware;
 pub mod inputs;
+pub mod kdump;
 pub mod request;
 pub mod run;
 

@@ -2,7 +2,9 @@
 
 use crate::plan::Action;
 use crate::stage::actions::initrd_compression;
-use crate::stage::actions::reader::{CACHE_FILESYSTEM, STATELITE_FILESYSTEM, STATELITE_MODULES, form_modules};
+use crate::stage::actions::reader::{
+    CACHE_FILESYSTEM, KDUMP_FILESYSTEM, KDUMP_TO, STATELITE_FILESYSTEM, STATELITE_MODULES, form_modules,
+};
 use crate::stage::builder::run::{Builder, Context};
 use crate::stage::report::refuse;
 use crate::stage::results::below;
@@ -10,7 +12,7 @@ use std::collections::BTreeMap;
 
 use super::compose::{self as initrd, InitrdAnswer};
 use crate::digest::Digest;
-use crate::recipe::{ModulesFrom, Recipe, Statelite, normal_name};
+use crate::recipe::{ModulesFrom, Recipe, Statelite, kdump_target, normal_name};
 use crate::source::{Finding, Severity};
 use crate::stage::StageError;
 use crate::stage::builder::taken::take_text;
@@ -20,7 +22,11 @@ use crate::store::Store;
 
 /// Whether an initrd needs drivers of disks for what lies on a node's own.
 pub fn is_with_disks(recipe: &Recipe, action: &str) -> bool {
-    action == ids::INITRD_STATELITE && recipe.model.statelite.as_ref().is_some_and(Statelite::has_disks)
+    match action {
+        ids::INITRD_STATELITE => recipe.model.statelite.as_ref().is_some_and(Statelite::has_disks),
+        ids::INITRD_KDUMP => kdump_target(&recipe.model).is_some_and(|target| target.is_disk()),
+        _ => false,
+    }
 }
 
 /// What an initrd is made from, no matter who composes it.
@@ -61,6 +67,10 @@ pub fn initrd_request(
         compression: initrd_compression(builder.recipe, &action.id),
         epoch: lock.epoch,
         handover: format!("handover/{}-initrd", scratch.replace('/', "-")),
+        dump: match action.id == ids::INITRD_KDUMP {
+            true => Some(super::kdump::request(builder, action, done)?),
+            false => None,
+        },
     })
 }
 
@@ -83,10 +93,16 @@ pub fn say_drivers(
             let help = "choose a kernel that has it: ‹[kernel] package = \"...\"›; a cloud kernel lacks some";
             return Err(refuse(builder.report, builder.recipe, "statelite", problem, help.to_owned()));
         }
-        if field == CACHE_FILESYSTEM || field == STATELITE_FILESYSTEM {
-            let disk = match field == CACHE_FILESYSTEM {
-                true => "the disk of ‹[boot.cache]›",
-                false => "the disk of ‹[statelite]›",
+        if field == KDUMP_TO {
+            let problem = format!("the kernel {release} has no module `{module}`, so it cannot write a dump over NFS");
+            let help = "choose a kernel that has it: ‹[kernel] package = \"...\"›; a cloud kernel lacks some; or send dumps by ssh";
+            return Err(refuse(builder.report, builder.recipe, &field, problem, help.to_owned()));
+        }
+        if [CACHE_FILESYSTEM, STATELITE_FILESYSTEM, KDUMP_FILESYSTEM].contains(&field.as_str()) {
+            let disk = match field.as_str() {
+                CACHE_FILESYSTEM => "the disk of ‹[boot.cache]›",
+                KDUMP_FILESYSTEM => "the disk of ‹[kdump]›",
+                _ => "the disk of ‹[statelite]›",
             };
             let problem = format!("the kernel {release} has no module `{module}`, which nodes need for {disk}");
             let help = "choose another file system (ext4, xfs, btrfs), or a kernel that has the module: ‹[kernel] package = \"...\"›";

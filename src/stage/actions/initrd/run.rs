@@ -25,6 +25,9 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
     if action.id == ids::INITRD || !answer.missing.is_empty() {
         say_drivers(builder, &action.id, &answer, &request.release)?;
     }
+    if let (Some(dump), true) = (&answer.dump, answer.missing.is_empty()) {
+        super::kdump::say(builder, dump, &request.release)?;
+    }
     let initrd = builder.take(&request.handover)?;
     Ok(Outputs { blobs: BTreeMap::from([("initrd".to_owned(), initrd)]), ..Outputs::default() })
 }

@@ -67,6 +67,9 @@ pub fn graph_of(recipe: &Recipe, lock: &Lock, init: &Digest, forms: Forms) -> Re
         initrd::inputs::add(&mut reader, init, ids::INITRD_STATELITE)?;
         statelite::inputs::add(&mut reader, own);
     }
+    if recipe.model.kdump.is_some() {
+        initrd::inputs::add(&mut reader, init, ids::INITRD_KDUMP)?;
+    }
     for form in recipe.model.pack.forms() {
         pack::inputs::add(&mut reader, &pack_action(&form));
     }

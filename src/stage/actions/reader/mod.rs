@@ -8,10 +8,12 @@ use std::collections::BTreeMap;
 use super::packages::tools::tools_identity;
 use crate::archive::{Compression, Form};
 use crate::distro::PackageManager;
+use crate::kdump::Target;
 use crate::plan::{Action, ActionKind, Input, Origin, Stage, Upstream};
 use crate::recipe::{Accounts, GZIP_LEVEL, PassRole, ZSTD_LEVEL};
 use crate::recipe::{
     ArchiveKind, Frames, InitrdCompress, Lock, ModulesFrom, PackCompress, PackedForm, PinnedPackage, Recipe,
+    kdump_target,
 };
 use crate::source::Span;
 use crate::stage::ids;
@@ -84,6 +86,18 @@ pub fn archive(form: &PackedForm) -> Form {
 /// setting that asks for it.
 pub fn form_modules(recipe: &Recipe, action: &str) -> Vec<(&'static str, String)> {
     let mut modules: Vec<(&str, String)> = Vec::new();
+    if action == ids::INITRD_KDUMP {
+        let Some(table) = &recipe.model.kdump else { return modules };
+        // It fetches no image.
+        match kdump_target(&recipe.model) {
+            Some(Target::Nfs { .. }) => {
+                modules.extend(["nfs", "nfsv3", "nfsv4"].map(|name| (name, KDUMP_TO.to_owned())));
+            }
+            Some(Target::Disk { .. }) => modules.push((table.filesystem.name(), KDUMP_FILESYSTEM.to_owned())),
+            Some(Target::Ssh { .. }) | None => {}
+        }
+        return modules;
+    }
     if let Some(own) = recipe.model.statelite.as_ref().filter(|_| action == ids::INITRD_STATELITE) {
         modules.extend(["nfs", "nfsv3", "nfsv4", "overlay"].map(|name| (name, STATELITE_MODULES.to_owned())));
         if own.has_disks() {
@@ -116,6 +130,11 @@ pub const CACHE_FILESYSTEM: &str = "boot.cache.filesystem";
 pub const STATELITE_FILESYSTEM: &str = "statelite.filesystem";
 /// The setting that asks for NFS in the initrd.
 pub const STATELITE_MODULES: &str = "statelite.files";
+
+/// The setting that asks for NFS in the initrd of a dump.
+pub const KDUMP_TO: &str = "kdump.to";
+/// The setting that names the file system of the disk of dumps.
+pub const KDUMP_FILESYSTEM: &str = "kdump.filesystem";
 
 /// Puts the actions together.
 pub struct Reader<'a> {

@@ -6,7 +6,7 @@ pub mod interfaces;
 pub mod mounts;
 mod units;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
@@ -170,12 +170,65 @@ pub fn lacks_interpreter(reader: &LayerReader, script: &[u8]) -> Option<String> 
     }
     let is_env = interpreter.rsplit('/').next() == Some("env");
     let program = words.find(|word| !word.starts_with('-') && !word.contains('=')).filter(|_| is_env)?;
-    const PATH: [&str; 6] = ["usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin"];
     let is_there = match program.contains('/') {
         true => view.executable(program).is_ok(),
         false => PATH.iter().any(|folder| view.executable(&format!("{folder}/{program}")).is_ok()),
     };
     (!is_there).then(|| program.to_owned())
+}
+
+/// Where programs are looked for.
+const PATH: [&str; 6] = ["usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin"];
+
+/// A program with all that starts it.
+pub(in crate::stage) struct Whole {
+    /// Where it is.
+    pub program: String,
+    /// What it names as its interpreter, and where that is.
+    pub interpreter: Option<(String, String)>,
+    /// Names of libraries, and where they are.
+    pub libraries: BTreeMap<String, String>,
+}
+
+/// An ELF program of a tree and all that it needs, or else what that lacks: nothing, where there is no such program. Libraries of
+/// `more` come with it if they exist.
+///
+/// # Errors
+/// A text when a file cannot be read.
+pub(in crate::stage) fn whole(
+    reader: &LayerReader,
+    name: &str,
+    more: &[&str],
+) -> Result<Result<Whole, String>, String> {
+    let nothing = BTreeSet::new();
+    let view = View::new(reader, &nothing);
+    let Some(program) = PATH.iter().find_map(|folder| view.executable(&format!("{folder}/{name}")).ok()) else {
+        return Ok(Err(String::new()));
+    };
+    let Some(mut needs) = view.read(&program)?.and_then(|bytes| Needs::of(&bytes)) else {
+        return Ok(Err("a form that can be started without a shell".to_owned()));
+    };
+    let interpreter = match needs.interpreter.take() {
+        Some(asked) => match view.executable(&asked) {
+            Ok(found) => Some((asked, found)),
+            Err(_) => return Ok(Err(asked)),
+        },
+        None => None,
+    };
+    let mut libraries = match view.loaded(&program, needs)? {
+        Ok(libraries) => libraries,
+        Err(Obstacle::Lacks { needs, .. }) => return Ok(Err(needs)),
+        Err(_) => return Ok(Err(name.to_owned())),
+    };
+    for library in more {
+        let asked = Needs { libraries: vec![(*library).to_owned()], ..Needs::default() };
+        if let Ok(found) = view.loaded(&program, asked)? {
+            for (name, path) in found {
+                libraries.entry(name).or_insert(path);
+            }
+        }
+    }
+    Ok(Ok(Whole { program, interpreter, libraries }))
 }
 
 /// A path that leads nowhere.
@@ -313,9 +366,14 @@ impl<'a> View<'a> {
     /// Which library of an ELF program is missing. As the loader does: all that one file needs before what these need, and
     /// what is loaded under a name is found under it by everyone. Source: ld.so(8).
     fn libraries(&self, program: &str, needs: Needs) -> Result<Option<Obstacle>, String> {
+        Ok(self.loaded(program, needs)?.err())
+    }
+
+    /// The libraries of an ELF program, by the names that they are asked for by, and where they are.
+    fn loaded(&self, program: &str, needs: Needs) -> Result<Result<BTreeMap<String, String>, Obstacle>, String> {
         let folders = self.library_folders()?;
         let of_program = needs.inherited.clone();
-        let mut loaded: BTreeSet<String> = BTreeSet::new();
+        let mut loaded: BTreeMap<String, String> = BTreeMap::new();
         let mut waiting = VecDeque::from([(program.to_owned(), needs)]);
         while let Some((path, needs)) = waiting.pop_front() {
             let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
@@ -323,7 +381,7 @@ impl<'a> View<'a> {
             let own: Vec<String> =
                 own.map(|one| one.replace("${ORIGIN}", "$ORIGIN").replace("$ORIGIN", folder)).collect();
             for library in needs.libraries {
-                if !loaded.insert(library.clone()) {
+                if loaded.contains_key(&library) {
                     continue;
                 }
                 let places: Vec<String> = match library.contains('/') {
@@ -343,14 +401,15 @@ impl<'a> View<'a> {
                     }
                 }
                 let Some(found) = found else {
-                    return Ok(Some(Obstacle::Lacks { program: path, needs: library, left_out }));
+                    return Ok(Err(Obstacle::Lacks { program: path, needs: library, left_out }));
                 };
+                loaded.insert(library, found.clone());
                 if let Some(needs) = self.read(&found)?.and_then(|bytes| Needs::of(&bytes)) {
                     waiting.push_back((found, needs));
                 }
             }
         }
-        Ok(None)
+        Ok(Ok(loaded))
     }
 
     /// Where libraries are looked for. Source: ld.so(8); Debian's and the other distributions' own folders are in files of
