@@ -7,8 +7,8 @@ use std::sync::{Mutex, PoisonError};
 use serde::Serialize;
 
 pub mod alone;
-pub mod meanwhile;
 pub mod elsewhere;
+pub mod meanwhile;
 
 use super::bring as given;
 use super::run::{Builder, Work};

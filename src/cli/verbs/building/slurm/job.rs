@@ -186,7 +186,7 @@ pub fn prepare(round: &Path) -> Result<(Cache, Deliver), String> {
     moved::set(moved::Moved { workspace: round.join("ws"), outside, was: order.root });
     root_of_all(&round.join("ws"));
     let results = round.parent().unwrap_or(round).join("results").display().to_string();
-    let open = || Cache::of(std::slice::from_ref(&results), None, &[]).map_err(said);
+    let open = || Cache::of_directory(std::path::Path::new(&results)).map_err(said);
     Ok((open()?, Deliver { to: open()?, had: Default::default(), wanted: Default::default() }))
 }
 

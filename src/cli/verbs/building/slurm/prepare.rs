@@ -205,7 +205,7 @@ impl Jobs<'_> {
     fn put_results(&self, at: &Place, work: &Work) -> Result<(), Exit> {
         let results = at.results().display().to_string();
         let refused = |problem: String| self.failed(SlurmError::Directory { directory: results.clone(), problem });
-        let cache = Cache::of(std::slice::from_ref(&results), None, &[]).map_err(|error| refused(error.to_string()))?;
+        let cache = Cache::of_directory(std::path::Path::new(&results)).map_err(|error| refused(error.to_string()))?;
         let Some(builder) = self.builders.first() else { return Ok(()) };
         give(builder, &cache, work.given.iter().copied()).map_err(stage_failed)
     }
