@@ -263,9 +263,14 @@ impl<'a> Follower<'a> {
             self.steps[index].phase = Phase::Done;
         } else if ended.fix.is_none() {
             let lines: Vec<&str> = ended.said.lines().collect();
-            let text = lines[lines.len().saturating_sub(SHOWN)..].join("\n");
-            self.jobs.reporter.pause(|| render::say(&text));
+            let mut text = lines[lines.len().saturating_sub(SHOWN)..].join("\n");
             self.keep_log(&ended);
+            if let Some((name, there, _)) = &ended.log {
+                // The node's path is of no use here.
+                let here = self.jobs.setup.store.directory().join(name);
+                text = text.replace(there, &here.display().to_string());
+            }
+            self.jobs.reporter.pause(|| render::say(&text));
             let why = format!("{shown} failed in job {job} on {node}");
             self.jobs.failed(SlurmError::Failed { step: shown, job, node });
             self.failure.get_or_insert((Exit::of_code(ended.code), why));
