@@ -113,7 +113,7 @@ fn a_file_that_changes_during_a_build_is_named_and_its_new_bytes_stand_under_no_
             // The store has what the key says: that is used, and what the file is now belongs to the next build.
             assert_eq!(ran.code, 0, "{file}: {}", ran.err);
             assert!(artefacts(&space) == expected, "{file}");
-            assert!(space.to_do().contains(&action.to_owned()), "{file}: {:?}", space.to_do());
+            assert!(space.to_do().iter().any(|one| one.starts_with(action)), "{file}: {:?}", space.to_do());
             std::fs::write(&path, &old).unwrap();
             std::fs::set_permissions(&path, mode).unwrap();
             continue;

@@ -387,7 +387,7 @@ fn privileged_what_goes_wrong_with_jobs_is_said_exactly() {
     cluster.workspace(&space, ".", "options = [\"--partition=bare\"]\n");
     let ran = cluster.run(&space, &["build"]);
     assert_eq!(ran.code, 3, "{}", ran.err);
-    assert!(ran.err.contains("user namespaces") && ran.err.contains("on bare1"), "{}", ran.err);
+    assert!(ran.err.contains("user namespace") && ran.err.contains("on bare1"), "{}", ran.err);
 
     // What sbatch says.
     cluster.workspace(&space, ".", "options = [\"--partition=nowhere\"]\n");
