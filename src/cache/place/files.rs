@@ -4,17 +4,13 @@ use std::fs::Permissions;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 
-use super::{ENTRY_LIMIT, Shelf, Wanted, action_name, object_name};
+use super::{ENTRY_LIMIT, Shelf, Wanted, action_name, missing_of, object_name};
 use crate::cache::entry::Object;
 use crate::cache::rate::Rate;
 use crate::digest::{Digest, Sha256};
-use crate::distro::{DistroError, Download, Fetcher, Progress, side_by_side};
+use crate::distro::{DistroError, Download, Fetcher, Progress};
 use crate::store::StoreError;
-
-/// Questions at a time.
-const CONNECTIONS: usize = 8;
 
 /// Files below a root.
 #[derive(Debug)]
@@ -90,16 +86,7 @@ impl Shelf for Files {
     }
 
     fn missing(&self, objects: &[&Object]) -> Result<Vec<Sha256>, String> {
-        let missing = Mutex::new(Vec::new());
-        side_by_side(objects, CONNECTIONS, &|object, _| {
-            if !self.has(object)?
-                && let Ok(mut missing) = missing.lock()
-            {
-                missing.push(object.sha256);
-            }
-            Ok::<(), String>(())
-        })?;
-        Ok(missing.into_inner().unwrap_or_default())
+        missing_of(objects, &|object| self.has(object))
     }
 
     fn bring(&self, wanted: &[Wanted], progress: &dyn Progress) -> Result<Option<String>, StoreError> {

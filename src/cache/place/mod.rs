@@ -12,7 +12,7 @@ use super::entry::Object;
 use super::rate::Rate;
 use super::{CacheError, PATIENCE};
 use crate::digest::{Digest, Sha256};
-use crate::distro::{Fetcher, Progress};
+use crate::distro::{Fetcher, Progress, side_by_side};
 use crate::store::StoreError;
 use files::Files;
 
@@ -90,6 +90,46 @@ fn aside_of(wanted: &Wanted) -> Result<tempfile::TempPath, StoreError> {
         .and_then(|()| tempfile::Builder::new().prefix(".new-").tempfile_in(parent))
         .map(tempfile::NamedTempFile::into_temp_path);
     made.map_err(|error| StoreError::io("keep the file", &wanted.destination, error))
+}
+
+/// Why a file did not come.
+enum Trouble {
+    /// The cache does not answer.
+    Lost(String),
+    /// This store cannot keep it.
+    Store(StoreError),
+}
+
+/// Requests at a time.
+const CONNECTIONS: usize = 8;
+
+/// Brings all, several at a time; where the cache does not answer, that is why.
+fn bring_each<T: Sync>(
+    all: &[T],
+    one: &(dyn Fn(&T) -> Result<(), Trouble> + Sync),
+) -> Result<Option<String>, StoreError> {
+    match side_by_side(all, CONNECTIONS, &|item, _| one(item)) {
+        Ok(()) => Ok(None),
+        Err(Trouble::Lost(problem)) => Ok(Some(problem)),
+        Err(Trouble::Store(error)) => Err(error),
+    }
+}
+
+/// Those of the files that are not there, asked for several at a time.
+fn missing_of(
+    objects: &[&Object],
+    has: &(dyn Fn(&Object) -> Result<bool, String> + Sync),
+) -> Result<Vec<Sha256>, String> {
+    let missing = Mutex::new(Vec::new());
+    side_by_side(objects, CONNECTIONS, &|object, _| {
+        if !has(object)?
+            && let Ok(mut missing) = missing.lock()
+        {
+            missing.push(object.sha256);
+        }
+        Ok::<(), String>(())
+    })?;
+    Ok(missing.into_inner().unwrap_or_default())
 }
 
 /// Says how much of what is wanted came.

@@ -4,12 +4,12 @@
 use std::fs::File;
 use std::path::Path;
 
-use super::{Shelf, Wanted, aside_of, keep};
+use super::{Shelf, Trouble, Wanted, aside_of, bring_each, keep, missing_of};
 use crate::cache::PATIENCE;
 use crate::cache::entry::Object;
 use crate::cache::rate::Rate;
 use crate::digest::{Digest, Sha256};
-use crate::distro::{Progress, side_by_side};
+use crate::distro::Progress;
 use crate::oci::{
     Access, Content, Descriptor, Destination, EMPTY, EMPTY_CONFIG, Kept, Manifest, OciError, Reference, Registry,
     Source,
@@ -22,8 +22,6 @@ const ARTIFACT: &str = "application/vnd.imgbuild.action.v1";
 const ENTRY: &str = "application/vnd.imgbuild.action.entry.v1+json";
 /// What all else is.
 const FILE: &str = "application/octet-stream";
-/// Requests at a time.
-const CONNECTIONS: usize = 4;
 
 pub(super) struct Repository(Registry, Rate);
 
@@ -62,13 +60,6 @@ impl Repository {
     }
 }
 
-enum Trouble {
-    /// The registry does not answer.
-    Lost(String),
-    /// This store cannot keep it.
-    Store(StoreError),
-}
-
 impl Shelf for Repository {
     fn entry(&self, key: &Digest) -> Result<Option<Vec<u8>>, String> {
         let said = |error: OciError| error.to_string();
@@ -89,31 +80,19 @@ impl Shelf for Repository {
     }
 
     fn missing(&self, objects: &[&Object]) -> Result<Vec<Sha256>, String> {
-        let missing = std::sync::Mutex::new(Vec::new());
-        side_by_side(objects, CONNECTIONS, &|object, _| {
+        missing_of(objects, &|object| {
             let there = self.0.has(&Descriptor::new(FILE, object.sha256, object.size));
-            if !there.map_err(|error| error.to_string())?
-                && let Ok(mut missing) = missing.lock()
-            {
-                missing.push(object.sha256);
-            }
-            Ok::<(), String>(())
-        })?;
-        Ok(missing.into_inner().unwrap_or_default())
+            there.map_err(|error| error.to_string())
+        })
     }
 
     fn bring(&self, wanted: &[Wanted], progress: &dyn Progress) -> Result<Option<String>, StoreError> {
         let news = super::News::of(wanted, progress);
-        let done = side_by_side(wanted, CONNECTIONS, &|one, _| {
+        bring_each(wanted, &|one| {
             self.one(one)?;
             news.done(one);
             Ok(())
-        });
-        match done {
-            Ok(()) => Ok(None),
-            Err(Trouble::Lost(problem)) => Ok(Some(problem)),
-            Err(Trouble::Store(error)) => Err(error),
-        }
+        })
     }
 
     fn put(&self, object: &Object, file: &Path) -> Result<bool, String> {

@@ -14,11 +14,11 @@ use bazel_remote_apis::build::bazel::remote::execution::v2::{self as proto, dige
 use prost::Message;
 use sha2::Digest as _;
 
-use super::{ENTRY_LIMIT, News, Shelf, Wanted, aside_of, keep};
+use super::{ENTRY_LIMIT, News, Shelf, Trouble, Wanted, aside_of, bring_each, keep};
 use crate::cache::entry::Object;
 use crate::cache::rate::Rate;
 use crate::digest::{Digest, Sha256};
-use crate::distro::{Progress, side_by_side};
+use crate::distro::Progress;
 use crate::store::StoreError;
 use client::{Client, Refused};
 
@@ -28,18 +28,9 @@ const ENTRY: &str = "entry.json";
 const SMALL: u64 = 1 << 20;
 /// What one message has at most.
 const BATCH: u64 = 3 << 20;
-/// Requests at a time.
-const CONNECTIONS: usize = 4;
 
 #[derive(Debug)]
 pub(super) struct Remote(Client);
-
-enum Trouble {
-    /// The server does not answer.
-    Lost(String),
-    /// This store cannot keep it.
-    Store(StoreError),
-}
 
 fn digest_of(object: &Object) -> proto::Digest {
     proto::Digest { hash: object.sha256.to_string(), size_bytes: i64::try_from(object.size).unwrap_or(i64::MAX) }
@@ -178,16 +169,11 @@ impl Shelf for Remote {
 
     fn bring(&self, wanted: &[Wanted], progress: &dyn Progress) -> Result<Option<String>, StoreError> {
         let news = News::of(wanted, progress);
-        let done = side_by_side(&batches(wanted), CONNECTIONS, &|some, _| {
+        bring_each(&batches(wanted), &|some| {
             self.some(some)?;
             some.iter().for_each(|one| news.done(one));
             Ok(())
-        });
-        match done {
-            Ok(()) => Ok(None),
-            Err(Trouble::Lost(problem)) => Ok(Some(problem)),
-            Err(Trouble::Store(error)) => Err(error),
-        }
+        })
     }
 
     fn put(&self, object: &Object, file: &Path) -> Result<bool, String> {
