@@ -415,6 +415,46 @@ const EDITS: &[Edit] = &[
             );
         },
     ),
+    // kdump.rs builds such images.
+    Edit {
+        fields: &[
+            "kdump.to",
+            "kdump.reserve",
+            "kdump.options",
+            "kdump.level",
+            "kdump.compress",
+            "kdump.cmdline",
+            "kdump.afterwards",
+        ],
+        name: "dumps over NFS",
+        make: |space| {
+            add_table(
+                space,
+                "[kdump]\nto = \"nfs://10.0.0.5/dumps\"\nreserve = \"192M\"\noptions = \"nfsvers=3\"\nlevel = 1\ncompress = \"zstd\"\n\
+                 cmdline = [\"irqpoll\"]\nafterwards = \"poweroff\"",
+            );
+        },
+        how: How::Plan,
+    },
+    Edit {
+        fields: &["kdump.filesystem"],
+        name: "dumps on a disk of the node",
+        make: |space| add_table(space, "[kdump]\nto = \"LABEL=crash:/var/crash\"\nfilesystem = \"xfs\""),
+        how: How::Plan,
+    },
+    Edit {
+        fields: &["kdump.ssh_key", "kdump.known_hosts"],
+        name: "dumps by ssh",
+        make: |space| {
+            let file = space.path().join("dump");
+            let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&file).status();
+            assert!(made.expect("ssh-keygen is there").success());
+            let public = std::fs::read_to_string(file.with_extension("pub")).unwrap();
+            space.write("hosts", &format!("head {public}"));
+            add_table(space, "[kdump]\nto = \"ssh://kdump@head/srv\"\nssh_key = \"dump\"\nknown_hosts = \"hosts\"");
+        },
+        how: How::Plan,
+    },
 ];
 
 /// The recipe that is edited, built in a store of its own, so that what runs does not depend on what other tests built; once for
