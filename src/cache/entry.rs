@@ -49,7 +49,7 @@ pub struct Entry {
     /// Frames, by the names that the record has.
     #[serde(default)]
     pub frames: BTreeMap<Digest, Frame>,
-    /// Packages that it was made of: who has another action that needs one of them takes it from here.
+    /// Packages that it was made of; other actions that need one of them take it from here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub packages: Vec<Object>,
 }

@@ -81,7 +81,7 @@ impl Cache {
     /// what it should have, so that the action ran: there are many files, and it may be far away.
     fn has_whole(&self, place: &Place, text: &[u8], key: &Digest, has_run: bool) -> bool {
         let is_far = place.directory().is_none() && !has_run;
-        // Where anyone is believed there is nothing to be gained by another's signature.
+        // With `outputs-only` an entry counts without a trusted signature.
         let trusted = if self.sampled.is_some() { &[][..] } else { &self.trusted };
         Entry::parse(text, key, trusted)
             .is_ok_and(|(entry, _)| is_far || place.has_all(&entry.objects().collect::<Vec<_>>()) == Ok(true))

@@ -38,7 +38,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum CacheError {
     /// Another scheme.
-    #[error("`{address}` is no cache: it is neither a directory nor an http, https, s3, oci, grpc or grpcs address")]
+    #[error("`{address}` is not a cache: it is neither a directory nor an http, https, s3, oci, grpc or grpcs address")]
     #[diagnostic(
         code(cache::address),
         help(
@@ -84,7 +84,7 @@ pub struct Cache {
     trusted: Vec<VerifyingKey>,
     /// Who signs what is brought there.
     key: Option<SigningKey>,
-    /// Where the rest is believed too, by `outputs-only`: how large a share of it is built here and compared.
+    /// With `outputs-only`: the share of unsigned results that is built here and compared.
     sampled: Option<f64>,
 }
 
@@ -101,7 +101,7 @@ pub struct Settings {
     pub rate: Option<u64>,
 }
 
-/// In the place of a key: what no one signed is used, and a share of it is built here and compared.
+/// Instead of a key: unsigned results are used, and a share of them is built here and compared.
 const OUTPUTS_ONLY: &str = "outputs-only";
 
 /// That share, unless another is named.
@@ -122,7 +122,7 @@ pub struct Found {
     pub entry: Entry,
     /// The record in it.
     pub record: ActionRecord,
-    /// Whether nothing but its being there speaks for it.
+    /// Whether it is used only because of `outputs-only`.
     pub is_doubtful: bool,
 }
 
@@ -139,8 +139,8 @@ impl Cache {
         let is_any = settings.trust.iter().any(|text| text == OUTPUTS_ONLY);
         let sample = match &settings.sample {
             Some(text) => parse_share(text).ok_or_else(|| CacheError::Setting {
-                problem: format!("`{text}` is no share of what a cache has"),
-                help: "`sample` and --cache-sample take a share in per cent: 5%",
+                problem: format!("`{text}` is not a share"),
+                help: "use a share in per cent for `sample` or --cache-sample: 5%",
             })?,
             None => SAMPLE,
         };

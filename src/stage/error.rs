@@ -151,7 +151,7 @@ pub enum StageError {
     #[diagnostic(
         code(cache::differs),
         help(
-            "others may have used what it has: build without it (leave out --cache, or `urls` in imgbuild.toml), compare with `imgbuild build --check`, which says whether the action gives the same bytes twice, and look at who can write there. With keys (`imgbuild cache key`) only those who sign are believed"
+            "build without it: omit --cache, or remove it from `urls` in imgbuild.toml; everything that it gave this build was removed from the store. Check with `imgbuild build --check` whether the action is reproducible, and who can write to the cache; sign with a key (`imgbuild cache key`) to limit that"
         )
     )]
     Differs { place: String, action: String, differing: String },

@@ -136,6 +136,18 @@ impl Store {
         ActionRecord::parse(&bytes).whole().filter(|record| record.key == *key)
     }
 
+    /// Removes the record of an action, so that the action runs again; what it names is left for gc.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the file cannot be removed.
+    pub fn forget(&self, key: &Digest) -> Result<(), StoreError> {
+        let path = self.action_path(key);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(StoreError::io("remove", &path, error)),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether the file is not a record, or is another action's. Those of other versions of imgbuild are not.
     pub(super) fn is_spoilt(&self, key: &Digest) -> bool {
         match std::fs::read(self.action_path(key)).map(|bytes| ActionRecord::parse(&bytes)) {

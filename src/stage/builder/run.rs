@@ -403,6 +403,7 @@ impl Builder<'_> {
             let done = run_side_by_side(&in_order, &options, &|action, known| {
                 let context = Context { stages: &plan.stages, lock, done: known, supply };
                 let (record, one) = self.ensure(action, &context, &history)?;
+                cached::compare(self, &record)?;
                 if accounts::is_of_image(action) {
                     let found = accounts::of_record(action, &record.outputs);
                     accounts::compare(self.recipe, lock, &found, self.options.locked)?;
@@ -565,7 +566,7 @@ impl Builder<'_> {
             }
         };
         fault::point("action.ran");
-        run.written_bytes = trace::written(self.store, &outputs, at);
+        run.written_bytes = trace::written(self.store, action.kind, &outputs, at);
         let (_, trace) = key_and_trace(action, known);
         let found = record(key, &action.id, trace, outputs, began.elapsed());
         self.store.commit_anew(&found)?;
@@ -573,7 +574,6 @@ impl Builder<'_> {
         self.report.finished(&action.id, began.elapsed());
         drop(turn);
         held.remove();
-        cached::compare(self, &found)?;
         let one = finished(&found, true);
         Ok((found, one))
     }

@@ -161,6 +161,8 @@ pub struct SharedBuild {
     pub(in crate::stage) filled: Mutex<(BTreeSet<Digest>, Filled)>,
     /// What caches say of actions that are built to compare it: which cache, and the results.
     pub(in crate::stage) sampled: Mutex<BTreeMap<Digest, (String, Outputs)>>,
+    /// Keys of actions whose results a cache gave that no one signed.
+    pub(in crate::stage) doubtful: Mutex<BTreeSet<Digest>>,
     /// Where results go that another machine asked for; nothing is published then.
     pub deliver: Option<Deliver>,
     /// The machine that was asked for all that is missing: nothing runs here.
@@ -199,6 +201,7 @@ impl SharedBuild {
             cache: None,
             filled: Mutex::default(),
             sampled: Mutex::default(),
+            doubtful: Mutex::default(),
             deliver: None,
             elsewhere: None,
             stopped,

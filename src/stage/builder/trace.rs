@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::digest::Digest;
+use crate::plan::ActionKind;
 use crate::recipe::{Format, Recipe, in_format};
 use crate::stage::StageError;
 use crate::stage::estimate::{Estimate, Facts};
@@ -13,15 +15,26 @@ use crate::stage::published::artefacts::BuildInfo;
 use crate::store::{BuildTrace, End, Outputs, Run, Store, now};
 
 /// Bytes that an action wrote: its layer's files, and blobs and frames that were not there when it began.
-pub fn written(store: &Store, outputs: &Outputs, began: SystemTime) -> u64 {
+pub fn written(store: &Store, kind: ActionKind, outputs: &Outputs, began: SystemTime) -> u64 {
     let new = |path: &Path| match std::fs::metadata(path) {
         Ok(found) if found.modified().is_ok_and(|time| time >= began) => found.len(),
         _ => 0,
     };
     let frames = outputs.frames.iter().map(|frame| new(&store.directory().join(Store::frame_name(frame))));
     let blobs = outputs.blobs.values().map(|blob| new(&store.blob(&blob.digest)));
-    let layer = outputs.layer.and_then(|layer| store.file_bytes(&layer).ok()).unwrap_or(0);
+    let layer = match outputs.layer {
+        Some(layer) if kind == ActionKind::Sync => own_bytes(store, &layer),
+        Some(layer) => store.file_bytes(&layer).unwrap_or(0),
+        None => 0,
+    };
     frames.chain(blobs).sum::<u64>() + layer
+}
+
+/// Bytes of a layer's files without those that are further names of an earlier layer's.
+fn own_bytes(store: &Store, layer: &Digest) -> u64 {
+    let files = walkdir::WalkDir::new(store.directory().join(Store::tree_name(layer))).into_iter().flatten();
+    let files = files.filter(|entry| entry.file_type().is_file()).filter_map(|entry| entry.metadata().ok());
+    files.filter(|found| found.nlink() == 1).map(|found| found.len()).sum()
 }
 
 #[derive(Default)]

@@ -45,7 +45,7 @@ impl From<Status> for Refused {
             Code::Unauthenticated | Code::PermissionDenied => {
                 "; a token for it goes into ~/.netrc or apt's auth.conf, as for any server"
             }
-            Code::InvalidArgument | Code::NotFound => "; check the name of the instance behind the server's address",
+            Code::InvalidArgument | Code::NotFound => "; check the instance name at the end of the address",
             _ => "",
         };
         Self { problem: format!("the server answers {:?} ({said}){hint}", status.code()) }
@@ -140,8 +140,8 @@ impl Client {
         let answer = open.runtime.block_on(within(PATIENCE, client.get_capabilities(open.request(ask))))?.into_inner();
         match answer.cache_capabilities {
             Some(can) if can.digest_functions.contains(&SHA256) => Ok(()),
-            Some(_) => Err(refused("the server keeps files by other digests than SHA-256")),
-            None => Err(refused("the server is no cache")),
+            Some(_) => Err(refused("the server does not support SHA-256 digests")),
+            None => Err(refused("the server is not a cache")),
         }
     }
 

@@ -26,8 +26,9 @@ use client::{Client, Refused};
 const ENTRY: &str = "entry.json";
 /// Files up to this size go several in one message; gRPC's usual limit for one is 4 MiB.
 const SMALL: u64 = 1 << 20;
-/// What one message has at most.
+/// What one message has at most, with what stands beside each file in it: its digest, a status.
 const BATCH: u64 = 3 << 20;
+const BESIDE: u64 = 256;
 
 #[derive(Debug)]
 pub(super) struct Remote(Client);
@@ -55,14 +56,15 @@ fn batches(wanted: &[Wanted]) -> Vec<Vec<&Wanted>> {
             all.insert(0, vec![one]);
             continue;
         }
-        match all.last_mut().filter(|_| room >= one.object.size) {
+        let size = one.object.size + BESIDE;
+        match all.last_mut().filter(|_| room >= size) {
             Some(last) => last.push(one),
             None => {
                 all.push(vec![one]);
                 room = BATCH;
             }
         }
-        room -= one.object.size;
+        room -= size;
     }
     all
 }
@@ -209,10 +211,13 @@ mod tests {
             object: Object { size, sha256: Sha256::of(&size.to_le_bytes()) },
             destination: std::path::PathBuf::new(),
         };
-        let wanted: Vec<Wanted> = [900 << 10, 5, 1 << 20, 9 << 20, 1 << 20, 1 << 20, 7].map(of).into();
+        let wanted: Vec<Wanted> = [800 << 10, 5, 1 << 20, 9 << 20, 1 << 20, 1 << 20, 7].map(of).into();
         let sizes: Vec<Vec<u64>> =
             batches(&wanted).iter().map(|some| some.iter().map(|one| one.object.size).collect()).collect();
-        assert_eq!(sizes, [vec![9 << 20], vec![900 << 10, 5, 1 << 20, 1 << 20], vec![1 << 20, 7]]);
+        assert_eq!(sizes, [vec![9 << 20], vec![800 << 10, 5, 1 << 20, 1 << 20], vec![1 << 20, 7]]);
+        // Many that are empty are as large a message.
+        let tiny: Vec<Wanted> = (0..20_000).map(|_| of(0)).collect();
+        assert!(batches(&tiny).iter().all(|some| some.len() as u64 * BESIDE <= BATCH));
         assert!(sizes.iter().all(|some| some.len() == 1 || some.iter().sum::<u64>() <= BATCH));
     }
 

@@ -16,19 +16,19 @@ use crate::recipe::Workspace;
 /// Which caches a build asks and fills.
 #[derive(Debug, Clone, clap::Args)]
 pub struct CacheArguments {
-    /// A cache that machines share, a directory, or an http, s3, oci or grpc address: asked before anything runs, filled by builds; repeatable
+    /// Use a shared cache before running anything, and fill it: a directory, or an http, s3, oci or grpc address; repeatable
     #[arg(long = "cache", value_name = "URL", env = "IMGBUILD_CACHE", value_delimiter = ',')]
     pub cache: Vec<String>,
     /// Sign what is written to caches with this key, from `imgbuild cache key`
     #[arg(long, value_name = "FILE", env = "IMGBUILD_CACHE_KEY")]
     pub cache_key: Option<PathBuf>,
-    /// Believe only what this public key signed, or `outputs-only`: a share of the rest is built and compared; repeatable
+    /// Use only results signed by this public key, or `outputs-only` to build and compare a share of the others; repeatable
     #[arg(long, value_name = "KEY", env = "IMGBUILD_CACHE_TRUST", value_delimiter = ',')]
     pub cache_trust: Vec<String>,
-    /// The share that is built and compared with `outputs-only`; 5% where it is not named
+    /// Set the share that `outputs-only` builds and compares [default: 5%]
     #[arg(long, value_name = "SHARE", env = "IMGBUILD_CACHE_SAMPLE")]
     pub cache_sample: Option<String>,
-    /// Fill caches with no more than this in each second, for instance 20M
+    /// Limit writing to caches to this many bytes per second, for instance 20M
     #[arg(long, value_name = "BYTES", env = "IMGBUILD_CACHE_RATE", value_parser = parse_bytes)]
     pub cache_rate: Option<u64>,
 }
@@ -53,8 +53,8 @@ impl CacheArguments {
             settings.sample = settings.sample.or(own.sample);
             if let (None, Some(text)) = (settings.rate, own.rate) {
                 let problem = |expected| CacheError::Setting {
-                    problem: format!("`{text}` is no rate for caches: {expected}"),
-                    help: "`rate` in `[cache]` of imgbuild.toml takes bytes in each second: 20M",
+                    problem: format!("`{text}` is not a rate: expected {expected}"),
+                    help: "set bytes per second in `[cache]` of imgbuild.toml: rate = \"20M\"",
                 };
                 settings.rate = Some(parse_bytes(&text).map_err(|expected| refuse(problem(expected)))?);
             }

@@ -44,7 +44,11 @@ pub fn bring(
     let stages = stages_of(builder.recipe, lock, forms_for(&builder.options.publish))?;
     let say = said(builder);
     let found = search(&stages.graph, builder.store, wanted, &|key| cache.find(key, &say));
-    take(builder, cache, &without_sampled(builder, cache, found))
+    let found = without_sampled(builder, cache, found);
+    take(builder, cache, &found)?;
+    let doubtful = found.iter().filter(|one| one.is_doubtful).map(|one| one.record.key);
+    builder.shared.doubtful.lock().unwrap_or_else(PoisonError::into_inner).extend(doubtful);
+    Ok(())
 }
 
 /// Has in the store what entries name.
@@ -89,7 +93,8 @@ fn without_sampled(builder: &Builder<'_>, cache: &Cache, mut found: Vec<Found>) 
     found
 }
 
-/// Compares what an action made with what a cache says that it makes.
+/// Compares what an action made with what a cache says that it makes. If they differ, nothing that the cache gave this build stays in
+/// the store: the next build would believe it.
 ///
 /// # Errors
 /// [`StageError::Differs`].
@@ -97,6 +102,12 @@ pub fn compare(builder: &Builder<'_>, record: &ActionRecord) -> Result<(), Stage
     let sampled = builder.shared.sampled.lock().unwrap_or_else(PoisonError::into_inner).remove(&record.key);
     let Some((place, theirs)) = sampled else { return Ok(()) };
     let ours = &record.outputs;
+    if *ours == theirs {
+        return Ok(());
+    }
+    for key in std::mem::take(&mut *builder.shared.doubtful.lock().unwrap_or_else(PoisonError::into_inner)) {
+        builder.store.forget(&key)?;
+    }
     let mut differing = Vec::new();
     if ours.layer != theirs.layer {
         differing.push("the layer".to_owned());
@@ -108,10 +119,7 @@ pub fn compare(builder: &Builder<'_>, record: &ActionRecord) -> Result<(), Stage
     }
     let names: BTreeSet<&String> = ours.values.keys().chain(theirs.values.keys()).collect();
     differing.extend(names.into_iter().filter(|name| ours.values.get(*name) != theirs.values.get(*name)).cloned());
-    match differing.is_empty() {
-        true => Ok(()),
-        false => Err(StageError::Differs { place, action: record.action.clone(), differing: differing.join(", ") }),
-    }
+    Err(StageError::Differs { place, action: record.action.clone(), differing: differing.join(", ") })
 }
 
 /// What a cache has of the actions that a store lacks, in the order of the graph. All whose keys are known are asked for at once;
