@@ -4,19 +4,28 @@
 
 use std::io::Read;
 use std::ops::Range;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use authenticode::{AttributeCertificateIterator, PeOffsetError, PeOffsets, PeTrait, authenticode_digest};
+use authenticode::{
+    AttributeCertificate, AttributeCertificateIterator, PeOffsetError, PeOffsets, PeTrait, authenticode_digest,
+};
+use cms::cert::CertificateChoices;
+use cms::content_info::ContentInfo;
+use cms::signed_data::SignedData;
 use object::pe::{IMAGE_DIRECTORY_ENTRY_SECURITY, ImageNtHeaders64};
 use object::read::pe::PeFile;
 use object::{LittleEndian, Object, ObjectSection, SectionIndex};
 use sha1::digest::Update;
 use sha2::Digest;
 use x509_cert::Certificate;
-use x509_cert::der::{Decode, Encode};
+use x509_cert::der::oid::ObjectIdentifier;
+use x509_cert::der::{Decode, Encode, SliceReader};
 
 /// Larger programs are not read. Kernels with an initrd in them have tens of megabytes.
-const LONGEST: u64 = 1 << 30;
+const LONGEST: u64 = 256 << 20;
+/// The algorithm of digests in signatures that is compared. Source: RFC 5754.
+const SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.1");
 /// More signatures are not looked at.
 const MOST_SIGNATURES: usize = 16;
 /// Length of the headers of the optional header and of PE, in bytes. Source: Microsoft, "PE Format".
@@ -41,13 +50,13 @@ pub enum Problem {
     #[error("cannot be read: {0}")]
     Io(String),
     /// Something else, or a program for 32 bits.
-    #[error("is not a program of UEFI: {0}")]
+    #[error("is not a UEFI program: {0}")]
     NotAProgram(String),
     /// It has no signature.
     #[error("is not signed")]
     Unsigned,
     /// What is there cannot be read.
-    #[error("has a signature that cannot be read: {0}")]
+    #[error("has a signature that cannot be parsed: {0}")]
     Unreadable(String),
     /// The signature is for something else.
     #[error("was changed after it was signed")]
@@ -66,7 +75,7 @@ impl<'a> Program<'a> {
         let file = PeFile::<ImageNtHeaders64>::parse(bytes).map_err(|error| Problem::NotAProgram(error.to_string()))?;
         let at = file.dos_header().nt_headers_offset();
         let optional = usize::try_from(at).ok().and_then(|at| at.checked_add(BEFORE_OPTIONAL));
-        let optional = optional.ok_or_else(|| Problem::NotAProgram("its headers are nowhere".to_owned()))?;
+        let optional = optional.ok_or_else(|| Problem::NotAProgram("its headers are outside the file".to_owned()))?;
         Ok(Self { file, bytes, optional })
     }
 }
@@ -82,7 +91,11 @@ impl PeTrait for Program<'_> {
 
     fn section_data_range(&self, index: usize) -> Result<Range<usize>, PeOffsetError> {
         let section = self.file.section_table().section(SectionIndex(index)).map_err(|_| PeOffsetError)?;
-        range(section.pointer_to_raw_data.get(LittleEndian), section.size_of_raw_data.get(LittleEndian))
+        match section.size_of_raw_data.get(LittleEndian) {
+            // Wherever an empty one is said to be, nothing of it is hashed.
+            0 => Ok(0..0),
+            size => range(section.pointer_to_raw_data.get(LittleEndian), size),
+        }
     }
 
     fn certificate_table_range(&self) -> Result<Option<Range<usize>>, PeOffsetError> {
@@ -119,49 +132,102 @@ impl Update for Hasher {
     }
 }
 
-/// The signatures of a program; each is for these bytes.
+/// The signatures of a program that are for these bytes. As shim does, others beside them are passed over.
 ///
 /// # Errors
-/// It has none, or one that is not for these bytes.
+/// It has none; then why the first one is none.
 pub fn signatures(bytes: &[u8]) -> Result<Vec<Signature>, Problem> {
     let program = Program::read(bytes)?;
-    let unreadable = |error: &dyn std::fmt::Display| Problem::Unreadable(error.to_string());
     let is_there = program.certificate_table_range().map_err(|error| unreadable(&error))?;
     if is_there.is_none_or(|range| range.is_empty()) {
         return Err(Problem::Unsigned);
     }
     let table = AttributeCertificateIterator::new(&program).map_err(|error| unreadable(&error))?;
-    let mut found = Vec::new();
-    let mut digest: Option<Vec<u8>> = None;
+    let own = digest_of(&program)?;
+    let (mut found, mut problem) = (Vec::new(), None);
     for entry in table.into_iter().flatten().take(MOST_SIGNATURES) {
-        let entry = entry.map_err(|error| unreadable(&error))?;
-        let signature = entry.get_authenticode_signature().map_err(|error| unreadable(&error))?;
-        let own = match digest.take() {
-            Some(known) => known,
-            None => {
-                let mut hasher = Hasher(sha2::Sha256::new());
-                authenticode_digest(&program, &mut hasher).map_err(|error| unreadable(&error))?;
-                hasher.0.finalize().to_vec()
-            }
-        };
-        if signature.digest() != own {
-            return Err(Problem::Changed);
+        match entry.map_err(|error| unreadable(&error)).and_then(|entry| signature_of(&entry, &own)) {
+            Ok(signature) => found.push(signature),
+            Err(error) => drop(problem.get_or_insert(error)),
         }
-        digest = Some(own);
-        // The signer is named by issuer and serial number, or in another way: then it is the first certificate.
-        let id = signature.signer_info().sid.to_der().unwrap_or_default();
-        let is_of = |certificate: &&Certificate| {
-            let own = &certificate.tbs_certificate;
-            let issuer = own.issuer.to_der().unwrap_or_default();
-            let serial = own.serial_number.to_der().unwrap_or_default();
-            !issuer.is_empty() && !serial.is_empty() && id.ends_with(&[issuer, serial].concat())
-        };
-        let certificate = signature.certificates().find(is_of).or_else(|| signature.certificates().next());
-        let Some(certificate) = certificate else { return Err(unreadable(&"it names no certificate")) };
-        let own = &certificate.tbs_certificate;
-        found.push(Signature { signer: name(&own.subject.to_string()), issuer: name(&own.issuer.to_string()) });
     }
-    if found.is_empty() { Err(Problem::Unsigned) } else { Ok(found) }
+    match (found.is_empty(), problem) {
+        (false, _) => Ok(found),
+        (true, problem) => Err(problem.unwrap_or(Problem::Unsigned)),
+    }
+}
+
+fn unreadable(error: &dyn std::fmt::Display) -> Problem {
+    Problem::Unreadable(error.to_string())
+}
+
+/// The digest that signatures of a program are for.
+fn digest_of(program: &Program<'_>) -> Result<Vec<u8>, Problem> {
+    // Sections that lie over one another would be hashed many times.
+    let sections = (1..=program.num_sections()).map(|index| program.section_data_range(index).map(|range| range.len()));
+    let sizes: Vec<usize> = sections.collect::<Result<_, _>>().map_err(|error| unreadable(&error))?;
+    if sizes.iter().try_fold(0_usize, |sum, size| sum.checked_add(*size)).is_none_or(|sum| sum > program.bytes.len()) {
+        return Err(unreadable(&"its sections are larger than the file"));
+    }
+    let mut hasher = Hasher(sha2::Sha256::new());
+    authenticode_digest(program, &mut hasher).map_err(|error| unreadable(&error))?;
+    Ok(hasher.0.finalize().to_vec())
+}
+
+/// One signature of a table, if it is for a digest.
+fn signature_of(entry: &AttributeCertificate<'_>, own: &[u8]) -> Result<Signature, Problem> {
+    let signature = entry.get_authenticode_signature().map_err(|error| unreadable(&error))?;
+    if signature.digest_algorithm().oid != SHA256 {
+        return Err(unreadable(&"its digest is not SHA-256"));
+    }
+    if signature.digest() != own {
+        return Err(Problem::Changed);
+    }
+    // The signer is named by issuer and serial number, or in another way: then it is the first certificate.
+    let id = signature.signer_info().sid.to_der().unwrap_or_default();
+    let is_of = |certificate: &&Certificate| {
+        let own = &certificate.tbs_certificate;
+        let issuer = own.issuer.to_der().unwrap_or_default();
+        let serial = own.serial_number.to_der().unwrap_or_default();
+        !issuer.is_empty() && !serial.is_empty() && id.ends_with(&[issuer, serial].concat())
+    };
+    let all = certificates(entry.data);
+    let certificate = all.iter().find(is_of).or(all.first());
+    let own = &certificate.ok_or_else(|| unreadable(&"it contains no certificate"))?.tbs_certificate;
+    Ok(Signature { signer: name(&own.subject.to_string()), issuer: name(&own.issuer.to_string()) })
+}
+
+/// The certificates of a signature. The library's own way to them panics where there are none, or one of another kind.
+fn certificates(data: &[u8]) -> Vec<Certificate> {
+    let read = || -> Option<Vec<Certificate>> {
+        let info = ContentInfo::decode(&mut SliceReader::new(data).ok()?).ok()?;
+        let signed = info.content.decode_as::<SignedData>().ok()?;
+        let of = |one| match one {
+            CertificateChoices::Certificate(certificate) => Some(certificate),
+            CertificateChoices::Other(_) => None,
+        };
+        Some(signed.certificates?.0.into_vec().into_iter().filter_map(of).collect())
+    };
+    read().unwrap_or_default()
+}
+
+/// The bytes of a program, unless it is no file, or too large.
+///
+/// # Errors
+/// [`Problem::Io`], [`Problem::NotAProgram`].
+pub fn read(path: &Path) -> Result<Vec<u8>, Problem> {
+    let said = |error: std::io::Error| Problem::Io(error.to_string());
+    // A pipe is not waited for.
+    let file = std::fs::File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(said)?;
+    if !file.metadata().map_err(said)?.is_file() {
+        return Err(Problem::NotAProgram("it is not a regular file".to_owned()));
+    }
+    let mut bytes = Vec::new();
+    file.take(LONGEST + 1).read_to_end(&mut bytes).map_err(said)?;
+    if bytes.len() as u64 > LONGEST {
+        return Err(Problem::NotAProgram("the limit is 256 MiB".to_owned()));
+    }
+    Ok(bytes)
 }
 
 /// The signatures of a file.
@@ -169,16 +235,7 @@ pub fn signatures(bytes: &[u8]) -> Result<Vec<Signature>, Problem> {
 /// # Errors
 /// As [`signatures`] says, or it cannot be read.
 pub fn signatures_of(path: &Path) -> Result<Vec<Signature>, Problem> {
-    let read = || -> std::io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        std::fs::File::open(path)?.take(LONGEST + 1).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    let bytes = read().map_err(|error| Problem::Io(error.to_string()))?;
-    if bytes.len() as u64 > LONGEST {
-        return Err(Problem::NotAProgram("it is larger than 1 GiB".to_owned()));
-    }
-    signatures(&bytes)
+    signatures(&read(path)?)
 }
 
 /// The authorities that a shim has built in, whose programs it starts: its section `.vendor_cert`. Empty, where it has none that can be read.
@@ -276,6 +333,67 @@ mod tests {
         assert!(signatures(&bytes).is_ok());
         bytes[0x58 + DIRECTORIES + 4 * DIRECTORY..][..DIRECTORY].fill(0);
         assert_eq!(signatures(&bytes), Err(Problem::Unsigned));
+    }
+
+    /// The signed program with another table of certificates.
+    fn with_table(table: &[u8]) -> Vec<u8> {
+        let place = 0x58 + DIRECTORIES + 4 * DIRECTORY;
+        let start = u32::from_le_bytes(SIGNED[place..place + 4].try_into().unwrap());
+        let mut bytes = SIGNED[..start as usize].to_vec();
+        bytes.extend(table);
+        bytes[place + 4..place + 8].copy_from_slice(&u32::try_from(table.len()).unwrap().to_le_bytes());
+        bytes
+    }
+
+    /// The signature of the signed program, and its table.
+    fn own_signature() -> (Vec<u8>, Vec<u8>) {
+        let place = 0x58 + DIRECTORIES + 4 * DIRECTORY;
+        let start = u32::from_le_bytes(SIGNED[place..place + 4].try_into().unwrap()) as usize;
+        (SIGNED[start + 8..].to_vec(), SIGNED[start..].to_vec())
+    }
+
+    /// An entry of a table, filled up to whole words of eight bytes.
+    fn filled(data: &[u8]) -> Vec<u8> {
+        let mut entry = entry(u32::try_from(data.len() + 8).unwrap(), data);
+        entry.resize(entry.len().next_multiple_of(8), 0);
+        entry
+    }
+
+    #[test]
+    fn one_signature_that_is_for_the_bytes_is_enough_as_for_shim() {
+        let (_, table) = own_signature();
+        let other = filled(&[0x30; 24]);
+        let both = signatures(&with_table(&[&other[..], &table].concat()));
+        assert_eq!(both.map(|found| found.len()), Ok(1));
+        assert!(matches!(signatures(&with_table(&other)), Err(Problem::Unreadable(_))));
+        // Of another kind than PKCS 7.
+        let mut raw = filled(&[1; 24]);
+        raw[6] = 1;
+        assert_eq!(signatures(&with_table(&[raw, table].concat())).map(|found| found.len()), Ok(1));
+    }
+
+    #[test]
+    fn a_signature_without_certificates_is_told_and_stops_nothing() {
+        let (data, _) = own_signature();
+        let mut info = ContentInfo::decode(&mut SliceReader::new(&data).unwrap()).unwrap();
+        let mut signed = info.content.decode_as::<SignedData>().unwrap();
+        signed.certificates = None;
+        info.content = x509_cert::der::Any::encode_from(&signed).unwrap();
+        let found = signatures(&with_table(&filled(&info.to_der().unwrap())));
+        assert_eq!(found, Err(Problem::Unreadable("it contains no certificate".to_owned())));
+    }
+
+    #[test]
+    fn sections_over_one_another_are_not_hashed_again_and_again() {
+        let mut bytes = program(&entry(16, &[0x30; 8]));
+        // Two that cover nearly all of it.
+        bytes[0x46] = 2;
+        for at in [0x58 + 240, 0x58 + 280] {
+            bytes[at + 16..at + 20].copy_from_slice(&500_u32.to_le_bytes());
+            bytes[at + 20..at + 24].copy_from_slice(&0_u32.to_le_bytes());
+        }
+        let said = "its sections are larger than the file".to_owned();
+        assert_eq!(signatures(&bytes), Err(Problem::Unreadable(said)));
     }
 
     #[test]

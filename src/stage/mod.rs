@@ -49,7 +49,7 @@ pub use lock::repositories::asked as asked_repositories;
 pub use lock::state::{LockState, lock_state, requested};
 pub use lock::vendor::vendor;
 pub use plan::{ExactPlan, ImagePlan, PlannedAction, all_run, forms_for, fresh_lock, shape_of, stages_of, workers};
-pub use published::artefacts::{BuildInfo, newer_build, published};
+pub use published::artefacts::{Artefact, BuildInfo, newer_build, published};
 pub use published::copies::delta::{Delta, delta};
 pub use published::copies::error::FetchError;
 pub use published::copies::fetch::fetch;

@@ -83,6 +83,10 @@ impl Plan {
             None => text.push_str(&format!("dhcp-hostsfile={}\n", places.hosts().display())),
         }
         let _ = writeln!(text, "enable-tftp\ntftp-root={}", places.tftp().display());
+        if self.offers.iter().any(|offer| offer.loader == Loader::Shim) {
+            // Kernels and initrds come by TFTP then, each for half a minute; dnsmasq serves 50 at once unless this says otherwise.
+            text.push_str("tftp-max=1000\n");
+        }
         text.push_str("# The firmware: by option 93, or at the end of its vendor class where it has none.\n");
         for (tag, number) in ARCHITECTURES {
             let class = if tag.starts_with("http") { "HTTPClient" } else { "PXEClient" };

@@ -319,7 +319,7 @@ pub fn offers(
     if answers == Answers::Proxy && nodes.iter().any(|node| of_node(node) == Loader::Shim) {
         said.extend(behind.filter_map(|offer| offer.beside.first()).map(|(_, from)| {
             format!(
-                "`{}` asks the other DHCP server for its files, as GRUB 2.06 does: nodes behind it need a later GRUB, or addresses of this server",
+                "`{}` asks the other DHCP server for its files, as GRUB 2.06 does: nodes behind it need a newer GRUB, or addresses of this server",
                 from.display()
             )
         }));
@@ -329,7 +329,7 @@ pub fn offers(
         if offer.loader == Loader::Shim {
             let grub = offer.beside.first().map(|(_, from)| from.display().to_string()).unwrap_or_default();
             said.push(format!(
-                "`{grub}` has no http module: firmware that boots by HTTP gets nothing; docs/secure-boot.md says which signed GRUBs have it"
+                "`{grub}` has no http module: firmware that boots by HTTP gets nothing; docs/secure-boot.md lists the signed GRUBs that have it"
             ));
         } else if offer.firmware.http_tag().is_some() {
             said.push(format!(

@@ -190,8 +190,8 @@ fn write(plan: &Plan, places: &Places, nodes: &Nodes, directory: Option<&Path>) 
     let tftp = places.tftp();
     loaders::make_directory(&tftp)?;
     loaders::gather(&plan.offers, directory, &tftp)?;
-    // GRUB looks where its image says: Debian's below grub, that of grub-mknetdir below boot/grub.
-    for name in ["grub/grub.cfg", "boot/grub/grub.cfg"] {
+    // GRUB looks where its image says: Debian's below grub, that of grub-mknetdir below boot/grub, Red Hat's where it came from.
+    for name in ["grub/grub.cfg", "boot/grub/grub.cfg", "grub.cfg"] {
         let path = tftp.join(name);
         if !path.exists() {
             path.parent().map_or(Ok(()), loaders::make_directory)?;

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -14,19 +14,21 @@ use sha2::{Digest, Sha256};
 use super::Plan;
 use super::loaders::{Offer, make_directory, of_node};
 use super::process::write_readable;
-use crate::efi::{Signature, authorities_of_shim, signatures, signatures_of};
+use crate::efi::{self, Signature, authorities_of_shim, signatures, signatures_of};
 use crate::nodes::loaders::{Bootable, KERNEL, Loader, TEMPLATES, grub_word, initrd_of, shim_file};
 use crate::nodes::{Assignments, Effective, Nodes};
 use crate::serve::Say;
 use crate::serve::error::ServeError;
 use crate::serve::site::boot::{Script, of_node as script_of};
 use crate::serve::site::desk::Desk;
-use crate::stage::BuildInfo;
+use crate::stage::{Artefact, BuildInfo};
 
 /// Builds by name, as they are below a directory of images.
 const BUILDS: &str = ".builds";
 /// How long files of a build stay that no node boots any longer: one may be loading them.
 const STAYS: Duration = Duration::from_secs(600);
+/// When it is tried again where something could not be written, or a build is not whole.
+const TRIED_AGAIN: Duration = Duration::from_secs(30);
 
 /// Looks at what firmware loads for nodes behind shim: sentences on what it would refuse.
 ///
@@ -38,13 +40,13 @@ pub fn check(offers: &[Offer], nodes: &[Effective]) -> Result<Vec<String>, Serve
         return Ok(said);
     }
     for offer in offers.iter().filter(|offer| offer.loader == Loader::Shim) {
-        let bytes = fs::read(&offer.from).map_err(ServeError::Machine)?;
         let refused = |path: &Path, problem: &dyn std::fmt::Display| {
             ServeError::dhcp_input(
                 format!("`{}` {problem}: firmware with Secure Boot refuses it", path.display()),
-                "take shim and GRUB as the distribution signs them; docs/secure-boot.md names the packages, and the names of the files in --loaders",
+                "use the distribution's signed shim and GRUB; docs/secure-boot.md lists the packages, and the names of the files in --loaders",
             )
         };
+        let bytes = efi::read(&offer.from).map_err(|problem| refused(&offer.from, &problem))?;
         signatures(&bytes).map_err(|problem| refused(&offer.from, &problem))?;
         let authorities = authorities_of_shim(&bytes);
         for (_, path) in &offer.beside {
@@ -61,7 +63,7 @@ fn stranger(what: &str, found: &[Signature], authorities: &[String]) -> Option<S
     let (first, authority) = (found.first()?, authorities.first()?);
     (!found.iter().any(is_known)).then(|| {
         format!(
-            "{what} is signed by `{}`, and shim trusts `{authority}`: nodes refuse it unless its key was enrolled on each (mokutil --import)",
+            "{what} is signed by `{}`, but shim trusts `{authority}`: nodes refuse it unless its key was enrolled on each (mokutil --import)",
             first.signer
         )
     })
@@ -86,6 +88,8 @@ pub struct Behind {
     roots: Vec<PathBuf>,
     url: String,
     tftp: PathBuf,
+    /// What firmware loads.
+    offers: Vec<Offer>,
     authorities: Vec<String>,
     nodes: Option<Arc<Nodes>>,
     behind: Vec<Node>,
@@ -94,6 +98,12 @@ pub struct Behind {
     written: BTreeMap<String, String>,
     /// Directories of builds, and since when no node boots them.
     builds: BTreeMap<PathBuf, Option<Instant>>,
+    /// Files of builds that were copied whole.
+    whole: BTreeSet<PathBuf>,
+    /// When something failed last.
+    failed: Option<Instant>,
+    /// Why nothing could be written.
+    trouble: Option<String>,
     said: BTreeSet<String>,
 }
 
@@ -101,23 +111,28 @@ impl Behind {
     /// None yet.
     pub fn new(plan: &Plan, roots: &[PathBuf], tftp: PathBuf) -> Self {
         let shims = plan.offers.iter().filter(|offer| offer.loader == Loader::Shim);
-        let authorities = shims.filter_map(|shim| fs::read(&shim.from).ok());
+        let authorities = shims.filter_map(|shim| efi::read(&shim.from).ok());
         Self {
             roots: roots.to_vec(),
             url: plan.url(),
             tftp,
+            offers: plan.offers.clone(),
             authorities: authorities.flat_map(|bytes| authorities_of_shim(&bytes)).collect(),
             nodes: None,
             behind: Vec::new(),
             seen: None,
             written: BTreeMap::new(),
             builds: BTreeMap::new(),
+            whole: BTreeSet::new(),
+            failed: None,
+            trouble: None,
             said: BTreeSet::new(),
         }
     }
 
     /// Writes what has changed.
     pub fn look(&mut self, desk: &Desk, say: &Say) {
+        self.forget_builds();
         let (nodes, _) = desk.nodes();
         if !self.nodes.as_ref().is_some_and(|known| Arc::ptr_eq(known, &nodes)) {
             let all = nodes.names().filter_map(|name| nodes.get(name));
@@ -126,14 +141,18 @@ impl Behind {
                 image: node.image().map(str::to_owned),
                 name: node.name.clone(),
             });
+            let is_first = self.behind.is_empty();
             self.behind = behind.collect();
+            // Loaders were looked at when the server started, if there were such nodes then.
+            if is_first && !self.behind.is_empty() && self.nodes.is_some() {
+                self.say_of_loaders(&nodes, say);
+            }
             self.nodes = Some(nodes);
             self.seen = None;
         }
         if self.behind.is_empty() && self.written.is_empty() {
             return;
         }
-        self.forget_builds();
         let images: BTreeSet<&str> = self.behind.iter().filter_map(|node| node.image.as_deref()).collect();
         let published = |image: &&str| self.roots.iter().find_map(|root| fs::read_link(root.join(image)).ok());
         let template = desk.root().join(TEMPLATES).join(format!("{}.j2", Loader::Shim.name()));
@@ -146,24 +165,33 @@ impl Behind {
             Arc::ptr_eq(&seen.assigned, &now.assigned)
                 && (&seen.published, seen.template) == (&now.published, now.template)
         });
-        if is_same {
+        if is_same && self.failed.is_none_or(|since| since.elapsed() < TRIED_AGAIN) {
             return;
         }
-        match self.write(desk, say) {
-            Ok(()) => self.seen = Some(now),
-            Err(error) => {
-                let text = format!(
-                    "nodes behind shim do not get their new files: cannot write `{}`: {error}",
-                    self.tftp.display()
-                );
-                if self.said.insert(text.clone()) {
-                    say(&text);
-                }
-            }
+        self.seen = Some(now);
+        let written = self.write(desk, say);
+        self.failed = (!matches!(written, Ok(true))).then(Instant::now);
+        let trouble = written.err().map(|error| {
+            format!("nodes behind shim do not get their new files: cannot write `{}`: {error}", self.tftp.display())
+        });
+        if let Some(text) = trouble.as_ref().filter(|text| self.trouble.as_ref() != Some(text)) {
+            say(text);
+        }
+        self.trouble = trouble;
+    }
+
+    fn say_of_loaders(&self, nodes: &Nodes, say: &Say) {
+        let all: Vec<_> = nodes.names().filter_map(|name| nodes.get(name)).collect();
+        match check(&self.offers, &all) {
+            Ok(said) => said.iter().for_each(|text| say(text)),
+            Err(error) => say(&error.to_string()),
         }
     }
 
-    fn write(&mut self, desk: &Desk, say: &Say) -> std::io::Result<()> {
+    /// Writes all of it; whether each node has what it boots.
+    fn write(&mut self, desk: &Desk, say: &Say) -> std::io::Result<bool> {
+        let mut whole = std::mem::take(&mut self.whole);
+        let mut unfinished = BTreeSet::new();
         let mut texts = BTreeMap::new();
         let mut taken: BTreeMap<PathBuf, Result<PathBuf, String>> = BTreeMap::new();
         let mut said = BTreeSet::new();
@@ -175,9 +203,10 @@ impl Behind {
                     let mut note = |text: String| {
                         said.insert(text);
                     };
-                    self.take(&bootable, &directory, &mut note)
+                    self.take(&bootable, &directory, &mut whole, &mut note)
                 };
                 if let Err(why) = taken.entry(directory.clone()).or_insert_with(taking) {
+                    unfinished.extend(self.target(&bootable));
                     said.insert(why.clone());
                     script = Script::Broken(why.clone());
                 }
@@ -193,6 +222,7 @@ impl Behind {
         }
         said.iter().filter(|text| !self.said.contains(*text)).for_each(|text| say(text));
         self.said = said;
+        self.whole = whole;
         for (file, text) in &texts {
             if self.written.get(file) != Some(text) {
                 let path = self.tftp.join(file);
@@ -213,11 +243,27 @@ impl Behind {
         for directory in wanted {
             self.builds.insert(directory, None);
         }
-        Ok(())
+        let is_good = unfinished.is_empty();
+        for directory in unfinished {
+            self.builds.entry(directory).or_insert_with(|| Some(Instant::now()));
+        }
+        Ok(is_good)
+    }
+
+    /// Where a build's files go, if its names are ones.
+    fn target(&self, of: &Bootable) -> Option<PathBuf> {
+        let are_plain = [&of.image, &of.build].into_iter().all(|name| is_plain(name));
+        are_plain.then(|| self.tftp.join(BUILDS).join(&of.image).join(&of.build))
     }
 
     /// Puts the kernel and the initrd of a build below the directory of TFTP: where, or why not.
-    fn take(&self, bootable: &Bootable, directory: &Path, note: &mut dyn FnMut(String)) -> Result<PathBuf, String> {
+    fn take(
+        &self,
+        bootable: &Bootable,
+        directory: &Path,
+        whole: &mut BTreeSet<PathBuf>,
+        note: &mut dyn FnMut(String),
+    ) -> Result<PathBuf, String> {
         let Bootable { image, build, cmdline, device_trees } = bootable;
         let which = format!("{image}@{build}");
         let found = signatures_of(&directory.join(KERNEL))
@@ -227,26 +273,24 @@ impl Behind {
         }
         let info = BuildInfo::read(directory).ok_or_else(|| format!("the build {which} cannot be read"))?;
         let names = [KERNEL, initrd_of(cmdline)].into_iter().chain(device_trees.iter().map(String::as_str));
-        let own = Path::new(BUILDS).join(image).join(build);
-        let target = self.tftp.join(&own);
+        let target = self.target(bootable).ok_or_else(|| format!("the build {which} has an invalid name"))?;
         for name in names {
-            if ![image, build, name].into_iter().all(is_plain) {
-                return Err(format!("the build {which} has a file of no use: `{}`", name.escape_debug()));
+            if !is_plain(name) {
+                return Err(format!("the build {which} lists an invalid file name: `{}`", name.escape_debug()));
             }
             let to = target.join(name);
-            if to.is_file() {
+            if whole.contains(&to) {
                 continue;
             }
             let artefact = info.artefacts.iter().find(|one| one.name == name);
             let artefact = artefact.ok_or_else(|| format!("the build {which} has no `{name}`"))?;
-            let copied = make_directory(&target).and_then(|()| copy(&directory.join(name), &to, artefact.size));
-            let digest = copied.map_err(|error| format!("`{name}` of {which} cannot be copied for TFTP: {error}"))?;
-            if digest != artefact.sha256.0 {
-                let _ = fs::remove_file(to);
+            let copied = make_directory(&target).and_then(|()| copy(&directory.join(name), &to, artefact));
+            if !copied.map_err(|error| format!("`{name}` of {which} cannot be copied for TFTP: {error}"))? {
                 return Err(format!(
-                    "`{name}` of {which} was changed after it was published: its digest is not that of build.json"
+                    "`{name}` of {which} was changed after it was published: it does not match its digest in build.json"
                 ));
             }
+            whole.insert(to);
         }
         Ok(target)
     }
@@ -256,6 +300,7 @@ impl Behind {
         self.builds.retain(|directory, since| {
             let is_old = since.is_some_and(|since| since.elapsed() > STAYS);
             if is_old {
+                self.whole.retain(|file| !file.starts_with(directory.as_path()));
                 let _ = fs::remove_dir_all(directory);
             }
             !is_old
@@ -269,11 +314,17 @@ fn is_plain(name: &str) -> bool {
     matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None)) && !name.contains(['\0', '/'])
 }
 
-/// Copies a file of a known size under a name that appears when it is whole; its digest.
-fn copy(from: &Path, to: &Path, size: u64) -> std::io::Result<[u8; 32]> {
-    let aside = to.with_extension("new");
-    let mut source = fs::File::open(from)?.take(size.saturating_add(1));
-    let mut target = fs::File::create(&aside)?;
+/// Copies an artefact under a name that appears when it was compared with its digest; whether it is the same. Builds are written by
+/// others than this server: a link is not followed, a pipe not waited for.
+fn copy(from: &Path, to: &Path, artefact: &Artefact) -> std::io::Result<bool> {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let source = fs::File::options().read(true).custom_flags(flags).open(from)?;
+    if !source.metadata()?.is_file() {
+        return Err(std::io::Error::other("it is not a regular file"));
+    }
+    let mut source = source.take(artefact.size.saturating_add(1));
+    // Removed where it does not get its name.
+    let mut target = tempfile::NamedTempFile::new_in(to.parent().unwrap_or(Path::new(".")))?;
     let (mut hasher, mut buffer) = (Sha256::new(), vec![0; 1 << 16]);
     loop {
         let length = source.read(&mut buffer)?;
@@ -284,7 +335,60 @@ fn copy(from: &Path, to: &Path, size: u64) -> std::io::Result<[u8; 32]> {
         hasher.update(part);
         target.write_all(part)?;
     }
-    target.set_permissions(fs::Permissions::from_mode(0o644))?;
-    fs::rename(aside, to)?;
-    Ok(hasher.finalize().into())
+    let digest: [u8; 32] = hasher.finalize().into();
+    if digest != artefact.sha256.0 {
+        return Ok(false);
+    }
+    target.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
+    target.persist(to)?;
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_another_distribution_signed_is_noted() {
+        let one = |signer: &str, issuer: &str| Signature { signer: signer.to_owned(), issuer: issuer.to_owned() };
+        let trusted = ["Example CA".to_owned()];
+        let text = stranger("`grubx64.efi`", &[one("Other Signer", "Other CA")], &trusted).unwrap();
+        assert!(text.contains("signed by `Other Signer`") && text.contains("shim trusts `Example CA`"), "{text}");
+        // By it, or by a certificate that it vouches for; one of several is enough. Of an unknown shim nothing is said.
+        assert_eq!(stranger("x", &[one("Example CA", "Root")], &trusted), None);
+        assert_eq!(stranger("x", &[one("Other", "Other"), one("Signer", "Example CA")], &trusted), None);
+        assert_eq!(stranger("x", &[one("Other", "Other")], &[]), None);
+    }
+
+    #[test]
+    fn nothing_but_what_was_published_is_copied() {
+        let place = tempfile::tempdir().unwrap();
+        let at = |name: &str| place.path().join(name);
+        let artefact = |bytes: &[u8]| Artefact {
+            name: "kernel".to_owned(),
+            size: bytes.len() as u64,
+            sha256: crate::digest::Sha256::of(bytes),
+        };
+        fs::write(at("kernel"), "bytes").unwrap();
+        assert!(copy(&at("kernel"), &at("to"), &artefact(b"bytes")).unwrap());
+        assert_eq!(fs::read(at("to")).unwrap(), b"bytes");
+        // Another one, a longer one: no name appears.
+        for other in [&b"other"[..], b"byte"] {
+            assert!(!copy(&at("kernel"), &at("other"), &artefact(other)).unwrap());
+        }
+        std::os::unix::fs::symlink(at("kernel"), at("link")).unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &at("pipe"),
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::from_raw_mode(0o600),
+            0,
+        )
+        .unwrap();
+        for odd in ["link", "pipe", "nothing"] {
+            assert!(copy(&at(odd), &at("other"), &artefact(b"bytes")).is_err(), "{odd}");
+        }
+        let names = fs::read_dir(place.path()).unwrap().count();
+        assert_eq!(names, 4, "kernel, to, link and pipe");
+    }
 }

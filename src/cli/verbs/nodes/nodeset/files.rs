@@ -160,7 +160,7 @@ fn starts_signed(jobs: &[Job], wanted: &BTreeMap<String, Assigned>) -> Outcome<(
             }
             Err(problem) => {
                 let problem = format!(
-                    "the kernel of {which} {problem}, and these nodes start with Secure Boot: {nodes}\n  help: give the image a kernel that its distribution signs, such as Debian's linux-image-amd64: ‹[kernel] package = \"...\"›; or give nodes without Secure Boot another loader: ‹loader = \"grub\"›"
+                    "the kernel of {which} {problem}, but these nodes use Secure Boot: {nodes}\n  help: give the image a kernel that its distribution signs, such as Debian's linux-image-amd64: ‹[kernel] package = \"...\"›; or give nodes without Secure Boot another loader: ‹loader = \"grub\"›"
                 );
                 return Err(refused(&problem, Exit::Input));
             }
