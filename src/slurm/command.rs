@@ -60,6 +60,10 @@ pub fn run(program: &str, words: &[OsString]) -> Result<Answer, SlurmError> {
                 Ok(Some(status)) => break Some(status),
                 Ok(None) if began.elapsed() < PATIENCE => std::thread::sleep(TICK),
                 _ => {
+                    // A site's own script around it is in the same group as what it started.
+                    let group = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw);
+                    let _ =
+                        group.map(|group| rustix::process::kill_process_group(group, rustix::process::Signal::KILL));
                     let _ = child.kill();
                     let _ = child.wait();
                     break None;
@@ -77,13 +81,25 @@ pub fn run(program: &str, words: &[OsString]) -> Result<Answer, SlurmError> {
     Ok(Answer { is_good, out, said })
 }
 
+/// Variables that change how sbatch submits and answers.
+const ODD: [&str; 10] = [
+    "SBATCH_WAIT",
+    "SBATCH_ARRAY_INX",
+    "SBATCH_EXPORT",
+    "SBATCH_TEST_ONLY",
+    "SBATCH_GET_USER_ENV",
+    "SBATCH_OUTPUT",
+    "SBATCH_ERROR",
+    "SBATCH_DEPENDENCY",
+    "SBATCH_CLUSTERS",
+    "SBATCH_NO_REQUEUE",
+];
+
 /// Whether a variable is for Slurm's commands: those of a job that imgbuild may run in are not, nor what changes how sbatch submits
 /// and answers.
 fn is_kept(name: &str) -> bool {
     let of_job = name.starts_with("SLURM_") && !["SLURM_CONF", "SLURM_JWT", "SLURM_CONF_SERVER"].contains(&name);
-    let odd = ["SBATCH_WAIT", "SBATCH_ARRAY_INX", "SBATCH_EXPORT", "SBATCH_TEST_ONLY", "SBATCH_GET_USER_ENV"];
-    let odd = odd.contains(&name) || name == "SBATCH_OUTPUT" || name == "SBATCH_ERROR" || name == "SBATCH_DEPENDENCY";
-    !of_job && !odd && !name.starts_with("SQUEUE_") && !name.starts_with("SCANCEL_")
+    !of_job && !ODD.contains(&name) && !name.starts_with("SQUEUE_") && !name.starts_with("SCANCEL_")
 }
 
 /// What was complained, in one line.
@@ -110,7 +126,14 @@ mod tests {
         for kept in ["PATH", "HOME", "SLURM_CONF", "SLURM_JWT", "SBATCH_PARTITION", "SBATCH_ACCOUNT"] {
             assert!(is_kept(kept), "{kept}");
         }
-        for odd in ["SLURM_ARRAY_TASK_ID", "SLURM_EXPORT_ENV", "SLURM_MEM_PER_CPU", "SBATCH_WAIT", "SQUEUE_FORMAT"] {
+        for odd in [
+            "SLURM_ARRAY_TASK_ID",
+            "SLURM_EXPORT_ENV",
+            "SLURM_MEM_PER_CPU",
+            "SBATCH_WAIT",
+            "SBATCH_CLUSTERS",
+            "SQUEUE_FORMAT",
+        ] {
             assert!(!is_kept(odd), "{odd}");
         }
     }

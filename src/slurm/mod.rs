@@ -31,28 +31,28 @@ pub enum SlurmError {
     )]
     NoCommand { program: String, problem: String },
     /// sbatch says no.
-    #[error("Slurm does not take the job {name}: {said}")]
+    #[error("sbatch rejected the job {name}: {said}")]
     #[diagnostic(code(slurm::refused), help("{}", remedy(said)))]
     Refused { name: String, said: String },
     /// The directory that all share cannot be used here.
-    #[error("the directory `{directory}`, which jobs are to share, cannot be used: {problem}")]
+    #[error("the shared directory `{directory}` cannot be used: {problem}")]
     #[diagnostic(
         code(slurm::directory),
         help(
-            "name another one that this machine and the compute nodes share: `shared` of [executor] in imgbuild.toml"
+            "set `shared` of [executor] in imgbuild.toml to a directory that this machine and all compute nodes mount"
         )
     )]
     Directory { directory: String, problem: String },
     /// A job began, and did not find what it is to do.
     #[error(
-        "job {job} ended{} before imgbuild began there: `{directory}` of this machine is not there, or cannot be written{}",
+        "job {job} ended{} before imgbuild began there: `{directory}` of this machine does not exist there or is not writable{}",
         on(node),
         quoted(said)
     )]
     #[diagnostic(
         code(slurm::not_shared),
         help(
-            "the directory must be the same one here and on all compute nodes: name one of a shared file system by `shared` of [executor] in imgbuild.toml"
+            "set `shared` of [executor] in imgbuild.toml to a directory that this machine and all compute nodes mount"
         )
     )]
     NotShared { job: String, node: String, directory: String, said: String },
@@ -60,7 +60,7 @@ pub enum SlurmError {
     #[error("{step} failed in job {job}{}", on(node))]
     #[diagnostic(
         code(slurm::failed),
-        help("what it said is above; nothing was published, and what other jobs made is kept")
+        help("see its output above; nothing was published, results of other jobs are kept")
     )]
     Failed { step: String, job: String, node: String },
     /// Slurm ended a job.
@@ -86,19 +86,19 @@ fn remedy(said: &str) -> &'static str {
     let said = said.to_ascii_lowercase();
     let has = |words: &[&str]| words.iter().any(|word| said.contains(word));
     if has(&["munge", "authentication"]) {
-        return "munged must run on this machine, with the cluster's key: systemctl status munge";
+        return "start munged on this machine with the cluster's key: systemctl status munge";
     }
     if has(&["partition", "account", "qos", "feature"]) {
         return "sinfo lists partitions and features, `sacctmgr show assoc user=$USER` accounts: correct `options` of [executor] in imgbuild.toml";
     }
     if has(&["node configuration", "memory", "cpu count"]) {
-        return "no node has as much: lower `cpus` or `memory` of [executor] in imgbuild.toml, or name another partition in `options`";
+        return "lower `cpus` or `memory` of [executor] in imgbuild.toml, or set another --partition in `options`: no node has as much";
     }
     if has(&["time limit"]) {
-        return "no partition allows as long: lower `minutes` of [executor] in imgbuild.toml, or name another partition in `options`";
+        return "lower `minutes` of [executor] in imgbuild.toml, or set another --partition in `options`: none allows as long";
     }
     if has(&["contact slurm controller", "connection refused", "configuration source", "timed out"]) {
-        return "slurmctld must answer this machine: `scontrol ping` says whether it does";
+        return "run `scontrol ping`: slurmctld does not answer this machine";
     }
-    "these are sbatch's own words; `options` of [executor] in imgbuild.toml are given to it (docs/slurm.md)"
+    "check `options` of [executor] in imgbuild.toml, which are passed to sbatch (docs/slurm.md)"
 }

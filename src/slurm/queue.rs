@@ -32,8 +32,8 @@ pub enum State {
 
 impl State {
     /// As squeue's %T has it. Source: squeue(1), JOB STATE CODES.
-    fn of(word: &str) -> Option<Self> {
-        Some(match word {
+    fn of(word: &str) -> Self {
+        match word {
             "PENDING" | "REQUEUED" | "REQUEUE_FED" | "REQUEUE_HOLD" | "SPECIAL_EXIT" | "RESV_DEL_HOLD" => Self::Waits,
             "RUNNING" | "CONFIGURING" | "COMPLETING" | "SUSPENDED" | "STOPPED" | "SIGNALING" | "RESIZING"
             | "STAGE_OUT" => Self::Runs,
@@ -43,8 +43,9 @@ impl State {
             "OUT_OF_MEMORY" => Self::OutOfMemory,
             "NODE_FAIL" | "BOOT_FAIL" | "PREEMPTED" | "REVOKED" => Self::Lost,
             "CANCELLED" => Self::Cancelled,
-            _ => return None,
-        })
+            // One that is not known here is none of the ends above.
+            _ => Self::Runs,
+        }
     }
 
     /// Whether nothing more comes of it.
@@ -64,12 +65,12 @@ pub struct Seen {
     pub reason: String,
 }
 
-/// Reads lines of `squeue -h -r -o %i|%T|%N|%r`. What is no such line, and a state that is not known, is passed over.
+/// Reads lines of `squeue -h -r -o %i|%T|%N|%r`. What is no such line is passed over.
 pub fn parse(text: &str) -> BTreeMap<String, Seen> {
     let line = |line: &str| {
         let mut fields = line.trim().splitn(4, '|');
         let (id, state, node, reason) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
-        let state = State::of(state)?;
+        let state = State::of(state);
         Some((id.to_owned(), Seen { state, node: node.to_owned(), reason: reason.trim_matches(['(', ')']).to_owned() }))
     };
     text.lines().filter_map(line).collect()
@@ -96,6 +97,33 @@ pub fn ask(ids: &[String]) -> Result<Result<BTreeMap<String, Seen>, String>, Slu
         all.extend(parse(&answer.out));
     }
     Ok(Ok(all))
+}
+
+/// Those of jobs whose comment begins so: numbers are given out again when Slurm's state is lost.
+///
+/// # Errors
+/// There is no squeue.
+pub fn marked(ids: &[String], mark: &str) -> Result<Vec<String>, SlurmError> {
+    let mut all = Vec::new();
+    for some in ids.chunks(AT_ONCE) {
+        let words = ["-h", "-o", "%A|%F|%k", "-j"].map(OsString::from);
+        let words: Vec<OsString> = words.into_iter().chain([some.join(",").into()]).collect();
+        let answer = run("squeue", &words)?;
+        all.extend(own(&answer.out, mark).filter(|id| some.contains(id)));
+    }
+    all.sort();
+    all.dedup();
+    Ok(all)
+}
+
+/// Numbers of jobs in lines of `squeue -o %A|%F|%k` whose comment begins so.
+fn own<'a>(text: &'a str, mark: &'a str) -> impl Iterator<Item = String> + 'a {
+    let line = move |line: &'a str| {
+        let mut fields = line.trim().splitn(3, '|');
+        let (_, number, comment) = (fields.next()?, fields.next()?, fields.next()?);
+        comment.starts_with(mark).then(|| number.to_owned())
+    };
+    text.lines().filter_map(line)
 }
 
 /// Whether a node is down, as sinfo says it.
@@ -139,7 +167,13 @@ mod tests {
         assert_eq!(of("14"), Some((State::Lost, "cn2", "NodeDown")));
         assert_eq!(of("19").map(|one| one.0), Some(State::Lost));
         assert!(of("15").unwrap().0.is_over() && of("17").unwrap().0.is_over() && of("18").unwrap().0.is_over());
-        assert_eq!((of("16"), seen.len()), (None, 8));
+        assert_eq!((of("16").map(|one| one.0), seen.len()), (Some(State::Runs), 9));
+    }
+
+    #[test]
+    fn jobs_of_others_with_the_same_number_are_left_alone() {
+        let text = "12|12|imgbuild-login-7-ab-1-0\n13|12|imgbuild-login-7-ab-1-0\n14|14|their own\n15|15|imgbuild-login-7-abc-1\n16|16|\n";
+        assert_eq!(own(text, "imgbuild-login-7-ab-").collect::<Vec<_>>(), ["12", "12"]);
     }
 
     #[test]

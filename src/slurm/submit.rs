@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::SlurmError;
-use super::command::{Answer, run};
+use super::command::run;
 use super::order::shell;
 
 /// Most steps of one array: Slurm's own default allows 1001 (slurm.conf(5), MaxArraySize).
@@ -98,13 +98,13 @@ impl Submission {
                 return Ok(job);
             }
             if is_busy(&answer.said) {
-                // It may have been taken all the same.
-                if let Some(job) = self.find() {
-                    return Ok(job);
-                }
-                if again < TRIES && !stopped() {
-                    std::thread::sleep(Duration::from_secs(again * 2));
-                    continue;
+                std::thread::sleep(Duration::from_secs(again * 2));
+                // It may have been taken all the same: nothing is submitted twice for want of an answer.
+                match self.find()? {
+                    Ok(Some(job)) => return Ok(job),
+                    Ok(None) if again < TRIES && !stopped() => continue,
+                    Ok(None) => {}
+                    Err(said) => return Err(SlurmError::Refused { name: self.name.clone(), said }),
                 }
             }
             let said = if answer.said.is_empty() { answer.out.trim().to_owned() } else { answer.said };
@@ -113,12 +113,20 @@ impl Submission {
         Err(SlurmError::Refused { name: self.name.clone(), said: String::new() })
     }
 
-    /// Looks for it by its mark.
-    fn find(&self) -> Option<String> {
-        let words = ["-h", "-t", "all", "-o", "%A|%F|%k"].map(OsString::from);
-        let Answer { is_good, out, .. } = run("squeue", &words).ok()?;
-        let line = out.lines().find(|line| is_good && line.ends_with(&format!("|{}", self.mark)))?;
-        line.split('|').nth(1).map(str::to_owned)
+    /// Looks for it by its mark; as text, why squeue does not answer.
+    fn find(&self) -> Result<Result<Option<String>, String>, SlurmError> {
+        let words = ["-h", "--me", "-t", "all", "-o", "%A|%F|%k"].map(OsString::from);
+        let mut said = String::new();
+        for again in 0..TRIES {
+            std::thread::sleep(Duration::from_secs(again * 2));
+            let answer = run("squeue", &words)?;
+            if answer.is_good {
+                let line = answer.out.lines().find(|line| line.ends_with(&format!("|{}", self.mark)));
+                return Ok(Ok(line.and_then(|line| line.split('|').nth(1)).map(str::to_owned)));
+            }
+            said = answer.said;
+        }
+        Ok(Err(said))
     }
 }
 
@@ -152,6 +160,7 @@ pub fn script(program: &Path, round: &Path, submission: usize) -> Result<String,
          umask 022\n\
          PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C\n\
          export PATH LC_ALL\n\
+         unset SLURM_JWT SLURM_CONF SLURM_CONF_SERVER\n\
          exec {program} away job {round} {submission} \"${{SLURM_ARRAY_TASK_ID:-${{1:-0}}}}\"\n"
     ))
 }

@@ -98,7 +98,7 @@ impl WorkspaceExecutor {
 }
 
 /// Options of sbatch that decide what imgbuild relies on.
-const TAKEN_OPTIONS: [&str; 13] = [
+const TAKEN_OPTIONS: [&str; 16] = [
     "array",
     "dependency",
     "output",
@@ -112,6 +112,9 @@ const TAKEN_OPTIONS: [&str; 13] = [
     "no-requeue",
     "ntasks",
     "nodes",
+    "comment",
+    "clusters",
+    "kill-on-invalid-dep",
 ];
 
 /// What makes a word unusable as an option of sbatch.
@@ -122,16 +125,17 @@ fn option_problem(word: &str) -> Option<String> {
     let Some(long) = word.strip_prefix("--") else {
         let short = word.strip_prefix('-').and_then(|rest| rest.chars().next());
         return match short {
-            None => Some("it is not an option".to_owned()),
-            Some(letter) if "adoeWnN".contains(letter) => Some("imgbuild sets it itself".to_owned()),
+            None => Some("not an option of sbatch".to_owned()),
+            Some(letter) if "adoeWnNM".contains(letter) => Some("it is set by imgbuild".to_owned()),
             Some(_) => None,
         };
     };
     let name = long.split('=').next().unwrap_or_default();
-    let is_taken = TAKEN_OPTIONS.contains(&name);
+    // sbatch takes shortened names.
+    let is_taken = !name.is_empty() && TAKEN_OPTIONS.iter().any(|taken| taken.starts_with(name));
     match is_taken {
-        true => Some("imgbuild sets it itself".to_owned()),
-        false if name.is_empty() => Some("it is not an option".to_owned()),
+        true => Some("it is set by imgbuild".to_owned()),
+        false if name.is_empty() => Some("not an option of sbatch".to_owned()),
         false => None,
     }
 }
@@ -145,7 +149,23 @@ mod tests {
         for good in ["--partition=build", "--account=ops", "-p", "--constraint=avx2&ib", "--gres=a b", "--nice"] {
             assert_eq!(option_problem(good), None, "{good}");
         }
-        for bad in ["", "build", "-", "--", "--array=0-3", "-d", "--wrap=x", "--output", "--partition=a\nb", "-o/x"] {
+        for bad in [
+            "",
+            "build",
+            "-",
+            "--",
+            "--array=0-3",
+            "-d",
+            "--wrap=x",
+            "--output",
+            "--arr=0-9",
+            "--dep=1",
+            "--clusters=a",
+            "-M",
+            "--comment=x",
+            "--partition=a\nb",
+            "-o/x",
+        ] {
             assert!(option_problem(bad).is_some(), "{bad}");
         }
     }

@@ -208,6 +208,15 @@ impl SharedBuild {
         })
     }
 
+    /// Goes on with what was noted of caches while another machine was asked for what is missing.
+    pub fn continue_from(&self, asking: &Self) {
+        fn take<T: Default>(from: &Mutex<T>) -> T {
+            std::mem::take(&mut *from.lock().unwrap_or_else(PoisonError::into_inner))
+        }
+        self.sampled.lock().unwrap_or_else(PoisonError::into_inner).extend(take(&asking.sampled));
+        self.doubtful.lock().unwrap_or_else(PoisonError::into_inner).extend(take(&asking.doubtful));
+    }
+
     /// Nothing new starts.
     pub(in crate::stage) fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);

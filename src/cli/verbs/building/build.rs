@@ -168,6 +168,7 @@ fn build(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, Exi
         shared.cache = Some(cache.with_results(&made.results()));
         shared.elsewhere = Some("Slurm".to_owned());
     }
+    shared.continue_from(&asking);
     let builders = builders_of(&shared, made.as_ref());
     // A tree that lies where the image goes is not part of it.
     for (recipe, report) in recipes.iter().zip(&reports) {

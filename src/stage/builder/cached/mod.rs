@@ -76,6 +76,10 @@ fn without_sampled(builder: &Builder<'_>, cache: &Cache, mut found: Vec<Found>) 
     let mut sampled = builder.shared.sampled.lock().unwrap_or_else(PoisonError::into_inner);
     let mut news = Vec::new();
     found.retain(|one| {
+        // What another machine built for this build is what it is compared with.
+        if !one.is_doubtful {
+            return true;
+        }
         if sampled.contains_key(&one.record.key) {
             return false;
         }

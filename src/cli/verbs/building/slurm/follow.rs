@@ -67,6 +67,25 @@ struct Tracked {
     ended: Option<Ended>,
 }
 
+/// What to do about a job that waits for something that does not come by itself; none where it only waits for its turn. Source:
+/// squeue(1), JOB REASON CODES.
+fn stuck(reason: &str) -> Option<&'static str> {
+    let is = |words: &[&str]| words.iter().any(|word| reason.eq_ignore_ascii_case(word));
+    if reason.to_ascii_lowercase().contains("held") {
+        return Some("run `scontrol release` to start it");
+    }
+    if is(&["PartitionTimeLimit", "AssocMaxWallDurationPerJobLimit", "QOSMaxWallDurationPerJobLimit"]) {
+        return Some("lower `minutes` of [executor] in imgbuild.toml, or set --time or --partition in its `options`");
+    }
+    if is(&["PartitionNodeLimit", "BadConstraints", "PartitionDown", "PartitionInactive", "ReservationDeleted"]) {
+        return Some("set another --partition or --constraint in `options` of [executor] in imgbuild.toml");
+    }
+    if is(&["InvalidQOS", "InvalidAccount", "QOSNotAllowed", "AccountNotAllowed"]) {
+        return Some("set --account or --qos in `options` of [executor] in imgbuild.toml");
+    }
+    is(&["DependencyNeverSatisfied"]).then_some("a job that it waits for has failed")
+}
+
 /// Looks after jobs.
 pub struct Follower<'a> {
     jobs: &'a Jobs<'a>,
@@ -176,7 +195,10 @@ impl<'a> Follower<'a> {
             self.read_files();
             let pause = if began.elapsed() < AT_FIRST { POLLS.0 } else { POLLS.1 };
             if asked.is_none_or(|at| at.elapsed() >= pause) {
-                self.ask().map_err(|error| self.jobs.failed(error))?;
+                if let Err(error) = self.ask() {
+                    self.cancel();
+                    return Err(self.jobs.failed(error));
+                }
                 asked = Some(Instant::now());
                 report.progress(&self.counts());
             }
@@ -199,11 +221,12 @@ impl<'a> Follower<'a> {
     }
 
     fn fixes(&self) -> Vec<(String, Fix)> {
+        // What several images share concerns the lock of each.
         let of = |(step, tracked): (&Step, &Tracked)| {
-            let image = step.name().split('/').next().unwrap_or_default().to_owned();
-            Some((image, tracked.ended.as_ref()?.fix.clone()?))
+            let fix = tracked.ended.as_ref()?.fix.clone()?;
+            Some(step.images.clone().into_iter().map(move |image| (image, fix.clone())))
         };
-        self.round.steps.iter().zip(&self.steps).filter_map(of).collect()
+        self.round.steps.iter().zip(&self.steps).filter_map(of).flatten().collect()
     }
 
     fn counts(&self) -> String {
@@ -219,7 +242,9 @@ impl<'a> Follower<'a> {
                 continue;
             }
             let directory = step_directory(&self.round.directory, index);
-            if let Some(ended) = read::<Ended>(&directory.join(ENDED)) {
+            // What failed on a node that Slurm took the job from runs again elsewhere.
+            let is_last = |one: &Ended| one.code == 0 || one.began.restarts >= self.steps[index].restarts;
+            if let Some(ended) = read::<Ended>(&directory.join(ENDED)).filter(is_last) {
                 self.ended(index, ended);
             } else if let Some(began) = read::<Began>(&directory.join(BEGAN)) {
                 let step = &mut self.steps[index];
@@ -267,7 +292,7 @@ impl<'a> Follower<'a> {
             self.keep_log(&ended);
             if let Some((name, there, _)) = &ended.log {
                 // The node's path is of no use here.
-                let here = self.jobs.setup.store.directory().join(name);
+                let here = self.jobs.setup.store.directory().join("logs").join(name);
                 text = text.replace(there, &here.display().to_string());
             }
             self.jobs.reporter.pause(|| render::say(&text));
@@ -300,7 +325,7 @@ impl<'a> Follower<'a> {
             Ok(seen) => seen,
             Err(said) => {
                 if !std::mem::replace(&mut self.is_silent, true) {
-                    let text = format!("squeue does not answer ({said}); jobs go on, and it is asked again");
+                    let text = format!("squeue does not answer ({said}); jobs continue; retrying");
                     self.jobs.warn("slurm::silent", text);
                 }
                 return Ok(());
@@ -354,14 +379,14 @@ impl<'a> Follower<'a> {
                 true => format!("node {node} of job {job} is down"),
                 false => format!("Slurm took node {node} from job {job}"),
             };
-            self.jobs.warn("slurm::again", format!("{shown}: {why}; it is in the queue again"));
-        } else if seen.reason.to_ascii_lowercase().contains("held") && !step.is_held {
+            self.jobs.warn("slurm::again", format!("{shown}: {why}; it was requeued"));
+        } else if !step.is_held
+            && let Some(remedy) = stuck(&seen.reason)
+        {
             step.is_held = true;
             let job = step.job.clone();
-            let text = format!(
-                "{shown}: job {job} is held ({}): `scontrol release {job}` lets it run, `scancel {job}` ends it",
-                seen.reason
-            );
+            let text =
+                format!("{shown}: job {job} will not start ({}): {remedy}; `scancel {job}` cancels it", seen.reason);
             self.jobs.warn("slurm::held", text);
         }
     }
@@ -385,9 +410,9 @@ impl<'a> Follower<'a> {
         };
         let again = "run the same command again: what other jobs made is kept";
         let (error, is_lost) = match seen.map(|seen| seen.state) {
-            None => (ended("is no longer known to Slurm, and left no result", again), true),
+            None => (ended("is no longer known to Slurm, and wrote no result", again), true),
             Some(State::Lost) => (ended("lost its node, and Slurm does not run it again", again), true),
-            Some(State::Completed) => (ended("ended and left no result", again), true),
+            Some(State::Completed) => (ended("ended and wrote no result", again), true),
             Some(State::TimedOut) => (
                 ended(
                     "reached its time limit",
@@ -405,10 +430,7 @@ impl<'a> Follower<'a> {
             Some(State::Cancelled) => (ended("was cancelled", again), false),
             Some(State::Failed | State::Waits | State::Runs) => match self.began(index) {
                 true => (
-                    ended(
-                        "ended without a word",
-                        "the node's log of slurmd may say why; then run the same command again",
-                    ),
+                    ended("ended without a result", "see slurmd's log on the node; then run the same command again"),
                     false,
                 ),
                 false => {
@@ -419,6 +441,8 @@ impl<'a> Follower<'a> {
             },
         };
         if is_lost {
+            // It is submitted again: what may still be somewhere does not run beside it.
+            let _ = cancel(std::slice::from_ref(&job));
             self.jobs.warn("slurm::lost", format!("{error}"));
             self.lost.get_or_insert(error);
         } else {
@@ -461,7 +485,8 @@ impl<'a> Follower<'a> {
             }
             std::thread::sleep(TICK * 4);
         }
-        let problem = problem.unwrap_or_else(|| "they do not end".to_owned());
+        self.place.keep();
+        let problem = problem.unwrap_or_else(|| "they are still running".to_owned());
         let text = format!("jobs may go on ({problem}); `scancel {}` ends them", self.numbers.join(" "));
         self.jobs.warn("slurm::left", text);
     }

@@ -134,7 +134,7 @@ fn store(order: &Order) -> Result<PathBuf, String> {
     // In /tmp someone else may have been earlier.
     let found = std::fs::symlink_metadata(&directory).map_err(|error| refused(said(error)))?;
     if !found.is_dir() || found.uid() != user {
-        return Err(refused("it belongs to another user, or is a link".to_owned()));
+        return Err(refused("it belongs to another user or is a symbolic link".to_owned()));
     }
     Ok(directory)
 }

@@ -90,7 +90,11 @@ impl Jobs<'_> {
         super::build::bring_known(self.builders)?;
         interrupt::wait_for_caller();
         let made = self.rounds();
+        let is_stopped = interrupt::came();
         interrupt::end_at_once();
+        if is_stopped && made.is_ok() {
+            return Err(self.stopped());
+        }
         made
     }
 
@@ -115,8 +119,8 @@ impl Jobs<'_> {
                     Made { place, runs: BTreeMap::new() }
                 }
             };
-            let round = self.prepare(&now.place, round, &work)?;
-            let mut follower = Follower::new(self, &now.place, &round);
+            let prepared = self.prepare(&now.place, round, &work)?;
+            let mut follower = Follower::new(self, &now.place, &prepared);
             let ending = match follower.submit() {
                 Ok(()) => follower.follow()?,
                 Err(exit) => {
@@ -134,6 +138,12 @@ impl Jobs<'_> {
                 Ending::Done => {
                     made = Some(now);
                     break;
+                }
+                Ending::Fixed(_) if self.own.locked => {
+                    return Err(self.failed(SlurmError::Unsent {
+                        problem: "the lock lacks what jobs found out, and --locked keeps it as it is".to_owned(),
+                        remedy: "build once without --locked, and commit the lock",
+                    }));
                 }
                 Ending::Fixed(fixes) => {
                     self.fix(&fixes)?;
@@ -158,6 +168,12 @@ impl Jobs<'_> {
                     }
                     return Err(exit);
                 }
+            }
+            if round == MOST_ROUNDS {
+                return Err(self.failed(SlurmError::Unsent {
+                    problem: format!("after {MOST_ROUNDS} rounds of jobs something is still missing"),
+                    remedy: "run the same command again, or build with --executor local",
+                }));
             }
         }
         Ok(made)

@@ -1,5 +1,6 @@
 //! The directory that jobs share with the machine that submits them.
 
+use std::cell::Cell;
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use crate::cli::Exit;
 use crate::digest::Digest;
 use crate::recipe::Workspace;
 use crate::slurm::SlurmError;
-use crate::slurm::queue::cancel;
+use crate::slurm::queue::{cancel, marked};
 use crate::store::FileLock;
 
 /// Where it is, below the workspace, if nothing else is named.
@@ -28,6 +29,8 @@ pub struct Place {
     left: Vec<(PathBuf, FileLock)>,
     results: Vec<PathBuf>,
     held: Option<FileLock>,
+    /// Jobs that could not be ended write here: the next build ends them.
+    is_kept: Cell<bool>,
 }
 
 impl Drop for Place {
@@ -36,11 +39,29 @@ impl Drop for Place {
             let _ = remove(&directory);
             held.remove();
         }
+        if self.is_kept.get() {
+            return;
+        }
         let _ = remove(&self.directory);
         if let Some(held) = self.held.take() {
             held.remove();
         }
     }
+}
+
+/// The one of a path's directories in which others could put another directory in this one's place. Root's programs are not left to
+/// a group either; members of a user's own group are believed, as they are who share the workspace.
+fn open_to_others(directory: &Path) -> std::io::Result<Option<PathBuf>> {
+    let user = rustix::process::getuid().as_raw();
+    let writers = if user == 0 { 0o022 } else { 0o002 };
+    for one in directory.ancestors() {
+        let found = std::fs::metadata(one)?;
+        let is_others = found.uid() != 0 && found.uid() != user;
+        if is_others || found.mode() & writers != 0 && found.mode() & 0o1000 == 0 {
+            return Ok(Some(one.to_owned()));
+        }
+    }
+    Ok(None)
 }
 
 impl Place {
@@ -55,7 +76,13 @@ impl Place {
         private.create(&shared).map_err(said)?;
         let shared = real(&shared);
         if shared.to_str().is_none_or(|text| text.chars().any(char::is_control) || text.contains('\\')) {
-            return Err(refused("its name has letters that Slurm cannot take".to_owned()));
+            return Err(refused(
+                "its name contains control characters or backslashes, which Slurm does not accept".to_owned(),
+            ));
+        }
+        // Jobs run a program from there as this user.
+        if let Some(open) = open_to_others(&shared).map_err(said)? {
+            return Err(refused(format!("others can replace what is in `{}`", open.display())));
         }
         // One user cannot be in another one's way.
         let own = format!("runs-{}", rustix::process::getuid().as_raw());
@@ -63,7 +90,7 @@ impl Place {
         private.create(&runs).map_err(said)?;
         let found = std::fs::symlink_metadata(&runs).map_err(said)?;
         if !found.is_dir() || found.uid() != rustix::process::getuid().as_raw() {
-            return Err(refused(format!("`{}` in it is another user's, or a link", runs.display())));
+            return Err(refused(format!("`{}` in it belongs to another user or is a symbolic link", runs.display())));
         }
         let program = program(&runs).map_err(said)?;
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
@@ -77,7 +104,7 @@ impl Place {
         let directory = runs.join(&name);
         private.create(directory.join("results")).map_err(said)?;
         private.create(directory.join("packages")).map_err(said)?;
-        Ok(Self { directory, program, left, results, held: Some(held) })
+        Ok(Self { directory, program, left, results, held: Some(held), is_kept: Cell::new(false) })
     }
 
     /// The cache that jobs take from and write to.
@@ -95,6 +122,11 @@ impl Place {
         !self.results.is_empty()
     }
 
+    /// Leaves it for the next build.
+    pub fn keep(&self) {
+        self.is_kept.set(true);
+    }
+
     /// Notes the id of a job, before anything else happens.
     pub fn submitted(&self, job: &str) {
         let file = std::fs::File::options().append(true).create(true).open(self.directory.join(SUBMITTED));
@@ -106,9 +138,8 @@ impl Place {
 fn program(shared: &Path) -> std::io::Result<PathBuf> {
     let bytes = std::fs::read(std::env::current_exe()?)?;
     let path = shared.join(format!("imgbuild-{}", Digest::of(&bytes).short()));
-    let is_there =
-        std::fs::symlink_metadata(&path).is_ok_and(|found| found.is_file() && found.len() == bytes.len() as u64);
-    if !is_there {
+    let is_file = std::fs::symlink_metadata(&path).is_ok_and(|found| found.is_file());
+    if !is_file || std::fs::read(&path)? != bytes {
         let mut aside = tempfile::Builder::new().prefix(".program-").tempfile_in(shared)?;
         aside.write_all(&bytes)?;
         aside.as_file().set_permissions(std::fs::Permissions::from_mode(0o755))?;
@@ -124,13 +155,14 @@ fn left(runs: &Path, host: &str) -> (Vec<(PathBuf, FileLock)>, Vec<PathBuf>) {
     for entry in std::fs::read_dir(runs).into_iter().flatten().flatten() {
         let directory = entry.path();
         let name = entry.file_name().to_string_lossy().into_owned();
-        if !name.starts_with(&format!("{host}-")) || !directory.is_dir() {
+        // HOST-PID-DIGEST: a host's name may have such a line, too.
+        if name.rsplitn(3, '-').nth(2) != Some(host) || !directory.is_dir() {
             continue;
         }
         let Ok(Some(held)) = FileLock::try_take(&runs.join(format!("{name}.held"))) else { continue };
         let ids = std::fs::read_to_string(directory.join(SUBMITTED)).unwrap_or_default();
         let ids: Vec<String> = ids.lines().map(str::to_owned).collect();
-        let _ = cancel(&ids);
+        let _ = marked(&ids, &format!("imgbuild-{name}-")).and_then(|ids| cancel(&ids));
         results.push(directory.join("results"));
         left.push((directory, held));
     }
