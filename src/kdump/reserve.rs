@@ -31,9 +31,9 @@ impl ReserveProblem {
     pub fn text(self) -> &'static str {
         match self {
             Self::Form => "it is neither a size nor a list of ranges",
-            Self::Auto => "only some of Red Hat's kernels know this word",
-            Self::Small => "a kernel with its drivers does not fit into less than 64M",
-            Self::Large => "nothing that writes a dump needs more than 64G",
+            Self::Auto => "only some Red Hat kernels support it",
+            Self::Small => "the minimum is 64M",
+            Self::Large => "the limit is 64G",
             Self::Order => "the ranges overlap, or one ends before it begins",
         }
     }

@@ -47,6 +47,8 @@ pub enum TargetProblem {
     Directory,
     /// The device has no name, or one with a space.
     Device,
+    /// A name that udev gives: it does not run after a crash.
+    Udev,
 }
 
 impl TargetProblem {
@@ -60,6 +62,9 @@ impl TargetProblem {
             Self::Port => "the port is not a number",
             Self::Directory => "the directory is not an absolute path without `..`, quotes and spaces",
             Self::Device => "the device has no name",
+            Self::Udev => {
+                "no one gives devices that name after a crash: use LABEL=, UUID=, PARTLABEL= or the kernel's own /dev/NAME"
+            }
         }
     }
 }
@@ -139,10 +144,12 @@ impl Target {
             let is_path = text.starts_with('/') || text.starts_with("local:") || text.starts_with("file:");
             return Err(if is_path { TargetProblem::Memory } else { TargetProblem::Kind });
         };
-        // A path of udev may have colons; a directory starts at `:/`.
         let (device, path) = text.split_once(":/").map_or((text, ""), |(device, path)| (device, path));
         if device.len() == start.len() || device.contains(|c: char| c.is_whitespace() || c.is_control()) {
             return Err(TargetProblem::Device);
+        }
+        if ["/dev/disk/", "/dev/mapper/"].iter().any(|start| device.starts_with(start)) {
+            return Err(TargetProblem::Udev);
         }
         Ok(Self::Disk { device: device.to_owned(), directory: directory(&format!("/{path}"))? })
     }
@@ -196,7 +203,7 @@ mod tests {
             ("ssh://kdump@head:22/srv", "ssh://kdump@head/srv"),
             ("LABEL=crash", "LABEL=crash:/"),
             ("LABEL=crash:/var/crash/", "LABEL=crash:/var/crash"),
-            ("/dev/disk/by-path/pci-0000:00:1f.2-ata-1:/x", "/dev/disk/by-path/pci-0000:00:1f.2-ata-1:/x"),
+            ("/dev/nvme0n1p3:/x", "/dev/nvme0n1p3:/x"),
         ] {
             let read = Target::parse(text).map(|target| target.to_string());
             assert_eq!(read.as_deref(), Ok(shown), "{text}");
@@ -225,6 +232,8 @@ mod tests {
             ("LABEL=", TargetProblem::Device),
             ("/dev/:/x", TargetProblem::Device),
             ("LABEL=a b", TargetProblem::Device),
+            ("/dev/disk/by-path/pci-0000:00:1f.2-ata-1:/x", TargetProblem::Udev),
+            ("/dev/mapper/vg-crash:/x", TargetProblem::Udev),
         ] {
             assert_eq!(Target::parse(text), Err(problem), "{text}");
         }

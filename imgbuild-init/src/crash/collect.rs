@@ -16,6 +16,8 @@ pub const VMCORE: &str = "/proc/vmcore";
 pub const MESSAGES: &str = "vmcore-dmesg.txt";
 /// Name of a dump that is not whole.
 pub const UNFINISHED: &str = "vmcore-incomplete";
+/// How much of the processor counts as progress, in ticks: an hour. A program that turns in a circle is given up then.
+const MOST_TICKS: u64 = 3600 * 100;
 /// What is read at once; blocks of zeros are left out page by page.
 const CHUNK: usize = 1 << 20;
 const PAGE: usize = 4096;
@@ -52,7 +54,7 @@ impl Programs {
             return false;
         }
         let mut command = command(MAKEDUMPFILE);
-        command.args(["--message-level", "4", "--dump-dmesg", VMCORE]).arg(to);
+        command.args(["-f", "--message-level", "4", "--dump-dmesg", VMCORE]).arg(to);
         match finish(&mut command) {
             Ok(()) => true,
             Err(problem) => {
@@ -72,7 +74,7 @@ impl Programs {
 
     fn write(&self, to: &Path, moved: Moved<'_>) -> Result<(), String> {
         let mut command = command(MAKEDUMPFILE);
-        command.args(["--message-level", "4"]).args(&self.filter).arg(VMCORE).arg(to);
+        command.args(["-f", "--message-level", "4"]).args(&self.filter).arg(VMCORE).arg(to);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|error| format!("{MAKEDUMPFILE} cannot be started: {error}"))?;
         let errors = errors_of(&mut child);
@@ -80,7 +82,7 @@ impl Programs {
             match child.try_wait() {
                 Ok(Some(status)) => break status,
                 Ok(None) => {}
-                Err(error) => return Err(format!("{MAKEDUMPFILE} is lost: {error}")),
+                Err(error) => return Err(format!("{MAKEDUMPFILE} cannot be waited for: {error}")),
             }
             // It looks at all of memory before it writes, and that may take minutes: its work counts as well.
             moved(std::fs::metadata(to).map_or(0, |found| found.len()) + processor_time(child.id()));
@@ -91,11 +93,11 @@ impl Programs {
     }
 }
 
-/// How much of the processor a process has had, in ticks. Source: proc(5), stat.
-fn processor_time(process: u32) -> u64 {
+/// How much of the processor a process has had, as progress, in ticks. Source: proc(5), stat.
+pub fn processor_time(process: u32) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     let fields = text.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
-    fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum()
+    fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum::<u64>().min(MOST_TICKS)
 }
 
 /// Reads what a program says besides, without holding it up.
@@ -125,7 +127,7 @@ pub fn finish(command: &mut Command) -> Result<(), String> {
     command.stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| format!("{name} cannot be started: {error}"))?;
     let errors = errors_of(&mut child);
-    let status = child.wait().map_err(|error| format!("{name} is lost: {error}"))?;
+    let status = child.wait().map_err(|error| format!("{name} cannot be waited for: {error}"))?;
     ended(&name, status, &errors.join().unwrap_or_default())
 }
 
@@ -150,11 +152,18 @@ fn stamp(seconds: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}-{:02}{:02}{:02}", time / 3600, time / 60 % 60, time % 60)
 }
 
-/// Writes messages and memory into a directory of their own; gives the dump's size.
-pub fn write_into(base: &Path, name: &str, programs: &Programs, moved: Moved<'_>) -> Result<u64, String> {
+/// The first of `vmcore`, `vmcore.2` .. that is not there: a machine whose clock starts anew each time gives directories the same name.
+fn free_name(directory: &Path) -> String {
+    let names = std::iter::once("vmcore".to_owned()).chain((2..).map(|number| format!("vmcore.{number}")));
+    let free = |name: &String| directory.join(name).symlink_metadata().is_err();
+    names.take(1000).find(free).unwrap_or_else(|| "vmcore".to_owned())
+}
+
+/// Writes messages and memory into a directory of their own; gives the dump's file name and size.
+pub fn write_into(base: &Path, name: &str, programs: &Programs, moved: Moved<'_>) -> Result<(String, u64), String> {
     let directory = base.join(name);
     let said = |what: &str, error: std::io::Error| format!("{what}: {error}");
-    std::fs::create_dir_all(&directory).map_err(|error| said("its directory cannot be made", error))?;
+    std::fs::create_dir_all(&directory).map_err(|error| said("its directory cannot be created", error))?;
     // First: they are small, and often enough.
     if programs.messages(&directory.join(MESSAGES)) {
         say!("the kernel's messages are in {name}/{MESSAGES}");
@@ -168,8 +177,9 @@ pub fn write_into(base: &Path, name: &str, programs: &Programs, moved: Moved<'_>
     let file = File::open(&unfinished).map_err(|error| said(UNFINISHED, error))?;
     file.sync_all().map_err(|error| said("the dump cannot be written out", error))?;
     let size = file.metadata().map_err(|error| said(UNFINISHED, error))?.len();
-    std::fs::rename(&unfinished, directory.join("vmcore")).map_err(|error| said("it cannot be renamed", error))?;
-    Ok(size)
+    let name = free_name(&directory);
+    std::fs::rename(&unfinished, directory.join(&name)).map_err(|error| said("it cannot be renamed", error))?;
+    Ok((name, size))
 }
 
 /// All of memory, pages of zeros as holes.
@@ -236,6 +246,17 @@ mod tests {
         ] {
             assert_eq!(stamp(seconds), text);
         }
+    }
+
+    #[test]
+    fn a_dump_that_is_there_is_not_written_over() {
+        let place = std::env::temp_dir().join(format!("imgbuild-init-names-{}", std::process::id()));
+        std::fs::create_dir_all(&place).unwrap();
+        assert_eq!(free_name(&place), "vmcore");
+        std::fs::write(place.join("vmcore"), "").unwrap();
+        std::fs::write(place.join("vmcore.2"), "").unwrap();
+        assert_eq!(free_name(&place), "vmcore.3");
+        std::fs::remove_dir_all(&place).unwrap();
     }
 
     #[test]

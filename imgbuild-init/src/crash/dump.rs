@@ -36,7 +36,7 @@ pub fn run(parameters: &Parameters) -> ! {
     };
     let text = match &outcome {
         Ok(done) => format!("the kernel crashed; {done}"),
-        Err(problem) => format!("the kernel crashed, and no dump was written: {problem}"),
+        Err(problem) => format!("the kernel crashed, but no dump was written: {problem}"),
     };
     say!("{text}");
     if parameters.report.is_some() {
@@ -51,7 +51,11 @@ pub fn run(parameters: &Parameters) -> ! {
             say!("the server did not get that: {problem}");
         }
     }
-    sys::write_out();
+    // A disk or a server that never answers would hold this process, which has to start the node again.
+    let _ = in_a_process(TO_REPORT, |_| {
+        sys::write_out();
+        Ok(String::new())
+    });
     match order.map(|order| order.afterwards).unwrap_or_default() {
         Afterwards::Poweroff => {
             say!("switching off");
@@ -85,13 +89,14 @@ fn attempts(parameters: &Parameters, order: &Order) -> Result<String, String> {
     let target = Target::parse(&order.to).map_err(|problem| format!("`{}`: {}", order.to, problem.text()))?;
     say!("the kernel crashed: its memory is written to {target}");
     let mut last = String::new();
+    // One for all attempts: what an earlier one left there is written over.
+    let name = super::collect::name(parameters.node.as_deref());
     for attempt in 1..=ATTEMPTS {
-        match in_a_process(PATIENCE, |moved| write(parameters, order, &target, moved)) {
+        match in_a_process(PATIENCE, |moved| write(parameters, order, (&target, &name), moved)) {
             Ok(done) => return Ok(done),
             Err(problem) => last = problem,
         }
         say!("attempt {attempt} of {ATTEMPTS}: {last}");
-        places::unmount();
         std::thread::sleep(Duration::from_secs(5));
     }
     Err(last)
@@ -110,29 +115,39 @@ fn network_for(parameters: &Parameters, modules: &Modules) -> Result<network::le
     if let Some(node) = &parameters.node {
         sys::set_host_name(node);
     }
-    network::bring_up(parameters, modules)
+    let lease = network::bring_up(parameters, modules)?;
+    // It may be shorter than the dump takes; this goes with the process.
+    if lease.dhcp().is_some() && lease.address.is_ipv4() {
+        let kept = lease.clone();
+        std::thread::spawn(move || network::dhcp::keep(&kept));
+    }
+    Ok(lease)
 }
 
 /// One attempt; says where the dump is.
-fn write(parameters: &Parameters, order: &Order, target: &Target, moved: Moved<'_>) -> Result<String, String> {
+fn write(
+    parameters: &Parameters,
+    order: &Order,
+    (target, name): (&Target, &str),
+    moved: Moved<'_>,
+) -> Result<String, String> {
     let modules = modules();
     let programs = Programs::find(order);
-    let name = super::collect::name(parameters.node.as_deref());
     match target {
         Target::Disk { device, directory } => {
             let base = places::disk(device, directory, &order.options, &modules)?;
-            let written = write_into(&base, &name, &programs, moved);
-            let done = written.and_then(|size| places::close().map(|()| size));
-            done.map(|size| said(&format!("{target}/{name}/vmcore"), size))
+            let written = write_into(&base, name, &programs, moved);
+            let done = written.and_then(|written| places::close().map(|()| written));
+            done.map(|(file, size)| said(&format!("{target}/{name}/{file}"), size))
         }
         Target::Nfs { server, directory } => {
             let lease = network_for(parameters, &modules)?;
             moved(0);
             let server = server.as_deref().or(parameters.dump.as_deref()).unwrap_or_default();
             let base = places::nfs(server, directory, &order.options, &lease, &modules)?;
-            let written = write_into(&base, &name, &programs, moved);
-            let done = written.and_then(|size| places::close().map(|()| size));
-            done.map(|size| said(&format!("nfs://{server}{directory}/{name}/vmcore"), size))
+            let written = write_into(&base, name, &programs, moved);
+            let done = written.and_then(|written| places::close().map(|()| written));
+            done.map(|(file, size)| said(&format!("nfs://{server}{directory}/{name}/{file}"), size))
         }
         Target::Ssh { user, host, port, directory } => {
             network_for(parameters, &modules)?;
@@ -184,7 +199,7 @@ fn in_a_process(
         match ended_at {
             None if outcome.is_none() && since.elapsed() > patience => {
                 say!("no progress for {} seconds: this attempt is given up", since.elapsed().as_secs());
-                worker.end();
+                worker.end_all();
                 ended_at = Some(Instant::now());
             }
             // A disk or a driver that never answers holds its process for ever.

@@ -51,7 +51,7 @@ fn try_to(parameters: &Parameters, client: &Client, servers: &Servers, lease: &L
     let reserved = number(RESERVED);
     if reserved == 0 {
         return Err(match parameters.text.contains("crashkernel=") {
-            true => "no memory is reserved: this machine has not so much in one piece, or its memory is below the ranges of crashkernel=".to_owned(),
+            true => "no memory is reserved: no free block of memory is that large, or the memory of this machine is below the ranges of crashkernel=".to_owned(),
             false => "no memory is reserved: the command line has no crashkernel=".to_owned(),
         });
     }
@@ -71,7 +71,7 @@ fn try_to(parameters: &Parameters, client: &Client, servers: &Servers, lease: &L
     let words = words::of(&parameters.text, lease, &name_of(parameters, lease), server, &manifest.cmdline);
     if words.len() > MOST_WORDS {
         return Err(format!(
-            "its command line would have {} bytes, and the limit is {MOST_WORDS}: shorten that of the node",
+            "its command line would have {} bytes, but the limit is {MOST_WORDS}: shorten that of the node",
             words.len()
         ));
     }
@@ -81,7 +81,7 @@ fn try_to(parameters: &Parameters, client: &Client, servers: &Servers, lease: &L
             Some(libc::EADDRNOTAVAIL | libc::ENOMEM) => "; reserve more: [kdump] reserve in the recipe",
             Some(libc::EPERM) => "; kernel.kexec_load_disabled is set, or the kernel is locked down",
             Some(libc::EKEYREJECTED | libc::ENODATA) => "; this kernel loads only kernels that are signed",
-            Some(libc::ENOEXEC) => "; this kernel does not know the form of `kernel`",
+            Some(libc::ENOEXEC) => "; this kernel does not support the format of `kernel`",
             _ => "",
         };
         format!("the kernel refuses to load it: {error}{why}")
@@ -105,7 +105,7 @@ fn fetch(client: &Client, servers: &Servers, name: &str, digest: &str, limit: u6
             return Ok(bytes);
         }
         Err(format!(
-            "wrong digest: {url} has the SHA-256 {found}, and not {digest}; was it replaced after this node's boot entry was written?"
+            "wrong digest: {url} has the SHA-256 {found}, but {digest} was expected; was it replaced after this node's boot entry was written?"
         ))
     })
 }

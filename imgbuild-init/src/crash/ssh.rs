@@ -3,8 +3,12 @@
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::time::Duration;
 
-use super::collect::{MESSAGES, Programs, UNFINISHED, VMCORE, command, ended, errors_of, finish, read_full};
+use super::collect::{
+    MESSAGES, Programs, UNFINISHED, VMCORE, command, ended, errors_of, finish, processor_time, read_full,
+};
 use super::dump::Moved;
 use crate::kdump::{KEY, KNOWN_HOSTS, SSH};
 use crate::say;
@@ -71,40 +75,97 @@ pub fn send(
     let size = match programs.has_filter() {
         true => {
             let mut child = programs.stream()?;
+            let child_id = child.id();
             let errors = errors_of(&mut child);
             let sent = child.stdout.take().ok_or("makedumpfile has no output".to_owned());
-            let sent = sent.and_then(|mut from| pump(&mut from, &mut to, moved));
+            let (sender, pieces) = std::sync::mpsc::sync_channel(2);
+            let sent = sent.and_then(|from| {
+                std::thread::spawn(move || read_all(from, &sender));
+                pump(&pieces, &mut to, moved, &|| processor_time(child_id))
+            });
             if sent.is_err() {
                 let _ = child.kill();
             }
-            let status = child.wait().map_err(|error| format!("makedumpfile is lost: {error}"))?;
+            let status = child.wait().map_err(|error| format!("makedumpfile cannot be waited for: {error}"))?;
             sent.and_then(|size| {
                 ended(crate::kdump::MAKEDUMPFILE, status, &errors.join().unwrap_or_default()).map(|()| size)
             })
         }
-        false => std::fs::File::open(VMCORE)
-            .map_err(|error| format!("{VMCORE}: {error}"))
-            .and_then(|mut from| pump(&mut from, &mut to, moved)),
+        false => std::fs::File::open(VMCORE).map_err(|error| format!("{VMCORE}: {error}")).and_then(|from| {
+            let (sender, pieces) = std::sync::mpsc::sync_channel(2);
+            std::thread::spawn(move || read_all(from, &sender));
+            pump(&pieces, &mut to, moved, &|| 0)
+        }),
     };
     drop(to);
-    let status = ssh.wait().map_err(|error| format!("{SSH} is lost: {error}"))?;
+    let status = ssh.wait().map_err(|error| format!("{SSH} cannot be waited for: {error}"))?;
     // What ssh says is the cause of a pipe that broke.
     ended(SSH, status, &of_ssh.join().unwrap_or_default())?;
     let size = size?;
-    finish(&mut login.run(&format!("mv '{directory}/{UNFINISHED}' '{directory}/{name}' && sync")))?;
+    // One of before is not written over.
+    let rename = format!(
+        "n='{name}'; i=1; while [ -e '{directory}/'\"$n\" ]; do i=$((i+1)); n='{name}'.$i; done; mv '{directory}/{UNFINISHED}' '{directory}/'\"$n\" && sync"
+    );
+    finish(&mut login.run(&rename))?;
     Ok((name, size))
 }
 
-fn pump(from: &mut impl std::io::Read, to: &mut impl Write, moved: Moved<'_>) -> Result<u64, String> {
-    let mut buffer = vec![0; CHUNK];
+/// What was read of a dump, or why no more could be.
+type Piece = Result<Vec<u8>, String>;
+
+/// Reads all of it; an end without an error is that of the channel.
+fn read_all(mut from: impl std::io::Read, to: &SyncSender<Piece>) {
+    loop {
+        let mut buffer = vec![0; CHUNK];
+        let piece = match read_full(&mut from, &mut buffer) {
+            Ok(0) => return,
+            Ok(read) => {
+                buffer.truncate(read);
+                Ok(buffer)
+            }
+            Err(error) => Err(format!("the dump cannot be read: {error}")),
+        };
+        let is_last = piece.is_err();
+        if to.send(piece).is_err() || is_last {
+            return;
+        }
+    }
+}
+
+/// Sends what comes. Before it writes, makedumpfile looks at all of memory, which may take minutes: that is progress too, as `work` has it.
+fn pump(from: &Receiver<Piece>, to: &mut impl Write, moved: Moved<'_>, work: &dyn Fn() -> u64) -> Result<u64, String> {
     let mut total = 0;
     loop {
-        let read = read_full(from, &mut buffer).map_err(|error| format!("the dump cannot be read: {error}"))?;
-        if read == 0 {
-            return Ok(total);
+        match from.recv_timeout(Duration::from_millis(500)) {
+            Ok(piece) => {
+                let piece = piece?;
+                to.write_all(&piece).map_err(|error| format!("the dump cannot be sent: {error}"))?;
+                total += piece.len() as u64;
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return Ok(total),
         }
-        to.write_all(&buffer[..read]).map_err(|error| format!("the dump cannot be sent: {error}"))?;
-        total += read as u64;
-        moved(total);
+        moved(total + work());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_of_a_dump_is_sent_and_an_error_is_none_of_its_end() {
+        let bytes: Vec<u8> = (0..3 * CHUNK + 5).map(|at| at as u8).collect();
+        let (sender, pieces) = std::sync::mpsc::sync_channel(2);
+        let copy = bytes.clone();
+        std::thread::spawn(move || read_all(&copy[..], &sender));
+        let mut sent = Vec::new();
+        assert_eq!(pump(&pieces, &mut sent, &|_| {}, &|| 0), Ok(bytes.len() as u64));
+        assert!(sent == bytes);
+        let (sender, pieces) = std::sync::mpsc::sync_channel(2);
+        sender.send(Ok(vec![1])).unwrap();
+        sender.send(Err("no memory".to_owned())).unwrap();
+        drop(sender);
+        assert_eq!(pump(&pieces, &mut Vec::new(), &|_| {}, &|| 0), Err("no memory".to_owned()));
     }
 }

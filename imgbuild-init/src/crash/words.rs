@@ -3,7 +3,7 @@
 use crate::network::lease::Lease;
 
 /// Words of the node's own kernel that would take memory which the other does not have, look for an image, or be of no use to it.
-const DROPPED: [&str; 40] = [
+const DROPPED: [&str; 41] = [
     "BOOT_IMAGE",
     "initrd",
     "init",
@@ -32,6 +32,7 @@ const DROPPED: [&str; 40] = [
     "movablecore",
     "mem",
     "memmap",
+    "swiotlb",
     "numa",
     "isolcpus",
     "nohz_full",
@@ -71,7 +72,8 @@ pub fn of(own: &str, lease: &Lease, name: &str, server: &str, more: &[String]) -
         KEPT.contains(&name) || !(is_ours || name.starts_with("systemd.") || DROPPED.contains(&name))
     };
     let words = without_quoted(own);
-    let mut all: Vec<&str> = words.split_whitespace().filter(is_kept).collect();
+    // What follows `--` is for the first process, and none of ours is.
+    let mut all: Vec<&str> = words.split_whitespace().take_while(|word| *word != "--").filter(is_kept).collect();
     all.extend(ADDED);
     let mut all: Vec<String> = all.into_iter().map(str::to_owned).collect();
     // The card that has the address now; with a bond or a VLAN the words above say it.
@@ -118,7 +120,7 @@ mod tests {
             made: None,
         };
         let own = "imgurl=http://a/x imgdigest=sha256:00 imgbuild.kdump=sha256:1 imgbuild.report=http://a/-/report/n1/t crashkernel=256M \
-                   console=ttyS0 ip=vlan5:dhcp vlan=vlan5:eth0 hugepages=64 \"systemd.set_credential=a b\" quiet rootlimit=2g NODE=old";
+                   console=ttyS0 ip=vlan5:dhcp vlan=vlan5:eth0 hugepages=64 \"systemd.set_credential=a b\" quiet rootlimit=2g swiotlb=65536 NODE=old -- single";
         assert_eq!(
             of(own, &lease, "n01", "a", &["irqpoll".to_owned()]),
             "imgbuild.report=http://a/-/report/n1/t console=ttyS0 ip=vlan5:dhcp vlan=vlan5:eth0 nr_cpus=1 reset_devices \

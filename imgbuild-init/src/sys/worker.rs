@@ -48,6 +48,9 @@ impl Worker {
         // SAFETY: this process has one thread, so the child's heap and locks are whole.
         match check(unsafe { libc::fork() })? {
             0 => {
+                // What it starts belongs to its group.
+                // SAFETY: no pointers.
+                unsafe { libc::setpgid(0, 0) };
                 drop(output);
                 work(tell);
                 std::process::exit(0);
@@ -79,6 +82,12 @@ impl Worker {
 
     /// Ends it.
     pub fn end(&self) {
+        super::end(self.process);
+    }
+
+    /// Ends it with all that it started.
+    pub fn end_all(&self) {
+        super::end(-self.process);
         super::end(self.process);
     }
 

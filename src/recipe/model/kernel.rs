@@ -222,9 +222,9 @@ pub enum KdumpCompress {
     Lzo,
     /// zlib.
     Zlib,
-    /// zstd, for makedumpfile 1.7 and later.
+    /// zstd, which the image's makedumpfile must have been built with; Debian's is not.
     Zstd,
-    /// snappy.
+    /// snappy, which the image's makedumpfile must have been built with; Debian's is not.
     Snappy,
     /// None.
     None,
@@ -239,6 +239,16 @@ impl KdumpCompress {
             Self::Zstd => Some("-z"),
             Self::Snappy => Some("-p"),
             Self::None => None,
+        }
+    }
+
+    /// How the library is called that it needs, if not each makedumpfile has it.
+    pub fn library(self) -> Option<&'static str> {
+        match self {
+            Self::Lzo => Some("liblzo2"),
+            Self::Zstd => Some("libzstd"),
+            Self::Snappy => Some("libsnappy"),
+            Self::Zlib | Self::None => None,
         }
     }
 }

@@ -156,7 +156,7 @@ fn check_target(
             }
             None if model.image.secrets != SecretsRule::Allowed => {
                 let message = format!("anyone who can fetch the image can read `{name}`: it is in initrd-kdump");
-                let help = "give that account nothing but the directory of dumps; if this is meant, write ‹[image] secrets = \"allowed\"›";
+                let help = "give that account access only to the directory of dumps; if this is intended, write ‹[image] secrets = \"allowed\"›";
                 findings.push(Finding::note("kdump::key", &at, message).label("named here").help(help));
             }
             None => {}
@@ -168,17 +168,52 @@ fn check_target(
             let line = line.trim();
             !line.starts_with('#') && line.split_whitespace().filter(|word| !word.starts_with('@')).count() >= 3
         };
-        if !text.lines().any(is_key) {
-            let message = format!("`{name}` contains no host key");
+        let keys: Vec<&str> = text.lines().filter(|line| is_key(line)).collect();
+        let (host, port) = match &target {
+            Target::Ssh { host, port, .. } => (host.as_str(), *port),
+            _ => return,
+        };
+        let missing = match keys.is_empty() {
+            true => Some(format!("`{name}` contains no host key")),
+            false if keys.iter().any(|line| is_of_host(line, host, port)) => None,
+            false => Some(format!("`{name}` contains no key of {}", known_as(host, port))),
+        };
+        if let Some(message) = missing {
             let finding = Finding::error("kdump::known_hosts", &span("kdump.known_hosts"), message);
-            findings.push(finding.label("named here").help("take it from the server: ssh-keyscan HOST"));
+            let help = format!("take it from the server: ssh-keyscan -p {port} {host}");
+            findings.push(finding.label("named here").help(help));
         }
     }
+}
+
+/// How ssh looks a host up in a list of keys. Source: sshd(8), SSH_KNOWN_HOSTS FILE FORMAT.
+fn known_as(host: &str, port: u16) -> String {
+    if port == 22 { host.to_owned() } else { format!("[{host}]:{port}") }
+}
+
+/// Whether a line of a list of keys may be one of a host's: patterns and hashed names are not looked into.
+fn is_of_host(line: &str, host: &str, port: u16) -> bool {
+    let names = line.split_whitespace().find(|word| !word.starts_with('@')).unwrap_or_default();
+    let wanted = known_as(host, port);
+    names
+        .split(',')
+        .any(|name| name.eq_ignore_ascii_case(&wanted) || name.contains(['*', '?']) || name.starts_with("|1|"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_are_of_a_host_and_its_port() {
+        assert!(is_of_host("Head,10.0.0.1 ssh-ed25519 AAAA", "head", 22));
+        assert!(is_of_host("[head]:2222 ssh-ed25519 AAAA", "head", 2222));
+        assert!(is_of_host("@cert-authority *.cluster ssh-ed25519 AAAA", "head.cluster", 22));
+        assert!(is_of_host("|1|abc=|def= ssh-ed25519 AAAA", "head", 22));
+        assert!(
+            !is_of_host("head ssh-ed25519 AAAA", "head", 2222) && !is_of_host("other ssh-ed25519 AAAA", "head", 22)
+        );
+    }
 
     #[test]
     fn a_key_with_a_passphrase_is_known() {

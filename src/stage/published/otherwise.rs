@@ -57,7 +57,10 @@ fn is_own(word: &&String) -> bool {
 fn was_published(info: &BuildInfo) -> Vec<(String, String)> {
     let mut words = info.cmdline.iter().filter(is_own).peekable();
     let mut fields = Vec::new();
-    for (start, field) in [ROOT, RESERVE].into_iter().chain(BOOT_WORDS) {
+    // Of a recipe without [kdump] it is a word among others.
+    let has_kdump = info.cmdline.iter().any(|word| word.starts_with("imgbuild.kdump="));
+    let reserve = has_kdump.then_some(RESERVE);
+    for (start, field) in std::iter::once(ROOT).chain(reserve).chain(BOOT_WORDS) {
         let value = words.next_if(|word| word.starts_with(start)).and_then(|word| word.strip_prefix(start));
         fields.extend(value.map(|value| (format!("parameter {field}"), value.to_owned())));
     }

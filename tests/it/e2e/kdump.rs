@@ -98,7 +98,13 @@ const CRASHED: &str = "sysrq: Trigger a crash";
 fn boot_a_crash_is_written_to_a_disk_of_the_node() {
     let table = "[kdump]\nto = \"LABEL=nodecache:/var/crash\"\nreserve = \"256M\"\nlevel = 31\n";
     let built = image("\"makedumpfile\"", table);
-    build(&built, false);
+    // With another reserve it is compared again.
+    built.space.edit("image.toml", "reserve = \"256M\"", "reserve = \"64M\"");
+    let said = build(&built, false);
+    assert!(said.contains("`64M` is too small for the kernel that writes dumps"), "{said}");
+    built.space.edit("image.toml", "reserve = \"64M\"", "reserve = \"256M\"");
+    let said = build(&built, false);
+    assert!(!said.contains("is too small") && said.contains("initrd/kdump"), "{said}");
     println!("initrd-kdump: {}", size(&directory(&built).join("initrd-kdump")));
     let place = disk(&built.space, "crash", 256);
     let running = crash(&built, "", |machine| {
@@ -200,6 +206,10 @@ fn privileged_boot_a_crash_is_sent_by_ssh_to_a_server_whose_key_is_known() {
     );
     let built = image("\"makedumpfile\", \"openssh-client\"", &table);
     let _sshd = Sshd::start(&built.space, port);
+    // Debian's makedumpfile takes the option, and compresses nothing.
+    let ran = built.space.run(&["build"]);
+    assert!(ran.code != 0 && ran.err.contains("was built without libzstd"), "{}", ran.err);
+    built.space.edit("image.toml", "compress = \"zstd\"\n", "");
     build(&built, false);
     let running = crash(&built, "", |machine| machine.memory_mib = 1280);
     let console = running.console();
@@ -224,10 +234,40 @@ fn boot_a_dump_that_cannot_be_written_is_reported_and_the_node_starts_again() {
     build(&built, true);
     let server = FileServer::start(&directory(&built)).unwrap();
     let words = cmdline(&built, "tiny", &format!("http://10.0.2.2:{}", server.port()));
-    let running = start(&built, "tiny", format!("{words} NODE=n01"), |_| {});
+    let (port, reports) = reports();
+    let report = format!("imgbuild.report=http://10.0.2.2:{port}/-/report/n01/token");
+    let running = start(&built, "tiny", format!("{words} NODE=n01 {report}"), |_| {});
     expect(&running, "attempt 3 of 3: LABEL=none: no ext4, xfs or btrfs disk has that name");
-    expect(&running, "the kernel crashed, and no dump was written: LABEL=none");
+    expect(&running, "the kernel crashed, but no dump was written: LABEL=none");
     expect(&running, "imgbuild: switching off");
+    let said: Vec<String> = reports.try_iter().collect();
+    let is_of_dump = |one: &String| one.starts_with("state=failed&reason=the%20kernel%20crashed%2C%20but%20no%20dump");
+    assert!(said.iter().any(is_of_dump), "{said:?}");
+}
+
+/// A server that takes reports: its port, and what came.
+fn reports() -> (u16, std::sync::mpsc::Receiver<String>) {
+    use std::io::{BufRead, BufReader, Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut input = BufReader::new(stream.try_clone().unwrap());
+            let (mut line, mut length) = (String::new(), 0);
+            while input.read_line(&mut line).is_ok_and(|read| read > 2) {
+                let field = line.to_ascii_lowercase();
+                length = field.strip_prefix("content-length:").map_or(length, |text| text.trim().parse().unwrap());
+                line.clear();
+            }
+            let mut body = vec![0; length];
+            if input.read_exact(&mut body).is_ok() {
+                let _ = sender.send(String::from_utf8_lossy(&body).into_owned());
+            }
+            let _ = write!(stream, "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n");
+        }
+    });
+    (port, receiver)
 }
 
 #[test]

@@ -43,7 +43,7 @@ pub fn find(words: &str, modules: &Modules) -> Result<Found, String> {
         }
         if began.elapsed() > PATIENCE {
             return Err(format!(
-                "no ext4, xfs or btrfs disk has that name; found {}; does the initrd have the disk drivers ([boot.cache] in the recipe, [kernel] drivers)?",
+                "no ext4, xfs or btrfs disk has that name; found {}; does the initrd have the disk drivers ([kernel] drivers in the recipe)?",
                 all()
             ));
         }

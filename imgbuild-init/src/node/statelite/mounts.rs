@@ -216,9 +216,7 @@ fn explained(error: &std::io::Error) -> String {
         std::io::ErrorKind::PermissionDenied => "; does the server export it to this node?",
         std::io::ErrorKind::NotFound => "; does the server have and export this directory?",
         std::io::ErrorKind::InvalidInput => "; are its options those of the kernel (nfs(5))?",
-        _ if error.raw_os_error() == Some(sys::NO_SUCH_KIND) => {
-            "; does the initrd have the module nfs ([statelite] in the recipe)?"
-        }
+        _ if error.raw_os_error() == Some(sys::NO_SUCH_KIND) => "; does the initrd have the module nfs?",
         _ => "",
     };
     format!("{error}{more}")

@@ -52,6 +52,8 @@ pub struct DumpAnswer {
     pub lacks: Option<(String, String)>,
     /// Whether the image has makedumpfile.
     pub can_filter: bool,
+    /// Libraries that it uses; none of one that needs none.
+    pub libraries: Vec<String>,
     /// Bytes of the initrd, as it is loaded and as it is unpacked.
     pub size: u64,
 }
@@ -86,6 +88,8 @@ pub fn inputs(reader: &Reader<'_>) -> Result<Vec<Input>, StageError> {
     let mut inputs = vec![
         Input::parameter("kdump", VERSION),
         reader.setting("to", &order.to, "kdump.to"),
+        // Compared with the size of what is made.
+        reader.setting("reserve", &table.reserve, "kdump.reserve"),
         reader.setting("options", &order.options, "kdump.options"),
         reader.setting("level", table.level, "kdump.level"),
         reader.setting("dump compress", table.compress.option().unwrap_or("none"), "kdump.compress"),
@@ -157,16 +161,24 @@ pub fn say(builder: &Builder<'_>, answer: &DumpAnswer, release: &str) -> Result<
     let reserve = recipe.model.kdump.as_ref().map(|table| table.reserve.as_str()).unwrap_or_default();
     let needs = OF_KERNEL + answer.size.div_ceil(1 << 20);
     if Reserve::parse(reserve).is_ok_and(|reserve| reserve.smallest() >> 20 < needs) {
-        let text = format!("`{reserve}` is too little for the kernel that writes dumps: it needs some {needs} MiB");
+        let text = format!("`{reserve}` is too small for the kernel that writes dumps: about {needs} MiB are needed");
         let help =
             format!("write ‹[kdump] reserve = \"{}M\"›, or fewer ‹[kernel]› drivers", needs.next_multiple_of(64));
         let mut finding = Finding::nowhere(Severity::Warning, "kdump::reserve", text).help(help);
         finding.span = recipe.spans.nearest("kdump.reserve").cloned();
         builder.report.finding(&finding);
     }
+    let compress = recipe.model.kdump.as_ref().map(|table| table.compress).unwrap_or_default();
+    if let Some(library) = compress.library().filter(|_| !answer.libraries.is_empty())
+        && !answer.libraries.iter().any(|one| one.starts_with(library))
+    {
+        let problem = format!("makedumpfile of the image was built without {library}: it would compress nothing");
+        let help = "choose another one: ‹[kdump] compress = \"lzo\"›, or \"zlib\", which each has".to_owned();
+        return Err(refuse(builder.report, recipe, "kdump.compress", problem, help));
+    }
     if !answer.can_filter {
         let package = if family == Family::Debian { "makedumpfile" } else { "kexec-tools" };
-        let text = "the image has no makedumpfile: a dump has all of the node's memory, and the kernel's messages are not beside it";
+        let text = "the image has no makedumpfile: dumps contain all memory, and no file of kernel messages";
         let help = format!(
             "add it: ‹[packages] install = [\"{package}\"]›; the exclude lists may leave it out of the node's memory"
         );
@@ -221,6 +233,7 @@ pub fn add(tree: &mut Tree, kernel: &LayerReader, request: &DumpRequest, release
         Ok(found) => {
             program(tree, &image, MAKEDUMPFILE, &found)?;
             answer.can_filter = true;
+            answer.libraries = found.libraries.keys().cloned().collect();
         }
         // Without it all is written; with half of it the site would believe that it is there.
         Err(lacks) if !lacks.is_empty() => answer.lacks = Some((MAKEDUMPFILE.to_owned(), lacks)),
