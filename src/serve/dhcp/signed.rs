@@ -379,7 +379,7 @@ mod tests {
         std::os::unix::fs::symlink(at("kernel"), at("link")).unwrap();
         rustix::fs::mknodat(
             rustix::fs::CWD,
-            &at("pipe"),
+            at("pipe"),
             rustix::fs::FileType::Fifo,
             rustix::fs::Mode::from_raw_mode(0o600),
             0,

@@ -283,7 +283,7 @@ fn privileged_eight_images_with_a_node_that_dies_and_a_job_that_is_preempted() {
     let code = building.child.wait().unwrap().code();
     let said = building.said();
     assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("is down; it is in the queue again") && said.contains("runs again on"), "{said}");
+    assert!(said.contains("is down; it was requeued") && said.contains("runs again on"), "{said}");
     assert!(said.contains("note: submitted ") && !said.contains("error"), "{said}");
     // Nothing ran here, and nothing is left.
     assert!(said.matches("ran nothing; kept ").count() == 8, "{said}");
@@ -374,6 +374,16 @@ fn privileged_what_goes_wrong_with_jobs_is_said_exactly() {
     }
     assert_eq!(building.child.wait().unwrap().code(), Some(4), "{}", building.said());
     assert!(building.said().contains("was cancelled"), "{}", building.said());
+
+    // A directory in which others could put another one in its place.
+    let open = at.join("open");
+    std::fs::create_dir(&open).unwrap();
+    std::fs::set_permissions(&open, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    let space = one_more("sleep 1");
+    cluster.workspace(&space, ".", &format!("shared = \"{}\"\n", open.join("below").display()));
+    let ran = cluster.run(&space, &["build"]);
+    assert!(ran.code == 3 && ran.err.contains("slurm::directory"), "{} {}", ran.code, ran.err);
+    assert!(ran.err.contains("others can replace what is in"), "{}", ran.err);
 
     // A directory that nodes do not have.
     let space = one_more("sleep 1");

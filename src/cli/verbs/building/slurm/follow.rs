@@ -510,3 +510,21 @@ impl<'a> Follower<'a> {
         all
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::stuck;
+
+    #[test]
+    fn what_waits_for_its_turn_is_told_from_what_never_starts() {
+        for waits in ["Priority", "Resources", "Dependency", "BeginTime", "None", "Licenses", "QOSMaxJobsPerUserLimit"]
+        {
+            assert_eq!(stuck(waits), None, "{waits}");
+        }
+        for never in
+            ["JobHeldUser", "launch failed requeued held", "PartitionTimeLimit", "InvalidQOS", "BadConstraints"]
+        {
+            assert!(stuck(never).is_some(), "{never}");
+        }
+    }
+}
