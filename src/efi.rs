@@ -135,7 +135,7 @@ impl Update for Hasher {
 /// The signatures of a program that are for these bytes. As shim does, others beside them are passed over.
 ///
 /// # Errors
-/// It has none; then why the first one is none.
+/// There is no such signature; the reason is the first one's.
 pub fn signatures(bytes: &[u8]) -> Result<Vec<Signature>, Problem> {
     let program = Program::read(bytes)?;
     let is_there = program.certificate_table_range().map_err(|error| unreadable(&error))?;
@@ -366,7 +366,7 @@ mod tests {
         let both = signatures(&with_table(&[&other[..], &table].concat()));
         assert_eq!(both.map(|found| found.len()), Ok(1));
         assert!(matches!(signatures(&with_table(&other)), Err(Problem::Unreadable(_))));
-        // Of another kind than PKCS 7.
+        // Another kind than PKCS 7.
         let mut raw = filled(&[1; 24]);
         raw[6] = 1;
         assert_eq!(signatures(&with_table(&[raw, table].concat())).map(|found| found.len()), Ok(1));

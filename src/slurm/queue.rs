@@ -43,7 +43,7 @@ impl State {
             "OUT_OF_MEMORY" => Self::OutOfMemory,
             "NODE_FAIL" | "BOOT_FAIL" | "PREEMPTED" | "REVOKED" => Self::Lost,
             "CANCELLED" => Self::Cancelled,
-            // One that is not known here is none of the ends above.
+            // One that is not known here does not mean that the job is over.
             _ => Self::Runs,
         }
     }

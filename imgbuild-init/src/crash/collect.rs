@@ -152,7 +152,7 @@ fn stamp(seconds: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}-{:02}{:02}{:02}", time / 3600, time / 60 % 60, time % 60)
 }
 
-/// The first of `vmcore`, `vmcore.2` .. that is not there: a machine whose clock starts anew each time gives directories the same name.
+/// The first of `vmcore`, `vmcore.2` .. that does not exist: a machine without a clock gives directories the same name each time.
 fn free_name(directory: &Path) -> String {
     let names = std::iter::once("vmcore".to_owned()).chain((2..).map(|number| format!("vmcore.{number}")));
     let free = |name: &String| directory.join(name).symlink_metadata().is_err();

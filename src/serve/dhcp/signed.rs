@@ -354,7 +354,7 @@ mod tests {
         let trusted = ["Example CA".to_owned()];
         let text = stranger("`grubx64.efi`", &[one("Other Signer", "Other CA")], &trusted).unwrap();
         assert!(text.contains("signed by `Other Signer`") && text.contains("shim trusts `Example CA`"), "{text}");
-        // By it, or by a certificate that it vouches for; one of several is enough. Of an unknown shim nothing is said.
+        // By it, or by a certificate that it vouches for; one of several is enough. Nothing is known of this shim.
         assert_eq!(stranger("x", &[one("Example CA", "Root")], &trusted), None);
         assert_eq!(stranger("x", &[one("Other", "Other"), one("Signer", "Example CA")], &trusted), None);
         assert_eq!(stranger("x", &[one("Other", "Other")], &[]), None);

@@ -57,7 +57,7 @@ fn is_own(word: &&String) -> bool {
 fn was_published(info: &BuildInfo) -> Vec<(String, String)> {
     let mut words = info.cmdline.iter().filter(is_own).peekable();
     let mut fields = Vec::new();
-    // Of a recipe without [kdump] it is a word among others.
+    // For a recipe without [kdump] it is a word among others.
     let has_kdump = info.cmdline.iter().any(|word| word.starts_with("imgbuild.kdump="));
     let reserve = has_kdump.then_some(RESERVE);
     for (start, field) in std::iter::once(ROOT).chain(reserve).chain(BOOT_WORDS) {

@@ -438,7 +438,7 @@ fn every_field_moves_the_keys_that_it_means_and_no_others() {
     boot.cache.image: nothing
     boot.cache.writes: nothing
     kdump.to: initrd/kdump
-    kdump.reserve: nothing
+    kdump.reserve: initrd/kdump
     kdump.options: initrd/kdump
     kdump.filesystem: initrd/kdump
     kdump.ssh_key: initrd/kdump

@@ -120,7 +120,7 @@ fn nodes_behind_shim_get_no_kernel_that_it_would_refuse() {
     let changed: Vec<u8> = signed.iter().enumerate().map(|(at, byte)| byte ^ u8::from(at == 600)).collect();
     publish_with(&space, "compute", "changed", &changed, &[]);
     let ran = nodeset(&space, &["@compute", "compute", "--loader", "shim"]);
-    assert!(ran.code == 1 && ran.err.contains("was changed after it was signed, and these nodes"), "{}", ran.err);
+    assert!(ran.code == 1 && ran.err.contains("was changed after it was signed, but these nodes"), "{}", ran.err);
     // Who signed is said, and a warning of what the kernel will not load.
     let build = publish_with(&space, "compute", "signed", &signed, &["drivers/site.ko"]);
     let ran = nodeset(&space, &["@compute", "compute", "--loader", "shim"]).good();
