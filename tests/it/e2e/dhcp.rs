@@ -405,7 +405,7 @@ fn privileged_what_nodes_behind_shim_load_is_where_they_look_for_it() {
     assert!(tftp.join(".builds/compute/1111/kernel").exists(), "one may be loading it");
     // What the node would refuse, or what is not what was published, is refused here.
     publish(&space, "3333", b"a kernel", b"an initrd");
-    serving.wait_for("the kernel of compute@3333 is not a program of UEFI");
+    serving.wait_for("the kernel of compute@3333 is not a UEFI program");
     within("the node is not told", 20, || of_node(1).starts_with("echo 'cn1: the kernel of compute@3333 is not a"));
     assert!(!tftp.join(".builds/compute/3333").exists());
     publish(&space, "4444", &signed, b"another initrd");
