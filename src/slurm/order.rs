@@ -29,8 +29,8 @@ pub struct Order {
     pub store: Option<PathBuf>,
     /// CPUs of each step.
     pub steps: Vec<OrderedStep>,
-    /// The steps of each submission.
-    pub submissions: Vec<Vec<usize>>,
+    /// The steps of each submission, by the numbers of their tasks.
+    pub submissions: Vec<BTreeMap<usize, usize>>,
 }
 
 /// A step.

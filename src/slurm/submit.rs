@@ -1,5 +1,6 @@
 //! What sbatch is given.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,7 +14,8 @@ pub const MOST_TASKS: usize = 500;
 /// How often it is tried where Slurm is busy.
 const TRIES: u64 = 5;
 
-/// One submission: a job, or an array of jobs that wait for the same ones and ask for the same.
+/// One submission: a job, or an array of jobs that ask for the same, and wait for the same ones or each for its own in
+/// other arrays.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Submission {
     /// Its name in squeue.
@@ -26,19 +28,77 @@ pub struct Submission {
     pub mebibytes: u64,
     /// Time limit of each, in minutes.
     pub minutes: Option<u64>,
-    /// How many; one is no array.
-    pub tasks: usize,
-    /// Which one it is, where Slurm takes no array of so many.
-    pub alone: Option<usize>,
-    /// Ids of jobs that must have ended well before.
-    pub after: Vec<String>,
+    /// Numbers of its tasks, ascending; a single one is no array.
+    pub tasks: Vec<usize>,
+    /// Jobs that must have ended well before.
+    pub after: After,
     /// The directory for what Slurm and the script say.
     pub output: PathBuf,
     /// The script.
     pub script: PathBuf,
 }
 
+/// What a submission waits for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct After {
+    /// Jobs that all of its tasks wait for: ids, with the task's of an array.
+    pub all: Vec<String>,
+    /// Arrays of whose tasks each of its own waits for the one of its number.
+    pub same_task: Vec<String>,
+}
+
+impl After {
+    /// From the jobs that each task waits for. None where no dependency of an array says that.
+    pub fn of(waits: &BTreeMap<usize, BTreeSet<String>>) -> Option<Self> {
+        let mut sets = waits.values();
+        let first = sets.next().cloned().unwrap_or_default();
+        let all = sets.fold(first, |all, one| all.intersection(one).cloned().collect());
+        let arrays = |(task, jobs): (&usize, &BTreeSet<String>)| -> Option<BTreeSet<String>> {
+            let array = |job: &String| Some(job.strip_suffix(&format!("_{task}"))?.to_owned());
+            jobs.difference(&all).map(array).collect()
+        };
+        let mut same = waits.iter().map(arrays);
+        let same_task = same.next().unwrap_or_default()?;
+        same.all(|one| one.as_ref() == Some(&same_task))
+            .then(|| Self { all: all.iter().cloned().collect(), same_task: same_task.into_iter().collect() })
+    }
+
+    /// As sbatch has it; none where it waits for nothing. Source: sbatch(1), --dependency.
+    fn word(&self) -> Option<String> {
+        let kinds = [("afterok", &self.all), ("aftercorr", &self.same_task)];
+        let kinds = kinds.iter().filter(|(_, jobs)| !jobs.is_empty());
+        let kinds: Vec<String> = kinds.map(|(kind, jobs)| format!("{kind}:{}", jobs.join(":"))).collect();
+        (!kinds.is_empty()).then(|| format!("--dependency={}", kinds.join(",")))
+    }
+}
+
+/// Numbers as sbatch takes them: `0-2,5`.
+fn ranges(tasks: &[usize]) -> String {
+    let mut ranges: Vec<(usize, usize)> = Vec::new();
+    for task in tasks {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == *task => *last = *task,
+            _ => ranges.push((*task, *task)),
+        }
+    }
+    let text = |(first, last): &(usize, usize)| match first == last {
+        true => first.to_string(),
+        false => format!("{first}-{last}"),
+    };
+    ranges.iter().map(text).collect::<Vec<_>>().join(",")
+}
+
 impl Submission {
+    /// Whether it is an array.
+    pub fn is_array(&self) -> bool {
+        self.tasks.len() > 1
+    }
+
+    /// The task that it is alone.
+    fn alone(&self) -> Option<usize> {
+        self.tasks.first().copied().filter(|_| !self.is_array())
+    }
+
     /// Words of sbatch. Source: sbatch(1).
     pub fn words(&self, options: &[String]) -> Vec<OsString> {
         let mut words: Vec<OsString> = Vec::new();
@@ -53,11 +113,11 @@ impl Submission {
         if let Some(minutes) = self.minutes {
             add(format!("--time={minutes}"));
         }
-        if self.tasks > 1 {
-            add(format!("--array=0-{}", self.tasks - 1));
+        if self.is_array() {
+            add(format!("--array={}", ranges(&self.tasks)));
         }
-        if !self.after.is_empty() {
-            add(format!("--dependency=afterok:{}", self.after.join(":")));
+        if let Some(word) = self.after.word() {
+            add(word);
             add("--kill-on-invalid-dep=yes".to_owned());
         }
         add("--requeue".to_owned());
@@ -67,22 +127,22 @@ impl Submission {
         add("--chdir=/".to_owned());
         add("--open-mode=append".to_owned());
         words.extend(options.iter().map(OsString::from));
-        let file = if self.tasks > 1 { "%a.out".to_owned() } else { format!("{}.out", self.alone.unwrap_or(0)) };
+        let file = self.alone().map_or("%a.out".to_owned(), |task| format!("{task}.out"));
         let mut output = OsString::from("--output=");
         // `%` begins what Slurm replaces, and a backslash ends that for the whole path.
         output.push(self.output.to_string_lossy().replace('%', "%%"));
         output.push(format!("/{file}"));
         words.push(output);
         words.push(self.script.clone().into());
-        words.extend(self.alone.map(|task| task.to_string().into()));
+        words.extend(self.alone().map(|task| task.to_string().into()));
         words
     }
 
     /// The id that each of its jobs has.
     pub fn ids(&self, job: &str) -> Vec<String> {
-        match self.tasks {
-            1 => vec![job.to_owned()],
-            tasks => (0..tasks).map(|task| format!("{job}_{task}")).collect(),
+        match self.is_array() {
+            false => vec![job.to_owned()],
+            true => self.tasks.iter().map(|task| format!("{job}_{task}")).collect(),
         }
     }
 
@@ -176,9 +236,8 @@ mod tests {
             cpus: 2,
             mebibytes: 1024,
             minutes: Some(15),
-            tasks: 3,
-            alone: None,
-            after: vec!["7".to_owned(), "8_1".to_owned()],
+            tasks: vec![0, 1, 2, 5],
+            after: After { all: vec!["7".to_owned(), "8_1".to_owned()], same_task: vec!["9".to_owned()] },
             output: "/shared/100% of it/a b".into(),
             script: "/shared/s".into(),
         }
@@ -191,8 +250,8 @@ mod tests {
         for word in [
             "--mem=1024M",
             "--time=15",
-            "--array=0-2",
-            "--dependency=afterok:7:8_1",
+            "--array=0-2,5",
+            "--dependency=afterok:7:8_1,aftercorr:9",
             "--requeue",
             "--partition=p",
             "--output=/shared/100%% of it/a b/%a.out",
@@ -200,8 +259,35 @@ mod tests {
             assert!(words.contains(&word), "{word} {words:?}");
         }
         assert_eq!(words.last(), Some(&"/shared/s"));
-        assert_eq!(submission().ids("9"), ["9_0", "9_1", "9_2"]);
-        assert_eq!(Submission { tasks: 1, ..submission() }.ids("9"), ["9"]);
+        assert_eq!(submission().ids("9"), ["9_0", "9_1", "9_2", "9_5"]);
+        let one = Submission { tasks: vec![5], ..submission() };
+        assert_eq!(one.ids("9"), ["9"]);
+        let words = one.words(&[]);
+        let words: Vec<&str> = words.iter().filter_map(|word| word.to_str()).collect();
+        assert!(!words.iter().any(|word| word.starts_with("--array")), "{words:?}");
+        assert_eq!(words[words.len() - 2..], ["/shared/s", "5"]);
+        assert!(words[words.len() - 3].ends_with("/5.out"), "{words:?}");
+    }
+
+    #[test]
+    fn arrays_wait_for_jobs_or_each_task_for_its_own() {
+        let of = |waits: &[(usize, &[&str])]| {
+            let jobs = |jobs: &[&str]| jobs.iter().map(|job| (*job).to_owned()).collect();
+            After::of(&waits.iter().map(|(task, waits)| (*task, jobs(waits))).collect())
+        };
+        let after = |all: &[&str], same_task: &[&str]| {
+            let own = |jobs: &[&str]| jobs.iter().map(|job| (*job).to_owned()).collect();
+            Some(After { all: own(all), same_task: own(same_task) })
+        };
+        assert_eq!(of(&[(0, &[]), (1, &[])]), after(&[], &[]));
+        assert_eq!(of(&[(0, &["7", "8_1"]), (1, &["7", "8_1"])]), after(&["7", "8_1"], &[]));
+        assert_eq!(of(&[(0, &["7", "8_0", "9_0"]), (3, &["7", "8_3", "9_3"])]), after(&["7"], &["8", "9"]));
+        // Of one task all jobs are common.
+        assert_eq!(of(&[(3, &["8_3", "9_4"])]), after(&["8_3", "9_4"], &[]));
+        // The numbers differ, one waits for less, or they were submitted one by one.
+        assert_eq!(of(&[(0, &["8_1"]), (1, &["8_0"])]), None);
+        assert_eq!(of(&[(0, &["8_0"]), (1, &["8_1", "9_1"])]), None);
+        assert_eq!(of(&[(0, &["8"]), (1, &["9"])]), None);
     }
 
     #[test]

@@ -430,6 +430,46 @@ fn privileged_what_goes_wrong_with_jobs_is_said_exactly() {
 }
 
 #[test]
+fn privileged_each_chain_waits_for_its_own_and_one_that_fails_ends_no_other() {
+    let space = Space::new();
+    let cluster = Cluster::start();
+    cluster.workspace(&space, "images/*", "");
+    let first = warm();
+    for number in 1..=3 {
+        let (name, directory) = (image(number), space.path().join("images").join(image(number)));
+        copy_tree(first.path(), &directory);
+        let _ = std::fs::remove_dir_all(directory.join(".store"));
+        let (recipe, script) = (format!("images/{name}/image.toml"), format!("images/{name}/tiny.postinstall"));
+        space.edit(&recipe, "name = \"tiny\"", &format!("name = \"{name}\""));
+        let text = std::fs::read_to_string(directory.join("image.toml")).unwrap();
+        space.write(&recipe, &format!("{text}\n[[pack.also]]\narchive = \"tar\"\n"));
+        let own = std::fs::read_to_string(directory.join("tiny.postinstall")).unwrap();
+        // The third takes longer than the others with all that follows.
+        let end = ["sleep 4", "sleep 4; exit 7", "sleep 40"][number - 1];
+        space.write(&script, &format!("{own}\necho {name} >\"$1/etc/which\"\n{end}\n"));
+    }
+    let mut building = Building::start(&cluster, &space, &["build", "--locked", "--keep-going"]);
+    building.wait_for("rootfs/postinstall");
+    // As Slurm has it: the tasks of an array wait for those of another.
+    let dependencies = cluster.ask(&["squeue", "-h", "-r", "-o", "%i %E"]);
+    assert!(dependencies.contains("aftercorr:"), "{dependencies}");
+    let done = |said: &str, image: &str| {
+        said.lines().any(|line| line.contains(&format!("{image}/pack")) && line.contains("done in job"))
+    };
+    wait("the first image is packed", || done(&building.said(), "img1"));
+    assert!(!done(&building.said(), "img3"), "{}", building.said());
+    let code = building.child.wait().unwrap().code();
+    let said = building.said();
+    assert_eq!(code, Some(4), "{said}");
+    assert!(said.contains("img2/rootfs/postinstall failed in job") && !done(&said, "img2"), "{said}");
+    assert!(done(&said, "img3"), "{said}");
+    let published = |number| space.path().join("out").join(image(number)).join("build.json").exists();
+    assert!(published(1) && !published(2) && published(3), "{said}");
+    wait("nothing waits for ever", || cluster.queue().is_empty());
+    assert_clean(&space);
+}
+
+#[test]
 fn privileged_ctrl_c_cancels_what_was_submitted_and_nothing_else() {
     let cluster = Cluster::start();
     let space = one_more("sleep 120");

@@ -1,6 +1,6 @@
 //! Submits the jobs of a round and looks after them until each has ended, or someone wants to stop.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use crate::sandbox::interrupt;
 use crate::slurm::SlurmError;
 use crate::slurm::order::{BEGAN, Began, ENDED, Ended, Fix, read, step_directory};
 use crate::slurm::queue::{Seen, State, ask, cancel, is_down};
-use crate::slurm::submit::{Submission, is_too_many};
+use crate::slurm::submit::{After, Submission, is_too_many};
 use crate::stage::{KeptLog, Report};
 use crate::store::Run;
 
@@ -122,34 +122,41 @@ impl<'a> Follower<'a> {
     pub fn submit(&mut self) -> Result<(), Exit> {
         for (index, members) in self.round.order.submissions.iter().enumerate() {
             let asks = self.round.asks.get(index).copied().unwrap_or_default();
-            let Some(first) = members.first().and_then(|step| self.round.steps.get(*step)) else { continue };
             let build = self.place.directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let round = self.round.directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let waits = |step: &usize| self.round.steps[*step].after.iter().map(|one| self.steps[*one].job.clone());
+            let waits: BTreeMap<usize, BTreeSet<String>> =
+                members.iter().map(|(task, step)| (*task, waits(step).collect())).collect();
+            let Some(first) = members.values().next().map(|step| self.round.steps[*step].name()) else { continue };
             let more = if members.len() > 1 { format!("+{}", members.len() - 1) } else { String::new() };
             let whole = Submission {
-                name: format!("{}{more}", first.name()),
+                name: format!("{first}{more}"),
                 mark: format!("imgbuild-{build}-{round}-{index}"),
                 cpus: asks.cpus,
                 mebibytes: asks.mebibytes,
                 minutes: asks.minutes,
-                tasks: members.len(),
-                alone: None,
-                after: first.after.iter().map(|step| self.steps[*step].job.clone()).collect(),
+                tasks: members.keys().copied().collect(),
+                after: After::default(),
                 output: self.round.directory.join(format!("{index}.said")),
                 script: self.round.directory.join(format!("{index}.sh")),
             };
-            match self.submit_one(&whole) {
-                Ok(ids) => members.iter().zip(ids).for_each(|(step, id)| self.steps[*step].job = id),
-                Err(Some(error)) if whole.tasks > 1 && is_too_many(&error) => {
-                    for (task, step) in members.iter().enumerate() {
-                        let name = self.round.steps[*step].name().to_owned();
-                        let mark = format!("{}-{task}", whole.mark);
-                        let one = Submission { name, mark, tasks: 1, alone: Some(task), ..whole.clone() };
-                        let ids = self.submit_one(&one).map_err(|error| self.unsubmitted(error))?;
-                        self.steps[*step].job = ids.concat();
+            if let Some(after) = After::of(&waits) {
+                match self.submit_one(&Submission { after, ..whole.clone() }) {
+                    Ok(ids) => {
+                        members.values().zip(ids).for_each(|(step, id)| self.steps[*step].job = id);
+                        continue;
                     }
+                    Err(Some(error)) if whole.is_array() && is_too_many(&error) => {}
+                    Err(error) => return Err(self.unsubmitted(error)),
                 }
-                Err(error) => return Err(self.unsubmitted(error)),
+            }
+            for ((task, step), waits) in members.iter().zip(waits.into_values()) {
+                let name = self.round.steps[*step].name().to_owned();
+                let mark = format!("{}-{task}", whole.mark);
+                let after = After { all: waits.into_iter().collect(), ..After::default() };
+                let one = Submission { name, mark, tasks: vec![*task], after, ..whole.clone() };
+                let ids = self.submit_one(&one).map_err(|error| self.unsubmitted(error))?;
+                self.steps[*step].job = ids.concat();
             }
         }
         let count = self.steps.len();
@@ -459,7 +466,7 @@ impl<'a> Follower<'a> {
     /// The last line of what Slurm and the script said.
     fn said(&self, index: usize) -> String {
         let all = self.round.order.submissions.iter().enumerate();
-        let place = all.filter_map(|(at, members)| Some((at, members.iter().position(|one| *one == index)?)));
+        let place = all.filter_map(|(at, members)| Some((at, members.iter().find(|(_, step)| **step == index)?.0)));
         let file = |(at, task)| -> PathBuf { self.round.directory.join(format!("{at}.said/{task}.out")) };
         let text = place.map(file).filter_map(|path| std::fs::read(path).ok()).next().unwrap_or_default();
         let text = String::from_utf8_lossy(&text).into_owned();

@@ -30,7 +30,7 @@ pub fn run(round: &Path, submission: usize, task: usize) -> Result<Exit, String>
     if order.version != VERSION {
         return Err("another version of imgbuild made this order".to_owned());
     }
-    let index = order.submissions.get(submission).and_then(|members| members.get(task)).copied();
+    let index = order.submissions.get(submission).and_then(|members| members.get(&task)).copied();
     let index =
         index.filter(|index| *index < order.steps.len()).ok_or_else(|| "the order has no such step".to_owned())?;
     let directory = step_directory(round, index);

@@ -240,26 +240,19 @@ impl Jobs<'_> {
         Ok(())
     }
 
-    /// Steps that wait for the same ones and need as many CPUs are one array.
-    fn submissions(&self, work: &Work) -> (Vec<Vec<usize>>, Vec<Asks>) {
-        let mut all: Vec<(Vec<usize>, Asks)> = Vec::new();
-        let mut open: BTreeMap<(&[usize], usize, bool), usize> = BTreeMap::new();
-        for (index, step) in work.steps.iter().enumerate() {
-            let asks = self.asks(step, work);
-            let alike = (step.after.as_slice(), asks.cpus, asks.minutes.is_some());
-            match open.get(&alike).filter(|at| all[**at].0.len() < MOST_TASKS) {
-                Some(at) => {
-                    let (steps, earlier) = &mut all[*at];
-                    steps.push(index);
-                    *earlier = earlier.with(asks);
-                }
-                None => {
-                    open.insert(alike, all.len());
-                    all.push((vec![index], asks));
-                }
-            }
-        }
-        all.into_iter().unzip()
+    /// Steps that need as many CPUs are one array where they wait for the same ones, or each for the tasks of its number in
+    /// the same arrays: then a chain need not wait for the others' slowest.
+    fn submissions(&self, work: &Work) -> (Vec<BTreeMap<usize, usize>>, Vec<Asks>) {
+        let asks: Vec<Asks> = work.steps.iter().map(|step| self.asks(step, work)).collect();
+        let alike: Vec<(usize, bool)> = asks.iter().map(|asks| (asks.cpus, asks.minutes.is_some())).collect();
+        let after: Vec<&[usize]> = work.steps.iter().map(|step| step.after.as_slice()).collect();
+        let submissions = arrays(&after, &alike);
+        let joined = |members: &BTreeMap<usize, usize>| {
+            let all = members.values().filter_map(|step| asks.get(*step)).copied();
+            all.reduce(Asks::with).unwrap_or_default()
+        };
+        let asks = submissions.iter().map(joined).collect();
+        (submissions, asks)
     }
 
     /// What a step asks for.
@@ -296,4 +289,87 @@ fn packages_of(step: &Step, work: &Work) -> Vec<String> {
     let all: BTreeSet<String> =
         needs.flat_map(|needs| &needs.packages).map(|package| package.sha256.to_string()).collect();
     all.into_iter().collect()
+}
+
+/// Puts steps together, each after those that it waits for: the steps of each submission by the numbers of their tasks. What
+/// `alike` has of steps is the same for all of an array.
+fn arrays<A: Copy + Ord>(after: &[&[usize]], alike: &[A]) -> Vec<BTreeMap<usize, usize>> {
+    #[derive(PartialEq, Eq, PartialOrd, Ord)]
+    enum Waits<'a> {
+        /// For these steps.
+        Same(&'a [usize]),
+        /// For these submissions of one job, and the own tasks of these arrays.
+        Own(BTreeSet<usize>),
+    }
+    let mut how_many: BTreeMap<&[usize], usize> = BTreeMap::new();
+    after.iter().for_each(|after| *how_many.entry(after).or_default() += 1);
+    let mut all: Vec<BTreeMap<usize, usize>> = Vec::new();
+    let mut open: BTreeMap<(Waits<'_>, A), usize> = BTreeMap::new();
+    // Arrays are whole before what waits for their tasks is looked at.
+    let mut depths: Vec<usize> = Vec::new();
+    for after in after {
+        depths.push(after.iter().filter_map(|step| depths.get(*step)).max().map_or(0, |depth| depth + 1));
+    }
+    let mut order: Vec<usize> = (0..after.len()).collect();
+    order.sort_by_key(|step| depths[*step]);
+    // Submission and task of each step.
+    let mut places: BTreeMap<usize, (usize, usize)> = BTreeMap::new();
+    for step in order {
+        let (after, alike) = (after[step], alike[step]);
+        let waits: Vec<(usize, usize)> = after.iter().filter_map(|step| places.get(step)).copied().collect();
+        let tasks: BTreeSet<usize> = waits.iter().filter(|(at, _)| all[*at].len() > 1).map(|(_, task)| *task).collect();
+        let own = tasks.first().copied().filter(|_| tasks.len() == 1 && how_many.get(after) == Some(&1));
+        let waits = match own {
+            Some(_) => Waits::Own(waits.iter().map(|(at, _)| *at).collect::<BTreeSet<_>>()),
+            None => Waits::Same(after),
+        };
+        let has_room = |members: &BTreeMap<usize, usize>| {
+            members.len() < MOST_TASKS && own.is_none_or(|task| !members.contains_key(&task))
+        };
+        let key = (waits, alike);
+        let known = open.get(&key).copied().filter(|at| has_room(&all[*at]));
+        let at = known.unwrap_or_else(|| {
+            all.push(BTreeMap::new());
+            open.insert(key, all.len() - 1);
+            all.len() - 1
+        });
+        let task = own.unwrap_or(all[at].len());
+        all[at].insert(task, step);
+        places.insert(step, (at, task));
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chains_of_images_are_arrays_whose_tasks_wait_for_their_own() {
+        // A base for all, three chains of two steps, the last of which has a step between, and one that waits for two chains.
+        let after: [&[usize]; 9] = [&[], &[0], &[0], &[0], &[1], &[2], &[3], &[6], &[4, 5]];
+        let of = |pairs: &[(usize, usize)]| pairs.iter().copied().collect::<BTreeMap<usize, usize>>();
+        let same = [2; 9];
+        let expected =
+            [of(&[(0, 0)]), of(&[(0, 1), (1, 2), (2, 3)]), of(&[(0, 4), (1, 5), (2, 6)]), of(&[(2, 7)]), of(&[(0, 8)])];
+        assert_eq!(arrays(&after, &same), expected);
+        // What asks for more is not of the array, and what follows keeps its number.
+        let mut unlike = same;
+        unlike[4] = 1;
+        let all = arrays(&after, &unlike);
+        assert_eq!(all[2], of(&[(0, 4)]));
+        assert_eq!(all[3], of(&[(1, 5), (2, 6)]));
+        // Where many wait for one task they are an array; where few do for each of many, one for each.
+        let after: [&[usize]; 6] = [&[], &[], &[1], &[1], &[1], &[0]];
+        assert_eq!(arrays(&after, &[2; 6]), [of(&[(0, 0), (1, 1)]), of(&[(0, 2), (1, 3), (2, 4)]), of(&[(0, 5)])]);
+        let after: [&[usize]; 6] = [&[], &[], &[1], &[1], &[0], &[0]];
+        assert_eq!(arrays(&after, &[2; 6]), [of(&[(0, 0), (1, 1)]), of(&[(0, 4), (1, 2)]), of(&[(0, 5), (1, 3)])]);
+    }
+
+    #[test]
+    fn no_array_has_more_tasks_than_slurm_takes() {
+        let after: Vec<&[usize]> = vec![&[]; MOST_TASKS * 2 + 1];
+        let all = arrays(&after, &vec![2; after.len()]);
+        assert_eq!(all.iter().map(BTreeMap::len).collect::<Vec<_>>(), [MOST_TASKS, MOST_TASKS, 1]);
+    }
 }
