@@ -108,6 +108,22 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
 ];
 
+/// What each room of `stage` may import of the others: those that stand before it, and no other.
+const ROOMS_OF_STAGE: [&str; 12] = [
+    "error",
+    "inside",
+    "bench",
+    "supply",
+    "actions",
+    "published",
+    "lock",
+    "estimate",
+    "plan",
+    "builder",
+    "examine",
+    "operations",
+];
+
 fn project() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
@@ -150,6 +166,47 @@ fn rooms_import_only_what_the_plan_allows() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Paths of `crate::`, and those by `super::` that lead to a folder, below it; without `use` trees.
+fn named_below<'a>(code: &'a str, folder: &str, depth: usize) -> Vec<&'a str> {
+    let whole = format!("crate::{folder}::");
+    let absolute = code.match_indices(&whole).map(|(at, found)| at + found.len());
+    // As many steps up as the file is deep, and no more.
+    let up = "super::".repeat(depth);
+    let relative = code.match_indices(&up).filter(|(at, _)| depth > 0 && !code[..*at].ends_with("super::"));
+    let relative = relative.map(|(at, found)| at + found.len()).filter(|at| !code[*at..].starts_with("super::"));
+    absolute.chain(relative).map(|at| &code[at..]).collect()
+}
+
+#[test]
+fn rooms_of_stage_import_only_those_below() {
+    let place = |room: &str| ROOMS_OF_STAGE.iter().position(|one| *one == room);
+    let (mut wrong, mut arrows) = (Vec::new(), 0);
+    for (path, text) in sources("src/stage") {
+        let below = path.strip_prefix(project().join("src/stage")).unwrap();
+        let own = below.components().next().unwrap().as_os_str().to_str().unwrap().trim_end_matches(".rs").to_owned();
+        if own == "mod" {
+            continue;
+        }
+        let at = place(&own).unwrap_or_else(|| panic!("the room `{own}` of stage is not in the table"));
+        let is_folder = below.ends_with("mod.rs");
+        let depth = below.components().count() - usize::from(is_folder);
+        let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+        for path_there in named_below(code, "stage", depth) {
+            let name: String = path_there.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            arrows += 1;
+            // The error of all, which the folder itself offers, is in a room below all.
+            let is_good = name == "StageError" || name == own || place(&name).is_some_and(|there| there < at);
+            let of_top = own == "operations" && path_there.starts_with('{');
+            wrong.extend((!is_good && !of_top).then(|| {
+                let line: String = path_there.chars().take(60).take_while(|c| *c != '\n').collect();
+                format!("{} imports {line}", below.display())
+            }));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(arrows > 100, "{arrows}");
 }
 
 #[test]
@@ -284,7 +341,7 @@ const NAME_A_CPU: &[(&str, &str)] = &[
     ("src/site/nodes/xcat.rs", "serial lines by CPU"),
     ("src/stage/actions/gate/programs.rs", "ELF files by CPU"),
     ("src/stage/actions/reader/mod.rs", "microcode, which only that CPU has"),
-    ("src/stage/inside/mod.rs", "programs of the initrd by CPU"),
+    ("src/stage/inside/init.rs", "programs of the initrd by CPU"),
 ];
 
 #[test]
@@ -346,8 +403,8 @@ fn what_plans_are_made_of_is_read_through_the_witness() {
         "src/stage/actions/reader/mod.rs",
         "src/stage/lock/state.rs",
         "src/stage/lock/repositories.rs",
-        "src/stage/lock/package_request.rs",
-        "src/stage/builder/history.rs",
+        "src/stage/actions/packages/requests.rs",
+        "src/stage/bench/history.rs",
         "src/stage/published/drift.rs",
         "src/stage/actions/kernel/directory.rs",
         "src/stage/actions/kernel/drivers/host.rs",

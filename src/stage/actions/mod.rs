@@ -21,16 +21,29 @@ pub use reader::{
 };
 
 use super::StageError;
-use super::builder::run::{Builder, Context};
-use super::results::missing;
+use super::bench::Bench;
+use super::bench::results::{Done, missing};
+use super::supply::Supply;
 use crate::plan::{Action, ActionKind};
+use crate::recipe::Lock;
 use crate::store::Outputs;
+
+/// What is known when an action runs.
+pub struct Context<'a> {
+    /// The actions.
+    pub stages: &'a StageGraph,
+    pub lock: &'a Lock,
+    /// Results so far.
+    pub done: &'a Done,
+    /// Packages.
+    pub supply: &'a Supply<'a>,
+}
 
 /// Does the work of an action that is not in the store.
 ///
 /// # Errors
 /// [`StageError`] of its kind.
-pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
+pub fn run(bench: &Bench<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
     let run = match action.kind {
         // They come before and after the graph.
         ActionKind::Lock | ActionKind::Publish => return Err(missing(&action.id)),
@@ -50,5 +63,5 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
         ActionKind::Pack => pack::run::run,
         ActionKind::Statelite => statelite::run::run,
     };
-    run(builder, action, context)
+    run(bench, action, context)
 }

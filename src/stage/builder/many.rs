@@ -1,6 +1,6 @@
 //! Several images in one command: side by side, and what became of each.
 
-use crate::stage::examine::verify::build_and_verify;
+use crate::stage::builder::verify::build_and_verify;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};

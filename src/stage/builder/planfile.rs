@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use crate::plan::{Decision, FileAction, FileImage, LockPicture, Outputs, Verdict, moved};
 use crate::recipe::{Lock, Recipe};
+use crate::stage::StageError;
+use crate::stage::plan::ExactPlan;
+use crate::stage::published::drift::Drift;
 use crate::stage::published::otherwise::publishing;
-use crate::stage::{Drift, ExactPlan, StageError};
 
 /// All that the plan of an image rests on, as it is now.
 pub fn picture(recipe: &Recipe, directory: String, lock: &Lock, plan: &ExactPlan, drift: &[Drift]) -> FileImage {

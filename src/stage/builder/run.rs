@@ -1,8 +1,8 @@
 //! Runs a plan: the only place that commits actions to the store.
 
-use crate::stage::lock::relock::lock;
-use crate::stage::lock::relock::record_ids;
-use crate::stage::lock::relock::write_lock;
+use crate::stage::builder::locking::relock::lock;
+use crate::stage::builder::locking::relock::record_ids;
+use crate::stage::builder::locking::relock::write_lock;
 use crate::stage::plan::{ExactPlan, forms_for, workers};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -10,14 +10,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::bring as given;
 use super::cached;
 use super::failed::Failed;
-use super::history::{PlacesOfInputs, StoreHistory, places_of};
 use super::planfile::PlanToKeep;
 use super::schedule::{ScheduleOptions, run_side_by_side};
 use super::shared::{SharedBuild, estimate};
-use super::supply::Supply;
 use super::trace::{self, Trace};
 use crate::digest::Digest;
 use crate::distro::{Fetcher, PackageSources, manager};
@@ -29,16 +26,22 @@ use crate::sandbox::{Namespace, SandboxError};
 use crate::source::{Finding, Severity};
 use crate::stage::StageError;
 use crate::stage::actions;
+use crate::stage::actions::Context;
 use crate::stage::actions::kernel::device_trees;
 use crate::stage::actions::packages::accounts;
 use crate::stage::actions::packages::emulator;
+use crate::stage::actions::packages::needs::{bytes_of, packages_of};
+use crate::stage::actions::packages::requests::target;
 use crate::stage::actions::{StageGraph, kernel_packages};
+use crate::stage::bench::Bench;
+use crate::stage::bench::history::{PlacesOfInputs, StoreHistory, places_of};
+use crate::stage::bench::ids;
+use crate::stage::bench::report::Report;
+use crate::stage::bench::results::{Done, missing, record};
 use crate::stage::estimate::cost::form_of;
 use crate::stage::estimate::{Estimate, Facts, room};
-use crate::stage::ids;
+use crate::stage::inside::init::init_for;
 use crate::stage::inside::removal::remove_damaged;
-use crate::stage::inside::{INIT, init_for};
-use crate::stage::lock::package_request::target;
 use crate::stage::lock::repositories;
 use crate::stage::lock::stale::requests;
 use crate::stage::published::artefacts::{BuildInfo, Publication};
@@ -46,14 +49,8 @@ use crate::stage::published::drift::stamps;
 use crate::stage::published::forms::packed_images;
 use crate::stage::published::layouts::{Target, XcatPublication, XcatPublished};
 use crate::stage::published::otherwise::publishing;
-use crate::stage::report::Report;
-use crate::stage::results::{Done, missing, record};
-use crate::store::{ActionRecord, BlobRef, End, FileLock, Root, Run, Store, StoreError};
-
-/// imgbuild-init: the program of each initrd.
-pub fn init_program() -> &'static [u8] {
-    INIT
-}
+use crate::stage::supply::Supply;
+use crate::store::{ActionRecord, End, FileLock, Root, Run, Store, StoreError};
 
 /// What a build is to do.
 #[derive(Debug, Clone, Default)]
@@ -105,31 +102,8 @@ pub(in crate::stage) struct Work {
     pub finished: BTreeMap<String, Finished>,
 }
 
-/// What the work on one action may use.
-pub(in crate::stage) struct Context<'a> {
-    /// The actions.
-    pub stages: &'a StageGraph,
-    pub lock: &'a Lock,
-    /// Results so far.
-    pub done: &'a Done,
-    /// Packages.
-    pub supply: &'a Supply<'a>,
-}
-
-/// A file that an operation leaves for the host process: it goes when this is dropped, whatever came of the operation.
-pub(in crate::stage) struct Handover(PathBuf);
-
-impl Drop for Handover {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
-
 /// How many damaged files one build takes out of the store before it gives up.
 const MENDED_AT_MOST: usize = 16;
-
-/// How many actions run at once at most; more would only wait for the same disk and the same layers.
-pub const SIDE_BY_SIDE: usize = 4;
 
 /// What a build did.
 #[derive(Debug, Clone)]
@@ -163,12 +137,24 @@ pub struct Builder<'a> {
     /// What it shares with the builds of other images.
     pub shared: &'a SharedBuild,
     /// Takes what failed, where it is not the only thing.
-    pub failed: Failed,
+    pub(super) failed: Failed,
     /// Whether the repositories were asked, for an index or a package.
-    pub asked: AtomicBool,
+    pub(super) asked: AtomicBool,
 }
 
-impl Builder<'_> {
+impl<'a> Builder<'a> {
+    /// Of an image; nothing is done yet.
+    pub fn new(
+        recipe: &'a Recipe,
+        (store, namespace): (&'a Store, &'a Namespace),
+        options: Options,
+        report: &'a dyn Report,
+        shared: &'a SharedBuild,
+    ) -> Self {
+        let (failed, asked) = (Failed::default(), AtomicBool::new(false));
+        Self { recipe, store, namespace, options, report, shared, failed, asked }
+    }
+
     /// Locks where that is needed, runs what is not there yet, publishes.
     ///
     /// # Errors
@@ -286,26 +272,16 @@ impl Builder<'_> {
 
     /// Notes what came of an action.
     fn note(&self, action: &Action, context: &Context<'_>, run: Run) {
-        let packages = given::packages_of(manager(self.recipe), context.lock, action);
+        let packages = packages_of(manager(self.recipe), context.lock, action);
         let (form, kind) = (form_of(action), action.kind.name().to_owned());
-        let package_bytes = given::bytes_of(&packages);
+        let package_bytes = bytes_of(&packages);
         self.options.trace.ran(Run { action: action.id.clone(), kind, package_bytes, form, ..run });
     }
 
-    /// Where the output of what an action calls is kept, below the store.
-    pub(in crate::stage) fn log_name(&self, action: &Action) -> String {
-        let image = &self.recipe.model.image.name;
-        format!("logs/{}-{image}-{}.log", std::process::id(), action.id.replace('/', "-"))
-    }
-
-    /// Takes a file that an operation left for the host process.
-    pub(in crate::stage) fn take(&self, name: &str) -> Result<BlobRef, StageError> {
-        Ok(self.store.ensure_blob_of(&self.store.directory().join(name))?)
-    }
-
-    /// To be held while an operation may leave such a file.
-    pub(in crate::stage) fn handover(&self, name: &str) -> Handover {
-        Handover(self.store.directory().join(name))
+    /// What actions may use of it.
+    pub(in crate::stage) fn bench(&self) -> Bench<'_> {
+        let Self { recipe, store, namespace, report, .. } = *self;
+        Bench { recipe, store, namespace, report, is_locked: self.options.locked }
     }
 
     /// What talks to mirrors.
@@ -460,7 +436,8 @@ impl Builder<'_> {
             image: name.clone(),
             recipe: self.recipe.directory.clone(),
             stamps: published.as_ref().map_or(earlier.stamps, |directory| {
-                let names = crate::stage::published(&self.options.out, name).map(|(_, info)| info.artefacts);
+                let names = crate::stage::published::artefacts::published(&self.options.out, name)
+                    .map(|(_, info)| info.artefacts);
                 stamps(directory, names.into_iter().flatten().map(|artefact| artefact.name))
             }),
             published: published.unwrap_or(earlier.published),
@@ -545,7 +522,9 @@ impl Builder<'_> {
         self.report.started(&action.id, &decision.causes);
         fault::point("action.started");
         let (at, _) = (SystemTime::now(), context.supply.waited());
-        let outcome = emulator::of_action(self, action, context).and_then(|()| actions::run(self, action, context));
+        let bench = self.bench();
+        let outcome = emulator::of_action(&bench, &self.shared.made, action, context)
+            .and_then(|()| actions::run(&bench, action, context));
         let waited = context.supply.waited();
         let mut run = Run {
             key: Some(key),
@@ -557,7 +536,7 @@ impl Builder<'_> {
             Ok(outputs) => outputs,
             Err(error) => {
                 if !matches!(error, StageError::Stopped) {
-                    let log = self.store.directory().join(self.log_name(action));
+                    let log = self.store.directory().join(bench.log_name(action));
                     let is_there = std::fs::metadata(&log).is_ok_and(|found| found.len() > 0);
                     run.log = is_there.then(|| log.display().to_string());
                     self.note(action, context, Run { failed: Some(trace::in_short(&error, self.recipe)), ..run });

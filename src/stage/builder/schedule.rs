@@ -7,7 +7,7 @@ use super::failed::Failed;
 use crate::failure::start;
 use crate::plan::Action;
 use crate::stage::StageError;
-use crate::stage::results::{Done, missing};
+use crate::stage::bench::results::{Done, missing};
 use crate::store::Outputs;
 
 /// How one image's actions are run.

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::supply::Staging;
 use crate::cache::{Cache, Filled};
 use crate::digest::Digest;
 use crate::plan::ActionKind;
 use crate::recipe::epoch_of_today;
 use crate::stage::StageError;
+use crate::stage::supply::Staging;
 use crate::store::{Outputs, Store};
 
 const MIB: u64 = 1 << 20;

@@ -9,8 +9,8 @@ use crate::digest::Digest;
 use crate::plan::ActionKind;
 use crate::recipe::{Format, Recipe, in_format};
 use crate::stage::StageError;
+use crate::stage::bench::ids;
 use crate::stage::estimate::{Estimate, Facts};
-use crate::stage::ids;
 use crate::stage::published::artefacts::BuildInfo;
 use crate::store::{BuildTrace, End, Outputs, Run, Store, now};
 

@@ -4,7 +4,7 @@ use super::Source;
 use super::cost::ratio;
 use crate::plan::ActionKind;
 use crate::recipe::Recipe;
-use crate::stage::lock::package_request::target;
+use crate::stage::actions::packages::requests::target;
 use crate::store::{PastBuild, Run, Store};
 
 /// How many earlier runs a figure is the middle of.

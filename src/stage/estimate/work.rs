@@ -10,10 +10,10 @@ use crate::digest::{Digest, FieldHasher};
 use crate::distro::manager;
 use crate::plan::{Action, ActionGraph, ActionKind, Decision, Verdict};
 use crate::recipe::{Lock, PassRole, PinnedPackage, Recipe, SyncedKind};
-use crate::stage::builder::bring::{bytes_of, packages_of};
-use crate::stage::ids;
-use crate::stage::lock::origin::is_fetched;
-use crate::stage::lock::package_request::{package_requests, target};
+use crate::stage::actions::packages::needs::{bytes_of, packages_of};
+use crate::stage::actions::packages::requests::{package_requests, target};
+use crate::stage::bench::ids;
+use crate::stage::supply::origin::is_fetched;
 
 /// An action that runs or may run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

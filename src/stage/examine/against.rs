@@ -6,10 +6,11 @@ use std::path::Path;
 use crate::plan::{Cause, RECIPE, Reason, Removals, in_reading_order};
 use crate::recipe::{Lock, Recipe};
 use crate::stage::StageError;
-use crate::stage::actions::{Forms, StageGraph};
+use crate::stage::actions::Forms;
 use crate::stage::lock::stale::{place_left_over, requests};
 use crate::stage::lock::state::{LockState, lock_state, requested};
 use crate::stage::lock::suppose::supposed;
+use crate::stage::plan::Comparison;
 use crate::stage::plan::stages_of;
 use crate::witness;
 
@@ -21,17 +22,6 @@ pub struct State<'a> {
     pub lock: Option<&'a Lock>,
     /// Whether it has one that cannot be read, which was reported.
     pub is_lock_broken: bool,
-}
-
-/// What can be compared of two states.
-#[derive(Debug)]
-pub enum Comparison {
-    /// All: the earlier graph, the present one.
-    Graphs(Box<StageGraph>, Box<StageGraph>),
-    /// The packages have to be resolved first, and why; and both graphs, if the earlier lock gives them.
-    Unresolved(Vec<Cause>, Option<Box<(StageGraph, StageGraph)>>),
-    /// The same, and what most likely comes of it: the earlier graph, and that of the lock as it is supposed to be.
-    Supposed(Vec<Cause>, Box<(StageGraph, StageGraph)>),
 }
 
 /// Compares; gives notes on what the locks do not say.

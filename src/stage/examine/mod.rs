@@ -6,4 +6,3 @@ pub mod excluded;
 pub mod reproduce;
 pub mod shell;
 pub mod size;
-pub mod verify;

@@ -1,19 +1,22 @@
 //! One action again, by itself: its own commands, or a shell in the same root with the same files and environment.
 
 use crate::stage::actions;
-use crate::stage::lock::relock::read_lock;
+use crate::stage::builder::locking::relock::read_lock;
 use crate::stage::plan::{ExactPlan, fresh_lock};
 use std::collections::BTreeMap;
 
 use crate::digest::Digest;
 use crate::plan::{Action, ActionGraph, ActionKind, Follow, Known, Verdict, key_and_trace};
 use crate::sandbox::{CommandResult, Substitute, status_in};
+use crate::stage::StageError;
+use crate::stage::actions::Context;
 use crate::stage::actions::Forms;
-use crate::stage::builder::failed::Failed;
-use crate::stage::builder::history::{StoreHistory, outputs_by_name};
-use crate::stage::builder::run::{Builder, Context};
-use crate::stage::results::{Done, below, missing};
-use crate::stage::{ShellRequest, ShellTree, StageError};
+use crate::stage::bench::Bench;
+use crate::stage::bench::history::{StoreHistory, outputs_by_name};
+use crate::stage::bench::results::{Done, below, missing};
+use crate::stage::builder::run::Builder;
+use crate::stage::examine::shell::ShellRequest;
+use crate::stage::examine::shell::ShellTree;
 use crate::store::Outputs;
 
 /// Kinds of work that run no command: imgbuild does them itself.
@@ -99,7 +102,7 @@ pub fn reproduce(
         let problem = format!("{} is missing or out of date with the recipe", builder.recipe.lock_name());
         refused(problem, "run `imgbuild build` first")
     })?;
-    builder.store.ensure_blob(crate::stage::inside::init_for(builder.recipe.model.image.arch)?)?;
+    builder.store.ensure_blob(crate::stage::inside::init::init_for(builder.recipe.model.image.arch)?)?;
     let plan = ExactPlan::of(builder.recipe, &lock, builder.store, Forms::AndGzip)?;
     let stages = &plan.stages;
     let Some(action) = stages.graph.get(id) else {
@@ -128,10 +131,10 @@ pub fn reproduce(
     let fetcher = builder.fetcher()?;
     let supply = builder.supply(&fetcher);
     let context = Context { stages, lock: &lock, done: &done, supply: &supply };
-    crate::stage::actions::packages::emulator::of_action(builder, action, &context)?;
+    crate::stage::actions::packages::emulator::of_action(&builder.bench(), &builder.shared.made, action, &context)?;
     match again {
         Again::Run => {
-            let outputs = actions::run(builder, action, &context)?;
+            let outputs = actions::run(&builder.bench(), action, &context)?;
             Ok(compare(builder, action, &now, &outputs))
         }
         Again::Command(substitute) if is_without_commands(action.kind) => {
@@ -140,14 +143,7 @@ pub fn reproduce(
         }
         Again::Command(substitute) => {
             let namespace = builder.namespace.with_substitute(substitute.clone());
-            let options = builder.options.clone();
-            let standing = Builder {
-                namespace: &namespace,
-                options,
-                failed: Failed::default(),
-                asked: Default::default(),
-                ..*builder
-            };
+            let standing = Bench { namespace: &namespace, ..builder.bench() };
             match actions::run(&standing, action, &context) {
                 Err(error) => match status_in(&error.to_string()) {
                     Some(status) => Ok(Reproduced::Stood(status)),
@@ -198,6 +194,6 @@ fn compare(builder: &Builder<'_>, action: &Action, key: &Digest, outputs: &Outpu
         layer: outputs.layer,
         recorded: recorded.map(|outputs| outputs.layer),
         differs,
-        log: builder.log_name(action),
+        log: builder.bench().log_name(action),
     }
 }

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use super::origin::local_folder;
 use crate::digest::Sha256;
 use crate::distro::{PackageManager, manager};
 use crate::plan::{Cause, Change, Origin, Place, Reason, Subject};
 use crate::recipe::{Lock, Recipe};
+use crate::stage::supply::origin::local_folder;
 
 /// Digest of the names and contents of all package files below a directory.
 pub fn local_digest(manager: &dyn PackageManager, directory: &Path) -> Option<Sha256> {

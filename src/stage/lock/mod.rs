@@ -2,13 +2,10 @@
 
 pub mod check;
 pub mod local_files;
-pub mod origin;
-pub mod package_request;
+pub mod packages;
 pub mod parts;
-pub mod relock;
 pub mod renewal;
 pub mod repositories;
 pub mod stale;
 pub mod state;
 pub mod suppose;
-pub mod vendor;

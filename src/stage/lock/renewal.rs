@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::origin::local_folder;
 use crate::distro::PackageManager;
 use crate::plan::{Action, ActionGraph, ActionKind, Stage, Upstream};
 use crate::recipe::{Lock, PassRole};
 use crate::stage::actions::{StageGraph, kernel_packages};
-use crate::stage::ids;
+use crate::stage::bench::ids;
+use crate::stage::supply::origin::local_folder;
 
 /// The graph of a lock that is about to be renewed because package files of otherpkgs changed.
 ///

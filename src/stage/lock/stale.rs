@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::package_request::{PackageRequest, package_requests};
 use crate::plan::{Cause, Change, Origin, Place, RECIPE, Reason, Removals, Subject};
-use crate::stage::ids;
+use crate::stage::actions::packages::requests::{PackageRequest, package_requests};
+use crate::stage::bench::ids;
 
 use crate::recipe::{LockItem, LockPlaces, LockedPass, PassRole, Recipe, Spans};
 

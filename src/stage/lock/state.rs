@@ -6,8 +6,6 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::local_files::{changed_files, local_digest};
-use super::origin::local_folder;
-use super::package_request::{PackageRequest, package_requests, target};
 use super::parts;
 use super::repositories;
 use super::stale as asked;
@@ -23,10 +21,12 @@ use crate::stage::StageError;
 use crate::stage::actions::kernel::directory as kernel_dir;
 use crate::stage::actions::kernel::drivers::headers_release;
 use crate::stage::actions::packages::accounts;
+use crate::stage::actions::packages::requests::{PackageRequest, package_requests, target};
 use crate::stage::actions::packages::tools::{ensure_tools, tools_action, tools_run_here};
-use crate::stage::builder::supply::Supply;
-use crate::stage::ids;
-use crate::stage::report::{Report, ReportedNews, refuse};
+use crate::stage::bench::ids;
+use crate::stage::bench::report::{Report, ReportedNews, refuse};
+use crate::stage::supply::Supply;
+use crate::stage::supply::origin::local_folder;
 use crate::store::Store;
 
 /// Whether a lock answers a recipe.
@@ -303,7 +303,7 @@ impl Locking<'_> {
         asked: &[&PackageRequest],
     ) -> Result<(Vec<Pass>, Vec<PinnedPackage>), StageError> {
         let mut passes: Vec<Pass> = asked.iter().map(|request| request.pass.clone()).collect();
-        let kernels = archive.of_origin(super::origin::KERNELS)?;
+        let kernels = archive.of_origin(crate::stage::supply::origin::KERNELS)?;
         let Some(at) = asked.iter().position(|request| request.role() == PassRole::Kernel) else {
             return Ok((passes, kernels));
         };
@@ -414,7 +414,9 @@ fn held_packages(earlier: Option<&Lock>, renew: &Renew, kernels: &[PinnedPackage
         .flat_map(|pass| pass.packages.clone())
         .filter(|package| !renew.may(package))
         // A newer package file next to an older one is there to be installed.
-        .filter(|package| local_folder(package).is_none() && super::origin::kernel_folder(&package.origin).is_none())
+        .filter(|package| {
+            local_folder(package).is_none() && crate::stage::supply::origin::kernel_folder(&package.origin).is_none()
+        })
         .filter(|package| !kernels.iter().any(|kernel| kernel.name == package.name))
         .collect();
     held.extend(kernels.iter().cloned());

@@ -1,11 +1,11 @@
 //! Predicts the updated lock for plans (D13).
 
-use super::package_request::target;
 use super::parts;
 use super::state::requested;
 use crate::digest::Sha256;
 use crate::distro::manager;
 use crate::recipe::{Lock, LockedPass, PassRole, PinnedPackage, Recipe};
+use crate::stage::actions::packages::requests::target;
 
 /// The version of a package that is not resolved yet.
 pub const UNKNOWN: &str = "?";

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::recipe::{Lock, Recipe};
-use crate::stage::examine::diff::{MovedPackage, Package, Packages, compare_packages};
+use crate::stage::lock::packages::{MovedPackage, Package, Packages, compare as compare_packages};
 
 /// Names that a note has of each kind.
 const NAMED: usize = 6;

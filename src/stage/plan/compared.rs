@@ -2,11 +2,21 @@
 
 use crate::plan::{ActionGraph, Cause, Symbolic, Verdict, evaluate};
 use crate::recipe::{Lock, Recipe};
-use crate::stage::actions::Forms;
-use crate::stage::examine::against::Comparison;
+use crate::stage::actions::{Forms, StageGraph};
 
 use super::exact::stages_of;
 use super::planned::{PlannedAction, before_lock, not_resolved, not_resolved_but, planned_actions, unless_moved};
+
+/// What can be compared of two states.
+#[derive(Debug)]
+pub enum Comparison {
+    /// All: the earlier graph, the present one.
+    Graphs(Box<StageGraph>, Box<StageGraph>),
+    /// The packages have to be resolved first, and why; and both graphs, if the earlier lock gives them.
+    Unresolved(Vec<Cause>, Option<Box<(StageGraph, StageGraph)>>),
+    /// The same, and what most likely comes of it: the earlier graph, and that of the lock as it is supposed to be.
+    Supposed(Vec<Cause>, Box<(StageGraph, StageGraph)>),
+}
 
 impl Comparison {
     /// What is to be done, and what there is to say of it.

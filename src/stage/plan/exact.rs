@@ -8,13 +8,14 @@ use std::sync::{Mutex, PoisonError};
 use crate::digest::Digest;
 use crate::plan::{Cause, Decision, Verdict, evaluate};
 use crate::recipe::{Arch, Lock, Recipe};
+use crate::stage::StageError;
 use crate::stage::actions::{Forms, StageGraph, graph_of};
-use crate::stage::builder::history::StoreHistory;
+use crate::stage::bench::history::StoreHistory;
 use crate::stage::estimate::{Experience, Workload, work_of};
-use crate::stage::inside::init_for;
+use crate::stage::inside::init::init_for;
 use crate::stage::lock::state::{LockState, lock_state};
 use crate::stage::published::drift::{Drift, drift_of_artefacts};
-use crate::stage::{StageError, Target};
+use crate::stage::published::layouts::Target;
 use crate::store::{Root, Store};
 
 /// Digest of the initrd's program, by the image's CPU: one for all images of a run.

@@ -8,7 +8,7 @@ mod planned;
 use std::path::Path;
 
 use captured::against_node;
-pub use compared::all_run;
+pub use compared::{Comparison, all_run};
 pub use exact::{ExactPlan, forms_for, fresh_lock, stages_of};
 pub use planned::{PlannedAction, shape_of};
 use planned::{before_lock, emulated, not_resolved, not_resolved_but, planned_actions, unless_moved};
@@ -17,9 +17,9 @@ use crate::distro::manager;
 use crate::plan::{ActionKind, Cause, History, Verdict, evaluate, in_reading_order};
 use crate::recipe::{Lock, Recipe};
 use crate::sandbox::emulator::HostCpu;
+use crate::stage::StageError;
 use crate::stage::actions::StageGraph;
-use crate::stage::builder::history::StoreHistory;
-use crate::stage::builder::run::SIDE_BY_SIDE;
+use crate::stage::bench::history::StoreHistory;
 use crate::stage::estimate::{Experience, Workload, work_before_lock};
 use crate::stage::lock::renewal::graph_before_renewal;
 use crate::stage::lock::repositories::not_asked;
@@ -28,10 +28,13 @@ use crate::stage::lock::state::{LockState, lock_state};
 use crate::stage::lock::suppose::supposed;
 use crate::stage::published::artefacts::published;
 use crate::stage::published::drift::{Drift, drift_of_artefacts};
+use crate::stage::published::layouts::Target;
 use crate::stage::published::layouts::xcat_drift;
 use crate::stage::published::otherwise::{published_elsewhere, would_publish};
-use crate::stage::{StageError, Target};
 use crate::store::{Root, Store};
+
+/// How many actions run at once at most; more would only wait for the same disk and the same layers.
+pub const SIDE_BY_SIDE: usize = 4;
 
 /// How many actions a build runs at once.
 pub fn workers() -> usize {
@@ -108,7 +111,7 @@ impl ImagePlan {
         if plan.actions.first().is_some_and(|one| one.kind == ActionKind::Lock) {
             let open = plan.actions.iter().filter(|one| one.verdict != Verdict::Keep);
             let open = open.map(|one| {
-                let id = crate::stage::ids::id(one.stage, &one.name);
+                let id = crate::stage::bench::ids::id(one.stage, &one.name);
                 (id, one.kind.name().to_owned(), one.verdict == Verdict::Run)
             });
             plan.workload = Some(work_before_lock(&Experience::new(store, recipe), open.collect()));

@@ -6,7 +6,7 @@ use crate::recipe::{Lock, Recipe};
 use crate::sandbox::emulator::HostCpu;
 use crate::stage::StageError;
 use crate::stage::actions::Forms;
-use crate::stage::ids;
+use crate::stage::bench::ids;
 use crate::stage::lock::renewal::graph_before_renewal;
 use crate::stage::lock::stale::place_in_lock;
 use crate::stage::lock::state::{LockState, lock_state};

@@ -1,6 +1,5 @@
 //! The artefacts: written aside, published together by one rename, or not at all (D17).
 
-use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -9,15 +8,13 @@ use serde::{Deserialize, Serialize};
 use super::assemble::assemble;
 use super::earlier::forget_old;
 use super::forms::{PackedImage, PublishedForm};
-use crate::archive::{Compression, Form, FrameInfo};
-use crate::digest::{Digest, Sha256};
+use crate::digest::Sha256;
 use crate::failure::start;
 use crate::fault;
 use crate::format::{Newer, Version, version_of};
 use crate::kdump;
 use crate::recipe::{Kdump, Recipe, Statelite};
 use crate::stage::StageError;
-use crate::stage::actions::pack::selinux::Labels;
 use crate::store::{BlobRef, Store, StoreError};
 
 /// Version of build.json.
@@ -94,66 +91,6 @@ impl BuildInfo {
         let first = self.cmdline.iter().find_map(|word| word.strip_prefix("imgurl={url}/"));
         first.into_iter().chain(self.also.iter().map(|form| form.rootimg.as_str())).collect()
     }
-}
-
-/// A frame as the index lists it.
-#[derive(Debug, Serialize)]
-struct IndexFrame {
-    offset: u64,
-    size: u64,
-    unpacked: u64,
-    sha256: Sha256,
-    blake3: Digest,
-}
-
-/// The index that a node fetches first (D31).
-#[derive(Debug, Serialize)]
-struct Index<'a> {
-    format: u32,
-    archive: &'a str,
-    compress: &'a str,
-    size: u64,
-    unpacked: u64,
-    memory: u64,
-    inodes: u64,
-    frames: Vec<IndexFrame>,
-    xattrs: &'a [(String, String, String)],
-    /// SELinux labels: format 2 only, so that an initrd that would not set them says so.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    labels: &'a Labels,
-}
-
-/// The text of an index.
-pub fn index_text(
-    (form, compression): (Form, Compression),
-    frames: &[(Digest, FrameInfo)],
-    inodes: u64,
-    memory: u64,
-    xattrs: &[(String, String, String)],
-    labels: &Labels,
-) -> Vec<u8> {
-    let mut offset = 0;
-    let mut listed = Vec::new();
-    for (_, info) in frames {
-        let FrameInfo { size, unpacked, sha256, blake3 } = *info;
-        listed.push(IndexFrame { offset, size, unpacked, sha256, blake3 });
-        offset += size;
-    }
-    let index = Index {
-        format: if labels.is_empty() { 1 } else { 2 },
-        archive: form.name(),
-        compress: compression.name(),
-        size: offset,
-        unpacked: frames.iter().map(|(_, info)| info.unpacked).sum(),
-        memory,
-        inodes,
-        frames: listed,
-        xattrs,
-        labels,
-    };
-    let mut text = serde_json::to_vec_pretty(&index).unwrap_or_default();
-    text.push(b'\n');
-    text
 }
 
 /// What is published.

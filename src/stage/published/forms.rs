@@ -6,7 +6,7 @@ use crate::digest::Digest;
 use crate::recipe::Recipe;
 use crate::stage::StageError;
 use crate::stage::actions::pack_action;
-use crate::stage::results::Done;
+use crate::stage::bench::results::Done;
 use crate::store::BlobRef;
 
 /// One more form of the image, in the file `rootimg` beside the first one's.

@@ -10,7 +10,7 @@ use crate::plan::{
 };
 use crate::recipe::{BOOT_WORDS, Recipe, Statelite};
 use crate::stage::actions::pack_action;
-use crate::stage::ids;
+use crate::stage::bench::ids;
 use crate::store::{Root, Store};
 use crate::witness;
 

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use crate::stage::inside::INIT;
+use crate::stage::inside::init::INIT;
 
 /// Unpacks an image into an empty directory, by the program that does it on nodes; only root can.
 ///

@@ -20,8 +20,7 @@ use crate::cli::verbs::site::rootimg;
 use crate::plan::Stage;
 use crate::recipe::{Recipe, Selected};
 use crate::stage::{
-    Builder, Failed, Options, Report, Summary, Target, Total, XcatPublished, bring_cached, build_images,
-    remove_damaged_layers,
+    Builder, Options, Report, Summary, Target, Total, XcatPublished, bring_cached, build_images, remove_damaged_layers,
 };
 use crate::store::Store;
 
@@ -108,11 +107,10 @@ fn build(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, Exi
             .map(|((recipe, namespace), report)| {
                 let planned_out = held.as_ref().and_then(Held::out);
                 let out = own.out.clone().or(planned_out).unwrap_or_else(|| recipe.out.clone());
-                Builder {
+                Builder::new(
                     recipe,
-                    store: &setup.store,
-                    namespace,
-                    options: Options {
+                    (&setup.store, namespace),
+                    Options {
                         locked: own.locked || held.is_some(),
                         until: own.until,
                         out: std::path::absolute(&out).unwrap_or(out),
@@ -127,9 +125,7 @@ fn build(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, Exi
                     },
                     report,
                     shared,
-                    failed: Failed::default(),
-                    asked: Default::default(),
-                }
+                )
             })
             .collect()
     };

@@ -6,7 +6,7 @@ use crate::cli::output::reporter::Reporter;
 use crate::cli::setup::{PlacesArguments, Setup, print_findings, read_selection};
 use crate::recipe::{Recipe, epoch_of_today};
 use crate::stage::namespace_for;
-use crate::stage::{Builder, Failed, Options, Update};
+use crate::stage::{Builder, Options, Update};
 
 /// Arguments of `update`.
 #[derive(Debug, clap::Args)]
@@ -60,16 +60,13 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     for recipe in &recipes {
         let report = reporter.of((recipes.len() > 1).then_some(recipe.model.image.name.as_str()));
         let namespace = namespace_for(&setup.namespace, recipe);
-        let builder = Builder {
+        let builder = Builder::new(
             recipe,
-            store: &setup.store,
-            namespace: &namespace,
-            options: Options { places: own.places.places(), ..Options::default() },
-            report: &report,
-            shared: &shared,
-            failed: Failed::default(),
-            asked: Default::default(),
-        };
+            (&setup.store, &namespace),
+            Options { places: own.places.places(), ..Options::default() },
+            &report,
+            &shared,
+        );
         let outcome = crate::stage::update(&builder, &Update { packages: own.packages.clone(), epoch: own.epoch });
         let of = if recipes.len() > 1 { format!("{}: ", recipe.model.image.name) } else { String::new() };
         match outcome {

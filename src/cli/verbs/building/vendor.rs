@@ -8,7 +8,7 @@ use crate::cli::Exit;
 use crate::cli::output::render;
 use crate::cli::output::reporter::Reporter;
 use crate::cli::setup::{PlacesArguments, Setup, lock, recipe};
-use crate::stage::{Builder, Failed, Options, fresh_lock};
+use crate::stage::{Builder, Options, fresh_lock};
 
 /// Arguments of `vendor`.
 #[derive(Debug, clap::Args)]
@@ -56,16 +56,13 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     };
     let report = reporter.of(None);
     let namespace = namespace_for(&setup.namespace, &recipe);
-    let builder = Builder {
-        recipe: &recipe,
-        store: &setup.store,
-        namespace: &namespace,
-        options: Options { places: own.places.places(), ..Options::default() },
-        report: &report,
-        shared: &shared,
-        failed: Failed::default(),
-        asked: Default::default(),
-    };
+    let builder = Builder::new(
+        &recipe,
+        (&setup.store, &namespace),
+        Options { places: own.places.places(), ..Options::default() },
+        &report,
+        &shared,
+    );
     let outcome = vendor(&builder, &lock, &own.target);
     reporter.end();
     match outcome {

@@ -10,7 +10,7 @@ use crate::recipe::Recipe;
 use crate::sandbox::Namespace;
 use crate::sandbox::SandboxError;
 use crate::sandbox::{CommandResult, Substitute};
-use crate::stage::{Again, Builder, Failed, Options, Reproduced, ShellRequest, ShellTree};
+use crate::stage::{Again, Builder, Options, Reproduced, ShellRequest, ShellTree};
 use crate::stage::{emulator_of_lock, namespace_for, reproduce};
 
 /// Arguments of `shell`.
@@ -175,16 +175,13 @@ fn of_action(
     let shared = setup.shared(false, None, std::slice::from_ref(recipe))?;
     let report = reporter.of(None);
     let namespace = namespace_for(&setup.namespace, recipe);
-    let builder = Builder {
+    let builder = Builder::new(
         recipe,
-        store: &setup.store,
-        namespace: &namespace,
-        options: Options { places: own.places.places(), ..Options::default() },
-        report: &report,
-        shared: &shared,
-        failed: Failed::default(),
-        asked: Default::default(),
-    };
+        (&setup.store, &namespace),
+        Options { places: own.places.places(), ..Options::default() },
+        &report,
+        &shared,
+    );
     let again = if own.run {
         Again::Run
     } else {

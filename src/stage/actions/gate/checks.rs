@@ -10,7 +10,7 @@ use crate::sandbox::helper::News;
 use crate::source::{Finding, Severity};
 use crate::stage::StageError;
 use crate::stage::actions::pack::startable::{INITS, Obstacle};
-use crate::stage::report::{Report, refuse_at};
+use crate::stage::bench::report::{Report, refuse_at};
 
 use crate::store::{Entry, Kind, LayerReader, Manifest, Merged};
 

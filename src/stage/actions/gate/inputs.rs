@@ -2,7 +2,7 @@
 
 use crate::plan::{Action, ActionKind, Stage, Upstream};
 use crate::stage::actions::reader::Reader;
-use crate::stage::ids;
+use crate::stage::bench::ids;
 
 /// What the initrd is made of must be what the image has (D20), and declared mounts must still be there (D24).
 pub fn add(reader: &mut Reader<'_>) {

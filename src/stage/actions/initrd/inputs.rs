@@ -11,8 +11,8 @@ use crate::stage::actions::packages::tools::tools_identity;
 use crate::stage::actions::reader::Reader;
 use crate::stage::actions::reader::initrd_compression;
 use crate::stage::actions::reader::{encoder, form_modules};
-use crate::stage::ids;
-use crate::stage::results::file;
+use crate::stage::bench::ids;
+use crate::stage::bench::results::file;
 
 /// Adds the action of the initrd.
 ///

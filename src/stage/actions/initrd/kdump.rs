@@ -13,10 +13,10 @@ use crate::source::{Finding, Severity};
 use crate::stage::StageError;
 use crate::stage::actions::pack::startable::{Whole, whole};
 use crate::stage::actions::reader::Reader;
-use crate::stage::builder::run::Builder;
-use crate::stage::builder::taken::take_text;
-use crate::stage::report::refuse;
-use crate::stage::results::{Done, below, file, missing};
+use crate::stage::bench::Bench;
+use crate::stage::bench::report::refuse;
+use crate::stage::bench::results::{Done, below, file, missing};
+use crate::stage::bench::taken::take_text;
 use crate::store::LayerReader;
 
 /// Part of the keys; raised with what this module adds. 1: first.
@@ -110,8 +110,8 @@ pub fn inputs(reader: &Reader<'_>) -> Result<Vec<Input>, StageError> {
 ///
 /// # Errors
 /// [`StageError::Input`] for a file that changed.
-pub fn request(builder: &Builder<'_>, action: &Action, done: &Done) -> Result<DumpRequest, StageError> {
-    let recipe = builder.recipe;
+pub fn request(bench: &Bench<'_>, action: &Action, done: &Done) -> Result<DumpRequest, StageError> {
+    let recipe = bench.recipe;
     let Some(table) = &recipe.model.kdump else { return Err(missing(&action.id)) };
     let text = |file: &Option<(std::path::PathBuf, String)>| match file {
         Some((path, name)) => take_text(action, name, path).map(Some),
@@ -130,13 +130,13 @@ pub fn request(builder: &Builder<'_>, action: &Action, done: &Done) -> Result<Du
 ///
 /// # Errors
 /// [`StageError::Gate`] where no dump could be written.
-pub fn say(builder: &Builder<'_>, answer: &DumpAnswer, release: &str) -> Result<(), StageError> {
-    let recipe = builder.recipe;
+pub fn say(bench: &Bench<'_>, answer: &DumpAnswer, release: &str) -> Result<(), StageError> {
+    let recipe = bench.recipe;
     if !answer.config.is_empty() {
         let problem =
             format!("the kernel {release} cannot write a dump: it was built without {}", answer.config.join(", "));
         let help = "choose another kernel: ‹[kernel] package = \"...\"›; or remove ‹[kdump]›".to_owned();
-        return Err(refuse(builder.report, recipe, "kdump", problem, help));
+        return Err(refuse(bench.report, recipe, "kdump", problem, help));
     }
     let family = recipe.model.image.distro.family();
     if let Some((program, lacks)) = &answer.lacks {
@@ -156,7 +156,7 @@ pub fn say(builder: &Builder<'_>, answer: &DumpAnswer, release: &str) -> Result<
                 "add it: ‹[packages] install = [\"{package}\"]›; the exclude lists may leave it out of the node's memory"
             ),
         };
-        return Err(refuse(builder.report, recipe, "kdump.to", problem, help));
+        return Err(refuse(bench.report, recipe, "kdump.to", problem, help));
     }
     let reserve = recipe.model.kdump.as_ref().map(|table| table.reserve.as_str()).unwrap_or_default();
     let needs = OF_KERNEL + answer.size.div_ceil(1 << 20);
@@ -166,7 +166,7 @@ pub fn say(builder: &Builder<'_>, answer: &DumpAnswer, release: &str) -> Result<
             format!("write ‹[kdump] reserve = \"{}M\"›, or fewer ‹[kernel]› drivers", needs.next_multiple_of(64));
         let mut finding = Finding::nowhere(Severity::Warning, "kdump::reserve", text).help(help);
         finding.span = recipe.spans.nearest("kdump.reserve").cloned();
-        builder.report.finding(&finding);
+        bench.report.finding(&finding);
     }
     let compress = recipe.model.kdump.as_ref().map(|table| table.compress).unwrap_or_default();
     if let Some(library) = compress.library().filter(|_| !answer.libraries.is_empty())
@@ -174,7 +174,7 @@ pub fn say(builder: &Builder<'_>, answer: &DumpAnswer, release: &str) -> Result<
     {
         let problem = format!("makedumpfile of the image was built without {library}: it would compress nothing");
         let help = "choose another one: ‹[kdump] compress = \"lzo\"›, or \"zlib\", which each has".to_owned();
-        return Err(refuse(builder.report, recipe, "kdump.compress", problem, help));
+        return Err(refuse(bench.report, recipe, "kdump.compress", problem, help));
     }
     if !answer.can_filter {
         let package = if family == Family::Debian { "makedumpfile" } else { "kexec-tools" };
@@ -184,7 +184,7 @@ pub fn say(builder: &Builder<'_>, answer: &DumpAnswer, release: &str) -> Result<
         );
         let mut finding = Finding::nowhere(Severity::Warning, "kdump::filter", text).help(help);
         finding.span = recipe.spans.nearest("kdump").cloned();
-        builder.report.finding(&finding);
+        bench.report.finding(&finding);
     }
     Ok(())
 }

@@ -1,13 +1,14 @@
 //! What an initrd is made from, no matter who composes it, and what is said of its drivers.
 
 use crate::plan::Action;
+use crate::stage::actions::Context;
 use crate::stage::actions::initrd_compression;
 use crate::stage::actions::reader::{
     CACHE_FILESYSTEM, KDUMP_FILESYSTEM, KDUMP_TO, STATELITE_FILESYSTEM, STATELITE_MODULES, form_modules,
 };
-use crate::stage::builder::run::{Builder, Context};
-use crate::stage::report::refuse;
-use crate::stage::results::below;
+use crate::stage::bench::Bench;
+use crate::stage::bench::report::refuse;
+use crate::stage::bench::results::below;
 use std::collections::BTreeMap;
 
 use super::compose::{self as initrd, InitrdAnswer};
@@ -15,9 +16,9 @@ use crate::digest::Digest;
 use crate::recipe::{ModulesFrom, Recipe, Statelite, kdump_target, normal_name};
 use crate::source::{Finding, Severity};
 use crate::stage::StageError;
-use crate::stage::builder::taken::take_text;
-use crate::stage::ids;
-use crate::stage::inside::init_for;
+use crate::stage::bench::ids;
+use crate::stage::bench::taken::take_text;
+use crate::stage::inside::init::init_for;
 use crate::store::Store;
 
 /// Whether an initrd needs drivers of disks for what lies on a node's own.
@@ -31,24 +32,24 @@ pub fn is_with_disks(recipe: &Recipe, action: &str) -> bool {
 
 /// What an initrd is made from, no matter who composes it.
 pub fn initrd_request(
-    builder: &Builder<'_>,
+    bench: &Bench<'_>,
     action: &Action,
     context: &Context<'_>,
     scratch: &str,
 ) -> Result<initrd::InitrdRequest, StageError> {
     let (lock, done) = (context.lock, context.done);
     let mut ca = String::new();
-    for (path, name) in &builder.recipe.ca {
+    for (path, name) in &bench.recipe.ca {
         ca.push_str(&take_text(action, name, path)?);
     }
-    let with_disks = is_with_disks(builder.recipe, &action.id);
-    let mut wanted = crate::recipe::initrd_drivers(&builder.recipe.model, with_disks);
-    for (name, _) in form_modules(builder.recipe, &action.id) {
+    let with_disks = is_with_disks(bench.recipe, &action.id);
+    let mut wanted = crate::recipe::initrd_drivers(&bench.recipe.model, with_disks);
+    for (name, _) in form_modules(bench.recipe, &action.id) {
         if wanted.named.iter().all(|known| known != name) {
             wanted.named.push(name.to_owned());
         }
     }
-    let layers = match builder.recipe.model.initrd.modules_from {
+    let layers = match bench.recipe.model.initrd.modules_from {
         ModulesFrom::Kernel => vec![done.layer(ids::PAYLOAD)?],
         ModulesFrom::Rootfs => below(action, done)?,
     };
@@ -62,13 +63,13 @@ pub fn initrd_request(
             Err(_) => Vec::new(),
         },
         all_updates: wanted.all_updates,
-        init: Store::blob_name(&Digest::of(init_for(builder.recipe.model.image.arch)?)),
+        init: Store::blob_name(&Digest::of(init_for(bench.recipe.model.image.arch)?)),
         ca,
-        compression: initrd_compression(builder.recipe, &action.id),
+        compression: initrd_compression(bench.recipe, &action.id),
         epoch: lock.epoch,
         handover: format!("handover/{}-initrd", scratch.replace('/', "-")),
         dump: match action.id == ids::INITRD_KDUMP {
-            true => Some(super::kdump::request(builder, action, done)?),
+            true => Some(super::kdump::request(bench, action, done)?),
             false => None,
         },
     })
@@ -78,25 +79,20 @@ pub fn initrd_request(
 ///
 /// # Errors
 /// [`StageError::Gate`] for drivers that the recipe names and the kernel lacks, or required firmware.
-pub fn say_drivers(
-    builder: &Builder<'_>,
-    action: &str,
-    answer: &InitrdAnswer,
-    release: &str,
-) -> Result<(), StageError> {
-    let mut of_form = form_modules(builder.recipe, action).into_iter();
+pub fn say_drivers(bench: &Bench<'_>, action: &str, answer: &InitrdAnswer, release: &str) -> Result<(), StageError> {
+    let mut of_form = form_modules(bench.recipe, action).into_iter();
     let of_form = of_form.find(|(module, _)| answer.missing.iter().any(|(name, _)| name == module));
     if let Some((module, field)) = of_form {
         let form = field.rsplit_once('.').map_or(field.as_str(), |(form, _)| form);
         if field == STATELITE_MODULES {
             let problem = format!("the kernel {release} has no module `{module}`, which nodes need for ‹[statelite]›");
             let help = "choose a kernel that has it: ‹[kernel] package = \"...\"›; a cloud kernel lacks some";
-            return Err(refuse(builder.report, builder.recipe, "statelite", problem, help.to_owned()));
+            return Err(refuse(bench.report, bench.recipe, "statelite", problem, help.to_owned()));
         }
         if field == KDUMP_TO {
             let problem = format!("the kernel {release} has no module `{module}`, so it cannot write a dump over NFS");
             let help = "choose a kernel that has it: ‹[kernel] package = \"...\"›; a cloud kernel lacks some; or send dumps by ssh";
-            return Err(refuse(builder.report, builder.recipe, &field, problem, help.to_owned()));
+            return Err(refuse(bench.report, bench.recipe, &field, problem, help.to_owned()));
         }
         if [CACHE_FILESYSTEM, STATELITE_FILESYSTEM, KDUMP_FILESYSTEM].contains(&field.as_str()) {
             let disk = match field.as_str() {
@@ -106,12 +102,12 @@ pub fn say_drivers(
             };
             let problem = format!("the kernel {release} has no module `{module}`, which nodes need for {disk}");
             let help = "choose another file system (ext4, xfs, btrfs), or a kernel that has the module: ‹[kernel] package = \"...\"›";
-            return Err(refuse(builder.report, builder.recipe, &field, problem, help.to_owned()));
+            return Err(refuse(bench.report, bench.recipe, &field, problem, help.to_owned()));
         }
         let problem =
             format!("the kernel {release} has no module `{module}`, which nodes need to mount the image of `{form}`");
         let help = "choose an archive that is unpacked, ‹archive = \"cpio\"› or ‹archive = \"tar\"›, or a kernel that has the module: ‹[kernel] package = \"...\"›";
-        return Err(refuse(builder.report, builder.recipe, &field, problem, help.to_owned()));
+        return Err(refuse(bench.report, bench.recipe, &field, problem, help.to_owned()));
     }
     if !answer.missing.is_empty() {
         let names: Vec<String> = answer.missing.iter().map(|(name, _)| format!("`{name}`")).collect();
@@ -127,13 +123,13 @@ pub fn say_drivers(
             hints.join("\n")
         };
         let problem = format!("the kernel {release} has no driver {}", names.join(", "));
-        let wanted = builder.recipe.model.kernel.drivers.iter();
+        let wanted = bench.recipe.model.kernel.drivers.iter();
         let is_first = |one: &String| {
             answer.missing.first().is_some_and(|(name, _)| normal_name(one.trim_start_matches('+')) == *name)
         };
         let at =
             wanted.clone().position(is_first).map_or("kernel.drivers".to_owned(), |at| format!("kernel.drivers[{at}]"));
-        return Err(refuse(builder.report, builder.recipe, &at, problem, help));
+        return Err(refuse(bench.report, bench.recipe, &at, problem, help));
     }
     if !answer.unused_updates.is_empty() {
         let text = format!(
@@ -143,14 +139,14 @@ pub fn say_drivers(
         let mut finding = Finding::nowhere(Severity::Warning, "initrd::updates", text).help(
             "name those that nodes need to boot: ‹[kernel] drivers = [\"+NAME\"]›, or \"+allupdate\" for all of them",
         );
-        finding.span = builder.recipe.spans.nearest("kernel.updates").cloned();
-        builder.report.finding(&finding);
+        finding.span = bench.recipe.spans.nearest("kernel.updates").cloned();
+        bench.report.finding(&finding);
     }
-    let span = builder.recipe.spans.nearest("kernel.drivers");
+    let span = bench.recipe.spans.nearest("kernel.drivers");
     let say = |severity, text: String| {
         let mut finding = Finding::nowhere(severity, "initrd::drivers", text);
         finding.span = span.filter(|_| severity != Severity::Note).cloned();
-        builder.report.finding(&finding);
+        bench.report.finding(&finding);
     };
     if !answer.skipped.is_empty() {
         say(
@@ -169,10 +165,10 @@ pub fn say_drivers(
     if !named.is_empty() {
         let text = format!("firmware of drivers that the recipe names is not in the image: {named}");
         let help = "add the package that provides it: ‹[kernel] firmware_packages = [\"...\"]› (Debian's is in the component non-free-firmware)";
-        if builder.recipe.model.kernel.firmware == crate::recipe::Firmware::Require {
-            return Err(refuse(builder.report, builder.recipe, "kernel.firmware", text, help.to_owned()));
+        if bench.recipe.model.kernel.firmware == crate::recipe::Firmware::Require {
+            return Err(refuse(bench.report, bench.recipe, "kernel.firmware", text, help.to_owned()));
         }
-        builder.report.finding(&Finding::nowhere(Severity::Warning, "initrd::firmware", text).help(help));
+        bench.report.finding(&Finding::nowhere(Severity::Warning, "initrd::firmware", text).help(help));
     }
     if !default.is_empty() {
         say(Severity::Note, format!("firmware of default drivers is not in the image: {default}"));

@@ -9,8 +9,8 @@ use crate::archive::Extractor;
 use crate::distro::unpack_part;
 use crate::sandbox::helper::News;
 use crate::source::nearest;
-use crate::stage::ids;
-use crate::stage::results::Done;
+use crate::stage::bench::ids;
+use crate::stage::bench::results::Done;
 use crate::store::{BlobRef, TreeEditor, make_directories};
 use crate::xcat::matches;
 

@@ -5,7 +5,7 @@ use crate::distro::{PackageArchive, PackageManager, manager};
 use crate::plan::{Cause, Change, Origin, Place, Reason, Subject};
 use crate::recipe::{Lock, LockedPass, PassRole, PinnedPackage, Recipe};
 use crate::stage::StageError;
-use crate::stage::lock::package_request::PackageRequest;
+use crate::stage::actions::packages::requests::PackageRequest;
 use crate::xcat::matches;
 
 /// A package that brings a kernel, with its release.
@@ -203,7 +203,7 @@ pub fn driver_tools(
 mod tests {
     use super::*;
     use crate::digest::Sha256;
-    use crate::stage::lock::origin::kernel_folder;
+    use crate::stage::supply::origin::kernel_folder;
 
     fn package(name: &str) -> PinnedPackage {
         PinnedPackage {

@@ -5,11 +5,11 @@ use crate::recipe::{Arch, PassRole, PinnedPackage};
 use crate::stage::StageError;
 use crate::stage::actions::kernel::drivers;
 use crate::stage::actions::kernel::drivers::build_action;
+use crate::stage::actions::packages::requests::package_requests;
 use crate::stage::actions::packages::tools::tools_identity;
 use crate::stage::actions::reader::Reader;
 use crate::stage::actions::reader::kernel_packages;
-use crate::stage::ids;
-use crate::stage::lock::package_request::package_requests;
+use crate::stage::bench::ids;
 
 /// The kernel stage: the kernel's packages, and those that brought a kernel as a dependency (D18, D19).
 pub fn add(reader: &mut Reader<'_>, packages: &[PinnedPackage]) -> Result<(), StageError> {

@@ -7,11 +7,12 @@ use super::drivers;
 use crate::distro::{manager, ready_name};
 use crate::plan::Action;
 use crate::recipe::PassRole;
+use crate::stage::actions::Context;
 use crate::stage::actions::kernel_packages;
-use crate::stage::builder::run::{Builder, Context};
-use crate::stage::ids;
-use crate::stage::report::refuse;
-use crate::stage::results::layer_outputs;
+use crate::stage::bench::Bench;
+use crate::stage::bench::ids;
+use crate::stage::bench::report::refuse;
+use crate::stage::bench::results::layer_outputs;
 
 use crate::stage::StageError;
 use crate::stage::actions::kernel::payload as kernel;
@@ -21,16 +22,16 @@ use crate::store::Outputs;
 ///
 /// # Errors
 /// [`StageError`] of its kind.
-pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
+pub fn run(bench: &Bench<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
     let (lock, done) = (context.lock, context.done);
-    let manager = manager(builder.recipe);
+    let manager = manager(bench.recipe);
     let own = lock.pass(PassRole::KERNEL).map(|pass| pass.packages.clone()).unwrap_or_default();
     let packages = kernel_packages(manager, lock, &own);
     context.supply.have(&packages)?;
-    let scratch = builder.store.scratch()?;
+    let scratch = bench.store.scratch()?;
     let handover = format!("handover/{}-kernel", scratch.name.replace('/', "-"));
-    let _left = builder.handover(&handover);
-    let names = builder.recipe.model.kernel.device_trees.clone();
+    let _left = bench.handover(&handover);
+    let names = bench.recipe.model.kernel.device_trees.clone();
     let request = kernel::KernelRequest {
         scratch: scratch.name.clone(),
         packages: packages
@@ -38,40 +39,40 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
             .map(|package| (ready_name(context.supply.directory(), &package.sha256), package.name.clone()))
             .collect(),
         tools: vec![done.layer(ids::TOOLS)?],
-        version: builder.recipe.model.kernel.version.clone(),
+        version: bench.recipe.model.kernel.version.clone(),
         device_trees: names,
-        extra: drivers::extra(builder, action, done)?,
+        extra: drivers::extra(bench, action, done)?,
         order: manager.order(),
         epoch: lock.epoch,
-        log: builder.log_name(action),
+        log: bench.log_name(action),
         handover: handover.clone(),
     };
     let answer: kernel::KernelAnswer =
-        builder.namespace.call("kernel", &request, &mut |text| builder.report.progress(text))?;
+        bench.namespace.call("kernel", &request, &mut |text| bench.report.progress(text))?;
     match answer {
         kernel::KernelAnswer::Refused(refusal) => Err(refusal.into()),
-        kernel::KernelAnswer::NoDeviceTree(unmet) => Err(no_device_tree(builder, &unmet)),
+        kernel::KernelAnswer::NoDeviceTree(unmet) => Err(no_device_tree(bench, &unmet)),
         kernel::KernelAnswer::Made(kernel::Made { layer, release, remarks, device_trees: trees }) => {
-            let blob = builder.take(&handover)?;
+            let blob = bench.take(&handover)?;
             let mut blobs = BTreeMap::from([("kernel".to_owned(), blob)]);
             for (number, tree) in trees.iter().enumerate() {
                 let name = format!("{handover}-{number}");
-                let _left = builder.handover(&name);
-                blobs.insert(format!("{}{tree}", device_trees::OUTPUT), builder.take(&name)?);
+                let _left = bench.handover(&name);
+                blobs.insert(format!("{}{tree}", device_trees::OUTPUT), bench.take(&name)?);
             }
-            let manifest = builder.store.manifest(&layer.layer)?;
+            let manifest = bench.store.manifest(&layer.layer)?;
             let mut outputs = layer_outputs(&layer);
             outputs.values.insert("modules".to_owned(), kernel::modules_projection(&manifest, &release).to_string());
             outputs.values.insert("release".to_owned(), release);
-            let files = &builder.recipe.kernel_files;
+            let files = &bench.recipe.kernel_files;
             if !files.updates.is_empty() || !files.builds.is_empty() {
-                outputs.values.extend(drivers::say_remarks(builder, &remarks));
+                outputs.values.extend(drivers::say_remarks(bench, &remarks));
             }
             outputs.blobs.extend(blobs);
             Ok(outputs)
         }
         kernel::KernelAnswer::Choose(releases) => {
-            let wanted = &builder.recipe.model.kernel.version;
+            let wanted = &bench.recipe.model.kernel.version;
             let problem = match (wanted, releases.len()) {
                 (Some(version), _) => format!("the packages provide no kernel `{version}`"),
                 (None, 0) => "the packages provide no kernel with modules".to_owned(),
@@ -85,21 +86,21 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
                 ),
             };
             let field = if wanted.is_some() { "kernel.version" } else { "kernel.package" };
-            Err(refuse(builder.report, builder.recipe, field, problem, help))
+            Err(refuse(bench.report, bench.recipe, field, problem, help))
         }
         kernel::KernelAnswer::Failed(result) => Err(StageError::Script {
             what: "depmod".to_owned(),
             status: result.status,
             lines: result.last_lines.join("\n"),
             remedy: String::new(),
-            log: builder.store.directory().join(builder.log_name(action)).display().to_string(),
+            log: bench.store.directory().join(bench.log_name(action)).display().to_string(),
         }),
     }
 }
 
 /// A device tree of the recipe that the kernel does not have, or that cannot be published beside another.
-fn no_device_tree(builder: &Builder<'_>, unmet: &Unmet) -> StageError {
-    let (recipe, names) = (builder.recipe, &builder.recipe.model.kernel.device_trees);
+fn no_device_tree(bench: &Bench<'_>, unmet: &Unmet) -> StageError {
+    let (recipe, names) = (bench.recipe, &bench.recipe.model.kernel.device_trees);
     let name = |index: usize| names.get(index).map(String::as_str).unwrap_or_default();
     let (index, problem, help) = match unmet {
         Unmet::Unknown { index, known: 0, .. } => (
@@ -123,5 +124,5 @@ fn no_device_tree(builder: &Builder<'_>, unmet: &Unmet) -> StageError {
             "name the one that the nodes need".to_owned(),
         ),
     };
-    refuse(builder.report, recipe, &format!("kernel.device_trees[{index}]"), problem, help)
+    refuse(bench.report, recipe, &format!("kernel.device_trees[{index}]"), problem, help)
 }

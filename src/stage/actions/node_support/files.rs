@@ -5,7 +5,7 @@ use crate::plan::Input;
 use crate::recipe::{NodeSupport, Spans, SyncedKind};
 use crate::stage::StageError;
 use crate::stage::actions::reader::globs::in_directory;
-use crate::stage::results::file;
+use crate::stage::bench::results::file;
 use crate::store::Merged;
 
 /// Inputs of the layer: each file, and the values of xcatinfo. The layers below are in its key as well.

@@ -1,15 +1,16 @@
 //! Makes the layer with xCAT's side of a node.
 
 use crate::plan::Action;
-use crate::stage::builder::run::{Builder, Context};
-use crate::stage::builder::taken::{Taken, take};
-use crate::stage::results::missing;
+use crate::stage::actions::Context;
+use crate::stage::bench::Bench;
+use crate::stage::bench::results::missing;
+use crate::stage::bench::taken::{Taken, take};
 
 use crate::recipe::SyncedKind;
 use crate::source::{Finding, Severity};
 use crate::stage::StageError;
 use crate::stage::actions::node_support::files::{lacking, xcatinfo};
-use crate::stage::results::{below, layer_outputs};
+use crate::stage::bench::results::{below, layer_outputs};
 
 use crate::stage::actions::sync::inside::{SyncItem, SyncRequest};
 use crate::stage::actions::sync::run::make;
@@ -19,16 +20,16 @@ use crate::store::{Outputs, Store};
 ///
 /// # Errors
 /// [`StageError`] of its kind.
-pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
-    let Some(support) = &builder.recipe.node_support else { return Err(missing(&action.id)) };
+pub fn run(bench: &Bench<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
+    let Some(support) = &bench.recipe.node_support else { return Err(missing(&action.id)) };
     let (lock, done) = (context.lock, context.done);
     let base = below(action, done)?;
-    let lacking = lacking(&builder.store.merged(&base)?);
+    let lacking = lacking(&bench.store.merged(&base)?);
     if !lacking.is_empty() {
         let text = format!("xCAT's scripts need programs that the image lacks: {}", lacking.join(", "));
         let mut finding = Finding::nowhere(Severity::Warning, "xcat::lacking", text);
-        finding.span = builder.recipe.spans.get("xcat.node_support").cloned();
-        builder.report.finding(&finding.help("add the packages to a package list"));
+        finding.span = bench.recipe.spans.get("xcat.node_support").cloned();
+        bench.report.finding(&finding.help("add the packages to a package list"));
     }
     let mut items = Vec::new();
     let mut item = |destination: &str, content: Option<String>, link: Option<String>, mode: u32| {
@@ -45,13 +46,13 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
         match one.kind {
             SyncedKind::Directory => item(&one.destination, None, None, 0o755),
             SyncedKind::File => {
-                let Taken { blob, mode } = take(builder, action, &one.name, &one.source)?;
+                let Taken { blob, mode } = take(bench, action, &one.name, &one.source)?;
                 item(&one.destination, Some(blob), None, one.mode.unwrap_or(mode));
             }
         }
     }
     let info = xcatinfo(&support.osimage, lock.epoch, &base);
-    let info = Store::blob_name(&builder.store.ensure_blob(info.as_bytes())?.digest);
+    let info = Store::blob_name(&bench.store.ensure_blob(info.as_bytes())?.digest);
     item("/opt/xcat/xcatinfo", Some(info), None, 0o644);
     // What `systemctl enable` makes of the unit's WantedBy=multi-user.target.
     item(
@@ -60,9 +61,9 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
         Some("/etc/systemd/system/xcatpostinit1.service".to_owned()),
         0o777,
     );
-    let scratch = builder.store.scratch()?;
+    let scratch = bench.store.scratch()?;
     let request = SyncRequest { scratch: scratch.name.clone(), base, epoch: lock.epoch, items, earlier: None };
-    let answer = make(builder, &request)?;
+    let answer = make(bench, &request)?;
     let layer = answer.layer.map_err(|(_, problem)| {
         let help = "the files of xCAT's node support need that path: see docs/xcat.md".to_owned();
         StageError::Refused { problem, help }

@@ -5,7 +5,7 @@ use crate::plan::{Action, ActionKind, Input, Origin, Stage};
 use crate::recipe::Selinux;
 use crate::stage::actions::reader::Reader;
 use crate::stage::actions::reader::{archive, compression, encoder, packed_form};
-use crate::stage::ids;
+use crate::stage::bench::ids;
 
 /// Adds the action of the packed image.
 pub fn add(reader: &mut Reader<'_>, id: &str) {

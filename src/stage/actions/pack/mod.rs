@@ -1,6 +1,7 @@
 //! The packed image: merged layers less what is excluded, and whether a node can start it.
 
 mod blocks;
+pub mod index;
 pub mod inputs;
 pub mod inside;
 mod kept;

@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::PoisonError;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::digest::Digest;
 use crate::distro::manager;
@@ -14,10 +15,11 @@ use crate::recipe::{Lock, PassRole, Recipe};
 use crate::sandbox::Namespace;
 use crate::sandbox::emulator;
 use crate::stage::StageError;
+use crate::stage::actions::Context;
+use crate::stage::actions::packages::requests::target;
 use crate::stage::actions::packages::tools::{ensure_tools, tools_action, tools_run_here};
-use crate::stage::builder::run::{Builder, Context};
-use crate::stage::lock::package_request::target;
-use crate::stage::results::Done;
+use crate::stage::bench::Bench;
+use crate::stage::bench::results::Done;
 use crate::store::Store;
 
 /// Variable with the path of a static emulator, QEMU's for one user, in place of any other.
@@ -70,21 +72,26 @@ pub fn ensure(
 ///
 /// # Errors
 /// As [`ensure`]; what making the tools root says.
-pub fn of_action(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Result<(), StageError> {
+pub fn of_action(
+    bench: &Bench<'_>,
+    just_made: &Mutex<BTreeMap<Digest, Duration>>,
+    action: &Action,
+    context: &Context<'_>,
+) -> Result<(), StageError> {
     if action.kind == ActionKind::Unpack {
         return Ok(());
     }
-    ensure(builder.namespace, builder.store, || {
-        let manager = manager(builder.recipe);
+    ensure(bench.namespace, bench.store, || {
+        let manager = manager(bench.recipe);
         let Some(pass) = context.lock.pass(PassRole::TOOLS) else { return Ok(None) };
         if !tools_run_here(manager, &pass.packages) {
             return Ok(None);
         }
-        let action = tools_action(manager, PassRole::TOOLS, &pass.packages, &target(builder.recipe));
-        let work = (builder.store, builder.namespace);
-        let (layer, made) = ensure_tools(manager, work, &action, &pass.packages, context.supply, builder.report)?;
+        let action = tools_action(manager, PassRole::TOOLS, &pass.packages, &target(bench.recipe));
+        let work = (bench.store, bench.namespace);
+        let (layer, made) = ensure_tools(manager, work, &action, &pass.packages, context.supply, bench.report)?;
         if let Some(made) = made {
-            builder.shared.made.lock().unwrap_or_else(PoisonError::into_inner).insert(made.key, made.took);
+            just_made.lock().unwrap_or_else(PoisonError::into_inner).insert(made.key, made.took);
         }
         Ok(Some(layer))
     })
@@ -141,7 +148,7 @@ mod tests {
         assert!(!is_static(Path::new("/bin/sh")) && !is_static(Path::new("/etc/passwd")));
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("static");
-        std::fs::write(&path, crate::stage::inside::INIT).unwrap();
+        std::fs::write(&path, crate::stage::inside::init::INIT).unwrap();
         assert!(is_static(&path));
     }
 }

@@ -4,10 +4,10 @@ use crate::plan::{ActionKind, Input, Origin, Upstream};
 use crate::recipe::PassRole;
 use crate::stage::StageError;
 use crate::stage::actions::packages::accounts;
+use crate::stage::actions::packages::requests::PackageRequest;
 use crate::stage::actions::packages::tools::{base_action, tools_action, tools_driver_action};
 use crate::stage::actions::reader::Reader;
-use crate::stage::ids;
-use crate::stage::lock::package_request::PackageRequest;
+use crate::stage::bench::ids;
 
 /// Adds the action of a transaction.
 ///

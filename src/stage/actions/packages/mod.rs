@@ -3,5 +3,7 @@
 pub mod accounts;
 pub mod emulator;
 pub mod inputs;
+pub mod needs;
+pub mod requests;
 pub mod run;
 pub mod tools;

@@ -2,14 +2,15 @@
 
 use crate::plan::Action;
 use crate::recipe::Accounts;
-use crate::stage::builder::run::{Builder, Context};
+use crate::stage::actions::Context;
+use crate::stage::bench::Bench;
 use crate::store::ScanAnswer;
 
 use crate::distro::{Bootstrap, DistroError, Install, Uname, manager};
 use crate::plan::ActionKind;
 use crate::recipe::PassRole;
-use crate::stage::ids;
-use crate::stage::results::{below, layer_outputs, missing};
+use crate::stage::bench::ids;
+use crate::stage::bench::results::{below, layer_outputs, missing};
 
 use crate::stage::StageError;
 use crate::stage::actions::packages::tools::TOOLS_EPOCH;
@@ -19,7 +20,7 @@ use crate::store::Outputs;
 ///
 /// # Errors
 /// [`StageError`] of its kind.
-pub fn bootstrap(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
+pub fn bootstrap(bench: &Bench<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
     let Some(pass) = context.lock.pass(action.layer()) else { return Err(missing(&action.id)) };
     context.supply.have(&pass.packages)?;
     let configure = action.kind == ActionKind::Bootstrap;
@@ -28,13 +29,13 @@ pub fn bootstrap(builder: &Builder<'_>, action: &Action, context: &Context<'_>) 
         packages: &pass.packages,
         ready: context.supply.directory(),
         configure,
-        machine: builder.recipe.model.image.arch.machine().to_owned(),
-        failing: &builder.recipe.model.packages.failing_scripts,
+        machine: bench.recipe.model.image.arch.machine().to_owned(),
+        failing: &bench.recipe.model.packages.failing_scripts,
         epoch: if configure { context.lock.epoch } else { TOOLS_EPOCH },
-        log: builder.log_name(action),
+        log: bench.log_name(action),
     };
-    let work = (builder.store, builder.namespace);
-    let answer = manager(builder.recipe).bootstrap(work, &request, &mut |text| builder.report.progress(text))?;
+    let work = (bench.store, bench.namespace);
+    let answer = manager(bench.recipe).bootstrap(work, &request, &mut |text| bench.report.progress(text))?;
     Ok(with_accounts(&answer))
 }
 
@@ -42,7 +43,7 @@ pub fn bootstrap(builder: &Builder<'_>, action: &Action, context: &Context<'_>) 
 ///
 /// # Errors
 /// [`StageError`] of its kind, with the script that failed.
-pub fn install(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
+pub fn install(bench: &Bench<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
     let (lock, done) = (context.lock, context.done);
     let Some(pass) = lock.pass(action.layer()) else { return Err(missing(&action.id)) };
     context.supply.have(&pass.packages)?;
@@ -64,7 +65,7 @@ pub fn install(builder: &Builder<'_>, action: &Action, context: &Context<'_>) ->
             release: (pass.asks_release || pass.role() == PassRole::Kernel)
                 .then(|| done.value(ids::PAYLOAD, "release"))
                 .transpose()?,
-            machine: builder.recipe.model.image.arch.machine().to_owned(),
+            machine: bench.recipe.model.image.arch.machine().to_owned(),
             is_of_image: !pass.role().is_aside(),
         },
         over_payload: pass.role() == PassRole::Kernel,
@@ -72,18 +73,18 @@ pub fn install(builder: &Builder<'_>, action: &Action, context: &Context<'_>) ->
         remove_after: &pass.remove_after,
         remove_with: &pass.remove_with,
         modules: &pass.modules,
-        failing: &builder.recipe.model.packages.failing_scripts,
+        failing: &bench.recipe.model.packages.failing_scripts,
         variables: &variables,
         epoch: lock.epoch,
-        log: builder.log_name(action),
+        log: bench.log_name(action),
     };
-    let work = (builder.store, builder.namespace);
-    let answer = manager(builder.recipe).install(work, &request, &mut |text| builder.report.progress(text));
+    let work = (bench.store, bench.namespace);
+    let answer = manager(bench.recipe).install(work, &request, &mut |text| bench.report.progress(text));
     match answer {
         Err(DistroError::AsksRelease) => Err(StageError::AsksRelease {
-            lock: builder.recipe.lock_name(),
+            lock: bench.recipe.lock_name(),
             pass: pass.name.clone(),
-            is_final: builder.options.locked,
+            is_final: bench.is_locked,
         }),
         answer => Ok(with_accounts(&answer?)),
     }

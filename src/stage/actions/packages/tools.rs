@@ -10,10 +10,10 @@ use crate::recipe::{PassRole, PinnedPackage};
 use crate::sandbox::Namespace;
 use crate::sandbox::emulator::HostCpu;
 use crate::stage::StageError;
-use crate::stage::builder::supply::Supply;
-use crate::stage::ids;
-use crate::stage::report::Report;
-use crate::stage::results::{Done, layer_outputs, missing, record};
+use crate::stage::bench::ids;
+use crate::stage::bench::report::Report;
+use crate::stage::bench::results::{Done, layer_outputs, missing, record};
+use crate::stage::supply::Supply;
 use crate::store::{FileLock, Store};
 
 /// Identity of a tools root: what it is made of, not what came out (D9).

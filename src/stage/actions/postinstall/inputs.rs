@@ -7,8 +7,8 @@ use crate::stage::actions::packages::tools::tools_identity;
 use crate::stage::actions::reader::Reader;
 use crate::stage::actions::reader::globs::Patterns;
 use crate::stage::actions::reader::{image_packages, roots_of};
-use crate::stage::ids;
-use crate::stage::results::file;
+use crate::stage::bench::ids;
+use crate::stage::bench::results::file;
 
 /// Adds the action of the postinstall scripts, if there are any.
 ///

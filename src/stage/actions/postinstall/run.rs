@@ -6,15 +6,16 @@ use crate::plan::Action;
 use crate::recipe::{InputKind, Recipe, Script, package_of};
 use crate::source::{Finding, Severity};
 use crate::stage::StageError;
+use crate::stage::actions::Context;
 use crate::stage::actions::postinstall::complaints::{self, Complaint};
 use crate::stage::actions::postinstall::recipe_tree::{Shown, ShownAs};
 use crate::stage::actions::postinstall::remedy::{remedy, thrown_away_finding};
 use crate::stage::actions::postinstall::script as postinstall;
-use crate::stage::builder::run::{Builder, Context};
-use crate::stage::builder::taken::{Taken, take, take_bytes};
-use crate::stage::ids;
-use crate::stage::report::refuse;
-use crate::stage::results::{below, layer_outputs, missing};
+use crate::stage::bench::Bench;
+use crate::stage::bench::ids;
+use crate::stage::bench::report::refuse;
+use crate::stage::bench::results::{below, layer_outputs, missing};
+use crate::stage::bench::taken::{Taken, take, take_bytes};
 use crate::store::{Outputs, Scratch};
 
 /// From this size on a file goes through the store, and not through memory.
@@ -24,15 +25,15 @@ const LARGE: u64 = 8 << 20;
 ///
 /// # Errors
 /// [`StageError`] of its kind.
-pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
+pub fn run(bench: &Bench<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
     let (lock, done) = (context.lock, context.done);
-    let (Some(scripts), Some(table)) = (&builder.recipe.postinstall, &builder.recipe.model.postinstall) else {
+    let (Some(scripts), Some(table)) = (&bench.recipe.postinstall, &bench.recipe.model.postinstall) else {
         return Err(missing(&action.id));
     };
-    let scratch = builder.store.scratch()?;
+    let scratch = bench.store.scratch()?;
     let mut shown = Vec::new();
     let bring = |shown: &mut Vec<Shown>, path: &Path, name: &str, place: String| -> Result<(), StageError> {
-        let what = file(builder, action, (path, name), (&scratch, shown.len()))?;
+        let what = file(bench, action, (path, name), (&scratch, shown.len()))?;
         shown.push(Shown { place, what });
         Ok(())
     };
@@ -45,7 +46,7 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
             InputKind::Pipe(mode) => shown.push(Shown { place, what: ShownAs::Pipe(*mode) }),
         }
     }
-    let machine = builder.recipe.model.image.arch.machine();
+    let machine = bench.recipe.model.image.arch.machine();
     let mut commands = Vec::new();
     for (number, script) in scripts.scripts.iter().enumerate() {
         let place = postinstall::place_of(&script.name, number);
@@ -55,9 +56,9 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
         let mut words = vec![
             format!("{}/{place}", postinstall::RECIPE_DIRECTORY),
             "/target".to_owned(),
-            postinstall::osvers(builder.recipe),
+            postinstall::osvers(bench.recipe),
             machine.to_owned(),
-            postinstall::profile(builder.recipe),
+            postinstall::profile(bench.recipe),
         ];
         words.extend(script.arguments.iter().cloned());
         commands.push(words);
@@ -65,14 +66,14 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
     let mut packages = Vec::new();
     if table.packages.is_some() {
         for package in crate::stage::actions::image_packages(lock) {
-            builder.store.check_package(&package.sha256)?;
-            let path = builder.store.package(&package.sha256);
-            let path = path.strip_prefix(builder.store.directory()).unwrap_or(&path).display().to_string();
+            bench.store.check_package(&package.sha256)?;
+            let path = bench.store.package(&package.sha256);
+            let path = path.strip_prefix(bench.store.directory()).unwrap_or(&path).display().to_string();
             packages.push((path, package.file_name()));
         }
     }
     let release = done.value(ids::PAYLOAD, "release")?;
-    let variables = postinstall::variables(builder.recipe, &release);
+    let variables = postinstall::variables(bench.recipe, &release);
     let mut tools = vec![done.layer(ids::BASE)?];
     tools.extend(done.layer(ids::POSTINSTALL_TOOLS));
     let request = postinstall::PostinstallRequest {
@@ -86,16 +87,16 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
         variables,
         uname: (release, machine.to_owned()),
         epoch: lock.epoch,
-        log: builder.log_name(action),
+        log: bench.log_name(action),
     };
     let answer: postinstall::PostinstallAnswer =
-        builder.namespace.call("postinstall", &request, &mut |text| builder.report.progress(text))?;
-    let log = builder.store.directory().join(builder.log_name(action));
+        bench.namespace.call("postinstall", &request, &mut |text| bench.report.progress(text))?;
+    let log = bench.store.directory().join(bench.log_name(action));
     let script = |number: usize| scripts.scripts.get(number).ok_or_else(|| missing(&action.id));
     match answer {
         postinstall::PostinstallAnswer::Made(made) => {
-            builder.report.printed(ids::POSTINSTALL, &log);
-            tell(builder, &scripts.scripts, &made, &log);
+            bench.report.printed(ids::POSTINSTALL, &log);
+            tell(bench, &scripts.scripts, &made, &log);
             Ok(layer_outputs(&made.layer))
         }
         postinstall::PostinstallAnswer::NoInterpreter(number, interpreter) => {
@@ -105,7 +106,7 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
                 "name the package that provides it: ‹[postinstall] tools = [\"{}\"]›; the script runs in a root of its own, not in the image",
                 package_of(&interpreter)
             );
-            Err(refuse(builder.report, builder.recipe, &script.field, problem, help))
+            Err(refuse(bench.report, bench.recipe, &script.field, problem, help))
         }
         postinstall::PostinstallAnswer::Failed(number, result) => {
             let script = script(number)?;
@@ -122,13 +123,13 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
 
 /// A file of the recipe's directory on its way inside.
 fn file(
-    builder: &Builder<'_>,
+    bench: &Bench<'_>,
     action: &Action,
     (path, name): (&Path, &str),
     (scratch, number): (&Scratch, usize),
 ) -> Result<ShownAs, StageError> {
     if std::fs::metadata(path).is_ok_and(|found| found.len() >= LARGE) {
-        let Taken { blob, mode } = take(builder, action, name, path)?;
+        let Taken { blob, mode } = take(bench, action, name, path)?;
         return Ok(ShownAs::File(blob, mode));
     }
     let (bytes, mode) = take_bytes(action, name, path)?;
@@ -138,21 +139,21 @@ fn file(
 }
 
 /// Says what a person would want to know of scripts that ended with 0.
-fn tell(builder: &Builder<'_>, scripts: &[Script], made: &postinstall::Made, log: &Path) {
+fn tell(bench: &Bench<'_>, scripts: &[Script], made: &postinstall::Made, log: &Path) {
     let say = |finding: Option<Finding>| {
         if let Some(finding) = finding {
-            builder.report.finding(&finding);
+            bench.report.finding(&finding);
         }
     };
     for (number, script) in scripts.iter().enumerate() {
         let found: Vec<&Complaint> =
             made.complaints.iter().filter(|(of, _)| *of == number).map(|(_, complaint)| complaint).collect();
-        say(complaints::finding(builder.recipe, script, &found, log));
+        say(complaints::finding(bench.recipe, script, &found, log));
     }
     let names = scripts.iter().map(|script| script.name.as_str()).collect::<Vec<_>>().join(", ");
-    say(thrown_away_finding(builder.recipe, &names, &made.thrown_away));
-    say(nobodys(builder.recipe, &names, &made.nobodys));
-    say(host_keys(builder.recipe, &names, &made.host_keys));
+    say(thrown_away_finding(bench.recipe, &names, &made.thrown_away));
+    say(nobodys(bench.recipe, &names, &made.nobodys));
+    say(host_keys(bench.recipe, &names, &made.host_keys));
 }
 
 /// Files that belong to the account `nobody`: seldom intended, since any process of that account may change them.

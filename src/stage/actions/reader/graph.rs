@@ -9,11 +9,11 @@ use crate::plan::{ActionGraph, Origin, Place, Removals, Taken};
 use crate::recipe::Accounts;
 use crate::recipe::{Lock, Recipe};
 use crate::stage::StageError;
+use crate::stage::actions::packages::requests::{PackageRequest, package_requests_in, target};
 use crate::stage::actions::{
     gate, initrd, node_support, pack, packages, postinstall, services, statelite, sync, system,
 };
-use crate::stage::ids;
-use crate::stage::lock::package_request::{PackageRequest, package_requests_in, target};
+use crate::stage::bench::ids;
 
 /// The actions of a recipe, and what they take besides their keys.
 #[derive(Debug)]

@@ -16,7 +16,7 @@ use crate::recipe::{
     kdump_target,
 };
 use crate::source::Span;
-use crate::stage::ids;
+use crate::stage::bench::ids;
 
 /// The action that makes the initrd in gzip.
 pub fn gzip_initrd(recipe: &Recipe) -> &'static str {

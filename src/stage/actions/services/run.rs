@@ -1,9 +1,10 @@
 //! Host side of the `services` action: builds the request, stores the answer.
 
 use crate::plan::Action;
-use crate::stage::builder::run::{Builder, Context};
+use crate::stage::actions::Context;
+use crate::stage::bench::Bench;
 
-use crate::stage::results::{below, layer_outputs};
+use crate::stage::bench::results::{below, layer_outputs};
 
 use crate::stage::StageError;
 use crate::stage::actions::services::inside as services;
@@ -13,29 +14,29 @@ use crate::store::Outputs;
 ///
 /// # Errors
 /// [`StageError`] of its kind.
-pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
+pub fn run(bench: &Bench<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
     let (lock, base) = (context.lock, below(action, context.done)?);
-    let units = &builder.recipe.units;
-    let scratch = builder.store.scratch()?;
+    let units = &bench.recipe.units;
+    let scratch = bench.store.scratch()?;
     let request = services::ServicesRequest {
         scratch: scratch.name.clone(),
         base,
         epoch: lock.epoch,
         units: units.iter().map(|unit| (unit.state, unit.name.clone())).collect(),
-        log: builder.log_name(action),
+        log: bench.log_name(action),
     };
     let answer: services::ServicesAnswer =
-        builder.namespace.call("services", &request, &mut |text| builder.report.progress(text))?;
+        bench.namespace.call("services", &request, &mut |text| bench.report.progress(text))?;
     match answer {
         services::ServicesAnswer::Made(layer, remarks) => {
-            for finding in services::warnings(builder.recipe, &remarks) {
-                builder.report.finding(&finding);
+            for finding in services::warnings(bench.recipe, &remarks) {
+                bench.report.finding(&finding);
             }
             Ok(layer_outputs(&layer))
         }
         services::ServicesAnswer::Refused(remarks) => {
-            for finding in services::refusals(builder.recipe, &remarks) {
-                builder.report.finding(&finding);
+            for finding in services::refusals(bench.recipe, &remarks) {
+                bench.report.finding(&finding);
             }
             let named = |remark: &services::Remark| units.get(remark.unit).map(|unit| unit.name.as_str());
             let names = remarks.iter().filter_map(named).collect::<Vec<_>>().join(", ");
@@ -46,7 +47,7 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
             status: result.status,
             lines: result.last_lines.join("\n"),
             remedy: String::new(),
-            log: builder.store.directory().join(builder.log_name(action)).display().to_string(),
+            log: bench.store.directory().join(bench.log_name(action)).display().to_string(),
         }),
     }
 }

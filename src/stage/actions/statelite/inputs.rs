@@ -3,7 +3,7 @@
 use crate::plan::{Action, ActionKind, Input, Stage};
 use crate::recipe::StateliteList;
 use crate::stage::actions::reader::Reader;
-use crate::stage::ids;
+use crate::stage::bench::ids;
 
 /// Adds the action of the list. It depends on the image, as what it names has to be there.
 pub fn add(reader: &mut Reader<'_>, own: &StateliteList) {

@@ -6,9 +6,10 @@ use crate::plan::Action;
 use crate::recipe::StateliteList;
 use crate::source::{Finding, Span};
 use crate::stage::StageError;
-use crate::stage::builder::run::{Builder, Context};
-use crate::stage::report::refuse_at;
-use crate::stage::results::{below, missing};
+use crate::stage::actions::Context;
+use crate::stage::bench::Bench;
+use crate::stage::bench::report::refuse_at;
+use crate::stage::bench::results::{below, missing};
 use crate::statelite::Source;
 use crate::store::Outputs;
 
@@ -50,15 +51,15 @@ fn lacks<'a>(own: &'a StateliteList, paths: &BTreeMap<String, bool>) -> Vec<Lack
 ///
 /// # Errors
 /// [`StageError::Refused`] for a tree that the image lacks.
-pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
-    let Some(own) = &builder.recipe.statelite else { return Err(missing(&action.id)) };
-    let paths = builder.store.paths(&below(action, context.done)?)?;
+pub fn run(bench: &Bench<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
+    let Some(own) = &bench.recipe.statelite else { return Err(missing(&action.id)) };
+    let paths = bench.store.paths(&below(action, context.done)?)?;
     for lack in lacks(own, &paths) {
         let (span, text, help) = match lack {
             Lack::Tree(path, span) => {
                 let problem = format!("the tree `{path}` is not a directory of the image");
                 let help = "write SERVER:/DIRECTORY for one of a server, or bring it into the image: ‹[sync]›";
-                return Err(refuse_at(builder.report, Some(span.clone()), problem, help.to_owned()));
+                return Err(refuse_at(bench.report, Some(span.clone()), problem, help.to_owned()));
             }
             Lack::Path(path, span) => (
                 span,
@@ -73,9 +74,9 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
                 format!("write `{path}/`"),
             ),
         };
-        builder.report.finding(&Finding::warning("statelite::image", span, text).label("here").help(help));
+        bench.report.finding(&Finding::warning("statelite::image", span, text).label("here").help(help));
     }
-    let list = builder.store.ensure_blob(&own.text())?;
+    let list = bench.store.ensure_blob(&own.text())?;
     Ok(Outputs { blobs: BTreeMap::from([("list".to_owned(), list)]), ..Outputs::default() })
 }
 

@@ -6,7 +6,7 @@ use crate::recipe::SyncedKind;
 use crate::stage::StageError;
 use crate::stage::actions::reader::Reader;
 use crate::stage::actions::reader::globs;
-use crate::stage::results::file;
+use crate::stage::bench::results::file;
 
 /// Adds the action of the sync layer, if anything is synced.
 ///

@@ -3,7 +3,7 @@
 use crate::plan::{ActionKind, Input};
 use crate::stage::StageError;
 use crate::stage::actions::reader::Reader;
-use crate::stage::results::file;
+use crate::stage::bench::results::file;
 
 /// Adds the action of the system layer.
 ///

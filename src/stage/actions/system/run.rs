@@ -3,9 +3,10 @@
 use crate::plan::Action;
 use crate::recipe::HOSTNAME_BY_DHCP;
 use crate::source::{Finding, Severity};
-use crate::stage::builder::run::{Builder, Context};
-use crate::stage::builder::taken::take_text;
-use crate::stage::results::{below, layer_outputs};
+use crate::stage::actions::Context;
+use crate::stage::bench::Bench;
+use crate::stage::bench::results::{below, layer_outputs};
+use crate::stage::bench::taken::take_text;
 
 use crate::stage::StageError;
 use crate::stage::actions::system::inside as system;
@@ -15,25 +16,25 @@ use crate::store::Outputs;
 ///
 /// # Errors
 /// [`StageError`] of its kind.
-pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
+pub fn run(bench: &Bench<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
     let (lock, base) = (context.lock, below(action, context.done)?);
     let mut keys = String::new();
-    for (path, name) in &builder.recipe.authorized_keys {
+    for (path, name) in &bench.recipe.authorized_keys {
         keys.push_str(take_text(action, name, path)?.trim_end());
         keys.push('\n');
     }
-    let hash = match &builder.recipe.root_password_hash {
+    let hash = match &bench.recipe.root_password_hash {
         Some((path, name)) => Some(take_text(action, name, path)?.trim().to_owned()),
         None => None,
     };
-    let settings = &builder.recipe.model.system;
-    let scratch = builder.store.scratch()?;
+    let settings = &bench.recipe.model.system;
+    let scratch = bench.store.scratch()?;
     let request = system::SystemRequest {
         scratch: scratch.name.clone(),
         base,
         epoch: lock.epoch,
-        fstab: system::fstab(builder.recipe),
-        exports: system::exports(builder.recipe),
+        fstab: system::fstab(bench.recipe),
+        exports: system::exports(bench.recipe),
         hostname: settings.hostname.clone().filter(|name| name != HOSTNAME_BY_DHCP),
         timezone: settings.timezone.clone(),
         locale: settings.locale.clone(),
@@ -41,7 +42,7 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
         root_password_hash: hash,
     };
     let answer: system::SystemAnswer =
-        builder.namespace.call("system", &request, &mut |text| builder.report.progress(text))?;
+        bench.namespace.call("system", &request, &mut |text| bench.report.progress(text))?;
     // Afterwards the package database must be what the lock says (D12).
     let locked: std::collections::BTreeSet<(&str, &str, &str)> = lock
         .image_passes()
@@ -58,14 +59,14 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
         .map(|(name, version, _)| format!("{name} {version}"))
         .collect();
     if !strange.is_empty() {
-        let lock = builder.recipe.lock_name();
+        let lock = bench.recipe.lock_name();
         return Err(StageError::Gate {
             problem: format!("the image has packages that {lock} does not list: {}", strange.join(", ")),
             help: format!("delete {lock} to resolve all packages again, and report this"),
         });
     }
     for text in answer.warnings {
-        builder.report.finding(&Finding::nowhere(Severity::Warning, "system::image", text));
+        bench.report.finding(&Finding::nowhere(Severity::Warning, "system::image", text));
     }
     Ok(layer_outputs(&answer.layer))
 }

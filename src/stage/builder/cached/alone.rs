@@ -9,17 +9,19 @@ use crate::digest::Digest;
 use crate::plan::{Action, key_and_trace};
 use crate::recipe::Lock;
 use crate::source::{Finding, Severity, nearest};
+use crate::stage::StageError;
+use crate::stage::actions::Context;
 use crate::stage::actions::packages::accounts;
-use crate::stage::builder::run::{Builder, Context, Finished, Outcome, Summary, Work};
+use crate::stage::actions::packages::requests::target;
+use crate::stage::bench::ids;
+use crate::stage::bench::results::Done;
+use crate::stage::builder::locking::relock::read_lock;
+use crate::stage::builder::run::{Builder, Finished, Outcome, Summary, Work};
 use crate::stage::builder::trace;
 use crate::stage::estimate::Facts;
-use crate::stage::inside::init_for;
-use crate::stage::lock::package_request::target;
-use crate::stage::lock::relock::read_lock;
+use crate::stage::inside::init::init_for;
 use crate::stage::plan::{ExactPlan, forms_for, fresh_lock};
 use crate::stage::published::layouts::{Target, XcatPublication};
-use crate::stage::results::Done;
-use crate::stage::{StageError, ids};
 use crate::store::{End, FileLock, Outputs};
 
 /// How many actions of those that are missing are named.
@@ -194,11 +196,7 @@ impl Known<'_> {
     }
 
     /// Runs an action, when what it uses is in the store.
-    fn make(
-        &mut self,
-        action: &Action,
-        supply: &crate::stage::builder::supply::Supply<'_>,
-    ) -> Result<Finished, StageError> {
+    fn make(&mut self, action: &Action, supply: &crate::stage::supply::Supply<'_>) -> Result<Finished, StageError> {
         let (builder, graph) = (self.builder, &self.plan.stages.graph);
         let below = graph.with_all_below(|one| one.id == action.id);
         let lacking: Vec<String> =

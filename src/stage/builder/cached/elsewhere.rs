@@ -6,15 +6,16 @@ use std::path::PathBuf;
 use crate::distro::manager;
 use crate::plan::{ActionKind, Stage};
 use crate::recipe::{Lock, PinnedPackage};
+use crate::stage::StageError;
 use crate::stage::actions::StageGraph;
 use crate::stage::actions::packages::accounts;
-use crate::stage::builder::bring::packages_of;
+use crate::stage::actions::packages::needs::packages_of;
+use crate::stage::actions::packages::requests::target;
+use crate::stage::builder::locking::relock::{lock, read_lock, write_lock};
+use crate::stage::builder::many::Failure;
 use crate::stage::builder::run::Builder;
-use crate::stage::inside::init_for;
-use crate::stage::lock::package_request::target;
-use crate::stage::lock::relock::{lock, read_lock, write_lock};
+use crate::stage::inside::init::init_for;
 use crate::stage::plan::{forms_for, stages_of};
-use crate::stage::{Failure, StageError};
 use crate::store::{End, Run};
 
 /// What others need to know of an action.

@@ -10,7 +10,6 @@ pub mod alone;
 pub mod elsewhere;
 pub mod meanwhile;
 
-use super::bring as given;
 use super::run::{Builder, Work};
 use super::shared::Deliver;
 use crate::cache::{Cache, Found, Object, Saver};
@@ -19,12 +18,15 @@ use crate::distro::{manager, side_by_side};
 use crate::plan::{Action, ActionGraph, key_and_trace};
 use crate::recipe::{Lock, LockedPass, PassRole, Recipe};
 use crate::source::{Finding, Severity};
+use crate::stage::StageError;
+use crate::stage::actions::packages::needs;
 use crate::stage::actions::packages::tools::tools_run_on;
+use crate::stage::bench::ids;
+use crate::stage::bench::report::DownloadNews;
+use crate::stage::bench::results::Done;
 use crate::stage::inside::removal::remove_inside;
 use crate::stage::plan::{forms_for, fresh_lock, stages_of};
-use crate::stage::report::DownloadNews;
-use crate::stage::results::Done;
-use crate::stage::{StageError, Target, ids};
+use crate::stage::published::layouts::Target;
 use crate::store::{ActionRecord, LoadRequest, Loaded, SaveRequest, Store, StoreError};
 
 /// How many questions are on their way at once.
@@ -321,7 +323,7 @@ pub type Packages = BTreeMap<String, Vec<(Object, PathBuf)>>;
 pub fn packages_of(builder: &Builder<'_>, lock: &Lock, graph: &ActionGraph) -> Packages {
     let store = builder.store;
     let of = |action: &Action| {
-        let packages = given::packages_of(manager(builder.recipe), lock, action).into_iter();
+        let packages = needs::packages_of(manager(builder.recipe), lock, action).into_iter();
         let packages = packages.map(|one| (Object { size: one.size, sha256: one.sha256 }, store.package(&one.sha256)));
         packages.filter(|(_, path)| path.is_file()).collect()
     };

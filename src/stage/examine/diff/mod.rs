@@ -1,6 +1,5 @@
 //! `imgbuild diff`: what two builds, bundles, locks or trees have differently.
 
-mod packages;
 mod side;
 mod tree;
 
@@ -9,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-pub use packages::{MovedPackage, Package, PackageDifference, Packages, compare as compare_packages, compare_versions};
+pub use crate::stage::lock::packages::{
+    MovedPackage, Package, PackageDifference, Packages, compare as compare_packages, compare_versions,
+};
 pub use side::{BuildPlace, Side, SideError, matched};
 pub use tree::{Node, Tree};
 

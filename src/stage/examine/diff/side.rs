@@ -7,14 +7,14 @@ use miette::Diagnostic;
 use serde::Deserialize;
 use thiserror::Error;
 
-use super::packages::Packages;
 use super::tree::Tree;
 use crate::archive::{Container, START, container, limited, open_tar, plain};
 use crate::digest::Digest;
 use crate::distro::installed;
 use crate::recipe::{Lock, LockError};
 use crate::source::{SourceFile, Span};
-use crate::stage::ids;
+use crate::stage::bench::ids;
+use crate::stage::lock::packages::Packages;
 use crate::stage::published::artefacts::{BuildInfo, SUMS, sha256_of};
 use crate::store::{ActionRecord, Merged, Store};
 use crate::sweep::Swept;

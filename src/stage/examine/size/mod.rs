@@ -19,7 +19,8 @@ use crate::distro::rpm::Package;
 use crate::recipe::{Family, Recipe};
 use crate::sandbox::Namespace;
 use crate::sandbox::helper::News;
-use crate::stage::{StageError, ids};
+use crate::stage::StageError;
+use crate::stage::bench::ids;
 use crate::store::{Kind, LayerReader, Root, Store, StoreError};
 
 /// A file of the image and what it takes.

@@ -16,11 +16,11 @@ use crate::plan::{Decision, Verdict};
 use crate::recipe::Recipe;
 use crate::stage::StageError;
 use crate::stage::actions::{gzip_initrd, packed_form, xcat_pack};
-use crate::stage::ids;
+use crate::stage::bench::ids;
+use crate::stage::bench::results::{Done, missing};
 use crate::stage::published::artefacts::sha256_of;
 use crate::stage::published::assemble::assemble;
 use crate::stage::published::drift::Drift;
-use crate::stage::results::{Done, missing};
 use crate::store::{BlobRef, FileLock, Store, StoreError};
 
 /// The packed image of a recipe whose own form xCAT does not know. The index and the digests of an image have its name with
@@ -123,7 +123,7 @@ pub fn xcat_drift(recipe: &Recipe, store: &Store, decisions: &[Decision], direct
 }
 
 impl<'a> XcatPublication<'a> {
-    /// Gathers what is published from the results of a build with [`Forms::AndGzip`](crate::stage::Forms).
+    /// Gathers what is published from the results of a build with [`Forms::AndGzip`](crate::stage::actions::Forms).
     ///
     /// # Errors
     /// A result that is not there.

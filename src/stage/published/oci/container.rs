@@ -12,9 +12,9 @@ use crate::digest::Digest;
 use crate::oci::{Content, Descriptor, IMAGE_CONFIG, LAYER_GZIP, Manifest, TITLE};
 use crate::recipe::Recipe;
 use crate::sandbox::Namespace;
-use crate::stage::BuildInfo;
-use crate::stage::ids;
+use crate::stage::bench::ids;
 use crate::stage::inside::removal::remove_inside;
+use crate::stage::published::artefacts::BuildInfo;
 use crate::store::Store;
 
 /// How many layers engines take: overlayfs takes more, what starts containers does not.

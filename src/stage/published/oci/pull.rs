@@ -16,10 +16,11 @@ use crate::distro::Progress;
 use crate::fault;
 use crate::oci::{Descriptor, Manifest, OciError, Source, side_by_side};
 use crate::recipe::is_image_name;
+use crate::stage::StageError;
 use crate::stage::published::artefacts::{Artefact, BuildInfo, SUMS, put_in_place, sha256_of, sums};
+use crate::stage::published::copies::error::FetchError;
 use crate::stage::published::copies::origin::{BUILD, Frame, Index, TEXT_LIMIT, build_info};
 use crate::stage::published::copies::transfer::{Known, is_there, take};
-use crate::stage::{FetchError, StageError};
 use crate::store::FileLock;
 
 /// What was brought.

@@ -5,7 +5,7 @@ use crate::digest::FieldHasher;
 use crate::plan::{Input, Origin};
 use crate::recipe::{Recipe, dracut_modules};
 use crate::stage::StageError;
-use crate::stage::results::file;
+use crate::stage::bench::results::file;
 
 /// What is part of the key besides what imgbuild's own initrd is made of; `tools` is the tools root's identity.
 ///

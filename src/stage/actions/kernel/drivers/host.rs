@@ -1,4 +1,4 @@
-//! The builder's part of drivers: inputs of keys, requests, answers.
+//! The bench's part of drivers: inputs of keys, requests, answers.
 
 use std::collections::BTreeMap;
 
@@ -9,12 +9,13 @@ use crate::plan::{Action, Input, Origin};
 use crate::recipe::{DriverUpdate, Lock, PassRole, Recipe, UpdateForm};
 use crate::source::{Finding, Severity};
 use crate::stage::StageError;
+use crate::stage::actions::Context;
+use crate::stage::actions::packages::requests::PackageRequest;
 use crate::stage::actions::reader::globs::in_directory;
-use crate::stage::builder::run::{Builder, Context};
-use crate::stage::builder::taken::{Taken, take};
-use crate::stage::ids;
-use crate::stage::lock::package_request::PackageRequest;
-use crate::stage::results::{Done, file, layer_outputs, missing};
+use crate::stage::bench::Bench;
+use crate::stage::bench::ids;
+use crate::stage::bench::results::{Done, file, layer_outputs, missing};
+use crate::stage::bench::taken::{Taken, take};
 use crate::store::Outputs;
 
 /// Stands in that transaction for the package with the headers of the image's kernel, which is known when that is.
@@ -115,63 +116,63 @@ pub fn build_inputs(recipe: &Recipe, lock: &Lock, index: usize) -> Result<Vec<In
 ///
 /// # Errors
 /// [`StageError`] of a file that changed or cannot be read.
-pub fn extra(builder: &Builder<'_>, action: &Action, done: &Done) -> Result<Extra, StageError> {
-    let mut extra = Extra { arch: builder.recipe.model.image.arch, ..Extra::default() };
-    for update in &builder.recipe.kernel_files.updates {
+pub fn extra(bench: &Bench<'_>, action: &Action, done: &Done) -> Result<Extra, StageError> {
+    let mut extra = Extra { arch: bench.recipe.model.image.arch, ..Extra::default() };
+    for update in &bench.recipe.kernel_files.updates {
         let mut files = Vec::new();
         for (path, below) in &update.files {
-            files.push((below.clone(), take(builder, action, &shown(update, below), path)?.blob));
+            files.push((below.clone(), take(bench, action, &shown(update, below), path)?.blob));
         }
         let (name, form, is_directory) = (update.name.clone(), update.form, update.is_directory);
         extra.updates.push(UpdateSource { name, form, is_directory, files });
     }
-    for (index, build) in builder.recipe.kernel_files.builds.iter().enumerate() {
+    for (index, build) in bench.recipe.kernel_files.builds.iter().enumerate() {
         extra.builds.push((build.name.clone(), done.layer(&build_action(index))?));
     }
     Ok(extra)
 }
 
 /// Tells what came of drivers, and gives what the initrd has to know of them.
-pub fn say_remarks(builder: &Builder<'_>, remarks: &Remarks) -> BTreeMap<String, String> {
-    let span = builder.recipe.spans.nearest("kernel.updates");
+pub fn say_remarks(bench: &Bench<'_>, remarks: &Remarks) -> BTreeMap<String, String> {
+    let span = bench.recipe.spans.nearest("kernel.updates");
     for text in &remarks.warnings {
         let mut finding = Finding::nowhere(Severity::Warning, "kernel::updates", text.clone());
         finding.span = span.cloned();
-        builder.report.finding(&finding);
+        bench.report.finding(&finding);
     }
     for text in &remarks.notes {
-        builder.report.finding(&Finding::nowhere(Severity::Note, "kernel::updates", text.clone()));
+        bench.report.finding(&Finding::nowhere(Severity::Note, "kernel::updates", text.clone()));
     }
     BTreeMap::from([("drivers".to_owned(), remarks.names.join(" "))])
 }
 
 /// Builds a driver.
-pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
-    let builds = &builder.recipe.kernel_files.builds;
+pub fn run(bench: &Bench<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
+    let builds = &bench.recipe.kernel_files.builds;
     let found = (0..builds.len()).find(|index| build_action(*index) == action.id);
     let Some(build) = found.and_then(|index| builds.get(index)) else { return Err(missing(&action.id)) };
-    let release = headers_release(builder.recipe, context.lock).ok_or_else(|| missing(&action.id))?;
+    let release = headers_release(bench.recipe, context.lock).ok_or_else(|| missing(&action.id))?;
     let mut files = Vec::new();
     for (path, below) in &build.files {
         let name = if build.is_directory { format!("{}/{below}", build.name) } else { build.name.clone() };
-        let Taken { blob, mode } = take(builder, action, &name, path)?;
+        let Taken { blob, mode } = take(bench, action, &name, path)?;
         files.push((below.clone(), blob, mode));
     }
-    let scratch = builder.store.scratch()?;
-    let log = builder.log_name(action);
+    let scratch = bench.store.scratch()?;
+    let log = bench.log_name(action);
     let request = BuildRequest {
         scratch: scratch.name.clone(),
         tools: vec![context.done.layer(ids::DRIVER_TOOLS)?],
         files,
         is_directory: build.is_directory,
         release,
-        machine: builder.recipe.model.image.arch.machine().to_owned(),
+        machine: bench.recipe.model.image.arch.machine().to_owned(),
         make: build.make.clone(),
         log: log.clone(),
     };
     let answer: BuildAnswer =
-        builder.namespace.call("driver-build", &request, &mut |text| builder.report.progress(text))?;
-    let log = builder.store.directory().join(log).display().to_string();
+        bench.namespace.call("driver-build", &request, &mut |text| bench.report.progress(text))?;
+    let log = bench.store.directory().join(log).display().to_string();
     match answer {
         BuildAnswer::Made(layer) => Ok(layer_outputs(&layer)),
         BuildAnswer::Failed(result) => Err(StageError::Script {
@@ -190,7 +191,7 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
 
 /// Modules of the image that the kernel stage did not bring fit its kernel.
 pub fn check_foreign_modules(
-    builder: &Builder<'_>,
+    bench: &Bench<'_>,
     layers: &[crate::digest::Digest],
     release: &str,
     modules: Vec<String>,
@@ -199,7 +200,7 @@ pub fn check_foreign_modules(
         return Ok(());
     }
     let request = CheckRequest { layers: layers.to_vec(), release: release.to_owned(), modules };
-    let refusal: Option<Refusal> = builder.namespace.call("check-drivers", &request, &mut |_| {})?;
+    let refusal: Option<Refusal> = bench.namespace.call("check-drivers", &request, &mut |_| {})?;
     refusal.map_or(Ok(()), |refusal| Err(refusal.into()))
 }
 

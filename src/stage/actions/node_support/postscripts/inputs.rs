@@ -5,7 +5,7 @@ use crate::digest::Digest;
 use crate::plan::{ActionKind, Input, Origin};
 use crate::stage::StageError;
 use crate::stage::actions::reader::Reader;
-use crate::stage::results::file;
+use crate::stage::bench::results::file;
 
 /// Adds the action, where the recipe has `[node]`.
 ///

@@ -4,12 +4,13 @@ use super::plan::{DIRECTORY, text};
 use crate::plan::Action;
 use crate::source::{Finding, Severity};
 use crate::stage::StageError;
+use crate::stage::actions::Context;
 use crate::stage::actions::sync::inside::{SyncItem, SyncRequest};
 use crate::stage::actions::sync::run::make;
-use crate::stage::builder::run::{Builder, Context};
-use crate::stage::builder::taken::{Taken, take};
-use crate::stage::inside::init_for;
-use crate::stage::results::{below, layer_outputs, missing};
+use crate::stage::bench::Bench;
+use crate::stage::bench::results::{below, layer_outputs, missing};
+use crate::stage::bench::taken::{Taken, take};
+use crate::stage::inside::init::init_for;
 use crate::store::{Outputs, Store};
 
 /// The units: name and text. The first is a part of the usual target, so that what is ordered behind it, and the node's report, wait
@@ -37,11 +38,11 @@ const UNITS: [(&str, &str); 2] = [
 ///
 /// # Errors
 /// [`StageError`] of its kind.
-pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
-    let recipe = builder.recipe;
+pub fn run(bench: &Bench<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
+    let recipe = bench.recipe;
     let (Some(scripts), Some(plan)) = (&recipe.node_scripts, text(recipe)) else { return Err(missing(&action.id)) };
     let base = below(action, context.done)?;
-    let tree = builder.store.merged(&base)?;
+    let tree = bench.store.merged(&base)?;
     let has = |path: &str| tree.0.contains_key(path) || tree.0.contains_key(&format!("usr/{path}"));
     if !has("usr/lib/systemd/systemd") && !has("lib/systemd/systemd") {
         let text = "the image has no systemd, and nothing starts the scripts of `‹[node]›`";
@@ -50,26 +51,26 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
         let help = format!(
             "add a package such as systemd-sysv; or let an init script run `{DIRECTORY}/imgbuild-init scripts postscripts`"
         );
-        builder.report.finding(&finding.help(help));
+        bench.report.finding(&finding.help(help));
     }
     let mut items = Vec::new();
     let mut item = |destination: String, content: Option<String>, link: Option<String>, mode: u32| {
         let clause = "copy".to_owned();
         items.push(SyncItem { content, link, destination, name_in_folder: None, mode, clause });
     };
-    let blob = |bytes: &[u8]| Ok::<_, StageError>(Store::blob_name(&builder.store.ensure_blob(bytes)?.digest));
+    let blob = |bytes: &[u8]| Ok::<_, StageError>(Store::blob_name(&bench.store.ensure_blob(bytes)?.digest));
     let init = blob(init_for(recipe.model.image.arch)?)?;
     item(format!("{DIRECTORY}/imgbuild-init"), Some(init), None, 0o755);
     // Variables of the recipe are in it.
     item(format!("{DIRECTORY}/postscripts.json"), Some(blob(&plan)?), None, 0o600);
     item(format!("{DIRECTORY}/postscripts"), None, None, 0o755);
     for (name, one) in &scripts.files {
-        let Taken { blob, .. } = take(builder, action, &one.name, &one.path)?;
+        let Taken { blob, .. } = take(bench, action, &one.name, &one.path)?;
         item(format!("{DIRECTORY}/postscripts/{name}"), Some(blob), None, 0o755);
         if let Some(program) = one.interpreter.as_deref().filter(|program| !has(program.trim_start_matches('/'))) {
             let text = format!("the image has no `{program}`, which runs `{}`", one.name);
             let finding = Finding::warning("node::no_interpreter", &one.span, text).label("named here");
-            builder.report.finding(
+            bench.report.finding(
                 &finding.help("add the package that has it, or nodes report that the script cannot be started"),
             );
         }
@@ -80,9 +81,9 @@ pub fn run(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Res
         let wants = format!("/etc/systemd/system/multi-user.target.wants/{name}");
         item(wants, None, Some(format!("/usr/lib/systemd/system/{name}")), 0o777);
     }
-    let scratch = builder.store.scratch()?;
+    let scratch = bench.store.scratch()?;
     let request = SyncRequest { scratch: scratch.name.clone(), base, epoch: context.lock.epoch, items, earlier: None };
-    let answer = make(builder, &request)?;
+    let answer = make(bench, &request)?;
     let layer = answer.layer.map_err(|(_, problem)| {
         let help = "what runs scripts on nodes needs that path: see docs/postscripts.md".to_owned();
         StageError::Refused { problem, help }

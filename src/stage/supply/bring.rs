@@ -1,10 +1,8 @@
-//! The packages that actions need: which they are, and their download.
+//! The download of packages.
 
-use crate::distro::{DistroError, Download, Escapes, Fetcher, PackageManager, address_below};
-use crate::plan::{Action, ActionKind};
-use crate::recipe::{Lock, PinnedPackage};
-use crate::stage::actions::kernel_packages;
-use crate::stage::report::{DownloadNews, Report};
+use crate::distro::{DistroError, Download, Escapes, Fetcher, address_below};
+use crate::recipe::PinnedPackage;
+use crate::stage::bench::report::{DownloadNews, Report};
 use crate::store::{Store, StoreError};
 
 /// Downloads the packages that the store lacks.
@@ -68,32 +66,4 @@ fn is_there(store: &Store, package: &PinnedPackage, lock: &str) -> Result<bool, 
         Err(StoreError::Damaged { .. }) => Ok(false),
         Err(error) => Err(error.into()),
     }
-}
-
-/// Packages that an action is given.
-pub fn packages_of(manager: &dyn PackageManager, lock: &Lock, action: &Action) -> Vec<PinnedPackage> {
-    let own = |name: &str| lock.pass(name).map(|pass| pass.packages.clone()).unwrap_or_default();
-    match action.kind {
-        ActionKind::Unpack | ActionKind::Bootstrap | ActionKind::Install => own(action.layer()),
-        ActionKind::Kernel => kernel_packages(manager, lock, &own("kernel")),
-        ActionKind::Lock
-        | ActionKind::Driver
-        | ActionKind::System
-        | ActionKind::Postinstall
-        | ActionKind::Services
-        | ActionKind::Gate
-        | ActionKind::NodeSupport
-        | ActionKind::Postscripts
-        | ActionKind::Sync
-        | ActionKind::Initrd
-        | ActionKind::Dracut
-        | ActionKind::Pack
-        | ActionKind::Statelite
-        | ActionKind::Publish => Vec::new(),
-    }
-}
-
-/// Bytes of packages.
-pub fn bytes_of(packages: &[PinnedPackage]) -> u64 {
-    packages.iter().map(|package| package.size).sum()
 }

@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
-use super::package_request::target;
-use super::state::{LockState, Locking, Renew, lock_state};
 use crate::distro::Fetcher;
 use crate::fault;
 use crate::recipe::{LOCK_FILE, Lock};
 use crate::source::{Finding, Severity, nearest};
 use crate::stage::StageError;
 use crate::stage::actions::packages::accounts;
+use crate::stage::actions::packages::requests::target;
 use crate::stage::builder::run::{Builder, Work};
-use crate::stage::builder::supply::Supply;
+use crate::stage::lock::state::{LockState, Locking, Renew, lock_state};
+use crate::stage::supply::Supply;
 
 /// How many lines of a lock's difference are shown by a build.
 const SHOWN_DIFFERENCES: usize = 30;

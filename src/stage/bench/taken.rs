@@ -7,10 +7,10 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use super::Bench;
 use crate::digest::Digest;
 use crate::plan::{Action, Input, counted_mode};
 use crate::stage::StageError;
-use crate::stage::builder::run::Builder;
 use crate::store::Store;
 
 /// A file's content in the store.
@@ -48,10 +48,10 @@ fn in_key(action: &Action, name: &str) -> Option<(u32, Digest)> {
 ///
 /// # Errors
 /// As [`take`].
-pub fn take_once(builder: &Builder<'_>, action: &Action, name: &str, path: &Path) -> Result<Taken, StageError> {
-    match in_key(action, name).filter(|(_, digest)| builder.store.blob(digest).is_file()) {
+pub fn take_once(bench: &Bench<'_>, action: &Action, name: &str, path: &Path) -> Result<Taken, StageError> {
+    match in_key(action, name).filter(|(_, digest)| bench.store.blob(digest).is_file()) {
         Some((mode, digest)) => Ok(Taken { blob: Store::blob_name(&digest), mode }),
-        None => take(builder, action, name, path),
+        None => take(bench, action, name, path),
     }
 }
 
@@ -59,10 +59,10 @@ pub fn take_once(builder: &Builder<'_>, action: &Action, name: &str, path: &Path
 ///
 /// # Errors
 /// [`StageError::Changed`] where it is no longer what the key says, [`StageError::Input`] where it cannot be read.
-pub fn take(builder: &Builder<'_>, action: &Action, name: &str, path: &Path) -> Result<Taken, StageError> {
+pub fn take(bench: &Bench<'_>, action: &Action, name: &str, path: &Path) -> Result<Taken, StageError> {
     let said = |source| StageError::Input { file: name.to_owned(), source };
     let mode = std::fs::File::open(path).and_then(|file| mode_of(&file)).map_err(said)?;
-    let digest = builder.store.ensure_blob_of(path)?.digest;
+    let digest = bench.store.ensure_blob_of(path)?.digest;
     if !is_in_key(action, name, mode, &digest) {
         return Err(changed(name));
     }

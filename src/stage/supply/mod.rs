@@ -1,11 +1,15 @@
 //! Packages on their way from the mirror to the package manager: downloaded, checked, made ready, ahead of need.
 
+pub mod bring;
+pub mod origin;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::bring::download_packages;
+use bring::download_packages;
+
 use crate::cache::{Cache, Object, Wanted};
 use crate::digest::Sha256;
 use crate::distro::{DistroError, Fetcher, Gathering, PackageManager, PackageSources, manager};
@@ -14,7 +18,7 @@ use crate::recipe::{PinnedPackage, Recipe};
 use crate::sandbox::Namespace;
 use crate::source::{Finding, Severity};
 use crate::stage::StageError;
-use crate::stage::report::{DownloadNews, Report, ReportedNews};
+use crate::stage::bench::report::{DownloadNews, Report, ReportedNews};
 use crate::store::{Scratch, Store, StoreError};
 
 fn this_thread() -> String {
@@ -115,9 +119,7 @@ impl<'a> Supply<'a> {
     }
 
     fn urls_of(&self, origin: &str) -> Vec<String> {
-        if let (Some(folder), Some(directory)) =
-            (crate::stage::lock::origin::kernel_folder(origin), &self.recipe.kernel_files.kernels)
-        {
+        if let (Some(folder), Some(directory)) = (origin::kernel_folder(origin), &self.recipe.kernel_files.kernels) {
             return vec![format!("file:{}", directory.join(folder).display())];
         }
         match origin.strip_prefix("otherpkgs/") {
@@ -178,8 +180,7 @@ impl<'a> Supply<'a> {
         self.take_from_caches(packages)?;
         let urls = |origin: &str| self.urls_of(origin);
         let lacking = packages.iter().filter(|package| !self.store.package(&package.sha256).is_file());
-        let bytes: u64 =
-            lacking.filter(|package| crate::stage::lock::origin::is_fetched(package)).map(|one| one.size).sum();
+        let bytes: u64 = lacking.filter(|package| origin::is_fetched(package)).map(|one| one.size).sum();
         let began = Instant::now();
         download_packages(self.fetcher, self.store, packages, &urls, self.report, &self.recipe.lock_name())
             .map_err(reported)?;
@@ -194,9 +195,8 @@ impl<'a> Supply<'a> {
     fn take_from_caches(&self, packages: &[PinnedPackage]) -> Result<(), DistroError> {
         let Some(cache) = self.cache else { return Ok(()) };
         let aside = self.store.aside_directory()?.join("packages");
-        let is_lacking = |package: &&PinnedPackage| {
-            crate::stage::lock::origin::is_fetched(package) && !self.store.package(&package.sha256).is_file()
-        };
+        let is_lacking =
+            |package: &&PinnedPackage| origin::is_fetched(package) && !self.store.package(&package.sha256).is_file();
         let wanted: Vec<Wanted> = packages
             .iter()
             .filter(is_lacking)

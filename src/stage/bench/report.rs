@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::StageError;
 use crate::distro::{News, Progress};
 use crate::plan::Cause;
 use crate::recipe::Recipe;
 use crate::source::{Finding, Severity, Span};
+use crate::stage::StageError;
 
 /// Takes news of a build; the command line shows them.
 pub trait Report: Sync {

@@ -1,6 +1,6 @@
 //! Builds an image a second time in an empty store beside, and says what is not the same (D8).
 
-use crate::stage::lock::relock::read_lock;
+use crate::stage::builder::locking::relock::read_lock;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -8,9 +8,9 @@ use crate::name::shown;
 use crate::plan::Action;
 use crate::source::{Finding, Severity};
 use crate::stage::StageError;
+use crate::stage::bench::results::Done;
 use crate::stage::builder::run::{Builder, Options, Summary};
 use crate::stage::builder::shared::SharedBuild;
-use crate::stage::results::Done;
 use crate::store::{Entry, Kind, Manifest, Outputs, Store};
 
 /// Start of the names of stores for second builds, beside the store's own directory.
@@ -37,22 +37,19 @@ pub fn build_and_verify(builder: &Builder<'_>) -> Result<Summary, StageError> {
     }
     let namespace = builder.namespace.in_directory(store.directory());
     let shared = SharedBuild::with_budget(&store, Arc::clone(&builder.shared.budget), false)?;
-    let second = Builder {
-        recipe: builder.recipe,
-        store: &store,
-        namespace: &namespace,
-        options: Options {
+    let second = Builder::new(
+        builder.recipe,
+        (&store, &namespace),
+        Options {
             locked: true,
             until: builder.options.until,
             out: beside.path().join("out"),
             places: builder.options.places.clone(),
             ..Options::default()
         },
-        report: builder.report,
-        shared: &shared,
-        failed: crate::stage::builder::failed::Failed::default(),
-        asked: Default::default(),
-    };
+        builder.report,
+        &shared,
+    );
     let outcome = second.build_keeping_work();
     let difference = outcome.and_then(|(_, again)| {
         let actions: Vec<&Action> = work.stages.graph.in_order().collect();
@@ -60,7 +57,7 @@ pub fn build_and_verify(builder: &Builder<'_>) -> Result<Summary, StageError> {
     });
     // Layers belong to root inside, who has to remove them.
     let all: Vec<String> = crate::store::TREE_DIRECTORIES.iter().map(|name| (*name).to_owned()).collect();
-    let _ = crate::stage::remove_inside(&store, &namespace, all);
+    let _ = crate::stage::inside::removal::remove_inside(&store, &namespace, all);
     let Some((action, text, outputs)) = difference? else {
         let said = "a second build in an empty store gave the same bytes".to_owned();
         builder.report.finding(&Finding::nowhere(Severity::Note, "verify::same", said));

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use super::StageError;
-use super::builder::history::outputs_by_name;
+use super::history::outputs_by_name;
 use crate::digest::Digest;
 use crate::plan::{Action, Input, Known, file_input};
 use crate::source::Span;
+use crate::stage::StageError;
 use crate::store::{ActionRecord, BlobRef, Outputs, RecordedInput, ScanAnswer};
 
 /// Outputs by action.

@@ -7,8 +7,8 @@ use crate::distro::{DistroError, Gathering, VENDOR_MARK, manager, write_file};
 use crate::fault;
 use crate::recipe::Lock;
 use crate::stage::StageError;
+use crate::stage::bench::report::ReportedNews;
 use crate::stage::builder::run::Builder;
-use crate::stage::report::ReportedNews;
 
 /// Brings all packages of the lock, and today's indices of its suites, into a directory; what the directory has of an
 /// earlier lock goes. Gives the number of packages.
@@ -55,7 +55,9 @@ pub fn vendor(builder: &Builder<'_>, lock: &Lock, directory: &Path) -> Result<us
     let mut kept = manager.vendor(&Gathering { recipe, places, fetcher: &fetcher, store, news }, directory)?;
     let packages: Vec<_> = lock.pass.iter().flat_map(|pass| pass.packages.clone()).collect();
     // Those of the otherpkgs directory are in the recipe's own directory.
-    let is_own = |origin: &str| origin.starts_with("otherpkgs/") || super::origin::kernel_folder(origin).is_some();
+    let is_own = |origin: &str| {
+        origin.starts_with("otherpkgs/") || crate::stage::supply::origin::kernel_folder(origin).is_some()
+    };
     let packages: Vec<_> = packages.into_iter().filter(|one| !is_own(&one.origin)).collect();
     supply.download(&packages)?;
     for package in &packages {

@@ -1,0 +1,34 @@
+//! The packages that actions are given.
+
+use crate::distro::PackageManager;
+use crate::plan::{Action, ActionKind};
+use crate::recipe::{Lock, PinnedPackage};
+use crate::stage::actions::kernel_packages;
+
+/// Packages that an action is given.
+pub fn packages_of(manager: &dyn PackageManager, lock: &Lock, action: &Action) -> Vec<PinnedPackage> {
+    let own = |name: &str| lock.pass(name).map(|pass| pass.packages.clone()).unwrap_or_default();
+    match action.kind {
+        ActionKind::Unpack | ActionKind::Bootstrap | ActionKind::Install => own(action.layer()),
+        ActionKind::Kernel => kernel_packages(manager, lock, &own("kernel")),
+        ActionKind::Lock
+        | ActionKind::Driver
+        | ActionKind::System
+        | ActionKind::Postinstall
+        | ActionKind::Services
+        | ActionKind::Gate
+        | ActionKind::NodeSupport
+        | ActionKind::Postscripts
+        | ActionKind::Sync
+        | ActionKind::Initrd
+        | ActionKind::Dracut
+        | ActionKind::Pack
+        | ActionKind::Statelite
+        | ActionKind::Publish => Vec::new(),
+    }
+}
+
+/// Bytes of packages.
+pub fn bytes_of(packages: &[PinnedPackage]) -> u64 {
+    packages.iter().map(|package| package.size).sum()
+}
