@@ -282,7 +282,7 @@ mod tests {
         assert_eq!(of(&[(0, &[]), (1, &[])]), after(&[], &[]));
         assert_eq!(of(&[(0, &["7", "8_1"]), (1, &["7", "8_1"])]), after(&["7", "8_1"], &[]));
         assert_eq!(of(&[(0, &["7", "8_0", "9_0"]), (3, &["7", "8_3", "9_3"])]), after(&["7"], &["8", "9"]));
-        // Of one task all jobs are common.
+        // All jobs of a single task are common.
         assert_eq!(of(&[(3, &["8_3", "9_4"])]), after(&["8_3", "9_4"], &[]));
         // The numbers differ, one waits for less, or they were submitted one by one.
         assert_eq!(of(&[(0, &["8_1"]), (1, &["8_0"])]), None);

@@ -304,7 +304,7 @@ fn arrays<A: Copy + Ord>(after: &[&[usize]], alike: &[A]) -> Vec<BTreeMap<usize,
     let mut how_many: BTreeMap<&[usize], usize> = BTreeMap::new();
     after.iter().for_each(|after| *how_many.entry(after).or_default() += 1);
     let mut all: Vec<BTreeMap<usize, usize>> = Vec::new();
-    let mut open: BTreeMap<(Waits<'_>, A), usize> = BTreeMap::new();
+    let mut open: BTreeMap<(Waits<'_>, A), Vec<usize>> = BTreeMap::new();
     // Arrays are whole before what waits for their tasks is looked at.
     let mut depths: Vec<usize> = Vec::new();
     for after in after {
@@ -318,7 +318,10 @@ fn arrays<A: Copy + Ord>(after: &[&[usize]], alike: &[A]) -> Vec<BTreeMap<usize,
         let (after, alike) = (after[step], alike[step]);
         let waits: Vec<(usize, usize)> = after.iter().filter_map(|step| places.get(step)).copied().collect();
         let tasks: BTreeSet<usize> = waits.iter().filter(|(at, _)| all[*at].len() > 1).map(|(_, task)| *task).collect();
-        let own = tasks.first().copied().filter(|_| tasks.len() == 1 && how_many.get(after) == Some(&1));
+        // Whichever makes fewer submissions.
+        let tasks_of_others = waits.iter().map(|(at, _)| all[*at].len()).max().unwrap_or(0);
+        let is_own = tasks.len() == 1 && how_many.get(after).is_some_and(|steps| *steps <= tasks_of_others);
+        let own = tasks.first().copied().filter(|_| is_own);
         let waits = match own {
             Some(_) => Waits::Own(waits.iter().map(|(at, _)| *at).collect::<BTreeSet<_>>()),
             None => Waits::Same(after),
@@ -326,13 +329,12 @@ fn arrays<A: Copy + Ord>(after: &[&[usize]], alike: &[A]) -> Vec<BTreeMap<usize,
         let has_room = |members: &BTreeMap<usize, usize>| {
             members.len() < MOST_TASKS && own.is_none_or(|task| !members.contains_key(&task))
         };
-        let key = (waits, alike);
-        let known = open.get(&key).copied().filter(|at| has_room(&all[*at]));
-        let at = known.unwrap_or_else(|| {
+        let alike = open.entry((waits, alike)).or_default();
+        let at = alike.iter().copied().find(|at| has_room(&all[*at])).unwrap_or(all.len());
+        if at == all.len() {
+            alike.push(at);
             all.push(BTreeMap::new());
-            open.insert(key, all.len() - 1);
-            all.len() - 1
-        });
+        }
         let task = own.unwrap_or(all[at].len());
         all[at].insert(task, step);
         places.insert(step, (at, task));
