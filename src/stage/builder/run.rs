@@ -143,7 +143,7 @@ pub struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    /// Of an image; nothing is done yet.
+    /// For one image; nothing is done yet.
     pub fn new(
         recipe: &'a Recipe,
         (store, namespace): (&'a Store, &'a Namespace),
