@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::causes::explain::{in_reading_order, output_of};
 use super::causes::follow::Follow;
-use super::{Action, ActionGraph, Cause, Known, Origin, Place, Reason, key_and_trace};
+use super::{Action, ActionGraph, Cause, InputName, Known, Origin, Place, Reason, key_and_trace};
 use crate::digest::Digest;
 
 /// What is known of an earlier run.
@@ -115,8 +115,7 @@ impl Known for Outputs<'_> {
 
 /// Outputs of other actions are no inputs of an action's own.
 fn own(inputs: &[(String, String)]) -> Vec<(String, String)> {
-    let is_own = |name: &str| !name.starts_with("layer ") && !name.starts_with("value ");
-    inputs.iter().filter(|(name, _)| is_own(name)).cloned().collect()
+    inputs.iter().filter(|(name, _)| !InputName::of(name).is_of_above()).cloned().collect()
 }
 
 /// Why an action runs that has no earlier run to compare with.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Action, ActionGraph, Decision, Known, Place, Verdict, key_and_trace};
+use super::{Action, ActionGraph, Decision, InputKind, InputName, Known, Place, Verdict, key_and_trace};
 use crate::digest::Digest;
 use crate::recipe::Lock;
 
@@ -249,7 +249,7 @@ pub fn moved(was: &FileImage, now: &FileImage, lock: &str) -> Vec<Moved> {
         let mut found = differing(borrowed(&old), borrowed(&new));
         // What an action above gives is reported there; where it depends, it may be known now or no longer be known.
         found.retain(|(name, was, now)| {
-            let of_above = name.starts_with("layer ") || name.starts_with("value ");
+            let of_above = InputName::of(name).is_of_above();
             !(of_above && (was.is_none() || now.is_none()))
         });
         let nothing_found = found.is_empty();
@@ -257,10 +257,12 @@ pub fn moved(was: &FileImage, now: &FileImage, lock: &str) -> Vec<Moved> {
             let place =
                 action.inputs.iter().chain(&before.inputs).find(|input| input.name == name && input.file.is_some());
             let place = place.and_then(|input| Some(format!("{}:{}", input.file.as_ref()?, input.line?)));
-            let package = name.strip_prefix("package ").map(|name| format!("{name} of {}", layer_of(&action.action)));
+            let read = InputName::of(name);
+            let is_package = read.kind == InputKind::Package;
+            let package = is_package.then(|| format!("{} of {}", read.bare, layer_of(&action.action)));
             let place = place.or_else(|| package.as_ref().map(|_| lock.to_owned()));
             reported.extend(package);
-            let name = if name == "action" { "imgbuild's work" } else { name };
+            let name = if read.kind == InputKind::Action { "imgbuild's work" } else { name };
             all.push(said(&action.action, in_words(name, was, now), place));
         }
         if nothing_found && old != new && old.len() == new.len() {
@@ -311,7 +313,10 @@ fn lock_moved(
         lock.entries.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
     let found = differing(borrowed(&was.lock), borrowed(&now.lock));
-    let is_reported = |name: &str| name.strip_prefix("package ").is_some_and(|name| reported.contains(name));
+    let is_reported = |name: &str| {
+        let name = InputName::of(name);
+        name.kind == InputKind::Package && reported.contains(name.bare)
+    };
     let said = |what: String| Moved { image: was.name.clone(), action: String::new(), what, place: None };
     let mut all: Vec<Moved> = found
         .iter()

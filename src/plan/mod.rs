@@ -10,6 +10,7 @@ mod graph;
 mod input;
 mod key;
 mod kind;
+mod name;
 mod steps;
 mod symbolic;
 
@@ -24,5 +25,6 @@ pub use graph::{Action, ActionGraph, GraphError, Stage, Upstream};
 pub use input::{Input, Origin, Place, counted_mode, file_input};
 pub use key::{InputSink, KeyHasher, Known, TraceWriter, describe, key_and_trace};
 pub use kind::ActionKind;
+pub use name::{InputKind, InputName};
 pub use steps::{Step, chains_of, steps_of};
 pub use symbolic::Symbolic;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use imgbuild::digest::{Digest, Sha256};
-use imgbuild::plan::{ActionKind, Change, Origin, Subject};
+use imgbuild::plan::{ActionKind, Change, InputKind, InputName, Origin, Subject};
 use imgbuild::recipe::{Lock, PinnedPackage, Recipe, load};
 use imgbuild::stage::{Forms, graph_of, requested};
 use imgbuild::store::{Root, Store};
@@ -128,6 +128,9 @@ fn each_input_of_each_action_names_the_hand_that_changes_it() {
             for input in &action.inputs {
                 if input.origin == Origin::Unknown {
                     nameless.push(format!("{name}: {}: {} has no origin", action.id, input.name));
+                }
+                if InputName::of(&input.name).kind == InputKind::Other {
+                    nameless.push(format!("{name}: {}: {} has no kind", action.id, input.name));
                 }
                 for change in [Change::Added("1 a"), Change::Removed("1 a"), Change::Changed("1 a", "2 b")] {
                     let place = input.place.as_ref();

@@ -6,7 +6,7 @@ use super::cause::{Cause, Reason};
 use super::lists;
 use super::removals::RECIPE;
 use super::words::{Change, Subject};
-use crate::plan::{Action, History, Origin, Removals};
+use crate::plan::{Action, History, InputKind, InputName, Origin, Removals};
 
 /// One difference of two traces.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,11 +21,7 @@ pub enum Difference {
 
 /// `layer rootfs/sync` is an output of another action; inputs of an action's own begin otherwise.
 pub(in crate::plan) fn output_of(name: &str) -> Option<(String, String)> {
-    if let Some(action) = name.strip_prefix("layer ") {
-        return Some((action.to_owned(), "layer".to_owned()));
-    }
-    let (output, action) = name.strip_prefix("value ")?.rsplit_once(' ')?;
-    Some((action.to_owned(), format!("value {output}")))
+    InputName::of(name).output().map(|(action, output)| (action.to_owned(), output))
 }
 
 /// Compares an action's inputs with those of an earlier run.
@@ -86,7 +82,7 @@ pub fn differences(
         }
         if let Some((was_place, origin)) = remembered.as_ref().filter(|_| place.is_none()) {
             // A value that is not inherited has another now, its default; a package may stay because others need it.
-            if matches!(change, Change::Changed(..)) && !name.starts_with("package ") {
+            if matches!(change, Change::Changed(..)) && InputName::of(name).kind != InputKind::Package {
                 place = absences.place(name, origin, was_place);
             }
             if place.is_none()
@@ -153,13 +149,12 @@ fn reordered(
     history: &dyn History,
     absences: &Removals,
 ) -> Vec<Cause> {
-    let bare = |name: &str| name.split_once(' ').map_or(name, |(_, bare)| bare).to_owned();
     let elsewhere = action.inputs.iter().filter_map(|input| {
         let place = input.place.as_ref()?;
         let (was, _) = history.place(&action.id, &input.name)?;
         // A list with another name has all of its lines elsewhere.
         (was.file != place.file && absences.has_file(&was.file)).then(|| {
-            let name = bare(&input.name).split(':').next().unwrap_or_default().to_owned();
+            let name = InputName::of(&input.name).bare_or_all().split(':').next().unwrap_or_default().to_owned();
             let text = format!("\"{name}\" was in {} before", was.file);
             let line = |place: &crate::plan::Place| format!("{}:{}", place.file, place.line);
             let reason = Reason::Changed { what: format!("place of {name}"), was: line(&was), now: line(place) };
@@ -173,6 +168,7 @@ fn reordered(
     let first = now.iter().zip(was).find(|(now, was)| now != was);
     let (what, before) = first.map_or(("", ""), |(now, was)| (now.0.as_str(), was.0.as_str()));
     let place = action.inputs.iter().find(|input| input.name == what).and_then(|input| input.place.as_ref());
+    let bare = |name| InputName::of(name).bare_or_all().to_owned();
     vec![Reason::Reordered { what: bare(what), before: bare(before) }.cause(place)]
 }
 
@@ -290,7 +286,7 @@ fn drop_echoes(found: &mut Vec<Difference>, absences: &Removals) {
             was_line,
             ..
         }) = one
-            && !what.starts_with("file ")
+            && InputName::of(what).file().is_none()
         {
             lines.insert((file.clone(), *line, *was_line));
         }
@@ -353,7 +349,7 @@ fn drop_echoes(found: &mut Vec<Difference>, absences: &Removals) {
     found.retain(|one| match one {
         Difference::Own(cause) => {
             let is_echo = matches!(&cause.reason, Reason::Added { what, .. } | Reason::Removed { what, .. }
-                if what.starts_with("file ")
+                if InputName::of(what).file().is_some()
                     && cause.file.as_ref().is_some_and(|file| lines.contains(&(file.clone(), cause.line, cause.was_line))));
             !is_echo && seen.insert(cause.message.clone())
         }

@@ -9,6 +9,7 @@ use super::words::{Change, Subject};
 use crate::plan::{
     ActionGraph, Cause, Decision, History, Known, Origin, Reason, RecordedAction, Verdict, key_and_trace,
 };
+use crate::plan::{InputKind, InputName};
 
 /// Packages by name and what image.lock pins, and which actions have them.
 type Packages = BTreeMap<(String, String), BTreeSet<String>>;
@@ -140,8 +141,7 @@ impl Follow<'_> {
     fn packages(&self) -> [Packages; 2] {
         let mut all = [Packages::new(), Packages::new()];
         let mut note = |at: usize, id: &str, name: &str, value: &str| {
-            let package = name.strip_prefix("package ").and_then(|name| name.split(':').next());
-            if let Some(package) = package {
+            if let Some((package, _)) = InputName::of(name).package() {
                 let holders = all[at].entry((package.to_owned(), pinned(value).to_owned())).or_default();
                 holders.insert(id.to_owned());
             }
@@ -259,7 +259,7 @@ fn is_of_every_image(cause: &Cause) -> bool {
 }
 
 fn is_package(input: &str) -> bool {
-    input.starts_with("package ")
+    InputName::of(input).kind == InputKind::Package
 }
 
 /// Whether an action is a pass of a package list.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::cause::{Cause, Reason};
 use super::words::placed;
-use crate::plan::{Action, History, Origin, Place, Removals};
+use crate::plan::{Action, History, InputName, Origin, Place, Removals};
 
 /// Inputs by name and value.
 type Trace = Vec<(String, String)>;
@@ -60,11 +60,7 @@ fn default_drivers(action: &Action, taken: &mut Taken, history: &dyn History, ab
 
 /// The list of `parameter argument 2`, with the item's number.
 fn item_of(name: &str) -> Option<(&str, usize)> {
-    let (list, number) = name.strip_prefix("parameter ")?.rsplit_once(' ')?;
-    if !matches!(list, "argument" | "make") {
-        return None;
-    }
-    Some((list, number.parse().ok()?))
+    InputName::of(name).numbered().filter(|(list, _)| matches!(*list, "argument" | "make"))
 }
 
 fn items<'a>(trace: &'a Trace, list: &str) -> Vec<(&'a str, &'a str)> {

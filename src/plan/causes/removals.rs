@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::cause::{Cause, Reason};
 use super::words::{here, is_recipe, shown};
-use crate::plan::{Origin, Place};
+use crate::plan::{InputName, Origin, Place};
 use crate::recipe::{Recipe, Spans, Withdrawn, plain};
 
 /// What takes an input away: the words, their place and their field.
@@ -176,13 +176,12 @@ impl Removals {
 
     /// Whether the recipe asks for a package that is gone: then someone took it out of image.lock.
     pub fn asks(&self, input: &str) -> bool {
-        let package = input.strip_prefix("package ").and_then(|name| name.split(':').next());
-        package.is_some_and(|name| self.asked.contains(name))
+        InputName::of(input).package().is_some_and(|(name, _)| self.asked.contains(name))
     }
 
     /// Whether the list that named a kernel still does: it is another field that decides on the kernel now.
     pub fn still_names_kernel(&self, input: &str, was: &Place) -> bool {
-        let package = input.strip_prefix("package ").and_then(|name| name.split(':').next());
+        let package = InputName::of(input).package().map(|(name, _)| name);
         self.kernel_in_list.as_ref().is_some_and(|(name, file)| package == Some(name) && *file == was.file)
     }
 
@@ -263,7 +262,7 @@ fn stood(one: &Withdrawn, was: &Place) -> bool {
 
 /// Whether a value that does not count asked for an input.
 fn is_of(one: &Withdrawn, name: &str, origin: &Origin, was: &Place) -> bool {
-    let bare = name.split_once(' ').map_or(name, |(_, bare)| bare);
+    let bare = InputName::of(name).bare_or_all();
     let is_field = |field: &str| one.field == field || one.field.starts_with(&format!("{field}."));
     match origin {
         // A field of one of several tables has a number, which may be another's by now.

@@ -1,7 +1,7 @@
 //! Turns causes into messages.
 
 use super::cause::{Cause, Reason};
-use crate::plan::{ActionKind, Origin, Place};
+use crate::plan::{ActionKind, InputKind, InputName, Origin, Place};
 
 /// What became of an input since an earlier run.
 #[derive(Debug, Clone, Copy)]
@@ -77,46 +77,42 @@ fn package_name(bare: &str) -> &str {
 }
 
 /// An item as a person wrote it.
-fn item<'a>(kind: &str, bare: &'a str) -> std::borrow::Cow<'a, str> {
-    match kind {
-        "package" => package_name(bare).into(),
-        "remove" => format!("-{bare}").into(),
-        "remove-after" => format!("--{bare}").into(),
-        "failing" => bare.trim_start_matches("script of ").into(),
-        "dracut" => bare.trim_start_matches("module ").into(),
-        "parameter" => bare.into(),
+fn item(name: InputName<'_>) -> std::borrow::Cow<'_, str> {
+    let bare = name.bare;
+    match name.kind {
+        InputKind::Package => package_name(bare).into(),
+        InputKind::Remove => format!("-{bare}").into(),
+        InputKind::RemoveAfter => format!("--{bare}").into(),
+        InputKind::Failing => bare.trim_start_matches("script of ").into(),
+        InputKind::Dracut => bare.trim_start_matches("module ").into(),
         _ => bare.into(),
     }
 }
 
 impl Subject<'_> {
-    fn split(&self) -> (&str, &str) {
-        self.name.split_once(' ').unwrap_or((self.name, ""))
-    }
-
     /// Says what changed, typed, in words, and with its place.
     pub fn cause(&self, change: Change<'_>) -> Cause {
-        let (kind, bare) = self.split();
-        match (kind, change) {
-            ("action", Change::Changed(was, now)) => return self.implementation(was, now),
-            ("file", Change::Changed(was, now)) => return self.file(bare, was, now),
-            ("package", Change::Changed(was, now)) => return self.package(bare, was, now),
+        let name = InputName::of(self.name);
+        match (name.kind, change) {
+            (InputKind::Action, Change::Changed(was, now)) => return self.implementation(was, now),
+            (InputKind::File, Change::Changed(was, now)) => return self.file(name.bare, was, now),
+            (InputKind::Package, Change::Changed(was, now)) => return self.package(name.bare, was, now),
             _ => {}
         }
         match self.origin {
-            Origin::Field(field) => self.of_field(field, kind, bare, change),
-            Origin::Item(list) => self.of_item(list, &item(kind, bare), change),
-            Origin::Glob { pattern, field } => self.of_glob(field, pattern, bare, change),
-            Origin::Line => self.of_line(kind, &item(kind, bare), change),
+            Origin::Field(field) => self.of_field(field, name, change),
+            Origin::Item(list) => self.of_item(list, &item(name), change),
+            Origin::Glob { pattern, field } => self.of_glob(field, pattern, name.bare, change),
+            Origin::Line => self.of_line(name.kind, &item(name), change),
             Origin::Imgbuild(noun) => self.of_imgbuild(noun, change),
             Origin::Roots(_) => {
                 let reason = Reason::Implementation { what: "tools roots".to_owned(), was: None, now: None };
                 self.bare(reason, "imgbuild builds its tools roots differently".to_owned())
             }
-            Origin::Lock => self.of_lock(kind, bare, change),
+            Origin::Lock => self.of_lock(name, change),
             Origin::Asked { option, what } => Reason::Asked { option: option.clone(), what: what.clone() }.cause(None),
             // An earlier run does not record where this was: its kind says what it is.
-            Origin::Unknown => self.of_kind(kind, bare, change),
+            Origin::Unknown => self.of_kind(name, change),
         }
     }
 
@@ -223,11 +219,12 @@ impl Subject<'_> {
         self.in_lock(reason, message)
     }
 
-    fn of_field(&self, field: &str, kind: &str, bare: &str, change: Change<'_>) -> Cause {
+    fn of_field(&self, field: &str, name: InputName<'_>, change: Change<'_>) -> Cause {
+        let InputName { kind, bare, .. } = name;
         let value = |text: &str| -> String {
             // Files, users and packages have values that are no words of the recipe.
             match kind {
-                "file" => format!("\"{bare}\""),
+                InputKind::File => format!("\"{bare}\""),
                 _ => shown(text),
             }
         };
@@ -246,22 +243,24 @@ impl Subject<'_> {
             }
             _ => (field, change),
         };
-        if let ("user" | "group", Some(rest)) = (kind, field.strip_prefix("users.")) {
+        if let (InputKind::User | InputKind::Group, Some(rest)) = (kind, field.strip_prefix("users.")) {
             return self.of_user(rest, kind, change);
         }
         let text = match change {
             // Only one base brings packages of its own; one of their names is the solver's word for a whole set.
-            Change::Added(_) if kind == "package" && field == "packages.base" => {
+            Change::Added(_) if kind == InputKind::Package && field == "packages.base" => {
                 format!("{field} essential -> minbase")
             }
-            Change::Removed(_) if kind == "package" && field == "packages.base" => {
+            Change::Removed(_) if kind == InputKind::Package && field == "packages.base" => {
                 format!("{field} minbase -> essential")
             }
-            Change::Added(_) if kind == "package" => format!("{field} needs \"{}\"", package_name(bare)),
-            Change::Removed(_) if kind == "package" => format!("{field} no longer needs \"{}\"", package_name(bare)),
+            Change::Added(_) if kind == InputKind::Package => format!("{field} needs \"{}\"", package_name(bare)),
+            Change::Removed(_) if kind == InputKind::Package => {
+                format!("{field} no longer needs \"{}\"", package_name(bare))
+            }
             // What a field brings with it has no value that anybody wrote.
-            Change::Added(_) if kind == "driver" => format!("{field} needs the driver \"{bare}\""),
-            Change::Removed(_) if kind == "driver" => format!("{field} no longer needs the driver \"{bare}\""),
+            Change::Added(_) if kind == InputKind::Driver => format!("{field} needs the driver \"{bare}\""),
+            Change::Removed(_) if kind == InputKind::Driver => format!("{field} no longer needs the driver \"{bare}\""),
             Change::Added(now) => format!("{field} = {}", value(now)),
             Change::Removed(was) => format!("{field} = {} removed", value(was)),
             // It decides on several things.
@@ -274,8 +273,8 @@ impl Subject<'_> {
     }
 
     /// A user of the recipe, in the words of its table: the uid, and the gid where that is another.
-    fn of_user(&self, name: &str, kind: &str, change: Change<'_>) -> Cause {
-        if kind == "group" {
+    fn of_user(&self, name: &str, kind: InputKind, change: Change<'_>) -> Cause {
+        if kind == InputKind::Group {
             let field = format!("users.{name}.gid");
             let text = match change {
                 Change::Added(now) => format!("{field} = {now}"),
@@ -323,7 +322,7 @@ impl Subject<'_> {
             }
             // The pattern itself is gone: from the recipe, or a line of a synclist.
             Change::Removed(_) if self.place.is_none() => match field.as_str() {
-                "sync.lists" => self.of_line("", &pattern, change),
+                "sync.lists" => self.of_line(InputKind::Other, &pattern, change),
                 _ => self.of_item(&field, &pattern, change),
             },
             Change::Removed(_) => {
@@ -337,13 +336,13 @@ impl Subject<'_> {
         }
     }
 
-    fn of_line(&self, kind: &str, item: &str, change: Change<'_>) -> Cause {
+    fn of_line(&self, kind: InputKind, item: &str, change: Change<'_>) -> Cause {
         let text = match change {
             Change::Added(_) => format!("added \"{item}\""),
             Change::Removed(_) => format!("removed \"{item}\""),
             Change::Changed(was, now) => format!("\"{item}\" {} -> {}", shown(was), shown(now)),
         };
-        self.placed(Self::reason(if kind == "file" { self.name } else { item }, change), text)
+        self.placed(Self::reason(if kind == InputKind::File { self.name } else { item }, change), text)
     }
 
     fn of_imgbuild(&self, noun: &str, change: Change<'_>) -> Cause {
@@ -361,14 +360,16 @@ impl Subject<'_> {
         self.bare(Reason::Implementation { what: noun.to_owned(), was: own(was), now: own(now) }, text)
     }
 
-    fn of_lock(&self, kind: &str, bare: &str, change: Change<'_>) -> Cause {
-        let (what, cut): (String, fn(&str) -> String) = match kind {
-            "package" => (package_name(bare).to_owned(), |text| text.split(' ').next().unwrap_or_default().to_owned()),
-            "parameter" => (bare.to_owned(), shown),
-            "user" | "group" => (format!("{kind} {bare}"), shown),
-            "module" => (format!("module stream {bare}"), |_| String::new()),
-            "remove-with" => (format!("removal of {bare}"), |_| String::new()),
-            _ => (format!("{kind} {bare}"), shown),
+    fn of_lock(&self, name: InputName<'_>, change: Change<'_>) -> Cause {
+        let bare = name.bare;
+        let (what, cut): (String, fn(&str) -> String) = match name.kind {
+            InputKind::Package => {
+                (package_name(bare).to_owned(), |text| text.split(' ').next().unwrap_or_default().to_owned())
+            }
+            InputKind::Parameter => (bare.to_owned(), shown),
+            InputKind::Module => (format!("module stream {bare}"), |_| String::new()),
+            InputKind::RemoveWith => (format!("removal of {bare}"), |_| String::new()),
+            _ => (name.to_string(), shown),
         };
         let lock = self.lock;
         let text = match change {
@@ -380,18 +381,19 @@ impl Subject<'_> {
     }
 
     /// Something that is gone, and no one remembers where it stood.
-    fn of_kind(&self, kind: &str, bare: &str, change: Change<'_>) -> Cause {
+    fn of_kind(&self, name: InputName<'_>, change: Change<'_>) -> Cause {
+        let InputName { kind, word, bare } = name;
         let origin = match kind {
-            "package" | "epoch" | "module" | "remove-with" => Origin::Lock,
-            "driver" => Origin::Item("kernel.drivers".to_owned()),
-            "enable" | "disable" | "mask" => Origin::Item(format!("services.{kind}")),
-            "fstab" | "exports" => Origin::Item(format!("system.{kind}")),
-            "user" | "group" => Origin::Field(format!("{kind}s.{bare}")),
-            "update" => Origin::Item("kernel.updates".to_owned()),
-            "failing" => Origin::Item("packages.failing_scripts".to_owned()),
-            "dracut" => Origin::Item("initrd.dracut_modules".to_owned()),
-            "tools" => Origin::Imgbuild(bare.to_owned()),
-            "parameter" => match bare.split_once(' ') {
+            InputKind::Package | InputKind::Epoch | InputKind::Module | InputKind::RemoveWith => Origin::Lock,
+            InputKind::Driver => Origin::Item("kernel.drivers".to_owned()),
+            InputKind::Enable | InputKind::Disable | InputKind::Mask => Origin::Item(format!("services.{word}")),
+            InputKind::Fstab | InputKind::Exports => Origin::Item(format!("system.{word}")),
+            InputKind::User | InputKind::Group => Origin::Field(format!("{word}s.{bare}")),
+            InputKind::Update => Origin::Item("kernel.updates".to_owned()),
+            InputKind::Failing => Origin::Item("packages.failing_scripts".to_owned()),
+            InputKind::Dracut => Origin::Item("initrd.dracut_modules".to_owned()),
+            InputKind::Tools => Origin::Imgbuild(bare.to_owned()),
+            InputKind::Parameter => match bare.split_once(' ') {
                 Some(("environment", name)) => Origin::Field(format!("environment.{name}")),
                 Some(("tmpfs", path)) => Origin::Field(format!("boot.tmpfs.{path}")),
                 Some(("argument", _)) => Origin::Field("postinstall.arguments".to_owned()),

@@ -1,6 +1,6 @@
 //! What compressors cost beside one another, so that a figure of one says something of another.
 
-use crate::plan::Action;
+use crate::plan::{Action, InputName};
 
 /// Compressor, level, time and bytes written beside those of zstd 3. Measured with the cpio of a Debian image of 270 MB on two
 /// processors; they are for guesses, so that a tenth is more than enough.
@@ -26,7 +26,7 @@ const COSTS: [(&str, u32, f64, f64); 16] = [
 /// How an action compresses, as its key says it: `zstd 3`. None for one that does not.
 pub fn form_of(action: &Action) -> Option<String> {
     let value = |name: &str| {
-        let input = action.inputs.iter().find(|input| input.name.strip_prefix("parameter ") == Some(name));
+        let input = action.inputs.iter().find(|input| InputName::of(&input.name).parameter() == Some(name));
         input.map(|input| input.value.as_str())
     };
     Some(format!("{} {}", value("compress")?, value("level").unwrap_or("0")))

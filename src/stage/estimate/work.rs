@@ -8,7 +8,7 @@ use super::cost::form_of;
 use super::{ActionEstimate, Experience, Source};
 use crate::digest::{Digest, FieldHasher};
 use crate::distro::manager;
-use crate::plan::{Action, ActionGraph, ActionKind, Decision, Verdict};
+use crate::plan::{Action, ActionGraph, ActionKind, Decision, InputName, Verdict};
 use crate::recipe::{Lock, PassRole, PinnedPackage, Recipe, SyncedKind};
 use crate::stage::actions::packages::needs::{bytes_of, packages_of};
 use crate::stage::actions::packages::requests::{package_requests, target};
@@ -52,7 +52,7 @@ const FEW: u64 = 16 << 20;
 fn synced_bytes(recipe: &Recipe, store: &crate::store::Store, action: &Action) -> u64 {
     use std::os::unix::fs::MetadataExt;
     let digest = |name: &str| -> Option<Digest> {
-        let input = action.inputs.iter().find(|input| input.name.strip_prefix("file ") == Some(name))?;
+        let input = action.inputs.iter().find(|input| InputName::of(&input.name).file() == Some(name))?;
         Digest::parse(input.value.rsplit(' ').next()?).ok()
     };
     let mut copies = std::collections::BTreeSet::new();

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use crate::plan::{Cause, RECIPE, Reason, Removals, in_reading_order};
+use crate::plan::{Cause, InputName, RECIPE, Reason, Removals, in_reading_order};
 use crate::recipe::{Lock, Recipe};
 use crate::stage::StageError;
 use crate::stage::actions::Forms;
@@ -110,7 +110,7 @@ fn name_line(cause: &mut Cause, then: &Path, now: &Path) {
                 cause.message = format!("{} (through {action})", leaf.message);
             }
         }
-        Reason::Changed { what, .. } if what.starts_with("file ") && cause.line.is_none() => {
+        Reason::Changed { what, .. } if InputName::of(what).file().is_some() && cause.line.is_none() => {
             let Some(file) = cause.file.clone() else { return };
             if !before.starts_with(&format!("{file} content changed")) {
                 return;

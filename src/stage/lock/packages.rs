@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::distro::installed::{DatabaseKind, Installed, InstalledPackage};
 use crate::distro::rpm::Evr;
+use crate::plan::InputName;
 use crate::recipe::{Distro, Family, Lock};
 
 /// A package of one side.
@@ -105,7 +106,7 @@ impl Packages {
         let mut later: Vec<String> = Vec::new();
         let mut inputs = inputs.peekable();
         while let Some((name, value)) = inputs.next() {
-            if let Some((name, arch)) = name.strip_prefix("package ").and_then(|name| name.rsplit_once(':')) {
+            if let Some((name, arch)) = InputName::of(name).package() {
                 let mut words = value.split(' ');
                 let version = words.next().unwrap_or_default().to_owned();
                 remove(&mut all, name, Some(arch));

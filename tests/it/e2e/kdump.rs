@@ -140,7 +140,7 @@ fn privileged_boot_a_crash_is_written_over_nfs_and_without_makedumpfile_all_of_i
     let ganesha = Ganesha::start(&built.space, &tree, &state);
     built.space.edit("image.toml", "port=1\"", &format!("port={}\"", ganesha.port));
     let said = build(&built, true);
-    assert!(said.contains("the image has no makedumpfile: a dump has all of the node's memory"), "{said}");
+    assert!(said.contains("the image has no makedumpfile: dumps contain all memory"), "{said}");
     // The server of the image is that of dumps.
     let running = crash(&built, "", |machine| machine.memory_mib = 1024);
     let console = running.console();
