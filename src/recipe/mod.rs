@@ -31,10 +31,12 @@ pub use load::{
     InputKind, Loaded, NodeScripts, Postinstall, Recipe, Script, ScriptFile, ScriptInput, StateliteList, counted_mode,
     is_authorized_key, is_script_name, is_script_path, load, load_draft, package_of, read_list,
 };
+pub use lock::base::{BasePackage, LockedBase, LockedDocument, LockedLayer};
 pub use lock::file::{LOCK_MINOR, Lock, LockedPass, LockedRepo, LockedSuite, PinnedPackage, epoch_of_today};
 pub use lock::places::{LockItem, LockPlaces};
 pub use lock::read::LockError;
 pub use lock::role::PassRole;
+pub use model::base_image::{BASE_IMAGE_FORMS, BaseImage, moved_base_image};
 pub use model::effective::{GZIP_LEVEL, HOSTNAME_BY_DHCP, ROOT_SIZE, ZSTD_LEVEL};
 pub use model::official::{
     OfficialAddress, OfficialRepository, chosen as chosen_repositories, official_releases, official_repositories,

@@ -367,6 +367,9 @@ impl Subject<'_> {
             "parameter" => (bare.to_owned(), shown),
             "user" | "group" => (format!("{kind} {bare}"), shown),
             "module" => (format!("module stream {bare}"), |_| String::new()),
+            "container" => {
+                (format!("container image's {bare}"), |text| text.split(' ').next().map(shown).unwrap_or_default())
+            }
             "remove-with" => (format!("removal of {bare}"), |_| String::new()),
             _ => (format!("{kind} {bare}"), shown),
         };
@@ -382,7 +385,7 @@ impl Subject<'_> {
     /// Something that is gone, and no one remembers where it stood.
     fn of_kind(&self, kind: &str, bare: &str, change: Change<'_>) -> Cause {
         let origin = match kind {
-            "package" | "epoch" | "module" | "remove-with" => Origin::Lock,
+            "package" | "epoch" | "module" | "remove-with" | "container" => Origin::Lock,
             "driver" => Origin::Item("kernel.drivers".to_owned()),
             "enable" | "disable" | "mask" => Origin::Item(format!("services.{kind}")),
             "fstab" | "exports" => Origin::Item(format!("system.{kind}")),

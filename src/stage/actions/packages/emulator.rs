@@ -71,7 +71,7 @@ pub fn ensure(
 /// # Errors
 /// As [`ensure`]; what making the tools root says.
 pub fn of_action(builder: &Builder<'_>, action: &Action, context: &Context<'_>) -> Result<(), StageError> {
-    if action.kind == ActionKind::Unpack {
+    if matches!(action.kind, ActionKind::Unpack | ActionKind::Container) {
         return Ok(());
     }
     ensure(builder.namespace, builder.store, || {

@@ -154,6 +154,9 @@ pub struct Reader<'a> {
 
 impl Reader<'_> {
     pub fn locked(&self, name: &str) -> Vec<PinnedPackage> {
+        if let (PassRole::Base, Some(base)) = (PassRole::of(name), &self.lock.base) {
+            return vec![base.stand_in()];
+        }
         self.lock.pass(name).map(|pass| pass.packages.clone()).unwrap_or_default()
     }
 
@@ -250,7 +253,7 @@ pub fn image_packages(lock: &Lock) -> Vec<PinnedPackage> {
 }
 
 /// Whether a package may bring firmware or microcode, by its name: Debian's and Ubuntu's, then RHEL's and SUSE's.
-fn is_firmware(name: &str) -> bool {
+pub fn is_firmware(name: &str) -> bool {
     const WHOLE: [&str; 6] =
         ["intel-microcode", "amd64-microcode", "microcode_ctl", "ucode-intel", "ucode-amd", "linux-firmware"];
     WHOLE.contains(&name)
