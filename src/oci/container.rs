@@ -246,7 +246,7 @@ fn not_offered(source: &dyn Containers, machine: &str, mut offered: Vec<String>)
         true => format!("has no image for linux/{wanted}, nor for any other platform"),
         false => format!("has no image for linux/{wanted}; it has {}{more}", offered.join(", ")),
     };
-    let help = format!("name an image that has it, or another ‹arch› than {machine} in ‹[image]›");
+    let help = format!("name an image that has it, or another `arch` than {machine} in [image]");
     OciError::NotABase { place: source.place(), problem, help }
 }
 
@@ -436,7 +436,7 @@ mod tests {
             (MANIFEST, good(), vec![("application/vnd.oci.image.layer.v1.tar+gzip+encrypted", 1)], "not supported"),
             (MANIFEST, good(), vec![("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", 1)], "not supported"),
             (MANIFEST, good(), vec![(LAYER, u64::MAX)], "more than"),
-            ("application/vnd.other", good(), vec![(LAYER, 1)], "of the kind"),
+            ("application/vnd.other", good(), vec![(LAYER, 1)], "manifest of the kind"),
         ] {
             let mut shelf = Shelf(Vec::new(), BTreeMap::new());
             shelf.0 = manifest(&mut shelf, kind, config, &layers);

@@ -26,6 +26,7 @@ pub use inherit::drafts::{Draft, Overlay, Relatives, relatives};
 pub use inherit::file_fields::{is_name as is_image_name, schema_text};
 pub use inherit::merge::Withdrawn;
 pub use inherit::relative::{between, plain};
+pub use load::base_image::{BASE_IMAGE_FORMS, BaseImage, moved_base_image};
 pub use load::moved;
 pub use load::{
     InputKind, Loaded, NodeScripts, Postinstall, Recipe, Script, ScriptFile, ScriptInput, StateliteList, counted_mode,
@@ -36,7 +37,6 @@ pub use lock::file::{LOCK_MINOR, Lock, LockedPass, LockedRepo, LockedSuite, Pinn
 pub use lock::places::{LockItem, LockPlaces};
 pub use lock::read::LockError;
 pub use lock::role::PassRole;
-pub use model::base_image::{BASE_IMAGE_FORMS, BaseImage, moved_base_image};
 pub use model::effective::{GZIP_LEVEL, HOSTNAME_BY_DHCP, ROOT_SIZE, ZSTD_LEVEL};
 pub use model::official::{
     OfficialAddress, OfficialRepository, chosen as chosen_repositories, official_releases, official_repositories,

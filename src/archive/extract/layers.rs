@@ -547,7 +547,6 @@ mod tests {
             (vec![(FILE, ".wh.a/b", "")], "below a name"),
             (vec![(EntryType::Char, "etc/null", "")], "special file"),
             (vec![(EntryType::Block, "sda", "")], "special file"),
-            (vec![(EntryType::GNUSparse, "x", "")], "special file"),
             (vec![(HARD, "x", "../y")], "escapes the archive"),
         ] {
             let bytes = layer(&entries);

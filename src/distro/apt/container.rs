@@ -31,7 +31,7 @@ const TEXT_LIMIT: u64 = 1 << 20;
 const MOST_BYTES: u64 = 64 << 30;
 const LAYER_BYTES: (u64, u64) = (4 << 30, 1000);
 
-/// What marks a container or belongs to one: a node is none. One reason a line.
+/// What marks a container or belongs to one: a node is not one. One reason a line.
 const OF_CONTAINERS: [&str; 4] = [
     ".dockerenv",           // systemd and others take the machine for a container
     ".dockerinit",          // of old Dockers
@@ -88,7 +88,7 @@ fn fields(text: &str) -> BTreeMap<&str, &str> {
 fn other_release(request: &ContainerRequest, os_release: Option<&str>, debian_version: &str) -> Option<String> {
     let wanted = format!("{} {}", request.distro, request.release);
     let Some(text) = os_release else {
-        return Some(format!("has no /etc/os-release, so it is not an image of {wanted} as ‹[image]› says"));
+        return Some(format!("has no /etc/os-release, so it is not an image of {wanted} as [image] says"));
     };
     let fields = fields(text);
     let of = |name: &str| fields.get(name).copied().unwrap_or_default().escape_default().to_string();
@@ -104,7 +104,7 @@ fn other_release(request: &ContainerRequest, os_release: Option<&str>, debian_ve
         return None;
     }
     let release = if codename.is_empty() { number } else { codename };
-    Some(format!("is {id} {release}, but ‹[image]› says {wanted}"))
+    Some(format!("is {id} {release}, but [image] says {wanted}"))
 }
 
 /// What dpkg of the tree leaves out of packages: lines of its configuration.
@@ -145,7 +145,7 @@ fn masked(extractor: &Extractor, editor: &TreeEditor) -> Option<String> {
     let more = if names.len() > shown.len() { ", .." } else { "" };
     (!names.is_empty()).then(|| {
         format!(
-            "the container image masks units, which do not start on nodes: {}{more}; ‹[services] enable› starts them",
+            "the container image masks units, which do not start on nodes: {}{more}; `enable` in [services] starts them",
             shown.join(", ")
         )
     })
@@ -221,7 +221,7 @@ pub fn inside(request: ContainerRequest, progress: News<'_>) -> Result<Container
         if let Some(problem) = other_release(&request, os_release.as_deref(), &debian_version) {
             return refused(
                 format!("the container image {problem}"),
-                "name an image of that distribution and release, or change ‹distro› and ‹release› in ‹[image]›",
+                "name an image of that distribution and release, or change `distro` and `release` in [image]",
             );
         }
         if extractor.text(STATUS, 1).is_none_or(|text| text.is_empty()) {
@@ -337,7 +337,7 @@ mod tests {
         assert_eq!(other_release(&debian, Some(bookworm), "12.5\n"), None);
         assert_eq!(other_release(&debian, Some("ID=debian\nVERSION_ID='12'\n"), ""), None);
         for (text, said) in [
-            (Some(noble), "is ubuntu noble, but ‹[image]› says debian bookworm"),
+            (Some(noble), "is ubuntu noble, but [image] says debian bookworm"),
             (Some("ID=debian\nVERSION_CODENAME=trixie\n"), "is debian trixie"),
             (Some("ID=debian\nVERSION_ID=11\n"), "is debian 11"),
             (Some("ID=\u{1b}[31m\n"), "\\u{1b}"),
@@ -372,7 +372,7 @@ mod tests {
         );
         for (text, said) in [
             (stanza("a", "half-configured", "amd64"), "dpkg --configure"),
-            (stanza("a", "installed", "i386"), "of i386"),
+            (stanza("a", "installed", "i386"), "`a` is of i386"),
             ([stanza("a", "installed", "amd64"), stanza("a", "installed", "all")].join("\n"), "twice"),
             ("Version: 1\n".to_owned(), "names no package"),
             ("Package: a\nStatus: install ok installed\n".to_owned(), "no version"),

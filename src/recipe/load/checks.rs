@@ -140,7 +140,7 @@ impl Reader<'_> {
         let base = self.spans.get("packages.base").map(|_| {
             let problem =
                 "`base` means packages that the root file system begins with, but it begins with a container image";
-            refused("packages.base", problem.to_owned()).help("remove this line, or `from` of ‹[image]›")
+            refused("packages.base", problem.to_owned()).help("remove this line, or `from` in [image]")
         });
         let found: Vec<Finding> = problem.into_iter().chain(family).chain(base).collect();
         self.findings.extend(found);

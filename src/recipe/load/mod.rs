@@ -1,5 +1,6 @@
 //! Reads a recipe and all that it names.
 
+pub mod base_image;
 mod captured;
 mod checks;
 mod device_trees;

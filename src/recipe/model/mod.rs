@@ -1,6 +1,5 @@
 //! What a recipe says. Doc comments become the descriptions in the JSON Schema.
 
-pub mod base_image;
 mod content;
 pub mod effective;
 mod forms;

@@ -227,11 +227,12 @@ impl Locking<'_> {
         for (request, answer) in asked.iter().zip(answers) {
             self.say_what_goes_with(request, &answer.remove_with);
             let install = request.pass.install.clone();
-            let replaces = base.as_ref().is_some_and(|base| {
-                container::say_removed(self.report, base, &request.name, &answer.removed, &request.pass.remove);
-                // What is installed may need what replaces it to come at once.
-                base.replaced(answer.packages.iter().map(|package| &package.name))
-            });
+            if let Some(base) = &base {
+                self.container().check_removed(base, request, &answer.removed)?;
+            }
+            // What is installed may need what replaces it to come at once.
+            let names = || answer.packages.iter().map(|package| &package.name);
+            let replaces = base.as_ref().is_some_and(|base| base.replaced(names()));
             let relations = archive.relations(&answer.packages, &install)?;
             let relations = relations.filter(|_| answer.removed.is_empty() && !replaces);
             let whole = LockedPass {
@@ -275,9 +276,12 @@ impl Locking<'_> {
         let asked = self.recipe.model.image.from.as_ref();
         let is_same = |lock: &&Lock| lock.pass(PassRole::BASE).and_then(|pass| pass.install.first()) == asked;
         let kept = earlier.filter(is_same).filter(|_| *renew != Renew::Everything).and_then(|lock| lock.base.as_ref());
+        container::resolve(&self.container(), kept, epoch, self.made)
+    }
+
+    fn container(&self) -> container::Work<'_> {
         let (recipe, store, namespace) = (self.recipe, self.store, self.namespace);
-        let work = container::Work { recipe, store, namespace, places: self.places, report: self.report };
-        container::resolve(&work, kept, epoch, self.made)
+        container::Work { recipe, store, namespace, places: self.places, report: self.report }
     }
 
     /// Resolves the packages of the tools roots, whose solver is imgbuild's own.

@@ -335,6 +335,8 @@ fn privileged_an_image_begins_with_a_container_image_of_a_registry() {
     // A container image with a package of the site, made of layers of an image.
     let old = publish(&[Deb::new("agent")]);
     let maker = with_repo("agent", &site(&old));
+    // Nothing is left out: packages are to be installed over it.
+    maker.write("tiny.exlist", "./boot/*\n");
     maker.run(&["build"]).good();
     let space = Space::new();
     let layout = space.path().join("layout");

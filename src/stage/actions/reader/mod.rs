@@ -12,8 +12,8 @@ use crate::kdump::Target;
 use crate::plan::{Action, ActionKind, Input, Origin, Stage, Upstream};
 use crate::recipe::{Accounts, GZIP_LEVEL, PassRole, ZSTD_LEVEL};
 use crate::recipe::{
-    ArchiveKind, Frames, InitrdCompress, Lock, ModulesFrom, PackCompress, PackedForm, PinnedPackage, Recipe,
-    kdump_target,
+    ArchiveKind, Frames, InitrdCompress, Lock, LockedBase, ModulesFrom, PackCompress, PackedForm, PinnedPackage,
+    Recipe, kdump_target,
 };
 use crate::source::Span;
 use crate::stage::ids;
@@ -154,8 +154,8 @@ pub struct Reader<'a> {
 
 impl Reader<'_> {
     pub fn locked(&self, name: &str) -> Vec<PinnedPackage> {
-        if let (PassRole::Base, Some(base)) = (PassRole::of(name), &self.lock.base) {
-            return vec![base.stand_in()];
+        if PassRole::of(name) == PassRole::Base && self.recipe.model.image.from.is_some() {
+            return self.lock.base.iter().map(LockedBase::stand_in).collect();
         }
         self.lock.pass(name).map(|pass| pass.packages.clone()).unwrap_or_default()
     }

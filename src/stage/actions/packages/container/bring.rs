@@ -19,7 +19,7 @@ const VENDORED: &str = "container";
 /// What it is called there.
 const VENDORED_TAG: &str = "base";
 
-/// What a layer is called where the name of its kind is not known any more: decompressing goes by the content.
+/// What a layer is called where the name of its kind is no longer known: decompressing goes by the content.
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
 /// Where the image comes from. Nothing is asked yet.

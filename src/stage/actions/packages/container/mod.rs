@@ -2,7 +2,7 @@
 
 pub mod bring;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ use crate::source::{Finding, Severity};
 use crate::stage::StageError;
 use crate::stage::builder::run::{Builder, Context};
 use crate::stage::ids;
-use crate::stage::lock::package_request::target;
+use crate::stage::lock::package_request::{PackageRequest, target};
 use crate::stage::report::{Report, refuse};
 use crate::stage::results::{Done, missing, record};
 use crate::store::{FileLock, Outputs, Store};
@@ -135,7 +135,7 @@ impl Work<'_> {
         let names: Vec<&str> = found.keys().filter(of_kernel).map(String::as_str).collect();
         if !names.is_empty() {
             let problem = format!("the container image has a kernel or firmware installed: {}", names.join(", "));
-            let help = "remove these packages from it: kernel and firmware come from ‹[kernel]›, because the initrd is made of the same packages";
+            let help = "remove these packages from it: kernel and firmware come from [kernel], because the initrd is made of the same packages";
             return Err(self.refused(problem, help));
         }
         Ok(found)
@@ -213,17 +213,39 @@ pub fn resolve(
     Ok(Some(Resolved { base, installed }))
 }
 
-/// Says which packages of a container image go, because others that are asked for cannot be beside them.
-pub fn say_removed(report: &dyn Report, resolved: &Resolved, pass: &str, removed: &[String], asked: &[String]) {
-    let asked: BTreeSet<&String> = asked.iter().collect();
-    let names: Vec<&str> = removed
-        .iter()
-        .filter(|name| resolved.installed.contains_key(*name) && !asked.contains(name))
-        .map(String::as_str)
-        .collect();
-    if !names.is_empty() {
-        let text = format!("{pass} removes packages of the container image that conflict: {}", names.join(", "));
-        report.finding(&Finding::nowhere(Severity::Warning, "container::removed", text));
+impl Work<'_> {
+    /// Says which packages of a container image go, because others that are asked for cannot be beside them.
+    ///
+    /// # Errors
+    /// [`StageError::Refused`] where no system can do without one of them.
+    pub fn check_removed(
+        &self,
+        resolved: &Resolved,
+        request: &PackageRequest,
+        removed: &[String],
+    ) -> Result<(), StageError> {
+        let of_base = |name: &&String| resolved.installed.contains_key(*name) && !request.pass.remove.contains(name);
+        let names: Vec<&str> = removed.iter().filter(of_base).map(String::as_str).collect();
+        let is_essential = |name: &&str| {
+            let lines = resolved.installed.get(*name).map(|one| one.text.lines());
+            lines.into_iter().flatten().any(|line| line == "Essential: yes" || line == "Protected: yes")
+        };
+        let essential: Vec<&str> = names.iter().copied().filter(is_essential).collect();
+        if !essential.is_empty() {
+            let problem = format!(
+                "{} would remove essential packages of the container image: {}",
+                request.name,
+                essential.join(", ")
+            );
+            let help = "name repositories that have packages for this container image, or an image of the same release";
+            return Err(self.refused(problem, help));
+        }
+        if !names.is_empty() {
+            let name = &request.name;
+            let text = format!("{name} removes packages of the container image that conflict: {}", names.join(", "));
+            self.report.finding(&Finding::nowhere(Severity::Warning, "container::removed", text));
+        }
+        Ok(())
     }
 }
 
