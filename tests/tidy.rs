@@ -336,6 +336,7 @@ const NAME_A_CPU: &[(&str, &str)] = &[
     ("src/sandbox/emulator.rs", "ELF files by CPU"),
     ("src/sandbox/filter.rs", "numbers of system calls of the CPU that imgbuild runs on"),
     ("src/serve/dhcp/loaders.rs", "loaders by CPU"),
+    ("src/oci/container.rs", "CPUs as containers call them"),
     ("src/site/capture/packages.rs", "kernels of Debian by CPU"),
     ("src/site/media/identify.rs", "names on media"),
     ("src/site/nodes/xcat.rs", "serial lines by CPU"),

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use crate::distro::DistroError;
+use crate::oci::OciError;
 use crate::sandbox::SandboxError;
 use crate::stage::StageError;
 use crate::store::StoreError;
@@ -101,6 +102,25 @@ impl From<&DistroError> for Exit {
     }
 }
 
+impl From<&OciError> for Exit {
+    fn from(error: &OciError) -> Self {
+        match error {
+            OciError::Unreached { .. } | OciError::Keep { .. } => Self::Machine,
+            OciError::Usage { .. } => Self::Usage,
+            OciError::Denied { .. }
+            | OciError::Refused { .. }
+            | OciError::NotThere { .. }
+            | OciError::NotAnImage { .. }
+            | OciError::NotABase { .. }
+            | OciError::Digest { .. }
+            | OciError::Address { .. }
+            | OciError::Credentials { .. }
+            | OciError::Modified { .. }
+            | OciError::Layout { .. } => Self::Input,
+        }
+    }
+}
+
 impl From<&StageError> for Exit {
     fn from(error: &StageError) -> Self {
         match error {
@@ -120,6 +140,7 @@ impl From<&StageError> for Exit {
             StageError::Distro(inner) => inner.into(),
             StageError::Sandbox(inner) => inner.into(),
             StageError::Store(inner) => inner.into(),
+            StageError::Oci(inner) => inner.into(),
             StageError::Publish { .. } | StageError::PublishFull { .. } | StageError::NoRoom { .. } | StageError::Layout { .. } | StageError::Clock { .. } | StageError::NoEmulator { .. } | StageError::NoInit { .. } | StageError::Undelivered { .. } => Self::Machine,
             StageError::Script { .. }
             | StageError::Elsewhere { .. }

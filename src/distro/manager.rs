@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::apt::container::BaseStanza;
 use super::dnf::Dnf;
 use super::inside::plain::make_plain;
 use super::inside::uname::Uname;
@@ -166,6 +167,8 @@ pub struct Solving<'a> {
     pub epoch: i64,
     /// Start of the log's name.
     pub log: String,
+    /// What is installed before the first pass, where the image begins with a container image.
+    pub base: Option<&'a BTreeMap<String, BaseStanza>>,
     /// Brings packages into the store.
     pub have: &'a dyn Fn(&[PinnedPackage]) -> Result<(), DistroError>,
 }

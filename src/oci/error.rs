@@ -43,6 +43,10 @@ pub enum OciError {
         help("name an image that `imgbuild push` sent; container images are for podman, docker and skopeo")
     )]
     NotAnImage { place: String, problem: String },
+    /// Something has that name that no root file system can begin with.
+    #[error("{place} {problem}")]
+    #[diagnostic(code(oci::not_a_base), help("{help}"))]
+    NotABase { place: String, problem: String, help: String },
     /// What came is not what was asked for.
     #[error("{what} of {place} has the SHA-256 {found}, but {expected} was expected")]
     #[diagnostic(

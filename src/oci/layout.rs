@@ -13,7 +13,7 @@ use crate::digest::Sha256;
 use crate::sweep::Swept;
 
 /// Annotation with the name of a manifest.
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
+pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 const VERSION_FILE: &str = "oci-layout";
 const INDEX_FILE: &str = "index.json";
 /// Bytes of index.json at most.
@@ -54,11 +54,21 @@ impl Layout {
         Ok(layout)
     }
 
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Bytes of a blob that is there.
+    pub(super) fn size_of(&self, digest: &Sha256) -> Result<u64, OciError> {
+        let path = self.blob(digest);
+        std::fs::metadata(&path).map(|found| found.len()).map_err(OciError::keeping("read", &path))
+    }
+
     fn blob(&self, digest: &Sha256) -> PathBuf {
         self.directory.join("blobs/sha256").join(digest.to_string())
     }
 
-    fn index(&self) -> Result<Index, OciError> {
+    pub(super) fn index(&self) -> Result<Index, OciError> {
         let path = self.directory.join(INDEX_FILE);
         let mut bytes = Vec::new();
         let file = match File::open(&path) {

@@ -6,6 +6,7 @@
 
 mod challenge;
 mod client;
+mod container;
 mod document;
 mod error;
 mod layout;
@@ -15,6 +16,7 @@ mod registry;
 mod send;
 
 pub use client::Access;
+pub use container::{Container, Containers, LayoutContainers, container, container_architecture};
 pub use document::{
     ARTIFACT_LIMIT, Descriptor, EMPTY, EMPTY_CONFIG, IMAGE_CONFIG, LAYER_GZIP, MANIFEST, Manifest, TITLE,
 };

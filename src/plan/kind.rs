@@ -12,6 +12,8 @@ pub enum ActionKind {
     Unpack,
     /// The image's lowest layer: the essential packages, configured.
     Bootstrap,
+    /// The image's lowest layer, where it is a container image.
+    Container,
     /// A transaction of the package manager.
     Install,
     /// The kernel, its modules and the drivers that go with them.
@@ -46,10 +48,11 @@ pub enum ActionKind {
 }
 
 impl ActionKind {
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Lock,
         Self::Unpack,
         Self::Bootstrap,
+        Self::Container,
         Self::Install,
         Self::Kernel,
         Self::Driver,
@@ -73,6 +76,7 @@ impl ActionKind {
             Self::Lock => "lock",
             Self::Unpack => "unpack",
             Self::Bootstrap => "bootstrap",
+            Self::Container => "container",
             Self::Install => "install",
             Self::Kernel => "kernel",
             Self::Driver => "driver",
@@ -102,6 +106,7 @@ impl ActionKind {
             Self::Lock => "resolver",
             Self::Unpack => "package unpacker",
             Self::Bootstrap => "base builder",
+            Self::Container => "container unpacker",
             Self::Install => "package installer",
             Self::Kernel => "kernel unpacker",
             Self::Driver => "driver builder",
@@ -131,6 +136,7 @@ impl ActionKind {
             Self::Lock
             | Self::Unpack
             | Self::Bootstrap
+            | Self::Container
             | Self::Install
             | Self::Kernel
             | Self::Driver
@@ -151,6 +157,7 @@ impl ActionKind {
             Self::Bootstrap | Self::Install | Self::Driver | Self::Postinstall | Self::Services | Self::Dracut => true,
             Self::Lock
             | Self::Unpack
+            | Self::Container
             | Self::Kernel
             | Self::System
             | Self::Gate
@@ -179,6 +186,7 @@ impl ActionKind {
             Self::Lock
             | Self::Unpack
             | Self::Bootstrap
+            | Self::Container
             | Self::Install
             | Self::Kernel
             | Self::Driver

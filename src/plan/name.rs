@@ -25,6 +25,8 @@ pub enum InputKind {
     RemoveWith,
     /// A package whose scripts may fail.
     Failing,
+    /// A part of the container image below: its manifest, a layer.
+    Container,
     /// A module stream of repositories.
     Module,
     /// A module of dracut.
@@ -70,7 +72,7 @@ pub enum InputKind {
 
 impl InputKind {
     /// All, with their texts.
-    const TEXTS: [(Self, &str); 36] = [
+    const TEXTS: [(Self, &str); 37] = [
         (Self::Action, "action"),
         (Self::File, "file"),
         (Self::Package, "package"),
@@ -82,6 +84,7 @@ impl InputKind {
         (Self::RemoveAfter, "remove-after"),
         (Self::RemoveWith, "remove-with"),
         (Self::Failing, "failing"),
+        (Self::Container, "container"),
         (Self::Module, "module"),
         (Self::Dracut, "dracut"),
         (Self::Driver, "driver"),

@@ -26,11 +26,13 @@ pub use inherit::drafts::{Draft, Overlay, Relatives, relatives};
 pub use inherit::file_fields::{is_name as is_image_name, schema_text};
 pub use inherit::merge::Withdrawn;
 pub use inherit::relative::{between, plain};
+pub use load::base_image::{BASE_IMAGE_FORMS, BaseImage, moved_base_image};
 pub use load::moved;
 pub use load::{
     InputKind, Loaded, NodeScripts, Postinstall, Recipe, Script, ScriptFile, ScriptInput, StateliteList, counted_mode,
     is_authorized_key, is_script_name, is_script_path, load, load_draft, package_of, read_list,
 };
+pub use lock::base::{BasePackage, LockedBase, LockedDocument, LockedLayer};
 pub use lock::file::{LOCK_MINOR, Lock, LockedPass, LockedRepo, LockedSuite, PinnedPackage, epoch_of_today};
 pub use lock::places::{LockItem, LockPlaces};
 pub use lock::read::LockError;

@@ -7,6 +7,7 @@ mod archive;
 mod blame;
 mod bootstrap;
 mod closure;
+pub mod container;
 mod dracut;
 mod inside;
 mod install;
@@ -184,6 +185,7 @@ pub fn operations() -> Vec<(&'static str, Operation)> {
         ("apt-root", |request, progress| answer(request, progress, root::inside)),
         ("apt-install", |request, progress| answer(request, progress, inside::install)),
         ("apt-plain", |request, progress| answer(request, progress, plain::inside)),
+        ("apt-container", |request, progress| answer(request, progress, container::inside)),
         ("apt-query", |request, progress| answer(request, progress, query::query)),
     ]
 }

@@ -86,7 +86,9 @@ impl Resolver<'_> {
     /// # Errors
     /// [`DistroError::UnknownPackages`] or [`DistroError::Unsatisfiable`] with the solver's own words.
     pub fn resolve(&self, passes: &[Pass], held: &[PinnedPackage]) -> Result<Vec<Resolution>, DistroError> {
-        let mut installed: BTreeMap<String, (String, bool)> = BTreeMap::new();
+        let of_base = self.solving.base.into_iter().flatten();
+        let mut installed: BTreeMap<String, (String, bool)> =
+            of_base.map(|(name, one)| (name.clone(), (one.version.clone(), one.automatic))).collect();
         let mut first = None;
         let mut answers = Vec::new();
         let repositories = self.repositories();
@@ -237,12 +239,18 @@ impl Resolver<'_> {
         let mut status = String::new();
         let mut marks = String::new();
         for (name, (version, automatic)) in installed {
-            if let Some(candidate) = self.archive.exact(name, version) {
-                status.push_str("Status: install ok installed\n");
-                status.push_str(candidate.stanza.trim_end());
+            let of_base = self.solving.base.and_then(|base| base.get(name)).filter(|one| one.version == *version);
+            let stanza = match (of_base, self.archive.exact(name, version)) {
+                (Some(one), _) => Some((one.text.clone(), one.architecture.clone())),
+                (None, candidate) => candidate.map(|candidate| {
+                    let text = format!("Status: install ok installed\n{}", candidate.stanza.trim_end());
+                    (text, candidate.field("Architecture").unwrap_or("all").to_owned())
+                }),
+            };
+            if let Some((text, architecture)) = stanza {
+                status.push_str(text.trim_end());
                 status.push_str("\n\n");
                 if *automatic {
-                    let architecture = candidate.field("Architecture").unwrap_or("all");
                     marks.push_str(&format!("Package: {name}\nArchitecture: {architecture}\nAuto-Installed: 1\n\n"));
                 }
             }

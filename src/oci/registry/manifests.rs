@@ -22,9 +22,19 @@ impl Registry {
     /// # Errors
     /// [`OciError`].
     pub fn named(&self, version: &str) -> Result<Option<Vec<u8>>, OciError> {
+        self.named_in(version, &[MANIFEST, INDEX])
+    }
+
+    /// What it was opened for: a digest, or else a tag.
+    pub(in crate::oci) fn version(&self) -> String {
+        self.0.reference.version()
+    }
+
+    /// The document of one of some kinds that has a name.
+    pub(in crate::oci) fn named_in(&self, version: &str, kinds: &[&str]) -> Result<Option<Vec<u8>>, OciError> {
         let url = format!("{}/manifests/{version}", self.0.base());
         let asked = version.strip_prefix("sha256:").and_then(|hex| Sha256::parse(hex).ok());
-        let accept = format!("{MANIFEST}, {INDEX}");
+        let accept = kinds.join(", ");
         let doing = "get the manifest";
         let mut last = String::new();
         for attempt in 0..self.0.tries() {
@@ -96,7 +106,7 @@ impl Registry {
     }
 
     /// An error for a name that is missing, with the names that there are.
-    pub(super) fn no_such_tag(&self) -> OciError {
+    pub(in crate::oci) fn no_such_tag(&self) -> OciError {
         #[derive(Deserialize)]
         struct Tags {
             tags: Option<Vec<String>>,

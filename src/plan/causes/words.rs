@@ -368,6 +368,9 @@ impl Subject<'_> {
             }
             InputKind::Parameter => (bare.to_owned(), shown),
             InputKind::Module => (format!("module stream {bare}"), |_| String::new()),
+            InputKind::Container => {
+                (format!("container image's {bare}"), |text| text.split(' ').next().map(shown).unwrap_or_default())
+            }
             InputKind::RemoveWith => (format!("removal of {bare}"), |_| String::new()),
             _ => (name.to_string(), shown),
         };
@@ -384,7 +387,11 @@ impl Subject<'_> {
     fn of_kind(&self, name: InputName<'_>, change: Change<'_>) -> Cause {
         let InputName { kind, word, bare } = name;
         let origin = match kind {
-            InputKind::Package | InputKind::Epoch | InputKind::Module | InputKind::RemoveWith => Origin::Lock,
+            InputKind::Package
+            | InputKind::Epoch
+            | InputKind::Module
+            | InputKind::RemoveWith
+            | InputKind::Container => Origin::Lock,
             InputKind::Driver => Origin::Item("kernel.drivers".to_owned()),
             InputKind::Enable | InputKind::Disable | InputKind::Mask => Origin::Item(format!("services.{word}")),
             InputKind::Fstab | InputKind::Exports => Origin::Item(format!("system.{word}")),

@@ -7,6 +7,7 @@ use crate::recipe::{Node, Value};
 /// Fields that name files or directories; `[]` is each item of a list, `*` each value of a table. `postinstall.inputs` is
 /// not among them: the script finds these files where they lie below the file that names them.
 const PATHS: &[&str] = &[
+    "image.from",
     "repo[].signed-by",
     "repo[].file",
     "packages.lists[]",
@@ -40,6 +41,7 @@ pub fn rewrite(document: &mut Node, folder: &Path, recipe: &Path) {
     for path in PATHS {
         let parts: Vec<&str> = path.split('.').collect();
         rewrite_at(document, &parts, &|text| match *path {
+            "image.from" => crate::recipe::moved_base_image(text, &|path| one(path, folder, recipe)),
             "kernel.updates[]" => updates(text, folder, recipe),
             "postinstall.scripts[]" | "node.postscripts[]" | "node.postbootscripts[]" => {
                 with_arguments(text, folder, recipe)

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use super::Reader;
 use crate::network;
 use crate::recipe::{
-    ArchiveKind, BOOT_WORDS, CACHE_DEVICES, CachePlace, Family, Frames, PackCompress, PackProfile, PackedForm,
-    default_drivers, normal_name,
+    ArchiveKind, BASE_IMAGE_FORMS, BOOT_WORDS, BaseImage, CACHE_DEVICES, CachePlace, Family, Frames, PackCompress,
+    PackProfile, PackedForm, default_drivers, normal_name,
 };
 use crate::source::{Finding, Span, nearest};
 use crate::witness;
@@ -120,6 +120,30 @@ impl Reader<'_> {
             (format!("`{shown}` has the architecture `{foreign}`, but an image has packages of one"), help)
         };
         Some(Finding::error("recipe::not_a_name", span, message).help(help))
+    }
+
+    /// The container image that the root file system begins with.
+    pub(super) fn check_base_image(&mut self) {
+        let Some(from) = &self.model.image.from else { return };
+        let refused = |field: &str, problem: String| Finding::error("recipe::base_image", &self.span(field), problem);
+        let problem = from.parse::<BaseImage>().err().map(|problem| {
+            refused("image.from", format!("`{}` is not a container image: {problem}", from.escape_debug()))
+                .help(BASE_IMAGE_FORMS)
+        });
+        let distro = self.model.image.distro;
+        let family = (distro.family() != Family::Debian).then(|| {
+            let problem = format!("an image of {} cannot begin with a container image", distro.title());
+            refused("image.from", problem).help(
+                "remove the line, and name the packages in a list: only dpkg's database is read, so Debian and Ubuntu alone have it",
+            )
+        });
+        let base = self.spans.get("packages.base").map(|_| {
+            let problem =
+                "`base` means packages that the root file system begins with, but it begins with a container image";
+            refused("packages.base", problem.to_owned()).help("remove this line, or `from` in [image]")
+        });
+        let found: Vec<Finding> = problem.into_iter().chain(family).chain(base).collect();
+        self.findings.extend(found);
     }
 
     pub(super) fn check_kernel(&mut self, in_list: Option<&(String, Span)>) {

@@ -1,5 +1,6 @@
 //! Reads a recipe and all that it names.
 
+pub mod base_image;
 mod captured;
 mod checks;
 mod device_trees;
@@ -347,6 +348,7 @@ impl Reader<'_> {
         let (keyrings, repo_files) = self.repositories(&model);
         self.findings.extend(super::tables::repositories::check_all(&model, &self.whole));
         self.findings.extend(super::model::releases::check_release(&model, self.spans.get("image.release")));
+        self.check_base_image();
         self.check_pack();
         self.check_boot();
         self.findings.extend(super::tables::accounts::check(&self.model, &self.spans, &self.whole));

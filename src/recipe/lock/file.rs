@@ -6,13 +6,14 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::base::LockedBase;
 use crate::digest::Sha256;
 use crate::recipe::{Accounts, LockedGroup, LockedUser, PassRole};
 
 /// Version of the lock's form. A lock of a later form is refused, an earlier one is renewed.
 pub const LOCK_FORMAT: u32 = 1;
 /// Its minor version; the lock has a key `minor` from 1 on. What a later one adds is left alone.
-pub const LOCK_MINOR: u32 = 3;
+pub const LOCK_MINOR: u32 = 4;
 
 /// A package that is pinned: what it is called and what its file holds.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
@@ -124,6 +125,9 @@ pub struct Lock {
     /// What the recipe says of its repositories. None in a lock of an imgbuild that did not write it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repo: Option<Vec<LockedRepo>>,
+    /// The container image that the root file system begins with, where the recipe names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<LockedBase>,
     /// Suites.
     pub suite: Vec<LockedSuite>,
     /// Transactions, in order.
@@ -173,6 +177,9 @@ impl Lock {
             out.push_str("]\n");
         }
         self.write_accounts(&mut out);
+        if let Some(base) = &self.base {
+            base.write(&mut out);
+        }
         for suite in &self.suite {
             let _ = write!(out, "\n[[suite]]\nname = {}\nrelease = \"{}\"\n", text(&suite.name), suite.release);
         }
@@ -263,13 +270,20 @@ impl Lock {
     /// What changed since an earlier lock: a line a package, user or group. Packages of tools roots are left out.
     pub fn difference(&self, earlier: &Self) -> Vec<String> {
         let versions = |lock: &Self| -> BTreeMap<String, String> {
-            lock.image_passes()
-                .flat_map(|pass| &pass.packages)
-                .map(|package| (package.name.clone(), package.version.clone()))
-                .collect()
+            let of_base = lock.base.iter().flat_map(|base| &base.packages);
+            let of_base = of_base.map(|package| (package.name.clone(), package.version.clone()));
+            let of_passes = lock.image_passes().flat_map(|pass| &pass.packages);
+            of_base.chain(of_passes.map(|package| (package.name.clone(), package.version.clone()))).collect()
         };
         let (was, now) = (versions(earlier), versions(self));
         let mut lines = Vec::new();
+        let manifest = |lock: &Self| lock.base.as_ref().map(|base| format!("sha256:{}", base.manifest.sha256));
+        match (manifest(earlier), manifest(self)) {
+            (Some(was), Some(now)) if was != now => lines.push(format!("the container image {was} -> {now}")),
+            (None, Some(now)) => lines.push(format!("the container image {now} added")),
+            (Some(was), None) => lines.push(format!("the container image {was} removed")),
+            _ => {}
+        }
         for (name, version) in &now {
             match was.get(name) {
                 None => lines.push(format!("{name} {version} added")),
@@ -338,6 +352,7 @@ impl Lock {
 mod tests {
     use super::*;
     use crate::recipe::LockError;
+    use crate::recipe::lock::base::{BasePackage, LockedDocument, LockedLayer};
 
     fn sample() -> Lock {
         let package = PinnedPackage {
@@ -365,6 +380,16 @@ mod tests {
             otherpkgs: Some(Sha256::of(b"z")),
             kernels: None,
             repo: Some(vec![LockedRepo::from([("suites".into(), "bookworm".into())])]),
+            base: Some(LockedBase {
+                manifest: LockedDocument { sha256: Sha256::of(b"m"), size: 7 },
+                config: LockedDocument { sha256: Sha256::of(b"c"), size: 8 },
+                layers: vec![LockedLayer { sha256: Sha256::of(b"l"), size: 9, diff: Sha256::of(b"d") }],
+                packages: vec![BasePackage {
+                    name: "dpkg".into(),
+                    version: "1.21".into(),
+                    architecture: "amd64".into(),
+                }],
+            }),
             suite: vec![LockedSuite { name: "bookworm".into(), release: Sha256::of(b"y") }],
             pass: vec![pass],
             users: vec![LockedUser {
@@ -412,7 +437,7 @@ mod tests {
     fn what_a_later_minor_form_adds_is_left_alone() {
         let text = sample().to_text();
         let newer = text
-            .replacen("minor = 3\n", "minor = 4\nseal = [\"x\"]\n", 1)
+            .replacen("minor = 4\n", "minor = 5\nseal = [\"x\"]\n", 1)
             .replace("auto = true }", "auto = true, licence = \"MIT\" }")
             .replace("name = \"base\"\n", "name = \"base\"\nhints = { a = 1 }\n");
         assert_eq!(Lock::parse(&newer).unwrap(), sample());

@@ -1,5 +1,6 @@
 //! image.lock: its format, and reading it.
 
+pub mod base;
 pub mod file;
 pub mod places;
 pub mod read;

@@ -116,6 +116,10 @@ pub struct Image {
     /// CPU architecture, as `uname -m` prints it.
     #[serde(default)]
     pub arch: Arch,
+    /// A container image that the root file system begins with, instead of the release's essential packages:
+    /// `oci:REGISTRY/NAME:TAG`, with `@sha256:DIGEST` behind it for exactly one image, or `oci:./DIRECTORY` in OCI's layout.
+    #[serde(default)]
+    pub from: Option<String>,
     /// Whether it is meant that secrets which the recipe brings can be read by anyone who can fetch the image.
     #[serde(default)]
     pub secrets: SecretsRule,

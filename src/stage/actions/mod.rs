@@ -48,6 +48,7 @@ pub fn run(bench: &Bench<'_>, action: &Action, context: &Context<'_>) -> Result<
         // They come before and after the graph.
         ActionKind::Lock | ActionKind::Publish => return Err(missing(&action.id)),
         ActionKind::Unpack | ActionKind::Bootstrap => packages::run::bootstrap,
+        ActionKind::Container => packages::container::run,
         ActionKind::Install => packages::run::install,
         ActionKind::Kernel => kernel::run::run,
         ActionKind::Driver => kernel::drivers::run,

@@ -448,7 +448,10 @@ impl<'a> Builder<'a> {
                 let is_all = self.asked.load(Ordering::Relaxed) || earlier.asked.is_empty();
                 if is_all { earlier.asked.into_iter().chain(now).collect() } else { earlier.asked }
             },
-            packages: lock.pass.iter().flat_map(|pass| pass.packages.iter().map(|package| package.sha256)).collect(),
+            packages: {
+                let of_passes = lock.pass.iter().flat_map(|pass| pass.packages.iter().map(|package| package.sha256));
+                of_passes.chain(lock.base.iter().flat_map(|base| base.files())).collect()
+            },
         })?;
         Ok(())
     }

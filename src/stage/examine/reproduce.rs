@@ -23,6 +23,7 @@ use crate::store::Outputs;
 fn is_without_commands(kind: ActionKind) -> bool {
     match kind {
         ActionKind::Unpack
+        | ActionKind::Container
         | ActionKind::System
         | ActionKind::Gate
         | ActionKind::NodeSupport

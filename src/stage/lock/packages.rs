@@ -87,6 +87,10 @@ impl Packages {
     /// Packages of an image by its lock: of all transactions, less what later ones remove; tools are left out.
     pub fn of_lock(lock: &Lock) -> Self {
         let mut all = BTreeMap::new();
+        for package in lock.base.iter().flat_map(|base| &base.packages) {
+            let (name, arch) = (package.name.clone(), package.architecture.clone());
+            all.insert(Package { name, arch, version: package.version.clone() }, None);
+        }
         for pass in lock.image_passes() {
             for package in &pass.packages {
                 remove(&mut all, &package.name, Some(&package.architecture));

@@ -100,7 +100,7 @@ pub fn lacking(package_request: &PackageRequest, name: &str, dashes: &str, recip
     };
     let (input, value) = match &origin {
         // A field that brings packages needs them; one that names the package has it as its value.
-        Origin::Field(field) if field == "kernel.package" || field == "kernel.dir" => {
+        Origin::Field(field) if ["kernel.package", "kernel.dir", "image.from"].contains(&field.as_str()) => {
             (format!("parameter {field}"), shown.clone())
         }
         _ => (format!("package {shown}"), String::new()),

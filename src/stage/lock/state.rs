@@ -21,6 +21,7 @@ use crate::stage::StageError;
 use crate::stage::actions::kernel::directory as kernel_dir;
 use crate::stage::actions::kernel::drivers::headers_release;
 use crate::stage::actions::packages::accounts;
+use crate::stage::actions::packages::container::{self, Resolved};
 use crate::stage::actions::packages::requests::{PackageRequest, package_requests, target};
 use crate::stage::actions::packages::tools::{ensure_tools, tools_action, tools_run_here};
 use crate::stage::bench::ids;
@@ -58,6 +59,7 @@ pub fn requested(recipe: &Recipe) -> Lock {
         otherpkgs: digest(recipe.otherpkgs_directory.as_deref()),
         kernels: digest(recipe.kernel_files.kernels.as_deref()),
         repo: Some(repositories::asked(recipe)),
+        base: None,
         suite: Vec::new(),
         pass: package_requests(recipe).into_iter().map(pass).collect(),
         users: Vec::new(),
@@ -197,8 +199,10 @@ impl Locking<'_> {
         let manager = manager(self.recipe);
         let (recipe, places, fetcher, store) = (self.recipe, self.places, self.fetcher, self.store);
         let news = &ReportedNews(self.report);
-        let archive = manager.archive(&Gathering { recipe, places, fetcher, store, news })?;
         let epoch = earlier.map_or(self.epoch, |lock| lock.epoch);
+        // What cannot be the base is said before the repositories are asked.
+        let base = self.resolve_container(earlier, renew, epoch)?;
+        let archive = manager.archive(&Gathering { recipe, places, fetcher, store, news })?;
         let requests = package_requests(self.recipe);
         let mut passes = self.resolve_roots(archive.as_ref(), &requests, earlier, renew)?;
         let layer = self.solver_root(manager, passes.last())?;
@@ -209,6 +213,7 @@ impl Locking<'_> {
             tools: vec![layer],
             epoch,
             log: format!("logs/{}-{}-resolve", std::process::id(), self.recipe.model.image.name),
+            base: base.as_ref().map(|base| &base.installed),
             have: &|packages| self.supply.download(packages),
         };
         let asked: Vec<&PackageRequest> = requests
@@ -222,7 +227,14 @@ impl Locking<'_> {
         for (request, answer) in asked.iter().zip(answers) {
             self.say_what_goes_with(request, &answer.remove_with);
             let install = request.pass.install.clone();
-            let relations = archive.relations(&answer.packages, &install)?.filter(|_| answer.removed.is_empty());
+            if let Some(base) = &base {
+                self.container().check_removed(base, request, &answer.removed)?;
+            }
+            // What is installed may need what replaces it to come at once.
+            let names = || answer.packages.iter().map(|package| &package.name);
+            let replaces = base.as_ref().is_some_and(|base| base.replaced(names()));
+            let relations = archive.relations(&answer.packages, &install)?;
+            let relations = relations.filter(|_| answer.removed.is_empty() && !replaces);
             let whole = LockedPass {
                 name: request.name.clone(),
                 install,
@@ -249,7 +261,27 @@ impl Locking<'_> {
             }
         }
         self.report.finished(ids::LOCK, began.elapsed());
-        Ok(self.locked(manager, archive.suites(), epoch, earlier, passes))
+        let lock = self.locked(manager, archive.suites(), epoch, earlier, passes);
+        Ok(Lock { base: base.map(|base| base.base), ..lock })
+    }
+
+    /// The container image that the recipe begins with; the lock's own stays where it is asked for by the same words, unless all is to
+    /// be renewed.
+    fn resolve_container(
+        &self,
+        earlier: Option<&Lock>,
+        renew: &Renew,
+        epoch: i64,
+    ) -> Result<Option<Resolved>, StageError> {
+        let asked = self.recipe.model.image.from.as_ref();
+        let is_same = |lock: &&Lock| lock.pass(PassRole::BASE).and_then(|pass| pass.install.first()) == asked;
+        let kept = earlier.filter(is_same).filter(|_| *renew != Renew::Everything).and_then(|lock| lock.base.as_ref());
+        container::resolve(&self.container(), kept, epoch, self.made)
+    }
+
+    fn container(&self) -> container::Work<'_> {
+        let (recipe, store, namespace) = (self.recipe, self.store, self.namespace);
+        container::Work { recipe, store, namespace, places: self.places, report: self.report }
     }
 
     /// Resolves the packages of the tools roots, whose solver is imgbuild's own.
@@ -303,6 +335,11 @@ impl Locking<'_> {
         asked: &[&PackageRequest],
     ) -> Result<(Vec<Pass>, Vec<PinnedPackage>), StageError> {
         let mut passes: Vec<Pass> = asked.iter().map(|request| request.pass.clone()).collect();
+        if self.recipe.model.image.from.is_some() {
+            // Installed before the first of them.
+            let base = asked.iter().position(|request| request.role() == PassRole::Base);
+            base.into_iter().for_each(|at| passes[at].install.clear());
+        }
         let kernels = archive.of_origin(crate::stage::supply::origin::KERNELS)?;
         let Some(at) = asked.iter().position(|request| request.role() == PassRole::Kernel) else {
             return Ok((passes, kernels));
@@ -370,6 +407,7 @@ impl Locking<'_> {
             otherpkgs: self.recipe.otherpkgs_directory.as_deref().and_then(|path| local_digest(manager, path)),
             kernels: self.recipe.kernel_files.kernels.as_deref().and_then(|path| local_digest(manager, path)),
             repo: Some(repositories::asked(self.recipe)),
+            base: None,
             suite,
             pass: passes,
             users: recorded.users,

@@ -32,6 +32,10 @@ pub fn supposed(recipe: &Recipe, lock: &Lock) -> Option<Lock> {
     Some(Lock {
         minor: asked.minor,
         pass: passes,
+        base: lock.base.clone().filter(|_| {
+            let pass = |lock: &Lock| lock.pass(PassRole::BASE).map(|pass| pass.install.clone());
+            recipe.model.image.from.is_some() && pass(lock) == pass(&requested(recipe))
+        }),
         repo: asked.repo,
         otherpkgs: asked.otherpkgs,
         kernels: asked.kernels,
@@ -52,11 +56,13 @@ fn supposed_pass(recipe: &Recipe, known: LockedPass, wanted: LockedPass, earlier
     let manager = manager(recipe);
     let role = wanted.role();
     let name_of = |item: &str| name_of(recipe, role, item);
-    let mut packages = known.packages;
+    // What a container image has is no package of a transaction.
+    let is_container = role == PassRole::Base && recipe.model.image.from.is_some();
+    let mut packages = if is_container { Vec::new() } else { known.packages };
     let gone = known.install.iter().filter(|item| !wanted.install.contains(item)).map(|item| name_of(item));
     let gone: Vec<String> = gone.chain(wanted.remove.clone()).collect();
     packages.retain(|package| package.automatic || !gone.contains(&package.name));
-    for item in wanted.install.iter().filter(|item| !known.install.contains(item)) {
+    for item in wanted.install.iter().filter(|item| !is_container && !known.install.contains(item)) {
         let name = name_of(item);
         if let Some(there) = packages.iter_mut().find(|package| package.name == name) {
             there.automatic = false;

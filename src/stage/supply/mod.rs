@@ -113,6 +113,11 @@ impl<'a> Supply<'a> {
         }
     }
 
+    /// Where packages come from, as the command said.
+    pub fn places(&self) -> &PackageSources {
+        self.places
+    }
+
     /// Directory of the plain packages, relative to the store's.
     pub fn directory(&self) -> &str {
         &self.staging.scratch.name

@@ -14,6 +14,7 @@ mod changed_inputs;
 mod ci;
 pub mod closure;
 mod compute;
+mod container_base;
 mod damage;
 mod dhcp;
 mod dracut;

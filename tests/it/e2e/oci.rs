@@ -75,13 +75,13 @@ impl Drop for Registry {
 }
 
 #[track_caller]
-fn good(output: Output) -> String {
+pub fn good(output: Output) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(output.status.success(), "{}\n{}", text(&output.stdout), text(&output.stderr));
     text(&output.stdout)
 }
 
-fn tool(program: &str, words: &[&str]) -> Output {
+pub fn tool(program: &str, words: &[&str]) -> Output {
     Command::new(program).args(words).output().unwrap_or_else(|error| panic!("{program}: {error}"))
 }
 
@@ -207,7 +207,7 @@ fn a_real_registry_with_tls_and_passwords_is_used_by_its_own_certificate_alone()
 }
 
 /// What a tree has: kinds, modes, owners, sizes, names of one file, times, contents, links, devices and attributes.
-fn listing(tree: &Path) -> String {
+pub fn listing(tree: &Path) -> String {
     let script = r#"
 import hashlib, os, stat, sys
 os.chdir(sys.argv[1])
@@ -323,7 +323,7 @@ syscall(188, $p, $n, $c, 20, 0) == 0 or die $!'
 
 /// Fails with the first lines that only one of two listings has.
 #[track_caller]
-fn similar(expected: &str, found: &str, who: &str) {
+pub fn similar(expected: &str, found: &str, who: &str) {
     let only = |one: &str, other: &str| -> Vec<String> {
         let other: std::collections::HashSet<&str> = other.lines().collect();
         one.lines().filter(|line| !other.contains(line)).take(8).map(str::to_owned).collect()

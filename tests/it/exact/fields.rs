@@ -50,6 +50,7 @@ const FIELDS: &[Field] = &[
     field("image.name", r#""node""#, r#""other""#),
     with("image.distro", r#""rocky""#, r#""alma""#, RPM),
     field("image.release", r#""bookworm""#, r#""trixie""#),
+    field("image.from", r#""oci:one.test/base:1""#, r#""oci:two.test/base:1""#),
     field(
         "repo.source",
         r#"@[{"uri": "https://one.example/debian", "suites": ["bookworm"], "components": ["main"]}]"#,
@@ -352,6 +353,7 @@ fn every_field_moves_the_keys_that_it_means_and_no_others() {
     image.name: rootfs/postinstall
     image.distro: lock kernel/payload rootfs/base rootfs/kernel rootfs/packages-1 rootfs/postinstall rootfs/tools rootfs/tools-postinstall
     image.release: lock kernel/build-1 kernel/payload rootfs/base rootfs/kernel rootfs/otherpkgs-1 rootfs/packages-1 rootfs/postinstall rootfs/tools rootfs/tools-driver rootfs/tools-postinstall
+    image.from: lock
     repo.source: lock
     repo.uri: nothing
     repo.id: lock

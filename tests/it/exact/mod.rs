@@ -115,6 +115,7 @@ fn empty_lock(recipe: &Recipe) -> Lock {
         otherpkgs: recipe.otherpkgs_directory.as_deref().map(digest),
         kernels: recipe.kernel_files.kernels.as_deref().map(digest),
         repo: Some(imgbuild::stage::asked_repositories(recipe)),
+        base: None,
         suite: vec![LockedSuite { name: "bookworm".to_owned(), release: Sha256::of(b"a release") }],
         pass: Vec::new(),
         users: Vec::new(),

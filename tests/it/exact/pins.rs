@@ -150,7 +150,7 @@ fn the_text_of_a_lock_stays() {
     write_files(&space);
     write_toml(&space, &recipe_document());
     let lock = lock_of(&read(space.path()));
-    insta::assert_snapshot!(Sha256::of(lock.to_text().as_bytes()), @"e8337aefb5a54dcee7c215d5252967a89603cb2772515a9348706f0af557d9c9");
+    insta::assert_snapshot!(Sha256::of(lock.to_text().as_bytes()), @"762787b777af725ae837f6a58b4a8420e1aee50a555b4cb493aca98699c978a5");
 }
 
 #[test]

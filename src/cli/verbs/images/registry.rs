@@ -93,19 +93,7 @@ pub fn source(
 /// How a command ends with an error.
 pub fn exit(error: &CarryError) -> Exit {
     match error {
-        CarryError::Oci(error) => match error {
-            OciError::Unreached { .. } | OciError::Keep { .. } => Exit::Machine,
-            OciError::Usage { .. } => Exit::Usage,
-            OciError::Denied { .. }
-            | OciError::Refused { .. }
-            | OciError::NotThere { .. }
-            | OciError::NotAnImage { .. }
-            | OciError::Digest { .. }
-            | OciError::Address { .. }
-            | OciError::Credentials { .. }
-            | OciError::Modified { .. }
-            | OciError::Layout { .. } => Exit::Input,
-        },
+        CarryError::Oci(error) => error.into(),
         CarryError::Stage(error) => error.into(),
         CarryError::NotBuilt { .. } => Exit::Input,
     }

@@ -245,6 +245,7 @@ impl PackageArchive for AptArchive {
     ) -> Result<Vec<Resolution>, DistroError> {
         let mut passes = passes.to_vec();
         if let Some(base) = passes.first_mut()
+            && solving.base.is_none()
             && self.archive.newest("usr-is-merged").is_some()
         {
             base.install.push("usr-is-merged".to_owned());

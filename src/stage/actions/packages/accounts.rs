@@ -12,7 +12,8 @@ pub const VALUE: &str = "accounts";
 
 /// Whether an action installs packages of the image.
 pub fn is_of_image(action: &Action) -> bool {
-    matches!(action.kind, ActionKind::Bootstrap | ActionKind::Install) && !PassRole::of(action.layer()).is_aside()
+    matches!(action.kind, ActionKind::Bootstrap | ActionKind::Container | ActionKind::Install)
+        && !PassRole::of(action.layer()).is_aside()
 }
 
 /// Accounts that are made before a transaction: those that the recipe pins before the first one, and those that the

@@ -78,7 +78,7 @@ pub fn of_action(
     action: &Action,
     context: &Context<'_>,
 ) -> Result<(), StageError> {
-    if action.kind == ActionKind::Unpack {
+    if matches!(action.kind, ActionKind::Unpack | ActionKind::Container) {
         return Ok(());
     }
     ensure(bench.namespace, bench.store, || {

@@ -3,9 +3,9 @@
 use crate::plan::{ActionKind, Input, Origin, Upstream};
 use crate::recipe::PassRole;
 use crate::stage::StageError;
-use crate::stage::actions::packages::accounts;
 use crate::stage::actions::packages::requests::PackageRequest;
 use crate::stage::actions::packages::tools::{base_action, tools_action, tools_driver_action};
+use crate::stage::actions::packages::{accounts, container};
 use crate::stage::actions::reader::Reader;
 use crate::stage::bench::ids;
 
@@ -24,6 +24,12 @@ pub fn add(reader: &mut Reader<'_>, package_request: &PackageRequest) -> Result<
         PassRole::SolverTools => return Ok(()),
         PassRole::DriverTools => {
             reader.actions.push(tools_driver_action(reader.manager, &packages, &reader.platform));
+            return Ok(());
+        }
+        PassRole::Base if reader.recipe.model.image.from.is_some() => {
+            let action = container::action(reader.lock.base.as_ref(), reader.lock.epoch, &reader.platform);
+            reader.layers.push(action.id.clone());
+            reader.actions.push(action);
             return Ok(());
         }
         PassRole::Base => {

@@ -12,6 +12,7 @@ pub fn packages_of(manager: &dyn PackageManager, lock: &Lock, action: &Action) -
         ActionKind::Unpack | ActionKind::Bootstrap | ActionKind::Install => own(action.layer()),
         ActionKind::Kernel => kernel_packages(manager, lock, &own("kernel")),
         ActionKind::Lock
+        | ActionKind::Container
         | ActionKind::Driver
         | ActionKind::System
         | ActionKind::Postinstall

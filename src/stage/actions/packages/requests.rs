@@ -71,7 +71,14 @@ pub fn package_requests(recipe: &Recipe) -> Vec<PackageRequest> {
     if !names.solver.is_empty() {
         all.push(named(PassRole::SOLVER_TOOLS, names.solver));
     }
-    all.push(named("base", names.base));
+    all.push(match &recipe.model.image.from {
+        None => named(PassRole::BASE, names.base),
+        Some(from) => {
+            let mut base = named(PassRole::BASE, vec![from.clone()]);
+            base.spans.extend(recipe.spans.get("image.from").map(|span| (from.clone(), span.clone())));
+            base
+        }
+    });
     all.extend(crate::stage::actions::kernel::drivers::package_request(recipe));
     if let Some(table) = &recipe.model.postinstall {
         let mut tools = named(PassRole::POSTINSTALL_TOOLS, names.script_tools);
@@ -98,7 +105,8 @@ pub fn package_requests(recipe: &Recipe) -> Vec<PackageRequest> {
         because(&mut tools, "initrd.generator");
         all.push(tools);
     }
-    let first = names.first;
+    // A container image has what its maker took for the least.
+    let first = if recipe.model.image.from.is_some() { Vec::new() } else { names.first };
     let passes = if recipe.packages.passes.is_empty() && !first.is_empty() {
         vec![PassList::default()]
     } else {

@@ -91,7 +91,7 @@ pub fn install(bench: &Bench<'_>, action: &Action, context: &Context<'_>) -> Res
 }
 
 /// Outputs of a transaction.
-fn with_accounts((answer, accounts): &(ScanAnswer, Accounts)) -> Outputs {
+pub fn with_accounts((answer, accounts): &(ScanAnswer, Accounts)) -> Outputs {
     let mut outputs = layer_outputs(answer);
     if !accounts.is_empty() {
         let text = serde_json::to_string(accounts).unwrap_or_default();

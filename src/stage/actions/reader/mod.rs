@@ -12,8 +12,8 @@ use crate::kdump::Target;
 use crate::plan::{Action, ActionKind, Input, Origin, Stage, Upstream};
 use crate::recipe::{Accounts, GZIP_LEVEL, PassRole, ZSTD_LEVEL};
 use crate::recipe::{
-    ArchiveKind, Frames, InitrdCompress, Lock, ModulesFrom, PackCompress, PackedForm, PinnedPackage, Recipe,
-    kdump_target,
+    ArchiveKind, Frames, InitrdCompress, Lock, LockedBase, ModulesFrom, PackCompress, PackedForm, PinnedPackage,
+    Recipe, kdump_target,
 };
 use crate::source::Span;
 use crate::stage::bench::ids;
@@ -154,6 +154,9 @@ pub struct Reader<'a> {
 
 impl Reader<'_> {
     pub fn locked(&self, name: &str) -> Vec<PinnedPackage> {
+        if PassRole::of(name) == PassRole::Base && self.recipe.model.image.from.is_some() {
+            return self.lock.base.iter().map(LockedBase::stand_in).collect();
+        }
         self.lock.pass(name).map(|pass| pass.packages.clone()).unwrap_or_default()
     }
 
@@ -250,7 +253,7 @@ pub fn image_packages(lock: &Lock) -> Vec<PinnedPackage> {
 }
 
 /// Whether a package may bring firmware or microcode, by its name: Debian's and Ubuntu's, then RHEL's and SUSE's.
-fn is_firmware(name: &str) -> bool {
+pub fn is_firmware(name: &str) -> bool {
     const WHOLE: [&str; 6] =
         ["intel-microcode", "amd64-microcode", "microcode_ctl", "ucode-intel", "ucode-amd", "linux-firmware"];
     WHOLE.contains(&name)

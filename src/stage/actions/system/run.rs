@@ -48,6 +48,12 @@ pub fn run(bench: &Bench<'_>, action: &Action, context: &Context<'_>) -> Result<
         .image_passes()
         .flat_map(|pass| &pass.packages)
         .map(|package| (package.name.as_str(), package.version.as_str(), package.architecture.as_str()))
+        .chain(
+            lock.base
+                .iter()
+                .flat_map(|base| &base.packages)
+                .map(|package| (package.name.as_str(), package.version.as_str(), package.architecture.as_str())),
+        )
         .collect();
     let is_locked = |(name, version, architecture): &&(String, String, String)| {
         locked.contains(&(name.as_str(), version.as_str(), architecture.as_str()))

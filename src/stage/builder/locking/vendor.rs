@@ -7,6 +7,7 @@ use crate::distro::{DistroError, Gathering, VENDOR_MARK, manager, write_file};
 use crate::fault;
 use crate::recipe::Lock;
 use crate::stage::StageError;
+use crate::stage::actions::packages::container;
 use crate::stage::bench::report::ReportedNews;
 use crate::stage::builder::run::Builder;
 
@@ -70,6 +71,8 @@ pub fn vendor(builder: &Builder<'_>, lock: &Lock, directory: &Path) -> Result<us
         }
         kept.insert(to);
     }
+    let work = container::Work { recipe, store, namespace: builder.namespace, places, report: builder.report };
+    container::bring::vendor(&work, lock.base.as_ref(), directory)?;
     forget_others(directory, &kept);
     Ok(packages.iter().map(|package| package.sha256).collect::<BTreeSet<_>>().len())
 }

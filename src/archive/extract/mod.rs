@@ -4,6 +4,8 @@
 //! links stay inside, as they would after chroot. A directory entry never replaces a link to a directory: merged
 //! /usr depends on it.
 
+mod layers;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -15,6 +17,8 @@ use rustix::io::Errno;
 use crate::digest::Digest;
 use crate::name::{bytes_of, shown, text_of};
 use crate::store::Holes;
+
+pub use layers::{LayerLook, look_at_layer, plain_layer};
 
 /// Something that an archive wants made.
 #[derive(Debug)]
