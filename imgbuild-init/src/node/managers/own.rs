@@ -269,7 +269,7 @@ mod tests {
             ("iface bond0 inet dhcp\n", false, false),
             ("auto bond0\niface bond0 inet dhcp\n    bond-slaves none\n", true, false),
             ("allow-hotplug ens3\niface ens3 inet dhcp\n", false, true),
-            ("auto bond7\niface bond7 inet dhcp\n  bond-slaves ens3 ens4\n", true, false),
+            ("auto bond7\niface bond7 inet dhcp\n  bond-slaves ens3 ens4\n", true, true),
             ("auto ens3\niface ens3 inet manual\n  bond-master bond7\n", true, true),
         ] {
             let found = interfaces(text);
@@ -278,8 +278,8 @@ mod tests {
         for (text, bond_is, card_is) in [
             ("network:\n  ethernets:\n    any:\n      match: {name: \"en*\"}\n      dhcp4: true\n", false, false),
             ("  ethernets:\n    ens3:\n      dhcp4: true\n", false, true),
-            ("  bonds:\n    bond7:\n      interfaces: [ens3, \"ens4\"]\n", true, false),
-            ("  bonds:\n    bond7:\n      interfaces:\n        - ens3\n", true, false),
+            ("  bonds:\n    bond7:\n      interfaces: [ens3, \"ens4\"]\n", true, true),
+            ("  bonds:\n    bond7:\n      interfaces:\n        - ens3\n", true, true),
             ("    boot:\n      match:\n        macaddress: \"52:54:00:00:00:01\"\n", false, true),
         ] {
             let found = netplan(text);
