@@ -37,7 +37,7 @@ fn reads_ours(interfaces: &str) -> bool {
     })
 }
 
-/// What dhclient is told further: to be the client that asked before. By another identifier a server gives another address, and
+/// What is added for dhclient, so that it is the client that asked before. By another identifier a server gives another address, and
 /// the one that the node booted with is no longer renewed.
 fn identifier(name: &str) -> String {
     format!("\ninterface \"{name}\" {{\n    send dhcp-client-identifier = hardware;\n}}\n")
