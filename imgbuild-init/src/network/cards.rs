@@ -79,7 +79,7 @@ pub fn no_interface() -> String {
 }
 
 /// Names that udev would give a card. Source: systemd.net-naming-scheme(7).
-fn names_of_udev(folder: &Path) -> Vec<String> {
+pub fn names_of_udev(folder: &Path) -> Vec<String> {
     let number = |path: PathBuf| std::fs::read_to_string(path).ok()?.trim().parse::<u32>().ok();
     let Ok(mut device) = folder.join("device").canonicalize() else { return Vec::new() };
     // A virtio device lies on a PCI device.

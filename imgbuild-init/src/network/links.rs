@@ -210,6 +210,21 @@ fn make_vlan(vlan: &Vlan, below: &Interface, modules: &Modules) -> Result<(), St
     Ok(())
 }
 
+/// Undoes it: the cards are as they were, so that the image can make of them what it says.
+pub fn unmake(made: &Made) {
+    let said = |name: &str, outcome: std::io::Result<()>| {
+        if let Err(error) = outcome {
+            say!("{name} cannot be removed: {error}");
+        }
+    };
+    if let Some((vlan, _)) = &made.vlan {
+        said(&vlan.name, sys::remove_vlan(&vlan.name));
+    }
+    if let Some((bond, _)) = &made.bond {
+        said(&bond.name, std::fs::write("/sys/class/net/bonding_masters", format!("-{}", bond.name)));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,8 +15,9 @@ use crate::modules::Modules;
 use crate::words::{Fixed, Method};
 use crate::{say, sys};
 use cards::has_carrier;
-pub use cards::interfaces;
+pub use cards::{interfaces, names_of_udev};
 use lease::{Interface, Lease, Source};
+pub use links::unmake;
 
 /// How long a link may take to come up: spanning tree needs about 30 seconds, some optics more.
 const CARRIER_WAIT: Duration = Duration::from_secs(60);

@@ -7,7 +7,7 @@ use sha2::Digest;
 use super::managers::{self, Manager};
 use super::new_root::{inside, write};
 use crate::network::lease::{Lease, Made, Source};
-use crate::network::{interfaces, resolv_conf};
+use crate::network::{interfaces, resolv_conf, unmake};
 use crate::{say, sys};
 
 /// Whether a file names a host: images often have an empty one, so that each node gets its own name. A link is the image's
@@ -34,14 +34,29 @@ pub fn hand_over(lease: &Lease, keeper: Option<i32>, is_needed: bool) -> Result<
         write(&inside("etc/hostname"), &format!("{name}\n"), 0o644)?;
         sys::set_host_name(&name);
     }
-    let manager = managers::configure(lease)?;
+    let manager = managers::configure(lease, is_needed)?;
     let name = &lease.interface.name;
     // A bond or a VLAN is there under its name, and so are the cards below it.
-    let kept = lease.made.as_ref().map(Made::names).unwrap_or_default();
+    let mut kept = lease.made.as_ref().map(Made::names).unwrap_or_default();
+    if let Manager::Own(file) = &manager {
+        say!("{file} of the image says what becomes of {name}, and not what this node booted with");
+        match &lease.made {
+            _ if is_needed => say!("files of this node come over {name}: where {file} changes it, the node may hang"),
+            Some(made) => unmake(made),
+            None => {}
+        }
+        if !is_needed {
+            kept.clear();
+        }
+    }
     let by_name = is_needed || !kept.is_empty() || matches!(manager, Manager::None | Manager::ByName);
-    if by_name && kept.is_empty() {
-        // The name is in use: udev must not change it.
-        let text = format!("[Match]\nMACAddress={}\n\n[Link]\nNamePolicy=keep\n", lease.interface.mac);
+    if by_name {
+        // Names in use: udev must not change them, and networkd waits for ever for one that cannot be changed.
+        let matched = match &lease.made {
+            Some(_) => format!("OriginalName={}", kept.join(" ")),
+            None => format!("MACAddress={}", lease.interface.mac),
+        };
+        let text = format!("[Match]\n{matched}\n\n[Link]\nNamePolicy=keep\n");
         write(Path::new("/run/systemd/network/10-imgbuild.link"), &text, 0o644)?;
     }
     // Down, so that udev can give the image's own names: an interface that is up keeps its name, and networkd waits

@@ -192,26 +192,34 @@ pub fn router_socket(name: &str) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Adds a VLAN to an interface. Source: linux/if_vlan.h, net/8021q/vlan.c.
-pub fn add_vlan(name: &str, id: u16, own: &str) -> io::Result<()> {
-    #[repr(C)]
-    struct Arguments {
-        command: libc::c_int,
-        device: [u8; 24],
-        id: libc::c_int,
-        rest: [u8; 20],
-        quality: libc::c_short,
-    }
-    const ADD: libc::c_int = 0;
+/// What a request about VLANs takes. Source: linux/if_vlan.h.
+#[repr(C)]
+struct VlanRequest {
+    command: libc::c_int,
+    device: [u8; 24],
+    id: libc::c_int,
+    rest: [u8; 20],
+    quality: libc::c_short,
+}
+
+const ADD_VLAN: libc::c_int = 0;
+const DELETE_VLAN: libc::c_int = 1;
+
+fn ask_for_vlan(command: libc::c_int, name: &str, id: u16) -> io::Result<()> {
     const SIOCSIFVLAN: libc::c_ulong = 0x8983;
-    let mut wanted = Arguments { command: ADD, device: [0; 24], id: id.into(), rest: [0; 20], quality: 0 };
+    let mut wanted = VlanRequest { command, device: [0; 24], id: id.into(), rest: [0; 20], quality: 0 };
     if name.len() >= wanted.device.len() {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     wanted.device[..name.len()].copy_from_slice(name.as_bytes());
     let socket = socket(libc::AF_INET, libc::SOCK_DGRAM, 0)?;
     // SAFETY: the structure is live and the one that this request takes.
-    check(unsafe { libc::ioctl(socket.as_raw_fd(), SIOCSIFVLAN as _, &raw mut wanted) })?;
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), SIOCSIFVLAN as _, &raw mut wanted) }).map(drop)
+}
+
+/// Adds a VLAN to an interface. Source: net/8021q/vlan.c.
+pub fn add_vlan(name: &str, id: u16, own: &str) -> io::Result<()> {
+    ask_for_vlan(ADD_VLAN, name, id)?;
     // The kernel names it by its card and its number.
     let made = format!("{name}.{id}");
     if made == own {
@@ -220,6 +228,11 @@ pub fn add_vlan(name: &str, id: u16, own: &str) -> io::Result<()> {
     let mut renamed = request(&made)?;
     renamed.ifr_ifru.ifru_newname = request(own)?.ifr_name;
     control(libc::SIOCSIFNAME, &mut renamed)
+}
+
+/// Removes a VLAN.
+pub fn remove_vlan(name: &str) -> io::Result<()> {
+    ask_for_vlan(DELETE_VLAN, name, 0)
 }
 
 /// A socket for whole IPv4 packets on one interface. Source: packet(7).

@@ -25,8 +25,9 @@ impl Drop for Program {
 }
 
 /// A network behind a managed switch: addresses by DHCP, and an image's files.
-struct Site {
-    net: Net,
+pub struct Site {
+    /// Its namespace.
+    pub net: Net,
     sockets: tempfile::TempDir,
     port: u16,
     files: PathBuf,
@@ -35,7 +36,7 @@ struct Site {
 
 impl Site {
     /// A switch of two ports that does what its words say; the cards' addresses are for DHCP.
-    fn new(built: &Built, image: &str, words: &[&str]) -> Self {
+    pub fn new(built: &Built, image: &str, words: &[&str]) -> Self {
         let net = Net::new("10.0.8.1/24");
         let sockets = tempfile::tempdir().unwrap();
         let mut command = net.command("python3");
@@ -50,21 +51,21 @@ impl Site {
         let mut command = net.command("dnsmasq");
         command.args(["--no-daemon", "--port=0", "--interface=switch", "--bind-interfaces", "--leasefile-ro"]);
         command.args(["--conf-file=/dev/null", "--user=root", "--dhcp-range=10.0.9.50,10.0.9.90,1h"]);
-        command.arg("--dhcp-host=52:54:00:00:08:02,10.0.9.12,linked");
+        command.args(["--dhcp-host=52:54:00:00:08:02,10.0.9.12,linked", "--dhcp-option=6,10.0.9.53"]);
         let dnsmasq = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let directory = built.space.artefact(image, ".").canonicalize().unwrap();
         Self { net, sockets, port: 8080, files: directory, programs: vec![Program(switch), Program(dnsmasq)] }
     }
 
     /// Starts what serves the image's files.
-    fn serve(&mut self) {
+    pub fn serve(&mut self) {
         let mut command = self.net.command("python3");
         command.args(["-m", "http.server", &self.port.to_string(), "--directory"]).arg(&self.files);
         self.programs.push(Program(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()));
     }
 
     /// Boots a machine whose two cards are at the switch.
-    fn boot(&self, built: &Built, image: &str, words: &str) -> Running {
+    pub fn boot(&self, built: &Built, image: &str, words: &str) -> Running {
         let given = cmdline(built, image, &format!("http://10.0.9.1:{}", self.port));
         start(built, image, format!("{given} {words}"), |machine| {
             let card = |number: usize| {

@@ -46,6 +46,7 @@ mod mirror;
 mod namespaced;
 mod net;
 mod netboot;
+mod network_services;
 mod nodes_page;
 mod oci;
 mod offline;

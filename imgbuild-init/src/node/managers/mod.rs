@@ -1,0 +1,80 @@
+//! The program of the image that runs its network: which one it is, and its settings for what the node booted over.
+
+mod ifupdown;
+mod network_manager;
+mod networkd;
+mod own;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+use super::new_root::{has, write};
+use crate::network::lease::{Lease, Source};
+use crate::sys;
+
+/// Who runs the image's network.
+pub enum Manager {
+    /// One that knows interfaces by their MAC addresses.
+    ByMac,
+    /// One that knows them by their names.
+    ByName,
+    /// The image has a configuration of its own for what the node booted over, in this file.
+    Own(String),
+    /// No one.
+    None,
+}
+
+/// Configures it, by what the image has; with `is_needed` the root or other files of the node come over the network.
+pub fn configure(lease: &Lease, is_needed: bool) -> Result<Manager, String> {
+    let boot = own::Boot::of(lease, is_needed);
+    let has_ifupdown = has("usr/sbin/ifup");
+    if has_ifupdown && let Some(file) = own::of_ifupdown(&boot) {
+        return Ok(Manager::Own(file));
+    }
+    if has("usr/sbin/netplan")
+        && let Some(file) = own::of_netplan(&boot)
+    {
+        return Ok(Manager::Own(file));
+    }
+    if has("usr/sbin/NetworkManager") {
+        if let Some(file) = own::of_network_manager(&boot) {
+            return Ok(Manager::Own(file));
+        }
+        let has_card = own::Boot::below(lease).is_some_and(|card| own::of_network_manager(&card).is_some());
+        let is_given = |id: &str| !has_card || id == network_manager::MAIN;
+        for (name, text) in network_manager::connections(lease).into_iter().filter(|(id, _)| is_given(id)) {
+            let file = format!("/run/NetworkManager/system-connections/{name}.nmconnection");
+            write(Path::new(&file), &text, 0o600)?;
+        }
+        if is_needed || lease.made.is_some() {
+            for (name, id) in network_manager::parts(lease).into_iter().filter(|(_, id)| is_given(id)) {
+                let Ok(number) = sys::interface_index(name) else { continue };
+                let text = network_manager::state(&id);
+                write(Path::new(&format!("/run/NetworkManager/devices/{number}")), &text, 0o644)?;
+            }
+        }
+        return Ok(Manager::ByMac);
+    }
+    let asks = match lease.source {
+        Source::Given | Source::Announced => true,
+        Source::Dhcp { .. } | Source::Dhcp6 => has("usr/sbin/dhclient"),
+    };
+    if has_ifupdown && asks {
+        ifupdown::write_files(lease)?;
+        return Ok(Manager::ByName);
+    }
+    if has("usr/lib/systemd/systemd-networkd") {
+        networkd::enable().map_err(|error| error.to_string())?;
+        if let Some(file) = own::of_networkd(&boot) {
+            return Ok(Manager::Own(file));
+        }
+        write(Path::new("/run/systemd/network/10-imgbuild.network"), &networkd::network(lease, is_needed), 0o644)?;
+        let has_card = own::Boot::below(lease).is_some_and(|card| own::of_networkd(&card).is_some());
+        if let Some(text) = networkd::below(lease).filter(|_| !has_card) {
+            write(Path::new("/run/systemd/network/10-imgbuild-cards.network"), &text, 0o644)?;
+        }
+        return Ok(Manager::ByMac);
+    }
+    Ok(Manager::None)
+}
