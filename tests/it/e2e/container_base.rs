@@ -110,12 +110,17 @@ const TINY: &str = "[image]\nname = \"tiny\"\nrelease = \"bookworm\"\nfrom = \"o
     [[repo]]\nuri = \"http://127.0.0.1:1\"\nsuites = [\"bookworm\"]\ncomponents = [\"main\"]\ntrusted = true\n\n\
     [kernel]\npackage = \"linux-image-cloud-amd64\"\n\n[system]\nauthorized_keys = [\"admin.pub\"]\n";
 
+/// A text without what wrapping puts into it, at slashes and hyphens too.
+fn unwrapped(text: &str) -> String {
+    text.chars().filter(|letter| !letter.is_whitespace() && *letter != '│').collect()
+}
+
 fn refused(space: &Space, code: &str, words: &[&str]) {
     let ran = space.run(&["build"]);
-    let said = ran.err.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
+    let said = unwrapped(&ran.err);
     assert!(ran.code == 1 && said.contains(code), "{} {}", ran.code, ran.err);
     for word in words {
-        assert!(said.contains(word), "`{word}`: {}", ran.err);
+        assert!(said.contains(&unwrapped(word)), "`{word}`: {}", ran.err);
     }
 }
 
@@ -181,9 +186,9 @@ fn a_container_image_that_cannot_be_the_base_is_refused_with_the_reason() {
     let half = image.layers[0].0.len() / 2;
     image.layers[0].0.truncate(half);
     try_it(&image, &["layer 1", "cannot be unpacked"]);
-    // Nothing of it is in the store: there is no record of a base.
+    // Of these nothing is in the store; the three whose databases cannot be gone on from are good layers.
     let actions = walkdir::WalkDir::new(space.store().join("v1/actions")).into_iter().flatten();
-    assert_eq!(actions.filter(|one| one.file_type().is_file()).count(), 0);
+    assert_eq!(actions.filter(|one| one.file_type().is_file()).count(), 3);
     let _ = std::fs::remove_dir_all(&layout);
     Image { architecture: "arm64", ..Image::new().with(&small()) }.write(&layout, "12");
     refused(&space, "oci::not_a_base", &["no image for linux/amd64; it has linux/arm64"]);
@@ -349,12 +354,12 @@ fn privileged_an_image_begins_with_a_container_image_of_a_registry() {
     // Over it a package that needs a later version of what is there.
     let new =
         publish(&[Deb::new("agent").of_version("2.0"), Deb::new("tool").fields("Depends: agent (>= 2.0), dpkg\n")]);
-    let node = with_repo("tool", &site(&new));
+    // A store of its own: what is said of a container image is said when it becomes a layer.
+    let node = with_repo("tool", &site(&new)).with_store(&space.path().join("store-of-node"));
     node.edit("image.toml", "base = \"essential\"\n", "");
     node.edit("image.toml", "release = \"bookworm\"", &format!("release = \"bookworm\"\nfrom = \"{url}\""));
     let ran = node.run(&["build"]).good();
-    let said = ran.err.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(said.contains("/usr/share/doc/* (/etc/dpkg/dpkg.cfg.d/docker)"), "{}", ran.err);
+    assert!(unwrapped(&ran.err).contains("/usr/share/doc/*(/etc/dpkg/dpkg.cfg.d/docker)"), "{}", ran.err);
     let locked = lock(&node);
     let base = locked.base.clone().unwrap();
     assert_eq!((base.manifest.sha256, base.layers.len()), (digest, 3));
@@ -372,8 +377,8 @@ fn privileged_an_image_begins_with_a_container_image_of_a_registry() {
     // What came out of it.
     let asked = node.run(&["shell", "--", "dpkg-query", "-W", "-f", "${Package} ${Version}\\n", "agent", "tool"]);
     assert_eq!(asked.good().out, "agent 2.0\ntool 1.0\n");
-    let explained = node.run(&["explain"]).good().out;
-    assert!(explained.contains("container manifest") && explained.contains(&digest.to_string()[..12]), "{explained}");
+    let explained = node.run(&["explain", "rootfs/base", "--json"]).good().out;
+    assert!(explained.contains("container manifest") && explained.contains(&digest.to_string()), "{explained}");
 
     // The tree is what other tools make of it, but for what is a container's.
     let bundle = space.path().join("bundle");
