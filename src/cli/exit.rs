@@ -137,6 +137,7 @@ impl From<&StageError> for Exit {
             | StageError::Refused { .. }
             // As with a package that no archive has: the line of the recipe is what must change.
             | StageError::Units { .. } => Self::Input,
+            StageError::FailedElsewhere { code, .. } => Self::of_code(*code),
             StageError::Distro(inner) => inner.into(),
             StageError::Sandbox(inner) => inner.into(),
             StageError::Store(inner) => inner.into(),

@@ -123,6 +123,10 @@ pub enum StageError {
         )
     )]
     Elsewhere { host: String, action: String },
+    /// What was to be made elsewhere failed there, and was shown.
+    #[error("{why}")]
+    #[diagnostic(code(build::elsewhere), help("see its output above; results of other jobs are kept"))]
+    FailedElsewhere { code: u8, why: String },
     /// What an action that was asked for alone uses is nowhere.
     #[error("{action} uses the {} of {missing}, which {} neither in the store nor in {caches}", if *count == 1 { "result" } else { "results" }, if *count == 1 { "is" } else { "are" })]
     #[diagnostic(

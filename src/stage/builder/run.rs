@@ -71,6 +71,8 @@ pub struct Options {
     pub only: Vec<String>,
     /// What ran elsewhere for this build, for the history.
     pub elsewhere: Vec<Run>,
+    /// Exit code and words of what failed elsewhere for this build.
+    pub failed_elsewhere: Option<(u8, String)>,
     /// Takes what is noted in the history.
     pub trace: Trace,
 }
@@ -515,6 +517,9 @@ impl<'a> Builder<'a> {
         }
         if let Some(planned) = &self.options.planned {
             planned.may_run(&action.id)?;
+        }
+        if let Some((code, why)) = self.options.failed_elsewhere.clone() {
+            return Err(StageError::FailedElsewhere { code, why });
         }
         if let Some(host) = &self.shared.elsewhere {
             return Err(StageError::Elsewhere { host: host.clone(), action: action.id.clone() });

@@ -118,6 +118,7 @@ fn build(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, Exi
                         publish: publish.clone(),
                         planned: held.as_ref().and_then(|held| held.of_image(arguments, recipe)),
                         only: alone.get(&recipe.model.image.name).cloned().unwrap_or_default(),
+                        failed_elsewhere: made.and_then(|made| made.failed.get(&recipe.model.image.name).cloned()),
                         elsewhere: made
                             .and_then(|made| made.runs.get(&recipe.model.image.name).cloned())
                             .unwrap_or_default(),

@@ -94,7 +94,7 @@ pub struct Follower<'a> {
     steps: Vec<Tracked>,
     /// Numbers of what was submitted.
     numbers: Vec<String>,
-    failure: Option<(Exit, String)>,
+    failures: Vec<(usize, Exit, String)>,
     lost: Option<SlurmError>,
     is_silent: bool,
 }
@@ -112,7 +112,7 @@ impl<'a> Follower<'a> {
             ended: None,
         };
         let steps = round.steps.iter().map(tracked).collect();
-        Self { jobs, place, round, steps, numbers: Vec::new(), failure: None, lost: None, is_silent: false }
+        Self { jobs, place, round, steps, numbers: Vec::new(), failures: Vec::new(), lost: None, is_silent: false }
     }
 
     /// Submits all jobs.
@@ -209,7 +209,7 @@ impl<'a> Follower<'a> {
                 asked = Some(Instant::now());
                 report.progress(&self.counts());
             }
-            if self.failure.is_some() && !self.jobs.own.keep_going {
+            if !self.failures.is_empty() && !self.jobs.own.keep_going {
                 self.cancel();
                 break;
             }
@@ -219,12 +219,23 @@ impl<'a> Follower<'a> {
             std::thread::sleep(TICK);
         }
         let fixes: Vec<(String, Fix)> = self.fixes();
-        Ok(match (self.failure.take(), self.lost.take()) {
-            (Some((exit, why)), _) => Ending::Failed(exit, why),
+        Ok(match (self.failures.first(), self.lost.take()) {
+            (Some((_, exit, why)), _) => Ending::Failed(*exit, why.clone()),
             (None, _) if !fixes.is_empty() => Ending::Fixed(fixes),
             (None, Some(error)) => Ending::Again(error),
             (None, None) => Ending::Done,
         })
+    }
+
+    /// Exit code and words of what failed first, by image.
+    pub fn failed(&self) -> BTreeMap<String, (u8, String)> {
+        let mut failed = BTreeMap::new();
+        for (index, exit, why) in &self.failures {
+            for image in &self.round.steps[*index].images {
+                failed.entry(image.clone()).or_insert_with(|| (exit.code(), why.clone()));
+            }
+        }
+        failed
     }
 
     fn fixes(&self) -> Vec<(String, Fix)> {
@@ -305,7 +316,7 @@ impl<'a> Follower<'a> {
             self.jobs.reporter.pause(|| render::say(&text));
             let why = format!("{shown} failed in job {job} on {node}");
             self.jobs.failed(SlurmError::Failed { step: shown, job, node });
-            self.failure.get_or_insert((Exit::of_code(ended.code), why));
+            self.failures.push((index, Exit::of_code(ended.code), why));
             self.steps[index].phase = Phase::Over;
         } else {
             self.steps[index].phase = Phase::Over;
@@ -455,7 +466,7 @@ impl<'a> Follower<'a> {
         } else {
             let why = error.to_string();
             let exit = self.jobs.failed(error);
-            self.failure.get_or_insert((exit, why));
+            self.failures.push((index, exit, why));
         }
     }
 

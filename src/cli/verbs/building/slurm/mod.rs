@@ -69,6 +69,8 @@ pub struct Made {
     place: Place,
     /// What ran in them, by image.
     pub runs: BTreeMap<String, Vec<Run>>,
+    /// Exit code and words of what failed in them, by image.
+    pub failed: BTreeMap<String, (u8, String)>,
 }
 
 impl Made {
@@ -113,10 +115,10 @@ impl Jobs<'_> {
                     self.take_results(place.earlier())?;
                     // What an earlier command had built is not built again.
                     if place.had_earlier() {
-                        made = Some(Made { place, runs: BTreeMap::new() });
+                        made = Some(Made { place, runs: BTreeMap::new(), failed: BTreeMap::new() });
                         continue;
                     }
-                    Made { place, runs: BTreeMap::new() }
+                    Made { place, runs: BTreeMap::new(), failed: BTreeMap::new() }
                 }
             };
             let prepared = self.prepare(&now.place, round, &work)?;
@@ -157,7 +159,7 @@ impl Jobs<'_> {
                 Ending::Failed(exit, why) => {
                     let goes_on = self.own.keep_going && self.builders.len() > 1;
                     if goes_on {
-                        // What failed there has no result, and is said once more by the build here.
+                        now.failed = follower.failed();
                         return Ok(Some(now));
                     }
                     for builder in self.builders {
