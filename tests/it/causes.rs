@@ -44,6 +44,11 @@ fn recipes() -> Vec<(String, Space)> {
         })
         .collect();
     let space = Space::new();
+    copy_tree(all[all.len() - 3].1.path(), space.path());
+    space.edit("image.toml", "base = \"essential\"\n", "");
+    space.edit("image.toml", "[image]\n", "[image]\nfrom = \"oci:registry.test/base:1\"\n");
+    all.push(("a container image as the base".to_owned(), space));
+    let space = Space::new();
     write_cluster(&space, "");
     all.push(("the cluster's image".to_owned(), space));
     let space = Space::new();
