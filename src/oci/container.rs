@@ -270,7 +270,12 @@ pub fn container(source: &dyn Containers, machine: &str) -> Result<Container, Oc
         // What only says how an image was made has no platform, or an unknown one.
         let is_image = |one: &&Offered| one.platform.as_ref().is_some_and(|platform| platform.os != "unknown");
         let alone = (offered.len() == 1).then(|| offered.first()).flatten().filter(|one| one.platform.is_none());
-        let found = offered.iter().find(|one| one.platform.as_ref().is_some_and(|platform| platform.is(wanted)));
+        let of_platform = |is_wanted: &dyn Fn(&Platform) -> bool| {
+            offered.iter().find(|one| one.platform.as_ref().is_some_and(|one| one.is(wanted) && is_wanted(one)))
+        };
+        // One for newer CPUs alone is taken where there is no other.
+        let found =
+            of_platform(&|one| ["", "v1", "v8"].contains(&one.variant.as_str())).or_else(|| of_platform(&|_| true));
         let Some(found) = found.or(alone) else {
             let names = offered.iter().filter(is_image).filter_map(|one| Some(one.platform.as_ref()?.to_string()));
             return Err(not_offered(source, machine, names.collect()));
@@ -395,8 +400,8 @@ mod tests {
     fn an_index_gives_the_image_of_the_platform_or_says_what_it_has() {
         let mut shelf = Shelf(Vec::new(), BTreeMap::new());
         let mut offered = Vec::new();
-        for (architecture, variant) in [("amd64", ""), ("arm64", "v8")] {
-            let layers = [("application/vnd.docker.image.rootfs.diff.tar.gzip", 9)];
+        for (size, (architecture, variant)) in (9..).zip([("amd64", "v3"), ("amd64", ""), ("arm64", "v8")]) {
+            let layers = [("application/vnd.docker.image.rootfs.diff.tar.gzip", size)];
             let one = manifest(&mut shelf, DOCKER_MANIFEST, (DOCKER_CONFIG, config(architecture, 1)), &layers);
             let mut one = serde_json::to_value(shelf.put(DOCKER_MANIFEST, one)).unwrap();
             one["platform"] = serde_json::json!({ "architecture": architecture, "os": "linux", "variant": variant });
@@ -410,8 +415,13 @@ mod tests {
         let found = container(&shelf, "aarch64").unwrap();
         assert_eq!((found.layers.len(), found.layers[0].1), (1, Sha256::of(b"diff")));
         assert_eq!(found.manifest.0.digest, Sha256::of(&found.manifest.1));
+        // Not the one that needs a newer CPU, though it stands first.
+        assert_eq!(container(&shelf, "x86_64").unwrap().layers[0].0.size, 10);
         let said = problem(&shelf, "ppc64le");
-        assert!(said.contains("no image for linux/ppc64le; it has linux/amd64, linux/arm64/v8"), "{said}");
+        assert!(
+            said.contains("no image for linux/ppc64le; it has linux/amd64, linux/amd64/v3, linux/arm64/v8"),
+            "{said}"
+        );
         assert!(!said.contains("unknown"), "{said}");
         // An index of itself ends.
         let own = Sha256::of(b"self");

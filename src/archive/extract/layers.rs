@@ -12,7 +12,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, X
 use rustix::io::Errno;
 use tar::EntryType;
 
-use super::{Extractor, Meta, clean, times};
+use super::{Extractor, Meta, clean, records, times};
 use crate::archive::{open_tar, over};
 use crate::digest::Sha256;
 use crate::name::{bytes_of, shown};
@@ -26,6 +26,9 @@ const RESERVED: &str = ".wh..wh.";
 /// Entries of a layer, and folders in one another, at most.
 const MOST_ENTRIES: u64 = 5_000_000;
 const DEEPEST: usize = 256;
+/// Bytes of a path and of a name at most. Source: limits.h, PATH_MAX and NAME_MAX; what takes a name away has four more.
+const LONGEST_PATH: usize = 4096;
+const LONGEST_NAME: usize = 255 + WHITEOUT.len();
 
 /// Attributes that are not an image's: those that overlayfs or the kernel would obey, and labels, which follow from the policy.
 const NOT_TAKEN: [&str; 5] = ["user.overlay.", "trusted.", "security.selinux", "security.ima", "security.evm"];
@@ -91,6 +94,10 @@ enum Part {
 
 fn part_of(path: &[u8]) -> Result<Part, String> {
     let path = clean(path)?;
+    if path.len() > LONGEST_PATH || path.split('/').any(|part| part.len() > LONGEST_NAME) {
+        let start: String = path.chars().take(60).collect();
+        return Err(format!("`{}..` is longer than a path can be", shown(&start)));
+    }
     if path.split('/').count() > DEEPEST {
         return Err(format!("`{}` is more than {DEEPEST} folders deep", shown(&path)));
     }
@@ -121,12 +128,12 @@ pub fn look_at_layer(stream: &mut dyn Read, expected: &Sha256, most: u64) -> Res
     // Bytes that are not what they should be are said to be that, whatever they look like.
     let mut problem = None;
     for entry in archive.entries().map_err(damaged)? {
-        let one = entry.map_err(damaged).and_then(|entry| {
+        let one = entry.map_err(damaged).and_then(|mut entry| {
             count += 1;
             if count > MOST_ENTRIES {
                 return Err(over(MOST_ENTRIES, "entries").to_string());
             }
-            look_at(&entry, &mut look)
+            look_at(&mut entry, &mut look)
         });
         if let Err(said) = one {
             problem = Some(said);
@@ -149,7 +156,7 @@ pub fn look_at_layer(stream: &mut dyn Read, expected: &Sha256, most: u64) -> Res
     }
 }
 
-fn look_at<R: Read>(entry: &tar::Entry<'_, R>, look: &mut LayerLook) -> Result<(), String> {
+fn look_at<R: Read>(entry: &mut tar::Entry<'_, R>, look: &mut LayerLook) -> Result<(), String> {
     let path = entry.path_bytes().into_owned();
     let kind = entry.header().entry_type();
     if kind == EntryType::XGlobalHeader {
@@ -167,6 +174,10 @@ fn look_at<R: Read>(entry: &tar::Entry<'_, R>, look: &mut LayerLook) -> Result<(
         Part::Reserved => return Ok(()),
         Part::Made(path) => path,
     };
+    // GNU tar's files with holes in PAX archives: a map stands before their data, under another name.
+    if records(entry, &path)?.iter().any(|(key, _)| key.starts_with("GNU.sparse.")) {
+        return Err(format!("`{}` is a file with holes (GNU.sparse), which is not supported", shown(&path)));
+    }
     match kind {
         EntryType::Directory | EntryType::Regular | EntryType::Continuous | EntryType::Symlink | EntryType::Fifo => {}
         EntryType::Link => {
@@ -310,6 +321,14 @@ impl Extractor {
         Some(String::from_utf8_lossy(&bytes).into_owned())
     }
 
+    /// Bytes of a file; links are followed within the tree.
+    pub fn size(&self, path: &str) -> Option<u64> {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let file = rustix::fs::openat2(&self.root, &*bytes_of(path), flags, Mode::empty(), resolve).ok()?;
+        Some(u64::try_from(rustix::fs::fstat(&file).ok()?.st_size).unwrap_or(0))
+    }
+
     /// Where a symbolic link leads.
     pub fn link(&self, path: &str) -> Option<String> {
         let (parent, name) = self.place(path)?;
@@ -342,12 +361,10 @@ fn meta_of<R: Read>(entry: &mut tar::Entry<'_, R>, name: &str) -> Result<Meta, S
         mtime: entry.header().mtime().map_or(0, |time| time as i64),
         xattrs: Vec::new(),
     };
-    if let Ok(Some(extensions)) = entry.pax_extensions() {
-        for extension in extensions.flatten() {
-            let key = extension.key().ok().and_then(|key| key.strip_prefix("SCHILY.xattr."));
-            if let Some(key) = key.filter(|key| !NOT_TAKEN.iter().any(|start| key.starts_with(start))) {
-                meta.xattrs.push((key.to_owned(), extension.value_bytes().to_vec()));
-            }
+    for (key, value) in records(entry, name)? {
+        let key = key.strip_prefix("SCHILY.xattr.");
+        if let Some(key) = key.filter(|key| !NOT_TAKEN.iter().any(|start| key.starts_with(start))) {
+            meta.xattrs.push((key.to_owned(), value));
         }
     }
     Ok(meta)
@@ -436,6 +453,39 @@ mod tests {
     const FILE: EntryType = EntryType::Regular;
     const LINK: EntryType = EntryType::Symlink;
     const HARD: EntryType = EntryType::Link;
+
+    /// A layer of one file with such an extended header.
+    fn with_records(records: &[u8], path: &str) -> Vec<u8> {
+        let mut header = tar::Header::new_ustar();
+        header.set_entry_type(EntryType::XHeader);
+        header.set_size(records.len() as u64);
+        header.set_cksum();
+        let mut bytes = header.as_bytes().to_vec();
+        bytes.extend_from_slice(records);
+        bytes.resize(bytes.len().next_multiple_of(512), 0);
+        bytes.extend(layer(&[(FILE, path, "x")]));
+        bytes
+    }
+
+    #[test]
+    fn what_an_extended_header_says_is_taken_or_refused_and_never_lost() {
+        let refused = |bytes: Vec<u8>| {
+            let root = tempfile::tempdir().unwrap();
+            unpack(root.path(), &[bytes]).unwrap_err()
+        };
+        let root = tempfile::tempdir().unwrap();
+        unpack(root.path(), &[with_records(b"18 path=very/long\n", "short")]).unwrap();
+        assert_eq!(tree(root.path()), ["very", "very/long"]);
+        // A capability of which a byte is a line feed; the path after it would not be seen.
+        let said =
+            refused(with_records(b"41 SCHILY.xattr.security.capability=\x01\n\x02\x03\n18 path=very/long\n", "short"));
+        assert!(said.contains("has a line feed"), "{said}");
+        let said = refused(with_records(b"22 GNU.sparse.major=1\n", "GNUSparseFile.1/lastlog"));
+        assert!(said.contains("file with holes"), "{said}");
+        // Names that no path can have are not kept.
+        assert!(part_of(&b"a".repeat(255)).is_ok() && part_of(&b"a".repeat(300)).is_err());
+        assert!(part_of(&b"a/".repeat(3000)).is_err());
+    }
 
     #[test]
     fn what_a_layer_takes_away_is_of_the_layers_below_wherever_it_stands() {

@@ -313,14 +313,11 @@ pub fn extract_tar(
             mtime: entry.header().mtime().map_or(0, |time| time as i64),
             xattrs: Vec::new(),
         };
-        if let Ok(Some(extensions)) = entry.pax_extensions() {
-            for extension in extensions.flatten() {
-                let name = extension.key().ok().and_then(|key| key.strip_prefix("SCHILY.xattr."));
-                // overlayfs would obey its own, and the manifest does not know them.
-                let own = |name: &&str| !name.starts_with("user.overlay.") && !name.starts_with("trusted.");
-                if let Some(name) = name.filter(own) {
-                    meta.xattrs.push((name.to_owned(), extension.value_bytes().to_vec()));
-                }
+        for (key, value) in records(&mut entry, &String::from_utf8_lossy(&path))? {
+            // overlayfs would obey its own, and the manifest does not know them.
+            let own = |name: &&str| !name.starts_with("user.overlay.") && !name.starts_with("trusted.");
+            if let Some(name) = key.strip_prefix("SCHILY.xattr.").filter(own) {
+                meta.xattrs.push((name.to_owned(), value));
             }
         }
         let link = entry.link_name_bytes().map(|name| name.into_owned());
@@ -344,6 +341,28 @@ pub fn extract_tar(
         }
     }
     Ok(())
+}
+
+/// Records of an entry's extended header, those with names that are text.
+///
+/// # Errors
+/// A text, where one cannot be read: with a line feed in its value, which the reader of archives takes for its end. What stands in
+/// it or after it, a capability or the owner, would be lost.
+fn records<R: Read>(entry: &mut tar::Entry<'_, R>, name: &str) -> Result<Vec<(String, Vec<u8>)>, String> {
+    let Ok(Some(extensions)) = entry.pax_extensions() else { return Ok(Vec::new()) };
+    let mut records = Vec::new();
+    for extension in extensions {
+        let extension = extension.map_err(|_| {
+            format!(
+                "`{}` has an extended header that cannot be read: a value in it, of a file capability or another attribute, has a line feed",
+                crate::name::shown(name)
+            )
+        })?;
+        if let Ok(key) = extension.key() {
+            records.push((key.to_owned(), extension.value_bytes().to_vec()));
+        }
+    }
+    Ok(records)
 }
 
 #[cfg(test)]

@@ -22,6 +22,10 @@ pub const CONTAINER_VERSION: u32 = 1;
 
 /// Where dpkg and apt keep what is installed.
 const STATUS: &str = "var/lib/dpkg/status";
+/// Which packages came for others' sake.
+const MARKS: &str = "var/lib/apt/extended_states";
+/// Bytes that each of them has at most. Debian's own, with all of 60,000 packages, would have as many.
+const LARGEST_STATUS: u64 = 64 << 20;
 /// Who made the image.
 const OS_RELEASE: [&str; 2] = ["etc/os-release", "usr/lib/os-release"];
 /// Bytes of such a file at most.
@@ -223,6 +227,14 @@ pub fn inside(request: ContainerRequest, progress: News<'_>) -> Result<Container
                 format!("the container image {problem}"),
                 "name an image of that distribution and release, or change `distro` and `release` in [image]",
             );
+        }
+        for path in [STATUS, MARKS] {
+            if extractor.size(path).is_some_and(|bytes| bytes > LARGEST_STATUS) {
+                return refused(
+                    format!("/{path} of the container image has more than {LARGEST_STATUS} bytes"),
+                    "name another image: no database of packages is as large",
+                );
+            }
         }
         if extractor.text(STATUS, 1).is_none_or(|text| text.is_empty()) {
             return refused(

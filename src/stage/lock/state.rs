@@ -86,6 +86,10 @@ pub fn lock_state(recipe: &Recipe, lock: Option<&Lock>) -> LockState {
         let subject = Subject { name, origin: &origin, place, was_place: None, lock: &lock_name };
         causes.push(subject.cause(Change::Changed(&lock.target, &now)));
     }
+    if recipe.model.image.from.is_some() && lock.base.is_none() {
+        let (lock, what) = (recipe.lock_name(), "the container image is".to_owned());
+        causes.push(Reason::NotLocked { lock, what }.cause(recipe.spans.get("image.from").map(Place::from).as_ref()));
+    }
     causes.extend(repositories::causes(recipe, lock));
     let package_requests = package_requests(recipe);
     for package_request in &package_requests {
@@ -262,7 +266,15 @@ impl Locking<'_> {
         }
         self.report.finished(ids::LOCK, began.elapsed());
         let lock = self.locked(manager, archive.suites(), epoch, earlier, passes);
-        Ok(Lock { base: base.map(|base| base.base), ..lock })
+        let base = base.map(|base| base.base);
+        let mut lock = Lock { base, ..lock };
+        // Another container image may have other ids for its own users and groups: what was recorded of the earlier one is no rule.
+        let manifest = |base: Option<&crate::recipe::LockedBase>| base.map(|base| base.manifest.sha256);
+        if manifest(lock.base.as_ref()) != manifest(earlier.and_then(|lock| lock.base.as_ref())) {
+            lock.users.retain(|user| user.pass != PassRole::BASE);
+            lock.groups.retain(|group| group.pass != PassRole::BASE);
+        }
+        Ok(lock)
     }
 
     /// The container image that the recipe begins with; the lock's own stays where it is asked for by the same words, unless all is to

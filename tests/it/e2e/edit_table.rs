@@ -136,6 +136,15 @@ const EDITS: &[Edit] = &[
         },
         how: How::Plan,
     },
+    Edit {
+        fields: &["image.from"],
+        name: "a container image as the base",
+        make: |space| {
+            space.edit("image.toml", "base = \"essential\"\n", "");
+            add(space, "image", "from = \"oci:registry.test/site/base:12\"");
+        },
+        how: How::Plan,
+    },
     Edit { fields: &["image.arch"], name: "", make: |_| (), how: How::OneValue },
     edit(&["repo.source", "repo.check-valid-until"], "where packages come from", |space| {
         add_table(space, "[[repo]]\nsource = \"host\"\ncheck-valid-until = false");
