@@ -10,6 +10,7 @@ use std::path::Path;
 use imgbuild::digest::{Digest, Sha256};
 use imgbuild::plan::{Known, key_and_trace};
 use imgbuild::recipe::{LOCK_MINOR, Lock, LockedPass, LockedSuite, PinnedPackage, Recipe, load};
+use imgbuild::recipe::{LockedBase, LockedDocument, LockedLayer};
 use imgbuild::stage::{Forms, graph_of};
 use serde_json::{Value, json};
 
@@ -126,6 +127,13 @@ fn empty_lock(recipe: &Recipe) -> Lock {
 /// A lock that answers a recipe, with one made-up package for each name that it asks for.
 pub fn lock_of(recipe: &Recipe) -> Lock {
     let mut lock = empty_lock(recipe);
+    let document = |text: &[u8]| LockedDocument { sha256: Sha256::of(text), size: 1 };
+    lock.base = recipe.model.image.from.as_ref().map(|_| LockedBase {
+        manifest: document(b"manifest"),
+        config: document(b"config"),
+        layers: vec![LockedLayer { sha256: Sha256::of(b"layer"), size: 1, diff: Sha256::of(b"diff") }],
+        packages: Vec::new(),
+    });
     let pin = |name: &String| PinnedPackage {
         name: name.rsplit('/').next().unwrap().to_owned(),
         version: format!("1.0-{}", recipe.model.image.release),
