@@ -30,7 +30,7 @@ pub use self::squashfs::{
 pub use self::tar::{TAR_VERSION, write_entry as write_tar_entry, write_trailer as write_tar_trailer};
 pub use compress::{Compression, SHARED_BLOCK};
 pub use deb::{DebError, control_stanza, read_members, write_plain};
-pub use extract::{Extractor, LayerLook, Meta, extract_tar, look_at_layer, plain_layer};
+pub use extract::{Extractor, LayerLook, LayerSize, Meta, extract_tar, look_at_layer, plain_layer};
 pub use frames::form::{Form, Stream};
 pub use frames::read::{FrameEntry, read_frame};
 pub use frames::tree::cut_tree;

@@ -169,7 +169,7 @@ struct Document {
     #[serde(default)]
     media_type: String,
     #[serde(default)]
-    manifests: Option<Vec<Offered>>,
+    manifests: Option<Vec<serde_json::Value>>,
     #[serde(default)]
     config: Option<Descriptor>,
     #[serde(default)]
@@ -177,10 +177,8 @@ struct Document {
 }
 
 /// An image of an index.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Offered {
-    #[serde(flatten)]
-    descriptor: Descriptor,
     #[serde(default)]
     platform: Option<Platform>,
 }
@@ -266,12 +264,15 @@ pub fn container(source: &dyn Containers, machine: &str) -> Result<Container, Oc
             let kind = if kind.is_empty() { "schema 1 of Docker" } else { kind };
             return Err(not_a_base(source, format!("has a manifest of the kind `{}`", kind.escape_default())));
         }
-        let Some(offered) = document.manifests else { return of_manifest(source, machine, bytes, document) };
+        let Some(manifests) = document.manifests else { return of_manifest(source, machine, bytes, document) };
+        // An entry for another platform may be of a kind that is not known here.
+        let read = |one: &serde_json::Value| Offered::deserialize(one).unwrap_or_default();
+        let offered: Vec<Offered> = manifests.iter().map(read).collect();
         // What only says how an image was made has no platform, or an unknown one.
         let is_image = |one: &&Offered| one.platform.as_ref().is_some_and(|platform| platform.os != "unknown");
-        let alone = (offered.len() == 1).then(|| offered.first()).flatten().filter(|one| one.platform.is_none());
+        let alone = (offered.len() == 1 && offered[0].platform.is_none()).then_some(0);
         let of_platform = |is_wanted: &dyn Fn(&Platform) -> bool| {
-            offered.iter().find(|one| one.platform.as_ref().is_some_and(|one| one.is(wanted) && is_wanted(one)))
+            offered.iter().position(|one| one.platform.as_ref().is_some_and(|one| one.is(wanted) && is_wanted(one)))
         };
         // One for newer CPUs alone is taken where there is no other.
         let found =
@@ -280,7 +281,7 @@ pub fn container(source: &dyn Containers, machine: &str) -> Result<Container, Oc
             let names = offered.iter().filter(is_image).filter_map(|one| Some(one.platform.as_ref()?.to_string()));
             return Err(not_offered(source, machine, names.collect()));
         };
-        bytes = source.document(&found.descriptor)?;
+        bytes = source.document(&Descriptor::deserialize(&manifests[found]).map_err(invalid)?)?;
     }
     Err(not_a_base(source, "has indices in one another without end".to_owned()))
 }
@@ -409,6 +410,11 @@ mod tests {
         }
         let mut attested = serde_json::to_value(Descriptor::of(MANIFEST, b"about")).unwrap();
         attested["platform"] = serde_json::json!({ "architecture": "unknown", "os": "unknown" });
+        // Its kind of digest is not taken, but no one asks for it.
+        let mut strange = attested.clone();
+        strange["platform"] = serde_json::json!({ "architecture": "s390x", "os": "linux" });
+        strange["digest"] = serde_json::json!("sha512:00");
+        offered.push(strange);
         offered.push(attested);
         let index = serde_json::json!({ "schemaVersion": 2, "mediaType": DOCKER_INDEX, "manifests": offered });
         shelf.0 = serde_json::to_vec(&index).unwrap();
@@ -419,7 +425,9 @@ mod tests {
         assert_eq!(container(&shelf, "x86_64").unwrap().layers[0].0.size, 10);
         let said = problem(&shelf, "ppc64le");
         assert!(
-            said.contains("no image for linux/ppc64le; it has linux/amd64, linux/amd64/v3, linux/arm64/v8"),
+            said.contains(
+                "no image for linux/ppc64le; it has linux/amd64, linux/amd64/v3, linux/arm64/v8, linux/s390x"
+            ),
             "{said}"
         );
         assert!(!said.contains("unknown"), "{said}");

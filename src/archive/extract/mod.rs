@@ -18,7 +18,7 @@ use crate::digest::Digest;
 use crate::name::{bytes_of, shown, text_of};
 use crate::store::Holes;
 
-pub use layers::{LayerLook, look_at_layer, plain_layer};
+pub use layers::{LayerLook, LayerSize, look_at_layer, plain_layer};
 
 /// Something that an archive wants made.
 #[derive(Debug)]
@@ -300,26 +300,9 @@ pub fn extract_tar(
         if !wanted(&clean(&path)?) {
             continue;
         }
-        let number = |field: std::io::Result<u64>| {
-            field
-                .ok()
-                .and_then(|value| u32::try_from(value).ok())
-                .ok_or_else(|| format!("`{}` has a bad owner", String::from_utf8_lossy(&path)))
-        };
-        let mut meta = Meta {
-            mode: entry.header().mode().map_err(|error| error.to_string())? & 0o7777,
-            uid: number(entry.header().uid())?,
-            gid: number(entry.header().gid())?,
-            mtime: entry.header().mtime().map_or(0, |time| time as i64),
-            xattrs: Vec::new(),
-        };
-        for (key, value) in records(&mut entry, &String::from_utf8_lossy(&path))? {
-            // overlayfs would obey its own, and the manifest does not know them.
-            let own = |name: &&str| !name.starts_with("user.overlay.") && !name.starts_with("trusted.");
-            if let Some(name) = key.strip_prefix("SCHILY.xattr.").filter(own) {
-                meta.xattrs.push((name.to_owned(), value));
-            }
-        }
+        // overlayfs would obey its own, and the manifest does not know them.
+        let own = |name: &str| !name.starts_with("user.overlay.") && !name.starts_with("trusted.");
+        let meta = meta_of(&mut entry, &String::from_utf8_lossy(&path), own)?;
         let link = entry.link_name_bytes().map(|name| name.into_owned());
         let missing = || format!("the link `{}` has no target", String::from_utf8_lossy(&path));
         use tar::EntryType;
@@ -341,6 +324,27 @@ pub fn extract_tar(
         }
     }
     Ok(())
+}
+
+/// What an entry says of itself, with those of its attributes that are `wanted`.
+fn meta_of<R: Read>(entry: &mut tar::Entry<'_, R>, name: &str, wanted: impl Fn(&str) -> bool) -> Result<Meta, String> {
+    let number = |field: std::io::Result<u64>| {
+        let value = field.ok().and_then(|value| u32::try_from(value).ok());
+        value.ok_or_else(|| format!("`{}` has a bad owner", crate::name::shown(name)))
+    };
+    let mut meta = Meta {
+        mode: entry.header().mode().map_err(|error| error.to_string())? & 0o7777,
+        uid: number(entry.header().uid())?,
+        gid: number(entry.header().gid())?,
+        mtime: entry.header().mtime().map_or(0, |time| time as i64),
+        xattrs: Vec::new(),
+    };
+    for (key, value) in records(entry, name)? {
+        if let Some(attribute) = key.strip_prefix("SCHILY.xattr.").filter(|attribute| wanted(attribute)) {
+            meta.xattrs.push((attribute.to_owned(), value));
+        }
+    }
+    Ok(meta)
 }
 
 /// Records of an entry's extended header, those with names that are text.

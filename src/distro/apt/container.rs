@@ -6,7 +6,7 @@ use std::fs::File;
 use serde::{Deserialize, Serialize};
 
 use super::inside::{NORMALISED, scripts_that_make_accounts};
-use crate::archive::{Extractor, look_at_layer, over, plain_layer};
+use crate::archive::{Extractor, LayerSize, look_at_layer, plain_layer};
 use crate::digest::Sha256;
 use crate::distro::inside::accounts::{self, text_in};
 use crate::distro::inside::common::normalise;
@@ -32,7 +32,7 @@ const OS_RELEASE: [&str; 2] = ["etc/os-release", "usr/lib/os-release"];
 const TEXT_LIMIT: u64 = 1 << 20;
 /// Bytes of all layers at most once they are decompressed; of one layer, whatever its size, and for each byte of it: compressors make
 /// much of the zeros in /var/log/lastlog.
-const MOST_BYTES: u64 = 64 << 30;
+const MOST: LayerSize = LayerSize { bytes: 64 << 30, entries: 5_000_000 };
 const LAYER_BYTES: (u64, u64) = (4 << 30, 1000);
 
 /// What marks a container or belongs to one: a node is not one. One reason a line.
@@ -179,7 +179,7 @@ pub fn inside(request: ContainerRequest, progress: News<'_>) -> Result<Container
         make_directories(&tree, &[""])?;
         let mut extractor = Extractor::new(&tree)?;
         let refused = |problem: String, help: &str| Ok(ContainerMade::Refused(problem, help.to_owned()));
-        let (mut devices, mut left) = (0, MOST_BYTES);
+        let (mut devices, mut left) = (0, MOST);
         for (index, layer) in request.layers.iter().enumerate() {
             progress(&format!("unpacking layer {} of {}", index + 1, request.layers.len()));
             fault::point("container.layer");
@@ -191,7 +191,8 @@ pub fn inside(request: ContainerRequest, progress: News<'_>) -> Result<Container
             let links = MERGED.map(|name| extractor.link(name));
             let mut unpack = || -> Result<_, String> {
                 let (file, size) = open()?;
-                let most = left.min(size.saturating_mul(LAYER_BYTES.1).saturating_add(LAYER_BYTES.0));
+                let bytes = left.bytes.min(size.saturating_mul(LAYER_BYTES.1).saturating_add(LAYER_BYTES.0));
+                let most = LayerSize { bytes, ..left };
                 let mut plain = plain_layer(file).map_err(|error| error.to_string())?;
                 let look = look_at_layer(&mut plain, &layer.diff, most)?;
                 let mut plain = plain_layer(open()?.0).map_err(|error| error.to_string())?;
@@ -201,8 +202,9 @@ pub fn inside(request: ContainerRequest, progress: News<'_>) -> Result<Container
             match unpack() {
                 Ok(look) => {
                     devices += look.devices.len();
-                    left =
-                        left.checked_sub(look.bytes).ok_or_else(|| over(MOST_BYTES, "unpacked bytes").to_string())?;
+                    // No more than was left, or it would have been refused.
+                    left.bytes = left.bytes.saturating_sub(look.size.bytes);
+                    left.entries = left.entries.saturating_sub(look.size.entries);
                 }
                 Err(problem) if Failure::told_by(&problem).is_some() => return Err(problem),
                 Err(problem) => {

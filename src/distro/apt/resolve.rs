@@ -372,7 +372,10 @@ impl Resolver<'_> {
                 problem: format!("names {name} {version}, which no index has"),
             })?;
             let asked = pass.install.iter().any(|item| is_asked(&candidate, item));
-            resolution.packages.push(candidate.pin(!asked)?);
+            // What someone installed stays theirs where a later version replaces it.
+            let of_base = self.solving.base.and_then(|base| base.get(name));
+            let is_by_hand = of_base.is_some_and(|one| !one.automatic);
+            resolution.packages.push(candidate.pin(!asked && !is_by_hand)?);
         }
         Ok(resolution)
     }

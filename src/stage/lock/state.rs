@@ -16,7 +16,7 @@ use crate::distro::{
 use crate::plan::{Cause, Change, Origin, Place, Reason, Subject};
 use crate::recipe::{LOCK_MINOR, Lock, LockedPass, LockedSuite, PassRole, PinnedPackage, Recipe};
 use crate::sandbox::Namespace;
-use crate::source::Finding;
+use crate::source::{Finding, Severity};
 use crate::stage::StageError;
 use crate::stage::actions::kernel::directory as kernel_dir;
 use crate::stage::actions::kernel::drivers::headers_release;
@@ -225,7 +225,12 @@ impl Locking<'_> {
             .filter(|request| !request.role().is_root() && request.role() != PassRole::DriverTools)
             .collect();
         let (to_resolve, kernels) = self.with_chosen_kernel(manager, archive.as_ref(), &asked)?;
-        let held = held_packages(earlier, renew, &kernels);
+        let mut held = held_packages(earlier, renew, &kernels);
+        if let Some(base) = base.as_ref().filter(|base| earlier.and_then(|lock| lock.base.as_ref()) != Some(&base.base))
+        {
+            // Another container image brings versions of its own: none is replaced by an earlier one.
+            held.retain(|package| !base.installed.contains_key(&package.name));
+        }
         let answers =
             archive.resolve(&solving, &to_resolve, held).map_err(|error| with_place(self.report, error, &asked))?;
         for (request, answer) in asked.iter().zip(answers) {
@@ -266,15 +271,13 @@ impl Locking<'_> {
         }
         self.report.finished(ids::LOCK, began.elapsed());
         let lock = self.locked(manager, archive.suites(), epoch, earlier, passes);
-        let base = base.map(|base| base.base);
-        let mut lock = Lock { base, ..lock };
-        // Another container image may have other ids for its own users and groups: what was recorded of the earlier one is no rule.
-        let manifest = |base: Option<&crate::recipe::LockedBase>| base.map(|base| base.manifest.sha256);
-        if manifest(lock.base.as_ref()) != manifest(earlier.and_then(|lock| lock.base.as_ref())) {
-            lock.users.retain(|user| user.pass != PassRole::BASE);
-            lock.groups.retain(|group| group.pass != PassRole::BASE);
+        let Some(Resolved { base, accounts, .. }) = base else { return Ok(lock) };
+        let mut recorded = lock.accounts();
+        for text in accounts::follow_container(&mut recorded, &accounts) {
+            let text = format!("{text}, as the container image has it: files on NFS are owned by number");
+            self.report.finding(&Finding::nowhere(Severity::Note, "lock::id_followed", text));
         }
-        Ok(lock)
+        Ok(Lock { base: Some(base), users: recorded.users, groups: recorded.groups, ..lock })
     }
 
     /// The container image that the recipe begins with; the lock's own stays where it is asked for by the same words, unless all is to

@@ -398,8 +398,15 @@ fn privileged_an_image_begins_with_a_container_image_of_a_registry() {
     similar(&plain(&expected, 0), &found, "umoci");
 
     // The tag moves: what is locked stays, and updating names it.
-    let moved =
-        Image { layers: image.layers.clone(), ..Image::new() }.with(&archive(|one| file(one, "opt/moved", "x")));
+    // Made once more, it gave one of its groups another number.
+    let group = locked.groups.iter().find(|group| group.pass == "base").expect("a container image has groups").clone();
+    let text = std::fs::read_to_string(tree.join("etc/group")).unwrap();
+    let (was, now) = (format!("{}:x:{}:", group.name, group.gid), format!("{}:x:{}:", group.name, group.gid + 20_000));
+    assert!(text.contains(&was), "{was} {text}");
+    let moved = Image { layers: image.layers.clone(), ..Image::new() }.with(&archive(|one| {
+        file(one, "opt/moved", "x");
+        file(one, "etc/group", &text.replace(&was, &now));
+    }));
     let moved_digest = moved.write(&space.path().join("layout2"), "1");
     copy_to(&space.path().join("layout2"), "1", &registry.url("site/base:1"), "v2s2");
     let before: Vec<Vec<u8>> = SAME.iter().map(|name| std::fs::read(node.artefact("tiny", name)).unwrap()).collect();
@@ -432,6 +439,14 @@ fn privileged_an_image_begins_with_a_container_image_of_a_registry() {
     assert!(!updated.contains(&moved_digest.to_string()), "{updated}");
     assert!(updated.contains(&format!("the container image sha256:{digest} -> sha256:")), "{updated}");
     assert_eq!(lock(&node).base.unwrap().layers.len(), 4);
+    // Its files belong to the new number: the lock follows, and says so.
+    let of_group = |lock: &imgbuild::recipe::Lock| {
+        let all = lock.groups.iter().filter(|one| one.name == group.name);
+        all.map(|one| (one.gid, one.fixed)).collect::<Vec<_>>()
+    };
+    assert_eq!(of_group(&lock(&node)), [(group.gid + 20_000, false)], "{updated}");
+    assert!(unwrapped(&updated).contains(&unwrapped("as the container image has it: files on NFS")), "{updated}");
+    node.run(&["build", "--locked"]).good();
     node.write("image.lock", &text);
     drop(registry);
     let ran = build(&[]);

@@ -122,6 +122,21 @@ pub fn follow(recorded: &mut Accounts, passes: &[LockedPass]) {
     recorded.groups.iter_mut().for_each(|group| group.pass = now(&group.pass, &group.package));
 }
 
+/// Has in what is recorded the users and groups that a container image brings: its files belong to their ids, which nothing made before them
+/// can change. Gives what moves.
+pub fn follow_container(recorded: &mut Accounts, found: &Accounts) -> Vec<String> {
+    let moved = found.moved_from(recorded).into_iter().map(|(_, text)| text).collect();
+    recorded.users.retain(|user| user.pass != PassRole::BASE && !found.users.iter().any(|one| one.name == user.name));
+    recorded
+        .groups
+        .retain(|group| group.pass != PassRole::BASE && !found.groups.iter().any(|one| one.name == group.name));
+    recorded.users.extend(found.users.iter().cloned());
+    recorded.groups.extend(found.groups.iter().cloned());
+    recorded.users.sort();
+    recorded.groups.sort();
+    moved
+}
+
 /// Writes into a lock what was found, by transaction; transactions that were not looked at keep their entries.
 pub fn record(lock: &mut Lock, found: &BTreeMap<String, Accounts>) {
     let was = lock.accounts();
@@ -159,6 +174,34 @@ mod tests {
             automatic: false,
         };
         LockedPass { name: name.to_owned(), packages: packages.iter().map(package).collect(), ..LockedPass::default() }
+    }
+
+    #[test]
+    fn ids_of_a_container_image_are_those_of_the_lock() {
+        let group = |name: &str, gid: u32, pass: &str, fixed: bool| LockedGroup {
+            name: name.to_owned(),
+            gid,
+            pass: pass.to_owned(),
+            package: String::new(),
+            fixed,
+        };
+        let mut recorded = Accounts {
+            users: Vec::new(),
+            groups: vec![
+                group("app", 1000, "base", true),
+                group("gone", 999, "base", false),
+                group("later", 998, "packages-1", true),
+                group("own", 997, "packages-1", true),
+            ],
+        };
+        let found = Accounts {
+            users: Vec::new(),
+            groups: vec![group("app", 1001, "base", false), group("later", 900, "base", false)],
+        };
+        let moved = follow_container(&mut recorded, &found);
+        assert_eq!(moved.len(), 2, "{moved:?}");
+        let now: Vec<_> = recorded.groups.iter().map(|one| (one.name.as_str(), one.gid, one.fixed)).collect();
+        assert_eq!(now, [("app", 1001, false), ("later", 900, false), ("own", 997, true)]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::super::gate::checks::ReadFileRequest;
 use super::super::reader::is_firmware;
+use super::accounts;
 use super::tools::Made;
 use crate::digest::Digest;
 use crate::distro::apt::container::{
@@ -15,7 +16,7 @@ use crate::distro::apt::container::{
 };
 use crate::distro::{PackageSources, manager};
 use crate::plan::{Action, ActionKind, Input, Origin, Stage, key_and_trace};
-use crate::recipe::{BasePackage, LockedBase, PassRole, Recipe, release_named};
+use crate::recipe::{Accounts, BasePackage, LockedBase, PassRole, Recipe, release_named};
 use crate::sandbox::Namespace;
 use crate::source::{Finding, Severity};
 use crate::stage::StageError;
@@ -98,22 +99,18 @@ impl Work<'_> {
 
     /// The layer of a container image, from the store where it is there: locking needs it before there is a plan; and, where it was
     /// made now, how long it took.
-    fn ensure(&self, base: &LockedBase, epoch: i64) -> Result<(Digest, Option<Made>), StageError> {
-        let action = action(Some(base), epoch, &target(self.recipe));
-        let (key, trace) = key_and_trace(&action, &Done(BTreeMap::new()));
+    fn ensure(&self, action: &Action, base: &LockedBase, epoch: i64) -> Result<(Outputs, Option<Made>), StageError> {
+        let (key, trace) = key_and_trace(action, &Done(BTreeMap::new()));
         let key = key.ok_or_else(|| missing(&action.id))?;
         let lock = FileLock::take(&self.store.directory().join("locks").join(key.to_string()))?;
-        if let Some(known) = self.store.record(&key).filter(|known| self.store.has_outputs(&known.outputs))
-            && let Some(layer) = known.outputs.layer
-        {
-            return Ok((layer, None));
+        if let Some(known) = self.store.record(&key).filter(|known| self.store.has_outputs(&known.outputs)) {
+            return Ok((known.outputs, None));
         }
         let began = Instant::now();
         let outputs = self.make(base, epoch)?;
-        let layer = outputs.layer.ok_or_else(|| missing(&action.id))?;
-        self.store.commit(record(key, &action.id, trace, outputs, began.elapsed()))?;
+        self.store.commit(record(key, &action.id, trace, outputs.clone(), began.elapsed()))?;
         lock.remove();
-        Ok((layer, Some(Made { key, took: began.elapsed() })))
+        Ok((outputs, Some(Made { key, took: began.elapsed() })))
     }
 
     fn read(&self, layer: Digest, path: &str) -> Result<String, StageError> {
@@ -174,6 +171,8 @@ pub struct Resolved {
     pub base: LockedBase,
     /// What it has installed.
     pub installed: BTreeMap<String, BaseStanza>,
+    /// Its users and groups.
+    pub accounts: Accounts,
 }
 
 impl Resolved {
@@ -200,18 +199,19 @@ pub fn resolve(
         Some(earlier) => earlier.clone(),
         None => bring::find(work)?,
     };
-    let (layer, ran) = work.ensure(&base, epoch)?;
+    let action = action(Some(&base), epoch, &target(work.recipe));
+    let (outputs, ran) = work.ensure(&action, &base, epoch)?;
     if let Some(ran) = ran {
         made.lock().unwrap_or_else(PoisonError::into_inner).insert(ran.key, ran.took);
     }
-    let installed = work.installed(layer)?;
+    let installed = work.installed(outputs.layer.ok_or_else(|| missing(&action.id))?)?;
     let package = |(name, one): (&String, &BaseStanza)| BasePackage {
         name: name.clone(),
         version: one.version.clone(),
         architecture: one.architecture.clone(),
     };
     base.packages = installed.iter().map(package).collect();
-    Ok(Some(Resolved { base, installed }))
+    Ok(Some(Resolved { base, installed, accounts: accounts::of_record(&action, &outputs) }))
 }
 
 impl Work<'_> {
