@@ -86,4 +86,13 @@ impl Made {
         let vlan = self.vlan.iter().flat_map(|(vlan, below)| [vlan.name.as_str(), below.name.as_str()]);
         bond.chain(vlan).collect()
     }
+
+    /// The cards that all of it lies on.
+    pub fn cards(&self) -> Vec<&Interface> {
+        match (&self.bond, &self.vlan) {
+            (Some((_, cards)), _) => cards.iter().collect(),
+            (None, Some((_, card))) => vec![card],
+            (None, None) => Vec::new(),
+        }
+    }
 }

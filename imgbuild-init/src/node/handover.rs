@@ -4,10 +4,10 @@ use std::path::Path;
 
 use sha2::Digest;
 
-use super::managers::{self, Manager};
+use super::managers::{self, Manager, Own};
 use super::new_root::{inside, write};
-use crate::network::lease::{Lease, Made, Source};
-use crate::network::{interfaces, resolv_conf, unmake};
+use crate::network::lease::{Interface, Lease, Made, Source};
+use crate::network::{interfaces, names_of_udev, resolv_conf, unmake};
 use crate::{say, sys};
 
 /// Whether a file names a host: images often have an empty one, so that each node gets its own name. A link is the image's
@@ -38,7 +38,9 @@ pub fn hand_over(lease: &Lease, keeper: Option<i32>, is_needed: bool) -> Result<
     let name = &lease.interface.name;
     // A bond or a VLAN is there under its name, and so are the cards below it.
     let mut kept = lease.made.as_ref().map(Made::names).unwrap_or_default();
-    if let Manager::Own(file) = &manager {
+    // Cards of which a file of the image has the kernel's name, which udev would change: they keep it.
+    let mut named_by_kernel: Vec<&str> = Vec::new();
+    if let Manager::Own(Own { file, names }) = &manager {
         say!("{file} of the image says what becomes of {name}, and not what this node booted with");
         match &lease.made {
             _ if is_needed => say!("files of this node come over {name}: where {file} changes it, the node may hang"),
@@ -47,7 +49,14 @@ pub fn hand_over(lease: &Lease, keeper: Option<i32>, is_needed: bool) -> Result<
         }
         if !is_needed {
             kept.clear();
+            let cards = lease.made.as_ref().map_or_else(|| vec![&lease.interface], Made::cards);
+            let of_kernel = |card: &&Interface| names.contains(&card.name) && !has_name_of_udev(card);
+            named_by_kernel = cards.into_iter().filter(of_kernel).map(|card| card.mac.as_str()).collect();
         }
+    }
+    if !named_by_kernel.is_empty() {
+        let text = format!("[Match]\nMACAddress={}\n\n[Link]\nNamePolicy=keep\n", named_by_kernel.join(" "));
+        write(Path::new("/run/systemd/network/10-imgbuild.link"), &text, 0o644)?;
     }
     let by_name = is_needed || !kept.is_empty() || matches!(manager, Manager::None | Manager::ByName);
     if by_name {
@@ -78,6 +87,11 @@ pub fn hand_over(lease: &Lease, keeper: Option<i32>, is_needed: bool) -> Result<
         None => {}
     }
     Ok(())
+}
+
+/// Whether a card's name is one that udev would give it.
+fn has_name_of_udev(card: &Interface) -> bool {
+    names_of_udev(&Path::new("/sys/class/net").join(&card.name)).contains(&card.name)
 }
 
 /// The same at each boot of a machine, and different on each machine.

@@ -75,7 +75,9 @@ fn privileged_boot_networkmanager_goes_on_with_a_bond() {
 #[test]
 fn privileged_boot_ifupdown_goes_on_with_a_bond_unless_its_administrator_says_what_to_do() {
     let packages = "\"ifupdown\", \"ifenslave\", \"isc-dhcp-client\"";
-    let image_without = image(packages, &[]);
+    // Its file ends without a line's end, and reads no others: both stay as they are, and ours is read.
+    let plain = "auto lo\niface lo inet loopback";
+    let image_without = image(packages, &[("interfaces", "/etc/network/interfaces", plain)]);
     let mut site = Site::new(&image_without, "mini", &["lacp"]);
     site.serve();
     let (running, node, address) = boot(&site, &image_without, BOND);
@@ -83,16 +85,17 @@ fn privileged_boot_ifupdown_goes_on_with_a_bond_unless_its_administrator_says_wh
     is_whole(&node, "bond0", &address);
     let leases = node.run("grep fixed-address /var/lib/dhcp/dhclient.bond0.leases");
     assert_eq!(leases.lines().next().unwrap().trim(), format!("fixed-address {address};"));
-    assert_eq!(node.run("ifquery --state bond0"), "bond0=bond0");
+    assert_eq!(node.run("ifquery --state bond0 lo"), "bond0=bond0\nlo=lo");
+    assert_eq!(node.run("head -n 2 /etc/network/interfaces"), plain);
     drop(running);
 
-    // ifenslave takes down the cards of a bond that is there, and does not bring them up.
+    // It names cards as the kernel does, and udev would call them otherwise: they keep these names. ifenslave takes down the cards of a bond that is there, and does not bring them up.
     let own = "auto lo\niface lo inet loopback\n\nauto bond0\niface bond0 inet static\n    address 10.0.9.20/24\n    \
                gateway 10.0.9.1\n    bond-slaves eth0 eth1\n    bond-mode 802.3ad\n    bond-miimon 100\n";
     let image_with = image(packages, &[("interfaces", "/etc/network/interfaces", own)]);
     let mut site = Site::new(&image_with, "mini", &["lacp"]);
     site.serve();
-    let running = site.boot(&image_with, "mini", &format!("{BOND} net.ifnames=0"));
+    let running = site.boot(&image_with, "mini", BOND);
     expect(&running, "/etc/network/interfaces of the image says what becomes of bond0");
     let node = log_in(&site, &image_with, &running, "10.0.9.20");
     is_whole(&node, "bond0", "10.0.9.20");

@@ -9,6 +9,8 @@ mod tests;
 
 use std::path::Path;
 
+pub use own::Own;
+
 use super::new_root::{has, write};
 use crate::network::lease::{Lease, Source};
 use crate::sys;
@@ -19,8 +21,8 @@ pub enum Manager {
     ByMac,
     /// One that knows them by their names.
     ByName,
-    /// The image has a configuration of its own for what the node booted over, in this file.
-    Own(String),
+    /// The image has a configuration of its own for what the node booted over.
+    Own(Own),
     /// No one.
     None,
 }
@@ -28,6 +30,12 @@ pub enum Manager {
 /// Configures it, by what the image has; with `is_needed` the root or other files of the node come over the network.
 pub fn configure(lease: &Lease, is_needed: bool) -> Result<Manager, String> {
     let boot = own::Boot::of(lease, is_needed);
+    // Where its administrator has switched it on, its files count whatever else is installed.
+    if has("etc/systemd/system/multi-user.target.wants/systemd-networkd.service")
+        && let Some(file) = own::of_networkd(&boot)
+    {
+        return Ok(Manager::Own(file));
+    }
     let has_ifupdown = has("usr/sbin/ifup");
     if has_ifupdown && let Some(file) = own::of_ifupdown(&boot) {
         return Ok(Manager::Own(file));

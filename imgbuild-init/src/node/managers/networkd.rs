@@ -33,22 +33,24 @@ pub fn network(lease: &Lease, is_needed: bool) -> String {
         Some(_) => format!("Name={}", lease.interface.name),
         None => format!("MACAddress={}", lease.interface.mac),
     };
+    // What it did not make it removes when it starts, and without the root there is no one who could ask again.
+    let kept = match lease.source {
+        _ if is_needed => "KeepConfiguration=yes\n",
+        Source::Dhcp { .. } => "KeepConfiguration=dhcp-on-stop\n",
+        Source::Announced | Source::Dhcp6 | Source::Given => "",
+    };
     let method = match lease.source {
-        Source::Dhcp { .. } => {
-            // Without the root there is no one who could ask again.
-            let kept = if is_needed { "dhcp" } else { "dhcp-on-stop" };
-            format!("DHCP=ipv4\nKeepConfiguration={kept}\n\n[DHCPv4]\nClientIdentifier=mac\n")
-        }
-        Source::Announced => "IPv6AcceptRA=yes\n".to_owned(),
+        Source::Dhcp { .. } => format!("DHCP=ipv4\n{kept}\n[DHCPv4]\nClientIdentifier=mac\n"),
+        Source::Announced => format!("IPv6AcceptRA=yes\n{kept}"),
         // The identifiers are those by which the node asked before: else it would be given another address.
         Source::Dhcp6 => format!(
-            "DHCP=ipv6\nIPv6AcceptRA=yes\n\n[DHCPv6]\nDUIDType=link-layer\nIAID={}\nWithoutRA=solicit\n\n[IPv6AcceptRA]\nDHCPv6Client=always\n",
+            "DHCP=ipv6\nIPv6AcceptRA=yes\n{kept}\n[DHCPv6]\nDUIDType=link-layer\nIAID={}\nWithoutRA=solicit\n\n[IPv6AcceptRA]\nDHCPv6Client=always\n",
             association(&lease.interface.mac)
         ),
         Source::Given => {
             let gateway = lease.gateway.map(|gateway| format!("Gateway={gateway}\n")).unwrap_or_default();
             let dns: String = lease.dns.iter().map(|server| format!("DNS={server}\n")).collect();
-            format!("Address={}/{}\n{gateway}{dns}", lease.address, lease.prefix)
+            format!("Address={}/{}\n{gateway}{dns}{kept}", lease.address, lease.prefix)
         }
     };
     format!("[Match]\n{matched}\n\n[Network]\n{method}")

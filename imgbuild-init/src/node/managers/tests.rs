@@ -49,7 +49,11 @@ fn a_card_is_known_by_its_address_and_what_is_made_by_its_name() {
     assert_eq!(ifupdown(&made), "auto bond0\niface bond0 inet dhcp\n");
     assert_eq!(below(&plain), None);
     assert_eq!(below(&made).unwrap(), "[Match]\nName=eth0 eth1\n\n[Link]\nUnmanaged=yes\n");
-    assert!(super::networkd::network(&plain, true).contains("KeepConfiguration=dhcp\n"));
+    for source in [BY_DHCP, Source::Dhcp6, Source::Announced, Source::Given] {
+        let needed = super::networkd::network(&lease(source, "10.0.0.5", None), true);
+        let network = needed.split("[Network]\n").nth(1).and_then(|rest| rest.split("\n[").next());
+        assert!(network.is_some_and(|text| text.contains("KeepConfiguration=yes\n")), "{needed}");
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@
 
 mod apply;
 mod copy;
-mod inside;
+pub mod inside;
 mod mounts;
 
 use std::path::Path;
