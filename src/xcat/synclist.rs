@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::expand_variables;
 use crate::source::{Finding, SourceFile, Span};
 
 /// What is done with the sources.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Clause {
     /// Copied.
     Copy,
@@ -14,6 +17,17 @@ pub enum Clause {
     Append,
     /// `MERGE:` lines replaced and added by their first field.
     Merge,
+}
+
+impl Clause {
+    /// Its name in keys.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Copy => "copy",
+            Self::Append => "append",
+            Self::Merge => "merge",
+        }
+    }
 }
 
 /// One line.

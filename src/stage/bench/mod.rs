@@ -3,9 +3,9 @@
 
 pub mod history;
 pub mod ids;
+pub mod keyed;
 pub mod report;
 pub mod results;
-pub mod taken;
 
 use std::path::PathBuf;
 

@@ -1,13 +1,11 @@
 //! Outputs of finished actions.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Duration;
 
 use super::history::outputs_by_name;
 use crate::digest::Digest;
-use crate::plan::{Action, Input, Known, file_input};
-use crate::source::Span;
+use crate::plan::{Action, Known};
 use crate::stage::StageError;
 use crate::store::{ActionRecord, BlobRef, Outputs, RecordedInput, ScanAnswer};
 
@@ -70,13 +68,6 @@ pub fn record(
 /// Outputs of an action that made a layer.
 pub fn layer_outputs(answer: &ScanAnswer) -> Outputs {
     Outputs { layer: Some(answer.layer), ..Outputs::default() }
-}
-
-/// A file of the build host as an input, with the place that asks for it.
-pub fn file(name: &str, path: &Path, span: Option<&Span>) -> Result<Input, StageError> {
-    file_input(name, path)
-        .map(|(input, _, _)| input.at(span))
-        .map_err(|source| StageError::Input { file: name.to_owned(), source })
 }
 
 /// Layers that an action stands on, lowest first.

@@ -69,9 +69,9 @@ pub fn check_synced(
         for synced in recipe.sync.iter().filter(replaces) {
             let text = text_of(synced)?;
             if file == "fstab" {
-                check_fstab(&synced.name, &text, &recipe.model.boot.tmpfs, &recipe.mounts)?;
+                check_fstab(&synced.name, &text, recipe.model.boot.tmpfs.iter(), recipe.mounts.iter())?;
             } else {
-                check_exports(&synced.name, &text, &recipe.exports)?;
+                check_exports(&synced.name, &text, recipe.exports.iter())?;
             }
         }
     }
@@ -150,11 +150,11 @@ fn refuse(files: &[String]) -> Result<(), StageError> {
 ///
 /// # Errors
 /// [`StageError::Gate`] with the mounts that are gone.
-pub fn check_fstab(
+pub fn check_fstab<'a>(
     script: &str,
     fstab: &str,
-    tmpfs: &BTreeMap<String, String>,
-    mounts: &[Mount],
+    tmpfs: impl Iterator<Item = (&'a String, &'a String)>,
+    mounts: impl Iterator<Item = &'a Mount>,
 ) -> Result<(), StageError> {
     let is_there = |path: &str, size: &str| {
         fstab.lines().any(|line| {
@@ -163,12 +163,9 @@ pub fn check_fstab(
                 && words.get(3).is_some_and(|options| options.split(',').any(|option| option == format!("size={size}")))
         })
     };
-    let mut gone: Vec<String> = tmpfs
-        .iter()
-        .filter(|(path, size)| !is_there(path, size))
-        .map(|(path, size)| format!("{path} with {size}"))
-        .collect();
-    let lines = mounts.iter().filter(|mount| !mount.is_in(fstab));
+    let mut gone: Vec<String> =
+        tmpfs.filter(|(path, size)| !is_there(path, size)).map(|(path, size)| format!("{path} with {size}")).collect();
+    let lines = mounts.filter(|mount| !mount.is_in(fstab));
     gone.extend(lines.map(|mount| format!("`{}` ({})", mount.line, mount.span)));
     refuse_gone(script, "mounts", "/etc/fstab", "‹[boot]› tmpfs or ‹[system]› fstab", &gone)
 }
@@ -177,8 +174,12 @@ pub fn check_fstab(
 ///
 /// # Errors
 /// [`StageError::Gate`] with the lines that are gone.
-pub fn check_exports(script: &str, text: &str, exports: &[Export]) -> Result<(), StageError> {
-    let lines = exports.iter().filter(|export| !export.is_in(text));
+pub fn check_exports<'a>(
+    script: &str,
+    text: &str,
+    exports: impl Iterator<Item = &'a Export>,
+) -> Result<(), StageError> {
+    let lines = exports.filter(|export| !export.is_in(text));
     let gone: Vec<String> = lines.map(|export| format!("`{}` ({})", export.line, export.span)).collect();
     refuse_gone(script, "exports", "/etc/exports", "‹[system]› exports", &gone)
 }
@@ -406,7 +407,7 @@ mod tests {
     #[test]
     fn a_mount_that_is_gone_is_named() {
         let declared = std::collections::BTreeMap::from([("/tmp".to_owned(), "50m".to_owned())]);
-        assert!(check_fstab("x", "tmpfs /tmp tmpfs size=50m,nodev 0 0\n", &declared, &[]).is_ok());
-        assert!(check_fstab("x", "tmpfs /tmp tmpfs size=10m 0 0\n", &declared, &[]).is_err());
+        assert!(check_fstab("x", "tmpfs /tmp tmpfs size=50m,nodev 0 0\n", declared.iter(), [].iter()).is_ok());
+        assert!(check_fstab("x", "tmpfs /tmp tmpfs size=10m 0 0\n", declared.iter(), [].iter()).is_err());
     }
 }

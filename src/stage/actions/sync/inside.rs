@@ -11,7 +11,7 @@ use crate::stage::inside::edit::{layer_by_edit, layer_by_writing};
 use crate::store::{Kind, LayerReader, Merged, ScanAnswer};
 
 use super::earlier::Earlier;
-use crate::xcat::{appended, merged};
+use crate::xcat::{Clause, appended, merged};
 
 /// One thing to make.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -26,8 +26,27 @@ pub struct SyncItem {
     pub name_in_folder: Option<String>,
     /// Permission bits.
     pub mode: u32,
-    /// `copy`, `append` or `merge`.
-    pub clause: String,
+    pub clause: Clause,
+}
+
+impl SyncItem {
+    fn at(destination: &str, mode: u32) -> Self {
+        let (destination, clause) = (destination.to_owned(), Clause::Copy);
+        Self { content: None, link: None, destination, name_in_folder: None, mode, clause }
+    }
+
+    /// A copy of a file of the store.
+    pub fn file(destination: &str, content: String, mode: u32) -> Self {
+        Self { content: Some(content), ..Self::at(destination, mode) }
+    }
+
+    pub fn directory(destination: &str) -> Self {
+        Self::at(destination, 0o755)
+    }
+
+    pub fn link(destination: &str, target: &str) -> Self {
+        Self { link: Some(target.to_owned()), ..Self::at(destination, 0o777) }
+    }
 }
 
 /// What the layer is made from.
@@ -181,8 +200,8 @@ pub fn inside(request: SyncRequest, _: News<'_>) -> Result<SyncAnswer, String> {
             ));
         }
         let place = place_of(&reader.tree, &destination);
-        let (bytes, meta) = match item.clause.as_str() {
-            "copy" => {
+        let (bytes, meta) = match item.clause {
+            Clause::Copy => {
                 let copy = Written::Copy(content.clone());
                 if let Some(earlier) = copied.insert(place.clone(), index)
                     && written.get(&place) != Some(&copy)
@@ -222,7 +241,7 @@ pub fn inside(request: SyncRequest, _: News<'_>) -> Result<SyncAnswer, String> {
                     ..meta
                 };
                 let bytes = content_of(content)?;
-                (if clause == "append" { appended(&before, &bytes) } else { merged(&before, &bytes) }, meta)
+                (if clause == Clause::Append { appended(&before, &bytes) } else { merged(&before, &bytes) }, meta)
             }
         };
         tree.file(place.as_bytes(), &meta, &mut &bytes[..])?;
@@ -348,7 +367,7 @@ mod tests {
             destination: destination.to_owned(),
             name_in_folder: Some("name".to_owned()),
             mode: 0o644,
-            clause: "copy".to_owned(),
+            clause: Clause::Copy,
         };
         let file = |destination| item(Some("blob"), None, destination);
         let items =

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::archive::Meta;
 use crate::digest::Digest;
-use crate::recipe::Recipe;
 use crate::sandbox::helper::News;
+use crate::stage::actions::reader::Declared;
 use crate::stage::inside::edit::layer_by_edit;
 use crate::store::{LayerReader, ScanAnswer};
 
@@ -44,26 +44,27 @@ pub struct SystemAnswer {
 }
 
 /// Text of the mounts that a recipe declares.
-pub fn fstab(recipe: &Recipe) -> String {
-    let more = if recipe.mounts.is_empty() { "" } else { " and [system] fstab" };
+pub fn fstab(declared: &Declared) -> String {
+    let more = if declared.mounts.is_empty() { "" } else { " and [system] fstab" };
     let mut text = format!("# Written by imgbuild from [boot] tmpfs{more}.\n");
-    for (path, size) in &recipe.model.boot.tmpfs {
+    for entry in &declared.tmpfs {
+        let (path, size) = &**entry;
         let mode = if path == "/tmp" || path == "/var/tmp" { "1777" } else { "755" };
         text.push_str(&format!("tmpfs {path} tmpfs size={size},mode={mode},nosuid,nodev 0 0\n"));
     }
-    for mount in &recipe.mounts {
+    for mount in &declared.mounts {
         text.push_str(&format!("{}\n", mount.line));
     }
     text
 }
 
 /// Text of the exports that a recipe declares.
-pub fn exports(recipe: &Recipe) -> Option<String> {
-    if recipe.exports.is_empty() {
+pub fn exports(declared: &Declared) -> Option<String> {
+    if declared.exports.is_empty() {
         return None;
     }
     let mut text = String::from("# Written by imgbuild from [system] exports.\n");
-    for export in &recipe.exports {
+    for export in &declared.exports {
         text.push_str(&format!("{}\n", export.line));
     }
     Some(text)

@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize};
 pub use build::inside as build_inside;
 pub use gather::{Refusal, UpdateSource};
 pub use host::{
-    HEADERS, build_action, build_inputs, check_foreign_modules, extra, headers_release, package_request, run,
-    say_remarks, update_inputs,
+    HEADERS, build_action, check_foreign_modules, describe_build, describe_updates, headers_release, package_request,
+    say_remarks,
 };
 pub use kernel_abi::image_places;
 pub use place::Remarks;
