@@ -30,19 +30,13 @@ use crate::store::Outputs;
 
 /// What is known when an action runs.
 pub struct Context<'a> {
-    /// The actions.
     pub stages: &'a StageGraph,
     pub lock: &'a Lock,
-    /// Results so far.
     pub done: &'a Done,
-    /// Packages.
     pub supply: &'a Supply<'a>,
 }
 
 /// Does the work of an action that is not in the store.
-///
-/// # Errors
-/// [`StageError`] of its kind.
 pub fn run(bench: &Bench<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
     let run = match action.kind {
         // They come before and after the graph.

@@ -45,9 +45,7 @@ fn in_key(action: &Action, name: &str) -> Option<(u32, Digest)> {
 
 /// Has in the store what an action's key names as `file NAME`. Where it is there already, the file itself is not looked at again: what
 /// it became since then belongs to the next build. The one who uses the content compares it with its name.
-///
-/// # Errors
-/// As [`take`].
+/// Errors: As [`take`].
 pub fn take_once(bench: &Bench<'_>, action: &Action, name: &str, path: &Path) -> Result<Taken, StageError> {
     match in_key(action, name).filter(|(_, digest)| bench.store.blob(digest).is_file()) {
         Some((mode, digest)) => Ok(Taken { blob: Store::blob_name(&digest), mode }),
@@ -56,9 +54,7 @@ pub fn take_once(bench: &Bench<'_>, action: &Action, name: &str, path: &Path) ->
 }
 
 /// Keeps a copy of a file that an action's key names as `file NAME`.
-///
-/// # Errors
-/// [`StageError::Changed`] where it is no longer what the key says, [`StageError::Input`] where it cannot be read.
+/// Errors: [`StageError::Changed`] where it is no longer what the key says, [`StageError::Input`] where it cannot be read.
 pub fn take(bench: &Bench<'_>, action: &Action, name: &str, path: &Path) -> Result<Taken, StageError> {
     let said = |source| StageError::Input { file: name.to_owned(), source };
     let mode = std::fs::File::open(path).and_then(|file| mode_of(&file)).map_err(said)?;
@@ -70,9 +66,7 @@ pub fn take(bench: &Bench<'_>, action: &Action, name: &str, path: &Path) -> Resu
 }
 
 /// Reads a small file that an action's key names as `file NAME`; gives its mode, too.
-///
-/// # Errors
-/// As [`take`].
+/// Errors: As [`take`].
 pub fn take_bytes(action: &Action, name: &str, path: &Path) -> Result<(Vec<u8>, u32), StageError> {
     let said = |source| StageError::Input { file: name.to_owned(), source };
     let mut file = std::fs::File::open(path).map_err(said)?;
@@ -86,9 +80,7 @@ pub fn take_bytes(action: &Action, name: &str, path: &Path) -> Result<(Vec<u8>, 
 }
 
 /// The same of a text.
-///
-/// # Errors
-/// As [`take`].
+/// Errors: As [`take`].
 pub fn take_text(action: &Action, name: &str, path: &Path) -> Result<String, StageError> {
     let said = |source| StageError::Input { file: name.to_owned(), source };
     let (bytes, _) = take_bytes(action, name, path)?;

@@ -17,9 +17,6 @@ use crate::stage::actions::gate::programs::{self, ProgramsRequest};
 use crate::store::Outputs;
 
 /// Looks at the merged layers; gives what the action's record names.
-///
-/// # Errors
-/// [`StageError`] of its kind.
 pub fn run(bench: &Bench<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
     let done = context.done;
     let layers = below(action, done)?;

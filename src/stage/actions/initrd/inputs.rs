@@ -15,9 +15,7 @@ use crate::stage::bench::ids;
 use crate::stage::bench::results::file;
 
 /// Adds the action of the initrd.
-///
-/// # Errors
-/// [`StageError::Input`] for a file that vanished since the recipe was read.
+/// Errors: [`StageError::Input`] for a file that vanished since the recipe was read.
 pub fn add(reader: &mut Reader<'_>, init: &Digest, id: &str) -> Result<(), StageError> {
     let model = &reader.recipe.model;
     let spans = &reader.recipe.spans;

@@ -13,9 +13,7 @@ use crate::stage::actions::initrd::compose as initrd;
 use crate::store::Outputs;
 
 /// Composes it; gives its blob.
-///
-/// # Errors
-/// [`StageError::Gate`] for drivers that the kernel lacks.
+/// Errors: [`StageError::Gate`] for drivers that the kernel lacks.
 pub fn run(bench: &Bench<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
     let scratch = bench.store.scratch()?;
     let request = initrd_request(bench, action, context, &scratch.name)?;

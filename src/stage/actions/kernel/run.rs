@@ -19,9 +19,6 @@ use crate::stage::actions::kernel::payload as kernel;
 use crate::store::Outputs;
 
 /// Unpacks the kernel; gives what the action's record names.
-///
-/// # Errors
-/// [`StageError`] of its kind.
 pub fn run(bench: &Bench<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
     let (lock, done) = (context.lock, context.done);
     let manager = manager(bench.recipe);

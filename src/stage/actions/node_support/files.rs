@@ -9,9 +9,7 @@ use crate::stage::bench::results::file;
 use crate::store::Merged;
 
 /// Inputs of the layer: each file, and the values of xcatinfo. The layers below are in its key as well.
-///
-/// # Errors
-/// [`StageError::Input`] for a file that vanished since the recipe was read.
+/// Errors: [`StageError::Input`] for a file that vanished since the recipe was read.
 pub fn inputs(support: &NodeSupport, epoch: i64, spans: &Spans, directory: &str) -> Result<Vec<Input>, StageError> {
     let osimage = Input::parameter("osimage", &support.osimage).field(spans, "xcat.osimage");
     let mut inputs = vec![Input::parameter("epoch", epoch), osimage];

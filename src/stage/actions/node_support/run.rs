@@ -17,9 +17,6 @@ use crate::stage::actions::sync::run::make;
 use crate::store::{Outputs, Store};
 
 /// Makes the layer.
-///
-/// # Errors
-/// [`StageError`] of its kind.
 pub fn run(bench: &Bench<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
     let Some(support) = &bench.recipe.node_support else { return Err(missing(&action.id)) };
     let (lock, done) = (context.lock, context.done);

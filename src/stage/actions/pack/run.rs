@@ -19,9 +19,6 @@ use crate::stage::actions::pack::request as pack;
 use crate::store::Outputs;
 
 /// Packs; gives what the action's record names.
-///
-/// # Errors
-/// [`StageError`] of its kind.
 pub fn run(bench: &Bench<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
     let layers = below(action, context.done)?;
     let is_own = |id: &String| context.stages.graph.get(id).is_some_and(|made| made.kind.is_of_the_recipe());

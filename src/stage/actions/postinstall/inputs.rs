@@ -11,9 +11,7 @@ use crate::stage::bench::ids;
 use crate::stage::bench::results::file;
 
 /// Adds the action of the postinstall scripts, if there are any.
-///
-/// # Errors
-/// [`StageError::Input`] for a file that vanished since the recipe was read.
+/// Errors: [`StageError::Input`] for a file that vanished since the recipe was read.
 pub fn add(reader: &mut Reader<'_>) -> Result<(), StageError> {
     let Some(scripts) = &reader.recipe.postinstall else { return Ok(()) };
     let model = &reader.recipe.model;

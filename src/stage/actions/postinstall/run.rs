@@ -22,9 +22,6 @@ use crate::store::{Outputs, Scratch};
 const LARGE: u64 = 8 << 20;
 
 /// Runs the scripts; gives what the action's record names.
-///
-/// # Errors
-/// [`StageError`] of its kind.
 pub fn run(bench: &Bench<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
     let (lock, done) = (context.lock, context.done);
     let (Some(scripts), Some(table)) = (&bench.recipe.postinstall, &bench.recipe.model.postinstall) else {

@@ -11,9 +11,6 @@ use crate::stage::actions::services::inside as services;
 use crate::store::Outputs;
 
 /// Switches the units; gives what the action's record names.
-///
-/// # Errors
-/// [`StageError`] of its kind.
 pub fn run(bench: &Bench<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
     let (lock, base) = (context.lock, below(action, context.done)?);
     let units = &bench.recipe.units;

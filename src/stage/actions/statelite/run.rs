@@ -48,9 +48,7 @@ fn lacks<'a>(own: &'a StateliteList, paths: &BTreeMap<String, bool>) -> Vec<Lack
 }
 
 /// Gives the blob of the list.
-///
-/// # Errors
-/// [`StageError::Refused`] for a tree that the image lacks.
+/// Errors: [`StageError::Refused`] for a tree that the image lacks.
 pub fn run(bench: &Bench<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
     let Some(own) = &bench.recipe.statelite else { return Err(missing(&action.id)) };
     let paths = bench.store.paths(&below(action, context.done)?)?;

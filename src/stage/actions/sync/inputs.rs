@@ -9,9 +9,7 @@ use crate::stage::actions::reader::globs;
 use crate::stage::bench::results::file;
 
 /// Adds the action of the sync layer, if anything is synced.
-///
-/// # Errors
-/// [`StageError::Input`] for a file that vanished since the recipe was read.
+/// Errors: [`StageError::Input`] for a file that vanished since the recipe was read.
 pub fn add(reader: &mut Reader<'_>) -> Result<(), StageError> {
     if reader.recipe.sync.is_empty() {
         return Ok(());

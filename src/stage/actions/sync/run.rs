@@ -18,9 +18,6 @@ use crate::stage::inside::removal::remove_damaged;
 use crate::store::{Outputs, StoreError};
 
 /// Makes the layer; gives what the action's record names.
-///
-/// # Errors
-/// [`StageError`] of its kind.
 pub fn run(bench: &Bench<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
     let (lock, base) = (context.lock, below(action, context.done)?);
     gate::check_synced(bench.recipe, &|synced| take_text(action, &synced.name, &synced.source))?;
@@ -102,9 +99,7 @@ fn earlier_layer(bench: &Bench<'_>, action: &Action) -> Option<Digest> {
 }
 
 /// Makes a layer of items.
-///
-/// # Errors
-/// [`StageError`]; [`StoreError::Damaged`] where the store's copy of a file is not what it should be.
+/// Errors: [`StageError`]; [`StoreError::Damaged`] where the store's copy of a file is not what it should be.
 pub fn make(bench: &Bench<'_>, request: &sync::SyncRequest) -> Result<sync::SyncAnswer, StageError> {
     let answer: sync::SyncAnswer = bench.namespace.call("sync", request, &mut |text| bench.report.progress(text))?;
     match &answer.damaged {

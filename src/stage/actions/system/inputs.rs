@@ -6,9 +6,7 @@ use crate::stage::actions::reader::Reader;
 use crate::stage::bench::results::file;
 
 /// Adds the action of the system layer.
-///
-/// # Errors
-/// [`StageError::Input`] for a file that vanished since the recipe was read.
+/// Errors: [`StageError::Input`] for a file that vanished since the recipe was read.
 pub fn add(reader: &mut Reader<'_>) -> Result<(), StageError> {
     let system = &reader.recipe.model.system;
     let spans = &reader.recipe.spans;

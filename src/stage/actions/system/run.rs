@@ -13,9 +13,6 @@ use crate::stage::actions::system::inside as system;
 use crate::store::Outputs;
 
 /// Makes the layer; gives what the action's record names.
-///
-/// # Errors
-/// [`StageError`] of its kind.
 pub fn run(bench: &Bench<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
     let (lock, base) = (context.lock, below(action, context.done)?);
     let mut keys = String::new();

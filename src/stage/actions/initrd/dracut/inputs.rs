@@ -8,9 +8,7 @@ use crate::stage::StageError;
 use crate::stage::bench::results::file;
 
 /// What is part of the key besides what imgbuild's own initrd is made of; `tools` is the tools root's identity.
-///
-/// # Errors
-/// [`StageError::Input`] for a file that vanished since the recipe was read.
+/// Errors: [`StageError::Input`] for a file that vanished since the recipe was read.
 pub fn inputs(recipe: &Recipe, tools: String, roots: Origin) -> Result<Vec<Input>, StageError> {
     let spans = &recipe.spans;
     let mut hasher = FieldHasher::new("imgbuild dracut module v1");

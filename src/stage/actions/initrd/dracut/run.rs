@@ -16,9 +16,7 @@ use crate::stage::bench::ids;
 use crate::store::Outputs;
 
 /// Composes the initrd with dracut.
-///
-/// # Errors
-/// [`StageError::Script`] with dracut's words, [`StageError::Gate`] for drivers that the kernel lacks.
+/// Errors: [`StageError::Script`] with dracut's words, [`StageError::Gate`] for drivers that the kernel lacks.
 pub fn run(bench: &Bench<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
     let done = context.done;
     let mut conf = Vec::new();

@@ -55,9 +55,7 @@ pub fn headers_release(recipe: &Recipe, lock: &Lock) -> Option<String> {
 }
 
 /// Inputs of the kernel stage that updates are.
-///
-/// # Errors
-/// [`StageError::Input`] for a file that vanished.
+/// Errors: [`StageError::Input`] for a file that vanished.
 pub fn update_inputs(recipe: &Recipe) -> Result<Vec<Input>, StageError> {
     let mut inputs = Vec::new();
     for update in &recipe.kernel_files.updates {
@@ -85,9 +83,7 @@ fn shown(update: &DriverUpdate, below: &str) -> String {
 }
 
 /// Inputs of the action that builds the driver of one table, besides its tools.
-///
-/// # Errors
-/// [`StageError::Input`] for a file that vanished.
+/// Errors: [`StageError::Input`] for a file that vanished.
 pub fn build_inputs(recipe: &Recipe, lock: &Lock, index: usize) -> Result<Vec<Input>, StageError> {
     let Some(build) = recipe.kernel_files.builds.get(index) else { return Ok(Vec::new()) };
     let spans = &recipe.spans;
@@ -113,9 +109,7 @@ pub fn build_inputs(recipe: &Recipe, lock: &Lock, index: usize) -> Result<Vec<In
 }
 
 /// What the kernel stage adds to the kernel.
-///
-/// # Errors
-/// [`StageError`] of a file that changed or cannot be read.
+/// Errors: [`StageError`] of a file that changed or cannot be read.
 pub fn extra(bench: &Bench<'_>, action: &Action, done: &Done) -> Result<Extra, StageError> {
     let mut extra = Extra { arch: bench.recipe.model.image.arch, ..Extra::default() };
     for update in &bench.recipe.kernel_files.updates {
@@ -146,7 +140,6 @@ pub fn say_remarks(bench: &Bench<'_>, remarks: &Remarks) -> BTreeMap<String, Str
     BTreeMap::from([("drivers".to_owned(), remarks.names.join(" "))])
 }
 
-/// Builds a driver.
 pub fn run(bench: &Bench<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
     let builds = &bench.recipe.kernel_files.builds;
     let found = (0..builds.len()).find(|index| build_action(*index) == action.id);
