@@ -5,26 +5,19 @@
 use std::cell::Cell;
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 
-/// Something in the store is not what it was.
 pub const DAMAGED: &str = "the store is damaged";
 /// The C library's words for ENOSPC.
 pub const NO_SPACE: &str = "No space left on device";
-/// A thread or a process could not be started.
 pub const NOT_STARTED: &str = "cannot start another thread or process";
-/// A command took longer than it may.
 pub const TOO_LONG: &str = "a command timed out";
 /// A command took more of something than it may.
 pub const OVER_LIMIT: &str = "a command went over a limit";
-/// Memory could not be had.
 pub const OUT_OF_MEMORY: &str = "out of memory";
 
-/// What an administrator can do about [`NOT_STARTED`].
 pub const START_REMEDY: &str = "the thread and process limit of this user, control group or machine is reached: raise \
      `ulimit -u` or TasksMax= of the unit, stop other processes, or use -j 1";
-/// What an administrator can do about [`OUT_OF_MEMORY`].
 pub const MEMORY_REMEDY: &str = "raise `ulimit -v` or MemoryMax= of the unit, or run on a machine with more memory; -j 1 needs less. Nothing was published; finished work is kept";
 
-/// Which of them a text tells of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
     Damaged,
@@ -36,7 +29,6 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// By the words of a text.
     pub fn told_by(text: &str) -> Option<Self> {
         let known = [
             // Before what the command itself printed.
@@ -58,9 +50,7 @@ impl Failure {
 }
 
 /// Starts a thread in a scope.
-///
-/// # Errors
-/// That it cannot be started, in words that [`Failure::told_by`] knows.
+/// Errors: That it cannot be started, in words that [`Failure::told_by`] knows.
 pub fn start<'scope, T: Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     work: impl FnOnce() -> T + Send + 'scope,
@@ -69,9 +59,7 @@ pub fn start<'scope, T: Send + 'scope>(
 }
 
 /// Starts the threads that share work on many files: as many as CPUs where no number is given.
-///
-/// # Errors
-/// As [`start`].
+/// Errors: As [`start`].
 pub fn start_pool(threads: Option<usize>) -> std::io::Result<()> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0));
     pool.build_global().map_err(|error| match std::error::Error::source(&error) {
@@ -111,9 +99,7 @@ thread_local! {
 }
 
 /// Does work of a library that may panic on odd input; a panic is an error then.
-///
-/// # Errors
-/// The panic's words.
+/// Errors: The panic's words.
 pub fn contained<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     let was = IS_CONTAINED.replace(true);
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));

@@ -3,7 +3,6 @@
 //! `IMGBUILD_FAULT=NAME` with `IMGBUILD_FAULT_FILE=PATH`: anyone who comes to the place NAME for the first time writes PATH
 //! and waits until it is gone: for ever, where the test kills it. With `IMGBUILD_FAULT=NAME+` it goes on: the kill comes while it works.
 
-/// Variables that a helper process inherits.
 #[cfg(feature = "e2e")]
 pub const VARIABLES: [&str; 2] = ["IMGBUILD_FAULT", "IMGBUILD_FAULT_FILE"];
 
@@ -11,7 +10,6 @@ pub const VARIABLES: [&str; 2] = ["IMGBUILD_FAULT", "IMGBUILD_FAULT_FILE"];
 #[cfg(not(feature = "e2e"))]
 pub const VARIABLES: [&str; 0] = [];
 
-/// A place.
 #[cfg(feature = "e2e")]
 pub fn point(name: &str) {
     let Ok(wanted) = std::env::var("IMGBUILD_FAULT") else { return };
@@ -44,6 +42,5 @@ pub fn is_planned(_: &str) -> bool {
     false
 }
 
-/// A place.
 #[cfg(not(feature = "e2e"))]
 pub fn point(_: &str) {}

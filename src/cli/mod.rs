@@ -72,7 +72,6 @@ impl Arguments {
 }
 
 impl Arguments {
-    /// What scripts may take.
     pub fn limits(&self) -> ScriptLimits {
         ScriptLimits { seconds: self.script_minutes.as_secs().max(1), ..self.script_limits }
     }

@@ -10,7 +10,6 @@ use crate::failure::{Failure, MEMORY_REMEDY, OUT_OF_MEMORY, START_REMEDY, not_st
 /// Why the sandbox could not be entered, or what went wrong inside.
 #[derive(Debug, Error, Diagnostic)]
 pub enum SandboxError {
-    /// The user has no range of subordinate ids.
     #[error("user `{user}` has no range of {wanted} subordinate ids in {file}")]
     #[diagnostic(
         code(sandbox::no_subids),
@@ -53,7 +52,6 @@ pub enum SandboxError {
         )
     )]
     NoEmulator { machine: String, detail: String },
-    /// The store was made with another id map.
     #[error("the store {store} was made with the id map `{was}`, but it would now be `{now}`")]
     #[diagnostic(
         code(sandbox::id_map_changed),
@@ -73,7 +71,6 @@ pub enum SandboxError {
     #[error("the sandbox helper ended before it answered ({status}) during `{operation}`{detail}")]
     #[diagnostic(code(sandbox::helper_died))]
     HelperDied { operation: String, status: String, detail: String },
-    /// The operation itself reports a failure.
     #[error("{message}")]
     #[diagnostic(code(sandbox::operation))]
     Operation { operation: String, message: String },
@@ -81,11 +78,9 @@ pub enum SandboxError {
     #[error("{message}")]
     #[diagnostic(code(sandbox::not_started), help("{START_REMEDY}"))]
     NotStarted { message: String },
-    /// No more memory.
     #[error("{OUT_OF_MEMORY} ({operation}){detail}")]
     #[diagnostic(code(sandbox::out_of_memory), help("{MEMORY_REMEDY}"))]
     OutOfMemory { operation: String, detail: String },
-    /// A command took longer than it may.
     #[error("{message}")]
     #[diagnostic(
         code(sandbox::too_long),
@@ -112,7 +107,6 @@ pub enum SandboxError {
         )
     )]
     Damaged { operation: String, message: String },
-    /// The disk is full.
     #[error("no space left on the file system of {} ({operation}): {message}", directory.display())]
     #[diagnostic(
         code(sandbox::full),

@@ -31,11 +31,9 @@ pub enum Message {
     NoNamespace(String),
     /// The kernel takes no emulator of the images' CPU.
     NoEmulator(String),
-    /// A line for the person who waits.
     Progress(String),
     /// What the operations after this one may know; see [`Legacy`].
     Leaves(Vec<String>),
-    /// The answer.
     Done(serde_json::Value),
     /// What went wrong, for the person to read.
     Failed(String),
@@ -72,9 +70,6 @@ struct Asked {
 pub type News<'a> = &'a mut dyn FnMut(&str);
 
 /// Runs an operation on typed values.
-///
-/// # Errors
-/// The operation's text, or one about a request of another form.
 pub fn answer<Q: for<'de> Deserialize<'de>, A: Serialize>(
     request: serde_json::Value,
     news: News<'_>,

@@ -104,9 +104,7 @@ pub fn give_back_at_once() {
 pub fn give_back_at_once() {}
 
 /// Whether the main thread's stack is large enough.
-///
-/// # Errors
-/// A text with what there is and what to do.
+/// Errors: A text with what there is and what to do.
 pub fn check_stack() -> Result<(), String> {
     match getrlimit(Resource::Stack).current {
         Some(bytes) if bytes < STACK_LEAST => Err(format!(

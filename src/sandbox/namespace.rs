@@ -93,7 +93,6 @@ impl Namespace {
         }
     }
 
-    /// The id map.
     pub fn map(&self) -> &IdMap {
         &self.map
     }
@@ -106,9 +105,7 @@ impl Namespace {
     /// Runs one operation inside and waits for its answer.
     ///
     /// `progress` receives the lines that the operation reports while it runs.
-    ///
-    /// # Errors
-    /// [`SandboxError::Operation`] when the operation says that it failed, other variants when the sandbox itself
+    /// Errors: [`SandboxError::Operation`] when the operation says that it failed, other variants when the sandbox itself
     /// could not be had.
     pub fn call<Q: Serialize, A: DeserializeOwned>(
         &self,
@@ -120,9 +117,7 @@ impl Namespace {
     }
 
     /// Runs an operation whose command talks to the caller's terminal.
-    ///
-    /// # Errors
-    /// As [`Namespace::call`].
+    /// Errors: As [`Namespace::call`].
     pub fn call_on_terminal<Q: Serialize, A: DeserializeOwned>(
         &self,
         operation: &str,

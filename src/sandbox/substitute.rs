@@ -16,13 +16,10 @@ const ENDED: &str = "the substitute command exited with status ";
 /// What runs in place of the operation's first command, on the caller's terminal.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Substitute {
-    /// The command and its arguments.
     pub arguments: Vec<String>,
-    /// Kind of terminal.
     pub terminal: String,
 }
 
-/// What the host process asked for.
 pub(super) fn asked_for() -> Option<Substitute> {
     serde_json::from_str(&std::env::var(VARIABLE).ok()?).ok()
 }

@@ -49,7 +49,6 @@ const MOUNT_POINTS: [&str; 3] = ["etc/resolv.conf", "etc/hostname", "etc/hosts"]
 /// Names at the top that lead into /usr, without which no program starts.
 const MERGED: [&str; 4] = ["bin", "sbin", "lib", "lib64"];
 
-/// A layer of the container image.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ContainerLayer {
     /// Path relative to the store's directory.
@@ -73,7 +72,6 @@ pub struct ContainerRequest {
     pub epoch: i64,
 }
 
-/// What came of it.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum ContainerMade {
     /// A committed layer, its users and groups, and what is to be said.
@@ -172,7 +170,6 @@ fn settle(request: &ContainerRequest, tree: &str, extractor: &Extractor) -> Resu
     Ok(left_out(&editor).into_iter().chain(masked(extractor, &editor)).collect())
 }
 
-/// Runs inside.
 pub fn inside(request: ContainerRequest, progress: News<'_>) -> Result<ContainerMade, String> {
     in_scratch(&request.scratch, || {
         let tree = format!("{}/tree", request.scratch);
@@ -258,9 +255,7 @@ pub fn inside(request: ContainerRequest, progress: News<'_>) -> Result<Container
 /// What dpkg's database says of one installed package.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BaseStanza {
-    /// Version.
     pub version: String,
-    /// Architecture.
     pub architecture: String,
     /// Whether it came in only because another package needed it.
     pub automatic: bool,
@@ -273,9 +268,7 @@ fn field<'a>(stanza: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// Reads the packages of a container image, by name, from dpkg's status and apt's marks.
-///
-/// # Errors
-/// A text that says what cannot be gone on from.
+/// Errors: A text that says what cannot be gone on from.
 pub fn read_status(status: &str, marks: &str, architecture: &str) -> Result<BTreeMap<String, BaseStanza>, String> {
     let automatic: std::collections::BTreeSet<&str> = marks
         .split("\n\n")

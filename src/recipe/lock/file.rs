@@ -94,7 +94,6 @@ pub struct LockedPass {
 }
 
 impl LockedPass {
-    /// What it is for.
     pub fn role(&self) -> PassRole {
         PassRole::of(&self.name)
     }
@@ -148,7 +147,6 @@ pub fn epoch_of_today() -> i64 {
 }
 
 impl Lock {
-    /// The lock's text.
     pub fn to_text(&self) -> String {
         use std::fmt::Write;
         let text = |value: &str| ::toml::Value::String(value.to_owned()).to_string();
@@ -257,7 +255,6 @@ impl Lock {
         }
     }
 
-    /// Its users and groups.
     pub fn accounts(&self) -> Accounts {
         Accounts { users: self.users.clone(), groups: self.groups.clone() }
     }

@@ -31,11 +31,9 @@ pub struct Bind {
     pub source: String,
     /// Absolute path inside.
     pub target: String,
-    /// Whether it can be written.
     pub writable: bool,
 }
 
-/// What to run, where.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct CommandRequest {
     /// The root directory: usually a tools root.
@@ -54,9 +52,7 @@ pub struct CommandRequest {
     pub enter_target: bool,
     /// Where the command starts, as it sees it.
     pub working_directory: String,
-    /// The command and its arguments.
     pub arguments: Vec<String>,
-    /// Its whole environment.
     pub environment: Vec<(String, String)>,
     /// File, relative to the store's directory, that takes what the command prints.
     pub log: String,
@@ -75,7 +71,6 @@ impl CommandRequest {
     }
 }
 
-/// How a command ended.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CommandResult {
     /// Exit status, or 128 plus the signal's number.
@@ -88,9 +83,7 @@ pub struct CommandResult {
 
 /// Runs a command; meant to be called inside, by process 1 of the namespace. Where the caller asked for another command to
 /// stand in, that one runs in the same root, and nothing comes of the operation.
-///
-/// # Errors
-/// A text that says what could not be set up; the command's own failure is in the result.
+/// Errors: A text that says what could not be set up; the command's own failure is in the result.
 pub fn run_command(request: &CommandRequest) -> Result<CommandResult, String> {
     match super::substitute::asked_for() {
         Some(substitute) => Err(super::substitute::ended(run(&substitute.in_place_of(request))?.status)),

@@ -47,9 +47,6 @@ pub enum Described {
 }
 
 /// Does the work of an action that is not in the store.
-///
-/// # Errors
-/// [`StageError`] of its kind.
 pub fn run(bench: &Bench<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
     let Some(described) = context.stages.described.get(&action.id) else {
         return match action.kind {

@@ -9,7 +9,6 @@ use crate::plan::{Action, Known};
 use crate::stage::StageError;
 use crate::store::{ActionRecord, BlobRef, Outputs, RecordedInput, ScanAnswer};
 
-/// Outputs by action.
 #[derive(Debug, Clone, Default)]
 pub struct Done(pub BTreeMap<String, Outputs>);
 
@@ -20,17 +19,14 @@ impl Known for Done {
 }
 
 impl Done {
-    /// The layer of an action.
     pub fn layer(&self, action: &str) -> Result<Digest, StageError> {
         self.0.get(action).and_then(|outputs| outputs.layer).ok_or_else(|| missing(action))
     }
 
-    /// A value of an action.
     pub fn value(&self, action: &str, name: &str) -> Result<String, StageError> {
         self.0.get(action).and_then(|outputs| outputs.values.get(name)).cloned().ok_or_else(|| missing(action))
     }
 
-    /// A file of an action.
     pub fn blob(&self, action: &str, name: &str) -> Result<BlobRef, StageError> {
         self.0.get(action).and_then(|outputs| outputs.blobs.get(name)).copied().ok_or_else(|| missing(action))
     }
@@ -44,7 +40,6 @@ pub fn missing(action: &str) -> StageError {
     }
 }
 
-/// The record of a finished action.
 pub fn record(
     key: Digest,
     action: &str,
@@ -65,7 +60,6 @@ pub fn record(
     }
 }
 
-/// Outputs of an action that made a layer.
 pub fn layer_outputs(answer: &ScanAnswer) -> Outputs {
     Outputs { layer: Some(answer.layer), ..Outputs::default() }
 }

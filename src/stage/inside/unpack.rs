@@ -19,9 +19,7 @@ pub type Root = Option<(u32, u32, u32)>;
 
 /// Unpacks a file into a directory, given relative to the working directory. Devices, pipes and sockets are left out: no one may
 /// make devices here, and a tree that is only looked at needs none.
-///
-/// # Errors
-/// A text for the person.
+/// Errors: A text for the person.
 pub fn unpack(packed: &Path, to: &str) -> Result<Root, String> {
     let said = |problem: &dyn std::fmt::Display| format!("cannot unpack `{}`: {problem}", packed.display());
     let file = File::open(packed).map_err(|error| said(&error))?;

@@ -25,7 +25,6 @@ pub struct LoadRequest {
     pub scratch: String,
 }
 
-/// What was loaded.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Loaded {
     /// Layers that were not there before.
@@ -40,9 +39,7 @@ type Stream = BufReader<zstd::Decoder<'static, BufReader<File>>>;
 type PackageSources = BTreeMap<Digest, (String, String)>;
 
 /// Loads layers and frames that are not there yet, and checks each content before it gets a name in the store.
-///
-/// # Errors
-/// A text with what is wrong with the file; what was whole before that stays.
+/// Errors: A text with what is wrong with the file; what was whole before that stays.
 pub fn load_layers(request: &LoadRequest) -> Result<Loaded, String> {
     in_scratch(&request.scratch, || {
         let file = File::open(&request.from).map_err(|error| format!("cannot read the saved store: {error}"))?;
@@ -238,7 +235,6 @@ impl State {
     }
 }
 
-/// Makes a layer's tree.
 fn layer(
     tree: &str,
     manifest: &Manifest,

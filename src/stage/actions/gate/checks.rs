@@ -14,12 +14,10 @@ use crate::stage::bench::report::{Report, refuse_at};
 
 use crate::store::{Entry, Kind, LayerReader, Manifest, Merged};
 
-/// Asks for a file of a tree.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ReadFileRequest {
     /// Layers, lowest first.
     pub layers: Vec<Digest>,
-    /// Path in the tree.
     pub path: String,
 }
 
@@ -34,9 +32,7 @@ const DRIVER_FILES: [&str; 4] = ["usr/lib/modules/", "usr/lib/firmware/", "etc/m
 
 /// The same for synced files, whose places are known before anything runs: no drivers or their settings behind the
 /// initrd's back, and files that have the declared mounts and exports.
-///
-/// # Errors
-/// [`StageError::Gate`] with the files or lines.
+/// Errors: [`StageError::Gate`] with the files or lines.
 pub fn check_synced(
     recipe: &Recipe,
     text_of: &dyn Fn(&SyncedFile) -> Result<String, StageError>,
@@ -83,7 +79,6 @@ pub fn is_setting(path: &str, entry: &Entry) -> bool {
     !entry.is_directory() && DRIVER_FILES[1..].iter().any(|root| path.starts_with(root))
 }
 
-/// Where kernel modules are.
 pub const MODULES: &str = "usr/lib/modules";
 
 /// Modules of a release that the image has otherwise than the kernel stage gave them, no matter who brought them.
@@ -119,9 +114,7 @@ pub fn foreign_modules(payload: &Manifest, image: &Merged, release: &str) -> Vec
 }
 
 /// What the image has for its kernel is what the initrd is made of; `settings` are those that the script changed.
-///
-/// # Errors
-/// [`StageError::Gate`] with the files.
+/// Errors: [`StageError::Gate`] with the files.
 pub fn check_modules(
     payload: &Manifest,
     image: &Merged,
@@ -214,7 +207,6 @@ fn of_mount(recipe: &Recipe, obstacle: &Obstacle) -> (String, String) {
     (problem, help)
 }
 
-/// The line of the recipe that mounts something there.
 fn fstab_line(recipe: &Recipe, point: &str) -> Option<crate::source::Span> {
     let at = recipe.model.system.fstab.iter().position(|line| line.split_whitespace().nth(1) == Some(point))?;
     recipe.spans.nearest(&format!("system.fstab[{at}]")).cloned()
@@ -263,7 +255,6 @@ fn pattern_of<'a>(recipe: &'a Recipe, path: &str) -> Option<&'a crate::xcat::Pat
     recipe.exclude.exclude.iter().find(|pattern| crate::xcat::matches(&pattern.text, &name))
 }
 
-/// Which pattern leaves out a path.
 fn leaves_out(recipe: &Recipe, path: &str) -> String {
     match pattern_of(recipe, path) {
         Some(pattern) => format!("`{}` ({}) leaves out /{path}", pattern.text, pattern.span),

@@ -32,25 +32,20 @@ const OF_KERNEL: u64 = 80;
 /// Libraries that glibc before 2.34 loads when a program asks who root is, and what its threads need to end.
 const OF_GLIBC: [&str; 2] = ["libnss_files.so.2", "libnss_dns.so.2"];
 
-/// What it is made from.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct DumpRequest {
-    /// The image's layers.
     pub layers: Vec<Digest>,
-    /// Text of its order.
     pub order: String,
     /// The private key and the server's keys, where it goes by ssh.
     pub ssh: Option<(String, String)>,
 }
 
-/// What there is to say of it.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct DumpAnswer {
     /// Options that the kernel was built without.
     pub config: Vec<String>,
     /// A program that is needed, and what it lacks; itself where that is empty.
     pub lacks: Option<(String, String)>,
-    /// Whether the image has makedumpfile.
     pub can_filter: bool,
     /// Libraries that it uses; none of one that needs none.
     pub libraries: Vec<String>,
@@ -136,9 +131,7 @@ impl Dump {
 }
 
 /// Says what it lacks.
-///
-/// # Errors
-/// [`StageError::Gate`] where no dump could be written.
+/// Errors: [`StageError::Gate`] where no dump could be written.
 pub fn say(bench: &Bench<'_>, answer: &DumpAnswer, release: &str) -> Result<(), StageError> {
     let recipe = bench.recipe;
     if !answer.config.is_empty() {
@@ -205,9 +198,6 @@ fn lacking(config: &str) -> Vec<String> {
 }
 
 /// Adds it to an initrd; `kernel` has the kernel's layers. Runs inside.
-///
-/// # Errors
-/// A text when a file cannot be read.
 pub fn add(tree: &mut Tree, kernel: &LayerReader, request: &DumpRequest, release: &str) -> Result<DumpAnswer, String> {
     let image = LayerReader::open(&request.layers)?;
     let mut answer = DumpAnswer::default();

@@ -59,9 +59,7 @@ impl Initrd {
 }
 
 /// Says which drivers and firmware the initrd lacks.
-///
-/// # Errors
-/// [`StageError::Gate`] for drivers that the recipe names and the kernel lacks, or required firmware.
+/// Errors: [`StageError::Gate`] for drivers that the recipe names and the kernel lacks, or required firmware.
 pub fn say_drivers(bench: &Bench<'_>, action: &str, answer: &InitrdAnswer, release: &str) -> Result<(), StageError> {
     let mut of_form = form_modules(bench.recipe, action).into_iter();
     let of_form = of_form.find(|(module, _)| answer.missing.iter().any(|(name, _)| name == module));

@@ -35,15 +35,11 @@ pub const KERNEL_VERSION: &str = "IMG_KERNELVERSION";
 pub struct PostinstallRequest {
     /// Scratch directory, relative to the store's.
     pub scratch: String,
-    /// The scripts and their inputs.
     pub shown: Vec<Shown>,
-    /// Whether the locked packages are offered.
     pub offers_packages: bool,
     /// These packages: paths relative to the store's directory, and file names.
     pub packages: Vec<(String, String)>,
-    /// Layers of the tools root.
     pub tools: Vec<Digest>,
-    /// Layers of the image.
     pub base: Vec<Digest>,
     /// The scripts with their arguments, in order.
     pub commands: Vec<Vec<String>>,
@@ -57,10 +53,8 @@ pub struct PostinstallRequest {
     pub log: String,
 }
 
-/// What came of it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum PostinstallAnswer {
-    /// All of them succeeded.
     Made(Made),
     /// What runs a script, by its number, is not there.
     NoInterpreter(usize, String),
@@ -78,7 +72,6 @@ pub struct Made {
     pub complaints: Vec<(usize, Complaint)>,
     /// Paths that belong to `nobody` now, and did not before.
     pub nobodys: Vec<String>,
-    /// ssh host keys that were removed.
     pub host_keys: Vec<String>,
 }
 
@@ -138,7 +131,6 @@ pub fn place_of(name: &str, number: usize) -> String {
     }
 }
 
-/// Runs inside.
 pub fn inside(request: PostinstallRequest, news: News<'_>) -> Result<PostinstallAnswer, String> {
     in_scratch(&request.scratch, || {
         let at = |name: &str| format!("{}/{name}", request.scratch);

@@ -21,7 +21,6 @@ pub struct StageGraph {
     pub graph: ActionGraph,
     /// Ids of the actions that make the image's layers, lowest first.
     pub layers: Vec<String>,
-    /// The transactions.
     pub package_requests: Vec<PackageRequest>,
     /// Users and groups that are made before a transaction, by action.
     pub accounts: BTreeMap<String, Accounts>,
@@ -40,9 +39,7 @@ pub enum Forms {
 }
 
 /// Makes the graph of a recipe whose lock is fresh.
-///
-/// # Errors
-/// [`StageError::Input`] for a file that vanished since the recipe was read.
+/// Errors: [`StageError::Input`] for a file that vanished since the recipe was read.
 pub fn graph_of(recipe: &Recipe, lock: &Lock, init: &Digest, forms: Forms) -> Result<StageGraph, StageError> {
     let mut reader = Reader {
         recipe,

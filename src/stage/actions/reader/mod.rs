@@ -21,7 +21,6 @@ use crate::source::Span;
 use crate::stage::bench::ids;
 use crate::stage::bench::keyed::{Key, Keyed};
 
-/// The action that makes the initrd in gzip.
 pub fn gzip_initrd(recipe: &Recipe) -> &'static str {
     if recipe.model.initrd.compress == InitrdCompress::Gzip { ids::INITRD } else { ids::INITRD_GZIP }
 }
@@ -44,7 +43,6 @@ pub fn pack_action(form: &PackedForm) -> String {
     if form.is_first() { ids::PACK.to_owned() } else { ids::pack_also(form.rootimg()) }
 }
 
-/// The form that an action packs the image in.
 pub fn packed_form(recipe: &Recipe, action: &str) -> PackedForm {
     let pack = &recipe.model.pack;
     let own = pack.forms().into_iter().find(|form| pack_action(form) == action);
@@ -75,7 +73,6 @@ pub fn compression(form: &PackedForm) -> Compression {
     }
 }
 
-/// The archive of a form.
 pub fn archive(form: &PackedForm) -> Form {
     match form.archive {
         ArchiveKind::Cpio => Form::Cpio { single: form.frames == Frames::Single },
@@ -139,15 +136,12 @@ pub const KDUMP_TO: &str = "kdump.to";
 /// The setting that names the file system of the disk of dumps.
 pub const KDUMP_FILESYSTEM: &str = "kdump.filesystem";
 
-/// Puts the actions together.
 pub struct Reader<'a> {
     pub recipe: &'a Recipe,
     pub lock: &'a Lock,
-    /// The distribution's package manager.
     pub manager: &'static dyn PackageManager,
     /// What it is for, as keys have it.
     pub platform: String,
-    /// Actions so far.
     pub actions: Vec<Action>,
     /// Ids of those that make layers, lowest first.
     pub layers: Vec<String>,
@@ -175,7 +169,6 @@ impl Reader<'_> {
         input.asked(&self.recipe.spans, span)
     }
 
-    /// A setting of the recipe.
     pub fn setting(&self, name: &str, value: impl ToString, field: &str) -> Input {
         Input::parameter(name, value).field(&self.recipe.spans, field)
     }
@@ -267,7 +260,6 @@ pub fn roots_of(root: &str) -> Vec<String> {
     if root == ids::BASE { vec![ids::BASE.to_owned()] } else { vec![ids::BASE.to_owned(), root.to_owned()] }
 }
 
-/// All packages of the image itself.
 pub fn image_packages(lock: &Lock) -> Vec<PinnedPackage> {
     lock.image_passes().flat_map(|pass| pass.packages.clone()).collect()
 }

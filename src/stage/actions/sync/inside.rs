@@ -13,18 +13,15 @@ use crate::store::{Kind, LayerReader, Merged, ScanAnswer};
 use super::earlier::Earlier;
 use crate::xcat::{Clause, appended, merged};
 
-/// One thing to make.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SyncItem {
     /// File with the content, relative to the store's directory; none for a directory or a link.
     pub content: Option<String>,
-    /// Target, for a symbolic link.
     pub link: Option<String>,
     /// Absolute path in the image.
     pub destination: String,
     /// Name below the destination, if that is a folder in the image.
     pub name_in_folder: Option<String>,
-    /// Permission bits.
     pub mode: u32,
     pub clause: Clause,
 }
@@ -56,7 +53,6 @@ pub struct SyncRequest {
     pub scratch: String,
     /// Layers below.
     pub base: Vec<Digest>,
-    /// Times of synced files.
     pub epoch: i64,
     /// In order.
     pub items: Vec<SyncItem>,
@@ -65,12 +61,10 @@ pub struct SyncRequest {
     pub earlier: Option<Digest>,
 }
 
-/// What came of it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SyncAnswer {
     /// The layer; or the item that cannot be copied, and why.
     pub layer: Result<ScanAnswer, (usize, String)>,
-    /// What is to be said.
     pub notes: Vec<String>,
     /// Items that were copied over another one: which, and over which.
     pub doubled: Vec<(usize, usize)>,
@@ -79,20 +73,16 @@ pub struct SyncAnswer {
     pub damaged: Option<String>,
 }
 
-/// What was written to a place.
 #[derive(Debug, PartialEq, Eq)]
 enum Written {
     /// A copy of a file of the store, by its path; files of the same content have one.
     Copy(String),
-    /// Something made of several.
     Made(Vec<u8>),
 }
 
 /// Why an item is not made.
 enum Unmade {
-    /// A text.
     Failed(String),
-    /// The item cannot be, and why.
     Refused(usize, String),
     /// The file of the store that is not what its name says.
     Damaged(String),
@@ -166,7 +156,6 @@ fn normal(path: &str) -> String {
     parts.join("/")
 }
 
-/// Runs inside.
 pub fn inside(request: SyncRequest, _: News<'_>) -> Result<SyncAnswer, String> {
     let reader = LayerReader::open(&request.base)?;
     let (mut notes, mut doubled) = (Vec::new(), Vec::new());

@@ -18,26 +18,21 @@ pub struct SystemRequest {
     pub base: Vec<Digest>,
     /// No time is later than this.
     pub epoch: i64,
-    /// Text of /etc/fstab.
     pub fstab: String,
     /// Text of /etc/exports, where the recipe has lines for it.
     pub exports: Option<String>,
     /// Name of every node, unless DHCP gives it.
     pub hostname: Option<String>,
-    /// Time zone.
     pub timezone: Option<String>,
     pub locale: Option<String>,
     /// Public keys of those who may log in as root.
     pub authorized_keys: String,
-    /// Root's password hash.
     pub root_password_hash: Option<String>,
 }
 
-/// What came of it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SystemAnswer {
     pub layer: ScanAnswer,
-    /// What is to be said.
     pub warnings: Vec<String>,
     /// Installed packages: name, version, architecture.
     pub installed: Vec<(String, String, String)>,
@@ -87,7 +82,6 @@ ExecStart=/bin/sh /usr/lib/imgbuild/ssh-host-keys\n";
 
 const HOST_KEY_UNIT_NAME: &str = "imgbuild-ssh-host-keys.service";
 
-/// Runs inside.
 pub fn inside(request: SystemRequest, _: News<'_>) -> Result<SystemAnswer, String> {
     let reader = LayerReader::open(&request.base)?;
     let has = |path: &str| reader.tree.0.contains_key(path);

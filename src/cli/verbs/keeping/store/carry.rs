@@ -31,7 +31,6 @@ pub struct LoadArguments {
     pub file: PathBuf,
 }
 
-/// What fails in either.
 enum Failed {
     Store(StoreError),
     Inside(SandboxError),
@@ -89,7 +88,6 @@ impl Failed {
     }
 }
 
-/// Runs `store save`.
 pub fn save(arguments: &Arguments, own: &SaveArguments) -> Exit {
     let setup = match Setup::open(arguments) {
         Ok(setup) => setup,
@@ -118,9 +116,6 @@ pub fn save(arguments: &Arguments, own: &SaveArguments) -> Exit {
 }
 
 /// Saves what the last builds of one image need, for a bundle.
-///
-/// # Errors
-/// The exit code, after the reason was printed.
 pub fn save_image(arguments: &Arguments, file: &Path, recipe: &Path, image: &str) -> Result<(), Exit> {
     let setup = Setup::open(arguments)?;
     let _held = setup.share()?;
@@ -175,7 +170,6 @@ fn write(
     Ok((carried, bytes))
 }
 
-/// Runs `store load`.
 pub fn load(arguments: &Arguments, own: &LoadArguments) -> Exit {
     let setup = match Setup::open(arguments) {
         Ok(setup) => setup,

@@ -29,9 +29,7 @@ pub struct Postscripts {
 }
 
 /// Adds the action, where the recipe has `[node]`.
-///
-/// # Errors
-/// [`StageError::Input`] for a file that vanished since the recipe was read.
+/// Errors: [`StageError::Input`] for a file that vanished since the recipe was read.
 pub fn add(reader: &mut Reader<'_>, init: &Digest) -> Result<(), StageError> {
     let recipe = reader.recipe;
     let (Some(table), Some(scripts)) = (&recipe.model.node, &recipe.node_scripts) else { return Ok(()) };

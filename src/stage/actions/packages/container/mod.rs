@@ -28,7 +28,6 @@ use crate::stage::bench::report::{Report, refuse};
 use crate::stage::bench::results::{Done, missing, record};
 use crate::store::{FileLock, Outputs, Store};
 
-/// The field that names it.
 pub const FIELD: &str = "image.from";
 
 /// The action that makes a container image the lowest layer. Without a lock nothing of it is known.
@@ -51,7 +50,6 @@ pub fn action(base: Option<&LockedBase>, epoch: i64, platform: &str) -> Action {
     }
 }
 
-/// Where the work is done.
 pub struct Work<'a> {
     pub recipe: &'a Recipe,
     pub store: &'a Store,
@@ -150,9 +148,6 @@ fn release_number(recipe: &Recipe) -> Option<String> {
 }
 
 /// Makes a container image the lowest layer.
-///
-/// # Errors
-/// [`StageError`] of its kind.
 pub fn run(bench: &Bench<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
     let Some(base) = &context.lock.base else { return Err(missing(&action.id)) };
     let work = Work {
@@ -165,13 +160,9 @@ pub fn run(bench: &Bench<'_>, action: &Action, context: &Context<'_>) -> Result<
     work.make(base, context.lock.epoch)
 }
 
-/// A container image that was resolved.
 pub struct Resolved {
-    /// What the lock keeps of it.
     pub base: LockedBase,
-    /// What it has installed.
     pub installed: BTreeMap<String, BaseStanza>,
-    /// Its users and groups.
     pub accounts: Accounts,
 }
 
@@ -183,9 +174,7 @@ impl Resolved {
 }
 
 /// Finds the container image that a recipe begins with, and reads what it has installed; an earlier one stays, where that may be.
-///
-/// # Errors
-/// [`StageError`] from the registry, or for an image that cannot be a base.
+/// Errors: [`StageError`] from the registry, or for an image that cannot be a base.
 pub fn resolve(
     work: &Work<'_>,
     earlier: Option<&LockedBase>,
@@ -216,9 +205,7 @@ pub fn resolve(
 
 impl Work<'_> {
     /// Says which packages of a container image go, because others that are asked for cannot be beside them.
-    ///
-    /// # Errors
-    /// [`StageError::Refused`] where no system can do without one of them.
+    /// Errors: [`StageError::Refused`] where no system can do without one of them.
     pub fn check_removed(
         &self,
         resolved: &Resolved,
