@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use miette::Diagnostic;
 use thiserror::Error;
 
-use crate::failure::{Failure, MEMORY_REMEDY, OUT_OF_MEMORY, START_REMEDY, not_started};
+use super::helper::Failed;
+use crate::failure::{Failure, MEMORY_REMEDY, OUT_OF_MEMORY, START_REMEDY, is_not_started, not_started};
 
 /// Why the sandbox could not be entered, or what went wrong inside.
 #[derive(Debug, Error, Diagnostic)]
@@ -73,7 +74,7 @@ pub enum SandboxError {
     HelperDied { operation: String, status: String, detail: String },
     #[error("{message}")]
     #[diagnostic(code(sandbox::operation))]
-    Operation { operation: String, message: String },
+    Operation { operation: String, message: String, failure: Option<Failure> },
     /// No more threads or processes.
     #[error("{message}")]
     #[diagnostic(code(sandbox::not_started), help("{START_REMEDY}"))]
@@ -129,23 +130,34 @@ impl SandboxError {
     /// A thread or a process that could not be started, or another failure of starting it.
     pub fn starting(what: &str, source: std::io::Error) -> Self {
         let source = not_started(source);
-        match Failure::told_by(&source.to_string()) {
-            Some(Failure::NotStarted) => Self::NotStarted { message: format!("{source} ({what})") },
-            _ => Self::io(format!("start {what}"), source),
+        if is_not_started(&source) {
+            return Self::NotStarted { message: format!("{source} ({what})") };
         }
+        Self::io(format!("start {what}"), source)
     }
 
     /// What an operation inside says of its failure.
-    pub(super) fn of_operation(operation: &str, directory: &std::path::Path, message: String) -> Self {
+    pub(super) fn of_operation(operation: &str, directory: &std::path::Path, failed: Failed) -> Self {
+        let Failed { message, failure } = failed;
         let operation = operation.to_owned();
-        match Failure::told_by(&message) {
+        match failure {
             Some(Failure::NoSpace) => Self::Full { operation, directory: directory.to_owned(), message },
             Some(Failure::NotStarted) => Self::NotStarted { message },
             Some(Failure::TooLong) => Self::TooLong { message },
             Some(Failure::OverLimit) => Self::OverLimit { message },
             Some(Failure::Damaged) => Self::Damaged { operation, message },
             Some(Failure::OutOfMemory) => Self::OutOfMemory { operation, detail: format!(": {message}") },
-            None => Self::Operation { operation, message },
+            Some(Failure::NoProgram | Failure::NotRun | Failure::NotUnpacked | Failure::StoodIn(_)) | None => {
+                Self::Operation { operation, message, failure }
+            }
+        }
+    }
+
+    /// The status of a command that stood in for the operation's own.
+    pub fn stood_in(&self) -> Option<i32> {
+        match self {
+            Self::Operation { failure: Some(Failure::StoodIn(status)), .. } => Some(*status),
+            _ => None,
         }
     }
 }

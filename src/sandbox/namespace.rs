@@ -16,8 +16,8 @@ use serde::de::DeserializeOwned;
 use super::ScriptLimits;
 use super::emulator::{self, Emulation, Emulator};
 use super::helper::{Asking, Message};
+use super::memory::OUT_OF_MEMORY_STATUS;
 use super::{Assembly, IdMap, SandboxError, Substitute};
-use crate::failure::Failure;
 
 /// A place to run operations in: the store's directory and the id map that goes with it.
 #[derive(Debug, Clone)]
@@ -232,10 +232,19 @@ impl Namespace {
                     let machine = self.emulates().unwrap_or_default().to_owned();
                     return Err(SandboxError::NoEmulator { machine, detail });
                 }
-                Ok(Message::Failed(message)) => {
-                    return Err(SandboxError::of_operation(operation, &self.directory, message));
+                Ok(Message::Failed(failed)) => {
+                    return Err(SandboxError::of_operation(operation, &self.directory, failed));
                 }
                 Ok(Message::Done(value)) => {
+                    crate::fault::asked(|| {
+                        serde_json::json!({
+                            "operation": operation,
+                            "request": serde_json::from_slice::<serde_json::Value>(&request).unwrap_or_default(),
+                            "answer": value,
+                            "assembly": self.assembly.name(),
+                            "map": self.map,
+                        })
+                    });
                     return serde_json::from_value(value)
                         .map_err(|source| SandboxError::io(format!("read the answer to `{operation}`"), source));
                 }
@@ -243,11 +252,12 @@ impl Namespace {
             }
         }
         let _ = child.kill();
-        let status = child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
+        let ended = child.wait();
         let said = complaints.join().unwrap_or_default();
-        if Failure::told_by(&said) == Some(Failure::OutOfMemory) {
+        if ended.as_ref().is_ok_and(|status| status.code() == Some(OUT_OF_MEMORY_STATUS)) {
             return Err(SandboxError::OutOfMemory { operation: operation.to_owned(), detail: String::new() });
         }
+        let status = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
         let detail = if said.trim().is_empty() { String::new() } else { format!(": {}", said.trim()) };
         Err(SandboxError::HelperDied { operation: operation.to_owned(), status, detail })
     }

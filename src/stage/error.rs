@@ -211,6 +211,14 @@ pub enum StageError {
 }
 
 impl StageError {
+    /// The status of a command that stood in for an operation's own.
+    pub fn stood_in(&self) -> Option<i32> {
+        match self {
+            Self::Sandbox(error) | Self::Distro(crate::distro::DistroError::Sandbox(error)) => error.stood_in(),
+            _ => None,
+        }
+    }
+
     /// Whether all that it says was reported already, where it was asked for.
     pub fn is_told(&self) -> bool {
         matches!(

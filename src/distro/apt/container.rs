@@ -203,7 +203,7 @@ pub fn inside(request: ContainerRequest, progress: News<'_>) -> Result<Container
                     left.bytes = left.bytes.saturating_sub(look.size.bytes);
                     left.entries = left.entries.saturating_sub(look.size.entries);
                 }
-                Err(problem) if Failure::told_by(&problem).is_some() => return Err(problem),
+                Err(problem) if Failure::of(&problem).is_some() => return Err(problem),
                 Err(problem) => {
                     let place = format!("layer {} of the container image cannot be unpacked: {problem}", index + 1);
                     return refused(place, "name an image whose layers can be, or mend this one and push it again");

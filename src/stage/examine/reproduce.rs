@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::digest::Digest;
 use crate::plan::{Action, ActionGraph, ActionKind, Follow, Known, Verdict, key_and_trace};
-use crate::sandbox::{CommandResult, Substitute, status_in};
+use crate::sandbox::{CommandResult, Substitute};
 use crate::stage::StageError;
 use crate::stage::actions::Context;
 use crate::stage::actions::Forms;
@@ -141,7 +141,7 @@ pub fn reproduce(
             let namespace = builder.namespace.with_substitute(substitute.clone());
             let standing = Bench { namespace: &namespace, ..builder.bench() };
             match actions::run(&standing, action, &context) {
-                Err(error) => match status_in(&error.to_string()) {
+                Err(error) => match error.stood_in() {
                     Some(status) => Ok(Reproduced::Stood(status)),
                     None => Err(error),
                 },

@@ -10,7 +10,7 @@ use sha2::Digest as _;
 use super::tree::{self, TreeMaker};
 use super::{Contents, FORMAT, FrameFiles, LayerTexts, Names, Seen, TEXT_LIMIT};
 use crate::digest::Digest;
-use crate::failure::NO_SPACE;
+use crate::failure::{Failure, NO_SPACE};
 use crate::fault;
 use crate::name::shown;
 use crate::store::layers::commit::{commit, replace};
@@ -151,7 +151,7 @@ impl Room {
             ));
         }
         if bytes > self.free {
-            return Err(format!("{NO_SPACE}: the saved store needs more space than is free"));
+            return Err(Failure::NoSpace.met(format!("{NO_SPACE}: the saved store needs more space than is free")));
         }
         self.left -= bytes;
         self.free -= bytes;

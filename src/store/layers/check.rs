@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{looked_at, read, scan};
 use crate::digest::Digest;
-use crate::failure::DAMAGED;
+use crate::failure::{DAMAGED, Failure};
 use crate::name::{bytes_of, shown, text_of};
 use crate::store::{Entry, Kind, Manifest, Store};
 
@@ -68,7 +68,9 @@ impl Wrong {
 
     pub fn message(&self, layer: &Digest) -> String {
         match self {
-            Self::Damaged(problem) => format!("{DAMAGED}: in the layer {}, {problem}", layer.short()),
+            Self::Damaged(problem) => {
+                Failure::Damaged.met(format!("{DAMAGED}: in the layer {}", layer.short())) + ", " + problem
+            }
             Self::Unread(problem) => format!("cannot check the layer {}: {problem}", layer.short()),
         }
     }

@@ -10,7 +10,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::digest::Digest;
-use crate::failure::DAMAGED;
+use crate::failure::{DAMAGED, Failure};
 use crate::name::{bytes_of, shown};
 use crate::store::{Kind, Merged, Store, merged_of};
 
@@ -84,7 +84,8 @@ impl LayerReader {
 }
 
 fn damaged() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("{DAMAGED}: the file does not match its manifest"))
+    let words = format!("{DAMAGED}: the file does not match its manifest");
+    io::Error::new(io::ErrorKind::InvalidData, Failure::Damaged.met(words))
 }
 
 /// A file of a layer; reading it to its end gives an error if it does not match the manifest.

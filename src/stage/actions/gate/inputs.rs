@@ -12,7 +12,7 @@ use crate::stage::bench::keyed::{Key, Keyed, Said};
 pub struct Gate {
     pub modules_from: Keyed<ModulesFrom>,
     pub declared: Declared,
-    /// Of the layers below.
+    /// What programs of the layers below are for.
     pub arch: Said<Arch>,
     /// What could have changed the image.
     pub script: Said<String>,

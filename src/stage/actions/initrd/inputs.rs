@@ -25,7 +25,7 @@ pub struct Initrd {
     pub drivers: Keyed<Wanted>,
     /// Certificates for https.
     pub ca: Vec<Keyed<InputFile>>,
-    /// Of one that writes a dump.
+    /// What one has that writes a dump.
     pub dump: Option<Dump>,
 }
 

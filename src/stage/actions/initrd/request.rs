@@ -26,7 +26,7 @@ pub fn is_with_disks(recipe: &Recipe, action: &str) -> bool {
 }
 
 impl Initrd {
-    /// What is asked of whoever composes it.
+    /// What is asked of imgbuild's composer and of dracut's.
     ///
     /// # Errors
     /// [`StageError::Input`] for a file that changed.

@@ -17,7 +17,7 @@ pub struct Pack {
     pub compression: Keyed<Compression>,
     pub selinux: Keyed<Selinux>,
     pub exclude: Keyed<ExcludeList>,
-    /// Of the file system.
+    /// The time of the file system.
     pub epoch: Keyed<i64>,
     /// The time zone and locale of the system layer.
     pub zone: Said<Option<String>>,

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use crate::cli::output::render;
 use crate::cli::setup::Setup;
 use crate::cli::{Arguments, Exit};
-use crate::failure::Failure;
 use crate::fault;
 use crate::sandbox::SandboxError;
 use crate::stage::{StageError, remove_inside};
@@ -60,9 +59,7 @@ impl Failed {
     fn tell(self, loading: Option<&PathBuf>) -> Exit {
         let error = match (self, loading) {
             // A full disk and the like are not the file's.
-            (Self::Inside(SandboxError::Operation { message, .. }), Some(path))
-                if Failure::told_by(&message).is_none() =>
-            {
+            (Self::Inside(SandboxError::Operation { message, .. }), Some(path)) => {
                 let problem = message.trim_start_matches("the saved store ").to_owned();
                 Self::Store(StoreError::NotSaved { path: path.clone(), problem })
             }
