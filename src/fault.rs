@@ -46,16 +46,25 @@ pub fn is_planned(_: &str) -> bool {
 #[cfg(not(feature = "e2e"))]
 pub fn point(_: &str) {}
 
-/// Keeps a question and its answer in a file of the directory that `IMGBUILD_ASKED` names.
+/// Keeps a question and its answer in a file of the directory that `IMGBUILD_ASKED` names, and other names of packages beside it.
 #[cfg(feature = "e2e")]
-pub fn asked(conversation: impl FnOnce() -> serde_json::Value) {
+pub fn asked(store: &std::path::Path, conversation: impl FnOnce() -> serde_json::Value) {
     static NEXT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
     let Some(directory) = std::env::var_os("IMGBUILD_ASKED") else { return };
     let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let file = std::path::Path::new(&directory).join(format!("{number:04}.json"));
-    let _ = std::fs::write(file, conversation().to_string());
+    let text = conversation().to_string();
+    if text.contains("\"links/") {
+        let copied = std::process::Command::new("cp")
+            .arg("-a")
+            .arg(store.join("links"))
+            .arg(file.with_extension("links"))
+            .status();
+        assert!(copied.is_ok_and(|status| status.success()));
+    }
+    let _ = std::fs::write(file, text);
 }
 
 /// Nothing is kept.
 #[cfg(not(feature = "e2e"))]
-pub fn asked(_: impl FnOnce() -> serde_json::Value) {}
+pub fn asked(_: &std::path::Path, _: impl FnOnce() -> serde_json::Value) {}

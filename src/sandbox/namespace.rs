@@ -236,7 +236,7 @@ impl Namespace {
                     return Err(SandboxError::of_operation(operation, &self.directory, failed));
                 }
                 Ok(Message::Done(value)) => {
-                    crate::fault::asked(|| {
+                    crate::fault::asked(&self.directory, || {
                         serde_json::json!({
                             "operation": operation,
                             "request": serde_json::from_slice::<serde_json::Value>(&request).unwrap_or_default(),

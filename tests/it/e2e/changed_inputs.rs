@@ -109,7 +109,7 @@ fn a_file_that_changes_during_a_build_is_named_and_its_new_bytes_stand_under_no_
             true => firmware(&path, "other firmware\n"),
             false => std::fs::write(&path, [&old[..], b"# more\n"].concat()).unwrap(),
         });
-        if action == "rootfs/sync" && blob_of(&space, &old).is_some() {
+        if blob_of(&space, &old).is_some() {
             // The store has what the key says: that is used, and what the file is now belongs to the next build.
             assert_eq!(ran.code, 0, "{file}: {}", ran.err);
             assert!(artefacts(&space) == expected, "{file}");
@@ -128,12 +128,18 @@ fn a_file_that_changes_during_a_build_is_named_and_its_new_bytes_stand_under_no_
         assert!(artefacts(&space) == expected, "{file}");
     }
     // Where the store has it not, what it became is noticed. The mode is part of the key, too.
-    forget(&space, "rootfs/sync");
-    let motd = space.path().join("site/motd");
-    let blob = blob_of(&space, &std::fs::read(&motd).unwrap()).expect("it was taken");
-    std::fs::remove_file(blob).unwrap();
-    let ran = build_meanwhile(&space, || std::fs::set_permissions(&motd, PermissionsExt::from_mode(0o755)).unwrap());
-    assert!(ran.code == 1 && ran.err.contains("`site/motd` changed"), "{}", ran.err);
+    for (action, file) in [("rootfs/sync", "site/motd"), ("rootfs/postinstall", "tiny.postinstall")] {
+        forget(&space, action);
+        let path = space.path().join(file);
+        let mode = std::fs::metadata(&path).unwrap().permissions();
+        let blob = blob_of(&space, &std::fs::read(&path).unwrap()).expect("it was taken");
+        std::fs::remove_file(blob).unwrap();
+        let ran = build_meanwhile(&space, || {
+            std::fs::set_permissions(&path, PermissionsExt::from_mode(mode.mode() ^ 0o100)).unwrap();
+        });
+        assert!(ran.code == 1 && ran.err.contains(&format!("`{file}` changed")), "{}", ran.err);
+        std::fs::set_permissions(&path, mode).unwrap();
+    }
 }
 
 /// The store's copy of a content.
