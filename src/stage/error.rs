@@ -237,6 +237,7 @@ impl StageError {
                 DistroError::MaintainerScript { log, .. }
                 | DistroError::PackageManager { log, .. }
                 | DistroError::Unsatisfiable { log, .. }
+                | DistroError::ContainerDatabase { log, .. }
                 | DistroError::Indices { log, .. },
             ) => Some(log),
             _ => None,
