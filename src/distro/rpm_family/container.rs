@@ -82,11 +82,17 @@ pub fn packages(request: PackagesRequest, _: News<'_>) -> Result<Result<Containe
 /// The packages by name.
 fn by_name(found: Vec<InstalledPackage>, protected: &str, architecture: &str) -> Result<ContainerPackages, String> {
     let protected: BTreeSet<&str> = protected.lines().map(str::trim).chain(ESSENTIAL).collect();
-    let is_word = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+    // As those that a lock may have: they are words of commands.
+    let is_plain = |text: &str, more: &str| {
+        text.starts_with(|letter: char| letter.is_ascii_alphanumeric() || letter == '_')
+            && text.chars().all(|letter| letter.is_ascii_alphanumeric() || more.contains(letter))
+    };
     let mut all = ContainerPackages::new();
     for InstalledPackage { name, version, arch, .. } in found {
-        if ![&name, &version, &arch].into_iter().all(|text| is_word(text)) {
-            return Err(format!("its package `{}` has no version or architecture", name.escape_default()));
+        let is_version = is_plain(version.trim_start_matches('.'), ".+-:~^_");
+        if !is_plain(&name, "-+._") || !is_version || !is_plain(&arch, "_") {
+            let shown = format!("{name}-{version}.{arch}").escape_default().to_string();
+            return Err(format!("it has a package with an invalid name: `{shown}`"));
         }
         // A CPU's newer generations are called `x86_64_v2` and so on.
         if arch != "noarch" && arch.split("_v").next() != Some(architecture) {
@@ -350,7 +356,8 @@ mod tests {
         for (packages, said) in [
             (vec![package("glibc", "1-1", "i686")], "`glibc` is of i686"),
             (vec![package("a", "1-1", "noarch"), package("a", "2-1", "noarch")], "twice, as 1-1 and 2-1"),
-            (vec![package("a b", "1-1", "noarch")], "no version"),
+            (vec![package("a b", "1-1", "noarch")], "invalid name: `a b-1-1.noarch`"),
+            (vec![package("--eval=x", "1-1", "noarch")], "invalid name"),
             (vec![], "no installed package"),
         ] {
             let problem = by_name(packages, "", "x86_64").unwrap_err();

@@ -269,6 +269,11 @@ fn publish(packages: &[Deb]) -> Mirror {
 pub(super) fn base_layers(space: &Space) -> Vec<(Vec<u8>, Sha256)> {
     let layout = space.path().join("pushed");
     space.run(&["push", "--as-container", &format!("oci-layout:{}:1", layout.display())]).good();
+    lowest(&layout)
+}
+
+/// The two lowest layers of the image in a layout.
+pub(super) fn lowest(layout: &Path) -> Vec<(Vec<u8>, Sha256)> {
     let read = |digest: &Value| -> Vec<u8> {
         let digest = digest.as_str().unwrap().trim_start_matches("sha256:");
         std::fs::read(layout.join("blobs/sha256").join(digest)).unwrap()

@@ -7,15 +7,15 @@ use std::process::Command;
 use imgbuild::digest::Sha256;
 
 use super::compute::lock;
-use super::container_base::{Image, archive, base_layers, entry, file, refused, unwrapped};
+use super::container_base::{Image, archive, base_layers, entry, file, lowest, refused, unwrapped};
 use super::offline::SAME;
 use super::rpm_node::{add_init, assert_verified, listed, repository, write_keys, write_rpm};
-use super::{shared, store};
+use super::shared;
 use crate::support::{Space, imgbuild};
 
 const QUERY: &str = "%{NAME} %|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEASE} %{ARCH}\n";
 
-/// A program of the site, of which there is a small and a full form: one file of both, scripts that say what they are told.
+/// A program of the site, of which there is a small and a full form: one file of both, scripts that write what they get.
 fn tool(name: &str, other: &str) -> String {
     format!(
         "Provides: site-tool = 1\nConflicts: {other}\n%description\nOf the site.\n%install\nmkdir -p %{{buildroot}}/usr/bin\n\
@@ -77,8 +77,9 @@ fn made() -> (Vec<(Vec<u8>, Sha256)>, std::path::PathBuf) {
         let repositories = [repository("distro"), site(&site_directory.join("old"))];
         recipe(space, "rocky", "", &repositories, "site-small\nsite-agent\nsite-old\nsite-own\nhello\nrpm\n");
         space.run(&["build"]).good();
+        base_layers(space);
     });
-    (base_layers(&built), built.path().join("site"))
+    (lowest(&built.path().join("pushed")), built.path().join("site"))
 }
 
 /// What makers of such images set, and what engines leave there.
@@ -251,8 +252,21 @@ fn privileged_packages_that_dnf_chose_are_installed_over_a_container_image() {
     let updated = space.run(&["update"]).good();
     let updated = format!("{} {}", updated.out, updated.err);
     assert!(updated.contains(&format!("the container image sha256:{digest} -> sha256:{moved}")), "{updated}");
-    let diff = space.run(&["diff", "image.lock", "few"]);
-    assert!(diff.code < 2, "{} {}", diff.out, diff.err);
+    let earlier = space.path().join("earlier.lock");
+    std::fs::write(&earlier, text.replace("conflicting = [\"site-old\", \"site-small\"]\n", "")).unwrap();
+    let now = space.path().join("image.lock");
+    let diff = space.run(&["diff", earlier.to_str().unwrap(), now.to_str().unwrap()]);
+    for name in ["less", "site-old", "site-small"] {
+        assert!(diff.out.contains(name) && !diff.out.contains("site-own"), "{name} {} {}", diff.out, diff.err);
+    }
+
+    // What dnf's files protect does not go.
+    let (layers, _) = made();
+    let guarded = archive(|one| file(one, "etc/dnf/protected.d/site.conf", "# of the site\nsite-small\n"));
+    Image { layers, ..Image::new() }.with(&upper(ROCKY)).with(&guarded).write(&space.path().join("base"), "1");
+    let ran = space.run(&["update"]);
+    assert!(ran.code == 1 && ran.err.contains("recipe::refused"), "{} {}", ran.code, ran.err);
+    assert!(unwrapped(&ran.err).contains("essentialpackagesofthecontainerimage:site-small"), "{}", ran.err);
 
     // A database where the release's rpm does not look: `dnf --installroot` of another distribution leaves it so.
     let (layers, _) = made();
