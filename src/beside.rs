@@ -16,9 +16,7 @@ pub struct Beside {
 
 impl Beside {
     /// Makes a directory, or opens the one that an earlier run made.
-    ///
-    /// # Errors
-    /// Those of the operating system; `InvalidInput` for a link, a file, or a directory of another user.
+    /// Errors: Those of the operating system; `InvalidInput` for a link, a file, or a directory of another user.
     pub fn make(path: &Path) -> Result<Self> {
         match mkdirat(CWD, path, Mode::from_raw_mode(0o755)) {
             Ok(()) | Err(rustix::io::Errno::EXIST) => Self::open(path),
@@ -27,9 +25,7 @@ impl Beside {
     }
 
     /// Opens a directory that is there.
-    ///
-    /// # Errors
-    /// As [`Beside::make`].
+    /// Errors: As [`Beside::make`].
     pub fn open(path: &Path) -> Result<Self> {
         let found = std::fs::symlink_metadata(path)?;
         if !found.is_dir() {
@@ -44,7 +40,6 @@ impl Beside {
         Ok(Self { directory, path: path.to_owned() })
     }
 
-    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -56,9 +51,6 @@ impl Beside {
 
     /// Opens a file to write, and makes it where it is missing. Whatever else has that name goes: a link, a second name of
     /// another file, a file of another user.
-    ///
-    /// # Errors
-    /// Those of the operating system.
     pub fn file(&self, name: &str) -> Result<File> {
         for _ in 0..2 {
             let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -80,9 +72,6 @@ impl Beside {
     }
 
     /// Opens a file to read; what is not a regular file is an error.
-    ///
-    /// # Errors
-    /// Those of the operating system.
     pub fn read(&self, name: &str) -> Result<File> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = File::from(openat(&self.directory, name, flags, Mode::empty())?);
@@ -93,9 +82,7 @@ impl Beside {
     }
 
     /// Gives a file of this user a second name here.
-    ///
-    /// # Errors
-    /// Those of the operating system; a link, or a file of another user.
+    /// Errors: Those of the operating system; a link, or a file of another user.
     pub fn link(&self, from: &Path, name: &str) -> Result<()> {
         let found = std::fs::symlink_metadata(from)?;
         if !found.is_file() || found.uid() != rustix::process::geteuid().as_raw() {
@@ -106,9 +93,7 @@ impl Beside {
     }
 
     /// Removes a name, whatever it leads to.
-    ///
-    /// # Errors
-    /// Those of the operating system; a missing one does not count.
+    /// Errors: Those of the operating system; a missing one does not count.
     pub fn remove(&self, name: &str) -> Result<()> {
         match unlinkat(&self.directory, name, AtFlags::empty()) {
             Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
@@ -119,9 +104,6 @@ impl Beside {
     }
 
     /// The names in it.
-    ///
-    /// # Errors
-    /// Those of the operating system.
     pub fn names(&self) -> Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in rustix::fs::Dir::read_from(&self.directory)? {
@@ -134,9 +116,6 @@ impl Beside {
     }
 
     /// Waits until its files and their names are on the disk.
-    ///
-    /// # Errors
-    /// Those of the operating system.
     pub fn sync(&self) -> Result<()> {
         for name in self.names()? {
             self.read(&name)?.sync_all()?;
@@ -159,18 +138,14 @@ fn planted(what: &str) -> Error {
 }
 
 /// Makes the folders of a path below a root.
-///
-/// # Errors
-/// As [`check`], and those of the operating system.
+/// Errors: As [`check`], and those of the operating system.
 pub fn make_folders(root: &Path, path: &Path) -> Result<()> {
     check(root, path)?;
     std::fs::create_dir_all(path.parent().unwrap_or(root))
 }
 
 /// Checks that no folder on the way from a root to a path is a link, as far as they are there; the last name may be anything.
-///
-/// # Errors
-/// The first folder that is a link or a file, as `InvalidInput`.
+/// Errors: The first folder that is a link or a file, as `InvalidInput`.
 pub fn check(root: &Path, path: &Path) -> Result<()> {
     let outside = |what: String| Error::new(ErrorKind::InvalidInput, what);
     let below = path.strip_prefix(root).map_err(|_| outside(format!("it is not below {}", root.display())))?;
@@ -197,9 +172,7 @@ pub fn check(root: &Path, path: &Path) -> Result<()> {
 
 /// Checks that no folder on the way from a root to a path is a link that another user made: those of this user and of root are
 /// followed, because a site may have its folders elsewhere.
-///
-/// # Errors
-/// The first such link, as `InvalidInput`.
+/// Errors: The first such link, as `InvalidInput`.
 pub fn check_owners(root: &Path, path: &Path) -> Result<()> {
     let folders = path.strip_prefix(root).unwrap_or(path).parent().into_iter().flat_map(Path::components);
     let mut at = root.to_owned();

@@ -48,9 +48,7 @@ macro_rules! hex_digest {
     ($name:ident) => {
         impl $name {
             /// Reads 64 hexadecimal digits.
-            ///
-            /// # Errors
-            /// [`NotADigest`] for anything else.
+            /// Errors: [`NotADigest`] for anything else.
             pub fn parse(text: &str) -> Result<Self, NotADigest> {
                 from_hex(text).map(Self)
             }
@@ -140,7 +138,6 @@ impl FieldHasher {
         Self { hasher: blake3::Hasher::new_derive_key(context), waiting: Vec::new() }
     }
 
-    /// Adds one field.
     pub fn field(&mut self, bytes: &[u8]) -> &mut Self {
         self.waiting.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
         if self.waiting.len() + bytes.len() <= WAITING {
@@ -152,12 +149,10 @@ impl FieldHasher {
         self
     }
 
-    /// Adds one text field.
     pub fn text(&mut self, text: &str) -> &mut Self {
         self.field(text.as_bytes())
     }
 
-    /// The digest of all fields so far.
     pub fn finish(&self) -> Digest {
         let mut all = self.hasher.clone();
         Digest(*all.update(&self.waiting).finalize().as_bytes())

@@ -34,28 +34,23 @@ const CHECKSUM: usize = 64;
 const DIRECTORIES: usize = 112;
 const DIRECTORY: usize = 8;
 
-/// One signature of a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signature {
     /// Who signed, as the certificate names them.
     pub signer: String,
-    /// Who vouches for that certificate.
     pub issuer: String,
 }
 
 /// Why a program would not be started with Secure Boot.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
-    /// The file cannot be read.
     #[error("cannot be read: {0}")]
     Io(String),
     /// Something else, or a program for 32 bits.
     #[error("is not a UEFI program: {0}")]
     NotAProgram(String),
-    /// It has no signature.
     #[error("is not signed")]
     Unsigned,
-    /// What is there cannot be read.
     #[error("has a signature that cannot be parsed: {0}")]
     Unreadable(String),
     /// The signature is for something else.
@@ -63,7 +58,6 @@ pub enum Problem {
     Changed,
 }
 
-/// A program of which the headers were read.
 struct Program<'a> {
     file: PeFile<'a, ImageNtHeaders64>,
     bytes: &'a [u8],
@@ -133,9 +127,7 @@ impl Update for Hasher {
 }
 
 /// The signatures of a program that are for these bytes. As shim does, others beside them are passed over.
-///
-/// # Errors
-/// There is no such signature; the reason is the first one's.
+/// Errors: There is no such signature; the reason is the first one's.
 pub fn signatures(bytes: &[u8]) -> Result<Vec<Signature>, Problem> {
     let program = Program::read(bytes)?;
     let is_there = program.certificate_table_range().map_err(|error| unreadable(&error))?;
@@ -161,7 +153,6 @@ fn unreadable(error: &dyn std::fmt::Display) -> Problem {
     Problem::Unreadable(error.to_string())
 }
 
-/// The digest that signatures of a program are for.
 fn digest_of(program: &Program<'_>) -> Result<Vec<u8>, Problem> {
     // Sections that lie over one another would be hashed many times.
     let sections = (1..=program.num_sections()).map(|index| program.section_data_range(index).map(|range| range.len()));
@@ -212,9 +203,7 @@ fn certificates(data: &[u8]) -> Vec<Certificate> {
 }
 
 /// The bytes of a program, unless it is no file, or too large.
-///
-/// # Errors
-/// [`Problem::Io`], [`Problem::NotAProgram`].
+/// Errors: [`Problem::Io`], [`Problem::NotAProgram`].
 pub fn read(path: &Path) -> Result<Vec<u8>, Problem> {
     let said = |error: std::io::Error| Problem::Io(error.to_string());
     // A pipe is not waited for.
@@ -231,9 +220,7 @@ pub fn read(path: &Path) -> Result<Vec<u8>, Problem> {
 }
 
 /// The signatures of a file.
-///
-/// # Errors
-/// As [`signatures`] says, or it cannot be read.
+/// Errors: As [`signatures`] says, or it cannot be read.
 pub fn signatures_of(path: &Path) -> Result<Vec<Signature>, Problem> {
     signatures(&read(path)?)
 }
@@ -291,7 +278,6 @@ mod tests {
         bytes
     }
 
-    /// An entry of a table of certificates.
     fn entry(length: u32, data: &[u8]) -> Vec<u8> {
         [&length.to_le_bytes()[..], &0x200_u16.to_le_bytes(), &2_u16.to_le_bytes(), data].concat()
     }

@@ -1,9 +1,9 @@
-//! Named places at which tests stop the program to kill it; in other builds they are nothing.
+//! Named places at which tests stop the program to kill it, and what it asks of the inside, for tests that ask the same elsewhere; in
+//! other builds they are nothing.
 //!
 //! `IMGBUILD_FAULT=NAME` with `IMGBUILD_FAULT_FILE=PATH`: anyone who comes to the place NAME for the first time writes PATH
 //! and waits until it is gone: for ever, where the test kills it. With `IMGBUILD_FAULT=NAME+` it goes on: the kill comes while it works.
 
-/// Variables that a helper process inherits.
 #[cfg(feature = "e2e")]
 pub const VARIABLES: [&str; 2] = ["IMGBUILD_FAULT", "IMGBUILD_FAULT_FILE"];
 
@@ -11,7 +11,6 @@ pub const VARIABLES: [&str; 2] = ["IMGBUILD_FAULT", "IMGBUILD_FAULT_FILE"];
 #[cfg(not(feature = "e2e"))]
 pub const VARIABLES: [&str; 0] = [];
 
-/// A place.
 #[cfg(feature = "e2e")]
 pub fn point(name: &str) {
     let Ok(wanted) = std::env::var("IMGBUILD_FAULT") else { return };
@@ -44,6 +43,19 @@ pub fn is_planned(_: &str) -> bool {
     false
 }
 
-/// A place.
 #[cfg(not(feature = "e2e"))]
 pub fn point(_: &str) {}
+
+/// Keeps a question and its answer in a file of the directory that `IMGBUILD_ASKED` names.
+#[cfg(feature = "e2e")]
+pub fn asked(conversation: impl FnOnce() -> serde_json::Value) {
+    static NEXT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+    let Some(directory) = std::env::var_os("IMGBUILD_ASKED") else { return };
+    let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let file = std::path::Path::new(&directory).join(format!("{number:04}.json"));
+    let _ = std::fs::write(file, conversation().to_string());
+}
+
+/// Nothing is kept.
+#[cfg(not(feature = "e2e"))]
+pub fn asked(_: impl FnOnce() -> serde_json::Value) {}

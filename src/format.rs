@@ -5,7 +5,6 @@
 
 use std::fmt;
 
-/// The version of a form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {
     /// Forms of another major version mean something else.
@@ -21,7 +20,6 @@ impl fmt::Display for Version {
 }
 
 impl Version {
-    /// A version.
     pub const fn new(major: u32, minor: u32) -> Self {
         Self { major, minor }
     }
@@ -34,9 +32,7 @@ impl Version {
     }
 
     /// Whether a reader of this version understands what was written as `found`.
-    ///
-    /// # Errors
-    /// [`Newer`]: it has a later major version. `what` is how messages call it, `needs` the release that the file names
+    /// Errors: [`Newer`]: it has a later major version. `what` is how messages call it, `needs` the release that the file names
     /// as the first to read it.
     pub fn reads(self, what: &str, found: Self, needs: Option<&str>) -> Result<(), Newer> {
         if found.major <= self.major {
@@ -56,7 +52,6 @@ impl Version {
     }
 }
 
-/// A later imgbuild wrote it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, miette::Diagnostic)]
 #[error("{what} has format {found}, but this imgbuild ({}) knows formats up to {known}", env!("CARGO_PKG_VERSION"))]
 #[diagnostic(code(format::newer), help("use {needs}; nothing was changed"))]

@@ -8,7 +8,6 @@ use std::borrow::Cow;
 /// Added to a byte.
 const BASE: u32 = 0x10_fe00;
 
-/// The text of a name.
 pub fn text_of(bytes: &[u8]) -> Cow<'_, str> {
     match std::str::from_utf8(bytes) {
         Ok(text) if !text.chars().any(|one| byte_of(one).is_some()) => return Cow::Borrowed(text),
@@ -46,7 +45,6 @@ pub fn shown(text: &str) -> Cow<'_, str> {
     Cow::Owned(text.chars().map(escape).collect())
 }
 
-/// The name that a text stands for.
 pub fn bytes_of(text: &str) -> Cow<'_, [u8]> {
     if !text.chars().any(|one| byte_of(one).is_some()) {
         return Cow::Borrowed(text.as_bytes());

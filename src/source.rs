@@ -12,11 +12,8 @@ use std::sync::Arc;
 pub struct SourceFile {
     /// How messages name the file: relative to the recipe where it lies below it.
     pub name: String,
-    /// Where it was read from.
     pub path: PathBuf,
-    /// Its whole text.
     pub text: String,
-    /// Where each line starts.
     lines: Vec<usize>,
 }
 
@@ -59,7 +56,6 @@ impl Span {
         self.file.position(self.start).0
     }
 
-    /// The text covered.
     pub fn text(&self) -> &str {
         self.file.text.get(self.start..self.end).unwrap_or_default()
     }
@@ -78,7 +74,6 @@ impl fmt::Display for Span {
     }
 }
 
-/// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
     /// Worth knowing; nothing to do.
@@ -92,32 +87,25 @@ pub enum Severity {
 /// Something to say about a place in a file: what is wrong, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// How bad it is.
     pub severity: Severity,
     /// Stable identifier, `room::problem`.
     pub code: &'static str,
     /// What is wrong: a lower-case fragment that names the thing in backticks.
     pub message: String,
-    /// What to say at the place itself.
     pub label: String,
-    /// What to do about it.
     pub help: Option<String>,
-    /// Where.
     pub span: Option<Span>,
 }
 
 impl Finding {
-    /// An error at a place.
     pub fn error(code: &'static str, span: &Span, message: impl Into<String>) -> Self {
         Self::new(Severity::Error, code, span, message)
     }
 
-    /// A warning at a place.
     pub fn warning(code: &'static str, span: &Span, message: impl Into<String>) -> Self {
         Self::new(Severity::Warning, code, span, message)
     }
 
-    /// A note at a place.
     pub fn note(code: &'static str, span: &Span, message: impl Into<String>) -> Self {
         Self::new(Severity::Note, code, span, message)
     }
@@ -137,7 +125,6 @@ impl Finding {
         self
     }
 
-    /// Sets what to do about it.
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
@@ -182,7 +169,6 @@ fn by_words(wanted: &str, name: &str) -> f64 {
     likes.iter().sum::<f64>() / wanted.len() as f64 - 0.03 * wanted.len().abs_diff(name.len()) as f64
 }
 
-/// A number with its noun.
 pub fn counted_as(number: usize, one: &str, many: &str) -> String {
     format!("{} {}", counted(number), if number == 1 { one } else { many })
 }

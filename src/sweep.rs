@@ -19,7 +19,6 @@ use std::sync::Mutex;
 /// First argument of the process that sweeps.
 pub const ARGUMENT: &str = "__sweep";
 
-/// A private directory.
 #[derive(Debug)]
 pub struct Swept {
     directory: PathBuf,
@@ -28,9 +27,7 @@ pub struct Swept {
 
 impl Swept {
     /// Makes one whose name begins so, below a directory; those of that kind go whose commands are dead.
-    ///
-    /// # Errors
-    /// The directory cannot be made, or the second process not be started.
+    /// Errors: The directory cannot be made, or the second process not be started.
     pub fn below(parent: &Path, prefix: &str) -> std::io::Result<Self> {
         let mut sweeper = Command::new("/proc/self/exe")
             .arg(ARGUMENT)
@@ -59,7 +56,6 @@ impl Swept {
         ))
     }
 
-    /// The directory.
     pub fn path(&self) -> &Path {
         &self.directory
     }
@@ -73,9 +69,6 @@ impl Drop for Swept {
 }
 
 /// Makes a temporary file beside its place; those of that kind go whose commands are dead. It is locked as long as it is open.
-///
-/// # Errors
-/// Those of the operating system.
 pub fn file_in(folder: &Path, prefix: &str) -> std::io::Result<tempfile::NamedTempFile> {
     /// Folders in which this process has looked.
     static SWEPT: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());

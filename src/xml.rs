@@ -41,7 +41,6 @@ impl Attributes {
     }
 }
 
-/// What comes next.
 #[derive(Debug)]
 pub enum Event<'a> {
     /// An element begins; its name is without a prefix.
@@ -74,7 +73,6 @@ pub struct Reader<R> {
 }
 
 impl<R: BufRead> Reader<R> {
-    /// A reader of a document.
     pub fn new(data: R) -> Self {
         let mut inner = quick_xml::Reader::from_reader(data);
         inner.config_mut().check_end_names = true;
@@ -104,9 +102,7 @@ impl<R: BufRead> Reader<R> {
     }
 
     /// The next event; none at the end.
-    ///
-    /// # Errors
-    /// A text with the byte where it is not XML, or more than metadata may hold.
+    /// Errors: A text with the byte where it is not XML, or more than metadata may hold.
     pub fn event(&mut self) -> Result<Option<Event<'_>>, String> {
         let mut step = Step::End;
         if !std::mem::take(&mut self.pending_end) {
@@ -204,9 +200,7 @@ impl<R: BufRead> Reader<R> {
     }
 
     /// Checks, after the last event, that the document's outermost element was of this name.
-    ///
-    /// # Errors
-    /// A text that says what it was instead.
+    /// Errors: A text that says what it was instead.
     pub fn ended_within(&self, wanted: &str) -> Result<(), String> {
         match self.root.as_deref() {
             Some(root) if root == wanted => Ok(()),

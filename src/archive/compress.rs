@@ -9,15 +9,12 @@ use serde::{Deserialize, Serialize};
 /// it where the form allows, so that a published image can share the blocks of its frames.
 pub const SHARED_BLOCK: u64 = 4096;
 
-/// A compressor and its level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Compression {
-    /// None.
     None,
     Zstd(u32),
     Gzip(u32),
     Xz(u32),
-    /// lz4.
     Lz4,
 }
 
@@ -67,9 +64,7 @@ impl Compression {
     /// Fills a stream of `size` bytes up to a multiple of [`SHARED_BLOCK`] with what decoders skip. zstd alone has a form for it
     /// that all its readers know; lz4's and gzip's are refused by some.
     /// Source: RFC 8878, section 3.1.2, skippable frames.
-    ///
-    /// # Errors
-    /// The sink's.
+    /// Errors: The sink's.
     pub(in crate::archive) fn pad(self, out: &mut dyn Write, size: u64) -> io::Result<()> {
         /// Magic number and length.
         const HEAD: u64 = 8;
@@ -86,9 +81,7 @@ impl Compression {
 
     /// Compresses content that lies in memory, as one stream. zstd finds what comes again in the content itself then, and not in a
     /// copy of the last two megabytes, which gives a hundredth fewer bytes in no more time.
-    ///
-    /// # Errors
-    /// The sink's.
+    /// Errors: The sink's.
     pub fn write_whole(self, content: &[u8], out: &mut dyn Write) -> io::Result<()> {
         match self {
             Self::Zstd(level) => {
@@ -100,9 +93,7 @@ impl Compression {
     }
 
     /// Compresses what `fill` writes, as one stream.
-    ///
-    /// # Errors
-    /// The sink's, and those of `fill`.
+    /// Errors: The sink's, and those of `fill`.
     pub fn write<T>(self, mut out: impl Write, fill: impl FnOnce(&mut dyn Write) -> io::Result<T>) -> io::Result<T> {
         match self {
             // At levels up to 19 the window is below 2^27: the kernel's decoder takes no more (D22).

@@ -13,7 +13,6 @@ pub enum DebError {
     /// It uses a compressor that this program does not know.
     #[error("has a member `{0}` with an unknown compression")]
     Compression(String),
-    /// It cannot be read.
     #[error("cannot be read: {0}")]
     Io(#[from] std::io::Error),
 }
@@ -85,7 +84,6 @@ enum Next {
     Anything,
 }
 
-/// What a member is for dpkg.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
     Version,
@@ -156,9 +154,7 @@ fn version(data: &mut dyn Read) -> Result<Vec<u8>, DebError> {
 
 /// Calls `member` with the name and the decompressed content of `control.tar` and `data.tar`, in their order. What `member`
 /// does not read is read after it, so that a package that is cut off or damaged is an error.
-///
-/// # Errors
-/// [`DebError`], or what `member` returns.
+/// Errors: [`DebError`], or what `member` returns.
 pub fn read_members<E: From<DebError>>(
     package: impl Read,
     mut member: impl FnMut(&str, &mut dyn Read) -> Result<(), E>,
@@ -179,9 +175,7 @@ pub fn read_members<E: From<DebError>>(
 /// threads, before they start.
 ///
 /// Gives whether that was slow: xz, lzma and bzip2 take ten times as long as the others.
-///
-/// # Errors
-/// [`DebError`] when the file is no package, is cut off or damaged, or cannot be written.
+/// Errors: [`DebError`] when the file is no package, is cut off or damaged, or cannot be written.
 pub fn write_plain(package: impl Read, out: &mut (impl Write + Seek)) -> Result<bool, DebError> {
     out.write_all(MAGIC)?;
     let mut is_slow = false;
@@ -261,9 +255,7 @@ fn skip_padding(input: &mut impl Read, size: u64) -> Result<(), DebError> {
 /// The control stanza of a package, without the last newline.
 ///
 /// The members are gone through as they stand, so a package that is cut off is an error; `data.tar` is not decompressed.
-///
-/// # Errors
-/// [`DebError`] when the file is no package or has none, or the stanza is not one.
+/// Errors: [`DebError`] when the file is no package or has none, or the stanza is not one.
 pub fn control_stanza(package: impl Read) -> Result<String, DebError> {
     let mut stanza = None;
     each_member(package, |part, _, name, data| -> Result<(), DebError> {

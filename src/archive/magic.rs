@@ -5,16 +5,13 @@ use std::io::{self, Cursor, Read};
 /// Kinds of files that hold others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Container {
-    /// A Debian package.
     Deb,
-    /// An RPM package.
     Rpm,
     /// An ISO 9660 image.
     Iso,
     /// cpio, any text or binary form.
     Cpio,
     Tar,
-    /// A compressed stream.
     Compressed,
     /// An ELF file, such as a module.
     Elf,
@@ -86,9 +83,7 @@ fn compression(start: &[u8]) -> Option<Compression> {
 const XZ_MEMORY_LIMIT: u64 = 512 << 20;
 
 /// Undoes the compression of a stream, if it has one: gzip, xz, lzma, zstd or lz4, by its first bytes.
-///
-/// # Errors
-/// The stream's; one for bzip2, which no driver package of a maintained release uses.
+/// Errors: The stream's; one for bzip2, which no driver package of a maintained release uses.
 pub fn plain<'a>(mut stream: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
     let mut start = [0u8; 6];
     let mut have = 0;

@@ -64,9 +64,7 @@ fn field(place: &mut [u8], name: &[u8]) {
 }
 
 /// Writes one entry; `content` is the file's, where it is a file and not a further name of `link_to`.
-///
-/// # Errors
-/// `InvalidData` when the content is not as long as the entry says, `InvalidInput` for what tar cannot hold: a socket.
+/// Errors: `InvalidData` when the content is not as long as the entry says, `InvalidInput` for what tar cannot hold: a socket.
 pub fn write_entry(
     out: &mut dyn Write,
     path: &str,
@@ -167,9 +165,7 @@ pub fn write_entry(
 }
 
 /// Writes the end of the archive: two blocks of zeros.
-///
-/// # Errors
-/// The sink's.
+/// Errors: The sink's.
 pub fn write_trailer(out: &mut dyn Write) -> io::Result<()> {
     out.write_all(&[0; 2 * BLOCK as usize])
 }

@@ -16,7 +16,6 @@ const UNREAD_LIMIT: u64 = 1 << 20;
 pub struct Gathered {
     /// Sorted by place.
     pub items: Vec<Item>,
-    /// Contents by digest.
     pub files: BTreeMap<Digest, PathBuf>,
 }
 
@@ -36,11 +35,9 @@ impl Gathered {
     }
 }
 
-/// What is to be looked through.
 pub struct Site<'a> {
     /// The workspace's directory, without links.
     pub root: &'a Path,
-    /// What recipes name.
     pub named: &'a BTreeSet<PathBuf>,
     /// Directories that are no part of it: the store, what was published.
     pub without: &'a [PathBuf],
@@ -80,9 +77,7 @@ fn outside(path: &Path) -> PathBuf {
 }
 
 /// Gathers what plans looked at.
-///
-/// # Errors
-/// What cannot be read, in words.
+/// Errors: What cannot be read, in words.
 pub fn gather(witnesses: &[Witness], site: &Site<'_>) -> Result<Gathered, String> {
     let mut all: BTreeMap<PathBuf, What> = BTreeMap::new();
     let mut files = BTreeMap::new();

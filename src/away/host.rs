@@ -32,11 +32,9 @@ pub struct Host {
 /// What keeps another machine from building.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum AwayError {
-    /// ssh cannot be started.
     #[error("`{program}` cannot be started: {problem}")]
     #[diagnostic(code(on::no_ssh), help("install openssh-client, or name another command: IMGBUILD_SSH"))]
     NoSsh { program: String, problem: String },
-    /// ssh gets nowhere.
     #[error("{host} cannot be reached: {problem}")]
     #[diagnostic(
         code(on::unreachable),
@@ -52,7 +50,6 @@ pub enum AwayError {
         help("it must be Linux with a shell, and its directory one that this user may write to")
     )]
     Unusable { host: String, problem: String },
-    /// There is no program for it.
     #[error("{host} has another CPU ({machine}), and there is no imgbuild for it here{}", tried(problem))]
     #[diagnostic(code(on::no_program), help("a release has an imgbuild for each CPU: name that one, {variable}=FILE"))]
     NoProgram { host: String, machine: String, variable: String, problem: String },
@@ -69,14 +66,12 @@ pub enum AwayError {
     #[error("{host}: {problem}")]
     #[diagnostic(code(on::failed), help("nothing was published: run the same command again, or build without --on"))]
     Failed { host: String, problem: String },
-    /// The connection is gone, and stays so.
     #[error("the connection to {host} is lost: {problem}")]
     #[diagnostic(
         code(on::lost),
         help("the build goes on there for a while; run the same command to follow it and to fetch what it made")
     )]
     Lost { host: String, problem: String },
-    /// Something cannot be sent.
     #[error("{problem}")]
     #[diagnostic(code(on::unsent), help("{remedy}"))]
     Unsent { problem: String, remedy: String },
@@ -95,7 +90,6 @@ pub enum Failed {
     Command(i32, String),
     /// Someone pressed Ctrl-C.
     Stopped,
-    /// ssh cannot be started.
     NoSsh(String),
     /// What was said makes no sense.
     Unclear(String),
@@ -147,9 +141,6 @@ impl Host {
     }
 
     /// Runs a command there and talks to it. `command` must mean the same to any login shell.
-    ///
-    /// # Errors
-    /// [`Failed`].
     pub fn talk<T>(
         &self,
         ssh: &[String],

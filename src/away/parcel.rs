@@ -13,24 +13,19 @@ use crate::digest::Digest;
 /// Version of what two programs say to each other.
 pub const VERSION: u32 = 1;
 
-/// One thing of the workspace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Item {
     /// Where it goes: below `ws/` or `abs/`.
     pub place: PathBuf,
-    /// What it is.
     pub what: What,
 }
 
-/// What a thing of the workspace is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum What {
     /// A directory, with its permission bits.
     Folder(u32),
-    /// A regular file.
     File {
-        /// Its permission bits.
         mode: u32,
         /// Its size in bytes.
         size: u64,
@@ -44,9 +39,7 @@ pub enum What {
 /// All that a build on another machine is to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// [`VERSION`].
     pub version: u32,
-    /// The workspace's directory here.
     pub root: PathBuf,
     /// The directory in which the command runs, below the workspace's.
     pub start: PathBuf,
@@ -58,11 +51,9 @@ pub struct Manifest {
     pub locks: Vec<PathBuf>,
     /// Keys whose results are here.
     pub had: BTreeSet<Digest>,
-    /// Those of them that what is missing needs.
     pub needed: BTreeSet<Digest>,
     /// Ids of the actions that are asked for, by image; all of an image that is not in it.
     pub wanted: BTreeMap<String, BTreeSet<String>>,
-    /// The workspace.
     pub items: Vec<Item>,
     /// Seconds after which a build that no one follows is ended.
     pub patience: u64,
@@ -70,14 +61,11 @@ pub struct Manifest {
 
 impl Manifest {
     /// What tells one from another.
-    ///
-    /// # Errors
-    /// A path that no JSON can hold.
+    /// Errors: A path that no JSON can hold.
     pub fn text(&self) -> Result<String, String> {
         serde_json::to_string(self).map_err(|error| format!("a name cannot be sent: {error}"))
     }
 
-    /// Digests of all contents.
     pub fn contents(&self) -> BTreeSet<Digest> {
         let of = |item: &Item| match item.what {
             What::File { digest, .. } => Some(digest),
@@ -94,7 +82,6 @@ pub struct Reply {
     pub is_running: bool,
     /// It is at something else there.
     pub is_busy: bool,
-    /// Contents that it lacks.
     pub contents: BTreeSet<Digest>,
     /// Results that its store lacks.
     pub keys: BTreeSet<Digest>,
@@ -118,9 +105,7 @@ pub enum Line {
 pub const FILES: &str = "files";
 
 /// Takes a stream of contents and results; each is compared with its name.
-///
-/// # Errors
-/// Why it cannot be kept.
+/// Errors: Why it cannot be kept.
 pub fn take(directory: &Path, stream: impl Read) -> Result<(), String> {
     let mut archive = tar::Archive::new(stream);
     for entry in archive.entries().map_err(said)? {
@@ -161,9 +146,7 @@ fn put(to: &Path, from: &mut impl Read) -> Result<u64, String> {
 }
 
 /// Makes the workspace of what was sent.
-///
-/// # Errors
-/// What is missing, or cannot be made.
+/// Errors: What is missing, or cannot be made.
 pub fn place(directory: &Path, manifest: &Manifest) -> Result<(), String> {
     for name in ["ws", "abs"] {
         remove(&directory.join(name)).map_err(said)?;
@@ -197,9 +180,7 @@ pub fn place(directory: &Path, manifest: &Manifest) -> Result<(), String> {
 }
 
 /// Removes a tree, whatever the modes of its directories.
-///
-/// # Errors
-/// What stays.
+/// Errors: What stays.
 pub fn remove(tree: &Path) -> std::io::Result<()> {
     match std::fs::remove_dir_all(tree) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
@@ -214,9 +195,7 @@ pub fn remove(tree: &Path) -> std::io::Result<()> {
 }
 
 /// Adds a file to a stream.
-///
-/// # Errors
-/// It cannot be read, or the other side is gone.
+/// Errors: It cannot be read, or the other side is gone.
 pub fn add(stream: &mut tar::Builder<impl Write>, name: &Path, from: &Path) -> std::io::Result<()> {
     let mut file = std::fs::File::open(from)?;
     let mut header = tar::Header::new_gnu();
@@ -225,14 +204,11 @@ pub fn add(stream: &mut tar::Builder<impl Write>, name: &Path, from: &Path) -> s
     stream.append_data(&mut header, name, &mut file)
 }
 
-/// What came back.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Took {
     /// Bytes of results.
     pub bytes: u64,
-    /// Locks, by their place in the manifest.
     pub locks: Vec<(usize, String)>,
-    /// Logs of what failed, by their name.
     pub logs: Vec<(String, Vec<u8>)>,
 }
 
@@ -240,9 +216,7 @@ pub struct Took {
 const TEXT_LIMIT: u64 = 64 << 20;
 
 /// Takes what the other machine made: results into a directory that is a cache, locks and logs. Nothing else is taken.
-///
-/// # Errors
-/// The stream ended early, or has what it should not have.
+/// Errors: The stream ended early, or has what it should not have.
 pub fn take_back(cache: &Path, stream: impl Read) -> Result<Took, String> {
     let mut took = Took::default();
     let mut archive = tar::Archive::new(stream);

@@ -6,15 +6,12 @@ use thiserror::Error;
 /// Why a machine cannot be started.
 #[derive(Debug, Error, Diagnostic)]
 pub enum BootError {
-    /// There is no QEMU.
     #[error("`{program}` is not installed")]
     #[diagnostic(code(boot::no_qemu), help("install it: the package {packages}"))]
     NoQemu { program: String, packages: &'static str },
-    /// There is no firmware.
     #[error("there is no UEFI firmware for machines of {machine}")]
     #[diagnostic(code(boot::no_firmware), help("install it: the package {packages}"))]
     NoFirmware { machine: &'static str, packages: &'static str },
-    /// Its machines have firmware of another kind.
     #[error("machines of {machine} have no UEFI")]
     #[diagnostic(code(boot::no_uefi), help("remove --uefi"))]
     NoUefi { machine: &'static str },
@@ -22,7 +19,6 @@ pub enum BootError {
     #[error("cannot copy the firmware's variables `{path}`: {source}")]
     #[diagnostic(code(boot::variables))]
     Variables { path: &'static str, source: std::io::Error },
-    /// It cannot be started.
     #[error("QEMU cannot be started: {0}")]
     #[diagnostic(code(boot::qemu))]
     Start(std::io::Error),

@@ -13,7 +13,6 @@ pub struct Firmware {
     pub variables: &'static str,
 }
 
-/// What a kind of machine may have.
 struct Known {
     machine: &'static str,
     packages: &'static str,
@@ -50,9 +49,7 @@ const KNOWN: [Known; 2] = [
 
 impl Firmware {
     /// That of a CPU's machines, where it is installed.
-    ///
-    /// # Errors
-    /// [`BootError::NoFirmware`], or [`BootError::NoUefi`] for machines that have another kind.
+    /// Errors: [`BootError::NoFirmware`], or [`BootError::NoUefi`] for machines that have another kind.
     pub fn of(machine: &'static str) -> Result<Self, BootError> {
         let Some(known) = KNOWN.iter().find(|known| known.machine == machine) else {
             return Err(BootError::NoUefi { machine });

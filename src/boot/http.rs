@@ -18,17 +18,13 @@ pub struct FileServer {
 
 impl FileServer {
     /// Serves the files of a directory, none below it, on a free port.
-    ///
-    /// # Errors
-    /// When no port can be had.
+    /// Errors: When no port can be had.
     pub fn start(directory: &Path) -> std::io::Result<Self> {
         Self::start_on(Ipv4Addr::LOCALHOST, directory)
     }
 
     /// The same on an address of this machine, for instance one in a network namespace.
-    ///
-    /// # Errors
-    /// When no port can be had.
+    /// Errors: When no port can be had.
     pub fn start_on(address: Ipv4Addr, directory: &Path) -> std::io::Result<Self> {
         let listener = TcpListener::bind((address, 0))?;
         let address = listener.local_addr()?;
@@ -48,7 +44,6 @@ impl FileServer {
         Ok(Self { address, stop })
     }
 
-    /// Its port.
     pub fn port(&self) -> u16 {
         self.address.port()
     }

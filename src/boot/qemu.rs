@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use super::error::BootError;
 use super::firmware::Firmware;
 
-/// A machine to start.
 #[derive(Debug, Clone)]
 pub struct Machine {
     pub kernel: PathBuf,
@@ -20,7 +19,6 @@ pub struct Machine {
     /// Memory in MiB.
     pub memory_mib: u64,
     pub cpus: u32,
-    /// Which kind of machine.
     pub board: &'static Board,
     /// Which processor: a name that QEMU's `-cpu` takes, with what it has more or less.
     pub processor: &'static str,
@@ -32,12 +30,10 @@ pub struct Machine {
     pub disks: Vec<PathBuf>,
 }
 
-/// A kind of machine that QEMU can be.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Board {
     /// CPU as `uname -m` prints it.
     pub machine: &'static str,
-    /// QEMU's program.
     program: &'static str,
     /// What its packages are called, by distribution.
     packages: &'static str,
@@ -49,7 +45,6 @@ pub struct Board {
     pub console: &'static str,
 }
 
-/// One for each CPU of images.
 const BOARDS: [Board; 3] = [
     Board {
         machine: "x86_64",
@@ -133,9 +128,6 @@ impl Machine {
     }
 
     /// Starts it.
-    ///
-    /// # Errors
-    /// [`BootError`].
     pub fn start(&self) -> Result<Running, BootError> {
         let program = self.board.program;
         let variables = self.firmware.map(own_variables).transpose()?;
@@ -259,7 +251,6 @@ pub struct Running {
 }
 
 impl Running {
-    /// What the console showed so far.
     pub fn console(&self) -> String {
         self.console.0.lock().map(|state| state.text.clone()).unwrap_or_default()
     }

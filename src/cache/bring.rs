@@ -15,7 +15,6 @@ use crate::store::{Store, StoreError};
 /// Loads the layer in a file, named relative to the store: what `store load` does inside.
 pub type Loader<'a> = &'a dyn Fn(&str) -> Result<(), String>;
 
-/// What came.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Brought {
     /// Actions that need not run now.
@@ -27,9 +26,7 @@ pub struct Brought {
 impl Cache {
     /// Puts what entries name into the store, and then their records. An action of which something is missing or wrong is left
     /// out: it runs.
-    ///
-    /// # Errors
-    /// [`StoreError`] where this store cannot keep what came.
+    /// Errors: [`StoreError`] where this store cannot keep what came.
     pub fn bring(
         &self,
         store: &Store,
@@ -88,9 +85,7 @@ impl Cache {
 
 impl Cache {
     /// Puts files where they are wanted, those that any cache has; by their digests, and so without a signature.
-    ///
-    /// # Errors
-    /// [`StoreError`] where this store cannot keep what came.
+    /// Errors: [`StoreError`] where this store cannot keep what came.
     pub fn bring_files(&self, wanted: &[Wanted], progress: &dyn Progress, say: Say<'_>) -> Result<(), StoreError> {
         for place in self.places.iter().filter(|place| place.is_on()) {
             let left: Vec<&Wanted> = wanted.iter().filter(|one| !one.destination.is_file()).collect();
@@ -114,7 +109,6 @@ impl Cache {
 }
 
 enum Taken {
-    /// This store cannot keep it.
     Store(StoreError),
     /// It is not what it should be.
     Wrong(String),

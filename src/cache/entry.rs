@@ -15,7 +15,6 @@ const CONTEXT: &[u8] = b"imgbuild cache entry\n";
 /// In front of a public key in a recipe or on the command line, and of a signature in an entry.
 const SCHEME: &str = "ed25519:";
 
-/// A file of a cache.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Object {
     /// Bytes.
@@ -24,19 +23,15 @@ pub struct Object {
     pub sha256: Sha256,
 }
 
-/// A frame of a packed image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Frame {
-    /// The frame itself.
     pub object: Object,
     /// The text beside it in the store.
     pub info: String,
 }
 
-/// A finished action.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// Version of this form.
     pub format: u32,
     /// The store's record, as its file has it.
     pub record: String,
@@ -68,20 +63,16 @@ impl Entry {
         })
     }
 
-    /// The files of its results.
     pub fn results(&self) -> impl Iterator<Item = &Object> {
         self.layer.iter().chain(self.blobs.values()).chain(self.frames.values().map(|frame| &frame.object))
     }
 
-    /// All files that it names.
     pub fn objects(&self) -> impl Iterator<Item = &Object> {
         self.results().chain(&self.packages)
     }
 
     /// The file's text: a line, and a second one with the signature where there is a key.
-    ///
-    /// # Errors
-    /// None that an entry can have.
+    /// Errors: None that an entry can have.
     pub fn to_text(&self, key: Option<&SigningKey>) -> Result<String, serde_json::Error> {
         let line = serde_json::to_string(self)?;
         let signed = key.map(|key| {
@@ -92,9 +83,6 @@ impl Entry {
     }
 
     /// Reads the file's text; where keys are trusted, one of them has to have signed it. Gives the record too.
-    ///
-    /// # Errors
-    /// What is wrong with it, in words.
     pub fn parse(text: &[u8], key: &Digest, trusted: &[VerifyingKey]) -> Result<(Self, ActionRecord), String> {
         let text = std::str::from_utf8(text).map_err(|_| "it is no text".to_owned())?;
         let (line, rest) = text.split_once('\n').ok_or("it is truncated")?;
@@ -135,9 +123,7 @@ pub fn public(key: &VerifyingKey) -> String {
 }
 
 /// Reads one.
-///
-/// # Errors
-/// What it should look like.
+/// Errors: What it should look like.
 pub fn parse_public(text: &str) -> Result<VerifyingKey, String> {
     let key = text.strip_prefix(SCHEME).and_then(bytes::<32>).and_then(|bytes| VerifyingKey::from_bytes(&bytes).ok());
     key.ok_or_else(|| {
@@ -152,7 +138,6 @@ pub fn secret(key: &SigningKey) -> String {
     format!("imgbuild-cache-key {}\n", hex(&key.to_bytes()))
 }
 
-/// Reads one.
 pub fn parse_secret(text: &str) -> Option<SigningKey> {
     let digits = text.trim().strip_prefix("imgbuild-cache-key ")?;
     Some(SigningKey::from_bytes(&bytes::<32>(digits)?))

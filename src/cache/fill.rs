@@ -13,9 +13,7 @@ use crate::store::{ActionRecord, Store, StoreError, sha256_of};
 /// Writes a layer to a file as `store save` does; gives the path. It goes when [`Saver::done`] is called.
 pub trait Saver {
     /// Saves a layer.
-    ///
-    /// # Errors
-    /// What cannot be read, in words.
+    /// Errors: What cannot be read, in words.
     fn save(&self, layer: &Digest) -> Result<PathBuf, String>;
     /// Packages that an action was made of, and where this store has them.
     fn packages(&self, action: &str) -> Vec<(Object, PathBuf)>;
@@ -23,10 +21,8 @@ pub trait Saver {
     fn done(&self, file: &Path);
 }
 
-/// What was brought there.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filled {
-    /// Actions.
     pub actions: usize,
     /// Bytes.
     pub bytes: u64,
@@ -35,9 +31,6 @@ pub struct Filled {
 impl Cache {
     /// Brings the records of actions, and before them all that they name, to each cache that has them not and takes them; with each
     /// goes whether it ran now. `turn` is called with each that is brought, and says whether to go on.
-    ///
-    /// # Errors
-    /// [`StoreError`] where this store cannot be read.
     pub fn fill(
         &self,
         store: &Store,
@@ -148,7 +141,6 @@ impl Cache {
 }
 
 enum Unfilled {
-    /// This store cannot be read.
     Store(StoreError),
     /// The cache did not take it.
     Place(String),

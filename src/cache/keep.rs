@@ -31,13 +31,10 @@ pub struct Stats {
 /// Something that is not as it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wrong {
-    /// The file.
     pub path: PathBuf,
-    /// How.
     pub problem: String,
 }
 
-/// A file of a cache.
 #[derive(Debug)]
 struct Kept {
     path: PathBuf,
@@ -46,7 +43,6 @@ struct Kept {
     used: SystemTime,
 }
 
-/// A directory's contents.
 #[derive(Debug)]
 pub struct Contents {
     entries: BTreeMap<Digest, (Kept, Result<Entry, String>)>,
@@ -83,9 +79,7 @@ fn files(directory: &Path) -> std::io::Result<Vec<(String, Kept)>> {
 
 impl Contents {
     /// Reads all entries of a directory.
-    ///
-    /// # Errors
-    /// What cannot be read.
+    /// Errors: What cannot be read.
     pub fn of(root: &Path) -> std::io::Result<Self> {
         let mut all = Self { entries: BTreeMap::new(), objects: BTreeMap::new(), halves: Vec::new() };
         for (name, kept) in files(&root.join("v1/actions"))? {
@@ -112,7 +106,6 @@ impl Contents {
         entries.flat_map(Entry::objects).map(|object| object.sha256).collect()
     }
 
-    /// How much there is.
     pub fn stats(&self) -> Stats {
         let named = self.named(self.entries.values().filter_map(|(_, entry)| entry.as_ref().ok()));
         let sum = |kept: &mut dyn Iterator<Item = &Kept>| kept.map(|one| one.size).sum::<u64>();
@@ -132,9 +125,7 @@ impl Contents {
     }
 
     /// Reads all files, and gives what is not as its name says: `progress` takes the bytes that were read.
-    ///
-    /// # Errors
-    /// None: what cannot be read is wrong.
+    /// Errors: None: what cannot be read is wrong.
     pub fn wrong(&self, progress: &dyn Fn(u64)) -> Vec<Wrong> {
         let mut found = Vec::new();
         let mut broken = BTreeSet::new();
@@ -170,9 +161,7 @@ impl Contents {
 
     /// Removes what was used longest ago until the rest is no larger than `size` bytes, and what no entry names. Gives the bytes
     /// that are free then.
-    ///
-    /// # Errors
-    /// What cannot be removed.
+    /// Errors: What cannot be removed.
     pub fn shrink(mut self, size: u64, now: SystemTime) -> std::io::Result<u64> {
         let is_young = |kept: &Kept| now.duration_since(kept.used).is_ok_and(|age| age < YOUNG) || kept.used > now;
         let mut by_use: Vec<(SystemTime, Digest)> =

@@ -37,7 +37,6 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// What is wrong with how a cache was named. A cache that fails is no error.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum CacheError {
-    /// Another scheme.
     #[error("`{address}` is not a cache: it is neither a directory nor an http, https, s3, oci, grpc or grpcs address")]
     #[diagnostic(
         code(cache::address),
@@ -46,11 +45,9 @@ pub enum CacheError {
         )
     )]
     Address { address: String },
-    /// No directory.
     #[error("the cache `{}` cannot be used: {problem}", path.display())]
     #[diagnostic(code(cache::directory), help("create it first, for all who are to use it: mkdir -p {}", path.display()))]
     Directory { path: PathBuf, problem: String },
-    /// A server that cannot be asked.
     #[error("the cache `{address}` cannot be used: {problem}")]
     #[diagnostic(code(cache::server), help("{help}"))]
     Server { address: String, problem: String, help: &'static str },
@@ -67,7 +64,6 @@ pub enum CacheError {
     #[error("{problem}")]
     #[diagnostic(code(cache::setting), help("{help}"))]
     Setting { problem: String, help: &'static str },
-    /// What was given is not a key.
     #[error("{problem}")]
     #[diagnostic(code(cache::key), help("`imgbuild cache key FILE` makes a key and prints its public half"))]
     Key { problem: String },
@@ -82,7 +78,6 @@ pub struct Cache {
     places: Vec<Place>,
     /// Whose entries are believed; none: those of all who can write there.
     trusted: Vec<VerifyingKey>,
-    /// Who signs what is brought there.
     key: Option<SigningKey>,
     /// With `outputs-only`: the share of unsigned results that is built here and compared.
     sampled: Option<f64>,
@@ -91,7 +86,6 @@ pub struct Cache {
 /// How caches are used.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
-    /// The file of the secret key.
     pub key: Option<PathBuf>,
     /// Public keys, and `outputs-only`.
     pub trust: Vec<String>,
@@ -113,14 +107,10 @@ fn parse_share(text: &str) -> Option<f64> {
     (0.0..=100.0).contains(&number).then_some(number / 100.0)
 }
 
-/// An entry that a cache has.
 #[derive(Debug)]
 pub struct Found {
-    /// Which of the caches.
     place: usize,
-    /// What it says.
     pub entry: Entry,
-    /// The record in it.
     pub record: ActionRecord,
     /// Whether it is used only because of `outputs-only`.
     pub is_doubtful: bool,
@@ -128,9 +118,6 @@ pub struct Found {
 
 impl Cache {
     /// Caches by their addresses.
-    ///
-    /// # Errors
-    /// [`CacheError`].
     pub fn of(addresses: &[String], settings: &Settings) -> Result<Self, CacheError> {
         let (key, rate) = (&settings.key, Rate::of(settings.rate));
         let place = |text: &String| Place::of(text, key.is_some(), rate.clone());
@@ -163,9 +150,7 @@ impl Cache {
     }
 
     /// A directory that is believed.
-    ///
-    /// # Errors
-    /// [`CacheError::Directory`].
+    /// Errors: [`CacheError::Directory`].
     pub fn of_directory(directory: &std::path::Path) -> Result<Self, CacheError> {
         Self::of(&[directory.display().to_string()], &Settings::default())
     }

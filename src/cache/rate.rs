@@ -41,7 +41,6 @@ impl Rate {
     }
 }
 
-/// A reader that keeps to a rate.
 pub(super) struct Slow<R> {
     inner: R,
     rate: Rate,

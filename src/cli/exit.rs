@@ -8,7 +8,6 @@ use crate::sandbox::SandboxError;
 use crate::stage::StageError;
 use crate::store::StoreError;
 
-/// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     /// All is done; for `plan --detailed-exitcode`, nothing is to be done.
@@ -17,13 +16,9 @@ pub enum Exit {
     Input,
     /// `plan --detailed-exitcode`: there is work to do. Never an error.
     Work,
-    /// This machine lacks something.
     Machine,
-    /// A stage failed.
     Stage,
-    /// The store is damaged.
     Store,
-    /// The command line is wrong.
     Usage,
     Interrupted,
     /// imgbuild itself has a mistake: it panicked.
@@ -31,7 +26,6 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// The number.
     pub fn code(self) -> u8 {
         match self {
             Self::Done => 0,

@@ -72,7 +72,6 @@ impl Arguments {
 }
 
 impl Arguments {
-    /// What scripts may take.
     pub fn limits(&self) -> ScriptLimits {
         ScriptLimits { seconds: self.script_minutes.as_secs().max(1), ..self.script_limits }
     }
@@ -309,7 +308,7 @@ fn with_stack() -> ExitCode {
 
 /// Reports a panic, and gives the exit status: no one waits for the thread that ended.
 fn panicked(text: &str) -> i32 {
-    let exit = match Failure::told_by(text) {
+    let exit = match Failure::of_panic(text) {
         Some(Failure::NotStarted) => {
             output::render::say(&format!("error: {NOT_STARTED}: {text}\n  help: {START_REMEDY}"));
             Exit::Machine

@@ -29,7 +29,6 @@ pub struct PlacesArguments {
 }
 
 impl PlacesArguments {
-    /// The same for a build.
     pub fn places(&self) -> PackageSources {
         let patience = self.mirror_timeout.map(std::time::Duration::from_secs);
         PackageSources { mirror: self.mirror.clone(), vendor: self.vendor.clone(), patience }
@@ -43,7 +42,6 @@ pub struct Setup {
     pub namespace: Namespace,
 }
 
-/// Directory of the store.
 pub fn store_directory(arguments: &Arguments) -> Result<PathBuf, Exit> {
     let directory = match &arguments.store {
         Some(directory) => Ok(std::path::absolute(directory).unwrap_or_else(|_| directory.clone())),
@@ -57,9 +55,6 @@ pub fn store_directory(arguments: &Arguments) -> Result<PathBuf, Exit> {
 
 impl Setup {
     /// Opens the store.
-    ///
-    /// # Errors
-    /// The exit code, after the reason was printed.
     pub fn open(arguments: &Arguments) -> Result<Self, Exit> {
         let map = IdMap::for_current_user().map_err(|error| {
             let exit = Exit::from(&error);
@@ -80,9 +75,6 @@ impl Setup {
 
 impl Setup {
     /// Opens a store that is there for reading alone; nothing is made or changed.
-    ///
-    /// # Errors
-    /// The exit code, after the reason was printed.
     pub fn open_to_read(arguments: &Arguments) -> Result<Self, Exit> {
         let map = IdMap::for_current_user().map_err(|error| {
             let exit = Exit::from(&error);
@@ -147,9 +139,6 @@ const ASSEMBLY_NOTE: &str = "assembly";
 
 impl Setup {
     /// Takes part in using the store: gc waits for it. Removes what killed processes left.
-    ///
-    /// # Errors
-    /// The exit code, after the reason was printed.
     pub fn share(&self) -> Result<FileLock, Exit> {
         let held = self.store.share_use().map_err(|error| {
             let exit = Exit::from(&error);
@@ -175,9 +164,6 @@ impl Setup {
     }
 
     /// What the builds of this command share; `memory` in bytes instead of what is free.
-    ///
-    /// # Errors
-    /// The exit code, after the reason was printed.
     pub fn shared(&self, keep_going: bool, memory: Option<u64>, recipes: &[Recipe]) -> Result<SharedBuild, Exit> {
         let mut limits = Limits::of_machine(rayon::current_num_threads());
         limits.memory = memory.unwrap_or(limits.memory);
@@ -223,9 +209,7 @@ pub fn print_findings(findings: &[Finding], verbose: u8) {
 }
 
 /// Reads the images that a command is for, and prints what is to be said of them; some may have errors.
-///
-/// # Errors
-/// [`Exit::Input`] when not even their names are known, or a pattern means none.
+/// Errors: [`Exit::Input`] when not even their names are known, or a pattern means none.
 pub fn selection(arguments: &Arguments, patterns: &[String]) -> Result<Selected, Exit> {
     let selected = read_selection(arguments, patterns).inspect_err(|findings| {
         print_findings(findings, arguments.verbose);
@@ -237,9 +221,7 @@ pub fn selection(arguments: &Arguments, patterns: &[String]) -> Result<Selected,
 }
 
 /// The same; prints nothing. Where several images are meant, the findings name files from the workspace's root.
-///
-/// # Errors
-/// What stands in the way.
+/// Errors: What stands in the way.
 pub fn read_selection(arguments: &Arguments, patterns: &[String]) -> Result<Selected, Vec<Finding>> {
     let mut selected = select(&arguments.directory, patterns).map_err(|mut findings| {
         if let Some(root) = Workspace::root_of(&arguments.directory) {
@@ -271,9 +253,7 @@ pub fn name_from(root: &std::path::Path, findings: &mut [Finding]) {
 
 /// Reads the recipes that a command is for, and prints what is to be said of them: those that patterns mean, or the recipe
 /// where one stands, or all of the workspace. Sorted by the images' names.
-///
-/// # Errors
-/// [`Exit::Input`] when one has errors.
+/// Errors: [`Exit::Input`] when one has errors.
 pub fn chosen(arguments: &Arguments, patterns: &[String]) -> Result<Vec<Recipe>, Exit> {
     let selected = selection(arguments, patterns)?;
     if selected.broken.is_empty() { Ok(selected.recipes) } else { Err(Exit::Input) }
@@ -281,9 +261,7 @@ pub fn chosen(arguments: &Arguments, patterns: &[String]) -> Result<Vec<Recipe>,
 
 /// The same for commands that look at what was built: warnings on the recipe are not their subject, and `plan`, `build` and
 /// `check` say them.
-///
-/// # Errors
-/// [`Exit::Input`] when one has errors.
+/// Errors: [`Exit::Input`] when one has errors.
 pub fn chosen_to_look(arguments: &Arguments, patterns: &[String]) -> Result<Vec<Recipe>, Exit> {
     let selected = selected_to_look(arguments, patterns)?;
     if selected.broken.is_empty() { Ok(selected.recipes) } else { Err(Exit::Input) }
@@ -300,9 +278,7 @@ fn selected_to_look(arguments: &Arguments, patterns: &[String]) -> Result<Select
 }
 
 /// The same for commands that list images: those with errors are named, and the others go on. How the command is to end.
-///
-/// # Errors
-/// [`Exit::Input`] when none is left.
+/// Errors: [`Exit::Input`] when none is left.
 pub fn good_to_look(arguments: &Arguments, patterns: &[String]) -> Result<(Vec<Recipe>, Exit), Exit> {
     let selected = selected_to_look(arguments, patterns)?;
     for name in &selected.broken {
@@ -316,17 +292,13 @@ pub fn good_to_look(arguments: &Arguments, patterns: &[String]) -> Result<(Vec<R
 }
 
 /// The same without patterns.
-///
-/// # Errors
-/// [`Exit::Input`] when one has errors.
+/// Errors: [`Exit::Input`] when one has errors.
 pub fn recipes(arguments: &Arguments) -> Result<Vec<Recipe>, Exit> {
     chosen_to_look(arguments, &[])
 }
 
 /// Reads the one recipe that a command is for: by its name, or the only one that can be meant.
-///
-/// # Errors
-/// [`Exit::Input`] when it has errors; [`Exit::Usage`] when there are several.
+/// Errors: [`Exit::Input`] when it has errors; [`Exit::Usage`] when there are several.
 pub fn recipe(arguments: &Arguments, name: Option<&str>) -> Result<Recipe, Exit> {
     let mut recipes = match name {
         Some(name) => chosen_to_look(arguments, &[name.to_owned()])?,
@@ -345,9 +317,7 @@ pub fn recipe(arguments: &Arguments, name: Option<&str>) -> Result<Recipe, Exit>
 
 /// Which image a command is for that looks at what is published, and where that is: by a recipe, or by the names alone where both are
 /// given, for images that were pulled to where no recipe is.
-///
-/// # Errors
-/// As [`recipe`].
+/// Errors: As [`recipe`].
 pub fn image_and_out(
     arguments: &Arguments,
     image: Option<&str>,
@@ -364,9 +334,7 @@ pub fn image_and_out(
 }
 
 /// What is published of an image: directory and build.json.
-///
-/// # Errors
-/// [`Exit::Input`] when a later imgbuild wrote it in a form that is not known here.
+/// Errors: [`Exit::Input`] when a later imgbuild wrote it in a form that is not known here.
 pub fn published_image(out: &std::path::Path, name: &str) -> Result<Option<(PathBuf, BuildInfo)>, Exit> {
     newer_build(out, name).map_err(|error| {
         render::say(&render::error(error));
@@ -376,9 +344,7 @@ pub fn published_image(out: &std::path::Path, name: &str) -> Result<Option<(Path
 }
 
 /// Words for the kernel's command line, and the memory in bytes, of a form of a published image; of none, the first one.
-///
-/// # Errors
-/// [`Exit::Usage`] after the forms were printed that are there.
+/// Errors: [`Exit::Usage`] after the forms were printed that are there.
 pub fn published_form<'a>(info: &'a BuildInfo, rootimg: Option<&str>) -> Result<(&'a [String], u64), Exit> {
     let Some(rootimg) = rootimg else { return Ok((&info.cmdline, info.memory)) };
     info.form(rootimg).ok_or_else(|| {
@@ -390,9 +356,6 @@ pub fn published_form<'a>(info: &'a BuildInfo, rootimg: Option<&str>) -> Result<
 
 /// Finds one image by its name, or the recipe where one stands by `.`; its files are not read yet. A recipe of which only
 /// variants are images is found by its own name too.
-///
-/// # Errors
-/// The exit code, after the reason was printed.
 pub fn named_draft(arguments: &Arguments, name: &str) -> Result<(Known, Draft), Exit> {
     let reported = |findings: Vec<Finding>| {
         print_findings(&findings, arguments.verbose);
@@ -422,9 +385,7 @@ pub fn named_draft(arguments: &Arguments, name: &str) -> Result<(Known, Draft), 
 }
 
 /// Reads the lock beside the recipe, if there is one.
-///
-/// # Errors
-/// [`Exit::Input`] when it cannot be read.
+/// Errors: [`Exit::Input`] when it cannot be read.
 pub fn lock(recipe: &Recipe) -> Result<Option<Lock>, Exit> {
     recipe.lock().map_err(|error| {
         render::say(&render::error(error));

@@ -14,14 +14,12 @@ pub enum DistroError {
     #[error("package scripts ask for the kernel's release")]
     #[diagnostic(code(distro::asks_release))]
     AsksRelease,
-    /// A file could not be downloaded.
     #[error("cannot download `{file}` from {place}: {problem}")]
     #[diagnostic(
         code(distro::download),
         help("check that the mirror can be reached from here; `--mirror URL` or IMGBUILD_MIRROR names another")
     )]
     Download { file: String, place: String, problem: String },
-    /// A server does not have a file.
     #[error("`{file}` is not at {place}: {answer}")]
     #[diagnostic(
         code(distro::not_there),
@@ -39,13 +37,10 @@ pub enum DistroError {
         )
     )]
     LeftMirror {
-        /// Its name.
         package: String,
-        /// Its version.
         version: String,
         /// From where, and the answer.
         from: String,
-        /// Name of the lock.
         lock: String,
     },
     /// The lock says something else of a package than the package.
@@ -57,16 +52,13 @@ pub enum DistroError {
         )
     )]
     LockedSize {
-        /// Its name.
         package: String,
-        /// Name of the lock.
         lock: String,
         /// Bytes by the lock.
         locked: u64,
         /// Bytes.
         found: u64,
     },
-    /// An archive has no such suite.
     #[error("{uri} has no suite `{suite}`: {problem}")]
     #[diagnostic(
         code(distro::no_suite),
@@ -88,7 +80,6 @@ pub enum DistroError {
     #[error("the signature of `{file}` from {place} is not valid: {problem}")]
     #[diagnostic(code(distro::signature), help("{help}"))]
     Signature { file: String, place: String, problem: String, help: String },
-    /// A Release file is too old.
     #[error("`{file}` from {place} was valid until {until}")]
     #[diagnostic(
         code(distro::expired),
@@ -108,7 +99,6 @@ pub enum DistroError {
         help("copy it again, or remove it from the directory; `file` shows what it is")
     )]
     PackageFile { path: PathBuf, problem: String },
-    /// A keyring cannot be used.
     #[error("the keyring `{}` cannot be used: {problem}", path.display())]
     #[diagnostic(code(distro::keyring), help("give a file of OpenPGP certificates, binary or ASCII-armored"))]
     Keyring { path: PathBuf, problem: String },
@@ -166,18 +156,15 @@ pub enum DistroError {
         )
     )]
     MaintainerScript { script: String, ended: String, lines: String, log: String },
-    /// The package manager failed.
     #[error("{what} failed with status {status}; its last lines:\n{lines}")]
     #[diagnostic(
         code(distro::package_manager),
         help("full log: {log}; nothing was published; the previous artefacts are unchanged")
     )]
     PackageManager { what: String, status: i32, lines: String, log: String },
-    /// The sandbox.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Sandbox(#[from] crate::sandbox::SandboxError),
-    /// The store.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Store(#[from] crate::store::StoreError),

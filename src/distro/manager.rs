@@ -32,35 +32,24 @@ pub struct PackageSources {
     pub patience: Option<Duration>,
 }
 
-/// Takes news of work on repositories.
 pub trait News: Sync {
-    /// What is being done.
     fn progress(&self, text: &str);
-    /// Something is to be said.
     fn finding(&self, finding: &Finding);
-    /// What takes the news of downloads.
     fn downloads<'a>(&'a self, what: &'static str) -> Box<dyn Progress + 'a>;
 }
 
 /// Everything that reading repositories needs.
 pub struct Gathering<'a> {
-    /// The recipe.
     pub recipe: &'a Recipe,
-    /// Where packages come from.
     pub places: &'a PackageSources,
-    /// Downloads.
     pub fetcher: &'a Fetcher,
-    /// The store.
     pub store: &'a Store,
-    /// Takes news.
     pub news: &'a dyn News,
 }
 
-/// A repository that cannot be used.
 pub struct Unusable {
     /// Which [[repo]] names it, where one does.
     pub repo: Option<usize>,
-    /// Why.
     pub error: DistroError,
     /// Whether the recipe and its files are good, and what they name is not.
     pub is_of_place: bool,
@@ -69,7 +58,6 @@ pub struct Unusable {
 /// What the distribution calls the packages that imgbuild asks for by itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Names {
-    /// The tools root.
     pub tools: Vec<String>,
     /// The tools root in which packages are resolved, where that takes more; empty: the same one.
     pub solver: Vec<String>,
@@ -77,11 +65,9 @@ pub struct Names {
     pub base: Vec<String>,
     /// What the first transaction of the lists begins with.
     pub first: Vec<String>,
-    /// What a postinstall script may rely on.
     pub script_tools: Vec<String>,
     /// The kernel, where the recipe names none.
     pub kernel: String,
-    /// What composes an initrd with dracut.
     pub dracut: Vec<String>,
     /// What builds drivers, besides the kernel's headers.
     pub driver_tools: Vec<String>,
@@ -94,7 +80,6 @@ pub struct Versions {
     pub unpack: u32,
     /// The image's lowest layer.
     pub bootstrap: u32,
-    /// Transactions.
     pub install: u32,
 }
 
@@ -121,9 +106,7 @@ pub struct ContainerBase<'a> {
 /// How versions are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum VersionOrder {
-    /// As dpkg does.
     Debian,
-    /// As rpm does.
     Rpm,
 }
 
@@ -140,14 +123,11 @@ impl VersionOrder {
     }
 }
 
-/// One transaction to resolve.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Pass {
     /// Names, versions and patterns, as the package manager writes them; `folder/name` selects a local repository.
     pub install: Vec<String>,
-    /// Names to remove in the same transaction.
     pub remove: Vec<String>,
-    /// Names to remove afterwards.
     pub remove_after: Vec<String>,
     /// Whether it goes over what the first pass installed alone, and later passes do not see it.
     pub aside: bool,
@@ -158,7 +138,6 @@ pub struct Pass {
 pub struct Resolution {
     /// Packages to install, in the package manager's order.
     pub packages: Vec<PinnedPackage>,
-    /// Names of packages that go.
     pub removed: Vec<String>,
     /// Names of packages that go with those that are to be removed, because they need one of them.
     pub remove_with: Vec<String>,
@@ -180,11 +159,8 @@ pub struct Relations {
 
 /// Where the release's own solver runs.
 pub struct Solving<'a> {
-    /// The store.
     pub store: &'a Store,
-    /// Where it runs.
     pub namespace: &'a Namespace,
-    /// Layers of the tools root.
     pub tools: Vec<Digest>,
     /// Seconds since 1970.
     pub epoch: i64,
@@ -196,63 +172,43 @@ pub struct Solving<'a> {
     pub have: &'a dyn Fn(&[PinnedPackage]) -> Result<(), DistroError>,
 }
 
-/// Repositories that were read and checked.
 pub trait PackageArchive {
-    /// What the lock keeps of them.
     fn suites(&self) -> Vec<LockedSuite>;
     /// The newest package of each name of the local directories whose origin is `start` or below; of kernels, where they
     /// share a name, all.
-    ///
-    /// # Errors
-    /// [`DistroError::Format`] for a package that cannot be pinned.
+    /// Errors: [`DistroError::Format`] for a package that cannot be pinned.
     fn of_origin(&self, start: &str) -> Result<Vec<PinnedPackage>, DistroError>;
     /// All packages of a name.
-    ///
-    /// # Errors
-    /// [`DistroError::Format`] for a package that cannot be pinned.
+    /// Errors: [`DistroError::Format`] for a package that cannot be pinned.
     fn all(&self, name: &str) -> Result<Vec<PinnedPackage>, DistroError>;
     /// A package by its name: of that version, or the newest.
-    ///
-    /// # Errors
-    /// [`DistroError::Format`] for a package that cannot be pinned.
+    /// Errors: [`DistroError::Format`] for a package that cannot be pinned.
     fn find(&self, name: &str, version: Option<&str>) -> Result<Option<PinnedPackage>, DistroError>;
     /// Those of some packages that bring a whole kernel, each with what `uname -r` prints then, as names, metadata or
     /// lists of files tell.
-    ///
-    /// # Errors
-    /// [`DistroError::Format`] for metadata that cannot be read.
+    /// Errors: [`DistroError::Format`] for metadata that cannot be read.
     fn kernel_releases(&self, packages: &[PinnedPackage]) -> Result<Vec<(String, PinnedPackage)>, DistroError>;
     /// Those of some packages that bring more modules of a release, where a kernel comes in parts.
     fn kernel_parts(&self, _release: &str, _packages: &[PinnedPackage]) -> Vec<PinnedPackage> {
         Vec::new()
     }
     /// How the package with the headers of a kernel is called, and it itself, where a repository has it for the release.
-    ///
-    /// # Errors
-    /// As [`PackageArchive::kernel_releases`].
+    /// Errors: As [`PackageArchive::kernel_releases`].
     fn headers(&self, kernel: &PinnedPackage, release: &str) -> Result<(String, Option<PinnedPackage>), DistroError>;
     /// Whether all names mean something.
-    ///
-    /// # Errors
-    /// [`DistroError::UnknownPackages`] with all that do not, and near names.
+    /// Errors: [`DistroError::UnknownPackages`] with all that do not, and near names.
     fn check_names(&self, names: &[String]) -> Result<(), DistroError>;
     /// The packages of the tools root; those in `held` keep their versions while a repository has them.
-    ///
-    /// # Errors
-    /// [`DistroError::Closure`] for a dependency that nothing satisfies.
+    /// Errors: [`DistroError::Closure`] for a dependency that nothing satisfies.
     fn tools(&self, seed: &[String], held: &[PinnedPackage]) -> Result<Vec<PinnedPackage>, DistroError>;
     /// The same of a root whose programs make what runs on the image's CPU, a compiler for instance: all of it is that CPU's.
-    ///
-    /// # Errors
-    /// As [`PackageArchive::tools`].
+    /// Errors: As [`PackageArchive::tools`].
     fn tools_of_image(&self, seed: &[String], held: &[PinnedPackage]) -> Result<Vec<PinnedPackage>, DistroError> {
         self.tools(seed, held)
     }
     /// Checks packages against the keys of those who sign them, where no one signs the index; `have` brings them into the
     /// store.
-    ///
-    /// # Errors
-    /// [`DistroError::Signature`] for a package that is not signed well.
+    /// Errors: [`DistroError::Signature`] for a package that is not signed well.
     fn check_signatures(
         &self,
         _store: &Store,
@@ -263,15 +219,11 @@ pub trait PackageArchive {
     }
     /// What packages that are to be installed together need of each other, and what of them is meant by the names that were
     /// asked for. Not known: they stay together.
-    ///
-    /// # Errors
-    /// [`DistroError::Format`] for metadata that cannot be read.
+    /// Errors: [`DistroError::Format`] for metadata that cannot be read.
     fn relations(&self, packages: &[PinnedPackage], install: &[String]) -> Result<Option<Relations>, DistroError>;
     /// Resolves passes one after another; each sees what the earlier ones installed. Packages in `held` keep their
     /// version where they are wanted (D13), unless they stand in the solver's way.
-    ///
-    /// # Errors
-    /// [`DistroError::UnknownPackages`] or [`DistroError::Unsatisfiable`] with the solver's own words.
+    /// Errors: [`DistroError::UnknownPackages`] or [`DistroError::Unsatisfiable`] with the solver's own words.
     fn resolve(
         &self,
         solving: &Solving<'_>,
@@ -280,33 +232,26 @@ pub trait PackageArchive {
     ) -> Result<Vec<Resolution>, DistroError>;
 }
 
-/// What to make a root of.
 pub struct Bootstrap<'a> {
     /// Layers of the tools root; none: the packages themselves do all.
     pub tools: Vec<Digest>,
-    /// Its packages.
     pub packages: &'a [PinnedPackage],
     /// Directory of the store that has them made ready.
     pub ready: &'a str,
     /// Whether the package manager configures them; otherwise they are only unpacked.
     pub configure: bool,
-    /// What the CPU is called.
     pub machine: String,
     /// Names of packages whose scripts may fail.
     pub failing: &'a [String],
     /// No time in it is later than this.
     pub epoch: i64,
-    /// Name of its log in the store.
     pub log: String,
 }
 
 /// One transaction over an image's layers.
 pub struct Install<'a> {
-    /// Layers of the tools root.
     pub tools: Vec<Digest>,
-    /// Layers of the image so far.
     pub base: Vec<Digest>,
-    /// What to install.
     pub packages: &'a [PinnedPackage],
     /// Directory of the store that has them made ready.
     pub ready: &'a str,
@@ -316,11 +261,8 @@ pub struct Install<'a> {
     pub uname: Uname,
     /// Whether the layer below has the kernel's files already.
     pub over_payload: bool,
-    /// Names to remove in the same transaction.
     pub remove: &'a [String],
-    /// Names to remove afterwards.
     pub remove_after: &'a [String],
-    /// Names of packages that go with those.
     pub remove_with: &'a [String],
     /// Names of installed packages that go because some of these conflict with them.
     pub conflicting: &'a [String],
@@ -328,24 +270,20 @@ pub struct Install<'a> {
     pub modules: &'a [String],
     /// Names of packages whose scripts may fail.
     pub failing: &'a [String],
-    /// Environment that a list asks for.
     pub variables: &'a [(String, String)],
     /// No time in the layer is later than this.
     pub epoch: i64,
-    /// Name of its log in the store.
     pub log: String,
 }
 
 /// A layer, and the users and groups that came with it.
 pub type Layer = (ScanAnswer, Accounts);
 
-/// A distribution family's package manager.
 pub trait PackageManager: Sync {
     /// What it calls a CPU that `uname -m` calls so.
     fn architecture(&self, machine: &str) -> &'static str;
     /// Its names of what imgbuild asks for by itself.
     fn names(&self, recipe: &Recipe) -> Names;
-    /// Versions of its operations.
     fn versions(&self) -> Versions;
     /// How a container image becomes the image's lowest layer.
     fn container(&self) -> ContainerOperations;
@@ -353,7 +291,6 @@ pub trait PackageManager: Sync {
     fn base_needs_tools(&self) -> bool;
     /// Whether a package of this name may bring a kernel.
     fn is_kernel(&self, package: &str) -> bool;
-    /// How it compares versions.
     fn order(&self) -> VersionOrder;
     /// Whether the names of packages tell which kernel they bring; else image.lock keeps it.
     fn names_tell_kernels(&self) -> bool {
@@ -368,38 +305,24 @@ pub trait PackageManager: Sync {
     /// The name in what a list asks for, without version, architecture and folder.
     fn plain_name<'a>(&self, item: &'a str) -> &'a str;
     /// All package files below a directory, sorted.
-    ///
-    /// # Errors
-    /// [`DistroError::Format`] for a directory that cannot be read.
+    /// Errors: [`DistroError::Format`] for a directory that cannot be read.
     fn package_files(&self, directory: &Path) -> Result<Vec<PathBuf>, DistroError>;
     /// Fetches, checks and reads the indices of all repositories, local ones too.
-    ///
-    /// # Errors
-    /// [`DistroError`].
     fn archive<'a>(&self, gathering: &Gathering<'a>) -> Result<Box<dyn PackageArchive + 'a>, DistroError>;
     /// Looks at the recipe's repositories, and gives those that cannot be used. Without `online` no server is asked:
     /// files of the recipe and directories of this machine alone.
     fn check(&self, gathering: &Gathering<'_>, online: bool) -> Vec<Unusable>;
     /// Roots of the repositories by the origin that the lock has.
-    ///
-    /// # Errors
-    /// [`DistroError`] for sources that cannot be used.
+    /// Errors: [`DistroError`] for sources that cannot be used.
     fn roots(&self, gathering: &Gathering<'_>) -> Result<BTreeMap<String, Vec<String>>, DistroError>;
     /// Writes today's indices of all repositories into a directory of vendored packages, and the mark by which it is
     /// known; gives the files, and where below the directory a package of an origin goes.
-    ///
-    /// # Errors
-    /// [`DistroError`].
     fn vendor(&self, gathering: &Gathering<'_>, directory: &Path) -> Result<BTreeSet<PathBuf>, DistroError>;
-    /// Directory of vendored packages of an origin.
     fn vendored(&self, directory: &Path, origin: &str) -> PathBuf;
-    /// The operation that makes packages plain.
     fn plain_operation(&self) -> &'static str;
     /// Makes packages of the store ready in a directory of it, as [`ready_name`] calls them; `done` is called for each, from
     /// the calling thread.
-    ///
-    /// # Errors
-    /// [`DistroError`] when a file is not what its name says (it is removed, to be fetched again), is no package, or
+    /// Errors: [`DistroError`] when a file is not what its name says (it is removed, to be fetched again), is no package, or
     /// there is no space.
     fn make_ready(
         &self,
@@ -411,9 +334,7 @@ pub trait PackageManager: Sync {
         make_plain(self.plain_operation(), work, directory, packages, done)
     }
     /// Makes a root of packages alone.
-    ///
-    /// # Errors
-    /// [`DistroError::MaintainerScript`] when a script fails, [`DistroError::PackageManager`] for anything else.
+    /// Errors: [`DistroError::MaintainerScript`] when a script fails, [`DistroError::PackageManager`] for anything else.
     fn bootstrap(
         &self,
         work: (&Store, &Namespace),
@@ -421,9 +342,7 @@ pub trait PackageManager: Sync {
         progress: &mut dyn FnMut(&str),
     ) -> Result<Layer, DistroError>;
     /// Installs packages over layers, with no network.
-    ///
-    /// # Errors
-    /// As [`PackageManager::bootstrap`].
+    /// Errors: As [`PackageManager::bootstrap`].
     fn install(
         &self,
         work: (&Store, &Namespace),
@@ -437,7 +356,6 @@ pub fn ready_name(directory: &str, digest: &Sha256) -> String {
     format!("{directory}/{digest}")
 }
 
-/// The package manager of a recipe's distribution.
 pub fn manager(recipe: &Recipe) -> &'static dyn PackageManager {
     match recipe.model.image.distro.family() {
         Family::Debian => &apt::Apt,
@@ -458,9 +376,6 @@ pub fn operations() -> Vec<(&'static str, Operation)> {
 pub const VENDOR_MARK: &str = "vendor.toml";
 
 /// Writes a file aside and renames it into place; its directory is made.
-///
-/// # Errors
-/// As the operating system says.
 pub fn write_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let parent = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(parent)?;

@@ -40,9 +40,7 @@ pub use rpm::yaml;
 pub use crate::pgp::{Keyring, Strength, verify_clear_signed, verify_detached, verify_package};
 
 /// Reads a keyring.
-///
-/// # Errors
-/// [`DistroError::Keyring`] when it cannot be read, holds no certificate, or a part of it is damaged.
+/// Errors: [`DistroError::Keyring`] when it cannot be read, holds no certificate, or a part of it is damaged.
 fn keyring(path: &Path) -> Result<Keyring, DistroError> {
     Keyring::read(path).map_err(|problem| DistroError::Keyring { path: path.to_owned(), problem })
 }

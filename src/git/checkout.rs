@@ -13,7 +13,6 @@ use gix_filter::eol::{AutoCrlf, Configuration, Mode};
 use gix_filter::pipeline::convert::ToWorktreeOutcome;
 use sha2::{Digest, Sha256};
 
-/// Largest file of attributes that is read.
 pub(super) const ATTRIBUTES_LIMIT: u64 = 1 << 20;
 /// A pointer of Git LFS is smaller. Source: git-lfs, docs/spec.md.
 const POINTER_LIMIT: usize = 1024;
@@ -41,7 +40,6 @@ pub(super) struct Checkout {
     filters: BTreeSet<String>,
 }
 
-/// A small regular file.
 fn small_file(path: &Path) -> Option<Vec<u8>> {
     let found = std::fs::metadata(path).ok()?;
     if !found.is_file() || found.len() > ATTRIBUTES_LIMIT {
@@ -111,9 +109,7 @@ impl Checkout {
     }
 
     /// The content that a checkout of a blob has.
-    ///
-    /// # Errors
-    /// Why it cannot be had.
+    /// Errors: Why it cannot be had.
     pub fn content<'a>(
         &mut self,
         path: &str,

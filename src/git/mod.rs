@@ -31,7 +31,6 @@ const RECIPE_LIMIT: u64 = 64 << 20;
 /// Why a revision cannot be read.
 #[derive(Debug, Error, Diagnostic)]
 pub enum GitError {
-    /// There is no repository.
     #[error("`{}` is not in a git repository", .0.display())]
     #[diagnostic(code(git::no_repository), help("a revision can be compared only in a clone: `git init` makes one"))]
     NoRepository(PathBuf),
@@ -48,41 +47,31 @@ pub enum GitError {
         )
     )]
     Reftable(PathBuf),
-    /// The revision is not there.
     #[error("there is no revision `{revision}` in this repository: {reason}")]
     #[diagnostic(code(git::unknown_revision))]
     Unknown {
-        /// As it was given.
         revision: String,
-        /// Why.
         reason: String,
-        /// What to do.
         #[help]
         help: String,
     },
-    /// No revision is named.
     #[error("`{0}` is not a revision: is the variable it comes from set?")]
     #[diagnostic(code(git::no_revision), help("name a branch, a tag or a commit, or HEAD if that is intended"))]
     NoRevision(String),
-    /// An object cannot be read.
     #[error("`{path}` of revision `{revision}` cannot be read: {reason}")]
     #[diagnostic(
         code(git::object),
         help("`git fsck` shows what is wrong with the repository; `git fetch` downloads what is missing")
     )]
     Object {
-        /// As it was given.
         revision: String,
         /// Path below the repository's root.
         path: String,
-        /// Why.
         reason: String,
     },
-    /// An object is larger than what it can be.
     #[error("`{path}` of revision `{revision}` is the object {id}, which has {size} bytes; the limit is {limit}")]
     #[diagnostic(code(git::object_too_large), help("no file of a recipe is that large; use another revision"))]
     LargeObject {
-        /// As it was given.
         revision: String,
         /// Path below the repository's root.
         path: String,
@@ -93,11 +82,9 @@ pub enum GitError {
         /// Bytes.
         limit: u64,
     },
-    /// A tree has one name twice.
     #[error("revision `{revision}` has the entry `{path}` twice")]
     #[diagnostic(code(git::twice), help("no checkout can have that; `git fsck` names the tree"))]
     Twice {
-        /// As it was given.
         revision: String,
         /// Path below the repository's root.
         path: String,
@@ -106,12 +93,10 @@ pub enum GitError {
     #[error("revision `{revision}` has the entry `{path}`, which escapes the checkout")]
     #[diagnostic(code(git::entry), help("no checkout has such a file; use another revision"))]
     Entry {
-        /// As it was given.
         revision: String,
         /// Path below the repository's root.
         path: String,
     },
-    /// There is too much of it.
     #[error("revision `{revision}` contains more than {limit}")]
     #[diagnostic(
         code(git::too_large),
@@ -119,33 +104,19 @@ pub enum GitError {
             "only what the recipes name below the workspace is read: an imgbuild.toml above the recipes makes that smaller"
         )
     )]
-    TooLarge {
-        /// As it was given.
-        revision: String,
-        /// What is the most.
-        limit: String,
-    },
-    /// A file cannot be written.
+    TooLarge { revision: String, limit: String },
     #[error("`{}` cannot be written: {source}", path.display())]
     #[diagnostic(code(git::write), help("the files of a revision are put below $TMPDIR, or else /tmp"))]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
+    Write { path: PathBuf, source: std::io::Error },
 }
 
-/// A commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Commit {
-    /// As it was asked for.
     pub revision: String,
     /// The whole name of the commit, in hex.
     pub id: String,
 }
 
-/// A repository with a work tree.
 #[derive(Clone)]
 pub struct Repository {
     inner: gix::Repository,
@@ -154,9 +125,7 @@ pub struct Repository {
 
 impl Repository {
     /// The repository that a directory is in.
-    ///
-    /// # Errors
-    /// [`GitError::NoRepository`], [`GitError::Bare`].
+    /// Errors: [`GitError::NoRepository`], [`GitError::Bare`].
     pub fn around(directory: &Path) -> Result<Self, GitError> {
         let inner = contained(|| discover(directory)).ok().flatten();
         let inner = inner.ok_or_else(|| GitError::NoRepository(directory.to_owned()))?;
@@ -171,9 +140,7 @@ impl Repository {
     }
 
     /// Finds the commit of a revision in git's words. `A...B` is where both began, `A...` where A and HEAD began.
-    ///
-    /// # Errors
-    /// [`GitError::Reftable`]; [`GitError::NoRevision`] where nothing is named, as `""` and `...` (git would take HEAD); [`GitError::Unknown`]
+    /// Errors: [`GitError::Reftable`]; [`GitError::NoRevision`] where nothing is named, as `""` and `...` (git would take HEAD); [`GitError::Unknown`]
     /// with what to do about it.
     pub fn commit(&self, revision: &str) -> Result<Commit, GitError> {
         if revision.split("...").next().is_none_or(|first| first.trim().is_empty()) {

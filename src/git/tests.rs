@@ -53,7 +53,6 @@ impl Made {
         self.object("commit", text.as_bytes())
     }
 
-    /// Reads all that is read of a repository.
     fn read(&self) -> Result<(), GitError> {
         let repository = Repository::around(self.directory.path())?;
         let commit = repository.commit("HEAD")?;

@@ -13,7 +13,6 @@ use crate::failure::contained;
 /// How deep directories may lie in one another.
 const DEPTH_LIMIT: usize = 64;
 
-/// Reads a commit.
 pub(super) struct Reading<'a> {
     repository: &'a Repository,
     commit: &'a Commit,
@@ -34,9 +33,7 @@ impl Repository {
     }
 
     /// Names in a directory of a commit; none where there is no such directory. `path` is relative to the root.
-    ///
-    /// # Errors
-    /// [`GitError`] for objects that cannot be read.
+    /// Errors: [`GitError`] for objects that cannot be read.
     pub fn names(&self, commit: &Commit, path: &Path) -> Result<Vec<String>, GitError> {
         self.guarded(commit, path, || {
             let reading = Reading::new(self, commit);
@@ -48,9 +45,7 @@ impl Repository {
     }
 
     /// The content of a regular file of a commit; none where there is no such file. `path` is relative to the root.
-    ///
-    /// # Errors
-    /// [`GitError`] for objects that cannot be read, and a file that is too large.
+    /// Errors: [`GitError`] for objects that cannot be read, and a file that is too large.
     pub fn file(&self, commit: &Commit, path: &Path) -> Result<Option<Vec<u8>>, GitError> {
         self.guarded(commit, path, || self.content_of(commit, path))
     }
@@ -66,9 +61,7 @@ impl Repository {
     }
 
     /// Directories below one of a commit, itself too, in which a file has one of some names; sorted, relative to the root.
-    ///
-    /// # Errors
-    /// [`GitError`] for objects that cannot be read, and for more directories than a checkout should have.
+    /// Errors: [`GitError`] for objects that cannot be read, and for more directories than a checkout should have.
     pub fn directories_with(&self, commit: &Commit, below: &Path, names: &[&str]) -> Result<Vec<PathBuf>, GitError> {
         self.guarded(commit, below, || {
             let reading = Reading::new(self, commit);
@@ -129,7 +122,6 @@ impl<'a> Reading<'a> {
         Self { repository, commit }
     }
 
-    /// The whole tree of the commit.
     pub fn root(&self) -> Result<gix::Tree<'a>, GitError> {
         let id = gix::ObjectId::from_hex(self.commit.id.as_bytes()).map_err(|error| self.unreadable("", &error))?;
         let object = self.object(id, "", COMMIT_LIMIT)?;

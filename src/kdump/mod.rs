@@ -14,7 +14,6 @@ pub use target::{Target, TargetProblem};
 /// Version of [`Manifest`] and [`Order`].
 pub const FORMAT: u32 = 1;
 
-/// Name of the published [`Manifest`].
 pub const MANIFEST: &str = "kdump.json";
 /// Name of the published initrd that writes a dump.
 pub const INITRD: &str = "initrd-kdump";
@@ -31,13 +30,11 @@ pub const PROGRAMS: &str = "usr/lib/imgbuild/kdump/bin";
 pub const LIBRARIES: &str = "usr/lib/imgbuild/kdump/lib";
 /// What leaves pages out, and compresses the others.
 pub const MAKEDUMPFILE: &str = "makedumpfile";
-/// What sends a dump.
 pub const SSH: &str = "ssh";
 
 /// What a node loads for the moment at which its kernel crashes: published beside the image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// Version of this form.
     pub format: u32,
     /// Hexadecimal SHA-256 of `kernel`.
     pub kernel: String,
@@ -47,20 +44,15 @@ pub struct Manifest {
     pub cmdline: Vec<String>,
 }
 
-/// What is to be done with a dump.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
-    /// Version of this form.
     pub format: u32,
     /// Where it goes, as [`Target`] reads it.
     pub to: String,
-    /// Options of the mount.
     pub options: String,
-    /// Arguments of makedumpfile.
     pub filter: Vec<String>,
     /// The words that [`Manifest`] has: who changes them makes another initrd.
     pub cmdline: Vec<String>,
-    /// What the node does afterwards.
     pub afterwards: Afterwards,
 }
 
@@ -68,10 +60,8 @@ pub struct Order {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Afterwards {
-    /// It starts again.
     #[default]
     Reboot,
-    /// It switches itself off.
     Poweroff,
     /// It stops, and shows its console.
     Halt,

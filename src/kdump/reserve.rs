@@ -18,9 +18,7 @@ pub enum ReserveProblem {
     Form,
     /// The word `auto`, which only some kernels know.
     Auto,
-    /// Less than any kernel needs.
     Small,
-    /// More than any kernel needs.
     Large,
     /// A range ends before it begins, or begins before the one in front of it ends.
     Order,
@@ -73,9 +71,6 @@ fn reserved(text: &str) -> Result<u64, ReserveProblem> {
 
 impl Reserve {
     /// Reads `256M`, `256M@64M`, `512M,high`, `1G-4G:192M,4G-:256M`.
-    ///
-    /// # Errors
-    /// [`ReserveProblem`].
     pub fn parse(text: &str) -> Result<Self, ReserveProblem> {
         if text == "auto" {
             return Err(ReserveProblem::Auto);

@@ -3,7 +3,6 @@
 /// Where a dump goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
-    /// A directory of an NFS server.
     Nfs {
         /// Name or address; none for the server of the image.
         server: Option<String>,
@@ -12,11 +11,9 @@ pub enum Target {
     },
     /// A directory of a host that is reached by ssh.
     Ssh {
-        /// The account.
         user: String,
         /// Name or address.
         host: String,
-        /// Port.
         port: u16,
         /// Absolute path.
         directory: String,
@@ -41,7 +38,6 @@ pub enum TargetProblem {
     Host,
     /// ssh without an account.
     User,
-    /// A port that is not a number.
     Port,
     /// No absolute path, or one with `..`, a quote, or a space.
     Directory,
@@ -113,9 +109,6 @@ fn cut(text: &str) -> (&str, &str) {
 
 impl Target {
     /// Reads `nfs://SERVER/DIRECTORY`, `nfs:///DIRECTORY`, `ssh://USER@HOST[:PORT]/DIRECTORY`, `DEVICE` and `DEVICE:/DIRECTORY`.
-    ///
-    /// # Errors
-    /// [`TargetProblem`].
     pub fn parse(text: &str) -> Result<Self, TargetProblem> {
         if let Some(rest) = text.strip_prefix("nfs://") {
             let (server, path) = cut(rest);

@@ -10,24 +10,16 @@ pub enum Method {
     Dhcp,
     /// IPv6: what routers announce, and DHCPv6 where they say so.
     Auto6,
-    /// DHCPv6.
     Dhcp6,
-    /// It is given.
     Fixed(Fixed),
 }
 
-/// An address that is given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fixed {
-    /// Address.
     pub address: IpAddr,
-    /// Bits of the network.
     pub prefix: u8,
-    /// Gateway.
     pub gateway: Option<IpAddr>,
-    /// Host name.
     pub hostname: Option<String>,
-    /// Name servers.
     pub dns: Vec<IpAddr>,
 }
 

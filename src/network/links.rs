@@ -3,13 +3,10 @@
 /// Cards that work as one: `bond=NAME[:CARDS[:OPTIONS[:MTU]]]`.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Bond {
-    /// Its name.
     pub name: String,
-    /// Names of its cards.
     pub cards: Vec<String>,
     /// Options of the bonding driver, in their order.
     pub options: Vec<(String, String)>,
-    /// MTU.
     pub mtu: Option<u16>,
 }
 
@@ -18,9 +15,7 @@ pub struct Bond {
 pub struct Vlan {
     /// Its name, which ends in the number.
     pub name: String,
-    /// What it lies on.
     pub card: String,
-    /// Its number.
     pub id: u16,
 }
 
@@ -79,7 +74,6 @@ impl Bond {
         Ok(Self { name: name(own)?, cards, options, mtu })
     }
 
-    /// The value of an option.
     pub fn option(&self, key: &str) -> Option<&str> {
         self.options.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
     }

@@ -15,19 +15,14 @@ use super::set::NodeSet;
 use crate::recipe::{Change, Edit};
 use crate::source::nearest;
 
-/// What is changed.
 #[derive(Debug, Clone)]
 pub enum Target {
-    /// The table of a group.
     Group(String),
-    /// Nodes.
     Nodes(NodeSet),
 }
 
 /// The text of a file with changes.
-///
-/// # Errors
-/// Why one cannot be made.
+/// Errors: Why one cannot be made.
 pub fn changed(nodes: &Nodes, target: &Target, edits: &[Edit]) -> Result<String, String> {
     let mut document: DocumentMut = nodes.file.text.parse().map_err(|error: toml_edit::TomlError| error.to_string())?;
     for edit in edits {
@@ -59,7 +54,6 @@ fn key_of(edit: &Edit) -> Result<(Attr, Option<&str>), String> {
     }
 }
 
-/// The TOML value of a text.
 fn value(attr: Attr, text: &str) -> Result<Value, String> {
     if !attr.is_list() {
         return Ok(Value::from(text));
@@ -175,7 +169,6 @@ fn in_group(document: &mut DocumentMut, nodes: &Nodes, name: &str, edit: &Edit) 
     }
 }
 
-/// Changes which nodes are in a group.
 fn members(
     document: &mut DocumentMut,
     nodes: &Nodes,
@@ -208,11 +201,9 @@ fn members(
     Ok(())
 }
 
-/// A table of nodes in the file.
 struct Known {
     key: String,
     nodes: NodeSet,
-    /// Whether it says something of the key.
     says: bool,
 }
 

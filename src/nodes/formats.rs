@@ -8,7 +8,6 @@ use serde_json::json;
 use super::Effective;
 use super::set::NodeSet;
 
-/// For whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NodeFormat {
     /// dnsmasq: `dhcp-host=` lines. Source: dnsmasq(8).

@@ -1,12 +1,14 @@
 //! What a registry asks of those whom it does not know. Source: RFC 9110, 11.6.1; distribution's token specification.
 
-/// A way to show who one is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Challenge {
-    /// User and password with each request.
     Basic,
     /// A token from elsewhere.
-    Bearer { realm: String, service: Option<String>, scope: Option<String> },
+    Bearer {
+        realm: String,
+        service: Option<String>,
+        scope: Option<String>,
+    },
 }
 
 /// Reads a header; the ways that are known.

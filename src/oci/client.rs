@@ -37,7 +37,6 @@ const RENEWALS: u32 = 3;
 /// Bytes of an answer that says what is wrong, and of a token.
 const TEXT_LIMIT: u64 = 1 << 20;
 
-/// How a registry is asked.
 #[derive(Debug, Clone, Default)]
 pub struct Access {
     /// What its certificate is checked with, instead of the host's own.
@@ -57,11 +56,9 @@ pub struct Access {
 enum Pass {
     /// Nothing: it may let everyone in.
     Nothing,
-    /// A header.
     Header(String),
 }
 
-/// Why one exchange failed.
 pub(super) enum Trouble {
     /// Another try may help.
     Again(String),
@@ -84,7 +81,6 @@ pub(super) enum Payload<'a> {
     Reader(u64, &'a dyn Fn() -> std::io::Result<Box<dyn Read + 'a>>),
 }
 
-/// One question.
 #[derive(Clone, Copy)]
 pub(super) struct Ask<'a> {
     pub method: &'a Method,
@@ -95,7 +91,6 @@ pub(super) struct Ask<'a> {
     pub doing: &'a str,
 }
 
-/// Asks a registry.
 pub(super) struct Client {
     pub reference: Reference,
     pub access: Access,
@@ -165,7 +160,6 @@ impl Client {
         format!("{}/v2/{}", self.root(), self.reference.name)
     }
 
-    /// What is said of it.
     pub fn place(&self) -> String {
         self.reference.to_string()
     }

@@ -20,7 +20,6 @@ const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 /// What layers are called, with a compressor behind it.
 const LAYERS: [&str; 2] = ["application/vnd.oci.image.layer.v1.tar", "application/vnd.docker.image.rootfs.diff.tar"];
 
-/// All that is asked for.
 pub(super) const KINDS: [&str; 4] = [MANIFEST, INDEX, DOCKER_MANIFEST, DOCKER_INDEX];
 
 /// Layers at most: overlayfs, on which engines stand, has fewer.
@@ -32,7 +31,6 @@ const DEPTH: usize = 4;
 /// How many platforms or tags a message names.
 const SHOWN: usize = 16;
 
-/// A container image of one platform.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Container {
     /// The manifest, and its bytes.
@@ -46,15 +44,9 @@ pub struct Container {
 /// Where container images come from.
 pub trait Containers: Source {
     /// The document with the name that was asked for: a manifest or an index.
-    ///
-    /// # Errors
-    /// [`OciError`].
     fn top(&self) -> Result<Vec<u8>, OciError>;
 
     /// A document by its digest.
-    ///
-    /// # Errors
-    /// [`OciError`].
     fn document(&self, of: &Descriptor) -> Result<Vec<u8>, OciError>;
 }
 
@@ -81,9 +73,7 @@ pub struct LayoutContainers {
 
 impl LayoutContainers {
     /// Names a directory, and what of it is meant: `[:TAG][@sha256:DIGEST]`. Without either it has to have one image alone.
-    ///
-    /// # Errors
-    /// [`OciError::NotABase`] for a version that is neither.
+    /// Errors: [`OciError::NotABase`] for a version that is neither.
     pub fn new(directory: &Path, version: &str) -> Result<Self, OciError> {
         let (tag, digest) = match version.split_once('@') {
             Some((tag, digest)) => (tag, Some(digest)),
@@ -176,7 +166,6 @@ struct Document {
     layers: Vec<Descriptor>,
 }
 
-/// An image of an index.
 #[derive(Default, Deserialize)]
 struct Offered {
     #[serde(default)]
@@ -249,9 +238,7 @@ fn not_offered(source: &dyn Containers, machine: &str, mut offered: Vec<String>)
 }
 
 /// Finds the image of a platform; its layers are not read.
-///
-/// # Errors
-/// [`OciError::NotABase`] with what there is, and what the source says.
+/// Errors: [`OciError::NotABase`] with what there is, and what the source says.
 pub fn container(source: &dyn Containers, machine: &str) -> Result<Container, OciError> {
     let wanted = container_architecture(machine);
     let mut bytes = source.top()?;
@@ -336,7 +323,6 @@ mod tests {
 
     use super::*;
 
-    /// Documents in memory.
     struct Shelf(Vec<u8>, BTreeMap<Sha256, Vec<u8>>);
 
     impl Shelf {

@@ -22,7 +22,6 @@ pub const TITLE: &str = "org.opencontainers.image.title";
 /// Bytes of a manifest at most. Registries need not take more. Source: distribution-spec, "Pushing Manifests".
 pub const ARTIFACT_LIMIT: u64 = 4 << 20;
 
-/// A blob by its digest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
@@ -40,7 +39,6 @@ impl Descriptor {
         Self::new(media_type, Sha256::of(bytes), bytes.len() as u64)
     }
 
-    /// Describes what is known.
     pub fn new(media_type: &str, digest: Sha256, size: u64) -> Self {
         Self { media_type: media_type.to_owned(), digest, size, annotations: BTreeMap::new() }
     }
@@ -58,7 +56,6 @@ impl Descriptor {
     }
 }
 
-/// A manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Manifest {
@@ -88,9 +85,7 @@ impl Manifest {
     }
 
     /// Reads what came.
-    ///
-    /// # Errors
-    /// What it is instead.
+    /// Errors: What it is instead.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
@@ -124,7 +119,6 @@ pub struct Index {
     pub rest: serde_json::Map<String, serde_json::Value>,
 }
 
-/// A manifest that a layout names.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Named {
     #[serde(rename = "mediaType")]

@@ -7,7 +7,6 @@ use thiserror::Error;
 
 use crate::digest::Sha256;
 
-/// What can go wrong.
 #[derive(Debug, Error, Diagnostic)]
 pub enum OciError {
     /// The registry did not answer, or not to the end.
@@ -28,7 +27,6 @@ pub enum OciError {
         )
     )]
     Denied { registry: String, name: String, doing: &'static str, problem: String },
-    /// It answers that it will not.
     #[error("{place} refuses to {doing}: {problem}")]
     #[diagnostic(code(oci::refused), help("{help}"))]
     Refused { doing: String, place: String, problem: String, help: &'static str },
@@ -77,11 +75,9 @@ pub enum OciError {
     #[error("`{}` {problem}", path.display())]
     #[diagnostic(code(oci::modified), help("run `imgbuild build` to publish the image again; nothing was tagged"))]
     Modified { path: PathBuf, problem: String },
-    /// This machine.
     #[error("cannot {intent} `{}`: {source}", path.display())]
     #[diagnostic(code(oci::keep), help("the published image is unchanged"))]
     Keep { intent: &'static str, path: PathBuf, source: std::io::Error },
-    /// A directory that is no layout.
     #[error("`{}` {problem}", path.display())]
     #[diagnostic(code(oci::layout), help("name an empty or new directory, or one in OCI's layout"))]
     Layout { path: PathBuf, problem: String },

@@ -12,14 +12,12 @@ use super::send::{Content, Counted, Destination, Kept, Moved, Source};
 use crate::digest::Sha256;
 use crate::sweep::Swept;
 
-/// Annotation with the name of a manifest.
 pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 const VERSION_FILE: &str = "oci-layout";
 const INDEX_FILE: &str = "index.json";
 /// Bytes of index.json at most.
 const LIMIT: u64 = 16 << 20;
 
-/// A directory.
 pub struct Layout {
     directory: PathBuf,
     tag: String,
@@ -32,9 +30,7 @@ impl Layout {
     }
 
     /// Makes a directory, or takes one that is in this form already.
-    ///
-    /// # Errors
-    /// [`OciError::Layout`] for a directory with anything else.
+    /// Errors: [`OciError::Layout`] for a directory with anything else.
     pub fn make(directory: &Path, tag: Option<&str>) -> Result<Self, OciError> {
         let layout = Self::new(directory, tag);
         let refused = |problem: &str| OciError::Layout { path: directory.to_owned(), problem: problem.to_owned() };
@@ -96,7 +92,6 @@ impl Layout {
         written().map_err(OciError::keeping("write", &path))
     }
 
-    /// Opens a blob.
     fn open(&self, blob: &Descriptor) -> Result<File, OciError> {
         let path = self.blob(&blob.digest);
         let file = File::open(&path).map_err(OciError::keeping("read", &path))?;
@@ -229,9 +224,7 @@ pub struct Archive {
 
 impl Archive {
     /// Makes one; it has its name once it is whole.
-    ///
-    /// # Errors
-    /// [`OciError::Keep`].
+    /// Errors: [`OciError::Keep`].
     pub fn make(file: &Path, tag: Option<&str>) -> Result<Self, OciError> {
         let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let aside = Swept::below(folder, ".imgbuild-oci-");

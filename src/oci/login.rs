@@ -64,9 +64,7 @@ struct Answer {
 
 impl Login {
     /// The host's for a repository.
-    ///
-    /// # Errors
-    /// [`OciError::Credentials`] where a file or a program cannot be used.
+    /// Errors: [`OciError::Credentials`] where a file or a program cannot be used.
     pub fn of_host(reference: &Reference) -> Result<Option<Self>, OciError> {
         let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         Self::of_files(&files(&variable), reference)

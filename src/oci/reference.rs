@@ -15,12 +15,10 @@ const LONGEST_TAG: usize = 128;
 const DOCKER: &str = "docker.io";
 const DOCKER_HOST: &str = "registry-1.docker.io";
 
-/// A name in a registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reference {
     /// Host, with a port where one is named.
     pub registry: String,
-    /// The repository.
     pub name: String,
     pub tag: Option<String>,
     pub digest: Option<Sha256>,
@@ -29,7 +27,6 @@ pub struct Reference {
 /// Where something is pushed to, or pulled from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
-    /// A registry.
     Registry(Reference),
     /// A directory in OCI's layout, and the name there.
     Layout(PathBuf, Option<String>),
@@ -37,7 +34,6 @@ pub enum Place {
     Archive(PathBuf, Option<String>),
 }
 
-/// The forms, for messages.
 const FORMS: &str = "write oci://REGISTRY/NAME:TAG, oci-layout:DIR:TAG or oci-archive:FILE:TAG";
 
 impl Reference {
@@ -60,7 +56,6 @@ impl Reference {
         }
     }
 
-    /// The same by its digest.
     #[must_use]
     pub fn at(&self, digest: Sha256) -> Self {
         Self { digest: Some(digest), ..self.clone() }
@@ -182,7 +177,6 @@ pub fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// Whether a text can be a tag.
 pub fn is_tag(text: &str) -> bool {
     text.len() <= LONGEST_TAG
         && text.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '_')

@@ -11,13 +11,10 @@ use super::error::OciError;
 use crate::digest::Sha256;
 use crate::distro::Progress;
 
-/// Requests at a time.
 const CONNECTIONS: usize = 4;
 
-/// What a blob has.
 #[derive(Debug, Clone)]
 pub enum Content {
-    /// These bytes.
     Bytes(Vec<u8>),
     /// So many bytes of a file as the descriptor says, from one on.
     Part(PathBuf, u64),
@@ -25,9 +22,7 @@ pub enum Content {
 
 impl Content {
     /// A reader from the first byte on.
-    ///
-    /// # Errors
-    /// Those of the file.
+    /// Errors: Those of the file.
     pub fn open(&self, size: u64) -> std::io::Result<Box<dyn Read>> {
         match self {
             Self::Bytes(bytes) => Ok(Box::new(std::io::Cursor::new(bytes.clone()))),
@@ -36,9 +31,7 @@ impl Content {
     }
 
     /// Compares it with what is said of it.
-    ///
-    /// # Errors
-    /// [`OciError::Modified`], [`OciError::Keep`].
+    /// Errors: [`OciError::Modified`], [`OciError::Keep`].
     pub fn check(&self, blob: &Descriptor) -> Result<(), OciError> {
         let Self::Part(path, _) = self else { return Ok(()) };
         let mut hasher: sha2::Sha256 = sha2::Digest::new();
@@ -74,14 +67,10 @@ impl Read for At {
     }
 }
 
-/// What became of a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kept {
-    /// It was there.
     There,
-    /// Another repository of the registry had it.
     Mounted,
-    /// It was sent.
     Sent,
 }
 
@@ -105,43 +94,25 @@ impl Read for Counted<'_> {
 /// Takes blobs, and then the manifest that names them.
 pub trait Destination: Sync {
     /// Takes a blob, unless it has it; `moved` hears of bytes as they go.
-    ///
-    /// # Errors
-    /// [`OciError`].
     fn take(&self, blob: &Descriptor, content: &Content, moved: Moved<'_>) -> Result<Kept, OciError>;
 
     /// Takes the manifest and gives it its name: what is pushed exists from now on.
-    ///
-    /// # Errors
-    /// [`OciError`].
     fn finish(&self, manifest: &[u8], digest: Sha256) -> Result<(), OciError>;
 }
 
-/// Gives a manifest and blobs.
 pub trait Source: Sync {
-    /// What is said of it.
     fn place(&self) -> String;
 
     /// The manifest's bytes.
-    ///
-    /// # Errors
-    /// [`OciError`].
     fn manifest(&self) -> Result<Vec<u8>, OciError>;
 
     /// A small blob, compared with its digest.
-    ///
-    /// # Errors
-    /// [`OciError`].
     fn read(&self, blob: &Descriptor, what: &str) -> Result<Vec<u8>, OciError>;
 
     /// Writes a blob to where it belongs in a file, compared with its digest.
-    ///
-    /// # Errors
-    /// [`OciError`].
     fn write(&self, blob: &Descriptor, what: &str, to: &File, from: u64) -> Result<(), OciError>;
 }
 
-/// What was sent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Sent {
     /// Digest of the manifest, `sha256:..`.
@@ -149,17 +120,13 @@ pub struct Sent {
     /// Blobs in all, and their bytes.
     pub blobs: usize,
     pub size: u64,
-    /// Those that were sent.
     pub blobs_sent: usize,
     pub sent: u64,
-    /// Those that another repository had.
     pub blobs_mounted: usize,
 }
 
 /// Sends what is missing, several blobs at a time, and then the manifest.
-///
-/// # Errors
-/// The first [`OciError`]: nothing has a name then.
+/// Errors: The first [`OciError`]: nothing has a name then.
 pub fn send(
     to: &dyn Destination,
     blobs: &[(Descriptor, Content)],
@@ -201,9 +168,6 @@ pub fn send(
 }
 
 /// Does something with all, several at a time; the first error ends it.
-///
-/// # Errors
-/// That one.
 pub fn side_by_side<T: Sync>(all: &[T], one: &(dyn Fn(&T) -> Result<(), OciError> + Sync)) -> Result<(), OciError> {
     crate::distro::side_by_side(all, CONNECTIONS, &|item, _| one(item))
 }

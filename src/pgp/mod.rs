@@ -53,25 +53,19 @@ fn chain(error: &anyhow::Error) -> String {
 
 impl Keyring {
     /// The built-in keys of Debian's archive.
-    ///
-    /// # Errors
-    /// A text, if the built-in data were damaged.
+    /// Errors: A text, if the built-in data were damaged.
     pub fn debian() -> Result<Self, String> {
         Self::parse(DEBIAN_ARCHIVE_KEYS)
     }
 
     /// The built-in keys of Ubuntu's archive.
-    ///
-    /// # Errors
-    /// A text, if the built-in data were damaged.
+    /// Errors: A text, if the built-in data were damaged.
     pub fn ubuntu() -> Result<Self, String> {
         Self::parse(UBUNTU_ARCHIVE_KEYS)
     }
 
     /// Built-in keys of an RPM distribution: those of these fingerprints.
-    ///
-    /// # Errors
-    /// A text, where one of them is not built in.
+    /// Errors: A text, where one of them is not built in.
     pub fn built_in(distribution: &str, fingerprints: &[&str]) -> Result<Self, String> {
         let bytes = RPM_KEYS.iter().find(|(name, _)| *name == distribution).map(|(_, bytes)| *bytes);
         let mut all = Self::parse(bytes.ok_or_else(|| format!("no keys of {distribution} are built in"))?)?;
@@ -83,17 +77,13 @@ impl Keyring {
     }
 
     /// Reads certificates from a file.
-    ///
-    /// # Errors
-    /// A text: the file cannot be read, holds none, or a part of it is damaged.
+    /// Errors: A text: the file cannot be read, holds none, or a part of it is damaged.
     pub fn read(path: &Path) -> Result<Self, String> {
         Self::parse(&std::fs::read(path).map_err(|error| error.to_string())?)
     }
 
     /// Reads certificates, binary, armored or several of them one after another.
-    ///
-    /// # Errors
-    /// A text that says what is wrong. A damaged part is an error: it might have held a revocation.
+    /// Errors: A text that says what is wrong. A damaged part is an error: it might have held a revocation.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         if let Some(other) = mistaken::instead_of_certificates(bytes) {
             return Err(other.to_owned());
@@ -252,9 +242,7 @@ fn explain(error: VerificationError<'_>) -> String {
 ///
 /// One good signature by a certificate of the keyring suffices; keys are judged at the time of the signature, so
 /// that an archived release stays readable after its key has run out.
-///
-/// # Errors
-/// A text with each signature's problem.
+/// Errors: A text with each signature's problem.
 pub fn verify_clear_signed(data: &[u8], keyring: &Keyring) -> Result<String, String> {
     check_framing(data)?;
     let policy = StandardPolicy::new();
@@ -290,9 +278,7 @@ pub fn clear_text(data: &[u8]) -> Option<String> {
 /// Checks a signature that stands apart from what it signs, binary or armored.
 ///
 /// As with [`verify_clear_signed`], one good signature suffices, and keys are judged at its time.
-///
-/// # Errors
-/// A text with each signature's problem.
+/// Errors: A text with each signature's problem.
 pub fn verify_detached(data: &[u8], signature: &[u8], keyring: &Keyring) -> Result<(), String> {
     verify_by(data, signature, keyring, &StandardPolicy::new())
 }

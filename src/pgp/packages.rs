@@ -22,9 +22,7 @@ pub enum Strength {
 /// Beyond the standard policy two things are sound here. Signature packets of version 3, which rpm's signing tools wrote until 2022
 /// (rpm-sequoia takes them as well, its issue 26). And SHA-1 in what a key says of itself: no one but its owner chose that text, so
 /// that only a second preimage would help, and none is known; the keys of RHEL 6 to 9 have it.
-///
-/// # Errors
-/// As [`verify_detached`]; of a weak signature that the keyring does not accept it says what would.
+/// Errors: As [`verify_detached`]; of a weak signature that the keyring does not accept it says what would.
 pub fn verify_package(data: &[u8], signature: &[u8], keyring: &Keyring) -> Result<Strength, String> {
     let verify = |strength: Strength| {
         let policy = package_policy(strength);

@@ -9,10 +9,8 @@ use super::causes::follow::Follow;
 use super::{Action, ActionGraph, Cause, InputName, Known, Origin, Place, Reason, key_and_trace};
 use crate::digest::Digest;
 
-/// What is known of an earlier run.
 #[derive(Debug, Clone, Default)]
 pub struct RecordedAction {
-    /// Plaintext of its key.
     pub inputs: Vec<(String, String)>,
     /// Its outputs by name: `layer`, `value NAME`.
     pub outputs: BTreeMap<String, String>,
@@ -22,9 +20,7 @@ pub struct RecordedAction {
     pub differs_in: Option<String>,
 }
 
-/// Earlier runs.
 pub trait History {
-    /// The run with a key.
     fn with_key(&self, key: &Digest) -> Option<RecordedAction>;
     /// The last run of an action of this image.
     fn last(&self, action: &str) -> Option<RecordedAction>;
@@ -88,17 +84,12 @@ impl std::fmt::Display for Verdict {
     }
 }
 
-/// The answer for one action.
 #[derive(Debug, Clone)]
 pub struct Decision {
     pub action: String,
-    /// What is to be done.
     pub verdict: Verdict,
-    /// Why.
     pub causes: Vec<Cause>,
-    /// Its key, if that is known.
     pub key: Option<Digest>,
-    /// Its outputs, if they are known.
     pub outputs: Option<BTreeMap<String, String>>,
     /// What differed when it ran again, if that was found.
     pub differs_in: Option<String>,

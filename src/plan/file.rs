@@ -155,7 +155,6 @@ fn in_words(name: &str, was: Option<&str>, now: Option<&str>) -> String {
 }
 
 impl LockPicture {
-    /// What a lock says.
     pub fn of(lock: &Lock) -> Self {
         let mut entries = vec![
             ("format".to_owned(), lock.format.to_string()),
@@ -212,7 +211,6 @@ impl FileAction {
         }
     }
 
-    /// All actions of a graph.
     pub fn all(graph: &ActionGraph, decisions: &[Decision], known: &dyn Known) -> Vec<Self> {
         graph.in_order().zip(decisions).map(|(action, decision)| Self::of(action, decision, known)).collect()
     }

@@ -13,13 +13,10 @@ use super::{ActionKind, Input, Removals};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
-    /// The image's tree.
     Rootfs,
-    /// The kernel, its modules and firmware.
     Kernel,
     /// What the boot loader loads beside the kernel.
     Initrd,
-    /// The packed tree.
     Pack,
 }
 
@@ -27,7 +24,6 @@ impl Stage {
     /// All of them, in the order in which they are shown.
     pub const ALL: [Self; 4] = [Self::Rootfs, Self::Kernel, Self::Initrd, Self::Pack];
 
-    /// Name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Rootfs => "rootfs",
@@ -41,22 +37,17 @@ impl Stage {
 /// An output of another action that this one uses, and nothing else of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Upstream {
-    /// The other action.
     pub action: String,
     /// `layer`, or `value` and a name.
     pub output: String,
 }
 
-/// One action.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Action {
     /// Stage and layer, for instance `rootfs/sync`.
     pub id: String,
-    /// The stage that it is shown under.
     pub stage: Stage,
-    /// What kind of work it is.
     pub kind: ActionKind,
-    /// Version of the implementation of that kind.
     pub version: u32,
     /// Inputs that are known before anything runs, in a fixed order.
     pub inputs: Vec<Input>,
@@ -96,9 +87,7 @@ pub struct ActionGraph {
 
 impl ActionGraph {
     /// Orders actions: dependencies first, then the order in which they were given.
-    ///
-    /// # Errors
-    /// [`GraphError`] for a set of actions that is no graph.
+    /// Errors: [`GraphError`] for a set of actions that is no graph.
     pub fn new(actions: Vec<Action>) -> Result<Self, GraphError> {
         let mut graph = StableDiGraph::new();
         let mut by_id = BTreeMap::new();
@@ -169,7 +158,6 @@ impl ActionGraph {
         wanted
     }
 
-    /// An action by id.
     pub fn get(&self, id: &str) -> Option<&Action> {
         self.in_order().find(|action| action.id == id)
     }

@@ -36,20 +36,15 @@ pub enum Origin {
     Item(String),
     /// A file that a pattern or a directory of the recipe names.
     Glob {
-        /// The field with the pattern.
         field: String,
         /// The pattern, or the directory.
         pattern: String,
     },
-    /// A line of a list that the recipe names.
     Line,
-    /// image.lock.
     Lock,
-    /// An option of the command line.
     Asked {
         /// The option: `--publish`.
         option: String,
-        /// What it asks for.
         what: String,
     },
     /// imgbuild itself: a noun.
@@ -63,11 +58,8 @@ pub enum Origin {
 pub struct Input {
     /// Kind and name, separated by a blank: `package bash`, `file site/motd`, `parameter level`.
     pub name: String,
-    /// Value, readable.
     pub value: String,
-    /// Where it was asked for.
     pub place: Option<Place>,
-    /// What it comes from.
     pub origin: Origin,
 }
 
@@ -87,7 +79,6 @@ impl Input {
         Self::new(format!("parameter {name}"), value.to_string()).of(origin)
     }
 
-    /// A package, pinned.
     pub fn package(package: &PinnedPackage) -> Self {
         let name = format!("package {}:{}", package.name, package.architecture);
         Self::new(name, format!("{} {}", package.version, package.sha256)).of(Origin::Lock)
@@ -148,9 +139,6 @@ impl Origin {
 pub use crate::recipe::counted_mode;
 
 /// Hashes a file of the build host; gives the input, the mode that counts, and the content's digest.
-///
-/// # Errors
-/// The I/O error.
 pub fn file_input(name: &str, path: &Path) -> std::io::Result<(Input, u32, Digest)> {
     let (mode, digest) = crate::witness::digest(path)?;
     let mode = counted_mode(mode);

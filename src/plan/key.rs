@@ -18,7 +18,6 @@ pub trait InputSink {
 
 /// Values of upstream outputs, as far as they are known.
 pub trait Known {
-    /// The output of an action, by name.
     fn output(&self, action: &str, output: &str) -> Option<String>;
 }
 
@@ -35,7 +34,6 @@ pub fn describe(action: &Action, known: &dyn Known, sink: &mut dyn InputSink) ->
     true
 }
 
-/// The sink that makes a key.
 pub struct KeyHasher(FieldHasher);
 
 impl Default for KeyHasher {

@@ -5,17 +5,14 @@ use std::fmt;
 /// What kind of input a name is for. Its text stands before the first blank of the name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum InputKind {
-    /// The work itself: its kind and version.
     Action,
     /// A file: its path in the recipe's directory.
     File,
     /// A package: name and architecture, as [`InputName::package`] gives them.
     Package,
-    /// The layer of an action.
     Layer,
     /// A value that an action gave, as [`InputName::output`] gives it.
     Value,
-    /// A setting.
     Parameter,
     /// A program or a root that does the work.
     Tools,
@@ -23,43 +20,31 @@ pub enum InputKind {
     Remove,
     RemoveAfter,
     RemoveWith,
-    /// A package whose scripts may fail.
     Failing,
     /// A part of the container image below: its manifest, a layer.
     Container,
-    /// A module stream of repositories.
     Module,
-    /// A module of dracut.
     Dracut,
-    /// A driver.
     Driver,
     /// A set of drivers that is newer than the kernel's.
     Update,
-    /// A device tree.
     Device,
-    /// A unit's state.
     Enable,
     Disable,
     Mask,
-    /// A line of such a file.
     Fstab,
     Exports,
-    /// An account.
     User,
     Group,
     /// A path of the image that is a node's own, a server's tree of such paths, a place for what stays.
     Path,
     Tree,
     State,
-    /// A file's destination.
     Synced,
     Placed,
-    /// A pattern of the exclude list.
     Exclude,
     Include,
-    /// A word of a command line.
     Word,
-    /// A form of the packed image.
     Form,
     /// What a lock has besides.
     Epoch,
@@ -71,7 +56,6 @@ pub enum InputKind {
 }
 
 impl InputKind {
-    /// All, with their texts.
     const TEXTS: [(Self, &str); 37] = [
         (Self::Action, "action"),
         (Self::File, "file"),
@@ -117,19 +101,15 @@ impl InputKind {
     }
 }
 
-/// The name of an input, read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InputName<'a> {
-    /// Its kind.
     pub kind: InputKind,
-    /// Text of the kind.
     pub word: &'a str,
     /// What it is of that kind; empty where there is no more to say.
     pub bare: &'a str,
 }
 
 impl<'a> InputName<'a> {
-    /// Reads a name.
     pub fn of(name: &'a str) -> Self {
         let (word, bare) = name.split_once(' ').unwrap_or((name, ""));
         Self { kind: InputKind::of(word), word, bare }
@@ -140,7 +120,6 @@ impl<'a> InputName<'a> {
         if self.bare.is_empty() { self.word } else { self.bare }
     }
 
-    /// Name and architecture of a package.
     pub fn package(self) -> Option<(&'a str, &'a str)> {
         if self.kind != InputKind::Package {
             return None;
@@ -148,12 +127,10 @@ impl<'a> InputName<'a> {
         Some(self.bare.split_once(':').unwrap_or((self.bare, "")))
     }
 
-    /// The path of a file.
     pub fn file(self) -> Option<&'a str> {
         (self.kind == InputKind::File).then_some(self.bare)
     }
 
-    /// The name of a setting.
     pub fn parameter(self) -> Option<&'a str> {
         (self.kind == InputKind::Parameter).then_some(self.bare)
     }

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{ActionGraph, ActionKind, Symbolic};
 use crate::digest::Digest;
 
-/// Something to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
     /// Actions as `IMAGE/STAGE/LAYER`, each after those that it uses.
@@ -14,7 +13,6 @@ pub struct Step {
     pub images: Vec<String>,
     /// Steps that come before it, without those that come before one of them; each is earlier in the list.
     pub after: Vec<usize>,
-    /// Whether it publishes an image.
     pub publishes: bool,
 }
 

@@ -59,11 +59,7 @@ pub use workspace::executor::{ExecutorKind, WorkspaceExecutor};
 pub use workspace::file::{Workspace, WorkspaceModel, root_of_all, workspace_schema_text};
 pub use workspace::select::{Known, Selected, folders, known, once, select};
 
-/// File name of a recipe.
 pub const RECIPE_FILE: &str = "image.toml";
-/// File name of a recipe in KDL.
 pub const KDL_RECIPE_FILE: &str = "image.kdl";
-/// File name of the lock beside it.
 pub const LOCK_FILE: &str = "image.lock";
-/// File of a workspace, at its root.
 pub const WORKSPACE_FILE: &str = "imgbuild.toml";

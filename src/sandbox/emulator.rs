@@ -25,7 +25,6 @@ pub const REFUSED: &str = "this kernel registers no emulator in a user namespace
 pub struct HostCpu(&'static str);
 
 impl HostCpu {
-    /// That which imgbuild runs on.
     pub fn here() -> Self {
         match std::env::consts::ARCH {
             "powerpc64" if cfg!(target_endian = "little") => Self("ppc64le"),
@@ -60,7 +59,6 @@ const MAGICS: [Magic; 3] = [
     Magic { machine: "ppc64le", class: 2, order: 1, number: 21 },
 ];
 
-/// Which emulator runs programs of which machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Emulator {
     /// As `uname -m` prints it.
@@ -133,9 +131,7 @@ pub(super) fn asked_for() -> Option<Emulator> {
 
 /// Registers it; called in the helper, once it has its user and mount namespaces. What the host itself registered for the
 /// machine with flag F serves where this kernel cannot. The descriptor keeps the file system mounted.
-///
-/// # Errors
-/// [`REFUSED`] with the reason.
+/// Errors: [`REFUSED`] with the reason.
 pub(super) fn register(emulator: &Emulator) -> Result<Option<OwnedFd>, String> {
     match in_namespace(emulator) {
         Ok(mounted) => Ok(Some(mounted)),

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use miette::Diagnostic;
 use thiserror::Error;
 
-use crate::failure::{Failure, MEMORY_REMEDY, OUT_OF_MEMORY, START_REMEDY, not_started};
+use super::helper::Failed;
+use crate::failure::{Failure, MEMORY_REMEDY, OUT_OF_MEMORY, START_REMEDY, is_not_started, not_started};
 
 /// Why the sandbox could not be entered, or what went wrong inside.
 #[derive(Debug, Error, Diagnostic)]
 pub enum SandboxError {
-    /// The user has no range of subordinate ids.
     #[error("user `{user}` has no range of {wanted} subordinate ids in {file}")]
     #[diagnostic(
         code(sandbox::no_subids),
@@ -53,7 +53,6 @@ pub enum SandboxError {
         )
     )]
     NoEmulator { machine: String, detail: String },
-    /// The store was made with another id map.
     #[error("the store {store} was made with the id map `{was}`, but it would now be `{now}`")]
     #[diagnostic(
         code(sandbox::id_map_changed),
@@ -73,19 +72,16 @@ pub enum SandboxError {
     #[error("the sandbox helper ended before it answered ({status}) during `{operation}`{detail}")]
     #[diagnostic(code(sandbox::helper_died))]
     HelperDied { operation: String, status: String, detail: String },
-    /// The operation itself reports a failure.
     #[error("{message}")]
     #[diagnostic(code(sandbox::operation))]
-    Operation { operation: String, message: String },
+    Operation { operation: String, message: String, failure: Option<Failure> },
     /// No more threads or processes.
     #[error("{message}")]
     #[diagnostic(code(sandbox::not_started), help("{START_REMEDY}"))]
     NotStarted { message: String },
-    /// No more memory.
     #[error("{OUT_OF_MEMORY} ({operation}){detail}")]
     #[diagnostic(code(sandbox::out_of_memory), help("{MEMORY_REMEDY}"))]
     OutOfMemory { operation: String, detail: String },
-    /// A command took longer than it may.
     #[error("{message}")]
     #[diagnostic(
         code(sandbox::too_long),
@@ -112,7 +108,6 @@ pub enum SandboxError {
         )
     )]
     Damaged { operation: String, message: String },
-    /// The disk is full.
     #[error("no space left on the file system of {} ({operation}): {message}", directory.display())]
     #[diagnostic(
         code(sandbox::full),
@@ -135,23 +130,34 @@ impl SandboxError {
     /// A thread or a process that could not be started, or another failure of starting it.
     pub fn starting(what: &str, source: std::io::Error) -> Self {
         let source = not_started(source);
-        match Failure::told_by(&source.to_string()) {
-            Some(Failure::NotStarted) => Self::NotStarted { message: format!("{source} ({what})") },
-            _ => Self::io(format!("start {what}"), source),
+        if is_not_started(&source) {
+            return Self::NotStarted { message: format!("{source} ({what})") };
         }
+        Self::io(format!("start {what}"), source)
     }
 
     /// What an operation inside says of its failure.
-    pub(super) fn of_operation(operation: &str, directory: &std::path::Path, message: String) -> Self {
+    pub(super) fn of_operation(operation: &str, directory: &std::path::Path, failed: Failed) -> Self {
+        let Failed { message, failure } = failed;
         let operation = operation.to_owned();
-        match Failure::told_by(&message) {
+        match failure {
             Some(Failure::NoSpace) => Self::Full { operation, directory: directory.to_owned(), message },
             Some(Failure::NotStarted) => Self::NotStarted { message },
             Some(Failure::TooLong) => Self::TooLong { message },
             Some(Failure::OverLimit) => Self::OverLimit { message },
             Some(Failure::Damaged) => Self::Damaged { operation, message },
             Some(Failure::OutOfMemory) => Self::OutOfMemory { operation, detail: format!(": {message}") },
-            None => Self::Operation { operation, message },
+            Some(Failure::NoProgram | Failure::NotRun | Failure::NotUnpacked | Failure::StoodIn(_)) | None => {
+                Self::Operation { operation, message, failure }
+            }
+        }
+    }
+
+    /// The status of a command that stood in for the operation's own.
+    pub fn stood_in(&self) -> Option<i32> {
+        match self {
+            Self::Operation { failure: Some(Failure::StoodIn(status)), .. } => Some(*status),
+            _ => None,
         }
     }
 }

@@ -162,9 +162,7 @@ enum Asked {
 
 /// Installs the filter on the calling process and all that it starts. Where the kernel can, uname(2) waits for an answer of anyone who has
 /// the descriptor that comes back, and with `renames` each rename, too.
-///
-/// # Errors
-/// The kernel's, where it has no seccomp.
+/// Errors: The kernel's, where it has no seccomp.
 pub fn install(renames: bool) -> std::io::Result<Option<OwnedFd>> {
     let load = |asked: Asked| {
         let mut program = program(asked);

@@ -31,14 +31,25 @@ pub enum Message {
     NoNamespace(String),
     /// The kernel takes no emulator of the images' CPU.
     NoEmulator(String),
-    /// A line for the person who waits.
     Progress(String),
     /// What the operations after this one may know; see [`Legacy`].
     Leaves(Vec<String>),
-    /// The answer.
     Done(serde_json::Value),
     /// What went wrong, for the person to read.
-    Failed(String),
+    Failed(Failed),
+}
+
+/// What went wrong: for the person to read, and for what decides what comes of it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Failed {
+    pub message: String,
+    pub failure: Option<Failure>,
+}
+
+impl From<String> for Failed {
+    fn from(message: String) -> Self {
+        Self { failure: Failure::of(&message), message }
+    }
 }
 
 /// One operation: takes the request, may report progress, gives the answer or a text that says what failed.
@@ -72,9 +83,6 @@ struct Asked {
 pub type News<'a> = &'a mut dyn FnMut(&str);
 
 /// Runs an operation on typed values.
-///
-/// # Errors
-/// The operation's text, or one about a request of another form.
 pub fn answer<Q: for<'de> Deserialize<'de>, A: Serialize>(
     request: serde_json::Value,
     news: News<'_>,
@@ -107,7 +115,7 @@ pub fn run(operations: &[(&str, Operation)], legacy: Legacy, arguments: &[String
         return 64;
     };
     let Some((_, operation)) = operations.iter().find(|(known, _)| known == name) else {
-        say(&Message::Failed(format!("unknown operation `{name}`")));
+        say(&Message::Failed(format!("unknown operation `{name}`").into()));
         return 64;
     };
     if let Some(assembly) = arguments.get(3).and_then(|name| Assembly::named(name)) {
@@ -126,7 +134,7 @@ pub fn run(operations: &[(&str, Operation)], legacy: Legacy, arguments: &[String
     match unsafe { libc::fork() } {
         -1 => {
             let error = not_started(std::io::Error::last_os_error());
-            say(&Message::Failed(format!("cannot fork: {error}")));
+            say(&Message::Failed(format!("cannot fork: {error}").into()));
             1
         }
         0 => {
@@ -143,7 +151,7 @@ fn die_with_parent() {
 }
 
 fn enter(on_terminal: bool) -> Result<(), Message> {
-    let failed = |intent: &str, error: rustix::io::Errno| Message::Failed(format!("cannot {intent}: {error}"));
+    let failed = |intent: &str, error: rustix::io::Errno| Message::Failed(format!("cannot {intent}: {error}").into());
     if on_terminal {
         // Ctrl-C is for the command in front.
         // SAFETY: ignoring a signal runs no code of ours.
@@ -156,7 +164,7 @@ fn enter(on_terminal: bool) -> Result<(), Message> {
         .map_err(|error| Message::NoNamespace(error.to_string()))?;
     say(&Message::Unshared);
     let mut go = [0u8; 1];
-    read_exactly(&mut go).map_err(|_| Message::Failed("the host process gave up".into()))?;
+    read_exactly(&mut go).map_err(|_| Message::Failed("the host process gave up".to_owned().into()))?;
     // SAFETY: plain system calls on a single-threaded process; raw calls, because libc's wrappers signal threads.
     unsafe {
         libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<libc::gid_t>());
@@ -213,11 +221,13 @@ fn bring_loopback_up() -> rustix::io::Result<()> {
 
 /// What is said of a panic, and the exit status.
 fn panicked(text: &str) -> i32 {
-    say(&Message::Failed(match Failure::told_by(text) {
-        Some(Failure::NotStarted) if text.contains(failure::NOT_STARTED) => text.to_owned(),
-        Some(Failure::NotStarted) => format!("{}: {text}", failure::NOT_STARTED),
-        _ => format!("bug in imgbuild, please report it: {text}"),
-    }));
+    let failure = Failure::of_panic(text);
+    let message = match failure {
+        Some(_) if text.contains(failure::NOT_STARTED) => text.to_owned(),
+        Some(_) => format!("{}: {text}", failure::NOT_STARTED),
+        None => format!("bug in imgbuild, please report it: {text}"),
+    };
+    say(&Message::Failed(Failed { message, failure }));
     1
 }
 
@@ -283,7 +293,7 @@ fn work(operation: Operation, legacy: Legacy) -> u8 {
             0
         }
         Err(message) => {
-            say(&Message::Failed(message));
+            say(&Message::Failed(message.into()));
             1
         }
     }

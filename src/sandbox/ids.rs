@@ -23,9 +23,7 @@ type Range = (u32, u32);
 /// The maps for one namespace: lines of (inside, outside, count), as /proc/PID/uid_map has them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdMap {
-    /// User ids.
     pub uids: Vec<(u32, u32, u32)>,
-    /// Group ids.
     pub gids: Vec<(u32, u32, u32)>,
 }
 
@@ -35,9 +33,7 @@ impl IdMap {
     /// Root takes its ranges in /etc/subuid or else [`BUILT_IN_BASE`] and what follows; an ordinary user maps its own id to root's
     /// and its subordinate ranges to the rest. All that there is is mapped, one range behind the other: ids of a directory
     /// service are above 65535.
-    ///
-    /// # Errors
-    /// [`SandboxError::NoSubordinateIds`] for an ordinary user without a range that is large enough.
+    /// Errors: [`SandboxError::NoSubordinateIds`] for an ordinary user without a range that is large enough.
     pub fn for_current_user() -> Result<Self, SandboxError> {
         let uid = rustix::process::getuid().as_raw();
         let gid = rustix::process::getgid().as_raw();

@@ -19,9 +19,7 @@ pub struct Pump(JoinHandle<()>);
 
 impl Pump {
     /// Starts to write it to a log, and counts it.
-    ///
-    /// # Errors
-    /// The thread cannot be started.
+    /// Errors: The thread cannot be started.
     pub fn start(from: PipeReader, log: File, count: Arc<AtomicU64>) -> std::io::Result<Self> {
         let work = move || pump(Counted { inner: from, count }, log, HEAD, TAIL);
         std::thread::Builder::new().spawn(work).map(Self).map_err(not_started)
@@ -33,7 +31,6 @@ impl Pump {
     }
 }
 
-/// Counts what is read.
 struct Counted<R> {
     inner: R,
     count: Arc<AtomicU64>,

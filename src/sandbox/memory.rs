@@ -13,7 +13,7 @@ use rustix::process::{Resource, getrlimit};
 use crate::failure::{MEMORY_REMEDY, OUT_OF_MEMORY};
 
 /// The exit code of a machine that lacks something (D16).
-const MACHINE: i32 = 3;
+pub const OUT_OF_MEMORY_STATUS: i32 = 3;
 
 /// Smallest stack that the main thread works in, in bytes; the package managers inside want as much.
 const STACK_LEAST: u64 = 1 << 20;
@@ -83,7 +83,7 @@ fn ended(size: usize) -> ! {
         unsafe { libc::write(2, part.as_ptr().cast(), part.len()) };
     }
     // SAFETY: ends the process at once; nothing of it is still needed.
-    unsafe { libc::_exit(MACHINE) }
+    unsafe { libc::_exit(OUT_OF_MEMORY_STATUS) }
 }
 
 /// Lets the allocator give memory back at once: what packs a large image holds much of it for a short time. The system's own does so.
@@ -104,9 +104,7 @@ pub fn give_back_at_once() {
 pub fn give_back_at_once() {}
 
 /// Whether the main thread's stack is large enough.
-///
-/// # Errors
-/// A text with what there is and what to do.
+/// Errors: A text with what there is and what to do.
 pub fn check_stack() -> Result<(), String> {
     match getrlimit(Resource::Stack).current {
         Some(bytes) if bytes < STACK_LEAST => Err(format!(

@@ -30,6 +30,6 @@ pub use error::SandboxError;
 pub use ids::{BUILT_IN_BASE, ID_COUNT, IdMap, ids_here};
 pub use memory::{Memory, check_stack, give_back_at_once};
 pub use namespace::Namespace;
-pub use substitute::{Substitute, status_in};
+pub use substitute::Substitute;
 pub use tree::api_mounts::NO_RELEASE;
 pub use tree::overlay::{Assembly, TreeMount, set_owner_and_mode, upper_is_whole};

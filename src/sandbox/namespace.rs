@@ -16,8 +16,8 @@ use serde::de::DeserializeOwned;
 use super::ScriptLimits;
 use super::emulator::{self, Emulation, Emulator};
 use super::helper::{Asking, Message};
+use super::memory::OUT_OF_MEMORY_STATUS;
 use super::{Assembly, IdMap, SandboxError, Substitute};
-use crate::failure::Failure;
 
 /// A place to run operations in: the store's directory and the id map that goes with it.
 #[derive(Debug, Clone)]
@@ -93,7 +93,6 @@ impl Namespace {
         }
     }
 
-    /// The id map.
     pub fn map(&self) -> &IdMap {
         &self.map
     }
@@ -106,9 +105,7 @@ impl Namespace {
     /// Runs one operation inside and waits for its answer.
     ///
     /// `progress` receives the lines that the operation reports while it runs.
-    ///
-    /// # Errors
-    /// [`SandboxError::Operation`] when the operation says that it failed, other variants when the sandbox itself
+    /// Errors: [`SandboxError::Operation`] when the operation says that it failed, other variants when the sandbox itself
     /// could not be had.
     pub fn call<Q: Serialize, A: DeserializeOwned>(
         &self,
@@ -120,9 +117,7 @@ impl Namespace {
     }
 
     /// Runs an operation whose command talks to the caller's terminal.
-    ///
-    /// # Errors
-    /// As [`Namespace::call`].
+    /// Errors: As [`Namespace::call`].
     pub fn call_on_terminal<Q: Serialize, A: DeserializeOwned>(
         &self,
         operation: &str,
@@ -237,10 +232,19 @@ impl Namespace {
                     let machine = self.emulates().unwrap_or_default().to_owned();
                     return Err(SandboxError::NoEmulator { machine, detail });
                 }
-                Ok(Message::Failed(message)) => {
-                    return Err(SandboxError::of_operation(operation, &self.directory, message));
+                Ok(Message::Failed(failed)) => {
+                    return Err(SandboxError::of_operation(operation, &self.directory, failed));
                 }
                 Ok(Message::Done(value)) => {
+                    crate::fault::asked(|| {
+                        serde_json::json!({
+                            "operation": operation,
+                            "request": serde_json::from_slice::<serde_json::Value>(&request).unwrap_or_default(),
+                            "answer": value,
+                            "assembly": self.assembly.name(),
+                            "map": self.map,
+                        })
+                    });
                     return serde_json::from_value(value)
                         .map_err(|source| SandboxError::io(format!("read the answer to `{operation}`"), source));
                 }
@@ -248,11 +252,12 @@ impl Namespace {
             }
         }
         let _ = child.kill();
-        let status = child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
+        let ended = child.wait();
         let said = complaints.join().unwrap_or_default();
-        if Failure::told_by(&said) == Some(Failure::OutOfMemory) {
+        if ended.as_ref().is_ok_and(|status| status.code() == Some(OUT_OF_MEMORY_STATUS)) {
             return Err(SandboxError::OutOfMemory { operation: operation.to_owned(), detail: String::new() });
         }
+        let status = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
         let detail = if said.trim().is_empty() { String::new() } else { format!(": {}", said.trim()) };
         Err(SandboxError::HelperDied { operation: operation.to_owned(), status, detail })
     }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::CommandRequest;
+use crate::failure::Failure;
 
 /// Variable of the helper process that says what stands in, as JSON.
 pub const VARIABLE: &str = "IMGBUILD_STAND_IN";
@@ -10,31 +11,20 @@ pub const VARIABLE: &str = "IMGBUILD_STAND_IN";
 /// Variable of the command that stands in: the command in whose place it runs, in a shell's words.
 pub const COMMAND: &str = "IMGBUILD_COMMAND";
 
-/// Start of what an operation fails with after a command stood in; the exit status follows.
-const ENDED: &str = "the substitute command exited with status ";
-
 /// What runs in place of the operation's first command, on the caller's terminal.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Substitute {
-    /// The command and its arguments.
     pub arguments: Vec<String>,
-    /// Kind of terminal.
     pub terminal: String,
 }
 
-/// What the host process asked for.
 pub(super) fn asked_for() -> Option<Substitute> {
     serde_json::from_str(&std::env::var(VARIABLE).ok()?).ok()
 }
 
+/// What the operation fails with once a command stood in.
 pub(super) fn ended(status: i32) -> String {
-    format!("{ENDED}{status}")
-}
-
-/// The exit status of the command that stood in, from the text of the failure that it makes of every operation.
-pub fn status_in(failure: &str) -> Option<i32> {
-    let (_, after) = failure.split_once(ENDED)?;
-    after.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+    Failure::StoodIn(status).met(format!("the substitute command exited with status {status}"))
 }
 
 fn quoted(word: &str) -> String {
@@ -62,12 +52,6 @@ impl Substitute {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_status_is_found_in_the_failure() {
-        assert_eq!(status_in(&format!("cannot do it: {}; help", ended(7))), Some(7));
-        assert_eq!(status_in("something else"), None);
-    }
 
     #[test]
     fn the_command_reads_back_in_a_shell() {

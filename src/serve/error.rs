@@ -14,23 +14,16 @@ pub enum ServeError {
     #[error("cannot serve `{}`: {source}", path.display())]
     #[diagnostic(code(serve::root))]
     Root {
-        /// The directory.
         path: PathBuf,
-        /// Why not.
         source: io::Error,
-        /// What to do.
         #[help]
         help: String,
     },
-    /// The address cannot be listened on.
     #[error("cannot listen on {address}: {source}")]
     #[diagnostic(code(serve::listen))]
     Listen {
-        /// The address.
         address: SocketAddr,
-        /// Why not.
         source: io::Error,
-        /// What to do.
         #[help]
         help: String,
     },
@@ -40,21 +33,14 @@ pub enum ServeError {
         code(serve::activation),
         help("the socket unit needs `ListenStream=ADDRESS:PORT`, and `Accept=no`, which is the default")
     )]
-    Activation {
-        /// What it handed over.
-        what: String,
-    },
+    Activation { what: String },
     /// A certificate, a key or an authority cannot be used.
     #[error("{what} `{}` {problem}", path.display())]
     #[diagnostic(code(serve::tls))]
     Tls {
-        /// Which of the files.
         what: &'static str,
-        /// The file.
         path: PathBuf,
-        /// What is wrong with it.
         problem: String,
-        /// What to do.
         #[help]
         help: String,
     },
@@ -66,29 +52,19 @@ pub enum ServeError {
             "name an account of this machine, and start the server as root; or start it as that user on a port from 1024 on"
         )
     )]
-    User {
-        /// The account.
-        name: String,
-        /// Why not.
-        problem: String,
-    },
-    /// Nodes cannot be given addresses.
+    User { name: String, problem: String },
     #[error("cannot answer DHCP: {problem}")]
     #[diagnostic(code(serve::dhcp))]
     Dhcp {
-        /// Why not.
         problem: String,
-        /// What to do.
         #[help]
         help: String,
         /// Whether it is the machine's fault, and not the arguments'.
         is_machine: bool,
     },
-    /// The file of the nodes is wrong.
     #[error("the nodes cannot be read")]
     #[diagnostic(code(serve::nodes))]
     Nodes(Vec<Finding>),
-    /// The state of nodes cannot be used.
     #[error(transparent)]
     #[diagnostic(transparent)]
     State(#[from] StateError),

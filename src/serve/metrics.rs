@@ -5,7 +5,6 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Counters of a server.
 #[derive(Debug, Default)]
 pub struct Metrics {
     /// Answers by the first digit of their status.
@@ -43,7 +42,6 @@ impl Drop for Connection {
 }
 
 impl Metrics {
-    /// Counts an answer.
     pub fn answered(&self, status: u16) {
         if let Some(count) = self.answers.get(usize::from(status / 100)) {
             count.fetch_add(1, Relaxed);
@@ -55,7 +53,6 @@ impl Metrics {
         self.bytes.fetch_add(bytes, Relaxed);
     }
 
-    /// Counts a connection.
     pub fn connection(self: &Arc<Self>) -> Connection {
         self.accepted.fetch_add(1, Relaxed);
         self.connections.fetch_add(1, Relaxed);
@@ -88,12 +85,10 @@ impl Metrics {
         self.told_to_wait.fetch_add(1, Relaxed);
     }
 
-    /// Counts a boot script.
     pub fn script(&self) {
         self.scripts.fetch_add(1, Relaxed);
     }
 
-    /// Counts a report that was kept.
     pub fn reported(&self) {
         self.reports.fetch_add(1, Relaxed);
     }

@@ -51,13 +51,11 @@ const OTHER_FILES: usize = 64;
 /// Says a line to anyone who looks at the server.
 pub type Say = Arc<dyn Fn(&str) + Send + Sync>;
 
-/// How a server is run.
 pub struct Settings {
     /// Directories whose files are served.
     pub roots: Vec<PathBuf>,
     /// Addresses, unless the service manager hands over sockets.
     pub addresses: Vec<SocketAddr>,
-    /// Speaks TLS with these.
     pub tls: Option<TlsFiles>,
     /// Root of the workspace whose nodes are served, and where their state lies.
     pub nodes: Option<(PathBuf, State)>,
@@ -65,7 +63,6 @@ pub struct Settings {
     pub xcat: Vec<SocketAddr>,
     /// Has dnsmasq give nodes addresses and loaders.
     pub dhcp: Option<DhcpSettings>,
-    /// Account to become.
     pub user: Option<String>,
     /// Connections at once.
     pub most_connections: usize,
@@ -73,13 +70,11 @@ pub struct Settings {
     pub most_of_client: usize,
     /// Images on their way at once; who asks for one more is reported to come again later.
     pub most_streams: Option<u64>,
-    /// Whether each request is said.
     pub is_verbose: bool,
     /// Where lines go.
     pub say: Say,
 }
 
-/// A running server.
 struct Server {
     tree: Tree,
     desk: Option<Arc<Desk>>,
@@ -95,9 +90,7 @@ struct Server {
 
 /// Serves until it is asked to end (SIGTERM, SIGINT): then no connection is accepted, and downloads have half a minute. SIGHUP
 /// reads the certificate again. `ready` is called with the addresses when all of them are listened on.
-///
-/// # Errors
-/// Why it cannot start. What goes wrong later is said, and the server goes on.
+/// Errors: Why it cannot start. What goes wrong later is said, and the server goes on.
 pub fn serve(settings: Settings, ready: impl FnOnce(&[SocketAddr])) -> Result<(), ServeError> {
     let files = sockets::listen::prepare_process();
     let sockets = sockets::listen::sockets(&settings.addresses)?;

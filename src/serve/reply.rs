@@ -13,11 +13,8 @@ use tokio::sync::mpsc::Receiver;
 
 use super::files::FileBody;
 
-/// What an answer consists of.
 pub enum Reply {
-    /// A text.
     Text(Full<Bytes>),
-    /// A file, or a part of it.
     File(FileBody),
     /// Texts as they come, until the server or the client has enough.
     Events(Receiver<Bytes>),

@@ -22,7 +22,6 @@ const STREAM: u64 = 16 << 20;
 /// What PXELINUX asks for by itself, with this server as its prefix: a card's address follows.
 const PXELINUX: &str = "/pxelinux.cfg/01-";
 
-/// Answers a request.
 pub async fn answer(server: &Arc<Server>, request: Request<Incoming>, client: IpAddr) -> Response<Reply> {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let mut response = routed(server, request, client).await;
@@ -98,7 +97,6 @@ fn host(request: &Request<Incoming>) -> Option<String> {
     host.filter(|host| is_host(host)).map(str::to_owned)
 }
 
-/// Answers a request for a file.
 pub fn file(server: &Server, path: &str, headers: &HeaderMap) -> Response<Reply> {
     let found = place(path).ok_or(Refusal::Missing).and_then(|place| server.tree.open(&place));
     let found = match found {

@@ -15,21 +15,17 @@ const TICK: Duration = Duration::from_millis(10);
 /// So much is kept of what it says, in bytes: squeue has a line for each of some ten thousand jobs.
 const MOST: u64 = 16 << 20;
 
-/// What a command said.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Answer {
     /// Whether it says that it did what it was to do.
     pub is_good: bool,
-    /// Its output.
     pub out: String,
     /// Its complaint, without the names of programs before it.
     pub said: String,
 }
 
 /// Runs a command of Slurm.
-///
-/// # Errors
-/// [`SlurmError::NoCommand`].
+/// Errors: [`SlurmError::NoCommand`].
 pub fn run(program: &str, words: &[OsString]) -> Result<Answer, SlurmError> {
     let failed = |problem: String| SlurmError::NoCommand { program: program.to_owned(), problem };
     let mut command = Command::new(program);

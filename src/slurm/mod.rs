@@ -21,7 +21,6 @@ pub mod submit;
 /// What keeps Slurm from building.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum SlurmError {
-    /// A command cannot be started.
     #[error("`{program}` cannot be started: {problem}")]
     #[diagnostic(
         code(slurm::no_command),
@@ -34,7 +33,6 @@ pub enum SlurmError {
     #[error("sbatch rejected the job {name}: {said}")]
     #[diagnostic(code(slurm::refused), help("{}", remedy(said)))]
     Refused { name: String, said: String },
-    /// The directory that all share cannot be used here.
     #[error("the shared directory `{directory}` cannot be used: {problem}")]
     #[diagnostic(
         code(slurm::directory),
@@ -63,7 +61,6 @@ pub enum SlurmError {
         help("see its output above; nothing was published, results of other jobs are kept")
     )]
     Failed { step: String, job: String, node: String },
-    /// Slurm ended a job.
     #[error("{step}: job {job}{} {what}", on(node))]
     #[diagnostic(code(slurm::ended), help("{remedy}"))]
     Ended { step: String, job: String, node: String, what: &'static str, remedy: &'static str },

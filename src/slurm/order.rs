@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// Version of these files.
 pub const VERSION: u32 = 1;
 /// Longest file that is read, in bytes.
 const LIMIT: u64 = 256 << 20;
@@ -15,7 +14,6 @@ const LIMIT: u64 = 256 << 20;
 /// All that the jobs of a round are to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
-    /// [`VERSION`].
     pub version: u32,
     /// The workspace's directory where the order comes from.
     pub root: PathBuf,
@@ -27,42 +25,34 @@ pub struct Order {
     pub init: BTreeMap<String, PathBuf>,
     /// Where a node keeps its store; none for below its temporary directory.
     pub store: Option<PathBuf>,
-    /// CPUs of each step.
     pub steps: Vec<OrderedStep>,
     /// The steps of each submission, by the numbers of their tasks.
     pub submissions: Vec<BTreeMap<usize, usize>>,
 }
 
-/// A step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrderedStep {
     /// Its actions, as `build --only` takes them.
     pub actions: Vec<String>,
     /// SHA-256 of the packages that they are given.
     pub packages: Vec<String>,
-    /// CPUs that it may use.
     pub cpus: usize,
 }
 
-/// A step began in a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Began {
     /// The job's id, with the task's of an array.
     pub job: String,
-    /// The node.
     pub node: String,
     /// How often Slurm ran it before.
     pub restarts: u64,
 }
 
-/// A step ended in a job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Ended {
-    /// Where.
     pub began: Began,
     /// The exit code of imgbuild there.
     pub code: u8,
-    /// What it said.
     pub said: String,
     /// What ran, as the history has it.
     pub runs: serde_json::Value,
@@ -91,13 +81,9 @@ pub fn step_directory(round: &Path, step: usize) -> PathBuf {
 pub const BEGAN: &str = "began";
 /// Name of the file that says how it ended.
 pub const ENDED: &str = "ended";
-/// Name of the order.
 pub const ORDER: &str = "order.json";
 
 /// Writes a file aside and gives it its name.
-///
-/// # Errors
-/// In words.
 pub fn write(path: &Path, value: &impl Serialize) -> Result<(), String> {
     let said = |error: &dyn std::fmt::Display| format!("`{}` cannot be written: {error}", path.display());
     let bytes = serde_json::to_vec(value).map_err(|error| said(&error))?;

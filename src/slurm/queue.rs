@@ -9,24 +9,19 @@ use super::command::{Answer, run};
 /// Most jobs that one squeue is asked for: its command line has an end.
 const AT_ONCE: usize = 1000;
 
-/// A job's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
     /// It waits, for resources or for others.
     Waits,
-    /// It is on a node.
     Runs,
     /// It ended well, as far as Slurm knows.
     Completed,
     /// Its script ended with an error, or could not be started.
     Failed,
-    /// It ran longer than it may.
     TimedOut,
-    /// It took more memory than it may.
     OutOfMemory,
     /// Its node died, or another one took its place, and Slurm does not run it again.
     Lost,
-    /// It was cancelled.
     Cancelled,
 }
 
@@ -54,10 +49,8 @@ impl State {
     }
 }
 
-/// What squeue says of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
-    /// Its state.
     pub state: State,
     /// Its node; empty where it has none.
     pub node: String,
@@ -82,9 +75,7 @@ pub fn knows_none(answer: &Answer) -> bool {
 }
 
 /// Asks for jobs by their ids. Those that Slurm has forgotten are not in the answer.
-///
-/// # Errors
-/// There is no squeue; as text, what it complained of: that is no sign of any job's end.
+/// Errors: There is no squeue; as text, what it complained of: that is no sign of any job's end.
 pub fn ask(ids: &[String]) -> Result<Result<BTreeMap<String, Seen>, String>, SlurmError> {
     let mut all = BTreeMap::new();
     for some in ids.chunks(AT_ONCE) {
@@ -100,9 +91,7 @@ pub fn ask(ids: &[String]) -> Result<Result<BTreeMap<String, Seen>, String>, Slu
 }
 
 /// Those of jobs whose comment begins so: numbers are given out again when Slurm's state is lost.
-///
-/// # Errors
-/// There is no squeue.
+/// Errors: There is no squeue.
 pub fn marked(ids: &[String], mark: &str) -> Result<Vec<String>, SlurmError> {
     let mut all = Vec::new();
     for some in ids.chunks(AT_ONCE) {
@@ -134,9 +123,7 @@ pub fn is_down(node: &str) -> bool {
 }
 
 /// Ends jobs; those that are over are no error. Gives the complaint, where there is one.
-///
-/// # Errors
-/// There is no scancel.
+/// Errors: There is no scancel.
 pub fn cancel(ids: &[String]) -> Result<Option<String>, SlurmError> {
     let mut problem = None;
     for some in ids.chunks(AT_ONCE) {

@@ -18,11 +18,9 @@ const TRIES: u64 = 5;
 /// other arrays.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Submission {
-    /// Its name in squeue.
     pub name: String,
     /// What tells it from all others.
     pub mark: String,
-    /// CPUs of each.
     pub cpus: usize,
     /// Memory of each, in MiB.
     pub mebibytes: u64,
@@ -34,11 +32,9 @@ pub struct Submission {
     pub after: After,
     /// The directory for what Slurm and the script say.
     pub output: PathBuf,
-    /// The script.
     pub script: PathBuf,
 }
 
-/// What a submission waits for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct After {
     /// Jobs that all of its tasks wait for: ids, with the task's of an array.
@@ -89,12 +85,10 @@ fn ranges(tasks: &[usize]) -> String {
 }
 
 impl Submission {
-    /// Whether it is an array.
     pub fn is_array(&self) -> bool {
         self.tasks.len() > 1
     }
 
-    /// The task that it is alone.
     fn alone(&self) -> Option<usize> {
         self.tasks.first().copied().filter(|_| !self.is_array())
     }
@@ -138,7 +132,6 @@ impl Submission {
         words
     }
 
-    /// The id that each of its jobs has.
     pub fn ids(&self, job: &str) -> Vec<String> {
         match self.is_array() {
             false => vec![job.to_owned()],
@@ -147,9 +140,7 @@ impl Submission {
     }
 
     /// Submits it; gives the job's number. `stopped` says whether to give up.
-    ///
-    /// # Errors
-    /// [`SlurmError`]: there is no sbatch, or it says no.
+    /// Errors: [`SlurmError`]: there is no sbatch, or it says no.
     pub fn submit(&self, options: &[String], stopped: &dyn Fn() -> bool) -> Result<String, SlurmError> {
         let words = self.words(options);
         for again in 1.. {

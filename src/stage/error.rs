@@ -3,10 +3,8 @@
 use miette::Diagnostic;
 use thiserror::Error;
 
-/// Why a stage failed.
 #[derive(Debug, Error, Diagnostic)]
 pub enum StageError {
-    /// The lock is out of date with the recipe.
     #[error("{lock} is out of date with the recipe: {problem}")]
     #[diagnostic(code(lock::stale), help("run `imgbuild build` without --locked to update it, and commit the result"))]
     Locked { lock: String, problem: String },
@@ -74,7 +72,6 @@ pub enum StageError {
     #[error("given up because something else failed")]
     #[diagnostic(code(stage::stopped))]
     Stopped,
-    /// A plan is stale.
     #[error("the plan in {file} is stale: {count} {} since it was made\n{lines}", if *count == 1 { "difference" } else { "differences" })]
     #[diagnostic(code(plan::moved), help("nothing was built; review it and plan again: imgbuild plan -o {file}"))]
     PlanMoved { file: String, count: usize, lines: String },
@@ -82,7 +79,6 @@ pub enum StageError {
     #[error("{problem}")]
     #[diagnostic(code(shell::action), help("{help}"))]
     NotToReproduce { problem: String, help: String },
-    /// A script failed.
     #[error("{what} exited with status {status}; its last lines:\n{lines}")]
     #[diagnostic(
         code(stage::script),
@@ -163,11 +159,9 @@ pub enum StageError {
     #[error("the results cannot be written: {problem}")]
     #[diagnostic(code(on::results), help("is the disk full there? `ssh://HOST/DIRECTORY` names another directory"))]
     Undelivered { problem: String },
-    /// The artefacts cannot be written.
     #[error("cannot {intent} `{path}`: {source}")]
     #[diagnostic(code(stage::publish), help("nothing was published; the previous artefacts are unchanged"))]
     Publish { intent: &'static str, path: String, source: std::io::Error },
-    /// The disk that artefacts go to is full.
     #[error("no space left while imgbuild tried to {intent} `{path}`")]
     #[diagnostic(
         code(stage::publish_full),
@@ -176,7 +170,6 @@ pub enum StageError {
         )
     )]
     PublishFull { intent: &'static str, path: String },
-    /// What is to be written has no room.
     #[error(
         "the file system of {directory} has {free} free, but the build needs {synced} for synced files and {download} for packages"
     )]
@@ -196,11 +189,9 @@ pub enum StageError {
         )
     )]
     Layout { intent: &'static str, path: String, source: std::io::Error, directory: String },
-    /// The plan is no graph.
     #[error("the plan is wrong: {0}")]
     #[diagnostic(code(stage::graph), help("this is a bug in imgbuild: please report it"))]
     Graph(#[from] crate::plan::GraphError),
-    /// The lock cannot be read.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Lock(#[from] crate::recipe::LockError),
@@ -220,6 +211,14 @@ pub enum StageError {
 }
 
 impl StageError {
+    /// The status of a command that stood in for an operation's own.
+    pub fn stood_in(&self) -> Option<i32> {
+        match self {
+            Self::Sandbox(error) | Self::Distro(crate::distro::DistroError::Sandbox(error)) => error.stood_in(),
+            _ => None,
+        }
+    }
+
     /// Whether all that it says was reported already, where it was asked for.
     pub fn is_told(&self) -> bool {
         matches!(

@@ -10,18 +10,15 @@ use super::way::{Home, Way};
 /// Version of the list's form.
 pub const FORMAT: u32 = 1;
 
-/// A path, and what becomes of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
     /// The path; a folder's ends in `/`.
     pub path: String,
-    /// What becomes of it.
     pub way: Way,
 }
 
 impl Entry {
-    /// An entry.
     pub fn new(path: &str, way: Way) -> Self {
         Self { path: path.to_owned(), way }
     }
@@ -33,7 +30,6 @@ impl Entry {
 pub struct Tree {
     /// `server:/dir`, or a directory of the image.
     pub source: String,
-    /// Options of its mount.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub options: String,
 }
@@ -47,12 +43,10 @@ pub struct State {
     pub nodes: Vec<String>,
     /// `server:/dir`, or a disk.
     pub source: String,
-    /// Options of its mount.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub options: String,
 }
 
-/// The disk of `localdisk`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LocalDisk {
@@ -64,9 +58,7 @@ pub struct LocalDisk {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct List {
-    /// Version of this form.
     pub format: u32,
-    /// The image.
     pub image: String,
     /// Paths, sorted.
     pub entries: Vec<Entry>,
@@ -76,47 +68,36 @@ pub struct List {
     /// Where what persists lies.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub states: Vec<State>,
-    /// The disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub local_disk: Option<LocalDisk>,
-    /// Values of variables besides `$node`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub variables: BTreeMap<String, String>,
 }
 
-/// What is known of a node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NodeFacts {
-    /// Its name.
     pub name: String,
     /// Where its state lies, and how it is mounted: what the command line says counts more than the list.
     pub state: Option<(String, String)>,
-    /// Its disk, the same.
     pub local_disk: Option<String>,
-    /// Values of its own.
     pub variables: BTreeMap<String, String>,
 }
 
 /// Where something comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// A directory of a server.
     Server {
         /// Name or address.
         server: String,
         /// Absolute path there.
         directory: String,
-        /// Options of the mount.
         options: String,
     },
-    /// A file system of a disk.
     Disk {
         /// `/dev/NAME`, `LABEL=`, `UUID=`, `PARTLABEL=`.
         device: String,
-        /// Options of the mount.
         options: String,
     },
-    /// A directory of the image.
     Image(String),
 }
 
@@ -222,9 +203,7 @@ impl std::fmt::Display for NodeProblem {
 
 impl List {
     /// What a node mounts.
-    ///
-    /// # Errors
-    /// All problems.
+    /// Errors: All problems.
     pub fn places(&self, node: &NodeFacts) -> Result<Places, Vec<NodeProblem>> {
         let mut values = self.variables.clone();
         values.extend(node.variables.clone());

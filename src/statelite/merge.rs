@@ -1,17 +1,13 @@
 //! Rows of xCAT's tables, as they count for one image.
 
-/// A row of `litefile`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FileRow {
     /// Name of an image, its groups, `ALL`, or nothing for all.
     pub image: String,
-    /// The path.
     pub file: String,
-    /// Options.
     pub options: String,
 }
 
-/// A row of `litetree`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TreeRow {
     /// Order: lower ones are looked at first.
@@ -20,7 +16,6 @@ pub struct TreeRow {
     pub image: String,
     /// `server:/dir`.
     pub directory: String,
-    /// Options of its mount.
     pub options: String,
 }
 

@@ -1,9 +1,7 @@
 //! Which texts are paths of an entry.
 
-/// What is wrong with a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PathFault {
-    /// It does not begin with `/`.
     Relative,
     /// A blank or a control character is in it: the node's list has lines of words.
     Blank,
@@ -18,7 +16,6 @@ pub enum PathFault {
 /// Trees of the kernel or of the boot, which nothing lies below.
 const KERNEL: [&str; 7] = ["/proc", "/sys", "/dev", "/run", "/.statelite", "/.sllocal", "/.default"];
 
-/// Checks a path of an entry.
 pub fn check_path(path: &str, is_overlay: bool) -> Option<PathFault> {
     if !path.starts_with('/') {
         return Some(PathFault::Relative);

@@ -12,36 +12,27 @@ pub enum Area {
     Root,
     /// The image, as it was before anything was done.
     Image,
-    /// Memory.
     Memory,
-    /// The node's state.
     State,
-    /// The node's disk.
     Disk,
-    /// A tree, by number.
     Tree(usize),
 }
 
 /// A path of an area; absolute there, without a slash at its end; empty for all of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
-    /// The area.
     pub area: Area,
-    /// The path.
     pub path: String,
 }
 
 impl Place {
-    /// A place.
     pub fn new(area: Area, path: &str) -> Self {
         Self { area, path: plain(path).to_owned() }
     }
 }
 
-/// What lies somewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Seen {
-    /// Nothing.
     Nothing,
     /// A file, a link, a device.
     File,
@@ -51,54 +42,31 @@ pub enum Seen {
     Folder,
 }
 
-/// What is there.
 pub trait View {
-    /// What lies at a place.
     fn look(&self, place: &Place) -> Seen;
 }
 
-/// Something that a node does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Copies a file or a tree: what is there already and is not in it stays.
-    Copy {
-        /// What.
-        from: Place,
-        /// Where to.
-        to: Place,
-    },
+    Copy { from: Place, to: Place },
     /// Writes files one behind the other, mode 0644.
     Concatenate {
         /// Which, in order.
         from: Vec<Place>,
-        /// Where to.
         to: Place,
     },
     /// Mounts a file or a directory over another.
-    Bind {
-        /// What.
-        from: Place,
-        /// Over which.
-        on: Place,
-        /// Whether it can be written.
-        read_only: bool,
-    },
+    Bind { from: Place, on: Place, read_only: bool },
     /// Joins directories; what is written lies in the upper one.
     Overlay {
         /// The directories below, the first one first.
         lowers: Vec<Place>,
-        /// What is written.
         upper: Place,
-        /// Over which.
         on: Place,
     },
     /// Makes a link in memory.
-    Link {
-        /// The link.
-        at: Place,
-        /// What it leads to.
-        to: Place,
-    },
+    Link { at: Place, to: Place },
     /// Makes the link to what the kernel says is mounted.
     Mounts(Place),
     /// Puts a link into the root that leads to the same path in memory.
@@ -158,7 +126,6 @@ impl Resolver<'_> {
         matches!(self.view.look(&Place::new(Area::Tree(tree), path)), Seen::File | Seen::Folder)
     }
 
-    /// Trees that have a path.
     fn in_trees(&self, path: &str) -> Vec<Place> {
         let trees = (0..self.trees).filter(|tree| self.has(*tree, path));
         trees.map(|tree| Place::new(Area::Tree(tree), path)).collect()

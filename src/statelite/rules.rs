@@ -4,18 +4,15 @@ use super::list::Entry;
 use super::paths::holds;
 use super::way::{Home, Way};
 
-/// Why an entry cannot be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Conflict {
     /// Files are put one behind the other, folders are not.
     ConOnFolder,
-    /// An overlay lies over a folder.
     OverlayOnFile,
     /// The folder of this one is read-only, or cannot be one.
     BelowReadOnly,
     /// Below a link there are only links, and none to a tree.
     BelowLink,
-    /// Links lie only below links.
     LinkBelow,
     /// Below what persists all persists.
     BelowPersistent,
@@ -24,11 +21,8 @@ pub enum Conflict {
 /// A conflict of an entry, by number, and the folder's entry that it is with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Found {
-    /// The entry.
     pub entry: usize,
-    /// The folder.
     pub folder: Option<usize>,
-    /// Why.
     pub conflict: Conflict,
 }
 

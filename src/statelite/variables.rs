@@ -14,9 +14,7 @@ pub enum VariableProblem {
 }
 
 /// Puts values in. A name ends at `/`, a blank, `#` or the next `$`; names behind one another are joined by a dot, as in xCAT.
-///
-/// # Errors
-/// [`VariableProblem`]; xCAT would write UNDEFINED.
+/// Errors: [`VariableProblem`]; xCAT would write UNDEFINED.
 pub fn expand(text: &str, values: &BTreeMap<String, String>) -> Result<String, VariableProblem> {
     if text.contains("#CMD=") {
         return Err(VariableProblem::Command);

@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What becomes of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Way {
@@ -22,7 +21,6 @@ pub enum Way {
     LinkRo,
     /// The files of all trees, one behind the other, in memory.
     Con,
-    /// The same by a link.
     LinkCon,
     /// What is written lies in memory, above the image's.
     Overlay,
@@ -35,11 +33,8 @@ pub enum Way {
 /// Where what is written to a path lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Home {
-    /// In memory.
     Memory,
-    /// In the node's state.
     State,
-    /// On the node's disk.
     Disk,
     /// It cannot be written.
     Nowhere,
@@ -48,14 +43,11 @@ pub enum Home {
 /// Why options mean nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WayProblem {
-    /// There is no such option.
     Unknown(String),
-    /// These exclude one another.
     Together(String),
 }
 
 impl Way {
-    /// All of them.
     pub const ALL: [Self; 12] = [
         Self::Tmpfs,
         Self::Link,
@@ -90,9 +82,6 @@ impl Way {
     }
 
     /// Reads options. Nothing means `tmpfs,rw`, which xCAT's liteimg turns into `link`.
-    ///
-    /// # Errors
-    /// [`WayProblem`].
     pub fn parse(options: &str) -> Result<Self, WayProblem> {
         const KNOWN: [&str; 8] = ["tmpfs", "rw", "link", "persistent", "localdisk", "ro", "con", "overlay"];
         let mut words: Vec<&str> = options.split(',').map(str::trim).filter(|word| !word.is_empty()).collect();

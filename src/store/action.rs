@@ -74,9 +74,7 @@ pub struct ActionRecord {
 
 impl ActionRecord {
     /// The text of the file.
-    ///
-    /// # Errors
-    /// None that a record can have.
+    /// Errors: None that a record can have.
     pub fn to_text(&self) -> Result<String, serde_json::Error> {
         serde_json::to_string_pretty(&Self { digest: None, ..self.clone() }).map(|text| sealed(&text))
     }
@@ -99,7 +97,6 @@ impl ActionRecord {
     }
 }
 
-/// How the file of a record was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Written {
     /// With a digest of itself, which is right.
@@ -137,9 +134,6 @@ impl Store {
     }
 
     /// Removes the record of an action, so that the action runs again; what it names is left for gc.
-    ///
-    /// # Errors
-    /// [`StoreError`] if the file cannot be removed.
     pub fn forget(&self, key: &Digest) -> Result<(), StoreError> {
         let path = self.action_path(key);
         match std::fs::remove_file(&path) {
@@ -204,9 +198,6 @@ impl Store {
     }
 
     /// Keeps the evidence that an action gives something else when it runs again.
-    ///
-    /// # Errors
-    /// [`StoreError`] when it cannot be written.
     pub fn set_differing(&self, key: &Digest, outputs: Outputs, differs_in: &str) -> Result<(), StoreError> {
         let Some(mut record) = self.record(key) else { return Ok(()) };
         record.differing = Some(outputs);
@@ -221,9 +212,6 @@ impl Store {
     }
 
     /// Writes a record unless its key has one whose outputs are still there; gives the record that counts.
-    ///
-    /// # Errors
-    /// [`StoreError`] when it cannot be written.
     pub fn commit(&self, record: ActionRecord) -> Result<ActionRecord, StoreError> {
         self.sync(&record.outputs)?;
         let mut counts = record;
@@ -240,9 +228,6 @@ impl Store {
 
     /// Writes a record over one of which something was gone when its action began. What the action recreated may be all that
     /// was missing of the earlier one, which then looks whole and may name what came of a damaged file.
-    ///
-    /// # Errors
-    /// [`StoreError`] when it cannot be written.
     pub fn commit_anew(&self, record: &ActionRecord) -> Result<(), StoreError> {
         self.sync(&record.outputs)?;
         self.write_committed(record)

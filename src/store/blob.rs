@@ -9,9 +9,6 @@ use crate::fault;
 
 impl Store {
     /// Keeps some bytes; may be repeated. What was there under their name is read: other content is replaced.
-    ///
-    /// # Errors
-    /// [`StoreError`] when they cannot be written.
     pub fn ensure_blob(&self, bytes: &[u8]) -> Result<BlobRef, StoreError> {
         let digest = Digest::of(bytes);
         let path = self.blob(&digest);
@@ -22,9 +19,6 @@ impl Store {
     }
 
     /// Keeps a copy of a file; may be repeated, as [`Store::ensure_blob`].
-    ///
-    /// # Errors
-    /// [`StoreError`] when it cannot be read or written.
     pub fn ensure_blob_of(&self, file: &Path) -> Result<BlobRef, StoreError> {
         let said = |source: std::io::Error| StoreError::io("keep a copy of", file, source);
         let mut input = std::fs::File::open(file).map_err(said)?;
@@ -40,9 +34,6 @@ impl Store {
     }
 
     /// Gives a file that is whole its place, over whatever is there.
-    ///
-    /// # Errors
-    /// [`StoreError`] when that cannot be.
     pub(super) fn place(&self, copy: tempfile::NamedTempFile, place: &Path) -> Result<(), StoreError> {
         use std::os::unix::fs::PermissionsExt;
         let said = |source| StoreError::io("write", place, source);
@@ -57,9 +48,6 @@ impl Store {
     }
 
     /// Takes a frame that came from elsewhere, with the text that describes it; both were checked.
-    ///
-    /// # Errors
-    /// [`StoreError`] when it cannot be kept.
     pub fn take_frame(&self, name: &Digest, file: &Path, info: &str) -> Result<(), StoreError> {
         let place = self.directory().join(Self::frame_name(name));
         let said = |source| StoreError::io("keep", &place, source);
@@ -81,9 +69,7 @@ impl Store {
     }
 
     /// Copies a blob to a new file, or shares its blocks, and compares it with its name. Gives the SHA-256.
-    ///
-    /// # Errors
-    /// [`StoreError::Damaged`], and [`StoreError::Io`] for either file.
+    /// Errors: [`StoreError::Damaged`], and [`StoreError::Io`] for either file.
     pub fn copy_blob(&self, blob: &BlobRef, to: &Path) -> Result<Sha256, StoreError> {
         let path = self.blob(&blob.digest);
         let said = |source| StoreError::io("write", to, source);
@@ -127,9 +113,7 @@ impl Store {
     }
 
     /// Checks that a package file is what its name says; one that is not is removed, to be fetched again.
-    ///
-    /// # Errors
-    /// [`StoreError::Damaged`] when it was not, [`StoreError::Io`] when it cannot be read.
+    /// Errors: [`StoreError::Damaged`] when it was not, [`StoreError::Io`] when it cannot be read.
     pub fn check_package(&self, digest: &Sha256) -> Result<(), StoreError> {
         let path = self.package(digest);
         let read = |path: &Path| std::fs::File::open(path).and_then(super::sha256_of);
@@ -143,9 +127,7 @@ impl Store {
     }
 
     /// Reads a blob and checks that it is what its name says.
-    ///
-    /// # Errors
-    /// [`StoreError::Damaged`] when the content is another, [`StoreError::Io`] when it cannot be read.
+    /// Errors: [`StoreError::Damaged`] when the content is another, [`StoreError::Io`] when it cannot be read.
     pub fn read_blob(&self, digest: &Digest) -> Result<Vec<u8>, StoreError> {
         let path = self.blob(digest);
         let bytes = crate::witness::read(&path).map_err(StoreError::reading(&path))?;
@@ -179,15 +161,11 @@ pub struct Holes<'f> {
 const HOLE: usize = 4096;
 
 impl<'f> Holes<'f> {
-    /// At the beginning of a file.
     pub fn new(file: &'f mut std::fs::File) -> Self {
         Self { file, at: 0, end: 0 }
     }
 
     /// Gives the file its length: what ends with a hole has it otherwise too short.
-    ///
-    /// # Errors
-    /// The I/O error.
     pub fn finish(self) -> std::io::Result<()> {
         if self.end < self.at { self.file.set_len(self.at) } else { Ok(()) }
     }

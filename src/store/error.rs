@@ -5,14 +5,11 @@ use std::path::PathBuf;
 use miette::Diagnostic;
 use thiserror::Error;
 
-/// What can go wrong with the store.
 #[derive(Debug, Error, Diagnostic)]
 pub enum StoreError {
-    /// A system call failed.
     #[error("cannot {intent} `{path}`: {source}")]
     #[diagnostic(code(store::io))]
     Io { intent: &'static str, path: PathBuf, source: std::io::Error },
-    /// The disk is full.
     #[error("no space left while imgbuild tried to {intent} `{path}`")]
     #[diagnostic(
         code(store::full),
@@ -45,7 +42,6 @@ pub enum StoreError {
         help("`imgbuild store save FILE` writes one; without it the next build makes everything again")
     )]
     NotSaved { path: PathBuf, problem: String },
-    /// The store was made with another id map.
     #[error("the store `{path}` was made with the id map `{was}`, but it would now be `{now}`")]
     #[diagnostic(
         code(store::id_map_changed),

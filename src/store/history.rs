@@ -60,7 +60,6 @@ pub struct Run {
     pub node: Option<String>,
 }
 
-/// How a build ended.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct End {
     /// Milliseconds since 1970.
@@ -68,10 +67,8 @@ pub struct End {
     /// Why it failed; none where it did not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<String>,
-    /// Directory of the published artefacts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published: Option<PathBuf>,
-    /// Keys of all its actions.
     #[serde(default)]
     pub keys: BTreeMap<String, Digest>,
     /// Bytes of packages that were fetched.
@@ -85,24 +82,19 @@ pub struct End {
     pub estimate: Option<serde_json::Value>,
 }
 
-/// How a build began.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Began {
     /// Milliseconds since 1970.
     pub at: u64,
-    /// The image's name.
     pub image: String,
-    /// Directory of the recipe.
     pub recipe: PathBuf,
     /// Distribution, release and architecture.
     pub target: String,
-    /// The imgbuild that built.
     pub version: String,
     /// Process id and when it started, in clock ticks since boot.
     pub process: (u32, u64),
 }
 
-/// A line of the file.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Line {
@@ -116,7 +108,6 @@ enum Line {
 pub struct PastBuild {
     /// Its number: counts up for each image.
     pub number: u64,
-    /// How it began.
     pub began: Began,
     /// What ran, in the order in which it ended.
     pub runs: Vec<Run>,
@@ -152,24 +143,17 @@ pub struct BuildTrace {
 }
 
 impl BuildTrace {
-    /// Its number.
     pub fn number(&self) -> u64 {
         self.number
     }
 
     /// An action ended.
-    ///
-    /// # Errors
-    /// [`StoreError`] when it cannot be written.
     pub fn ran(&self, run: Run) -> Result<(), StoreError> {
         let _held = FileLock::take(&self.path)?;
         append(&self.path, &Line::Ran(self.number, run))
     }
 
     /// The build ended.
-    ///
-    /// # Errors
-    /// [`StoreError`] when it cannot be written.
     pub fn ended(&self, end: End) -> Result<(), StoreError> {
         let _held = FileLock::take(&self.path)?;
         append(&self.path, &Line::Ended(self.number, end))
@@ -262,9 +246,6 @@ impl Store {
     }
 
     /// Notes that a build begins; gives what the rest of it is noted with.
-    ///
-    /// # Errors
-    /// [`StoreError`] when it cannot be written.
     pub fn begin_build(&self, image: &str, recipe: &Path, target: &str) -> Result<BuildTrace, StoreError> {
         let path = self.history_path(recipe, image);
         if !path.exists() {

@@ -22,7 +22,6 @@ const OWN_DIRECTORIES: [&str; 9] =
 /// Version of the form of what is below `v1`. A later minor version has files and fields more, which are left alone.
 const STORE_FORMAT: Version = Version::new(1, 0);
 
-/// An opened store.
 #[derive(Debug, Clone)]
 pub struct Store {
     directory: PathBuf,
@@ -65,9 +64,7 @@ const TURN: &str = "locks/turn";
 
 impl Store {
     /// Where the store is when no one says: `$XDG_CACHE_HOME/imgbuild` or `~/.cache/imgbuild`.
-    ///
-    /// # Errors
-    /// [`StoreError::NoHome`] when neither variable is set.
+    /// Errors: [`StoreError::NoHome`] when neither variable is set.
     pub fn default_directory() -> Result<PathBuf, StoreError> {
         let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
         absolute("XDG_CACHE_HOME")
@@ -77,9 +74,7 @@ impl Store {
     }
 
     /// Refuses a store whose form a later imgbuild changed; nothing of it is read, and gc must not touch it.
-    ///
-    /// # Errors
-    /// [`StoreError::Newer`].
+    /// Errors: [`StoreError::Newer`].
     pub fn refuse_newer(directory: &Path) -> Result<(), StoreError> {
         let Ok(text) = std::fs::read_to_string(directory.join("v1/format")) else { return Ok(()) };
         let mut words = text.split_whitespace();
@@ -94,9 +89,7 @@ impl Store {
     }
 
     /// Opens or makes a store. `id_map` is the map's text, `tree_owner` the host ids of root inside.
-    ///
-    /// # Errors
-    /// Any [`StoreError`]; nothing is changed when the store belongs to another user or map.
+    /// Errors: Any [`StoreError`]; nothing is changed when the store belongs to another user or map.
     pub fn open(directory: &Path, id_map: &str, tree_owner: (u32, u32)) -> Result<Self, StoreError> {
         let make = |path: &Path, mode: u32| -> Result<(), StoreError> {
             if path.is_dir() {
@@ -139,9 +132,7 @@ impl Store {
     }
 
     /// Refuses a store of another user, of another id map, or of a later form; whether it says which map it has.
-    ///
-    /// # Errors
-    /// [`StoreError::Owner`], [`StoreError::IdMapChanged`], [`StoreError::Newer`].
+    /// Errors: [`StoreError::Owner`], [`StoreError::IdMapChanged`], [`StoreError::Newer`].
     pub fn refuse_foreign(directory: &Path, id_map: &str, tree_owner: (u32, u32)) -> Result<bool, StoreError> {
         let user = rustix::process::getuid().as_raw();
         if let Ok(metadata) = std::fs::metadata(directory)
@@ -171,15 +162,11 @@ impl Store {
         &self.directory
     }
 
-    /// A word that was noted about this store.
     pub fn note(&self, name: &str) -> Option<String> {
         std::fs::read_to_string(self.directory.join(name)).ok().map(|text| text.trim().to_owned())
     }
 
     /// Notes a word about this store.
-    ///
-    /// # Errors
-    /// [`StoreError`] when it cannot be written.
     pub fn set_note(&self, name: &str, text: &str) -> Result<(), StoreError> {
         self.write_file(&self.directory.join(name), format!("{text}\n").as_bytes())
     }
@@ -190,9 +177,7 @@ impl Store {
     }
 
     /// Takes part in using the store, after anyone who waits to have it alone.
-    ///
-    /// # Errors
-    /// As [`FileLock::share`].
+    /// Errors: As [`FileLock::share`].
     pub fn share_use(&self) -> Result<FileLock, StoreError> {
         let turn = FileLock::share(&self.directory.join(TURN))?;
         let held = FileLock::share(&self.use_lock());
@@ -202,9 +187,7 @@ impl Store {
 
     /// Takes the store alone when those who use it are done. Those who come later wait meanwhile: without that there would be
     /// no moment where one build follows the other. None where it takes longer than patience lasts.
-    ///
-    /// # Errors
-    /// As [`FileLock::try_take`].
+    /// Errors: As [`FileLock::try_take`].
     pub fn take_use(&self, patience: Duration) -> Result<Option<FileLock>, StoreError> {
         let began = Instant::now();
         let _turn = FileLock::take(&self.directory.join(TURN))?;
@@ -217,7 +200,6 @@ impl Store {
         }
     }
 
-    /// Path of a package file.
     pub fn package(&self, digest: &Sha256) -> PathBuf {
         self.directory.join(Self::package_name(digest))
     }
@@ -228,12 +210,10 @@ impl Store {
         format!("packages/{}/{hex}", &hex[..2])
     }
 
-    /// Path of an index file.
     pub fn index(&self, digest: &Sha256) -> PathBuf {
         self.directory.join("indices").join(digest.to_string())
     }
 
-    /// Path of a blob.
     pub fn blob(&self, digest: &Digest) -> PathBuf {
         self.directory.join(Self::blob_name(digest))
     }
@@ -294,9 +274,6 @@ impl Store {
 
     /// A new file that is not yet what it will be; it is renamed to its place when it is. What a killed process leaves of
     /// them goes with its directory.
-    ///
-    /// # Errors
-    /// [`StoreError`] when it cannot be made.
     pub fn half_written(&self) -> Result<tempfile::NamedTempFile, StoreError> {
         let directory = self.aside_directory()?;
         tempfile::Builder::new()
@@ -306,9 +283,6 @@ impl Store {
     }
 
     /// The directory of this process's half-written files.
-    ///
-    /// # Errors
-    /// [`StoreError`] when it cannot be made.
     pub fn aside_directory(&self) -> Result<PathBuf, StoreError> {
         Ok(match self.aside.get() {
             Some((directory, _)) => directory.clone(),
@@ -326,9 +300,6 @@ impl Store {
     }
 
     /// Makes a scratch directory for this process; it is removed, from inside, by anyone who made it or by gc.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the directory cannot be made.
     pub fn scratch(&self) -> Result<Scratch, StoreError> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -375,9 +346,6 @@ impl Scratch {
     }
 
     /// Gives a file of the store another name that a sandbox can be shown.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the link cannot be made.
     pub fn link(&self, file: &Path, name: &str) -> Result<(), StoreError> {
         let to = self.links.join(name);
         if let Some(parent) = to.parent() {
@@ -387,9 +355,6 @@ impl Scratch {
     }
 
     /// Writes a small file that a sandbox can be shown.
-    ///
-    /// # Errors
-    /// [`StoreError`] when it cannot be written.
     pub fn write_link(&self, name: &str, bytes: &[u8], mode: u32) -> Result<(), StoreError> {
         let to = self.links.join(name);
         let said = |source: std::io::Error| StoreError::io("write", &to, source);

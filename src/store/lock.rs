@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use super::StoreError;
 
-/// An exclusive lock on a file.
 #[derive(Debug)]
 pub struct FileLock {
     file: File,
@@ -32,9 +31,7 @@ impl FileLock {
     }
 
     /// Takes the lock, waiting for it.
-    ///
-    /// # Errors
-    /// [`StoreError::Io`] when the file cannot be opened or locked.
+    /// Errors: [`StoreError::Io`] when the file cannot be opened or locked.
     pub fn take(path: &Path) -> Result<Self, StoreError> {
         loop {
             let file = Self::open(path)?;
@@ -46,9 +43,7 @@ impl FileLock {
     }
 
     /// Takes the lock together with others who share it, waiting for anyone who holds it alone.
-    ///
-    /// # Errors
-    /// As [`FileLock::take`].
+    /// Errors: As [`FileLock::take`].
     pub fn share(path: &Path) -> Result<Self, StoreError> {
         let file = Self::open(path)?;
         file.lock_shared().map_err(|source| StoreError::io("lock", path, source))?;
@@ -56,9 +51,7 @@ impl FileLock {
     }
 
     /// The same for anyone who only reads; none where there is no lock and none can be made.
-    ///
-    /// # Errors
-    /// As [`FileLock::take`].
+    /// Errors: As [`FileLock::take`].
     pub fn share_to_read(path: &Path) -> Result<Option<Self>, StoreError> {
         let Ok(file) = File::open(path) else { return Self::share(path).map(Some).or(Ok(None)) };
         file.lock_shared().map_err(|source| StoreError::io("lock", path, source))?;
@@ -66,9 +59,7 @@ impl FileLock {
     }
 
     /// Takes the lock if no one holds it.
-    ///
-    /// # Errors
-    /// As [`FileLock::take`].
+    /// Errors: As [`FileLock::take`].
     pub fn try_take(path: &Path) -> Result<Option<Self>, StoreError> {
         let file = Self::open(path)?;
         match file.try_lock() {
@@ -87,7 +78,6 @@ impl FileLock {
         }
     }
 
-    /// Releases the lock and removes its file.
     pub fn remove(self) {
         let _ = std::fs::remove_file(&self.path);
         let _ = self.file.unlock();

@@ -12,7 +12,6 @@ pub enum Seal {
     Whole,
     /// It has one that is of another text.
     Broken,
-    /// It has none.
     Missing,
 }
 
@@ -23,7 +22,6 @@ pub fn sealed(text: &str) -> String {
     format!("{body}{}{}{}", form.0, Digest::of(body.as_bytes()), form.1)
 }
 
-/// Compares a text with its digest.
 pub fn seal(text: &[u8]) -> Seal {
     let of = |(before, behind): (&str, &str)| {
         let rest = text.strip_suffix(behind.as_bytes())?;

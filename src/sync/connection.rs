@@ -10,14 +10,12 @@ use std::time::{Duration, Instant};
 
 use super::words::{from_base64, quoted};
 
-/// What runs on the node.
 const SCRIPT: &str = include_str!("node.sh");
 /// More than this no node has to say.
 const MOST_SAID: u64 = 256 << 20;
 /// So much is kept of what ssh and the node's programs complain.
 const MOST_COMPLAINT: usize = 4096;
 
-/// A connection.
 pub struct Connection {
     child: Child,
     input: Option<ChildStdin>,
@@ -27,11 +25,9 @@ pub struct Connection {
     nonce: String,
     /// Where the node keeps what a sync has to know later.
     pub state: String,
-    /// The node's process.
     pub process: String,
 }
 
-/// How a node is reached.
 pub struct Way<'a> {
     /// The command, in words.
     pub ssh: &'a [String],
@@ -43,9 +39,7 @@ pub struct Way<'a> {
 
 impl Connection {
     /// Starts ssh; nothing is known of the node yet.
-    ///
-    /// # Errors
-    /// ssh cannot be started.
+    /// Errors: ssh cannot be started.
     pub fn start(node: &str, way: &Way<'_>) -> Result<Self, String> {
         let mut words = way.ssh.iter();
         let program = words.next().map_or("ssh", String::as_str);
@@ -104,9 +98,7 @@ impl Connection {
     }
 
     /// Waits for the node's script; what its login shell prints comes before that.
-    ///
-    /// # Errors
-    /// What keeps the node from taking part.
+    /// Errors: What keeps the node from taking part.
     pub fn greet(&mut self) -> Result<(), String> {
         let mark = format!("imgbuild-sync 1 {} ", self.nonce);
         let hello = loop {
@@ -129,17 +121,13 @@ impl Connection {
     }
 
     /// Sends a text.
-    ///
-    /// # Errors
-    /// The connection is gone.
+    /// Errors: The connection is gone.
     pub fn send(&mut self, text: &str) -> Result<(), String> {
         self.write(|input| input.write_all(text.as_bytes()).and_then(|()| input.flush()))
     }
 
     /// Sends what someone writes.
-    ///
-    /// # Errors
-    /// The connection is gone, or what the other says of itself.
+    /// Errors: The connection is gone, or what the other says of itself.
     pub fn write(&mut self, with: impl FnOnce(&mut ChildStdin) -> std::io::Result<()>) -> Result<(), String> {
         let Some(input) = &mut self.input else { return Err("the connection is closed".to_owned()) };
         let written = with(input);
@@ -150,9 +138,7 @@ impl Connection {
     }
 
     /// Sends a text while the node answers; both may be longer than what a pipe holds.
-    ///
-    /// # Errors
-    /// The connection is gone, or what the reader says.
+    /// Errors: The connection is gone, or what the reader says.
     pub fn ask<T>(&mut self, text: String, read: impl FnOnce(&mut Self) -> Result<T, String>) -> Result<T, String> {
         let Some(mut input) = self.input.take() else { return Err("the connection is closed".to_owned()) };
         let writer = std::thread::spawn(move || {
@@ -167,9 +153,7 @@ impl Connection {
     }
 
     /// The next line.
-    ///
-    /// # Errors
-    /// The connection ended.
+    /// Errors: The connection ended.
     pub fn line(&mut self) -> Result<Vec<u8>, String> {
         let mut line = Vec::new();
         match self.output.read_until(b'\n', &mut line) {
@@ -182,18 +166,14 @@ impl Connection {
     }
 
     /// The next line, in words.
-    ///
-    /// # Errors
-    /// The connection ended.
+    /// Errors: The connection ended.
     pub fn words(&mut self) -> Result<Vec<String>, String> {
         let line = self.line()?;
         Ok(String::from_utf8_lossy(&line).split(' ').map(str::to_owned).collect())
     }
 
     /// Lines up to one that is a dot.
-    ///
-    /// # Errors
-    /// The connection ended.
+    /// Errors: The connection ended.
     pub fn lines(&mut self) -> Result<Vec<Vec<u8>>, String> {
         let mut lines = Vec::new();
         loop {
@@ -205,9 +185,7 @@ impl Connection {
     }
 
     /// Bytes in base64 up to a dot.
-    ///
-    /// # Errors
-    /// The connection ended.
+    /// Errors: The connection ended.
     pub fn bytes(&mut self) -> Result<Vec<u8>, String> {
         from_base64(&self.lines()?.concat())
     }
@@ -255,7 +233,6 @@ impl Connection {
         state.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
     }
 
-    /// Waits for ssh.
     pub fn wait(&mut self) {
         drop(self.input.take());
         let _ = self.child.wait();

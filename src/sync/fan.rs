@@ -12,7 +12,6 @@ use super::connection::{Connection, Way};
 use super::node::{Mode, bring};
 use super::wanted::Job;
 
-/// How nodes are reached.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The command, in words.
@@ -25,20 +24,15 @@ pub struct Settings {
     pub connect: Duration,
 }
 
-/// What became of a node.
 #[derive(Debug)]
 pub struct Reached {
-    /// What was found and done.
     pub answer: Answer,
-    /// How long it took.
     pub took: Duration,
     /// Whether its turn came.
     pub tried: bool,
 }
 
-/// What is reported while it goes on.
 pub enum News<'a> {
-    /// A node is done.
     Done(&'a Job, &'a Reached),
     /// So many are done, and these are in work.
     Working(usize, Vec<&'a str>),
@@ -49,7 +43,6 @@ const TICK: Duration = Duration::from_millis(40);
 /// How long a process has to end when it is asked to.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// A connection in work.
 struct Working {
     process: Pid,
     until: Instant,
@@ -57,7 +50,6 @@ struct Working {
     is_asked_to_end: Option<Instant>,
 }
 
-/// All that the workers share.
 struct Shared {
     next: AtomicUsize,
     stop: AtomicBool,

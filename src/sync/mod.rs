@@ -78,13 +78,10 @@ pub struct Executed {
     pub output: String,
 }
 
-/// What was found on a node, and done.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Answer {
-    /// What differed.
     pub changes: Vec<Change>,
     /// Scripts that ran, or that would.
     pub scripts: Vec<Executed>,
-    /// What did not work.
     pub problem: Option<String>,
 }

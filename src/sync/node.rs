@@ -16,16 +16,13 @@ use crate::recipe::{Clause, SyncedKind};
 use crate::source::Span;
 use crate::xcat::{appended_once, merged};
 
-/// Whether nodes are changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// They are only asked.
     Look,
-    /// What differs is written.
     Write,
 }
 
-/// What is at a destination.
 #[derive(Debug, Clone, Default)]
 struct Found {
     kind: char,
@@ -40,7 +37,6 @@ struct Found {
     appended: Option<Vec<u8>>,
 }
 
-/// A file to put into its place.
 pub struct Put {
     pub entry: Entry,
     pub sha256: String,
@@ -55,9 +51,7 @@ fn at(span: &Span) -> String {
 }
 
 /// Brings a node up to date, or looks.
-///
-/// # Errors
-/// What went wrong, before anything was changed or in the middle; the answer has what was known until then.
+/// Errors: What went wrong, before anything was changed or in the middle; the answer has what was known until then.
 pub fn bring(
     connection: &mut Connection,
     job: &Job,
@@ -445,7 +439,6 @@ pub fn put(
     Err(format!("{first}{said}"))
 }
 
-/// Runs a script on the node.
 fn execute(connection: &mut Connection, script: &Script, file: &Path) -> Result<Executed, String> {
     let key = if script.after.is_some() { script.key.as_str() } else { "-" };
     let (program, argument) = &script.interpreter;

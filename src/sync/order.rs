@@ -18,9 +18,7 @@ use crate::source::{Finding, Severity, counted_as};
 
 /// The program of the image that runs scripts.
 const RUNNER: &str = "/usr/libexec/imgbuild/imgbuild-init";
-/// What it is to do, beside its files.
 const ORDER: &str = "order.json";
-/// What became of it.
 const RESULTS: &str = "results.json";
 
 /// The two lists, as nodes.toml and recipes call them.
@@ -49,7 +47,6 @@ impl List {
     }
 }
 
-/// What a node is to run.
 #[derive(Debug, Clone, Default)]
 pub struct Order {
     environment: BTreeMap<String, String>,
@@ -81,7 +78,6 @@ impl Ordered {
     }
 }
 
-/// What the runner reads.
 #[derive(Serialize)]
 struct Written<'a> {
     seconds: u64,
@@ -89,7 +85,6 @@ struct Written<'a> {
     scripts: &'a [Ordered],
 }
 
-/// What it says.
 #[derive(Deserialize)]
 struct Reported {
     #[serde(flatten)]
@@ -107,9 +102,7 @@ struct Reading<'a> {
 }
 
 /// What all nodes of a set are to run. With names those alone, each with its arguments, whatever the lists say.
-///
-/// # Errors
-/// All that is wrong with it, before a node is reached.
+/// Errors: All that is wrong with it, before a node is reached.
 pub fn orders(
     nodes: &Nodes,
     root: &Path,
@@ -248,9 +241,7 @@ impl Reading<'_> {
 }
 
 /// Runs an order on a node, or says what it would run.
-///
-/// # Errors
-/// What keeps the node from it, or the first script that did not succeed.
+/// Errors: What keeps the node from it, or the first script that did not succeed.
 pub fn again(
     connection: &mut Connection,
     order: &Order,

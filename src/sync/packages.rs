@@ -14,7 +14,6 @@ use crate::source::counted_as;
 
 /// Installs packages on a Debian node.
 const APT: &str = include_str!("apt.sh");
-/// Installs packages on an RPM node.
 const RPM: &str = include_str!("rpm.sh");
 /// What a script says that found no package manager.
 const NO_MANAGER: i32 = 90;
@@ -23,7 +22,6 @@ const NO_PACKAGE: &str = "gpg-pubkey";
 /// So many names are said.
 const SHOWN: usize = 4;
 
-/// The packages that an image's lock has.
 #[derive(Debug)]
 pub struct Packages {
     family: Family,
@@ -35,9 +33,7 @@ struct Package {
     pinned: PinnedPackage,
     /// The version without an epoch of 0.
     version: String,
-    /// Where its file is on this host.
     file: PathBuf,
-    /// Which transaction of the lock has it.
     line: String,
     is_of_kernel: bool,
 }
@@ -93,7 +89,6 @@ impl Packages {
 /// Packages of a node: name and architecture, and the versions that are installed.
 type Installed = BTreeMap<(String, String), BTreeSet<String>>;
 
-/// Asks a node what is installed.
 fn installed(connection: &mut Connection, family: Family) -> Result<Installed, String> {
     let database = if family == Family::Debian { "dpkg" } else { "rpm" };
     connection.send(&format!("l {database}\n"))?;
@@ -164,7 +159,6 @@ fn difference<'a>(packages: &'a Packages, found: &Installed) -> Difference<'a> {
     difference
 }
 
-/// Names of changes, for a sentence.
 fn named(changes: &[Change]) -> String {
     let names: Vec<&str> = changes.iter().take(SHOWN).map(|change| change.path.as_str()).collect();
     match changes.len().saturating_sub(SHOWN) {
@@ -191,9 +185,7 @@ fn refused(difference: &Difference<'_>) -> Option<String> {
 }
 
 /// Installs what a node lacks, or says it.
-///
-/// # Errors
-/// What cannot be, before anything is installed; or what the node's package manager says.
+/// Errors: What cannot be, before anything is installed; or what the node's package manager says.
 pub fn install(
     connection: &mut Connection,
     packages: &Packages,

@@ -7,12 +7,10 @@ use std::sync::Arc;
 /// What tar reads and writes at once; the node reads so many.
 pub const RECORD: u64 = 10_240;
 
-/// Where the bytes of an entry are.
 #[derive(Debug, Clone)]
 pub enum Bytes {
     /// A file of this host and the size that it had.
     File(PathBuf, u64),
-    /// Here.
     Text(Arc<Vec<u8>>),
 }
 
@@ -25,7 +23,6 @@ impl Bytes {
     }
 }
 
-/// A file on its way.
 #[derive(Debug, Clone)]
 pub struct Entry {
     /// Absolute path.
@@ -37,9 +34,7 @@ pub struct Entry {
 }
 
 /// Writes the stream, filled up to whole records.
-///
-/// # Errors
-/// Those of the operating system: of reading and of writing.
+/// Errors: Those of the operating system: of reading and of writing.
 fn write(to: &mut dyn Write, entries: &[Entry], with_content: bool, time: u64) -> io::Result<u64> {
     let mut counted = Counted { to, bytes: 0 };
     let mut builder = tar::Builder::new(&mut counted);
@@ -72,23 +67,17 @@ fn write(to: &mut dyn Write, entries: &[Entry], with_content: bool, time: u64) -
 }
 
 /// How many records a stream has.
-///
-/// # Errors
-/// A name that no tar can hold.
+/// Errors: A name that no tar can hold.
 pub fn records(entries: &[Entry]) -> io::Result<u64> {
     Ok(write(&mut io::sink(), entries, false, 0)? / RECORD)
 }
 
 /// Sends a stream.
-///
-/// # Errors
-/// Those of the operating system.
 pub fn send(to: &mut dyn Write, entries: &[Entry]) -> io::Result<()> {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
     write(&mut io::BufWriter::with_capacity(1 << 16, to), entries, true, now).map(|_| ())
 }
 
-/// Counts what is written.
 struct Counted<'a> {
     to: &'a mut dyn Write,
     bytes: u64,

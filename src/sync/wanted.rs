@@ -17,12 +17,9 @@ use crate::source::{Finding, Severity, Span};
 /// The largest text that is appended or merged, and the largest script.
 const MOST_TEXT: u64 = 16 << 20;
 
-/// What one node is to have.
 #[derive(Debug, Clone)]
 pub struct Job {
-    /// The node.
     pub node: String,
-    /// Its image.
     pub image: String,
     /// In the order of the lists.
     pub items: Vec<Arc<Item>>,
@@ -65,17 +62,13 @@ pub struct Item {
     pub name_in_folder: Option<String>,
     /// None for a directory.
     pub content: Option<Content>,
-    /// The mode of a copy.
     pub mode: u32,
-    /// Where it comes from.
     pub source: PathBuf,
     /// Names its text among those that were appended on a node.
     pub key: String,
-    /// The line that asks for it.
     pub span: Span,
 }
 
-/// A file of this host.
 #[derive(Debug, Clone)]
 pub struct Content {
     pub size: u64,
@@ -84,7 +77,6 @@ pub struct Content {
     pub bytes: Option<Vec<u8>>,
 }
 
-/// A script for nodes.
 #[derive(Debug)]
 pub struct Script {
     pub name: String,
@@ -148,9 +140,7 @@ struct Image {
 }
 
 /// What all nodes of a set are to have; each has an image.
-///
-/// # Errors
-/// All that is wrong with the lists; else there may be warnings.
+/// Errors: All that is wrong with the lists; else there may be warnings.
 pub fn wanted(
     nodes: &Nodes,
     images: &BTreeMap<String, String>,

@@ -16,11 +16,9 @@ use super::stamp::{Seen, Stamp, look, look_through, stamp_at};
 /// Whether the same would be seen again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
-    /// Yes.
     Same,
     /// Yes, but stamps moved: the facts should be rewritten, so that next time nothing is read.
     SameMoved,
-    /// No.
     Other,
 }
 

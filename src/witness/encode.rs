@@ -23,12 +23,9 @@ use crate::digest::{Digest, Sha256};
 const MAGIC: &[u8] = b"imgbuild memo 1\n";
 const STAMP_BYTES: usize = 44;
 
-/// A witness with what was made of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sealed {
-    /// What was looked at.
     pub witness: Witness,
-    /// What was made of it.
     pub payload: Vec<u8>,
 }
 
@@ -91,9 +88,7 @@ impl Sealed {
     }
 
     /// Reads them back.
-    ///
-    /// # Errors
-    /// [`NotAMemo`] for anything that [`Sealed::encode`] of this very program did not give for this key.
+    /// Errors: [`NotAMemo`] for anything that [`Sealed::encode`] of this very program did not give for this key.
     pub fn decode(bytes: &[u8], key: &Digest) -> Result<Self, NotAMemo> {
         Self::read(bytes, key).ok_or(NotAMemo)
     }

@@ -9,17 +9,14 @@ use crate::digest::{Digest, Sha256};
 
 /// What of a path was looked at; bits.
 pub mod need {
-    /// Kind of the path itself.
     pub const KIND: u8 = 1;
     /// Where it points, being a link.
     pub const LINK: u8 = 2;
-    /// Kind of the file that it leads to.
     pub const KIND_THROUGH: u8 = 4;
     /// The permission bits of that file.
     pub const MODE: u8 = 8;
     /// Size and times of that file.
     pub const STAMP: u8 = 16;
-    /// The content of that file.
     pub const CONTENT: u8 = 32;
     /// The names in that directory and their kinds.
     pub const LIST: u8 = 64;
@@ -29,16 +26,13 @@ pub mod need {
     pub const THROUGH: u8 = KIND_THROUGH | MODE | STAMP | CONTENT | LIST;
 }
 
-/// What was seen at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fact {
     /// The path, absolute.
     pub path: PathBuf,
     /// Which fact of the witness is of the directory that it lies in, if one is.
     pub parent: Option<u32>,
-    /// What of it was looked at.
     pub needs: u8,
-    /// The path itself.
     pub own: Seen,
     /// What it leads to, being a link.
     pub through: Option<Seen>,
@@ -65,14 +59,12 @@ pub fn is_settled(stamp: &Seen, began: i64) -> bool {
     stamp.as_ref().map_or(true, |stamp| stamp.changed < began - SLACK)
 }
 
-/// All that was looked at in a recording.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Witness {
     /// When the recording began, in nanoseconds since 1970.
     pub began: i64,
     /// Facts, sorted by the bytes of their paths.
     pub facts: Vec<Fact>,
-    /// Variables of the environment.
     pub variables: BTreeMap<String, Option<String>>,
     /// Whether files changed while they were looked at: then nothing may be kept of it.
     pub torn: bool,
@@ -83,9 +75,7 @@ pub struct Witness {
 pub struct SeenPath<'w> {
     /// The path, absolute.
     pub path: &'w Path,
-    /// Kind of the path itself.
     pub kind: Kind,
-    /// Permission bits of it.
     pub mode: u32,
     /// Its size in bytes.
     pub size: u64,

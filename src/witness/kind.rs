@@ -2,15 +2,11 @@
 
 use std::fs::FileType;
 
-/// Kind of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// A regular file.
     File,
     Directory,
-    /// A symbolic link.
     Link,
-    /// A device, a socket, a pipe.
     Other,
 }
 
@@ -38,7 +34,6 @@ impl Kind {
         }
     }
 
-    /// One letter for it.
     pub fn letter(self) -> &'static str {
         match self {
             Self::File => "f",

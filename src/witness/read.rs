@@ -26,9 +26,6 @@ fn noting<T>(path: &Path, outcome: io::Result<T>) -> io::Result<T> {
 }
 
 /// [`std::fs::read`].
-///
-/// # Errors
-/// As there.
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     noting(path, read_whole(path))
 }
@@ -46,9 +43,6 @@ fn read_whole(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// [`std::fs::read`], unless the file has more bytes than `limit`: then none.
-///
-/// # Errors
-/// As there.
 pub fn read_at_most(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
     bring(path, Need::Content);
     if std::fs::metadata(path).is_ok_and(|metadata| metadata.len() > limit) {
@@ -59,9 +53,6 @@ pub fn read_at_most(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
 }
 
 /// [`std::fs::read_to_string`].
-///
-/// # Errors
-/// As there.
 pub fn read_to_string(path: &Path) -> io::Result<String> {
     let bytes = read(path)?;
     String::from_utf8(bytes)
@@ -69,9 +60,7 @@ pub fn read_to_string(path: &Path) -> io::Result<String> {
 }
 
 /// Size, times and all of a file, links followed.
-///
-/// # Errors
-/// As [`std::fs::metadata`].
+/// Errors: As [`std::fs::metadata`].
 pub fn metadata(path: &Path) -> io::Result<Metadata> {
     bring(path, Need::Content);
     if is_recording() {
@@ -88,9 +77,7 @@ pub fn metadata(path: &Path) -> io::Result<Metadata> {
 }
 
 /// Kind and permission bits of a file, links followed.
-///
-/// # Errors
-/// As [`std::fs::metadata`].
+/// Errors: As [`std::fs::metadata`].
 pub fn mode(path: &Path) -> io::Result<u32> {
     bring(path, Need::Name);
     if is_recording() {
@@ -114,17 +101,14 @@ fn kind_through(path: &Path) -> Option<Kind> {
     note_through(path, need::KIND_THROUGH).ok().map(|stamp| Kind::of_mode(stamp.mode))
 }
 
-/// [`Path::is_file`].
 pub fn is_file(path: &Path) -> bool {
     kind_through(path) == Some(Kind::File)
 }
 
-/// [`Path::is_dir`].
 pub fn is_dir(path: &Path) -> bool {
     kind_through(path) == Some(Kind::Directory)
 }
 
-/// [`Path::exists`].
 pub fn exists(path: &Path) -> bool {
     kind_through(path).is_some()
 }
@@ -143,7 +127,6 @@ pub fn is_there(path: &Path) -> bool {
     own_kind(path).is_some()
 }
 
-/// [`Path::is_symlink`].
 pub fn is_link(path: &Path) -> bool {
     own_kind(path) == Some(Kind::Link)
 }
@@ -180,9 +163,6 @@ pub fn link_target(path: &Path) -> Option<PathBuf> {
 }
 
 /// [`std::fs::read_link`].
-///
-/// # Errors
-/// As there.
 pub fn read_link(path: &Path) -> io::Result<PathBuf> {
     bring(path, Need::Name);
     if is_recording() {
@@ -193,9 +173,6 @@ pub fn read_link(path: &Path) -> io::Result<PathBuf> {
 }
 
 /// [`std::fs::canonicalize`]: each link on the way is noted, and for all else on the way that it is not a link.
-///
-/// # Errors
-/// As there.
 pub fn canonicalize(path: &Path) -> io::Result<PathBuf> {
     bring(path, Need::Name);
     if !is_recording() {
@@ -262,9 +239,7 @@ fn parts(path: &Path) -> Vec<OsString> {
 }
 
 /// The names in a directory and their kinds, sorted.
-///
-/// # Errors
-/// As [`std::fs::read_dir`].
+/// Errors: As [`std::fs::read_dir`].
 pub fn list(path: &Path) -> io::Result<Vec<(OsString, Kind)>> {
     if !is_recording() {
         return list_now(path);
@@ -309,9 +284,6 @@ pub fn digest_now(path: &Path) -> io::Result<Digest> {
 
 /// Kind and permission bits of a file and the digest of its content. A file that an earlier recording read is not read
 /// again as long as its stamp is the same.
-///
-/// # Errors
-/// The I/O error.
 pub fn digest(path: &Path) -> io::Result<(u32, Digest)> {
     noting(path, digest_of_file(path))
 }
@@ -335,9 +307,6 @@ fn digest_of_file(path: &Path) -> io::Result<(u32, Digest)> {
 }
 
 /// SHA-256 of a file's content, as [`digest`] reads it.
-///
-/// # Errors
-/// The I/O error.
 pub fn sha256(path: &Path) -> io::Result<Sha256> {
     noting(path, sha256_of_file(path))
 }
@@ -359,7 +328,6 @@ fn sha256_of_file(path: &Path) -> io::Result<Sha256> {
     Ok(sha256)
 }
 
-/// A variable of the environment.
 pub fn variable(name: &str) -> Option<String> {
     let value = std::env::var(name).ok();
     if is_recording() {
@@ -369,9 +337,7 @@ pub fn variable(name: &str) -> Option<String> {
 }
 
 /// What a path leads to; only its kind, and which file it is, is taken for having been looked at.
-///
-/// # Errors
-/// As [`std::fs::metadata`].
+/// Errors: As [`std::fs::metadata`].
 pub fn metadata_of(path: &Path) -> io::Result<Stamp> {
     bring(path, Need::Name);
     if !is_recording() {

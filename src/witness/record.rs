@@ -60,7 +60,6 @@ pub fn recording<T>(known: Known, work: impl FnOnce() -> T) -> (T, Witness) {
     (outcome, witness)
 }
 
-/// Whether this thread records.
 pub fn is_recording() -> bool {
     RECORDERS.with_borrow(|stack| !stack.is_empty())
 }
@@ -185,7 +184,6 @@ pub fn note_error(path: &Path, error: i32) {
     });
 }
 
-/// Notes a variable of the environment.
 pub fn note_variable(name: &str, value: Option<&str>) {
     with(|recorder| {
         recorder.variables.insert(name.to_owned(), value.map(str::to_owned));

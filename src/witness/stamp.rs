@@ -56,7 +56,6 @@ impl Stamp {
         self.mode & KIND_BITS
     }
 
-    /// Whether it is a symbolic link.
     pub fn is_link(&self) -> bool {
         self.kind() == 0o120_000
     }

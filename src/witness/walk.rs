@@ -8,14 +8,11 @@ use super::kind::Kind;
 use super::read::{list, metadata_of};
 use super::stamp::Stamp;
 
-/// Something that a walk came by.
 #[derive(Debug, Clone)]
 pub struct Found {
-    /// Where.
     pub path: PathBuf,
     /// Its kind; for a link that is followed, the kind of its target.
     pub kind: Kind,
-    /// Whether the path itself is a link.
     pub is_link: bool,
     /// How deep below the start; the start has 0.
     pub depth: usize,
@@ -24,21 +21,11 @@ pub struct Found {
 /// Why a walk could not go on somewhere.
 #[derive(Debug, thiserror::Error)]
 pub enum WalkProblem {
-    /// Something cannot be read.
     #[error("{}: {error}", path.display())]
-    Io {
-        path: PathBuf,
-        /// Why.
-        error: io::Error,
-    },
+    Io { path: PathBuf, error: io::Error },
     /// A link leads to a directory that it lies in.
     #[error("{} points back to {}, which contains it", path.display(), ancestor.display())]
-    Loop {
-        /// The link.
-        path: PathBuf,
-        /// The directory.
-        ancestor: PathBuf,
-    },
+    Loop { path: PathBuf, ancestor: PathBuf },
 }
 
 impl WalkProblem {
@@ -51,7 +38,6 @@ impl WalkProblem {
     }
 }
 
-/// How a walk goes.
 #[derive(Clone, Copy)]
 pub struct Walk<'a> {
     follow: bool,
@@ -66,12 +52,10 @@ pub fn walk<'a>() -> Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    /// Follows links.
     pub fn following(self) -> Self {
         Self { follow: true, ..self }
     }
 
-    /// Goes so deep at most.
     pub fn at_most(self, depth: usize) -> Self {
         Self { depth, ..self }
     }
@@ -81,7 +65,6 @@ impl<'a> Walk<'a> {
         Self { enter, ..self }
     }
 
-    /// All that is there.
     pub fn through(self, start: &Path) -> Vec<Result<Found, WalkProblem>> {
         let mut found = Vec::new();
         let kind = match metadata_of(start) {

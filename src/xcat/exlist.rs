@@ -11,16 +11,13 @@ use super::{Loader, matches};
 use crate::source::counted_as;
 use crate::source::{Finding, SourceFile, Span};
 
-/// Patterns that xCAT always excludes.
 pub const ALWAYS_EXCLUDED: [&str; 5] =
     ["./etc/init.d/statelite", "./etc/rc.sysinit.backup", "./.statelite*", "./.default*", "./.statebackup*"];
 
-/// One pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern {
     /// As it is matched against `./path`.
     pub text: String,
-    /// Where it stands.
     pub span: Span,
 }
 
@@ -31,13 +28,10 @@ pub struct ExcludeList {
     pub exclude: Vec<Pattern>,
     /// Brought back: these win.
     pub include: Vec<Pattern>,
-    /// What is to be said.
     pub findings: Vec<Finding>,
-    /// Files that were included.
     pub included: Vec<Arc<SourceFile>>,
 }
 
-/// Reads lists.
 pub fn parse_exlist(files: &[Arc<SourceFile>], loader: &dyn Loader) -> ExcludeList {
     let mut list = ExcludeList::default();
     let mut reads = Reads::default();
@@ -193,14 +187,12 @@ fn judge(pattern: &str, is_include: bool, span: &Span, findings: &mut Vec<Findin
     }
 }
 
-/// What a list does to a tree.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Exclusion {
     /// Paths (without `./`; `.` is the root) that are left out.
     pub excluded: BTreeSet<String>,
     /// For each of them, the number of the first pattern that names it; none for what is always left out.
     pub by: BTreeMap<String, Option<usize>>,
-    /// What is to be said.
     pub findings: Vec<Finding>,
 }
 

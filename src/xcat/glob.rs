@@ -5,7 +5,6 @@ pub fn matches(pattern: &str, name: &str) -> bool {
     Glob::new(pattern).matches(name)
 }
 
-/// A pattern for many names.
 #[derive(Debug)]
 pub struct Glob {
     /// What each name that matches begins with.
@@ -15,9 +14,7 @@ pub struct Glob {
 
 #[derive(Debug, PartialEq, Eq)]
 enum Element {
-    /// Any text.
     Any,
-    /// Any character.
     AnyOne,
     One(char),
     /// One of the ranges, or none of them.

@@ -15,7 +15,6 @@ pub const INCLUDES: usize = 10_000;
 /// Why a file that a list names cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LoadError {
-    /// It is not there.
     Missing(String),
     /// It lies where the recipe may not read; the text is the remedy.
     Refused(String),
@@ -24,9 +23,7 @@ pub enum LoadError {
 /// Reads the files that lists include; the recipe's rules about paths apply behind it.
 pub trait Loader {
     /// Reads a file named in a list; relative paths start in the folder of `from`.
-    ///
-    /// # Errors
-    /// [`LoadError`] if it is missing or may not be read.
+    /// Errors: [`LoadError`] if it is missing or may not be read.
     fn load(&self, path: &str, from: &SourceFile) -> Result<Arc<SourceFile>, LoadError>;
 
     /// Whether a relative path names another file when it is taken from the folder of `from`.
@@ -37,9 +34,7 @@ pub trait Loader {
 }
 
 /// Replaces `$NAME` and `${NAME}`; the error is the first name that is not known.
-///
-/// # Errors
-/// The unknown variable's name.
+/// Errors: The unknown variable's name.
 pub fn expand_variables(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
     let mut out = String::new();
     let mut rest = text;
@@ -66,7 +61,6 @@ pub fn expand_variables(text: &str, variable: &dyn Fn(&str) -> Option<String>) -
     Ok(out)
 }
 
-/// What to do with an included file.
 pub(super) enum Included {
     Read,
     /// It was read, and would add nothing.

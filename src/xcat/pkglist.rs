@@ -8,10 +8,8 @@ use super::Loader;
 use super::include::{Included, Reads, resolve_include};
 use crate::source::{Finding, Severity, SourceFile, Span};
 
-/// Which of the two kinds a list is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flavor {
-    /// Packages of the distribution.
     Packages,
     /// The same of Debian and its kin: a suite may follow the name, as apt has it.
     DebianPackages,
@@ -33,7 +31,6 @@ pub struct Item {
     pub name: String,
     /// Folder below otherpkgdir.
     pub subdirectory: Option<String>,
-    /// Where it stands.
     pub span: Span,
 }
 
@@ -42,11 +39,9 @@ pub struct Item {
 pub struct Variable {
     pub name: String,
     pub value: String,
-    /// Where it stands.
     pub span: Span,
 }
 
-/// One transaction.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PassList {
     pub install: Vec<Item>,
@@ -54,7 +49,6 @@ pub struct PassList {
     pub remove_before: Vec<Item>,
     /// `--name`: to remove afterwards.
     pub remove_after: Vec<Item>,
-    /// Environment of the package manager.
     pub environment: Vec<Variable>,
 }
 
@@ -64,14 +58,11 @@ impl PassList {
     }
 }
 
-/// What lists mean together.
 #[derive(Debug, Clone, Default)]
 pub struct PackageList {
     /// Transactions, in order; empty ones are left out.
     pub passes: Vec<PassList>,
-    /// What is to be said.
     pub findings: Vec<Finding>,
-    /// Files that were included.
     pub included: Vec<Arc<SourceFile>>,
 }
 
@@ -130,7 +121,6 @@ pub fn parse_pkglist(files: &[Arc<SourceFile>], flavor: Flavor, loader: &dyn Loa
     PackageList { passes: reader.passes, findings: reader.findings, included: reader.included }
 }
 
-/// What the next element of a line is.
 enum Element<'t> {
     Include(&'t str),
     NewPass,

@@ -2,18 +2,31 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::expand_variables;
 use crate::source::{Finding, SourceFile, Span};
 
 /// What is done with the sources.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Clause {
-    /// Copied.
     Copy,
     /// `APPEND:` added to the end of the destination.
     Append,
     /// `MERGE:` lines replaced and added by their first field.
     Merge,
+}
+
+impl Clause {
+    /// Its name in keys.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Copy => "copy",
+            Self::Append => "append",
+            Self::Merge => "merge",
+        }
+    }
 }
 
 /// One line.
@@ -25,33 +38,26 @@ pub struct SyncEntry {
     pub destination: String,
     /// Whether the destination is a folder by its form: several sources, or a `/` at its end.
     pub folder: bool,
-    /// What is done.
     pub clause: Clause,
-    /// Where it stands.
     pub span: Span,
 }
 
 /// A script that nodes run after a sync; images do not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SyncScript {
-    /// Path on the build host.
     pub path: String,
     /// Whether it runs each time (`EXECUTEALWAYS:`).
     pub always: bool,
-    /// Where it stands.
     pub span: Span,
 }
 
-/// What a list means for an image.
 #[derive(Debug, Clone, Default)]
 pub struct SyncList {
     /// What is copied, in order.
     pub entries: Vec<SyncEntry>,
     /// Lines for some nodes only: (nodes, line), not applied.
     pub for_nodes: Vec<(String, SyncEntry)>,
-    /// Scripts, not run.
     pub scripts: Vec<SyncScript>,
-    /// What is to be said.
     pub findings: Vec<Finding>,
 }
 
@@ -262,7 +268,6 @@ fn without_arrow(text: &str) -> (String, &'static str) {
     }
 }
 
-/// Code, message and help of a problem.
 type Problem = (&'static str, String, &'static str);
 
 fn destination_problem(destination: &str) -> Option<Problem> {

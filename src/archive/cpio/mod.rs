@@ -32,29 +32,20 @@ pub enum Body<'a> {
     Directory,
     /// A regular file of a size, with its content; a further name of a hard link has none.
     File(u64, Option<Box<dyn Read + 'a>>),
-    /// A link's target.
     Symlink(&'a str),
-    /// A character device.
     Character(u32, u32),
-    /// A block device.
     Block(u32, u32),
-    /// A named pipe.
     Fifo,
     Socket,
 }
 
-/// Header fields of an entry.
 #[derive(Debug, Clone, Copy)]
 pub struct Head {
     /// Inode number; the same for all names of a hard link (D29).
     pub inode: u32,
-    /// Number of names.
     pub links: u32,
-    /// Permission bits.
     pub mode: u32,
-    /// Owner.
     pub uid: u32,
-    /// Group.
     pub gid: u32,
     /// Seconds since 1970.
     pub mtime: i64,
@@ -110,9 +101,7 @@ impl Write for Named<'_> {
 }
 
 /// Writes one entry; gives the bytes of content written.
-///
-/// # Errors
-/// `InvalidData` when the content is not as long as announced, `FileTooLarge` for a file beyond the format.
+/// Errors: `InvalidData` when the content is not as long as announced, `FileTooLarge` for a file beyond the format.
 pub fn write_entry(out: &mut dyn Write, path: &str, head: Head, body: Body<'_>) -> io::Result<u64> {
     let (bits, device) = match &body {
         Body::Directory => (kind::DIRECTORY, None),
@@ -184,9 +173,7 @@ pub type Entry<'a> = io::Chain<io::Cursor<Vec<u8>>, &'a mut dyn Read>;
 
 /// Begins to read an entry; gives its name too, which may be no UTF-8. The reader's `finish` gives the input back, as the second
 /// part of what it read.
-///
-/// # Errors
-/// `InvalidData` for what is no entry; the input's.
+/// Errors: `InvalidData` for what is no entry; the input's.
 pub fn read_entry(input: &mut dyn Read) -> io::Result<(String, newc::Reader<Entry<'_>>)> {
     let mut head = vec![0; HEADER as usize];
     input.read_exact(&mut head)?;
@@ -206,9 +193,7 @@ pub fn read_entry(input: &mut dyn Read) -> io::Result<(String, newc::Reader<Entr
 }
 
 /// Writes the end of the archive.
-///
-/// # Errors
-/// The sink's.
+/// Errors: The sink's.
 pub fn write_trailer(out: &mut dyn Write) -> io::Result<()> {
     newc::trailer(NoFlush(out)).map(drop)
 }

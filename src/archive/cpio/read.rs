@@ -6,19 +6,15 @@ use std::io::{self, Read};
 use super::read_entry;
 use crate::name::text_of;
 
-/// What an entry of an archive is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
     Directory,
     /// A regular file with its bytes.
     File(Vec<u8>),
-    /// A link's target.
     Symlink(String),
-    /// Devices, pipes and sockets.
     Special,
 }
 
-/// An entry of an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
     /// Permission bits, with set-id and sticky.
@@ -35,9 +31,7 @@ struct Linked {
 
 /// Reads an archive that is not compressed, by paths without a slash in front; the root itself is left out. All names of
 /// a hard link get its bytes.
-///
-/// # Errors
-/// `InvalidData` for what is no such archive and for paths that lead upwards; the reader's.
+/// Errors: `InvalidData` for what is no such archive and for paths that lead upwards; the reader's.
 pub fn read_archive(input: &mut dyn Read) -> io::Result<BTreeMap<String, Found>> {
     let mut found = BTreeMap::new();
     let mut linked: BTreeMap<(u32, u32, u32), Linked> = BTreeMap::new();

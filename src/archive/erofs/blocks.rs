@@ -29,14 +29,11 @@ pub struct Chunks {
     /// What does not lie in blocks, in base64.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub tail: String,
-    /// Blocks that it takes.
     pub blocks: u32,
 }
 
-/// What a written frame is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EroInfo {
-    /// As of any frame.
     #[serde(flatten)]
     pub frame: FrameInfo,
     /// Its files, in order.
@@ -50,7 +47,6 @@ pub struct EroPlace<'a> {
     pub block: u32,
     /// Blocks of each chunk, as in [`Chunks`]; none where it is stored in whole blocks.
     pub compressed: Option<Cow<'a, [u8]>>,
-    /// Whole blocks of it.
     blocks: u32,
     /// Bytes that lie beside the inode.
     pub tail: u64,
@@ -190,9 +186,7 @@ impl EroRun<'_> {
     }
 
     /// Compresses all frames; hands each over with what it is.
-    ///
-    /// # Errors
-    /// The files', with the path in the text, and those of `take`.
+    /// Errors: The files', with the path in the text, and those of `take`.
     pub fn write<'a>(
         &self,
         (compression, chunk): (Compression, u32),
@@ -262,9 +256,7 @@ impl EroRun<'_> {
 }
 
 /// Where each file's content is, by the caller's number of it; `block` is where the first frame is.
-///
-/// # Errors
-/// A text for a frame of which other files are known than it has.
+/// Errors: A text for a frame of which other files are known than it has.
 pub fn place_files<'a>(
     runs: &[EroRun<'_>],
     infos: &'a [EroInfo],

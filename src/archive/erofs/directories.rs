@@ -6,7 +6,6 @@ use crate::store::Kind;
 /// Bytes of an entry.
 const ENTRY: usize = 12;
 
-/// One name in a directory.
 pub struct Name<'a> {
     /// Its bytes.
     pub name: std::borrow::Cow<'a, [u8]>,

@@ -7,13 +7,11 @@ use super::tails::ReadTails;
 use crate::archive::Compression;
 use crate::store::Entry;
 
-/// What an image is made of.
 pub struct EroImage<'a> {
     /// Sorted by path; `.` is the root.
     pub entries: &'a [(String, Entry, usize)],
     /// For each entry that is a file with content, whose content it is: the number of an entry in `runs`.
     pub content: &'a BTreeMap<usize, usize>,
-    /// The data.
     pub runs: &'a [EroRun<'a>],
     /// What the frames of `runs` are; what lies beside inodes is asked for when it is needed.
     pub infos: &'a [EroInfo],

@@ -10,7 +10,6 @@ pub const INODE: u64 = 64;
 /// How an inode's data is stored. Source: erofs_fs.h, EROFS_INODE_.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layout {
-    /// In whole blocks.
     Plain = 0,
     /// Compressed, with an index of eight bytes for each block.
     Compressed = 1,
@@ -21,11 +20,8 @@ pub enum Layout {
 /// What an inode says besides what its entry does.
 #[derive(Debug, Clone, Copy)]
 pub struct Head {
-    /// How its data is stored.
     pub layout: Layout,
-    /// Its number for programs.
     pub number: u32,
-    /// Number of names.
     pub links: u32,
     /// Bytes of content.
     pub size: u64,

@@ -15,11 +15,9 @@ use crate::store::{Entry, Kind};
 pub struct Node<'a> {
     /// The first entry of it.
     pub item: usize,
-    /// Its names.
     pub links: u32,
     /// What stands between the inode and its data.
     pub xattrs: Vec<u8>,
-    /// How its data is stored.
     pub layout: Layout,
     /// Bytes of content.
     pub size: u64,
@@ -29,18 +27,15 @@ pub struct Node<'a> {
     pub room: u64,
     /// Where the inode is in its area.
     pub at: u64,
-    /// Names, of a directory.
     pub names: Vec<Name<'a>>,
 }
 
 /// The nodes that entries belong to, and what lies in each directory.
 pub struct Tree<'a> {
-    /// By entry.
     pub nodes: Vec<usize>,
     /// The first entry of each node, and how many names it has.
     pub firsts: Vec<(usize, u32)>,
     children: BTreeMap<&'a str, Vec<usize>>,
-    /// By path.
     pub directories: BTreeMap<&'a str, usize>,
 }
 
@@ -49,9 +44,7 @@ fn above(path: &str) -> (&str, &str) {
 }
 
 /// Finds the nodes of entries.
-///
-/// # Errors
-/// A text for an entry that is outside the image.
+/// Errors: A text for an entry that is outside the image.
 pub fn tree(entries: &[(String, Entry, usize)]) -> Result<Tree<'_>, String> {
     let directories: BTreeMap<&str, usize> = entries
         .iter()
@@ -109,9 +102,7 @@ fn layout_of(size: u64, xattrs: usize) -> (Layout, u64) {
 }
 
 /// What is known of a node before it has a place.
-///
-/// # Errors
-/// A text for a file whose content is nowhere.
+/// Errors: A text for a file whose content is nowhere.
 pub fn node<'a>(
     image: &EroImage<'a>,
     tree: &Tree<'a>,

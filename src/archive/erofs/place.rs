@@ -7,7 +7,6 @@ use super::BLOCK;
 /// An inode begins at a multiple of so many bytes, so that none of the heads lies in two blocks.
 const STEP: u64 = 64;
 
-/// Gives places in an area.
 pub struct Places {
     end: u64,
     /// By their bytes.

@@ -23,9 +23,7 @@ const MAGIC: u32 = 0xe0f5_e1e2;
 const SUPER: usize = 1024;
 
 /// Writes what stands behind the data; gives what stands before it. `aside` is an empty file that may be used.
-///
-/// # Errors
-/// A text: what the format cannot hold, or what cannot be read or written.
+/// Errors: A text: what the format cannot hold, or what cannot be read or written.
 pub fn finish_erofs(image: &EroImage<'_>, aside: &File, out: &mut dyn Write) -> Result<Vec<u8>, String> {
     let entries = image.entries;
     let files = place_files(image.runs, image.infos, 1)?;

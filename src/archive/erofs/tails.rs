@@ -9,7 +9,6 @@ const KEPT: usize = 16 << 20;
 /// Gives the ends of all files of a frame, in order.
 pub type ReadTails<'a> = &'a dyn Fn(usize) -> Result<Vec<Vec<u8>>, String>;
 
-/// The ends.
 pub struct Tails<'a> {
     read: ReadTails<'a>,
     /// Frames with their ends, the one that was asked for last in front.
@@ -22,15 +21,12 @@ fn bytes_of(tails: &[Vec<u8>]) -> usize {
 }
 
 impl<'a> Tails<'a> {
-    /// Reads with this.
     pub fn new(read: ReadTails<'a>) -> Self {
         Self { read, kept: VecDeque::new(), bytes: 0 }
     }
 
     /// The end of a file, by frame and by place in it.
-    ///
-    /// # Errors
-    /// A text where it cannot be read.
+    /// Errors: A text where it cannot be read.
     pub fn get(&mut self, (frame, file): (usize, usize)) -> Result<&[u8], String> {
         match self.kept.iter().position(|(known, _)| *known == frame) {
             Some(0) => {}

@@ -20,7 +20,6 @@ pub fn fits_erofs(name: &str) -> bool {
     kind(name).is_some()
 }
 
-/// All attributes of an image.
 #[derive(Default)]
 pub struct Shared {
     known: BTreeMap<(String, Vec<u8>), u32>,
@@ -56,7 +55,6 @@ impl Shared {
         body
     }
 
-    /// The area.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }

@@ -32,7 +32,6 @@ pub struct Extractor {
     known: BTreeMap<String, Digest>,
 }
 
-/// Hashes what is read.
 struct Hashing<'a> {
     inner: &'a mut dyn Read,
     hasher: blake3::Hasher,
@@ -68,9 +67,7 @@ fn clean(path: &[u8]) -> Result<String, String> {
 
 impl Extractor {
     /// Unpacks below a directory, given relative to the working directory.
-    ///
-    /// # Errors
-    /// A text with the path when it cannot be opened.
+    /// Errors: A text with the path when it cannot be opened.
     pub fn new(root: &str) -> Result<Self, String> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let root = rustix::fs::open(root, flags, Mode::empty()).map_err(|error| format!("{root}: {error}"))?;
@@ -115,9 +112,6 @@ impl Extractor {
     }
 
     /// Makes a directory, or gives an existing one (or the one a link leads to) the owner and mode.
-    ///
-    /// # Errors
-    /// A text with the path.
     pub fn directory(&mut self, path: &[u8], meta: &Meta) -> Result<(), String> {
         let path = clean(path)?;
         let said = |error: Errno| format!("cannot create the directory `{path}`: {error}", path = shown(&path));
@@ -155,9 +149,6 @@ impl Extractor {
     }
 
     /// Makes a regular file.
-    ///
-    /// # Errors
-    /// A text with the path.
     pub fn file(&mut self, path: &[u8], meta: &Meta, content: &mut dyn Read) -> Result<(), String> {
         let path = clean(path)?;
         let said = |error: std::io::Error| format!("cannot write `{path}`: {error}", path = shown(&path));
@@ -174,9 +165,6 @@ impl Extractor {
     }
 
     /// Makes a regular file, and gives the digest of what was written.
-    ///
-    /// # Errors
-    /// A text with the path.
     pub fn hashed_file(&mut self, path: &[u8], meta: &Meta, content: &mut dyn Read) -> Result<Digest, String> {
         let mut hashing = Hashing { inner: content, hasher: blake3::Hasher::new() };
         self.file(path, meta, &mut hashing)?;
@@ -187,9 +175,6 @@ impl Extractor {
 
     /// Gives a file of another tree, which nothing changes again, a further name here; it has this content, and its owner, mode and
     /// time stay. Gives whether that can be: the other tree may be on another file system.
-    ///
-    /// # Errors
-    /// A text with the path.
     pub fn further_name(&mut self, path: &[u8], other: (&OwnedFd, &[u8]), digest: Digest) -> Result<bool, String> {
         let path = clean(path)?;
         let said = |error: Errno| format!("cannot write `{path}`: {error}", path = shown(&path));
@@ -209,9 +194,6 @@ impl Extractor {
     }
 
     /// Makes a symbolic link.
-    ///
-    /// # Errors
-    /// A text with the path.
     pub fn symlink(&mut self, path: &[u8], target: &[u8], meta: &Meta) -> Result<(), String> {
         let path = clean(path)?;
         let said = |error: Errno| format!("cannot create the link `{path}`: {error}", path = shown(&path));
@@ -233,9 +215,6 @@ impl Extractor {
     }
 
     /// Gives an existing file another name.
-    ///
-    /// # Errors
-    /// A text with the path.
     pub fn hard_link(&mut self, path: &[u8], to: &[u8]) -> Result<(), String> {
         let (path, to) = (clean(path)?, clean(to)?);
         let said = |error: Errno| format!("cannot link `{path}` to `{to}`: {error}", path = shown(&path));
@@ -247,9 +226,6 @@ impl Extractor {
     }
 
     /// Sets the times of the directories; call it last.
-    ///
-    /// # Errors
-    /// A text with the path.
     pub fn finish(&mut self) -> Result<(), String> {
         for (path, mtime) in std::mem::take(&mut self.directory_times).into_iter().rev() {
             let said = |error: Errno| format!("cannot set the time of `{path}`: {error}", path = shown(&path));
@@ -272,22 +248,16 @@ fn finish(file: impl AsFd, meta: &Meta) -> Result<(), Errno> {
 /// Owner, mode and times of an entry.
 #[derive(Debug, Clone, Default)]
 pub struct Meta {
-    /// Permission bits.
     pub mode: u32,
-    /// Owner.
     pub uid: u32,
-    /// Group.
     pub gid: u32,
     /// Seconds since 1970.
     pub mtime: i64,
-    /// Extended attributes.
     pub xattrs: Vec<(String, Vec<u8>)>,
 }
 
 /// Unpacks a tar stream; `wanted` may leave entries out by their cleaned path.
-///
-/// # Errors
-/// A text with the entry for anything that cannot be read or made; device nodes are refused.
+/// Errors: A text with the entry for anything that cannot be read or made; device nodes are refused.
 pub fn extract_tar(
     extractor: &mut Extractor,
     stream: &mut dyn Read,
@@ -348,9 +318,7 @@ fn meta_of<R: Read>(entry: &mut tar::Entry<'_, R>, name: &str, wanted: impl Fn(&
 }
 
 /// Records of an entry's extended header, those with names that are text.
-///
-/// # Errors
-/// A text, where one cannot be read: with a line feed in its value, which the reader of archives takes for its end. What stands in
+/// Errors: A text, where one cannot be read: with a line feed in its value, which the reader of archives takes for its end. What stands in
 /// it or after it, a capability or the owner, would be lost.
 fn records<R: Read>(entry: &mut tar::Entry<'_, R>, name: &str) -> Result<Vec<(String, Vec<u8>)>, String> {
     let Ok(Some(extensions)) = entry.pax_extensions() else { return Ok(Vec::new()) };

@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A form, with what belongs to it alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Form {
     Cpio {
@@ -21,7 +20,6 @@ pub enum Form {
     },
 }
 
-/// What frames are pieces of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stream {
     Cpio,

@@ -6,12 +6,10 @@ use crate::archive::cpio::read_entry;
 use crate::archive::{Container, container, plain};
 use crate::name::text_of;
 
-/// An entry of a frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FrameEntry {
     /// Path without a slash in front; `.` is the root.
     pub path: String,
-    /// Whether it is a directory.
     pub is_directory: bool,
     /// Its bytes; of a file with several names, they come with one of them.
     pub bytes: Vec<u8>,
@@ -21,9 +19,7 @@ pub struct FrameEntry {
 const MOST: u64 = (4 << 30) + (64 << 20);
 
 /// All entries of a compressed frame.
-///
-/// # Errors
-/// `InvalidData` for what is no such archive; those of the compression.
+/// Errors: `InvalidData` for what is no such archive; those of the compression.
 pub fn read_frame(compressed: impl Read) -> io::Result<Vec<FrameEntry>> {
     let mut bytes = Vec::new();
     plain(compressed)?.take(MOST).read_to_end(&mut bytes)?;

@@ -43,16 +43,13 @@ pub struct PackEntry {
     pub link_to: Option<String>,
 }
 
-/// One piece of an archive.
 #[derive(Debug, Clone, Default)]
 pub struct Frame {
     /// Its entries, in order.
     pub entries: Vec<PackEntry>,
-    /// Whether it ends the archive.
     pub trailer: bool,
 }
 
-/// What a compressed frame is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct FrameInfo {
     /// Compressed bytes.
@@ -209,9 +206,7 @@ impl Frame {
     }
 
     /// Writes the frame; `content` opens a regular file of a layer.
-    ///
-    /// # Errors
-    /// The file's or the sink's, with the path in the text.
+    /// Errors: The file's or the sink's, with the path in the text.
     pub fn write<'a>(
         &self,
         (stream, compression): (Stream, Compression),

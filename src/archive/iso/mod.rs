@@ -12,7 +12,6 @@ use super::members::{Member, MemberKind, Visit, clean_path};
 const SECTOR: u64 = 2048;
 /// Largest directory that is read, in bytes.
 const DIRECTORY_LIMIT: u64 = 8 << 20;
-/// Most entries of an image.
 const ENTRY_LIMIT: usize = 200_000;
 /// How deep directories may lie in one another.
 const DEPTH_LIMIT: usize = 32;
@@ -285,9 +284,7 @@ fn roots<R: Read + Seek>(image: &mut Image<'_, R>) -> Result<(Extent, Option<Ext
 }
 
 /// Reads the files of an image.
-///
-/// # Errors
-/// A text for a damaged image, or what `visit` says.
+/// Errors: A text for a damaged image, or what `visit` says.
 pub fn read_iso(input: &mut (impl Read + Seek), visit: &mut Visit<'_>) -> Result<(), String> {
     let length = input.seek(SeekFrom::End(0)).map_err(|error| error.to_string())?;
     let mut image =

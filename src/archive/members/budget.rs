@@ -44,9 +44,6 @@ impl Budget {
     }
 
     /// For an open file; a device may have any size.
-    ///
-    /// # Errors
-    /// Those of the operating system.
     pub fn of_file(file: &File) -> io::Result<Self> {
         let found = file.metadata()?;
         Ok(Self::of(if found.is_file() { found.len() } else { 1 << 40 }))
@@ -63,9 +60,7 @@ impl Budget {
     }
 
     /// Counts an entry.
-    ///
-    /// # Errors
-    /// `InvalidData` with the limit's name.
+    /// Errors: `InvalidData` with the limit's name.
     pub fn entry(&mut self, listed: &Listed) -> io::Result<()> {
         self.entries += 1;
         if self.entries > self.entries() {
@@ -95,7 +90,6 @@ impl Budget {
     }
 }
 
-/// Counts what is read.
 struct Counted<'a> {
     inner: &'a mut dyn Read,
     read: &'a Cell<u64>,
@@ -114,9 +108,7 @@ impl Read for Counted<'_> {
 }
 
 /// Looks at entries within a budget.
-///
-/// # Errors
-/// `look`'s, and `InvalidData` with the name of a limit.
+/// Errors: `look`'s, and `InvalidData` with the name of a limit.
 pub fn within<T>(
     budget: &mut Budget,
     look: &mut Look<'_>,
@@ -134,7 +126,6 @@ pub fn limited<R: Read>(inner: R, size: u64) -> Limited<R> {
     Limited { inner, left: most, most }
 }
 
-/// What [`limited`] gives.
 #[derive(Debug)]
 pub struct Limited<R> {
     inner: R,

@@ -10,9 +10,7 @@ use super::listing::{Listed, Look};
 
 /// Lists a directory by path; links are not followed. What `keep` says no to, by its path without a slash in front, is left out
 /// with all that is below it. Each name of a file is listed with its content, hard links too.
-///
-/// # Errors
-/// The first file or directory that cannot be read; `look`'s.
+/// Errors: The first file or directory that cannot be read; `look`'s.
 pub fn list_directory(
     directory: &Path,
     keep: &mut dyn FnMut(&walkdir::DirEntry) -> bool,

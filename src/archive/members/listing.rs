@@ -7,16 +7,13 @@ use crate::name::text_of;
 
 use crate::archive::cpio::read_entry;
 
-/// What an entry says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
     /// Path without a slash or `./` in front; empty for the root.
     pub path: String,
     /// Type and permission bits, as stat(2) has them.
     pub mode: u32,
-    /// Owner.
     pub uid: u32,
-    /// Group.
     pub gid: u32,
     /// Bytes that follow.
     pub size: u64,
@@ -45,20 +42,16 @@ const LONGEST_PATH: usize = 4 * 4095;
 pub struct Named<Inode> {
     directory: Rc<str>,
     name: Box<str>,
-    /// Where its inode is.
     pub inode: Inode,
 }
 
 impl<Inode> Named<Inode> {
-    /// The root.
     pub fn root(inode: Inode) -> Self {
         Self { directory: "".into(), name: "".into(), inode }
     }
 
     /// A name in a directory.
-    ///
-    /// # Errors
-    /// `InvalidData` for what no system can name.
+    /// Errors: `InvalidData` for what no system can name.
     pub fn new(directory: &Rc<str>, name: &[u8], inode: Inode) -> io::Result<Self> {
         let text = text_of(name);
         if name.len() > LONGEST_NAME || directory.len() + text.len() >= LONGEST_PATH {
@@ -82,9 +75,7 @@ fn clean(path: &str) -> String {
 }
 
 /// Lists an archive in cpio's `newc` form that is not compressed.
-///
-/// # Errors
-/// `InvalidData` for what is no such archive; the reader's and `look`'s.
+/// Errors: `InvalidData` for what is no such archive; the reader's and `look`'s.
 pub fn list_cpio(input: &mut dyn Read, look: &mut Look<'_>) -> io::Result<()> {
     let mut input = input;
     loop {
@@ -118,9 +109,7 @@ pub fn list_cpio(input: &mut dyn Read, look: &mut Look<'_>) -> io::Result<()> {
 }
 
 /// Lists a tar archive that is not compressed; extended attributes are those of GNU tar's `SCHILY.xattr`.
-///
-/// # Errors
-/// As [`list_cpio`].
+/// Errors: As [`list_cpio`].
 pub fn list_tar(input: &mut dyn Read, look: &mut Look<'_>) -> io::Result<()> {
     // Source: tar(5), POSIX.1 pax headers, and stat(2) for the bits of types.
     let mut archive = super::guard::open_tar(input);

@@ -10,21 +10,16 @@ use std::io::{self, Read};
 
 use crate::archive::deb::{DebError, read_members};
 
-/// What an entry of an archive is.
 pub enum MemberKind<'a> {
-    /// A regular file with its content.
     File(&'a mut dyn Read),
-    /// A symbolic link with its target.
     Symlink(String),
 }
 
-/// One entry of an archive.
 pub struct Member<'a> {
     /// Path without `./` or `/` in front.
     pub path: String,
     /// Bytes of a file, where they are known before it is read.
     pub size: Option<u64>,
-    /// Permission bits.
     pub mode: u32,
     pub kind: MemberKind<'a>,
 }
@@ -53,9 +48,7 @@ fn damaged(error: io::Error) -> String {
 }
 
 /// Reads a tar stream. Devices and the like are left out.
-///
-/// # Errors
-/// A text for a damaged stream, or what `visit` says.
+/// Errors: A text for a damaged stream, or what `visit` says.
 pub fn read_tar(stream: &mut dyn Read, visit: &mut Visit<'_>) -> Result<(), String> {
     let mut archive = guard::open_tar(stream);
     for entry in archive.entries().map_err(damaged)? {
@@ -78,9 +71,7 @@ pub fn read_tar(stream: &mut dyn Read, visit: &mut Visit<'_>) -> Result<(), Stri
 }
 
 /// Reads the files of a Debian package.
-///
-/// # Errors
-/// A text for a damaged package, or what `visit` says.
+/// Errors: A text for a damaged package, or what `visit` says.
 pub fn read_deb(package: impl Read, visit: &mut Visit<'_>) -> Result<(), String> {
     struct Said(String);
     impl From<DebError> for Said {
@@ -98,9 +89,7 @@ pub fn read_deb(package: impl Read, visit: &mut Visit<'_>) -> Result<(), String>
 }
 
 /// The architecture that a Debian package is for.
-///
-/// # Errors
-/// A text for a damaged package.
+/// Errors: A text for a damaged package.
 pub fn deb_architecture(package: impl Read) -> Result<String, String> {
     let stanza = crate::archive::control_stanza(package).map_err(|error| format!("the package {error}"))?;
     let line = stanza.lines().find_map(|line| line.strip_prefix("Architecture:"));
@@ -115,7 +104,6 @@ struct CpioHead {
     size: u64,
     /// Names and contents are padded to multiples of this.
     alignment: u64,
-    /// Length of the header.
     length: u64,
 }
 
@@ -169,9 +157,7 @@ fn skip(stream: &mut dyn Read, count: u64) -> Result<(), String> {
 
 /// Reads a cpio archive in its forms `newc`, `crc` and `odc`. Source: cpio(5). Each name of a file with several
 /// before the one with the content is left out; drivers have none.
-///
-/// # Errors
-/// A text for a damaged stream, or what `visit` says.
+/// Errors: A text for a damaged stream, or what `visit` says.
 pub fn read_cpio(stream: &mut dyn Read, visit: &mut Visit<'_>) -> Result<(), String> {
     while let Some(head) = cpio_head(stream)? {
         if head.name_size == 0 || head.name_size > NAME_LIMIT {

@@ -27,9 +27,6 @@ impl From<io::Error> for Unlisted {
 }
 
 /// Whether a file begins as a packed tree that [`list_packed`] reads.
-///
-/// # Errors
-/// The reader's.
 pub fn is_packed(file: &File) -> io::Result<bool> {
     let mut start = Vec::new();
     plain(file)?.take(START as u64).read_to_end(&mut start)?;
@@ -39,9 +36,6 @@ pub fn is_packed(file: &File) -> io::Result<bool> {
 
 /// Lists a tree in cpio or tar, compressed or not, in squashfs or erofs; says which. For cpio also those that follow the first: an
 /// initrd may be several, each compressed or not. Source: the kernel's early userspace documentation, "buffer-format".
-///
-/// # Errors
-/// [`Unlisted`].
 pub fn list_packed(file: &File, look: &mut Look<'_>) -> Result<Container, Unlisted> {
     let mut budget = Budget::of_file(file)?;
     within(&mut budget, look, |look| list_parts(file, look))

@@ -10,7 +10,6 @@ use crate::archive::frames::write::{FRAME_LEAST, FRAME_MOST, FrameInfo, starts_f
 use crate::archive::{Compression, SHARED_BLOCK};
 use crate::digest::{Digest, FieldHasher};
 
-/// A file with content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DataFile<'a> {
     /// Its path; says where frames are cut.
@@ -19,7 +18,6 @@ pub struct DataFile<'a> {
     pub item: usize,
     /// Bytes.
     pub size: u64,
-    /// Digest of the content.
     pub digest: &'a Digest,
 }
 
@@ -57,10 +55,8 @@ pub struct Run<'a> {
     pub frames: Vec<DataFrame<'a>>,
 }
 
-/// What a written frame is.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct BlockInfo {
-    /// As of any frame.
     #[serde(flatten)]
     pub frame: FrameInfo,
     /// Sizes of its blocks, in order, data before fragments; 0 is a block of zeros that is not there.
@@ -72,7 +68,6 @@ pub struct BlockInfo {
 pub struct FilePlace {
     /// First byte of its blocks.
     pub start: u64,
-    /// Sizes of its blocks.
     pub words: Vec<u32>,
     /// Number of the fragment that has it, and where in it.
     pub fragment: Option<(u32, u32)>,
@@ -148,9 +143,7 @@ impl DataFrame<'_> {
 
 impl Run<'_> {
     /// Compresses all frames; hands each over with what it is.
-    ///
-    /// # Errors
-    /// The files', with the path in the text, and those of `take`.
+    /// Errors: The files', with the path in the text, and those of `take`.
     pub fn write<'a>(
         &self,
         (compression, block_size): (Compression, u32),
@@ -242,9 +235,7 @@ pub fn stored_size(word: u32) -> u64 {
 }
 
 /// Where each file's content is, by the caller's number of it, and all fragments; `start` is where the first frame is.
-///
-/// # Errors
-/// A text for a frame of which other blocks are known than it has.
+/// Errors: A text for a frame of which other blocks are known than it has.
 pub fn place_blocks(
     runs: &[Run<'_>],
     infos: &[BlockInfo],

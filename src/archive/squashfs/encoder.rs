@@ -18,9 +18,6 @@ enum Kind {
 
 impl Encoder {
     /// An encoder for blocks of at most so many bytes.
-    ///
-    /// # Errors
-    /// The library's.
     pub fn new(compression: Compression, block_size: u32) -> io::Result<Self> {
         Ok(Self(match compression {
             Compression::None => Kind::Stored,
@@ -36,9 +33,6 @@ impl Encoder {
     }
 
     /// The compressed block; none where it would not get smaller.
-    ///
-    /// # Errors
-    /// The library's.
     pub fn encode(&mut self, content: &[u8]) -> io::Result<Option<Vec<u8>>> {
         let encoded = match &mut self.0 {
             Kind::Stored => return Ok(None),

@@ -10,11 +10,9 @@ const NO_FRAGMENT: u32 = u32::MAX;
 /// Added to the number of a short form for its long one.
 const LONG: u16 = 7;
 
-/// What all inodes have.
 #[derive(Debug, Clone, Copy)]
 pub struct Head {
     pub number: u32,
-    /// Number of names.
     pub links: u32,
     /// Places of owner and group in the table of ids.
     pub owner: (u16, u16),
@@ -22,7 +20,6 @@ pub struct Head {
     pub xattrs: u32,
 }
 
-/// A directory's listing.
 #[derive(Debug, Clone, Copy)]
 pub struct Listing {
     /// Where its block starts in the table of directories.
@@ -70,7 +67,6 @@ fn add(out: &mut Vec<u8>, numbers: &[u32]) {
     numbers.iter().for_each(|number| out.extend_from_slice(&number.to_le_bytes()));
 }
 
-/// A directory's inode.
 pub fn directory(entry: &Entry, head: Head, listing: Listing) -> Vec<u8> {
     // Three more than the listing has: what `.` and `..` would be.
     let size = listing.size + 3;
@@ -122,7 +118,6 @@ pub fn file(entry: &Entry, head: Head, size: u64, place: &FilePlace, block_size:
     out
 }
 
-/// Any other inode.
 pub fn other(entry: &Entry, head: Head) -> Vec<u8> {
     let is_long = head.xattrs != xattrs::NONE;
     let mut out = start(entry, head, is_long);

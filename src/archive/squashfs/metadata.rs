@@ -25,7 +25,6 @@ impl Place {
     }
 }
 
-/// Writes a table.
 pub struct Table<'a> {
     encoder: &'a mut Encoder,
     written: Vec<u8>,
@@ -46,9 +45,7 @@ impl<'a> Table<'a> {
     }
 
     /// Adds bytes.
-    ///
-    /// # Errors
-    /// The compressor's.
+    /// Errors: The compressor's.
     pub fn add(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             let most = (BLOCK - self.pending.len()).min(bytes.len());
@@ -79,9 +76,7 @@ impl<'a> Table<'a> {
     }
 
     /// The whole table, and where each of its blocks starts in it.
-    ///
-    /// # Errors
-    /// The compressor's.
+    /// Errors: The compressor's.
     pub fn finish(mut self) -> io::Result<(Vec<u8>, Vec<u64>)> {
         if !self.pending.is_empty() {
             self.flush()?;
@@ -91,9 +86,7 @@ impl<'a> Table<'a> {
 }
 
 /// A table that is found through a list of its blocks: the blocks, then the list. Gives the list's place.
-///
-/// # Errors
-/// The compressor's.
+/// Errors: The compressor's.
 pub fn listed(out: &mut Vec<u8>, start: u64, content: &[u8], encoder: &mut Encoder) -> io::Result<u64> {
     let mut table = Table::new(encoder);
     table.add(content)?;

@@ -33,13 +33,11 @@ mod flag {
     pub const OPTIONS: u16 = 0x400;
 }
 
-/// What an image is made of.
 pub struct Image<'a> {
     /// Sorted by path; `.` is the root.
     pub entries: &'a [(String, Entry, usize)],
     /// For each entry that is a file with content, whose content it is: the number of an entry in `runs`.
     pub content: &'a BTreeMap<usize, usize>,
-    /// The data.
     pub runs: &'a [Run<'a>],
     /// What the frames of `runs` are.
     pub infos: &'a [BlockInfo],
@@ -165,9 +163,7 @@ fn listing(entries: &[(String, Entry, usize)], inside: &[usize], tree: &Tree<'_>
 }
 
 /// Makes what stands before the data and behind it.
-///
-/// # Errors
-/// A text: what the format cannot hold, or the compressor's.
+/// Errors: A text: what the format cannot hold, or the compressor's.
 pub fn finish(image: &Image<'_>) -> Result<Finished, String> {
     let said = |error: std::io::Error| format!("cannot create the tables: {error}");
     let rest = head_rest(image.compression);

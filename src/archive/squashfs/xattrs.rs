@@ -39,9 +39,7 @@ impl Sets {
     }
 
     /// Writes them behind what is written; gives the table's place, or the sign that it is absent.
-    ///
-    /// # Errors
-    /// The compressor's.
+    /// Errors: The compressor's.
     pub fn write(&self, out: &mut Vec<u8>, start: u64, encoder: &mut Encoder) -> io::Result<u64> {
         if self.order.is_empty() {
             return Ok(u64::MAX);

@@ -16,17 +16,13 @@ use crate::distro::{Fetcher, Progress, side_by_side};
 use crate::store::StoreError;
 use files::Files;
 
-/// Version of the layout.
 const VERSION: &str = "v1";
 /// Largest entry that is read, in bytes.
 const ENTRY_LIMIT: u64 = 64 << 20;
 
-/// A file to have.
 #[derive(Debug, Clone)]
 pub struct Wanted {
-    /// What it is.
     pub object: Object,
-    /// Where it goes.
     pub destination: PathBuf,
 }
 
@@ -52,7 +48,6 @@ trait Shelf: std::fmt::Debug + Send + Sync {
     fn used(&self, _: &Digest) {}
 }
 
-/// One cache.
 #[derive(Debug)]
 pub struct Place {
     /// As it was given, for messages; a password is not in it.
@@ -96,11 +91,9 @@ fn aside_of(wanted: &Wanted) -> Result<tempfile::TempPath, StoreError> {
 enum Trouble {
     /// The cache does not answer.
     Lost(String),
-    /// This store cannot keep it.
     Store(StoreError),
 }
 
-/// Requests at a time.
 const CONNECTIONS: usize = 8;
 
 /// Brings all, several at a time; where the cache does not answer, that is why.
@@ -169,9 +162,7 @@ pub fn object_name(object: &Object) -> String {
 impl Place {
     /// A directory by its path, or `http://..`, `https://..`, `s3://BUCKET/PREFIX`, `oci://REGISTRY/NAME`, `grpc://HOST:PORT/INSTANCE`,
     /// `grpcs://..`, `file:..`. `writes` says whether anything is to be brought there, `rate` how fast.
-    ///
-    /// # Errors
-    /// [`CacheError::Address`] for another scheme, [`CacheError::Server`] for one of which too little is known,
+    /// Errors: [`CacheError::Address`] for another scheme, [`CacheError::Server`] for one of which too little is known,
     /// [`CacheError::Directory`] for what is no directory and cannot become one.
     pub(super) fn of(text: &str, writes: bool, rate: Rate) -> Result<Self, CacheError> {
         // Passwords are known for what lies below an address without a slash at its end.
@@ -265,49 +256,32 @@ impl Place {
     }
 
     /// An entry's text, where it has one.
-    ///
-    /// # Errors
-    /// Why it could not be asked.
     pub fn entry(&self, key: &Digest) -> Result<Option<Vec<u8>>, String> {
         self.shelf.entry(key)
     }
 
     /// Whether it has all of these files.
-    ///
-    /// # Errors
-    /// Why it could not be asked.
     pub fn has_all(&self, objects: &[&Object]) -> Result<bool, String> {
         Ok(self.shelf.missing(objects)?.is_empty())
     }
 
     /// Puts files where they are wanted. One that is missing or damaged is left out; where the cache does not answer, that is why.
-    ///
-    /// # Errors
-    /// [`StoreError`] where this machine cannot keep them.
+    /// Errors: [`StoreError`] where this machine cannot keep them.
     pub fn bring(&self, wanted: &[Wanted], progress: &dyn Progress) -> Result<Option<String>, StoreError> {
         if wanted.is_empty() { Ok(None) } else { self.shelf.bring(wanted, progress) }
     }
 
     /// Those of the files that it has not.
-    ///
-    /// # Errors
-    /// Why it could not be asked.
     pub fn missing(&self, objects: &[&Object]) -> Result<Vec<Sha256>, String> {
         self.shelf.missing(objects)
     }
 
     /// Brings a file there, unless it has it; it gets its name when it is whole. Gives whether it was brought.
-    ///
-    /// # Errors
-    /// Why that could not be.
     pub fn put(&self, object: &Object, file: &Path) -> Result<bool, String> {
         self.shelf.put(object, file)
     }
 
     /// Brings an entry there, after all files that it names.
-    ///
-    /// # Errors
-    /// Why that could not be.
     pub fn put_entry(&self, key: &Digest, text: &Path, objects: &[Object]) -> Result<(), String> {
         self.shelf.put_entry(key, text, objects)
     }

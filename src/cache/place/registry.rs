@@ -16,9 +16,7 @@ use crate::oci::{
 };
 use crate::store::StoreError;
 
-/// What such a manifest is.
 const ARTIFACT: &str = "application/vnd.imgbuild.action.v1";
-/// What the entry is.
 const ENTRY: &str = "application/vnd.imgbuild.action.entry.v1+json";
 /// What all else is.
 const FILE: &str = "application/octet-stream";
@@ -33,9 +31,6 @@ impl std::fmt::Debug for Repository {
 
 impl Repository {
     /// By what follows `oci://`; `writes` says whether anything is brought there.
-    ///
-    /// # Errors
-    /// What is wrong with it, in words.
     pub fn of(text: &str, writes: bool, rate: Rate) -> Result<Self, String> {
         let reference: Reference = text.parse()?;
         if reference.tag.is_some() || reference.digest.is_some() {

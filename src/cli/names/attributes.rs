@@ -19,7 +19,6 @@ pub enum How {
     Remove,
 }
 
-/// What becomes of changed attributes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes {
     /// Values: arguments of `imgbuild set`.
@@ -73,9 +72,7 @@ impl Changes {
     }
 
     /// Adds what a changed attribute of an image means.
-    ///
-    /// # Errors
-    /// After it was said why the attribute cannot be changed so.
+    /// Errors: After it was said why the attribute cannot be changed so.
     pub fn add(&mut self, shell: &Shell, image: &str, attribute: &str, how: How, value: &str) -> Done {
         let known = OSIMAGE_COLUMNS
             .iter()
@@ -230,9 +227,7 @@ impl Changes {
     }
 
     /// Changes the recipe, and the definition beside it.
-    ///
-    /// # Errors
-    /// After it was said why not; the caller brings back what was changed.
+    /// Errors: After it was said why not; the caller brings back what was changed.
     pub fn apply(&self, shell: &Shell, image: &str) -> Done {
         let words = self.words(shell, image);
         if !words.is_empty() {

@@ -55,7 +55,6 @@ fn from_here(path: &str) -> String {
     std::path::absolute(path).map_or_else(|_| path.to_owned(), |path| path.display().to_string())
 }
 
-/// Runs `imgexport`.
 pub fn export(shell: &Shell, own: &ExportArguments) -> Done {
     if let Some(remote) = &own.remote {
         return Err(shell.fail(&format!("-R {remote}: write the bundle here, and copy it with scp")));
@@ -76,7 +75,6 @@ pub fn export(shell: &Shell, own: &ExportArguments) -> Done {
     shell.run(&words.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
-/// Runs `imgimport`.
 pub fn import(shell: &Shell, own: &ImportArguments) -> Done {
     if let Some(remote) = &own.remote {
         return Err(shell.fail(&format!("-R {remote}: fetch the bundle with scp, and import it from here")));

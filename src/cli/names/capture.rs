@@ -45,7 +45,6 @@ fn exclude_list(profile: &str, osvers: &str, arch: &str) -> Option<String> {
     paths.find(|path| std::path::Path::new(path).is_file())
 }
 
-/// Runs the command.
 pub fn run(shell: &Shell, own: &Arguments) -> Done {
     if own.kind.as_deref() == Some("sysclone") {
         return Err(shell.hand_on(

@@ -70,7 +70,6 @@ pub fn types_of(arguments: &[String]) -> Vec<String> {
     Vec::new()
 }
 
-/// One image's attributes.
 struct Listed {
     name: String,
     attributes: Vec<(String, String)>,
@@ -89,7 +88,6 @@ fn listed(text: &str) -> Vec<Listed> {
     all
 }
 
-/// What `-w` asks for.
 struct Selection {
     attribute: String,
     wanted: regex::Regex,
@@ -116,7 +114,6 @@ impl Selection {
     }
 }
 
-/// Runs the command.
 pub fn run(shell: &Shell) -> Done {
     let help = "imgbuild handles only `lsdef -t osimage`";
     let types = types_of(shell.words());

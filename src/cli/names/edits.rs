@@ -110,7 +110,6 @@ fn pairs(own: &Arguments) -> Vec<(String, String)> {
     pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
-/// Runs `mkdef`.
 pub fn mkdef(shell: &Shell) -> Done {
     let Asked { own, mut definitions, input } = asked(shell)?;
     if input.is_none() {
@@ -158,7 +157,6 @@ pub fn mkdef(shell: &Shell) -> Done {
     }
 }
 
-/// Runs `chdef`.
 pub fn chdef(shell: &Shell) -> Done {
     let Asked { own, definitions, input } = asked(shell)?;
     let how = match () {

@@ -157,7 +157,6 @@ fn line_of(shell: &Shell, image: &str) -> Result<String, Ended> {
     Ok(format!("cd {}; {}", quoted(&directory), words.join(" ")))
 }
 
-/// The image that a command is for.
 fn image_of(shell: &Shell, own: &Arguments) -> Result<String, Ended> {
     let Some(image) = &own.image else { return by_profile(shell, own) };
     let is_line = own.line().iter().any(|value| value.is_some());
@@ -207,7 +206,6 @@ fn tell_of_tree(shell: &Shell, image: &str) {
     }
 }
 
-/// Runs the command.
 pub fn run(shell: &Shell, own: &Arguments) -> Done {
     let image = image_of(shell, own)?;
     let image = image.as_str();

@@ -29,7 +29,6 @@ fn line(name: &str, option: &str, path: &str) -> String {
     format!("{name}: {option:<13} {path}\n")
 }
 
-/// Runs one of them.
 pub fn run(shell: &Shell) -> Done {
     match shell.name {
         Name::Litefile | Name::Litetree => of_nodes(shell),

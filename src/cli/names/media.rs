@@ -32,7 +32,6 @@ pub struct Arguments {
     pub keep: bool,
 }
 
-/// Runs the command.
 pub fn run(shell: &Shell, own: &Arguments) -> Done {
     let here =
         |path: &String| std::path::absolute(path).map_or_else(|_| path.clone(), |path| path.display().to_string());

@@ -23,7 +23,6 @@ use crate::cli::output::render;
 
 use shell::Shell;
 
-/// A command of xCAT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Name {
     Genimage,
@@ -63,7 +62,6 @@ impl Name {
         Self::Chdef,
     ];
 
-    /// The command's name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Genimage => "genimage",
@@ -97,7 +95,6 @@ pub const WORKSPACE_NOTE: &str = "imgbuild-workspace";
 /// Names the workspace for links, before all else.
 const WORKSPACE_VARIABLE: &str = "IMGBUILD_WORKSPACE";
 
-/// Runs a command of xCAT.
 pub fn run(name: Name, arguments: &[String]) -> ExitCode {
     render::install();
     let program = arguments.first().map_or(name.name(), String::as_str);
@@ -125,7 +122,6 @@ pub fn run(name: Name, arguments: &[String]) -> ExitCode {
 /// A command that did not end well, and its exit code.
 pub struct Ended(pub u8);
 
-/// What a command gives.
 pub type Done = Result<(), Ended>;
 
 /// Reads xCAT's flags; help is no error.

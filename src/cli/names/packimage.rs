@@ -44,7 +44,6 @@ pub enum Compressor {
     Xz,
 }
 
-/// Runs the command.
 pub fn run(shell: &Shell, own: &Arguments) -> Done {
     let image = own.image.as_str();
     shell.hand_on_unknown(image)?;

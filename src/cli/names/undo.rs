@@ -14,7 +14,6 @@ use crate::site::workspace::write_whole;
 /// Exit code after Ctrl-C.
 const INTERRUPTED: u8 = 130;
 
-/// The files of one recipe, and what they held.
 pub struct Undo<'a> {
     shell: &'a Shell,
     directory: Option<PathBuf>,

@@ -12,7 +12,6 @@ use crate::source::{Finding, Severity};
 use crate::stage::{BuildInfo, Drift, Estimate, Facts, Total, XcatPublished};
 use crate::store::ActionRecord;
 
-/// The formats that `imgbuild schema` knows.
 pub const FORMATS: [&str; 17] = [
     "image",
     "workspace",
@@ -58,7 +57,6 @@ pub fn schema(format: &str) -> Option<String> {
     })
 }
 
-/// Version of `list --json`.
 pub const LIST_FORMAT: Version = Version::new(1, 0);
 
 /// What `list --json` prints. Readers ignore fields that they do not know.

@@ -24,7 +24,6 @@ pub struct Excerpt {
     column: usize,
     /// Where the place starts in the text, in bytes.
     pub start: usize,
-    /// How long it is there.
     pub length: usize,
 }
 

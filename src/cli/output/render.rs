@@ -173,7 +173,6 @@ fn colour(text: &str) -> usize {
     end.filter(|end| numbers[*end..].starts_with('m')).map_or(0, |end| end + 3)
 }
 
-/// A finding in the form that is rendered.
 #[derive(Debug)]
 struct Shown {
     finding: Finding,
@@ -217,13 +216,11 @@ impl Diagnostic for Shown {
     }
 }
 
-/// The whole text of a finding.
 pub fn finding(finding: &Finding) -> String {
     let excerpt = finding.span.as_ref().map(Excerpt::of);
     format!("{:?}", miette::Report::new(Said(Shown { finding: worded(finding), excerpt })))
 }
 
-/// The whole text of an error.
 pub fn error(error: impl Diagnostic + Send + Sync + 'static) -> String {
     format!("{:?}", miette::Report::new(Said(error)))
 }
@@ -244,7 +241,6 @@ pub fn utc(milliseconds: u64) -> String {
     time.round(jiff::Unit::Second).unwrap_or(time).to_string()
 }
 
-/// A duration for people.
 pub fn took(duration: std::time::Duration) -> String {
     let seconds = duration.as_secs_f64();
     if seconds < 0.1 {

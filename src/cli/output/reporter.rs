@@ -81,7 +81,6 @@ impl Reporter {
     }
 }
 
-/// The reporter for one of several images: says which.
 pub struct ImageReporter<'a> {
     reporter: &'a Reporter,
     image: Option<String>,

@@ -39,17 +39,13 @@ pub struct Summary<'a> {
     pub names: Vec<&'a str>,
     /// Those whose recipes have errors.
     pub broken: &'a [String],
-    /// Directory of the store.
     pub store: &'a Path,
-    /// The command line.
     pub arguments: &'a Arguments,
-    /// What the images were expected to take together.
     pub expected: Option<Total>,
     /// When the build began.
     pub began: Instant,
 }
 
-/// One image in the end.
 struct Line {
     image: String,
     state: &'static str,

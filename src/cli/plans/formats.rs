@@ -56,7 +56,6 @@ pub struct Annotation {
     pub line: Option<usize>,
     /// File of the image's recipe below the repository's root, for what has no other.
     pub recipe: String,
-    /// The cause in words.
     pub message: String,
     /// What it makes run: images with their stages, in order. A note about an image makes nothing run.
     pub rebuilds: Vec<(String, Vec<String>)>,
@@ -144,7 +143,6 @@ fn note(found: &mut Vec<Annotation>, image: &PlannedImage, stage: &str, cause: &
     }
 }
 
-/// File name of the recipe in a directory.
 fn recipe_name(directory: Option<&Path>) -> &'static str {
     let is_kdl = |directory: &Path| recipe_file(directory).file_name().is_some_and(|name| name == KDL_RECIPE_FILE);
     if directory.is_some_and(is_kdl) { KDL_RECIPE_FILE } else { RECIPE_FILE }

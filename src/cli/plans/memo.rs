@@ -13,23 +13,18 @@ use crate::source::{Finding, Severity, SourceFile, Span};
 use crate::stage::Target;
 use crate::witness::{Sealed, Witness};
 
-/// What is shown of an image's plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shown {
-    /// The image's name.
     pub name: String,
     /// Whether a build would do anything.
     pub has_work: bool,
     /// The plan in words; empty where nothing of it is shown.
     pub texts: Texts,
-    /// What is to be said of its recipe.
     pub findings: Vec<Finding>,
 }
 
-/// A plan in words.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Texts {
-    /// For people.
     pub short: String,
     /// For people who want all of it (`-v`).
     pub long: String,
@@ -42,21 +37,17 @@ pub struct Texts {
 /// What a folder with a recipe gives.
 #[derive(Debug, Clone, Default)]
 pub struct Planned {
-    /// Names of all its images.
     pub names: Vec<String>,
-    /// The plans of those that were asked for.
     pub images: Vec<Shown>,
 }
 
 /// What plans are made for, beside the folder.
 pub struct Of<'a> {
-    /// Directory of the store.
     pub store: &'a Path,
     /// Where artefacts are; none for `out` beside each recipe.
     pub out: Option<&'a Path>,
     /// Layouts that a build would publish in, too.
     pub publish: &'a [Target],
-    /// The workspace of the folder.
     pub workspace: Option<&'a Workspace>,
 }
 

@@ -14,7 +14,6 @@ use crate::recipe::{Lock, Recipe};
 use crate::stage::{ExactPlan, PlanToKeep, StageError, Target, forms_for, fresh_lock, picture};
 use crate::store::Store;
 
-/// Why a plan file cannot be used.
 #[derive(Debug, Error, Diagnostic)]
 enum PlanFileError {
     #[error("cannot make an exact plan for `{image}`: {lock} is missing or out of date with the recipe{why}")]
@@ -65,9 +64,6 @@ fn place_of(arguments: &Arguments, recipe: &Recipe) -> String {
 }
 
 /// The lock of a recipe, which has to be up to date.
-///
-/// # Errors
-/// The exit code, after the reason was printed.
 pub fn locked(recipe: &Recipe) -> Result<Lock, Exit> {
     fresh_lock(recipe, lock(recipe)?).map_err(|causes| {
         let why = causes.first().map(|cause| format!(": {}", cause.message)).unwrap_or_default();
@@ -96,9 +92,7 @@ fn out_of(recipe: &Recipe, out: Option<&Path>) -> PathBuf {
 }
 
 /// Writes a plan that a build can be held to.
-///
-/// # Errors
-/// The exit code, after the reason was printed; the file is as before then. `-` is the standard output.
+/// Errors: The exit code, after the reason was printed; the file is as before then. `-` is the standard output.
 pub fn write(
     arguments: &Arguments,
     recipes: &[Recipe],
@@ -123,9 +117,6 @@ pub fn write(
 }
 
 /// Writes what was planned: aside and then in place, or to the standard output where the file is `-`.
-///
-/// # Errors
-/// The exit code, after the reason was printed.
 pub fn write_text(file: &Path, text: &[u8]) -> Result<(), Exit> {
     if file == Path::new("-") {
         render::print_whole(&String::from_utf8_lossy(text));
@@ -150,9 +141,6 @@ pub struct Held {
 
 impl Held {
     /// Reads a plan.
-    ///
-    /// # Errors
-    /// The exit code, after the reason was printed.
     pub fn read(file: &Path) -> Result<Self, Exit> {
         let name = file.display().to_string();
         if let Some(problem) = crate::witness::not_a_file(file) {
@@ -182,9 +170,6 @@ impl Held {
     }
 
     /// Where else they go.
-    ///
-    /// # Errors
-    /// The exit code, after the reason was printed.
     pub fn publish(&self) -> Result<Vec<Target>, Exit> {
         let parsed: Result<Vec<Target>, String> = self.plan.publish.iter().map(|text| text.parse()).collect();
         parsed.map_err(|problem| refused(PlanFileError::Format { file: self.file.display().to_string(), problem }))
@@ -196,13 +181,11 @@ impl Held {
         self.plan.images.iter().find(|image| image.name == *name && image.recipe == place)
     }
 
-    /// Those of the recipes that the plan is of.
     pub fn planned(&self, arguments: &Arguments, mut recipes: Vec<Recipe>) -> Vec<Recipe> {
         recipes.retain(|recipe| self.image(arguments, recipe).is_some());
         recipes
     }
 
-    /// What a build of an image is held to.
     pub fn of_image(&self, arguments: &Arguments, recipe: &Recipe) -> Option<PlanToKeep> {
         Some(PlanToKeep {
             file: self.file.display().to_string().into(),
@@ -212,9 +195,7 @@ impl Held {
     }
 
     /// Whether all images are as they were when the plan was made; reported before anything is built.
-    ///
-    /// # Errors
-    /// The exit code, after all that moved was printed.
+    /// Errors: The exit code, after all that moved was printed.
     pub fn check(&self, arguments: &Arguments, recipes: &[Recipe], store: &Store) -> Result<(), Exit> {
         let file = self.file.display().to_string();
         let is_here = |image: &FileImage| {

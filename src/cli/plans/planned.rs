@@ -139,9 +139,6 @@ fn of_stage(layers: &[PlannedLayer]) -> Verdict {
 }
 
 /// Plans an image, as [`ImagePlan::of`].
-///
-/// # Errors
-/// The exit code, after the reason was printed.
 pub fn plan_of(recipe: &Recipe, store: &Store, out: &Path, publish: &[Target]) -> Result<PlannedImage, Exit> {
     let plan = ImagePlan::of(recipe, lock(recipe)?, store, out, publish).map_err(stage_failed)?;
     let mut stages = by_stage(plan.actions);

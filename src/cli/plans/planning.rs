@@ -27,7 +27,6 @@ enum Trouble {
     Unsaid,
 }
 
-/// How images are planned.
 pub struct Planning<'a> {
     /// The store; it need not exist.
     pub store: Store,
@@ -35,7 +34,6 @@ pub struct Planning<'a> {
     pub out: Option<&'a Path>,
     /// Layouts that a build would publish in, too.
     pub publish: &'a [Target],
-    /// How much is said.
     pub verbose: u8,
     /// Whether plans of images that have no work are shown, too.
     pub shows_all: bool,
@@ -47,9 +45,6 @@ pub struct Planning<'a> {
 
 impl Planning<'_> {
     /// Plans the images that a command is for, several at once, and prints what is to be said of their recipes.
-    ///
-    /// # Errors
-    /// The exit code, after the reason was printed.
     pub fn images(&self, arguments: &crate::cli::Arguments, patterns: &[String]) -> Result<Vec<Shown>, Exit> {
         if self.with_memos {
             match self.remembered(arguments, patterns) {

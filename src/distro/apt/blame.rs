@@ -25,7 +25,6 @@ struct Blame {
     package: String,
     /// The script's name and how it ended.
     script: Option<(&'static str, String)>,
-    /// Its last lines.
     lines: Vec<String>,
 }
 

@@ -18,9 +18,7 @@ pub const UNPACK_VERSION: u32 = 1;
 const LIB64: [&str; 2] = ["amd64", "ppc64el"];
 
 /// Unpacks packages in an empty root, configures them where that is asked for, and commits the layer.
-///
-/// # Errors
-/// [`DistroError::MaintainerScript`] when a script fails, [`DistroError::PackageManager`] for anything else.
+/// Errors: [`DistroError::MaintainerScript`] when a script fails, [`DistroError::PackageManager`] for anything else.
 pub fn bootstrap(
     store: &Store,
     namespace: &Namespace,

@@ -10,9 +10,7 @@ use super::{Archive, PinnedPackage};
 use crate::distro::DistroError;
 
 /// The packages of a tools root, sorted by name.
-///
-/// # Errors
-/// [`DistroError::Closure`] for a dependency that nothing satisfies.
+/// Errors: [`DistroError::Closure`] for a dependency that nothing satisfies.
 ///
 /// Packages in `held` keep their versions while the archive has them.
 pub fn tools_closure(

@@ -124,9 +124,7 @@ fn field<'a>(stanza: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// Reads the packages of a container image, by name, from dpkg's status and apt's marks.
-///
-/// # Errors
-/// A text that says what cannot be gone on from.
+/// Errors: A text that says what cannot be gone on from.
 fn read_status(status: &str, marks: &str, architecture: &str) -> Result<ContainerPackages, String> {
     let automatic: std::collections::BTreeSet<&str> = marks
         .split("\n\n")

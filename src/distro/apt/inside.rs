@@ -74,15 +74,12 @@ pub struct InstallRequest {
     pub scratch: String,
     /// Directory with the packages under their names, relative to the store's.
     pub links: String,
-    /// Layers of the tools root.
     pub tools: Vec<Digest>,
-    /// Layers of the image so far.
     pub base: Vec<Digest>,
     /// File names of the packages, in order.
     pub packages: Vec<String>,
     /// Names of packages to remove in the same transaction.
     pub remove: Vec<String>,
-    /// Names of packages to remove afterwards.
     pub remove_after: Vec<String>,
     /// Debian's name of the image's architecture, where apt's own is another one.
     pub architecture: Option<String>,

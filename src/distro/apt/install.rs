@@ -31,9 +31,7 @@ const LEFT_OUT: [&str; 8] = [
 ];
 
 /// Installs packages and commits the layer.
-///
-/// # Errors
-/// [`DistroError::MaintainerScript`] with the package when one of its scripts fails, [`DistroError::PackageManager`]
+/// Errors: [`DistroError::MaintainerScript`] with the package when one of its scripts fails, [`DistroError::PackageManager`]
 /// with the log's last lines for anything else.
 pub fn install(
     store: &Store,

@@ -55,7 +55,6 @@ pub fn kernel_releases(packages: &[PinnedPackage]) -> Vec<(String, PinnedPackage
 /// The package with programs that run those of other CPUs.
 const EMULATOR: &str = "qemu-user-static";
 
-/// apt and dpkg.
 #[derive(Debug, Clone, Copy)]
 pub struct Apt;
 

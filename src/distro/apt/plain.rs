@@ -5,7 +5,6 @@ use crate::distro::inside::plain;
 use crate::distro::inside::plain::PlainRequest;
 use crate::sandbox::helper::News;
 
-/// Runs inside.
 pub fn inside(request: PlainRequest, news: News<'_>) -> Result<usize, String> {
     plain::inside(request, news, |from, to| write_plain(from, to).map_err(|error| error.to_string()))
 }

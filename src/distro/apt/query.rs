@@ -24,11 +24,9 @@ pub struct QueryRequest {
     pub prepare: Option<Prepare>,
     /// Whether it is read and compared with its digests first.
     pub check: bool,
-    /// Layers of the tools root.
     pub tools: Vec<Digest>,
     /// apt.conf, sources.list and other files, by path below /imgbuild.
     pub files: Vec<(String, String)>,
-    /// Shell script to run.
     pub script: String,
     /// Seconds since 1970, for the environment.
     pub epoch: i64,
@@ -60,10 +58,8 @@ pub struct Prepare {
     pub script: String,
 }
 
-/// What came of a question.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum QueryAnswer {
-    /// The script ran.
     Ran(CommandResult),
     /// What is kept of the indices is not there, or is damaged: the question has to say how it is made.
     Unknown,

@@ -16,11 +16,8 @@ use crate::store::Store;
 
 /// Runs apt in a tools root against repositories whose indices were checked.
 pub struct Resolver<'a> {
-    /// Where it runs.
     pub solving: &'a Solving<'a>,
-    /// Debian's name of the architecture.
     pub architecture: &'a str,
-    /// Checked suites.
     pub suites: &'a [SuiteRelease],
     /// All indices, local ones too.
     pub archive: &'a Archive,
@@ -57,10 +54,8 @@ const PREPARE: &str = "set -e\n\
     apt-get update -qq >/imgbuild/update 2>&1 || { cat /imgbuild/update; exit 100; }\n\
     rm -rf /imgbuild/known/lists/lock /imgbuild/known/lists/partial\n";
 
-/// What apt is shown of the repositories.
 #[derive(Default)]
 struct Repositories<'a> {
-    /// sources.list.
     sources: String,
     /// Files below /repo.
     files: Vec<(String, Content<'a>)>,
@@ -70,11 +65,8 @@ struct Repositories<'a> {
     checked: Cell<bool>,
 }
 
-/// What is in a file.
 enum Content<'a> {
-    /// A text.
     Text(Cow<'a, str>),
-    /// An index of the store.
     Index(Sha256),
 }
 
@@ -82,9 +74,7 @@ impl Resolver<'_> {
     /// Resolves passes one after another; each sees what the earlier ones installed.
     ///
     /// `held` are packages that keep their version where they are wanted (D13).
-    ///
-    /// # Errors
-    /// [`DistroError::UnknownPackages`] or [`DistroError::Unsatisfiable`] with the solver's own words.
+    /// Errors: [`DistroError::UnknownPackages`] or [`DistroError::Unsatisfiable`] with the solver's own words.
     pub fn resolve(&self, passes: &[Pass], held: &[PinnedPackage]) -> Result<Vec<Resolution>, DistroError> {
         let of_base = self.solving.base.into_iter().flat_map(|base| base.packages);
         let mut installed: BTreeMap<String, (String, bool)> =
@@ -117,7 +107,6 @@ impl Resolver<'_> {
         Ok(answers)
     }
 
-    /// What apt is shown of the repositories.
     fn repositories(&self) -> Repositories<'_> {
         let mut shown = Repositories::default();
         for (place, suite) in self.suites.iter().enumerate() {

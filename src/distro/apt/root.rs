@@ -27,7 +27,6 @@ pub struct RootRequest {
     pub configure: bool,
     /// Whether the packages' CPU has its loader in /lib64.
     pub lib64: bool,
-    /// The packages.
     pub packages: Vec<PackageFile>,
     /// No time is later than this.
     pub epoch: i64,
@@ -87,7 +86,6 @@ const BOOTSTRAP_SCRIPT: &str = "set -e\n\
     audit=$(dpkg --audit)\n\
     test -z \"$audit\" || { echo \"$audit\"; exit 1; }\n";
 
-/// Runs inside.
 pub fn inside(request: RootRequest, progress: News<'_>) -> Result<Made, String> {
     in_scratch(&request.scratch, || {
         let tree = format!("{}/tree", request.scratch);

@@ -3,7 +3,6 @@
 use crate::distro::rpm::Evr;
 use crate::distro::rpm_family::{Answer, Picked};
 
-/// What each line begins with.
 const MARK: &str = "== answer\t";
 
 /// The transaction; none where no plugin printed one.

@@ -7,7 +7,6 @@
 use crate::distro::rpm::Evr;
 use crate::distro::rpm_family::{Answer, Picked, Refusal};
 
-/// What a heading's lines are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Section {
     Asked,
@@ -39,9 +38,7 @@ fn section(heading: &str) -> Section {
 }
 
 /// Reads what was printed.
-///
-/// # Errors
-/// [`Refusal`] where it is no transaction.
+/// Errors: [`Refusal`] where it is no transaction.
 pub fn read(said: &str) -> Result<Answer, Refusal> {
     let unknown = unknown(said);
     if !unknown.is_empty() {

@@ -14,16 +14,13 @@ use crate::distro::DistroError;
 use crate::failure::start;
 use crate::store::StoreError;
 
-/// A file to have.
 #[derive(Debug, Clone)]
 pub struct Download {
     /// Whole URLs, `http`, `https` or `file`, tried in turn.
     pub urls: Vec<String>,
     /// Expected size in bytes.
     pub size: u64,
-    /// Expected content.
     pub sha256: Sha256,
-    /// Where it goes.
     pub destination: PathBuf,
 }
 
@@ -42,9 +39,6 @@ pub trait Progress: Sync {
 }
 
 /// Does something with all items, so many at a time. The first error ends it: the others see that it is time to stop.
-///
-/// # Errors
-/// That one.
 pub fn side_by_side<T: Sync, E: Send>(
     all: &[T],
     most: usize,
@@ -81,9 +75,7 @@ pub fn side_by_side<T: Sync, E: Send>(
 
 impl Fetcher {
     /// Downloads all files that are not there yet, several at a time.
-    ///
-    /// # Errors
-    /// The first [`DistroError`]; files that were finished stay.
+    /// Errors: The first [`DistroError`]; files that were finished stay.
     pub fn fetch_all(&self, downloads: &[Download], progress: &dyn Progress) -> Result<(), DistroError> {
         let missing: Vec<&Download> = downloads.iter().filter(|download| !download.destination.is_file()).collect();
         if missing.is_empty() {

@@ -29,7 +29,6 @@ const REDIRECTS: u32 = 5;
 /// Scheme, host and port, and how they are reached: by which certificates and which proxy.
 type Connection = (String, Tls, Option<String>);
 
-/// What asks for an address.
 pub(super) struct Client {
     pub agent: ureq::Agent,
     pub authorization: Option<String>,
@@ -37,7 +36,6 @@ pub(super) struct Client {
     proxy: Option<String>,
 }
 
-/// Talks to mirrors.
 #[derive(Debug, Clone)]
 pub struct Fetcher {
     agent: ureq::Agent,
@@ -66,7 +64,6 @@ pub(super) enum Next {
     Again,
     /// Another try, from the start.
     Restart,
-    /// Nothing.
     Nothing,
     /// Nothing: the server does not have the file.
     NotThere,
@@ -150,9 +147,7 @@ impl Fetcher {
     }
 
     /// Reads a small file whole; `limit` bytes at most.
-    ///
-    /// # Errors
-    /// [`DistroError::Download`] after the last try, [`DistroError::NotThere`] where the server does not have it.
+    /// Errors: [`DistroError::Download`] after the last try, [`DistroError::NotThere`] where the server does not have it.
     pub fn read(&self, url: &str, limit: u64) -> Result<Vec<u8>, DistroError> {
         let mut last = Failure::last("");
         for attempt in 0..self.tries {
@@ -180,9 +175,7 @@ impl Fetcher {
     }
 
     /// Reads a part of a file: `size` bytes from byte `from` on. Nothing where the server gives whole files only.
-    ///
-    /// # Errors
-    /// [`DistroError::Download`] after the last try, [`DistroError::NotThere`] where the server does not have it.
+    /// Errors: [`DistroError::Download`] after the last try, [`DistroError::NotThere`] where the server does not have it.
     pub fn part(&self, url: &str, from: u64, size: u64) -> Result<Option<Vec<u8>>, DistroError> {
         let mut last = Failure::last("");
         for attempt in 0..self.tries {
@@ -254,9 +247,7 @@ impl Fetcher {
 
     /// What asks an address that speaks another protocol than files by GET, and the header of this host's credentials for it. Redirects
     /// and errors are the caller's.
-    ///
-    /// # Errors
-    /// What is wrong with the settings, without secrets.
+    /// Errors: What is wrong with the settings, without secrets.
     pub fn agent_for(&self, url: &str) -> Result<(ureq::Agent, Option<String>), String> {
         self.client(url).map(|client| (client.agent, client.authorization))
     }
@@ -355,9 +346,7 @@ impl Fetcher {
 }
 
 /// Where a redirect leads: to http and https only, never to a file of this machine. Source: RFC 9110, 10.2.2.
-///
-/// # Errors
-/// A text about an address that is neither.
+/// Errors: A text about an address that is neither.
 pub fn redirected(from: &str, to: &str) -> Result<String, String> {
     let refused = || format!("the server redirects to `{}`, which is neither http nor https", to.escape_default());
     let lower = to.to_ascii_lowercase();

@@ -18,7 +18,6 @@ const MOST_FOLDERS: usize = 8;
 /// How long a server may take to keep what it was sent.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
 
-/// A file, and who hears of what was read.
 struct Counted<'a> {
     file: File,
     moved: &'a dyn Fn(u64),
@@ -38,9 +37,7 @@ fn parent_of(url: &str) -> &str {
 
 impl Fetcher {
     /// Whether a server has something at an address.
-    ///
-    /// # Errors
-    /// [`DistroError::Download`] where it does not say.
+    /// Errors: [`DistroError::Download`] where it does not say.
     pub fn has(&self, url: &str) -> Result<bool, DistroError> {
         match self.part(url, 0, 1) {
             // One that gives whole files only has it, too.
@@ -51,9 +48,7 @@ impl Fetcher {
     }
 
     /// Gives a server a file (PUT); `moved` hears of bytes as they go.
-    ///
-    /// # Errors
-    /// What the server answers, in words.
+    /// Errors: What the server answers, in words.
     pub fn put(&self, url: &str, file: &Path, moved: &dyn Fn(u64)) -> Result<(), String> {
         let url = split_user(url).0;
         let mut status = self.send(&url, file, moved)?;

@@ -30,9 +30,6 @@ fn below(base: &[Digest], path: &str) -> Result<String, String> {
 }
 
 /// Adds accounts to the files of a tree that lies over layers; those that the layers have already are left alone.
-///
-/// # Errors
-/// A text with the file.
 pub fn make(tree: &str, base: &[Digest], accounts: &Accounts) -> Result<(), String> {
     if accounts.is_empty() {
         return Ok(());
@@ -72,9 +69,6 @@ pub fn make(tree: &str, base: &[Digest], accounts: &Accounts) -> Result<(), Stri
 
 /// The accounts that a tree has and the layers below it do not, with the package that made each, where `scripts` tell:
 /// names of packages with the texts of those of their scripts that may make accounts.
-///
-/// # Errors
-/// A text with the file.
 pub fn found(tree: &str, base: &[Digest], scripts: &[(String, String)]) -> Result<Accounts, String> {
     let editor = TreeEditor::open(tree)?;
     let mut accounts = Accounts::default();
@@ -112,7 +106,6 @@ pub fn found(tree: &str, base: &[Digest], scripts: &[(String, String)]) -> Resul
     Ok(accounts)
 }
 
-/// Programs that make accounts.
 pub const MAKERS: [&str; 5] = ["adduser", "addgroup", "useradd", "groupadd", "systemd-sysusers"];
 
 /// Names the package whose scripts, or whose sysusers.d(5) file, name an account.

@@ -23,7 +23,6 @@ const META: usize = 512;
 /// value lies before its key. Nothing on a node reads it but a server of NIS.
 const MADE_AT: &[u8] = b"\x01YP_LAST_MODIFIED";
 
-/// What kind of page it is.
 const INVALID: u8 = 0;
 const HASH_UNSORTED: u8 = 2;
 const TREE_INNER: u8 = 3;
@@ -129,9 +128,6 @@ pub fn is_berkeley(file: &std::fs::File) -> bool {
 
 /// Gives a file a number that its name alone makes, as files of one database need different ones, and clears what belongs to
 /// nothing in it. What is no file of Berkeley DB stays as it is.
-///
-/// # Errors
-/// A text that names the file that cannot be written.
 pub fn settle(editor: &TreeEditor, path: &str) -> Result<(), String> {
     let Some(file) = editor.open_to_change(path).filter(is_berkeley) else { return Ok(()) };
     let said = |error: std::io::Error| format!("cannot change the database /{path}: {error}");

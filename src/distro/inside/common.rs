@@ -21,7 +21,6 @@ use crate::store::{ScanAnswer, TreeEditor};
 pub enum Made {
     /// A committed layer, and the users and groups that came with it.
     Layer(ScanAnswer, Accounts),
-    /// The package manager failed.
     Failed(CommandResult),
     /// Scripts asked for the kernel's release, which is not known.
     AsksRelease,
@@ -42,9 +41,7 @@ pub fn environment(epoch: i64) -> Vec<(String, String)> {
 }
 
 /// Writes a file of a scratch directory.
-///
-/// # Errors
-/// A text with its name.
+/// Errors: A text with its name.
 pub fn write(path: &str, text: &str) -> Result<(), String> {
     std::fs::write(path, text).map_err(|error| format!("cannot write {path}: {error}"))
 }
@@ -94,9 +91,7 @@ fn settle_octave(editor: &TreeEditor) -> Result<(), String> {
 }
 
 /// Puts a tree into the form in which it is hashed.
-///
-/// # Errors
-/// A text that says what could not be changed.
+/// Errors: A text that says what could not be changed.
 pub fn normalise(tree: &str, own: &[&str]) -> Result<(), String> {
     let editor = TreeEditor::open(tree)?;
     let secrets = SECRETS.iter().map(|secret| &secret.pattern);
@@ -125,16 +120,13 @@ pub fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
-/// Words for a shell.
 pub fn quoted_words(words: &[String]) -> String {
     words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
 }
 
 /// Does something to each of some packages (digest, and name for messages) with all threads, in the order given; tells the
 /// digest of each that is done, and gives their number.
-///
-/// # Errors
-/// The first that comes.
+/// Errors: The first that comes.
 pub fn side_by_side(
     packages: &[(Sha256, String)],
     news: News<'_>,

@@ -53,14 +53,10 @@ pub trait ContainerFamily {
     /// Why no packages can be installed over the tree, whatever its database says.
     fn problem(&self, tree: &Extractor, editor: &TreeEditor) -> Option<Refused>;
     /// What is to be said of the tree.
-    ///
-    /// # Errors
-    /// A text for a database that cannot be read.
+    /// Errors: A text for a database that cannot be read.
     fn notes(&self, tree: &Extractor, editor: &TreeEditor) -> Result<Vec<String>, String>;
     /// Names of installed packages with the texts of those of their scripts that may make accounts.
-    ///
-    /// # Errors
-    /// A text for a database that cannot be read.
+    /// Errors: A text for a database that cannot be read.
     fn scripts(&self, path: &str) -> Result<Vec<(String, String)>, String>;
 }
 
@@ -180,9 +176,7 @@ fn settle(
 }
 
 /// Makes the root.
-///
-/// # Errors
-/// A text for what is no matter of the image.
+/// Errors: A text for what is no matter of the image.
 pub fn inside(
     family: &dyn ContainerFamily,
     request: ContainerRequest,
@@ -220,7 +214,7 @@ pub fn inside(
                     left.bytes = left.bytes.saturating_sub(look.size.bytes);
                     left.entries = left.entries.saturating_sub(look.size.entries);
                 }
-                Err(problem) if Failure::told_by(&problem).is_some() => return Err(problem),
+                Err(problem) if Failure::of(&problem).is_some() => return Err(problem),
                 Err(problem) => {
                     let place = format!("layer {} of the container image cannot be unpacked: {problem}", index + 1);
                     return refused(place, "name an image whose layers can be, or mend this one and push it again");

@@ -28,7 +28,6 @@ fn header(digest: &Digest) -> String {
     format!("{HEADER} {digest}\n")
 }
 
-/// Hashes what goes through.
 struct Hashed<T> {
     inner: T,
     hasher: blake3::Hasher,

@@ -18,9 +18,7 @@ const PHRASE: &[u8] = b"Mighty Aphrodite";
 const SUM: usize = 20;
 
 /// Sets the times of the entries.
-///
-/// # Errors
-/// A text when a file cannot be written.
+/// Errors: A text when a file cannot be written.
 pub fn settle(editor: &TreeEditor, epoch: i64) -> Result<(), String> {
     for path in PATHS {
         let Some(mut file) = editor.open_to_change(path) else { continue };

@@ -18,9 +18,6 @@ impl From<DebError> for Unpacking {
 }
 
 /// Unpacks what of a package is wanted, by path without a slash in front; no script runs.
-///
-/// # Errors
-/// A text that says what is wrong.
 pub fn unpack_part(extractor: &mut Extractor, package: &str, wanted: &dyn Fn(&str) -> bool) -> Result<(), String> {
     let mut file = File::open(package).map_err(|error| error.to_string())?;
     let mut start = [0; 4];

@@ -19,7 +19,6 @@ use crate::sandbox::Namespace;
 use crate::sandbox::helper::News;
 use crate::store::Store;
 
-/// What to make plain, and where.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PlainRequest {
     /// Directory for the results, relative to the store's; it is made.
@@ -36,9 +35,7 @@ const NICENESS: i32 = 5;
 
 /// Makes plain packages in a directory of the store by an operation that calls [`inside`]; `done` is called for each, from
 /// the calling thread.
-///
-/// # Errors
-/// [`DistroError`] when a file is not what its name says (it is removed, to be fetched again), is no package, or there
+/// Errors: [`DistroError`] when a file is not what its name says (it is removed, to be fetched again), is no package, or there
 /// is no space.
 pub fn make_plain(
     operation: &'static str,
@@ -64,7 +61,6 @@ pub fn make_plain(
     Ok(())
 }
 
-/// Hashes what is read.
 struct Hashed<R> {
     inner: R,
     hasher: sha2::Sha256,
@@ -99,7 +95,6 @@ fn one(directory: &str, digest: &Sha256, name: &str, write: Rewrite) -> Result<b
     Ok(is_slow)
 }
 
-/// Runs inside.
 pub fn inside(request: PlainRequest, news: News<'_>, write: Rewrite) -> Result<usize, String> {
     let _ = rustix::process::nice(NICENESS);
     std::fs::create_dir_all(&request.directory).map_err(|error| format!("{}: {error}", request.directory))?;

@@ -7,24 +7,18 @@ use std::sync::LazyLock;
 pub enum Maker {
     /// The node, at boot or when it is needed.
     Node,
-    /// The site: the recipe has to bring it.
     Site,
 }
 
-/// One entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Secret {
     /// Path without a slash in front; `*` stands for any text without a slash.
     pub pattern: &'static str,
-    /// Who makes it instead.
     pub maker: Maker,
-    /// The unit that wants it.
     pub unit: Option<&'static str>,
-    /// The package that made it.
     pub package: &'static str,
 }
 
-/// All of them.
 pub static SECRETS: LazyLock<Vec<Secret>> =
     LazyLock::new(|| include_str!("secrets.txt").lines().filter_map(read).collect());
 

@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 use crate::sandbox::NO_RELEASE;
 use crate::store::TreeEditor;
 
-/// Name of the stand-in.
 pub const NAME: &str = "uname";
 
 /// File of the tree that the stand-in writes to.
@@ -18,21 +17,17 @@ const MARK: &str = ".imgbuild-uname";
 /// What is known of the kernel while packages are installed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Uname {
-    /// The release that the key has.
     pub release: Option<String>,
-    /// What the CPU is called.
     pub machine: String,
     /// Whether the image's kernel is meant; else anyone who asks gets an answer that means nothing.
     pub is_of_image: bool,
 }
 
 impl Uname {
-    /// The release that scripts get.
     pub fn reported_release(&self) -> &str {
         self.release.as_deref().unwrap_or(NO_RELEASE)
     }
 
-    /// The stand-in, with its name.
     pub fn stand_in(&self) -> (String, String) {
         let mark = if self.marks() { format!("echo >>/{MARK}\n") } else { String::new() };
         (NAME.to_owned(), script(self.reported_release(), &self.machine, &mark))
@@ -43,17 +38,13 @@ impl Uname {
     }
 
     /// Makes the tree ready to be marked, by anyone who asks.
-    ///
-    /// # Errors
-    /// A text when the file cannot be written.
+    /// Errors: A text when the file cannot be written.
     pub fn prepare(&self, tree: &TreeEditor) -> Result<(), String> {
         if self.marks() { tree.write(MARK, b"", 0o666) } else { Ok(()) }
     }
 
     /// Whether the release was asked for and not known; takes the mark away.
-    ///
-    /// # Errors
-    /// A text when the mark cannot be removed.
+    /// Errors: A text when the mark cannot be removed.
     pub fn was_asked(&self, tree: &TreeEditor) -> Result<bool, String> {
         if !self.marks() {
             return Ok(false);

@@ -3,7 +3,6 @@
 
 use std::ops::Range;
 
-/// The magic number of a hash.
 const MAGIC: u32 = 0x0006_1561;
 /// Types of pages: a hash's two, a part of what is too long for one.
 const HASH_UNSORTED: u8 = 2;
@@ -65,7 +64,6 @@ impl<'a> File<'a> {
 /// Where a header lies in the file, piece by piece.
 pub type Place = Vec<Range<usize>>;
 
-/// Gives each header.
 pub fn headers(bytes: &[u8], take: &mut dyn FnMut(&[u8]) -> Result<(), String>) -> Result<(), String> {
     places(bytes, &mut |place| match &place[..] {
         [whole] => take(&bytes[whole.clone()]),

@@ -42,7 +42,6 @@ fn diversions(text: &str) -> HashMap<String, (String, String)> {
     lines.chunks(3).filter_map(of_three).collect()
 }
 
-/// Reads the database.
 pub fn read(status: &[u8], files: &BTreeMap<String, Vec<u8>>) -> Installed {
     let extended = text(files, EXTENDED);
     let mut automatic: HashMap<(&str, &str), bool> = HashMap::new();

@@ -16,12 +16,9 @@ pub use sqlite::{open_database, problem_of as sqlite_problem, stored_columns};
 /// Longest file of a database that is read, in bytes; a node with 3,000 packages has some 400 MB.
 pub const LONGEST_DATABASE: u64 = 2 << 30;
 
-/// Whose database it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DatabaseKind {
-    /// dpkg's.
     Dpkg,
-    /// rpm's, of whatever form.
     Rpm,
 }
 
@@ -34,18 +31,14 @@ pub struct InstalledFile {
     pub digest: Option<String>,
     /// Type and permission bits, as stat(2) has them.
     pub mode: Option<u32>,
-    /// Names of owner and group.
     pub owner: Option<(String, String)>,
-    /// Target of a symbolic link.
     pub link: Option<String>,
     /// Whether it may be missing, or be anything: owned, but not brought by the package.
     pub ghost: bool,
 }
 
-/// An installed package.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct InstalledPackage {
-    /// Name.
     pub name: String,
     /// Version, as the package manager writes it: `EPOCH:VERSION-RELEASE`, without an epoch of 0.
     pub version: String,
@@ -53,7 +46,6 @@ pub struct InstalledPackage {
     pub arch: String,
     /// Whether it is there only because others needed it; known of apt.
     pub automatic: bool,
-    /// Its files.
     pub files: Vec<InstalledFile>,
     /// How many of its files the one who installed it left out; known of rpm.
     pub left_out: usize,
@@ -61,10 +53,8 @@ pub struct InstalledPackage {
     pub scripts: Vec<String>,
 }
 
-/// All packages of a tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Installed {
-    /// Whose database it is.
     pub kind: DatabaseKind,
     /// The packages, by name and architecture.
     pub packages: Vec<InstalledPackage>,
@@ -83,9 +73,7 @@ pub fn lists_packages(path: &str) -> bool {
 }
 
 /// Reads the packages of a tree; none where no database is among the files, by path without a slash in front.
-///
-/// # Errors
-/// A text that names the file and says what is wrong with it.
+/// Errors: A text that names the file and says what is wrong with it.
 pub fn read(files: &BTreeMap<String, Vec<u8>>) -> Result<Option<Installed>, String> {
     let mut found = match files.get(dpkg::STATUS).filter(|status| !status.is_empty()) {
         Some(status) => dpkg::read(status, files),

@@ -16,9 +16,6 @@ const MEMORY: u32 = 256 << 20;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Opens a database of others: nothing that its schema computes is believed, and it has bounds of memory and time.
-///
-/// # Errors
-/// A text that says what is wrong.
 pub fn open_database(path: &Path, flags: OpenFlags) -> Result<Connection, String> {
     let said = |error: rusqlite::Error| error.to_string();
     let mut database = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(said)?;
@@ -46,9 +43,6 @@ pub fn open_database(path: &Path, flags: OpenFlags) -> Result<Connection, String
 
 /// The columns of a table that are stored in it; none where there is no table of that name. What is computed (a view, a generated
 /// column) is refused.
-///
-/// # Errors
-/// A text that says what is wrong.
 pub fn stored_columns(database: &Connection, table: &str) -> Result<Vec<String>, String> {
     let said = |error: rusqlite::Error| problem_of(&error);
     let find = "select type from sqlite_schema where name = ?1 and type in ('table', 'view')";

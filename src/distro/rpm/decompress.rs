@@ -7,7 +7,6 @@ use super::zchunk::{self, ZSTD_WINDOW_LOG, Zchunk};
 /// Memory that an xz or lzma stream may ask for, in bytes; `xz -9` needs 65 MiB.
 const XZ_MEMORY_LIMIT: u64 = 512 << 20;
 
-/// How a file is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Coding {
     None,
@@ -36,9 +35,7 @@ pub(super) fn coding(start: &[u8]) -> Coding {
 }
 
 /// A reader of the content; reads a little ahead to see what it is.
-///
-/// # Errors
-/// The source's, or a text about a coding that cannot be undone.
+/// Errors: The source's, or a text about a coding that cannot be undone.
 pub(super) fn decompressed<'a>(source: impl Read + 'a) -> std::io::Result<Box<dyn Read + 'a>> {
     let mut source = BufReader::with_capacity(1 << 16, source);
     let coding = coding(source.fill_buf()?);

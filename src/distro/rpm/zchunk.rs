@@ -10,7 +10,6 @@ use sha2::Digest as _;
 /// Largest window of a zstd stream, as a power of two; `zstd --ultra -22` needs 27.
 pub(super) const ZSTD_WINDOW_LOG: u32 = 27;
 
-/// What a file begins with.
 pub(super) const MAGIC: [u8; 5] = *b"\0ZCK1";
 /// Bytes of a header at most; one of a hundred thousand packages has some three megabytes.
 const HEADER_MOST: u64 = 64 << 20;
@@ -24,7 +23,6 @@ fn wrong(problem: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("zchunk: {problem}"))
 }
 
-/// How digests are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sums {
     Sha1,
@@ -84,7 +82,6 @@ struct Chunk {
     open_length: u64,
 }
 
-/// The content of a zchunk file.
 pub(super) struct Zchunk<R> {
     source: R,
     sums: Sums,
@@ -118,9 +115,7 @@ fn taken<'a>(bytes: &mut &'a [u8], length: u64) -> io::Result<&'a [u8]> {
 
 impl<R: Read> Zchunk<R> {
     /// Reads the header.
-    ///
-    /// # Errors
-    /// The source's; `InvalidData` for what is damaged or not understood.
+    /// Errors: The source's; `InvalidData` for what is damaged or not understood.
     pub fn new(mut source: R) -> io::Result<Self> {
         let mut lead = vec![0; MAGIC.len()];
         source.read_exact(&mut lead)?;

@@ -17,9 +17,7 @@ const INT32: u32 = 4;
 
 /// Sets the times at which packages were installed; says whether one was another. The index by transactions is wrong
 /// afterwards.
-///
-/// # Errors
-/// A text that names the database, when it is damaged or cannot be written.
+/// Errors: A text that names the database, when it is damaged or cannot be written.
 pub fn settle_times(editor: &TreeEditor, epoch: i64) -> Result<bool, String> {
     let mut changed = false;
     for place in RPM_PLACES {
@@ -47,7 +45,6 @@ pub fn settle_times(editor: &TreeEditor, epoch: i64) -> Result<bool, String> {
     Ok(changed)
 }
 
-/// A header in pieces.
 struct Scattered {
     /// Where each piece begins in the header, and its offset in the file.
     pieces: Vec<(usize, Range<usize>)>,
@@ -97,9 +94,6 @@ fn times(header: &Scattered, bytes: &[u8]) -> Option<Vec<[usize; 4]>> {
 }
 
 /// Takes out of each file of the database what differs from run to run.
-///
-/// # Errors
-/// A text that names the file that cannot be written.
 pub fn settle_files(editor: &TreeEditor) -> Result<(), String> {
     for place in RPM_PLACES {
         for name in editor.names(place.trim_end_matches('/')) {

@@ -35,7 +35,6 @@ done
 exit 127
 "#;
 
-/// Where depmod may be.
 const DIRECTORIES: &str = "sbin usr/sbin usr/bin bin";
 
 /// Puts the stand-in into the place of depmod.
@@ -78,7 +77,6 @@ pub fn after() -> String {
     )
 }
 
-/// Where modules lie.
 const MODULES: &str = "usr/lib/modules/";
 
 /// The release and the path of a module, by its path without a slash in front.

@@ -31,7 +31,6 @@ pub struct InstallRequest {
     pub scratch: String,
     /// Directory with the packages under their names, relative to the store's.
     pub links: String,
-    /// Layers of the tools root.
     pub tools: Vec<Digest>,
     /// Layers of the image so far; none: the image begins here.
     pub base: Vec<Digest>,
@@ -39,7 +38,6 @@ pub struct InstallRequest {
     pub packages: Vec<(String, String, String)>,
     /// Names of packages to remove before.
     pub remove: Vec<String>,
-    /// Names of packages to remove afterwards.
     pub remove_after: Vec<String>,
     /// Names of installed packages that conflict with these, and go.
     pub conflicting: Vec<String>,
@@ -59,14 +57,12 @@ pub struct InstallRequest {
     pub log: String,
 }
 
-/// What came of it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum InstallAnswer {
     /// A layer, and the users and groups that came with it.
     Layer(ScanAnswer, Accounts),
     /// Packages that the database does not have afterwards.
     Lacking(Vec<String>),
-    /// rpm failed.
     Failed(CommandResult),
     /// Scripts asked for the kernel's release, which is not known.
     AsksRelease,
@@ -102,7 +98,6 @@ pub const DATABASE_LINE: &str = "%{NAME} %|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEAS
 /// Where the script leaves a line for all that is installed.
 const INSTALLED: &str = "installed";
 
-/// Runs inside.
 pub fn install(request: InstallRequest, progress: News<'_>) -> Result<InstallAnswer, String> {
     in_scratch(&request.scratch, || {
         let at = |name: &str| format!("{}/{name}", request.scratch);

@@ -9,9 +9,7 @@ use crate::sandbox::Namespace;
 use crate::store::Store;
 
 /// Installs packages and commits the layer.
-///
-/// # Errors
-/// [`DistroError::MaintainerScript`] with the package when one of its scripts fails, [`DistroError::PackageManager`]
+/// Errors: [`DistroError::MaintainerScript`] with the package when one of its scripts fails, [`DistroError::PackageManager`]
 /// with the log's last lines for anything else.
 pub fn install(
     solver: &dyn Solver,

@@ -15,17 +15,13 @@ use crate::recipe::PinnedPackage;
 /// A candidate: the indices of its repository and of itself.
 type At = (usize, usize);
 
-/// What is looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sought {
-    /// A kernel's image.
     Kernel,
-    /// Its headers.
     Headers,
 }
 
 impl Sought {
-    /// The release that a capability tells.
     fn release_of(self, capability: &Capability) -> Option<String> {
         let rest = capability.name.strip_suffix("-uname-r")?;
         let is_other = rest.contains("-modules") || rest.contains("-headers");
@@ -59,7 +55,6 @@ impl Sought {
     }
 }
 
-/// The release of an image in /boot.
 fn image_in_boot(path: &str) -> Option<String> {
     let name = path.strip_prefix("/boot/")?;
     let release = ["vmlinuz-", "vmlinux-", "Image-", "image-"].iter().find_map(|start| name.strip_prefix(start))?;

@@ -31,9 +31,7 @@ const NOT_FOUND: i32 = 104;
 const NO_ANSWER: i32 = 4;
 
 /// Reads what was printed.
-///
-/// # Errors
-/// [`Refusal`] where it is no transaction.
+/// Errors: [`Refusal`] where it is no transaction.
 pub fn read(said: &str, status: i32) -> Result<Answer, Refusal> {
     let broken = |problem: String| Refusal::Broken(format!("{problem}\n{}", said.trim()));
     let document = said.find("<?xml").map_or("", |at| &said[at..]);

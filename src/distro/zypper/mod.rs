@@ -5,7 +5,6 @@ mod answer;
 use super::inside::common::quoted_words;
 use super::rpm_family::{Answer, Doing, Question, Refusal, Solver};
 
-/// zypper.
 #[derive(Debug, Clone, Copy)]
 pub struct Zypper;
 

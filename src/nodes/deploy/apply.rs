@@ -18,7 +18,6 @@ pub struct Pending<'a> {
     served: &'a Served,
     name: String,
     index: Index,
-    /// Links that were made for it.
     made: Vec<PathBuf>,
     is_taken: bool,
 }
@@ -34,9 +33,7 @@ impl Drop for Pending<'_> {
 
 impl Served {
     /// Writes a generation in which nodes have these files, and all others what they have. Nothing that a node sees changes.
-    ///
-    /// # Errors
-    /// It cannot be written; nothing of it is left then.
+    /// Errors: It cannot be written; nothing of it is left then.
     pub fn write(&self, wanted: &BTreeMap<String, NodeFiles>) -> Result<Pending<'_>, StateError> {
         let home = self.out.join(HOME);
         std::fs::create_dir_all(&self.out).map_err(StateError::of("make", &self.out))?;
@@ -123,9 +120,7 @@ impl Pending<'_> {
 
     /// Makes the names that are missing. They lead nowhere until the generation counts, as if they were not there. With
     /// `force`, what is in their place stays as NAME.ORIG.
-    ///
-    /// # Errors
-    /// One cannot be made.
+    /// Errors: One cannot be made.
     pub fn link(&mut self, force: bool) -> Result<(), StateError> {
         let out = &self.served.out;
         let before = self.served.index.paths();
@@ -161,9 +156,7 @@ impl Pending<'_> {
     }
 
     /// Makes the generation count, by one rename.
-    ///
-    /// # Errors
-    /// The link cannot be turned; the old one counts then.
+    /// Errors: The link cannot be turned; the old one counts then.
     pub fn take(mut self) -> Result<(), StateError> {
         let (link, name) = self.turn();
         let aside = link.with_extension("new");

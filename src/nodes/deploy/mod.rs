@@ -20,9 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::loaders::NodeFiles;
 use super::state::{STATE_FORMAT, StateError};
 
-/// The directory of generations.
 const HOME: &str = ".imgbuild-nodes";
-/// The link to the one that counts.
 const CURRENT: &str = "current";
 /// What a generation holds: names by node.
 const INDEX: &str = "index.json";
@@ -44,12 +42,10 @@ impl Index {
 #[derive(Debug)]
 pub struct Served {
     out: PathBuf,
-    /// Name of the generation that counts.
     current: Option<String>,
     index: Index,
 }
 
-/// What would change.
 #[derive(Debug, Default)]
 pub struct Changes {
     /// Nodes of which a file changes, with the text before and after.
@@ -58,22 +54,16 @@ pub struct Changes {
     pub foreign: Vec<String>,
     /// Names that two nodes would have.
     pub twice: Vec<(String, String, String)>,
-    /// Names that appear.
     pub new: Vec<String>,
-    /// Names that go.
     pub gone: Vec<String>,
 }
 
-/// A node whose text changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Changed {
-    /// The node.
     pub node: String,
     /// A name of its file.
     pub path: String,
-    /// The text that is there.
     pub before: String,
-    /// The text that would be.
     pub after: String,
 }
 
@@ -105,9 +95,7 @@ fn target(path: &str, node: &str) -> PathBuf {
 
 impl Served {
     /// Reads what is there.
-    ///
-    /// # Errors
-    /// It cannot be read, or is not what imgbuild wrote.
+    /// Errors: It cannot be read, or is not what imgbuild wrote.
     pub fn open(out: &Path) -> Result<Self, StateError> {
         let home = out.join(HOME);
         let link = home.join(CURRENT);
@@ -128,12 +116,10 @@ impl Served {
         Ok(Self { out: out.to_owned(), current, index })
     }
 
-    /// Nodes that have files here.
     pub fn nodes(&self) -> impl Iterator<Item = &str> {
         self.index.nodes.keys().map(String::as_str)
     }
 
-    /// The text that a node has.
     fn text(&self, node: &str, kind: &str) -> Option<String> {
         let generation = self.out.join(HOME).join(self.current.as_ref()?);
         std::fs::read_to_string(generation.join(place(node, kind))).ok()
@@ -185,7 +171,6 @@ impl Served {
     }
 }
 
-/// Whether a link is one of these.
 fn is_ours(target: &Path) -> bool {
     let marker = Path::new(HOME).join(CURRENT);
     target.to_string_lossy().contains(&*marker.to_string_lossy())

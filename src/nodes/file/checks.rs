@@ -10,7 +10,6 @@ use crate::nodes::set::NodeSet;
 use crate::recipe::{Node, Value};
 use crate::source::{Finding, Severity, Span, nearest};
 
-/// Checks all tables and all nodes.
 pub fn check(nodes: &mut Nodes, findings: &mut Vec<Finding>) {
     let tables = nodes.groups.iter().map(|group| &group.said).chain(nodes.tables.iter().map(|table| &table.said));
     for said in std::iter::once(&nodes.defaults).chain(tables).flatten() {
@@ -41,7 +40,6 @@ pub fn server(item: &Node) -> Option<Finding> {
     })
 }
 
-/// All texts of a value.
 fn texts(node: &Node, each: &mut dyn FnMut(&str, &Span)) {
     match &node.value {
         Value::Text(text) => each(text, &node.span),

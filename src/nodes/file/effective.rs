@@ -16,36 +16,26 @@ pub const WITHOUT: char = '~';
 /// A value and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sourced<T> {
-    /// The value.
     pub value: T,
-    /// Its place.
     pub span: Span,
 }
 
-/// What a node has of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Given {
-    /// A text.
     Text(Sourced<String>),
-    /// A list, each item with its place.
     List(Vec<Sourced<String>>),
-    /// Values by name.
     Map(BTreeMap<String, Sourced<String>>),
 }
 
-/// A node with all that it inherits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Effective {
-    /// Its name.
     pub name: String,
     /// Names of its groups, the least priority first.
     pub groups: Vec<String>,
-    /// Its values.
     pub values: BTreeMap<Attr, Given>,
 }
 
 impl Effective {
-    /// A text.
     pub fn text(&self, attr: Attr) -> Option<&str> {
         match self.values.get(&attr) {
             Some(Given::Text(text)) => Some(&text.value),
@@ -62,7 +52,6 @@ impl Effective {
         }
     }
 
-    /// Items of a list.
     pub fn list(&self, attr: Attr) -> Vec<&str> {
         match self.values.get(&attr) {
             Some(Given::List(items)) => items.iter().map(|item| item.value.as_str()).collect(),
@@ -76,12 +65,10 @@ impl Effective {
         one.chain(self.list(Attr::Macs)).filter_map(|text| text.parse().ok()).collect()
     }
 
-    /// Its address.
     pub fn ip(&self) -> Option<IpAddr> {
         self.text(Attr::Ip)?.parse().ok()
     }
 
-    /// The image that it is to boot.
     pub fn image(&self) -> Option<&str> {
         self.text(Attr::Image)
     }

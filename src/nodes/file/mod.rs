@@ -22,7 +22,6 @@ use crate::witness;
 
 /// The file, beside `imgbuild.toml`.
 pub const NODES_FILE: &str = "nodes.toml";
-/// The same in KDL.
 pub const NODES_KDL_FILE: &str = "nodes.kdl";
 
 /// One key of a table, with its place.
@@ -32,18 +31,13 @@ pub(super) struct Said {
     pub value: Node,
 }
 
-/// `[group.NAME]`.
 #[derive(Debug, Clone)]
 pub struct Group {
-    /// Its name.
     pub name: String,
-    /// Where it stands.
     pub span: Span,
-    /// Its nodes.
     pub nodes: NodeSet,
     /// Whose value counts where groups disagree.
     pub priority: i64,
-    /// Where its nodes stand.
     pub nodes_span: Span,
     pub(super) said: Vec<Said>,
 }
@@ -70,7 +64,6 @@ pub(super) struct Own {
     pub span: Span,
 }
 
-/// A node.
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
     /// Where its name stands, first.
@@ -82,12 +75,9 @@ pub(super) struct Entry {
     pub own: Vec<Own>,
 }
 
-/// All nodes and groups of a file.
 #[derive(Debug)]
 pub struct Nodes {
-    /// The file.
     pub file: Arc<SourceFile>,
-    /// Warnings.
     pub findings: Vec<Finding>,
     /// `[nodeset] out`: the directory that loaders load from.
     pub out: Option<String>,
@@ -116,9 +106,6 @@ pub fn nodes_file(directory: &Path) -> Option<PathBuf> {
 
 impl Nodes {
     /// Reads the nodes of a directory, the root of a workspace; none where it has no such file.
-    ///
-    /// # Errors
-    /// All that is wrong with the file.
     pub fn load(directory: &Path) -> Result<Option<Self>, Vec<Finding>> {
         let Some(path) = nodes_file(directory) else { return Ok(None) };
         let (toml, kdl) = (directory.join(NODES_FILE), directory.join(NODES_KDL_FILE));
@@ -132,9 +119,7 @@ impl Nodes {
     }
 
     /// The nodes of a text.
-    ///
-    /// # Errors
-    /// All that is wrong with it.
+    /// Errors: All that is wrong with it.
     pub fn of_file(file: &Arc<SourceFile>) -> Result<Self, Vec<Finding>> {
         let document = document_from(file, &SCHEMA).map_err(|findings| in_our_words(findings, &file.name))?;
         let findings = in_our_words(check_against_schema(&document, &SCHEMA), &file.name);
@@ -155,7 +140,6 @@ impl Nodes {
         Err(errors.into_iter().chain(nodes.findings).collect())
     }
 
-    /// How many nodes there are.
     pub fn len(&self) -> usize {
         self.nodes.len()
     }
@@ -180,12 +164,10 @@ impl Nodes {
         self.nodes.get(&Name(name.to_owned())).map(|entry| &entry.span)
     }
 
-    /// The node with a MAC address.
     pub fn by_mac(&self, mac: Mac) -> Option<&str> {
         self.by_mac.get(&mac).map(String::as_str)
     }
 
-    /// The node with an address.
     pub fn by_ip(&self, ip: IpAddr) -> Option<&str> {
         self.by_ip.get(&ip).map(String::as_str)
     }

@@ -24,7 +24,6 @@ pub struct NodeScripts {
     pub own: Vec<String>,
 }
 
-/// Why a script cannot be given to nodes.
 #[derive(Debug)]
 pub enum ScriptFault {
     /// The directory has none of this name.
@@ -126,9 +125,7 @@ fn line_ends(bytes: &[u8]) -> Option<String> {
 }
 
 /// A script of the directory. A link may not lead out of it: what is given to nodes is what lies there.
-///
-/// # Errors
-/// Why nodes cannot be given it.
+/// Errors: Why nodes cannot be given it.
 pub fn script_of(directory: &Path, name: &str) -> Result<Vec<u8>, ScriptFault> {
     let unusable = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::NotFound => ScriptFault::Missing,

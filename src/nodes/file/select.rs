@@ -54,9 +54,7 @@ fn attr_of(source: &str) -> Result<Attr, Vec<String>> {
 
 impl Nodes {
     /// The nodes that a set means.
-    ///
-    /// # Errors
-    /// It is not a set; it has unknown nodes or groups; it has no nodes.
+    /// Errors: It is not a set; it has unknown nodes or groups; it has no nodes.
     pub fn select(&self, text: &str) -> Result<NodeSet, Vec<Finding>> {
         let file = SourceFile::new("RANGE", "RANGE", text);
         let parsed = parse(text, self).map_err(|error| vec![reported(&file, error)])?;
@@ -71,9 +69,7 @@ impl Nodes {
     }
 
     /// The nodes that a range means as xCAT writes it.
-    ///
-    /// # Errors
-    /// As `select`.
+    /// Errors: As `select`.
     pub fn select_xcat(&self, text: &str) -> Result<NodeSet, Vec<Finding>> {
         let file = SourceFile::new("NODERANGE", "NODERANGE", text);
         let whole = Span::new(&file, 0..text.len());

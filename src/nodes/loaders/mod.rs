@@ -23,7 +23,6 @@ pub const TEMPLATES: &str = "loaders";
 
 /// Names of the artefacts that a loader loads.
 pub const KERNEL: &str = "kernel";
-/// The initrd.
 const INITRD: &str = "initrd-stateless";
 /// The one of images whose nodes have paths of their own.
 const INITRD_STATELITE: &str = "initrd-statelite";
@@ -34,7 +33,6 @@ pub fn initrd_of(words: &[String]) -> &'static str {
     if words.iter().any(is_statelite) { INITRD_STATELITE } else { INITRD }
 }
 
-/// A boot loader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Loader {
     /// iPXE, BIOS and UEFI, x86-64 and arm64. Source: ipxe.org/cmd.
@@ -52,10 +50,8 @@ pub enum Loader {
 }
 
 impl Loader {
-    /// All.
     pub const ALL: [Self; 6] = [Self::Ipxe, Self::Grub, Self::Pxelinux, Self::Petitboot, Self::Xnba, Self::Shim];
 
-    /// The word.
     pub fn name(self) -> &'static str {
         match self {
             Self::Ipxe => "ipxe",
@@ -67,7 +63,6 @@ impl Loader {
         }
     }
 
-    /// The loader of a word.
     pub fn named(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|one| one.name() == text)
     }
@@ -93,7 +88,6 @@ impl Loader {
         }
     }
 
-    /// Whether it runs on a processor.
     pub fn runs_on(self, arch: &str) -> bool {
         match self {
             Self::Ipxe | Self::Shim => arch != "ppc64le",
@@ -147,18 +141,14 @@ pub fn shim_file(mac: Mac) -> String {
 pub struct NodeFiles {
     /// Their names, from the directory that nodes are served from.
     pub paths: Vec<String>,
-    /// Their text.
     pub plain: String,
     /// The text of those that end in `.uefi`, where there are some.
     pub uefi: Option<String>,
 }
 
-/// A build that nodes boot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bootable {
-    /// The image.
     pub image: String,
-    /// Name of the build.
     pub build: String,
     /// Words for the kernel's command line, with `{url}` for the directory of the files.
     pub cmdline: Vec<String>,
@@ -172,9 +162,7 @@ const DEVICE_TREE: &str = "device_tree";
 /// What a node's files say.
 #[derive(Debug, Clone)]
 pub struct Boot<'a> {
-    /// The node.
     pub node: &'a Effective,
-    /// The loader.
     pub loader: Loader,
     /// What it boots; none: its disk.
     pub bootable: Option<&'a Bootable>,
@@ -262,9 +250,7 @@ impl Boot<'_> {
     }
 
     /// The node's files with their texts.
-    ///
-    /// # Errors
-    /// What is wrong with the template, at its place.
+    /// Errors: What is wrong with the template, at its place.
     pub fn files(&self, templates: &Templates) -> Result<NodeFiles, Finding> {
         let plain = templates.render(self.loader, &self.context(false))?;
         let uefi = match self.loader == Loader::Xnba {
@@ -276,9 +262,7 @@ impl Boot<'_> {
 }
 
 /// The text of a loader's template: the site's own, or the one that comes with imgbuild.
-///
-/// # Errors
-/// The site's cannot be read.
+/// Errors: The site's cannot be read.
 fn text_of(root: &Path, loader: Loader) -> Result<Arc<SourceFile>, Finding> {
     let name = format!("{TEMPLATES}/{}.j2", loader.name());
     let path = root.join(&name);

@@ -30,9 +30,7 @@ pub fn grub(word: &str) -> String {
 
 impl Templates {
     /// Reads the templates of loaders.
-    ///
-    /// # Errors
-    /// One that cannot be read, or what is wrong with one, at its place.
+    /// Errors: One that cannot be read, or what is wrong with one, at its place.
     pub fn read(root: &Path, loaders: impl IntoIterator<Item = Loader>) -> Result<Self, Finding> {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
@@ -59,9 +57,7 @@ impl Templates {
     }
 
     /// The text of a loader's file.
-    ///
-    /// # Errors
-    /// What is wrong with the template, at its place.
+    /// Errors: What is wrong with the template, at its place.
     pub fn render(&self, loader: Loader, context: &serde_json::Value) -> Result<String, Finding> {
         let Some(file) = self.files.get(&loader) else {
             let problem = format!("the template of {} was not read", loader.name());

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// An address of a network card.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mac(pub [u8; 6]);
 

@@ -145,7 +145,6 @@ pub(super) static SCHEMA: LazyLock<Json> = LazyLock::new(|| {
     })
 });
 
-/// A key of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[allow(missing_docs, reason = "docs/nodes.md and the schema have them")]
 pub enum Attr {
@@ -172,9 +171,7 @@ pub enum Attr {
 /// How values of several tables become one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Merging {
-    /// The nearest one counts.
     Nearest,
-    /// They add up.
     Adding,
     /// They add up by name; of one name the nearest counts.
     ByName,
@@ -203,7 +200,6 @@ impl Attr {
         Self::Comment,
     ];
 
-    /// The key.
     pub fn name(self) -> &'static str {
         match self {
             Self::Mac => "mac",
@@ -227,7 +223,6 @@ impl Attr {
         }
     }
 
-    /// The key of a name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|one| one.name() == name)
     }
@@ -246,7 +241,6 @@ impl Attr {
         matches!(self, Self::Mac | Self::Macs | Self::Ip | Self::Uuid | Self::Serial)
     }
 
-    /// Whether it holds a list.
     pub fn is_list(self) -> bool {
         matches!(self, Self::Macs | Self::KernelArgs | Self::Console | Self::Postscripts | Self::Postbootscripts)
     }

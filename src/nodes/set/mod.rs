@@ -63,12 +63,10 @@ pub fn natural(a: &str, b: &str) -> Ordering {
 pub struct NodeSet(BTreeSet<Name>);
 
 impl NodeSet {
-    /// The set of names.
     pub fn of(names: impl IntoIterator<Item = impl Into<String>>) -> Self {
         names.into_iter().map(|name| Name(name.into())).collect()
     }
 
-    /// How many.
     pub fn len(&self) -> usize {
         self.0.len()
     }
@@ -83,7 +81,6 @@ impl NodeSet {
         self.0.iter().map(|name| name.0.as_str())
     }
 
-    /// Whether a node is among them.
     pub fn contains(&self, name: &str) -> bool {
         self.0.contains(&Name(name.to_owned()))
     }
@@ -93,7 +90,6 @@ impl NodeSet {
         self.0.insert(Name(name.into()))
     }
 
-    /// Adds all of another set.
     pub fn extend(&mut self, other: &Self) {
         self.0.extend(other.0.iter().cloned());
     }
@@ -103,12 +99,10 @@ impl NodeSet {
         Self(self.0.difference(&other.0).cloned().collect())
     }
 
-    /// Those that are in both.
     pub fn and(&self, other: &Self) -> Self {
         Self(self.0.intersection(&other.0).cloned().collect())
     }
 
-    /// Those that are in one of both.
     pub fn either(&self, other: &Self) -> Self {
         Self(self.0.symmetric_difference(&other.0).cloned().collect())
     }

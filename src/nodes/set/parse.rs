@@ -10,43 +10,32 @@ use crate::source::counted;
 pub struct SetError {
     /// Bytes of the text.
     pub at: Range<usize>,
-    /// What is wrong.
     pub message: String,
-    /// What to write.
     pub help: String,
 }
 
-/// Who knows nodes and groups.
 pub trait Groups {
     /// All nodes; what `*` and `?` are matched with, and `@*`.
     fn all(&self) -> NodeSet;
 
     /// Nodes of a group, of a source or of the usual one; none where there is no such group.
-    ///
-    /// # Errors
-    /// There is no such source: the names of those that there are.
+    /// Errors: There is no such source: the names of those that there are.
     fn group(&self, source: Option<&str>, name: &str) -> Result<Option<NodeSet>, Vec<String>>;
 
     /// Names of the groups of a source.
-    ///
-    /// # Errors
-    /// As `group`.
+    /// Errors: As `group`.
     fn names(&self, source: Option<&str>) -> Result<Vec<String>, Vec<String>>;
 }
 
-/// What a text means.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Parsed {
-    /// The nodes.
     pub set: NodeSet,
     /// Groups that no one knows, and patterns that match nothing: ClusterShell takes them as empty.
     pub nothing: Vec<(String, Range<usize>)>,
 }
 
 /// Reads a set.
-///
-/// # Errors
-/// The first place where it cannot be one.
+/// Errors: The first place where it cannot be one.
 pub fn parse(text: &str, groups: &dyn Groups) -> Result<Parsed, SetError> {
     let mut found = Parsed::default();
     let mut at = 0;

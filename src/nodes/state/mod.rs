@@ -26,51 +26,29 @@ use super::set::natural;
 use crate::fault;
 use crate::format::{Newer, Version, version_of};
 
-/// Version of the files.
 pub(super) const STATE_FORMAT: Version = Version::new(1, 0);
 
 /// Where the state lies, from the root of the workspace, unless another directory is named.
 pub const STATE_DIRECTORY: &str = ".imgbuild/nodes";
 
-/// What can go wrong with the state.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum StateError {
-    /// A system call failed.
     #[error("cannot {intent} `{}`: {source}", path.display())]
     #[diagnostic(code(nodes::io))]
-    Io {
-        /// What was tried.
-        intent: &'static str,
-        /// With what.
-        path: PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// The disk is full.
+    Io { intent: &'static str, path: PathBuf, source: std::io::Error },
     #[error("no space left while imgbuild tried to {intent} `{}`", path.display())]
     #[diagnostic(
         code(nodes::full),
         help("free some space on that file system and run the command again; nothing was changed")
     )]
-    Full {
-        /// What was tried.
-        intent: &'static str,
-        /// With what.
-        path: PathBuf,
-    },
+    Full { intent: &'static str, path: PathBuf },
     /// A file is not what imgbuild wrote.
     #[error("`{}` {problem}", path.display())]
     #[diagnostic(
         code(nodes::damaged),
         help("restore it from a backup, or remove it and run `imgbuild nodeset` for all nodes")
     )]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// A later imgbuild wrote it.
+    Damaged { path: PathBuf, problem: String },
     #[error(transparent)]
     #[diagnostic(transparent)]
     Newer(#[from] Newer),
@@ -125,12 +103,9 @@ pub struct Assigned {
     pub previous: Option<Box<Assigned>>,
 }
 
-/// What all nodes boot.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assignments {
-    /// Version of this form.
     pub format_version: String,
-    /// By the nodes' names.
     pub nodes: BTreeMap<String, Assigned>,
 }
 
@@ -151,7 +126,6 @@ impl Assignments {
     }
 }
 
-/// What nodes will boot.
 #[derive(Debug, Serialize, Deserialize)]
 struct Next {
     format_version: String,
@@ -169,7 +143,6 @@ impl Next {
 const ASSIGNED: &str = "assigned.json";
 const NEXT: &str = "assigned.next.json";
 
-/// The directory of the state.
 #[derive(Debug, Clone)]
 pub struct State {
     directory: PathBuf,
@@ -192,9 +165,7 @@ impl State {
     }
 
     /// What nodes boot; nothing where `nodeset` was never run.
-    ///
-    /// # Errors
-    /// The file cannot be read, is damaged, or a later imgbuild's.
+    /// Errors: The file cannot be read, is damaged, or a later imgbuild's.
     pub fn assignments(&self) -> Result<Assignments, StateError> {
         match self.read::<Next>(NEXT)? {
             // Loaders' files are the new ones already: anyone who wrote them was killed before it could say so.
@@ -205,9 +176,7 @@ impl State {
 
     /// Notes what nodes will boot once a link leads to `generation`; until then the old counts, and from then on this, whatever is
     /// killed in between.
-    ///
-    /// # Errors
-    /// It cannot be written; nothing has changed then.
+    /// Errors: It cannot be written; nothing has changed then.
     pub fn announce(&self, next: &Assignments, (link, generation): (PathBuf, String)) -> Result<(), StateError> {
         let format_version = STATE_FORMAT.to_string();
         self.write(NEXT, &Next { format_version, link, generation, nodes: next.nodes.clone() })?;
@@ -216,9 +185,7 @@ impl State {
     }
 
     /// Makes what was announced the state, if its time has come; else forgets it. For who has the turn.
-    ///
-    /// # Errors
-    /// The files cannot be written.
+    /// Errors: The files cannot be written.
     pub fn settle(&self) -> Result<(), StateError> {
         let (next, now) = (self.directory.join(NEXT), self.directory.join(ASSIGNED));
         match self.read::<Next>(NEXT)? {
@@ -231,9 +198,7 @@ impl State {
     }
 
     /// Takes the turn of those who change the state; it lasts until the file is dropped.
-    ///
-    /// # Errors
-    /// The directory cannot be made or locked.
+    /// Errors: The directory cannot be made or locked.
     pub fn turn(&self) -> Result<File, StateError> {
         self.make()?;
         let path = self.directory.join(".lock");
@@ -243,7 +208,6 @@ impl State {
         Ok(file)
     }
 
-    /// Makes the directory.
     fn make(&self) -> Result<(), StateError> {
         std::fs::create_dir_all(&self.directory).map_err(StateError::of("make", &self.directory))
     }

@@ -27,10 +27,8 @@ pub enum ReportState {
 }
 
 impl ReportState {
-    /// All.
     pub const ALL: [Self; 4] = [Self::Booting, Self::Image, Self::Up, Self::Failed];
 
-    /// The word.
     pub fn name(self) -> &'static str {
         match self {
             Self::Booting => "booting",
@@ -40,7 +38,6 @@ impl ReportState {
         }
     }
 
-    /// The state of a word.
     pub fn named(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|one| one.name() == text)
     }
@@ -91,9 +88,7 @@ impl State {
     }
 
     /// Keeps a node's report in the place of the one before, by one rename: anyone who reads has one of the two.
-    ///
-    /// # Errors
-    /// It cannot be written; the one before is still there then. No node can have such a name.
+    /// Errors: It cannot be written; the one before is still there then. No node can have such a name.
     pub fn write_report(&self, node: &str, report: &Report) -> Result<(), StateError> {
         let directory = self.reports_directory();
         if !is_node_name(node) {
@@ -126,7 +121,6 @@ impl State {
         names.filter_map(|name| self.report(&name).map(|report| (name, report))).collect()
     }
 
-    /// Forgets the report of a node.
     pub fn forget_report(&self, node: &str) {
         if is_node_name(node) {
             let _ = std::fs::remove_file(self.reports_directory().join(format!("{node}.json")));

@@ -4,18 +4,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{State, StateError};
 
-/// A canary.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rollout {
-    /// Version of this form.
     pub format_version: String,
-    /// The image.
     pub image: String,
-    /// Its build.
     pub build: String,
     /// All nodes that are to have it, as a node set.
     pub nodes: String,
-    /// Those that have it.
     pub moved: String,
     /// When they got it, in milliseconds since 1970: only later reports count.
     pub time: u64,
@@ -25,17 +20,13 @@ const FILE: &str = "rollout.json";
 
 impl State {
     /// The canary under way, if there is one.
-    ///
-    /// # Errors
-    /// The file cannot be read.
+    /// Errors: The file cannot be read.
     pub fn rollout(&self) -> Result<Option<Rollout>, StateError> {
         self.read(FILE)
     }
 
     /// Notes a canary, or that it is missing.
-    ///
-    /// # Errors
-    /// The file cannot be written.
+    /// Errors: The file cannot be written.
     pub fn set_rollout(&self, rollout: Option<&Rollout>) -> Result<(), StateError> {
         match rollout {
             Some(rollout) => self.write(FILE, rollout),

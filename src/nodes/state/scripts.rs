@@ -84,9 +84,7 @@ impl State {
     }
 
     /// Keeps what became of the scripts of one list.
-    ///
-    /// # Errors
-    /// It cannot be written. No node can have such a name.
+    /// Errors: It cannot be written. No node can have such a name.
     pub fn write_scripts(&self, node: &str, list: &str, results: Vec<ScriptResult>) -> Result<(), StateError> {
         let directory = self.scripts_path();
         if !is_node_name(node) {

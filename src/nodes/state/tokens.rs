@@ -29,9 +29,7 @@ impl State {
 
     /// The tokens of this state; the secret that they come from is created if missing. Without the file all tokens that
     /// nodes have count no more.
-    ///
-    /// # Errors
-    /// The secret can be neither read nor made.
+    /// Errors: The secret can be neither read nor made.
     pub fn tokens(&self) -> Result<Tokens, StateError> {
         let path = self.secret_path();
         let read = || -> Result<Option<Tokens>, StateError> {
@@ -66,7 +64,6 @@ impl State {
 }
 
 impl Tokens {
-    /// The token of a node.
     pub fn of(&self, node: &str) -> String {
         let hash = blake3::Hasher::new_keyed(&self.secret)
             .update(b"imgbuild node report v1\0")

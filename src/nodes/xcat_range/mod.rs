@@ -11,29 +11,22 @@ use super::file::Nodes;
 use super::set::{Groups, MOST_NODES, Name, NodeSet, SetError};
 use crate::source::counted;
 
-/// What a noderange means.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Found {
-    /// The nodes.
     pub set: NodeSet,
     /// Names that no node has, in their order.
     pub unknown: Vec<String>,
 }
 
-/// What a noderange is read with.
 pub trait Tables {
-    /// Whether there is such a node.
     fn has(&self, node: &str) -> bool;
-    /// All nodes.
     fn all(&self) -> NodeSet;
     /// Nodes of a group, static or dynamic; none where there is no such group.
     fn group(&self, name: &str) -> Option<NodeSet>;
     /// The value that a node has of `table.column`; the empty text where it has none. None: there is no such column.
     fn value(&self, node: &str, table: &str, column: &str) -> Option<String>;
     /// The text of a file, for `^FILE`.
-    ///
-    /// # Errors
-    /// Why it cannot be read.
+    /// Errors: Why it cannot be read.
     fn read(&self, path: &str) -> Result<String, String>;
     /// Nodes that no range has: `site.excludenodes`.
     fn excluded(&self) -> NodeSet {
@@ -42,9 +35,7 @@ pub trait Tables {
 }
 
 /// Reads a noderange.
-///
-/// # Errors
-/// Where and why it cannot be read.
+/// Errors: Where and why it cannot be read.
 pub fn nodes(text: &str, tables: &dyn Tables) -> Result<Found, SetError> {
     let text: String = text.replace(['\'', '"'], "");
     let mut reader = Reader { tables, depth: 0 };

@@ -18,9 +18,6 @@ const TAGS: usize = 12;
 
 impl Registry {
     /// The manifest that has a name, a tag or a digest.
-    ///
-    /// # Errors
-    /// [`OciError`].
     pub fn named(&self, version: &str) -> Result<Option<Vec<u8>>, OciError> {
         self.named_in(version, &[MANIFEST, INDEX])
     }
@@ -73,9 +70,6 @@ impl Registry {
     }
 
     /// Gives a manifest a name; what it names is there.
-    ///
-    /// # Errors
-    /// [`OciError`].
     pub fn name(&self, manifest: &[u8], digest: Sha256, version: &str) -> Result<(), OciError> {
         if manifest.len() as u64 > ARTIFACT_LIMIT {
             let problem = format!("the manifest has {} bytes; registries take {ARTIFACT_LIMIT}", manifest.len());

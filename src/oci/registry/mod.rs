@@ -18,7 +18,6 @@ use crate::digest::Sha256;
 use crate::distro::{Paced, pause};
 use crate::fault;
 
-/// A repository.
 pub struct Registry(Client);
 
 /// Hashes what is written to a file's place, and begins again where it has to.
@@ -57,9 +56,7 @@ fn header<'r>(response: &'r Response<Body>, name: &str) -> Option<&'r str> {
 
 impl Registry {
     /// Opens a repository; it is not asked yet.
-    ///
-    /// # Errors
-    /// [`OciError::Credentials`], [`OciError::Usage`].
+    /// Errors: [`OciError::Credentials`], [`OciError::Usage`].
     pub fn new(reference: &Reference, access: Access) -> Result<Self, OciError> {
         if access.plain_http && access.ca.is_some() {
             let problem = "--plain-http and --ca exclude each other".to_owned();
@@ -76,9 +73,6 @@ impl Registry {
     }
 
     /// Whether the registry has a blob.
-    ///
-    /// # Errors
-    /// [`OciError`].
     pub fn has(&self, blob: &Descriptor) -> Result<bool, OciError> {
         let url = self.blob_url(&blob.digest);
         let doing = "look for a blob";

@@ -236,7 +236,6 @@ impl Reason {
         }
     }
 
-    /// A cause with this reason.
     pub fn cause(self, place: Option<&Place>) -> Cause {
         let place_text = place.map_or_else(String::new, |place| format!("{}:{} ", place.file, place.line));
         Cause {

@@ -8,10 +8,8 @@ use super::removals::RECIPE;
 use super::words::{Change, Subject};
 use crate::plan::{Action, History, InputKind, InputName, Origin, Removals};
 
-/// One difference of two traces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Difference {
-    /// An input of the action's own.
     Own(Cause),
     /// An output of another action: the action, the output's name, the value it had.
     Above(String, String, Option<String>),

@@ -24,7 +24,6 @@ pub struct Follow<'a> {
     pub graph: &'a ActionGraph,
     /// Outputs as far as they are known.
     pub known: &'a dyn Known,
-    /// Earlier runs.
     pub history: &'a dyn History,
     /// What was decided of the actions before.
     pub decisions: &'a BTreeMap<String, Decision>,

@@ -12,11 +12,8 @@ type Trace = Vec<(String, String)>;
 
 /// What is left to compare, and what was found.
 pub struct Taken {
-    /// The inputs, as they are.
     pub now: Trace,
-    /// The inputs, as they were.
     pub was: Trace,
-    /// What became of the lists.
     pub found: Vec<Cause>,
 }
 

@@ -18,7 +18,6 @@ pub type Sayings = BTreeMap<String, (Place, Origin)>;
 /// Finds what was said at the time of the earlier run.
 pub type Said<'a> = dyn Fn(&str) -> Option<(Place, Origin)> + 'a;
 
-/// Fields that name lists.
 const LISTS: [&str; 4] = ["packages.lists", "otherpkgs.lists", "sync.lists", "exclude.lists"];
 /// How far a chain of recipes is followed.
 const CHAIN: usize = 16;
@@ -30,7 +29,6 @@ pub const RECIPE: &str = "recipe";
 pub struct Removals {
     /// Inputs by their names, for instance `driver be2net`, and the item that takes each away.
     pub taken: BTreeMap<String, Taken>,
-    /// What is remembered of it.
     pub sayings: Sayings,
     /// File name of the image's lock.
     pub lock: String,
@@ -38,15 +36,11 @@ pub struct Removals {
     withdrawn: Vec<Withdrawn>,
     /// Directory of the recipe, where names of files start.
     directory: PathBuf,
-    /// Its own file.
     own: String,
-    /// Recipes that it is made of, by their names.
     recipes: BTreeSet<String>,
-    /// Every file that it names.
     named: BTreeSet<PathBuf>,
     /// Where each of its values stands.
     spans: Spans,
-    /// Packages that it asks for by their names.
     asked: BTreeSet<String>,
     /// The kernel that a list names, with its file; [kernel] may say another.
     kernel_in_list: Option<(String, String)>,

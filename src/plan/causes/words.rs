@@ -6,9 +6,7 @@ use crate::plan::{ActionKind, InputKind, InputName, Origin, Place};
 /// What became of an input since an earlier run.
 #[derive(Debug, Clone, Copy)]
 pub enum Change<'a> {
-    /// It is new.
     Added(&'a str),
-    /// It is gone.
     Removed(&'a str),
     /// It has another value: was, is.
     Changed(&'a str, &'a str),
@@ -19,9 +17,7 @@ pub enum Change<'a> {
 pub struct Subject<'a> {
     /// Kind and name, as the key has them.
     pub name: &'a str,
-    /// What it comes from.
     pub origin: &'a Origin,
-    /// Where it stands.
     pub place: Option<&'a Place>,
     /// Where it stood at the time of the earlier run.
     pub was_place: Option<&'a Place>,

@@ -18,7 +18,6 @@ pub struct Comments {
     trailing: BTreeMap<usize, String>,
     /// Lines at the end of a list or table, by the first byte of that.
     last: BTreeMap<usize, Vec<String>>,
-    /// Lines at the end of the file.
     pub end: Vec<String>,
     /// How many parts `/-` takes out.
     pub left_out: usize,
@@ -28,7 +27,6 @@ pub struct Comments {
 struct PackageSources {
     /// First bytes of keys and items, in order.
     anchors: Vec<usize>,
-    /// Lists and tables.
     blocks: Vec<Range<usize>>,
 }
 

@@ -7,7 +7,6 @@ use super::{WIDEST, of_tables};
 use crate::recipe::{Node, Value};
 use crate::source::Span;
 
-/// The document's text.
 pub fn text_of(document: &Node, comments: &Comments) -> String {
     let mut writer = Writer { comments, out: String::new() };
     if let Value::Table(entries) = &document.value {

@@ -18,22 +18,17 @@ use crate::source::{Finding, Severity, SourceFile, Span};
 use comments::{Comments, not_for_kdl};
 pub use snippet::{in_format, worded};
 
-/// A format of recipes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// `image.toml`.
     Toml,
-    /// `image.kdl`.
     Kdl,
 }
 
 impl Format {
-    /// The format of a file, by its name.
     pub fn of(name: &str) -> Self {
         if is_kdl(name) { Self::Kdl } else { Self::Toml }
     }
 
-    /// The other one.
     pub fn other(self) -> Self {
         match self {
             Self::Toml => Self::Kdl,
@@ -41,7 +36,6 @@ impl Format {
         }
     }
 
-    /// How its files end.
     pub fn ending(self) -> &'static str {
         match self {
             Self::Toml => "toml",
@@ -50,7 +44,6 @@ impl Format {
     }
 }
 
-/// A converted recipe.
 #[derive(Debug, Clone)]
 pub struct Converted {
     pub text: String,
@@ -59,9 +52,7 @@ pub struct Converted {
 }
 
 /// Writes a recipe's file in a format; the text is read back and must say the same.
-///
-/// # Errors
-/// The file breaks the rules of its format, or holds what the other cannot say.
+/// Errors: The file breaks the rules of its format, or holds what the other cannot say.
 pub fn convert(file: &Arc<SourceFile>, to: Format) -> Result<Converted, Vec<Finding>> {
     let schema = file_schema();
     let document = document_from(file, schema)?;

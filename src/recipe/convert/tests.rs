@@ -192,7 +192,6 @@ fn what_the_other_format_cannot_say_is_refused() {
     assert_eq!(findings[0].code, "convert::differs");
 }
 
-/// Any value that a schema allows.
 fn any_value(root: &'static Json, schema: &'static Json) -> BoxedStrategy<Json> {
     if let Some(name) = schema["$ref"].as_str() {
         return any_value(root, &root["$defs"][name.trim_start_matches("#/$defs/")]);
@@ -335,7 +334,6 @@ level = 3
 source = "host"
 "##;
 
-/// The same in values.
 const VALUES: &str = r##"extends = [
     "a.toml",
 ]

@@ -9,7 +9,6 @@ use crate::source::Span;
 
 type Entry = (String, Span, Node);
 
-/// The document's text.
 pub fn text_of(document: &Node, comments: &Comments) -> String {
     let mut writer = Writer { comments, out: String::new() };
     if let Value::Table(entries) = &document.value {

@@ -8,30 +8,23 @@ use crate::source::Span;
 #[derive(Debug, Clone)]
 pub struct Node {
     pub value: Value,
-    /// Where it stands.
     pub span: Span,
 }
 
 /// What a recipe's text can hold.
 #[derive(Debug, Clone)]
 pub enum Value {
-    /// Keys with their spans, and values.
     Table(Vec<(String, Span, Node)>),
-    /// A list.
     Array(Vec<Node>),
     Text(String),
-    /// A whole number.
     Integer(i64),
-    /// Another number.
     Float(f64),
-    /// Yes or no.
     Boolean(bool),
     /// A date, which no recipe has.
     Date(String),
 }
 
 impl Value {
-    /// What a person calls it.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Table(_) => "table",
@@ -50,7 +43,6 @@ impl Value {
 pub struct Spans(BTreeMap<String, Span>);
 
 impl Spans {
-    /// Collects the spans of a document.
     pub fn of(root: &Node) -> Self {
         let mut spans = Self::default();
         spans.collect(String::new(), root);

@@ -4,7 +4,6 @@ use toml_edit::{Array, DocumentMut, Item, RawString, Table, TableLike, Value};
 
 use super::field::{Field, FieldPath};
 
-/// What is done with a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// `PATH=VALUE`
@@ -13,24 +12,17 @@ pub enum Change {
     Append(String),
     /// `PATH-=ITEM`
     Take(String),
-    /// It is taken out.
     Unset,
 }
 
-/// A change and what it changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edit {
-    /// The value.
     pub path: FieldPath,
-    /// What is done with it.
     pub change: Change,
 }
 
 impl Edit {
     /// Reads `PATH=VALUE`, `PATH+=ITEM` or `PATH-=ITEM`.
-    ///
-    /// # Errors
-    /// What is wrong with it.
     pub fn parse(text: &str) -> Result<Self, String> {
         let Some(at) = text.find('=') else {
             return Err(format!("`{text}` changes nothing: write PATH=VALUE, PATH+=ITEM or PATH-=ITEM"));
@@ -45,9 +37,7 @@ impl Edit {
     }
 
     /// The TOML value that a text means for a field.
-    ///
-    /// # Errors
-    /// What is expected instead.
+    /// Errors: What is expected instead.
     pub(in crate::recipe) fn value(field: &Field, kind: &str, path: &str, text: &str) -> Result<Value, String> {
         let toml = || text.trim().parse::<Value>();
         match kind {
@@ -101,16 +91,12 @@ pub fn found<'a>(root: &'a Table, keys: &[&str]) -> Option<&'a Item> {
     table.get(last)
 }
 
-/// Whether a list holds an item.
 pub fn holds(root: &Table, keys: &[&str], item: &str) -> bool {
     let list = found(root, keys).and_then(Item::as_array);
     list.is_some_and(|list| list.iter().any(|one| one.as_str() == Some(item)))
 }
 
 /// Makes one change below `prefix`, the keys of the table that stands for the recipe.
-///
-/// # Errors
-/// Why it cannot be made.
 pub fn apply(document: &mut DocumentMut, prefix: &[&str], edit: &Edit) -> Result<(), String> {
     let field = edit.path.field()?;
     let own = edit.path.keys().ok_or("a list item has no path of its own: use += and -=")?;
@@ -159,9 +145,6 @@ pub fn apply(document: &mut DocumentMut, prefix: &[&str], edit: &Edit) -> Result
 }
 
 /// Adds to `[remove]` an item of a list, or the whole key.
-///
-/// # Errors
-/// Why it cannot be written.
 pub fn put_removal(document: &mut DocumentMut, keys: &[&str], item: Option<&str>) -> Result<(), String> {
     let (last, tables) = keys.split_last().ok_or("an empty path")?;
     // One [remove] with dotted keys reads better than a header for each table.

@@ -120,9 +120,6 @@ fn in_blocks(keys: &[&str], value: &str) -> String {
 
 impl Editable {
     /// Reads a text; the ending of its name says which format it is.
-    ///
-    /// # Errors
-    /// What is wrong with it.
     pub fn read(name: &str, text: &str) -> Result<Self, String> {
         let (ends, text) = LineEnds::take(text);
         let text = if is_kdl(name) {
@@ -159,9 +156,6 @@ impl Editable {
     }
 
     /// Makes one change below `prefix`, the keys of the table that stands for the recipe.
-    ///
-    /// # Errors
-    /// Why it cannot be made.
     pub fn apply(&mut self, prefix: &[&str], change: &Edit) -> Result<(), String> {
         match &mut self.text {
             Text::Toml(document) => {
@@ -180,9 +174,6 @@ impl Editable {
     }
 
     /// Adds to what is not inherited an item of a list, or the whole key.
-    ///
-    /// # Errors
-    /// Why it cannot be written.
     pub fn put_removal(&mut self, keys: &[&str], item: Option<&str>) -> Result<(), String> {
         match &mut self.text {
             Text::Toml(document) => behind_comments(document, |document| edit::put_removal(document, keys, item)),

@@ -12,32 +12,24 @@ pub struct FieldPath {
     pub steps: Vec<Step>,
 }
 
-/// One step of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// A key of a table.
     Key(String),
     /// A place in a list, from 0.
     Index(usize),
 }
 
-/// What the schema says of a field.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Field {
     /// What a person calls its kind, as JSON Schema does: `string`, `array`, `object`, `integer`, `boolean`.
     pub kind: String,
-    /// What an item of a list is.
     pub item: Option<String>,
     pub description: String,
-    /// Its default, where it has one.
     pub default: Option<Json>,
 }
 
 impl FieldPath {
     /// Reads a path; keys with other letters stand in quotes.
-    ///
-    /// # Errors
-    /// What is wrong with it.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut steps = Vec::new();
         let mut rest = text;
@@ -93,7 +85,6 @@ impl FieldPath {
         Some(keys)
     }
 
-    /// The value in a document.
     pub fn of<'a>(&self, root: &'a Json) -> Option<&'a Json> {
         self.steps.iter().try_fold(root, |value, step| match step {
             Step::Key(key) => value.get(key),
@@ -102,9 +93,7 @@ impl FieldPath {
     }
 
     /// What the schema says of it.
-    ///
-    /// # Errors
-    /// That there is no such field, with the nearest one.
+    /// Errors: That there is no such field, with the nearest one.
     pub fn field(&self) -> Result<Field, String> {
         let mut schema = &*FILE;
         let (mut around, mut default) = (schema, None);

@@ -11,7 +11,6 @@ use crate::recipe::{KDL_RECIPE_FILE, Node, RECIPE_FILE, Workspace};
 use crate::source::{Finding, Severity, SourceFile, Span};
 use crate::witness;
 
-/// Largest recipe that is read.
 const TEXT_LIMIT: u64 = 16 << 20;
 
 /// The file of the recipe in a directory, or where it would be: `image.toml`, or `image.kdl` if that is there.
@@ -28,9 +27,7 @@ pub fn has_recipe(directory: &Path) -> bool {
 }
 
 /// Reads the recipe in a directory into a tree of values; nothing is checked yet but the syntax.
-///
-/// # Errors
-/// As [`document_in`]; it is a link out of the workspace.
+/// Errors: As [`document_in`]; it is a link out of the workspace.
 pub fn document_of(directory: &Path) -> Result<Node, Vec<Finding>> {
     let path = recipe_file(directory);
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
@@ -40,9 +37,7 @@ pub fn document_of(directory: &Path) -> Result<Node, Vec<Finding>> {
 
 /// Reads one file of a recipe, as its ending says: `.kdl`, or else TOML. `name` is how messages call it; `text` stands in
 /// for what the file holds.
-///
-/// # Errors
-/// What is wrong with the file: it is missing, there is one in each format, it is not UTF-8, or breaks the rules of its
+/// Errors: What is wrong with the file: it is missing, there is one in each format, it is not UTF-8, or breaks the rules of its
 /// format.
 pub fn document_in(path: &Path, name: &str, text: Option<&str>) -> Result<Node, Vec<Finding>> {
     alone(path)?;
@@ -89,9 +84,7 @@ pub(in crate::recipe) fn is_allowed(path: &Path, allow: &[String]) -> bool {
 }
 
 /// The text of a recipe's file that is read alone, by its path.
-///
-/// # Errors
-/// As [`text_of`]; it is a link out of the workspace around it; what is wrong with that workspace.
+/// Errors: As [`text_of`]; it is a link out of the workspace around it; what is wrong with that workspace.
 pub fn recipe_text(path: &Path, name: &str) -> Result<Arc<SourceFile>, Vec<Finding>> {
     refuse_link_out(path)?;
     text_of(path, name)
@@ -136,9 +129,7 @@ fn alone(path: &Path) -> Result<(), Vec<Finding>> {
 }
 
 /// Reads a text, as the ending of its name says.
-///
-/// # Errors
-/// What breaks the rules of its format.
+/// Errors: What breaks the rules of its format.
 pub fn document_from(file: &Arc<SourceFile>, schema: &Json) -> Result<Node, Vec<Finding>> {
     let (document, findings) =
         if is_kdl(&file.name) { super::kdl::read(file, schema) } else { super::toml::read(file) };
@@ -146,9 +137,7 @@ pub fn document_from(file: &Arc<SourceFile>, schema: &Json) -> Result<Node, Vec<
 }
 
 /// The text of a file that a person wrote; `name` is how messages call it.
-///
-/// # Errors
-/// It is no file, cannot be read, is larger than any recipe, or is not UTF-8.
+/// Errors: It is no file, cannot be read, is larger than any recipe, or is not UTF-8.
 pub fn text_of(path: &Path, name: &str) -> Result<Arc<SourceFile>, Vec<Finding>> {
     if let Some(problem) = witness::not_a_file(path) {
         let problem = format!("`{}` {problem}", path.display());
@@ -172,9 +161,7 @@ pub fn text_of(path: &Path, name: &str) -> Result<Arc<SourceFile>, Vec<Finding>>
 }
 
 /// The bytes of a file that a person wrote, as text; `name` is how messages call it.
-///
-/// # Errors
-/// They are not UTF-8: the offset of the first invalid byte.
+/// Errors: They are not UTF-8: the offset of the first invalid byte.
 pub(in crate::recipe) fn text_from(bytes: Vec<u8>, path: &Path, name: &str) -> Result<Arc<SourceFile>, Finding> {
     match String::from_utf8(bytes) {
         Ok(text) => Ok(SourceFile::new(name, path, text)),

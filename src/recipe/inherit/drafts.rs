@@ -29,7 +29,6 @@ pub struct Draft {
     pub directory: PathBuf,
     /// Which variant it is; none for the recipe itself.
     pub variant: Option<String>,
-    /// What it says, inherited things and all.
     pub document: Node,
     /// Files that it was made from, parents first, its own last.
     pub files: Vec<Arc<SourceFile>>,
@@ -37,7 +36,6 @@ pub struct Draft {
     pub inherits: Vec<(String, Span)>,
     /// Inherited values that do not count.
     pub withdrawn: Vec<Withdrawn>,
-    /// Warnings.
     pub findings: Vec<Finding>,
 }
 
@@ -54,7 +52,6 @@ impl Draft {
 pub struct Relatives {
     /// The recipe without its variants.
     pub plain: Option<Draft>,
-    /// Whether that one is an image.
     pub is_image: bool,
     pub variants: Vec<Draft>,
 }
@@ -75,7 +72,6 @@ struct Piece {
     body: Node,
 }
 
-/// What one file says of a variant.
 #[derive(Debug, Clone)]
 struct VariantPiece {
     file: Arc<SourceFile>,
@@ -99,9 +95,7 @@ struct Reading<'a> {
 }
 
 /// Reads the recipe of a directory and what it inherits from.
-///
-/// # Errors
-/// What is wrong with any of the files.
+/// Errors: What is wrong with any of the files.
 pub fn relatives(
     directory: &Path,
     workspace: Option<&Workspace>,

@@ -12,13 +12,11 @@ pub struct Withdrawn {
     pub field: String,
     /// The value as text; of a list, an item.
     pub value: String,
-    /// Where it stands.
     pub was: Span,
     /// What takes it out.
     pub span: Span,
     /// Whether another value stands in its place.
     pub is_overridden: bool,
-    /// Whether it is an item of a list.
     pub is_item: bool,
 }
 
@@ -27,7 +25,6 @@ pub struct Withdrawn {
 pub struct Trail {
     /// Values that do not count.
     pub withdrawn: Vec<Withdrawn>,
-    /// Warnings.
     pub findings: Vec<Finding>,
 }
 
@@ -200,7 +197,6 @@ impl Node {
         Some((key, value))
     }
 
-    /// Sets a key of a table.
     pub fn put(&mut self, name: &str, key: Span, value: Self) {
         let Value::Table(entries) = &mut self.value else { return };
         match entries.iter_mut().find(|(known, _, _)| known == name) {

@@ -3,10 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-/// How it is written, for messages.
 pub const BASE_IMAGE_FORMS: &str = "write ‹[image] from = \"oci:REGISTRY/NAME:TAG\"›, with @sha256:DIGEST behind it for exactly one image; or ‹[image] from = \"oci:./DIRECTORY\"› for a directory in OCI's layout";
 
-/// Where a container image is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BaseImage {
     /// `REGISTRY/NAME[:TAG][@sha256:DIGEST]`.

@@ -26,7 +26,6 @@ fn problem_of(bytes: &[u8]) -> Option<String> {
 }
 
 impl Reader<'_> {
-    /// The file of keys that a [[repo]] names.
     pub(super) fn keys(&mut self, at: &str, name: &str) -> Option<PathBuf> {
         let path = self.file(at, name)?;
         let problem = match witness::read(&path) {
@@ -100,7 +99,6 @@ const PUBLIC: &str = "a line has a public key as ssh-keygen writes it into NAME.
 /// Starts of the names of kinds of keys.
 const KINDS: [&str; 5] = ["ssh-", "ecdsa-sha2-", "sk-ssh-", "sk-ecdsa-", "webauthn-sk-"];
 
-/// Those that the library reads.
 const KNOWN_KINDS: [&str; 8] = [
     "ssh-ed25519",
     "ssh-rsa",

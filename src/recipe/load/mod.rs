@@ -41,12 +41,10 @@ use crate::source::{Finding, Severity, SourceFile, Span};
 use crate::witness;
 use crate::xcat::{ExcludeList, Flavor, Item, PackageList, PassList, parse_exlist, parse_pkglist, parse_synclist};
 
-/// A recipe with everything that it names.
 #[derive(Debug, Clone)]
 pub struct Recipe {
     /// Directory of the recipe, without links.
     pub directory: PathBuf,
-    /// Whether it is written in KDL.
     pub in_kdl: bool,
     /// Where its lock is, or would be.
     pub lock_path: PathBuf,
@@ -66,29 +64,22 @@ pub struct Recipe {
     pub included: BTreeMap<String, (String, usize)>,
     /// Files and directories that it names, wherever they lie.
     pub named: BTreeSet<PathBuf>,
-    /// What it says.
     pub model: Model,
-    /// Where it says it.
     pub spans: Spans,
     /// Packages, pass by pass, kernels taken out.
     pub packages: PackageList,
     /// Other packages, pass by pass.
     pub otherpkgs: PackageList,
-    /// Directory of the other packages.
     pub otherpkgs_directory: Option<PathBuf>,
     /// A kernel package that a list names, with its place.
     pub kernel_in_list: Option<(String, Span)>,
     /// What [kernel] takes from the build host.
     pub kernel_files: Drivers,
-    /// The postinstall script.
     pub postinstall: Option<Postinstall>,
-    /// Scripts that nodes run.
     pub node_scripts: Option<NodeScripts>,
     /// Units that are enabled, disabled or masked.
     pub units: Vec<Unit>,
-    /// Lines of [system] fstab.
     pub mounts: Vec<Mount>,
-    /// Lines of [system] exports.
     pub exports: Vec<Export>,
     /// Synced files, in order.
     pub sync: Vec<SyncedFile>,
@@ -98,23 +89,18 @@ pub struct Recipe {
     pub node_support: Option<NodeSupport>,
     /// Paths of a node that are not the image's.
     pub statelite: Option<StateliteList>,
-    /// What is left out of the pack.
     pub exclude: ExcludeList,
     /// The packages of the node that it was captured from: name, version, architecture.
     pub captured: Option<Vec<[String; 3]>>,
     /// Files with public keys: path and name.
     pub authorized_keys: Vec<(PathBuf, String)>,
-    /// File with root's password hash.
     pub root_password_hash: Option<(PathBuf, String)>,
-    /// Certificates for the initrd.
     pub ca: Vec<(PathBuf, String)>,
     /// What a dump over ssh needs.
     pub kdump: KdumpFiles,
-    /// Files of dracut.conf.d.
     pub dracut_conf: Vec<(PathBuf, String)>,
     /// Keyrings of the repositories, by their index.
     pub keyrings: Vec<Option<PathBuf>>,
-    /// The `.repo` file of each [[repo]] that names one.
     pub repo_files: Vec<Option<Arc<SourceFile>>>,
 }
 
@@ -128,15 +114,12 @@ impl Recipe {
         weak.map(name).collect()
     }
 
-    /// File name of the lock, for messages.
     pub fn lock_name(&self) -> String {
         self.lock_path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
     }
 
     /// Reads the lock, if it exists.
-    ///
-    /// # Errors
-    /// [`LockError`]: it cannot be read.
+    /// Errors: [`LockError`]: it cannot be read.
     pub fn lock(&self) -> Result<Option<Lock>, LockError> {
         Lock::read(&self.lock_path, &self.lock_shown())
     }
@@ -150,9 +133,7 @@ impl Recipe {
 /// What loading gave: a recipe unless there are errors, and everything that is to be said.
 #[derive(Debug, Clone)]
 pub struct Loaded {
-    /// The recipe, if it has no error.
     pub recipe: Option<Recipe>,
-    /// Errors, warnings and notes.
     pub findings: Vec<Finding>,
 }
 
@@ -428,7 +409,6 @@ impl Reader<'_> {
         (packages, kernel_in_list)
     }
 
-    /// The packages of [otherpkgs], and their directory.
     fn other_packages(&mut self, model: &Model) -> (PackageList, Option<PathBuf>) {
         let Some(table) = &model.otherpkgs else { return (PackageList::default(), None) };
         let directory = self.file("otherpkgs.dir", &table.dir);
@@ -441,7 +421,6 @@ impl Reader<'_> {
         (packages, directory)
     }
 
-    /// The files that [kdump] names.
     fn kdump_files(&mut self) -> KdumpFiles {
         let Some(table) = self.model.kdump.clone() else { return KdumpFiles::default() };
         let mut named = |at: &str, name: Option<String>| {
@@ -455,7 +434,6 @@ impl Reader<'_> {
         }
     }
 
-    /// The lists of [statelite].
     fn statelite_lists(&mut self, model: &Model) -> Lists {
         let Some(table) = &model.statelite else { return Lists::default() };
         Lists {
@@ -465,7 +443,6 @@ impl Reader<'_> {
         }
     }
 
-    /// The files that the sync lists name.
     fn sync_entries(&mut self, model: &Model) -> (Vec<SyncedFile>, SyncedNodes) {
         let (mut sync, mut of_nodes) = (Vec::new(), SyncedNodes::new(&self.paths));
         for (index, name) in model.sync.lists.iter().enumerate() {
@@ -485,7 +462,6 @@ impl Reader<'_> {
         (sync, of_nodes)
     }
 
-    /// The keys and the files of each repository.
     fn repositories(&mut self, model: &Model) -> (Vec<Option<PathBuf>>, Vec<Option<Arc<SourceFile>>>) {
         let (mut keyrings, mut files) = (Vec::new(), Vec::new());
         for (index, repo) in model.repo.iter().enumerate() {
@@ -537,9 +513,7 @@ impl Reader<'_> {
 
 /// Reads one list by itself, as `check --as` does: what it includes is found from its own folder, variables come from
 /// the recipe in `recipe`, if there is one that can be read, and from this process.
-///
-/// # Errors
-/// A text that says why the file cannot be read.
+/// Errors: A text that says why the file cannot be read.
 pub fn read_list(path: &Path, recipe: &Path) -> Result<(Arc<SourceFile>, impl crate::xcat::Loader + use<>), String> {
     let minimal = "{\"image\":{\"name\":\"list\",\"release\":\"none\"}}";
     let mut model: Model = serde_json::from_str(minimal).map_err(|error| error.to_string())?;

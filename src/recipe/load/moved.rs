@@ -14,7 +14,6 @@ pub struct Moved {
     pub workspace: PathBuf,
     /// What had an absolute path, without links.
     pub outside: PathBuf,
-    /// Where the workspace was.
     pub was: PathBuf,
 }
 

@@ -15,7 +15,6 @@ use crate::xcat::{LoadError, Loader};
 /// Largest list or recipe that is read.
 const TEXT_LIMIT: u64 = 16 << 20;
 
-/// Resolves the paths of one recipe.
 #[derive(Debug, Clone)]
 pub struct Paths {
     /// The recipe's directory, without links.
@@ -38,10 +37,8 @@ pub struct Paths {
 /// Lists by their names, with the file that includes each and the line of it.
 pub type Included = BTreeMap<String, (String, usize)>;
 
-/// Why a path cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PathProblem {
-    /// Nothing is there.
     Missing(PathBuf, String),
     /// It lies outside; the text is the line to add.
     Outside(PathBuf, String),
@@ -90,9 +87,7 @@ impl Paths {
     }
 
     /// Finds the file that a text names, relative to a folder.
-    ///
-    /// # Errors
-    /// [`PathProblem`] when it is not there, or lies where the recipe may not read.
+    /// Errors: [`PathProblem`] when it is not there, or lies where the recipe may not read.
     pub fn resolve(&self, text: &str, folder: &Path) -> Result<PathBuf, PathProblem> {
         let path = self.mapped(text, folder);
         let real = witness::canonicalize(&path).map_err(|error| {
@@ -118,9 +113,7 @@ impl Paths {
     }
 
     /// The folder in which wildcards are looked up; nothing in it is asked for yet.
-    ///
-    /// # Errors
-    /// As [`Paths::resolve`].
+    /// Errors: As [`Paths::resolve`].
     pub fn folder(&self, text: &str, folder: &Path) -> Result<PathBuf, PathProblem> {
         let quiet = Self { named: Arc::default(), ..self.clone() };
         quiet.resolve(text, folder)
@@ -174,9 +167,6 @@ impl Paths {
     }
 
     /// Reads a text file.
-    ///
-    /// # Errors
-    /// A text that says what is wrong.
     pub fn read(&self, path: &Path) -> Result<Arc<SourceFile>, String> {
         if witness::exists(path) && !witness::is_file(path) {
             return Err("it is not a regular file".to_owned());

@@ -27,32 +27,26 @@ pub fn package_of(program: &str) -> &str {
     }
 }
 
-/// The postinstall scripts and what they may see.
 #[derive(Debug, Clone)]
 pub struct Postinstall {
     /// The scripts, in order; at least one.
     pub scripts: Vec<Script>,
-    /// Their other inputs, by name.
     pub inputs: Vec<ScriptInput>,
 }
 
-/// One of the scripts.
 #[derive(Debug, Clone)]
 pub struct Script {
-    /// The file.
     pub path: PathBuf,
     /// How messages and keys call it.
     pub name: String,
     /// Arguments after xCAT's four.
     pub arguments: Vec<String>,
-    /// The field of the recipe that names it.
     pub field: String,
 }
 
 /// Something that scripts see, below the recipe's directory or at an absolute path.
 #[derive(Debug, Clone)]
 pub struct ScriptInput {
-    /// Where it is.
     pub path: PathBuf,
     /// Its path below the recipe's directory; or an absolute one.
     pub name: String,
@@ -62,13 +56,10 @@ pub struct ScriptInput {
 /// What an input is. What has a mode has the bits of it that count ([`counted`](crate::recipe::counted_mode)).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InputKind {
-    /// A regular file.
     File,
-    /// A symbolic link, with its target.
     Link(String),
     /// A directory with its mode; only one that is empty, or whose mode is not the usual one.
     Directory(u32),
-    /// A named pipe with its mode.
     Pipe(u32),
 }
 
@@ -79,7 +70,6 @@ impl Postinstall {
         self.inputs.iter().filter(has_content).map(|input| input.path.clone())
     }
 
-    /// The scripts' names, for messages.
     pub fn names(&self) -> String {
         self.scripts.iter().map(|script| script.name.as_str()).collect::<Vec<_>>().join(", ")
     }
@@ -132,7 +122,6 @@ impl Reader<'_> {
         (!scripts.is_empty()).then_some(Postinstall { scripts, inputs })
     }
 
-    /// One script, with what is wrong with it.
     fn script(
         &mut self,
         table: &PostinstallTable,

@@ -9,7 +9,6 @@ use crate::recipe::NodeTable;
 use crate::source::{Finding, Span};
 use crate::witness;
 
-/// What `[node]` puts into the image.
 #[derive(Debug, Clone, Default)]
 pub struct NodeScripts {
     /// Names and arguments, in order, each with the field that says so.
@@ -20,10 +19,8 @@ pub struct NodeScripts {
     pub files: BTreeMap<String, ScriptFile>,
 }
 
-/// A file that nodes run.
 #[derive(Debug, Clone)]
 pub struct ScriptFile {
-    /// Where it is.
     pub path: PathBuf,
     /// How messages and keys call it.
     pub name: String,
@@ -31,7 +28,6 @@ pub struct ScriptFile {
     pub interpreter: Option<String>,
     /// The field that names it first.
     pub field: String,
-    /// Where that is.
     pub span: Span,
 }
 

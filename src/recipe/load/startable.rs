@@ -8,7 +8,6 @@ use crate::witness;
 /// Why the kernel cannot start a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StartFault {
-    /// No one may execute it.
     NotExecutable,
     /// It is no program, and its first line names none.
     NoInterpreter,
@@ -43,7 +42,6 @@ pub fn start_faults(path: &Path) -> (Vec<StartFault>, Vec<u8>) {
 }
 
 impl StartFault {
-    /// Its code for scripts of `[postinstall]`.
     pub fn of_postinstall(&self) -> &'static str {
         match self {
             Self::NotExecutable => "postinstall::not_executable",
@@ -52,7 +50,6 @@ impl StartFault {
         }
     }
 
-    /// Its code for scripts of `[node]`.
     pub fn of_node(&self) -> &'static str {
         match self {
             Self::NotExecutable => "node::not_executable",

@@ -11,7 +11,6 @@ use crate::statelite::{
 };
 use crate::xcat::definitions::{Row, TableKind, parse_tables};
 
-/// The texts of the lists that a recipe names.
 #[derive(Debug, Clone, Default)]
 pub struct Lists {
     pub files: Vec<Arc<SourceFile>>,
@@ -24,16 +23,12 @@ pub struct Lists {
 pub struct StateliteList {
     /// What reaches the node.
     pub list: List,
-    /// Where each entry stands.
     pub entries: Vec<Span>,
-    /// Where each tree stands.
     pub trees: Vec<Span>,
-    /// Where each state stands.
     pub states: Vec<Span>,
 }
 
 impl StateliteList {
-    /// statelite.json.
     pub fn text(&self) -> Vec<u8> {
         let mut text = serde_json::to_vec_pretty(&self.list).unwrap_or_default();
         text.push(b'\n');

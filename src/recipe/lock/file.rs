@@ -97,7 +97,6 @@ pub struct LockedPass {
 }
 
 impl LockedPass {
-    /// What it is for.
     pub fn role(&self) -> PassRole {
         PassRole::of(&self.name)
     }
@@ -151,7 +150,6 @@ pub fn epoch_of_today() -> i64 {
 }
 
 impl Lock {
-    /// The lock's text.
     pub fn to_text(&self) -> String {
         use std::fmt::Write;
         let text = |value: &str| ::toml::Value::String(value.to_owned()).to_string();
@@ -261,7 +259,6 @@ impl Lock {
         }
     }
 
-    /// Its users and groups.
     pub fn accounts(&self) -> Accounts {
         Accounts { users: self.users.clone(), groups: self.groups.clone() }
     }

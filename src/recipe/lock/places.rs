@@ -3,29 +3,20 @@
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// Something that a lock has.
 #[derive(Debug, Clone, Copy)]
 pub enum LockItem<'a> {
-    /// The time of all that is built.
     Epoch,
-    /// A user of that name.
     User(&'a str),
-    /// A group of that name.
     Group(&'a str),
-    /// The release of a kernel of a transaction.
     Release(&'a str),
     /// A package of a transaction, or else of any.
     Package {
-        /// The transaction.
         pass: &'a str,
-        /// The package.
         name: &'a str,
     },
     /// The same for a package whose name begins so.
     PackageLike {
-        /// The transaction.
         pass: &'a str,
-        /// How the name begins.
         start: &'a str,
     },
 }
@@ -36,7 +27,6 @@ pub struct LockPlaces<'a> {
     table: Option<DeTable<'a>>,
 }
 
-/// The items of a list of a table.
 fn items<'t, 'a>(table: &'t DeTable<'a>, key: &str) -> impl Iterator<Item = (&'t DeTable<'a>, usize)> {
     let list = table.get(key).and_then(|value| value.get_ref().as_array());
     list.into_iter().flat_map(|list| list.iter()).filter_map(|item: &Spanned<DeValue<'a>>| {

@@ -17,7 +17,6 @@ use crate::witness;
 /// Last second of the year 9999, since 1970: later times have no date in four digits.
 const LAST_EPOCH: i64 = 253_402_300_799;
 
-/// Why a lock cannot be used.
 #[derive(Debug, Error, Diagnostic)]
 pub enum LockError {
     /// It is not in the form that imgbuild writes.
@@ -31,7 +30,6 @@ pub enum LockError {
     Format {
         /// Name of the file, with line and column where they are known.
         lock: String,
-        /// What is wrong with it.
         problem: String,
         /// Byte of the text where it is wrong.
         at: Option<usize>,
@@ -45,12 +43,10 @@ pub enum LockError {
         )
     )]
     Conflict {
-        /// Name of the file.
         lock: String,
         /// Byte of the text where it begins.
         at: usize,
     },
-    /// A later imgbuild wrote it.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Newer(#[from] Newer),
@@ -96,9 +92,7 @@ impl LockError {
 
 impl Lock {
     /// Reads the lock at a path, which messages call by its name; none where there is no such file.
-    ///
-    /// # Errors
-    /// [`LockError`]: something else is there, it cannot be read, or its text is not one that [`Lock::to_text`] writes.
+    /// Errors: [`LockError`]: something else is there, it cannot be read, or its text is not one that [`Lock::to_text`] writes.
     pub fn read(path: &Path, name: &str) -> Result<Option<Self>, LockError> {
         if let Some(problem) = witness::not_a_file(path) {
             return Err(LockError::format(name, "", None, format!("it {problem}")));
@@ -111,9 +105,7 @@ impl Lock {
     }
 
     /// Reads a lock's bytes; messages call the file by its name.
-    ///
-    /// # Errors
-    /// As [`Lock::parse`].
+    /// Errors: As [`Lock::parse`].
     pub fn parse_bytes(name: &str, bytes: Vec<u8>) -> Result<Self, LockError> {
         match String::from_utf8(bytes) {
             Ok(text) => Self::parse_as(name, &text),
@@ -126,17 +118,13 @@ impl Lock {
     }
 
     /// Reads a lock's text.
-    ///
-    /// # Errors
-    /// [`LockError`] for anything that [`Lock::to_text`] does not write.
+    /// Errors: [`LockError`] for anything that [`Lock::to_text`] does not write.
     pub fn parse(text: &str) -> Result<Self, LockError> {
         Self::parse_as(crate::recipe::LOCK_FILE, text)
     }
 
     /// The same; messages call the file by its name.
-    ///
-    /// # Errors
-    /// As [`Lock::parse`].
+    /// Errors: As [`Lock::parse`].
     pub fn parse_as(name: &str, text: &str) -> Result<Self, LockError> {
         #[derive(Deserialize)]
         struct Head {

@@ -1,6 +1,5 @@
 //! What a transaction of image.lock is for. The lock has its name; what depends on it asks for the role.
 
-/// The role of a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PassRole {
     /// The tools root: the package manager and what indexes modules; a root of its own.
@@ -15,27 +14,21 @@ pub enum PassRole {
     DracutTools,
     /// The image's lowest layer.
     Base,
-    /// A pass of the package lists.
     Packages,
-    /// A pass of the lists of other packages.
     Otherpkgs,
     Kernel,
 }
 
 impl PassRole {
-    /// Name of the tools root.
     pub const TOOLS: &str = "tools";
     /// Name of the root with what resolves packages.
     pub const SOLVER_TOOLS: &str = "tools-solver";
-    /// Name of the root with what builds drivers.
     pub const DRIVER_TOOLS: &str = "tools-driver";
     /// Name of the transaction with what postinstall scripts run.
     pub const POSTINSTALL_TOOLS: &str = "tools-postinstall";
-    /// Name of the transaction with what dracut needs.
     pub const DRACUT_TOOLS: &str = "tools-dracut";
     /// Name of the image's lowest layer.
     pub const BASE: &str = "base";
-    /// Name of the transaction with the kernel.
     pub const KERNEL: &str = "kernel";
 
     /// The role of a transaction with a name. What has no name of its own is a pass of the package lists.
@@ -63,7 +56,6 @@ impl PassRole {
         part.split_once('.').map_or(part, |(whole, _)| whole)
     }
 
-    /// Whether its packages are in the image.
     pub fn is_in_image(self) -> bool {
         match self {
             Self::Tools | Self::SolverTools | Self::DriverTools | Self::PostinstallTools | Self::DracutTools => false,

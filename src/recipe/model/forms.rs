@@ -7,7 +7,6 @@ use super::{ArchiveKind, Frames, Pack, PackCompress, PackProfile};
 pub struct PackedForm {
     pub archive: ArchiveKind,
     pub compress: PackCompress,
-    /// How the archive is cut.
     pub frames: Frames,
     pub profile: PackProfile,
     /// Bytes of a block, where the recipe says.

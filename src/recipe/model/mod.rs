@@ -166,11 +166,9 @@ pub enum Distro {
 /// Distributions that have a package manager in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
-    /// apt.
     Debian,
     /// dnf and its predecessor yum.
     RedHat,
-    /// zypper.
     Suse,
 }
 
@@ -207,7 +205,6 @@ impl Distro {
         }
     }
 
-    /// Which package manager it has.
     pub fn family(self) -> Family {
         match self {
             Self::Debian | Self::Ubuntu => Family::Debian,
@@ -233,7 +230,6 @@ pub enum Arch {
 }
 
 impl Arch {
-    /// All that images may have.
     pub const ALL: [Self; 3] = [Self::X86_64, Self::Aarch64, Self::Ppc64le];
 
     /// By the name that `uname -m` prints, RPM's or Debian's.
@@ -246,7 +242,6 @@ impl Arch {
         }
     }
 
-    /// Their names, for messages.
     pub fn names() -> String {
         Self::ALL.map(Self::machine).join(", ")
     }

@@ -7,20 +7,15 @@ use crate::recipe::Distro;
 /// Where a repository is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OfficialAddress {
-    /// At this address.
     Base(&'static str),
-    /// At those of a list of mirrors.
     MirrorList(&'static str),
-    /// At those of a metalink.
     MetaLink(&'static str),
 }
 
-/// A repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OfficialRepository {
     distros: Vec<&'static str>,
     releases: Vec<&'static str>,
-    /// Its name.
     pub id: &'static str,
     /// Whether it is used where the recipe names none.
     pub is_default: bool,
@@ -82,9 +77,7 @@ pub fn official_releases(distro: Distro) -> Vec<&'static str> {
 }
 
 /// Those of a release's repositories that `components` asks for: all that are usual where it is empty; `+name` adds one.
-///
-/// # Errors
-/// The first name that the release does not have.
+/// Errors: The first name that the release does not have.
 pub fn chosen<'a>(
     all: &[&'static OfficialRepository],
     components: &'a [String],

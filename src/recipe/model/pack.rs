@@ -161,7 +161,6 @@ pub enum CacheFilesystem {
 }
 
 impl CacheFilesystem {
-    /// Its module's name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Ext4 => "ext4",
@@ -182,11 +181,9 @@ pub enum CachePlace {
     Cache,
 }
 
-/// How the device of a cache begins.
 pub const CACHE_DEVICES: [&str; 4] = ["/dev/", "LABEL=", "UUID=", "PARTLABEL="];
 
 impl CachePlace {
-    /// Its name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Memory => "memory",

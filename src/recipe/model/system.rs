@@ -97,7 +97,6 @@ pub enum ScriptFailure {
 }
 
 impl ScriptFailure {
-    /// The word.
     pub fn name(self) -> &'static str {
         match self {
             Self::Report => "report",

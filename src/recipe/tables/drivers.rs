@@ -18,31 +18,24 @@ pub enum UpdateForm {
     Disk,
 }
 
-/// One item of [kernel] updates.
 #[derive(Debug, Clone)]
 pub struct DriverUpdate {
     /// How messages and keys call it.
     pub name: String,
-    /// What it is said to be.
     pub form: Option<UpdateForm>,
-    /// Whether it is a directory.
     pub is_directory: bool,
     /// Its files: where, and the path below the directory or the file's own name. Sorted.
     pub files: Vec<(PathBuf, String)>,
-    /// Where it is named.
     pub span: Span,
 }
 
-/// One table of [[kernel.build]].
 #[derive(Debug, Clone)]
 pub struct DriverBuild {
     /// How messages and keys call the source.
     pub name: String,
     /// Whether the source is a directory; else it is a tar archive.
     pub is_directory: bool,
-    /// Its files, as those of an update.
     pub files: Vec<(PathBuf, String)>,
-    /// Arguments of make.
     pub make: Vec<String>,
     /// Path of the table in the model.
     pub at: String,
@@ -51,7 +44,6 @@ pub struct DriverBuild {
 /// All that [kernel] takes from the build host.
 #[derive(Debug, Clone, Default)]
 pub struct Drivers {
-    /// Directory with packages of kernels.
     pub kernels: Option<PathBuf>,
     /// Driver updates, in order.
     pub updates: Vec<DriverUpdate>,
@@ -155,7 +147,6 @@ fn is_archive(name: &str) -> bool {
     [".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.zst"].iter().any(|ending| name.ends_with(ending))
 }
 
-/// Reads what [kernel] names.
 pub fn read_drivers(
     model: &Model,
     place: &dyn Fn(&str) -> Span,

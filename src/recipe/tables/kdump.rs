@@ -12,7 +12,6 @@ use crate::witness;
 /// Files that a dump over ssh needs: path and name.
 #[derive(Debug, Clone, Default)]
 pub struct KdumpFiles {
-    /// The private key.
     pub key: Option<(PathBuf, String)>,
     /// The server's public keys.
     pub known_hosts: Option<(PathBuf, String)>,
@@ -46,7 +45,6 @@ fn key_problem(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
     ))
 }
 
-/// Checks \[kdump\].
 pub fn check(model: &Model, files: &KdumpFiles, spans: &Spans, whole: &Span) -> Vec<Finding> {
     let Some(table) = &model.kdump else { return Vec::new() };
     let span = |path: &str| spans.nearest(path).unwrap_or(whole).clone();

@@ -5,21 +5,17 @@ use std::collections::BTreeMap;
 use crate::recipe::Model;
 use crate::source::{Finding, Span};
 
-/// A line of fstab.
 #[derive(Debug, Clone)]
 pub struct Mount {
     /// The line, its fields separated by one blank.
     pub line: String,
-    /// Where the recipe has it.
     pub span: Span,
 }
 
-/// A line of exports.
 #[derive(Debug, Clone)]
 pub struct Export {
     /// The line as it is written, for a quoted path may have blanks.
     pub line: String,
-    /// Where the recipe has it.
     pub span: Span,
 }
 
@@ -180,7 +176,6 @@ fn wrong_export(text: &str) -> Option<(String, String)> {
     text.ends_with('\\').then(|| ("an item is one line".to_owned(), "remove the `\\` at its end".to_owned()))
 }
 
-/// Reads `[system] exports`.
 pub fn read_exports(lines: &[String], span: &dyn Fn(&str) -> Span, findings: &mut Vec<Finding>) -> Vec<Export> {
     let mut exports: Vec<Export> = Vec::new();
     for (index, text) in lines.iter().enumerate() {

@@ -16,18 +16,15 @@ pub struct SupportFile {
     pub name: String,
     /// Absolute path in the image.
     pub destination: String,
-    /// What is made.
     pub kind: SyncedKind,
     /// Permission bits, where they are not the file's own.
     pub mode: Option<u32>,
 }
 
-/// What `[xcat] node_support` puts into the image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeSupport {
     /// In order.
     pub files: Vec<SupportFile>,
-    /// Name of the osimage.
     pub osimage: String,
 }
 

@@ -5,7 +5,6 @@ use crate::recipe::{
 };
 use crate::source::{Finding, Severity, Span};
 
-/// Problems of one repository.
 pub fn check(repo: &Repo, image: &Image, span: &Span) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut complain = |message: &str, help: &str| {

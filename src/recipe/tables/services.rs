@@ -13,7 +13,6 @@ use crate::source::{Finding, Span};
 pub enum UnitState {
     /// Not started at boot.
     Disable,
-    /// Started at boot.
     Enable,
     /// Started by nothing.
     Mask,
@@ -30,7 +29,6 @@ impl UnitState {
     }
 }
 
-/// One unit of `[services]`.
 #[derive(Debug, Clone)]
 pub struct Unit {
     /// Whole name, with its suffix.
@@ -48,9 +46,7 @@ const SUFFIXES: [&str; 11] =
 const LONGEST_NAME: usize = 255;
 
 /// The whole name of a unit as a person writes it: `dhcpd` is `dhcpd.service`, as systemctl(1) takes it.
-///
-/// # Errors
-/// What is wrong, and what to do about it.
+/// Errors: What is wrong, and what to do about it.
 pub fn unit_name(written: &str) -> Result<String, (String, &'static str)> {
     if written.contains(['*', '?', '[', ']']) {
         let problem = format!("`{written}` is a pattern, but ‹[services]› takes names");

@@ -7,10 +7,8 @@ use crate::source::{Finding, Severity, Span};
 use crate::witness;
 use crate::xcat::{Clause, Loader as _, SyncEntry, SyncList, SyncScript, expand_variables, matches};
 
-/// What is made in the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SyncedKind {
-    /// A copy of a regular file.
     File,
     Directory,
 }
@@ -26,11 +24,8 @@ pub struct SyncedFile {
     pub destination: String,
     /// Name to use below the destination, if that turns out to be a folder in the image.
     pub name_in_folder: Option<String>,
-    /// What is made.
     pub kind: SyncedKind,
-    /// What is done with it.
     pub clause: Clause,
-    /// The line that asks for it.
     pub span: Span,
 }
 
@@ -44,29 +39,23 @@ pub struct SyncedNodes {
     paths: Paths,
 }
 
-/// A file for nodes.
 #[derive(Debug, Clone)]
 pub struct NodeFile {
     /// The nodes of its line, as xCAT's noderange or a node set; none for all.
     pub nodes: Option<String>,
-    /// The file and its place.
     pub file: SyncedFile,
 }
 
-/// A script that nodes run.
 #[derive(Debug, Clone)]
 pub struct NodeScript {
     /// The file, links followed.
     pub source: PathBuf,
-    /// How messages call it.
     pub name: String,
     /// The file or folder after whose change it runs; none where it runs each time.
     pub after: Option<PathBuf>,
-    /// Its line.
     pub span: Span,
 }
 
-/// Files, scripts, and warnings.
 type ForNodes = (Vec<NodeFile>, Vec<NodeScript>, Vec<Finding>);
 
 impl SyncedNodes {
@@ -92,9 +81,7 @@ impl SyncedNodes {
     }
 
     /// Looks up all that the lists name.
-    ///
-    /// # Errors
-    /// All that is wrong; else there may be warnings.
+    /// Errors: All that is wrong; else there may be warnings.
     pub fn read(&self) -> Result<ForNodes, Vec<Finding>> {
         let (mut files, mut scripts, mut findings) = (Vec::new(), Vec::new(), Vec::new());
         let mut paths = self.paths.clone();

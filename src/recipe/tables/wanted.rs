@@ -12,7 +12,6 @@ const OTHER_DRIVERS: &str = include_str!("lists/netdrivers-other.txt");
 /// The drivers of disks that an initrd has besides where the node keeps frames on one.
 const DISK_DRIVERS: &str = include_str!("lists/diskdrivers.txt");
 
-/// Which drivers are wanted, and how much.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Wanted {
     /// Patterns that the recipe names: missing is an error.
@@ -26,7 +25,6 @@ pub struct Wanted {
 /// Stands in a recipe's `drivers` for all modules of driver updates.
 pub const ALL_UPDATES: &str = "allupdate";
 
-/// The names of the default list.
 pub fn default_drivers() -> Vec<String> {
     wanted_drivers(&[]).default
 }

@@ -72,17 +72,14 @@ pub struct WorkspaceXcat {
     pub path_map: BTreeMap<String, String>,
 }
 
-/// A workspace with the images that it names.
 #[derive(Debug, Clone)]
 pub struct Workspace {
     /// Its root, without links.
     pub root: PathBuf,
     pub file: Arc<SourceFile>,
-    /// What it says.
     pub model: WorkspaceModel,
     /// Directories of its images, without links, sorted; each once.
     pub images: Vec<PathBuf>,
-    /// Warnings.
     pub findings: Vec<Finding>,
 }
 
@@ -113,14 +110,11 @@ impl Workspace {
     }
 
     /// Reads the workspace that a directory lies in, if it lies in one.
-    ///
-    /// # Errors
-    /// What is wrong with its file.
+    /// Errors: What is wrong with its file.
     pub fn above(directory: &Path) -> Result<Option<Self>, Vec<Finding>> {
         Self::root_of(directory).map(|root| Self::read(&root)).transpose()
     }
 
-    /// Reads the workspace of a directory.
     fn read(root: &Path) -> Result<Self, Vec<Finding>> {
         let path = root.join(WORKSPACE_FILE);
         if let Some(problem) = witness::not_a_file(&path) {

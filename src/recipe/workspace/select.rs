@@ -13,10 +13,8 @@ use crate::recipe::load::{Recipe, load_draft};
 use crate::source::{Finding, Severity, nearest};
 use crate::witness;
 
-/// What was chosen.
 #[derive(Debug, Default)]
 pub struct Selected {
-    /// The workspace, if there is one.
     pub workspace: Option<Arc<Workspace>>,
     /// The images that can be used, sorted by name.
     pub recipes: Vec<Recipe>,
@@ -31,13 +29,11 @@ pub struct Selected {
 /// The drafts of images before one is chosen.
 #[derive(Debug, Default)]
 pub struct Known {
-    /// The workspace, if there is one.
     pub workspace: Option<Arc<Workspace>>,
     /// Every recipe that could be read, and what it inherits.
     pub recipes: Vec<(PathBuf, Relatives)>,
     /// Directories of those that could not, with the reasons.
     pub broken: Vec<(PathBuf, Vec<Finding>)>,
-    /// Warnings about the workspace itself.
     pub findings: Vec<Finding>,
 }
 
@@ -51,13 +47,10 @@ fn recipe_around(start: &Path, workspace: Option<&Workspace>) -> Option<PathBuf>
         .map(Path::to_owned)
 }
 
-/// A workspace, and directories of recipes.
 pub type Folders = (Option<Arc<Workspace>>, Vec<PathBuf>);
 
 /// The workspace that a directory lies in, and the directories of the recipes that could be meant from there.
-///
-/// # Errors
-/// What is wrong with the workspace's file, or that there is no recipe at all.
+/// Errors: What is wrong with the workspace's file, or that there is no recipe at all.
 pub fn folders(start: &Path, wants_all: bool) -> Result<Folders, Vec<Finding>> {
     let start = witness::canonicalize(start).map_err(|error| {
         let message = format!("`{}` cannot be read: {error}", start.display());
@@ -99,9 +92,7 @@ pub fn folders(start: &Path, wants_all: bool) -> Result<Folders, Vec<Finding>> {
 }
 
 /// Reads the images that could be meant from a directory.
-///
-/// # Errors
-/// As [`folders`]; that two images have one name.
+/// Errors: As [`folders`]; that two images have one name.
 pub fn known(start: &Path, wants_all: bool, overlay: &Overlay) -> Result<Known, Vec<Finding>> {
     let (workspace, directories) = folders(start, wants_all)?;
     let all = workspace.as_deref().map(|workspace| workspace.images.as_slice()).unwrap_or_default();
@@ -163,9 +154,7 @@ impl Known {
     }
 
     /// The images that patterns mean, sorted by name; all without patterns.
-    ///
-    /// # Errors
-    /// Patterns that mean none, with near names.
+    /// Errors: Patterns that mean none, with near names.
     pub fn chosen(&self, patterns: &[String]) -> Result<Vec<&Draft>, Vec<Finding>> {
         let mut all: Vec<(&str, &Draft)> =
             self.images().map(|draft| (draft.name().map(|(name, _)| name).unwrap_or_default(), draft)).collect();
@@ -248,9 +237,7 @@ fn is_called(directory: &Path, pattern: &str) -> bool {
 }
 
 /// Reads the images that a command is for.
-///
-/// # Errors
-/// What is wrong before any image is read whole: the workspace's file, two images of one name, a pattern that means none.
+/// Errors: What is wrong before any image is read whole: the workspace's file, two images of one name, a pattern that means none.
 pub fn select(start: &Path, patterns: &[String]) -> Result<Selected, Vec<Finding>> {
     let known = known(start, !patterns.is_empty(), &Overlay::new())?;
     let chosen = known.chosen(patterns)?;

@@ -24,7 +24,6 @@ const TICK: Duration = Duration::from_millis(200);
 pub struct ScriptLimits {
     /// How long, in seconds.
     pub seconds: u64,
-    /// Processes at a time.
     pub processes: u64,
     /// Memory of all of them, in bytes; none: three quarters of the machine's.
     pub memory: Option<u64>,
@@ -42,7 +41,6 @@ impl Default for ScriptLimits {
 
 /// How a command's time went.
 pub enum Waited {
-    /// It ended.
     Ended(ExitStatus),
     /// It was still there when its time was over: what ran below it, the outermost first.
     TooLong(Vec<String>),
@@ -52,7 +50,6 @@ pub enum Waited {
 
 /// What a command took too much of, in words.
 pub enum Excess {
-    /// It went over a limit.
     Limit(String),
     /// It wrote nearly all of what was free, and little was: an ordinary command does that on a small disk.
     Space(String),
@@ -167,9 +164,7 @@ fn bytes(count: u64) -> String {
 }
 
 /// Waits until a child ends, or goes over a limit; `printed` counts what it prints.
-///
-/// # Errors
-/// A system call failed.
+/// Errors: A system call failed.
 pub fn wait(child: &mut Child, bounds: Option<&Bounds>, printed: &AtomicU64) -> std::io::Result<Waited> {
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     // A kernel before 5.3 has no such descriptors, and no limit then.
@@ -211,7 +206,6 @@ fn page() -> u64 {
 /// Commands that a message names at most.
 const SHOWN: usize = 10;
 
-/// A process, and the memory that it has.
 struct Process {
     pid: u32,
     parent: u32,

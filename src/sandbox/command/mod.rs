@@ -17,7 +17,7 @@ use self::limit::{Bounds, Excess, Waited};
 use super::TreeMount;
 use super::log::Pump;
 use super::tree::api_mounts::NO_RELEASE;
-use crate::failure::{NO_SPACE, NOT_STARTED, OVER_LIMIT, TOO_LONG, not_started};
+use crate::failure::{Failure, NO_SPACE, NOT_STARTED, OVER_LIMIT, TOO_LONG, is_not_started, not_started};
 use crate::fault;
 
 pub use limit::{ScriptLimits, VARIABLE as LIMIT_VARIABLE};
@@ -31,11 +31,9 @@ pub struct Bind {
     pub source: String,
     /// Absolute path inside.
     pub target: String,
-    /// Whether it can be written.
     pub writable: bool,
 }
 
-/// What to run, where.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct CommandRequest {
     /// The root directory: usually a tools root.
@@ -54,9 +52,7 @@ pub struct CommandRequest {
     pub enter_target: bool,
     /// Where the command starts, as it sees it.
     pub working_directory: String,
-    /// The command and its arguments.
     pub arguments: Vec<String>,
-    /// Its whole environment.
     pub environment: Vec<(String, String)>,
     /// File, relative to the store's directory, that takes what the command prints.
     pub log: String,
@@ -75,7 +71,6 @@ impl CommandRequest {
     }
 }
 
-/// How a command ended.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CommandResult {
     /// Exit status, or 128 plus the signal's number.
@@ -88,9 +83,7 @@ pub struct CommandResult {
 
 /// Runs a command; meant to be called inside, by process 1 of the namespace. Where the caller asked for another command to
 /// stand in, that one runs in the same root, and nothing comes of the operation.
-///
-/// # Errors
-/// A text that says what could not be set up; the command's own failure is in the result.
+/// Errors: A text that says what could not be set up; the command's own failure is in the result.
 pub fn run_command(request: &CommandRequest) -> Result<CommandResult, String> {
     match super::substitute::asked_for() {
         Some(substitute) => Err(super::substitute::ended(run(&substitute.in_place_of(request))?.status)),
@@ -171,16 +164,15 @@ fn run(request: &CommandRequest) -> Result<CommandResult, String> {
     match outcome {
         Ok(Waited::TooLong(running)) => {
             let minutes = bounds.map_or(0, |bounds| bounds.seconds()).div_ceil(60);
-            Err(format!(
-                "{TOO_LONG}: `{program}` did not finish within {minutes} min and was stopped. Still running, the innermost last:\n  {}{}",
-                running.join("\n  "),
-                ending(&request.log, 40)
-            ))
+            let problem = Failure::TooLong
+                .met(format!("{TOO_LONG}: `{program}` did not finish within {minutes} min and was stopped."));
+            let (running, ending) = (running.join("\n  "), ending(&request.log, 40));
+            Err(format!("{problem} Still running, the innermost last:\n  {running}{ending}"))
         }
         Ok(Waited::TooMuch(excess, running)) => {
             let problem = match excess {
-                Excess::Limit(what) => format!("{OVER_LIMIT}: `{program}` {what}"),
-                Excess::Space(what) => format!("{NO_SPACE}: `{program}` {what}"),
+                Excess::Limit(what) => Failure::OverLimit.met(format!("{OVER_LIMIT}: `{program}` {what}")),
+                Excess::Space(what) => Failure::NoSpace.met(format!("{NO_SPACE}: `{program}` {what}")),
             };
             let (running, ending) = (running.join("\n  "), ending(&request.log, 10));
             Err(format!("{problem} and was stopped. Running at that moment:\n  {running}{ending}"))
@@ -192,24 +184,26 @@ fn run(request: &CommandRequest) -> Result<CommandResult, String> {
                 began_at,
             };
             if result.status != 0 && !request.interactive && is_full(Path::new(&request.log)) {
-                return Err(format!(
-                    "{NO_SPACE} while `{program}` ran; its last lines:\n{}",
-                    result.last_lines.join("\n")
-                ));
+                let problem = Failure::NoSpace.met(format!("{NO_SPACE} while `{program}` ran"));
+                return Err(format!("{problem}; its last lines:\n{}", result.last_lines.join("\n")));
             }
             if result.status != 0 && !request.interactive && lacks_processes(Path::new(&request.log)) {
                 if let Some(what) = bounds.as_ref().and_then(Bounds::too_many) {
-                    return Err(format!("{OVER_LIMIT}: `{program}` {what}{}", ending(&request.log, 10)));
+                    let problem = Failure::OverLimit.met(format!("{OVER_LIMIT}: `{program}` {what}"));
+                    return Err(format!("{problem}{}", ending(&request.log, 10)));
                 }
-                return Err(format!(
-                    "{NOT_STARTED} while `{program}` ran; its last lines:\n{}",
-                    result.last_lines.join("\n")
-                ));
+                let problem = Failure::NotStarted.met(format!("{NOT_STARTED} while `{program}` ran"));
+                return Err(format!("{problem}; its last lines:\n{}", result.last_lines.join("\n")));
             }
             Ok(result)
         }
         Err(_) if !said.is_empty() => Err(said),
-        Err(error) => Err(format!("cannot run `{program}`: {}", not_started(error))),
+        Err(error) if is_not_started(&error) => Err(format!("cannot run `{program}`: {}", not_started(error))),
+        Err(error) => {
+            let is_missing = error.kind() == std::io::ErrorKind::NotFound;
+            let failure = if is_missing { Failure::NoProgram } else { Failure::NotRun };
+            Err(failure.met(format!("cannot run `{program}`: {error}")))
+        }
     }
 }
 

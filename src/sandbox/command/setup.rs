@@ -11,9 +11,6 @@ use crate::sandbox::tree::copy::copy_layers;
 use crate::sandbox::tree::overlay::upper_is_whole;
 
 /// Builds the root around the calling process.
-///
-/// # Errors
-/// A text that says what could not be set up.
 pub fn assemble(request: &CommandRequest) -> Result<(), String> {
     // SAFETY: this is the only thread of a freshly forked process.
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }
@@ -57,9 +54,7 @@ pub fn assemble(request: &CommandRequest) -> Result<(), String> {
 }
 
 /// Makes the calling process ready to become the command.
-///
-/// # Errors
-/// A text that says what failed.
+/// Errors: A text that says what failed.
 pub fn enter(request: &CommandRequest) -> Result<(), String> {
     if request.enter_target {
         rustix::process::chroot("/target").map_err(|error| format!("cannot enter the image: {error}"))?;

@@ -44,9 +44,6 @@ fn child(path: &str, name: &[u8]) -> String {
 }
 
 /// Copies layers, lowest first, into `upper`; paths are relative to the working directory.
-///
-/// # Errors
-/// A text with the path.
 pub fn copy_layers(lower: &[String], upper: &str) -> Result<(), String> {
     let root = open_directory(rustix::fs::CWD, &bytes_of(upper)).map_err(|error| format!("{upper}: {error}"))?;
     let own = own_entries(&root)?;
@@ -74,7 +71,6 @@ pub fn copy_layers(lower: &[String], upper: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// What the caller put there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Own {
     Directory,

@@ -21,7 +21,6 @@ pub enum Assembly {
 }
 
 impl Assembly {
-    /// Its name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Overlay => "overlay",
@@ -29,7 +28,6 @@ impl Assembly {
         }
     }
 
-    /// By name.
     pub fn named(name: &str) -> Option<Self> {
         [Self::Overlay, Self::Copy].into_iter().find(|one| one.name() == name)
     }
@@ -53,7 +51,6 @@ pub fn upper_is_whole() -> bool {
 pub struct TreeMount {
     /// Layers, lowest first. None: the upper directory alone is the tree.
     pub lower: Vec<String>,
-    /// Directory that takes what is written.
     pub upper: String,
     /// Empty directory beside it that overlayfs works in.
     pub work: String,
@@ -63,9 +60,6 @@ pub struct TreeMount {
 
 impl TreeMount {
     /// Mounts the tree at `at`, a path relative to the working directory.
-    ///
-    /// # Errors
-    /// A text with the mount point.
     pub fn mount(&self, at: &Path) -> Result<(), String> {
         let said = |error: rustix::io::Errno| format!("cannot mount the layers at {}: {error}", at.display());
         if self.lower.is_empty() || upper_is_whole() {
@@ -99,9 +93,7 @@ impl TreeMount {
 }
 
 /// Gives a directory, a path relative to the working directory, mode, owner and group.
-///
-/// # Errors
-/// The kernel's.
+/// Errors: The kernel's.
 pub fn set_owner_and_mode(directory: &str, (mode, uid, gid): (u32, u32, u32)) -> Result<(), rustix::io::Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let directory = rustix::fs::open(directory, flags, Mode::empty())?;

@@ -113,7 +113,6 @@ impl Plan {
         text
     }
 
-    /// What nodes of a loader are sent.
     fn of_loader(&self, loader: Loader, url: &str, text: &mut String) {
         let tags = format!("tag:{NODE},tag:for-{}", loader.name());
         let name = loader.name();

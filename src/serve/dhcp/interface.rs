@@ -19,9 +19,7 @@ impl Address {
 }
 
 /// The card of a name, else the one whose address is listened on, else the one in whose network nodes are.
-///
-/// # Errors
-/// It is missing, down or has no address; or several would do.
+/// Errors: It is missing, down or has no address; or several would do.
 pub fn choose(
     all: &[Address],
     named: Option<&str>,
@@ -91,9 +89,7 @@ pub fn choose(
 }
 
 /// The port by which nodes reach the server at an address.
-///
-/// # Errors
-/// It does not listen there.
+/// Errors: It does not listen there.
 pub fn port(listened: &[SocketAddr], address: Ipv4Addr) -> Result<u16, ServeError> {
     let reaches = |socket: &&SocketAddr| socket.ip() == IpAddr::V4(address) || socket.ip().is_unspecified();
     listened.iter().find(reaches).map(SocketAddr::port).ok_or_else(|| {

@@ -10,19 +10,15 @@ use crate::nodes::loaders::Loader;
 use crate::nodes::{Attr, Effective};
 use crate::serve::error::ServeError;
 
-/// A kind of firmware.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Firmware {
-    /// BIOS.
     Bios,
     /// UEFI, x86-64.
     Efi64,
-    /// UEFI, arm64.
     Arm64,
 }
 
 impl Firmware {
-    /// All of them.
     pub const ALL: [Self; 3] = [Self::Bios, Self::Efi64, Self::Arm64];
 
     /// Its tag in dnsmasq's configuration.
@@ -43,7 +39,6 @@ impl Firmware {
         }
     }
 
-    /// How it is called.
     fn name(self) -> &'static str {
         match self {
             Self::Bios => "BIOS",
@@ -53,16 +48,13 @@ impl Firmware {
     }
 }
 
-/// What firmware fetches for a loader.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Offer {
     /// The loader; iPXE stands for xnba, too.
     pub loader: Loader,
-    /// Whose.
     pub firmware: Firmware,
     /// Its name below the directory of TFTP.
     pub name: &'static str,
-    /// The file.
     pub from: PathBuf,
     /// What it loads itself from beside it.
     pub beside: Vec<(&'static str, PathBuf)>,
@@ -211,15 +203,12 @@ pub fn fetched(loader: Loader) -> Loader {
     if loader == Loader::Xnba { Loader::Ipxe } else { loader }
 }
 
-/// The loader of a node.
 pub fn of_node(node: &Effective) -> Loader {
     node.text(Attr::Loader).and_then(Loader::named).unwrap_or(Loader::Ipxe)
 }
 
 /// The loaders' files that are there, and a sentence for each that nodes may need and that is not.
-///
-/// # Errors
-/// A loader of nodes has no file at all, or cannot be used in this way.
+/// Errors: A loader of nodes has no file at all, or cannot be used in this way.
 pub fn offers(
     directory: Option<&Path>,
     nodes: &[Effective],
@@ -355,9 +344,7 @@ const MOST_FILES: usize = 20_000;
 const MOST_BYTES: u64 = 1 << 30;
 
 /// Puts the files where TFTP serves them: a site's whole directory, and what packages have.
-///
-/// # Errors
-/// One cannot be copied.
+/// Errors: One cannot be copied.
 pub fn gather(offers: &[Offer], directory: Option<&Path>, to: &Path) -> io::Result<()> {
     if let Some(directory) = directory {
         let mut budget = (MOST_FILES, MOST_BYTES);

@@ -25,7 +25,6 @@ pub use process::{Dnsmasq, gave_up};
 /// A site's own lines, below its directory of templates.
 const OWN_LINES: &str = "dnsmasq.conf";
 
-/// Which machines dnsmasq answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answers {
     /// The nodes of nodes.toml, with the addresses that it gives them.
@@ -57,14 +56,11 @@ impl FromStr for Answers {
     }
 }
 
-/// How dnsmasq is run.
 #[derive(Debug, Clone)]
 pub struct DhcpSettings {
-    /// Whom it answers.
     pub answers: Answers,
     /// The nodes' network card; none: the one that is listened on.
     pub interface: Option<String>,
-    /// Directory with loaders' files of the site.
     pub loaders: Option<PathBuf>,
 }
 
@@ -153,9 +149,7 @@ fn plan(
 }
 
 /// The configuration as it would be written, with the hosts in it, and what it leaves out, a sentence each.
-///
-/// # Errors
-/// What the server would be refused for.
+/// Errors: What the server would be refused for.
 pub fn printed(
     settings: &DhcpSettings,
     listened: &[SocketAddr],
@@ -171,9 +165,7 @@ pub fn printed(
 }
 
 /// Starts dnsmasq, and returns when it answers. Then the directory of loaders' files is [`Dnsmasq::files`].
-///
-/// # Errors
-/// Why it cannot run.
+/// Errors: Why it cannot run.
 pub fn start(
     settings: &DhcpSettings,
     listened: &[SocketAddr],

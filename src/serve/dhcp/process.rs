@@ -23,20 +23,16 @@ use crate::serve::error::ServeError;
 use crate::serve::site::desk::Desk;
 use crate::serve::sockets::system;
 
-/// The program.
 const PROGRAM: &str = "dnsmasq";
-/// How long it may take to start.
 const STARTS_WITHIN: Duration = Duration::from_secs(15);
 /// How often it is started again within [`WITHIN`] before the server gives up.
 const MOST_STARTS: usize = 5;
 const WITHIN: Duration = Duration::from_secs(60);
-/// How long it may take to end.
 pub(super) const ENDS_WITHIN: Duration = Duration::from_secs(5);
 /// How often nodes.toml is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 /// What it says when it runs.
 const STARTED: &str = "started, version";
-/// Lines that are kept for an error.
 const KEPT_LINES: usize = 6;
 
 /// A dnsmasq that is looked after.
@@ -105,9 +101,7 @@ fn readable(interface: &str) -> std::io::Result<Readable> {
 
 impl Dnsmasq {
     /// Writes its files, and starts it; returns when it runs.
-    ///
-    /// # Errors
-    /// It is missing, refuses its configuration, or cannot have its ports.
+    /// Errors: It is missing, refuses its configuration, or cannot have its ports.
     pub(super) fn start(
         plan: Plan,
         directory: Option<&Path>,

@@ -31,9 +31,7 @@ const STAYS: Duration = Duration::from_secs(600);
 const TRIED_AGAIN: Duration = Duration::from_secs(30);
 
 /// Looks at what firmware loads for nodes behind shim: sentences on what it would refuse.
-///
-/// # Errors
-/// It would refuse it in any case.
+/// Errors: It would refuse it in any case.
 pub fn check(offers: &[Offer], nodes: &[Effective]) -> Result<Vec<String>, ServeError> {
     let mut said = Vec::new();
     if !nodes.iter().any(|node| of_node(node) == Loader::Shim) {
@@ -69,7 +67,6 @@ fn stranger(what: &str, found: &[Signature], authorities: &[String]) -> Option<S
     })
 }
 
-/// A node behind shim.
 struct Node {
     name: String,
     files: Vec<String>,
@@ -88,7 +85,6 @@ pub struct Behind {
     roots: Vec<PathBuf>,
     url: String,
     tftp: PathBuf,
-    /// What firmware loads.
     offers: Vec<Offer>,
     authorities: Vec<String>,
     nodes: Option<Arc<Nodes>>,

@@ -32,7 +32,6 @@ pub struct FileBody {
 }
 
 impl FileBody {
-    /// What will be sent.
     pub fn new(file: Arc<File>, part: Range<u64>, metrics: &Arc<Metrics>, transfer: Transfer) -> Self {
         let metrics = Arc::clone(metrics);
         Self { file, at: part.start, end: part.end, read: None, sent: Bytes::new(), metrics, transfer }

@@ -21,7 +21,6 @@ pub use body::FileBody;
 pub use place::{Place, decoded, place};
 pub use range::{Part, part};
 
-/// What was built, beside its files.
 const BUILD_FILE: &str = "build.json";
 
 /// Longest build.json that is read, in bytes; real ones have some thousand.
@@ -43,10 +42,8 @@ pub struct Tree {
     known: Mutex<HashMap<Stamp, Arc<Artefacts>>>,
 }
 
-/// A file that can be sent.
 #[derive(Debug)]
 pub struct Found {
-    /// The file.
     pub file: Arc<File>,
     /// Bytes.
     pub size: u64,
@@ -59,9 +56,7 @@ pub struct Found {
 /// Why a file is not sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// It is missing, or may not be read.
     Missing,
-    /// It is there and cannot be read.
     Unreadable,
 }
 
@@ -71,15 +66,11 @@ impl Tree {
         Self { roots, known: Mutex::default() }
     }
 
-    /// The directories.
     pub fn roots(&self) -> &[PathBuf] {
         &self.roots
     }
 
     /// Opens a file. Links are followed as long as they stay below the root.
-    ///
-    /// # Errors
-    /// Why not.
     pub fn open(&self, place: &Place) -> Result<Found, Refusal> {
         let mut refused = Refusal::Missing;
         for root in &self.roots {

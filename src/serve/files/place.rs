@@ -13,7 +13,6 @@ const LONGEST: usize = 4096;
 pub struct Place {
     /// Directory, empty for the root.
     pub directory: PathBuf,
-    /// File in it.
     pub name: String,
     /// Whether it is a file of a build that is named: such a file never changes.
     pub of_named_build: bool,

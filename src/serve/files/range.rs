@@ -2,12 +2,9 @@
 
 use std::ops::Range;
 
-/// What is sent of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Part {
-    /// All of it.
     Whole,
-    /// These bytes.
     Bytes(Range<u64>),
     /// What was asked for lies behind the end.
     Unsatisfiable,

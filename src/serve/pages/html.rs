@@ -45,7 +45,6 @@ pub fn bytes(count: u64) -> String {
     }
 }
 
-/// A whole page.
 pub fn page(title: &str, content: &str) -> String {
     let title = escaped(title);
     format!(

@@ -10,10 +10,8 @@ use crate::nodes::state::{age, now};
 use crate::serve::site::desk::NodeLine;
 use crate::stage::BuildInfo;
 
-/// Longest build.json that is read.
 const LONGEST: u64 = 4 << 20;
 
-/// A published build.
 pub struct Build {
     name: String,
     info: BuildInfo,
@@ -62,7 +60,6 @@ fn size(info: &BuildInfo) -> u64 {
     info.artefacts.iter().map(|one| one.size).sum()
 }
 
-/// The table of images.
 pub fn table(roots: &[PathBuf]) -> String {
     let mut text = String::from(
         "<div class=\"scroll\"><table><caption>Published images</caption><thead><tr><th scope=\"col\">Image</th><th scope=\"col\">Build</th>\
@@ -124,7 +121,6 @@ fn differences(new: &BuildInfo, old: &BuildInfo) -> Vec<String> {
     said
 }
 
-/// The page of an image.
 pub fn image_page(roots: &[PathBuf], image: &str, nodes: &[NodeLine]) -> Option<String> {
     let builds = builds(roots, image);
     let newest = builds.first()?;

@@ -38,12 +38,10 @@ fn html(content: String) -> Response<Reply> {
     response
 }
 
-/// The stylesheet.
 pub fn css() -> Response<Reply> {
     text(StatusCode::OK, "text/css; charset=utf-8", include_str!("page.css"))
 }
 
-/// The script.
 pub fn js() -> Response<Reply> {
     text(StatusCode::OK, "text/javascript; charset=utf-8", include_str!("page.js"))
 }
@@ -73,7 +71,6 @@ pub async fn first(server: &Arc<Server>, fields: BTreeMap<String, String>) -> Re
     made.await.map_or_else(|_| line(StatusCode::INTERNAL_SERVER_ERROR, "the page cannot be made"), html)
 }
 
-/// The page of an image.
 pub async fn image(server: &Arc<Server>, name: String) -> Response<Reply> {
     let server = Arc::clone(server);
     let is_name = !name.is_empty() && !name.starts_with('.') && !name.contains('/');

@@ -8,7 +8,6 @@ use crate::nodes::state::age;
 
 use crate::serve::site::desk::NodeLine;
 
-/// Rows of one page.
 pub const ROWS: usize = 200;
 
 /// The states in the order of the bars, with what nodes without a report are called.
@@ -18,7 +17,6 @@ fn state_of(line: &NodeLine) -> &'static str {
     line.report.as_ref().map_or("unknown", |report| report.state.name())
 }
 
-/// Which nodes are shown.
 #[derive(Debug, Default)]
 pub struct Filter {
     image: Option<String>,
@@ -28,7 +26,6 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// By the fields of the form.
     pub fn of(fields: &BTreeMap<String, String>) -> Self {
         let field = |name: &str| fields.get(name).filter(|text| !text.is_empty()).cloned();
         let page = field("page").and_then(|text| text.parse::<usize>().ok()).unwrap_or(1).max(1);
@@ -85,7 +82,6 @@ pub fn summary(lines: &[NodeLine]) -> String {
     text + "</tbody></table>"
 }
 
-/// The cells of a node's row.
 pub fn cells(line: &NodeLine, now: u64) -> String {
     let name = escaped(&line.name);
     let image = escaped(line.image.as_deref().unwrap_or("-"));
@@ -100,7 +96,6 @@ pub fn cells(line: &NodeLine, now: u64) -> String {
     )
 }
 
-/// The form and the table.
 pub fn table(lines: &[NodeLine], filter: &Filter, now: u64) -> String {
     let shown: Vec<&NodeLine> = lines.iter().filter(|line| filter.takes(line)).collect();
     let pages = shown.len().div_ceil(ROWS).max(1);

@@ -18,7 +18,6 @@ use crate::stage::BuildInfo;
 
 /// A script, or why it is missing.
 pub enum Script {
-    /// The text.
     Text(String),
     /// The node has none, and why.
     Missing(String),
@@ -142,7 +141,6 @@ pub fn of_node(
     }
 }
 
-/// The build of an image that is published now.
 fn published(roots: &[PathBuf], image: &str) -> Chosen {
     roots.iter().find_map(|root| {
         let build = std::fs::read_link(root.join(image)).ok()?.file_name()?.to_str()?.to_owned();

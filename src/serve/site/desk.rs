@@ -16,7 +16,6 @@ const REMEMBERED: usize = 4096;
 
 /// The nodes of a site, as the server knows them.
 pub struct Desk {
-    /// Root of the workspace.
     root: PathBuf,
     state: State,
     tokens: Tokens,
@@ -40,16 +39,13 @@ struct Reports {
     changes: VecDeque<(u64, String)>,
 }
 
-/// What can be determined of a node.
 #[derive(Debug, Clone)]
 pub struct NodeLine {
-    /// Its name.
     pub name: String,
     /// The image that it boots, or is to boot.
     pub image: Option<String>,
     /// The build of it, where `nodeset` gave it one.
     pub build: Option<String>,
-    /// Its last report.
     pub report: Option<Report>,
 }
 
@@ -64,9 +60,7 @@ pub enum NotKept {
 
 impl Desk {
     /// The nodes of a workspace, if it has any.
-    ///
-    /// # Errors
-    /// What is wrong with their file, or with the state.
+    /// Errors: What is wrong with their file, or with the state.
     pub fn open(root: PathBuf, state: State) -> Result<Option<Self>, ServeError> {
         let changed = nodes_file(&root).and_then(|path| modified(&path));
         let Some(nodes) = Nodes::load(&root).map_err(ServeError::Nodes)? else { return Ok(None) };
@@ -140,12 +134,10 @@ impl Desk {
         &self.state
     }
 
-    /// Root of the workspace.
     pub fn root(&self) -> &std::path::Path {
         &self.root
     }
 
-    /// The token of a node.
     pub fn token(&self, node: &str) -> String {
         self.tokens.of(node)
     }
@@ -156,9 +148,6 @@ impl Desk {
     }
 
     /// Keeps what became of the scripts of one of a node's lists; with a reason the node has failed by them.
-    ///
-    /// # Errors
-    /// It cannot be written.
     pub fn keep_scripts(
         &self,
         node: &str,
@@ -171,9 +160,7 @@ impl Desk {
     }
 
     /// Keeps what a node reports, if it has the node's token.
-    ///
-    /// # Errors
-    /// Why it is not kept.
+    /// Errors: Why it is not kept.
     pub fn report(&self, node: &str, token: &str, state: ReportState, reason: Option<&str>) -> Result<(), NotKept> {
         let (nodes, _) = self.nodes();
         if !self.tokens.is_of(node, token) || nodes.span_of(node).is_none() {
@@ -183,9 +170,6 @@ impl Desk {
     }
 
     /// Keeps what is known of a node without its token: that it fetched its script, or what xCAT's words say from its address.
-    ///
-    /// # Errors
-    /// It cannot be written.
     pub fn keep(&self, node: &str, state: ReportState, reason: Option<&str>) -> Result<(), NotKept> {
         let assigned = self.assigned();
         let (image, build) = match assigned.nodes.get(node).map(|one| &one.boots) {

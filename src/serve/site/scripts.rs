@@ -20,7 +20,6 @@ const LONGEST: usize = 1 << 20;
 /// How long a node may take for it.
 const WITHIN: Duration = Duration::from_secs(15);
 
-/// What a node is given.
 #[derive(Serialize)]
 struct Plan {
     format_version: &'static str,
@@ -42,7 +41,6 @@ struct File {
     size: usize,
 }
 
-/// What a node says.
 #[derive(Deserialize)]
 struct Said {
     phase: String,

@@ -17,7 +17,6 @@ use crate::serve::metrics::Metrics;
 /// How many connections there are, by client.
 #[derive(Debug)]
 pub struct Connections {
-    /// All clients together.
     most: usize,
     /// One client: what one alone cannot take from the others.
     most_of_one: usize,

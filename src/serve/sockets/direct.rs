@@ -27,15 +27,12 @@ use crate::serve::{HEADER_BYTES, HEADERS_WITHIN, MOST_HEADERS, PATIENCE, Server,
 /// Bytes of a call of sendfile: then it is another client's turn.
 const PIECE: u64 = 512 << 10;
 
-/// What becomes of a connection.
 pub enum Rest {
-    /// It has ended.
     Ended,
     /// What was read of it and not answered, for hyper.
     For(TcpStream, BytesMut),
 }
 
-/// A request for a file.
 #[derive(Debug, PartialEq)]
 struct Asked {
     path: String,
@@ -49,11 +46,9 @@ struct Asked {
 /// What the bytes of a connection are so far.
 #[derive(Debug, PartialEq)]
 enum Head {
-    /// Not all of it has come.
     Incomplete,
     /// hyper's.
     Other,
-    /// A file's.
     File(Asked),
 }
 

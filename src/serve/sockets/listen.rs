@@ -11,9 +11,7 @@ use crate::serve::error::ServeError;
 const WAITING: i32 = 4096;
 
 /// The sockets that the service manager handed over, or those of `addresses`.
-///
-/// # Errors
-/// None can be had.
+/// Errors: None can be had.
 pub fn sockets(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, ServeError> {
     let handed = handed_over()?;
     if !handed.is_empty() {
@@ -23,9 +21,7 @@ pub fn sockets(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, ServeError>
 }
 
 /// Sockets that listen on some addresses.
-///
-/// # Errors
-/// One cannot be had.
+/// Errors: One cannot be had.
 pub fn listening(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, ServeError> {
     addresses.iter().map(|address| listen(*address)).collect()
 }

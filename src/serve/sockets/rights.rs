@@ -8,17 +8,13 @@ const FOR_DHCP: CapabilitySet =
     CapabilitySet::NET_BIND_SERVICE.union(CapabilitySet::NET_RAW).union(CapabilitySet::NET_ADMIN);
 
 /// Before the user is changed: what was root's is not lost by that.
-///
-/// # Errors
-/// The kernel does not keep them.
+/// Errors: The kernel does not keep them.
 pub fn keep() -> rustix::io::Result<()> {
     rustix::thread::set_keep_capabilities(true)
 }
 
 /// After it: these and no others, for programs that are started, too.
-///
-/// # Errors
-/// They were not root's.
+/// Errors: They were not root's.
 pub fn narrow() -> rustix::io::Result<()> {
     let sets = CapabilitySets { effective: FOR_DHCP, permitted: FOR_DHCP, inheritable: FOR_DHCP };
     set_capabilities(None, sets)?;

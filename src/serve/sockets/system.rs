@@ -15,9 +15,7 @@ pub fn own(descriptor: RawFd) -> OwnedFd {
 }
 
 /// Becomes a user for good: its groups, its ids, no capability left unless the process keeps them.
-///
-/// # Errors
-/// There is no such account, or the process may not become it.
+/// Errors: There is no such account, or the process may not become it.
 pub fn become_user(name: &str) -> Result<(), ServeError> {
     let failed = |problem: String| ServeError::User { name: name.to_owned(), problem };
     let c_name = std::ffi::CString::new(name).map_err(|_| failed("the name has a zero byte".to_owned()))?;
@@ -45,23 +43,17 @@ pub fn become_user(name: &str) -> Result<(), ServeError> {
     Ok(())
 }
 
-/// An address of a network card.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
-    /// The card.
     pub interface: String,
     /// Its IPv4 address; unspecified where it has none.
     pub address: Ipv4Addr,
-    /// The mask of its network.
     pub mask: Ipv4Addr,
-    /// Whether the card is switched on.
     pub is_up: bool,
 }
 
 /// IPv4 addresses of all cards; a card without one is there once, too. Source: getifaddrs(3).
-///
-/// # Errors
-/// The system does not say them.
+/// Errors: The system does not say them.
 pub fn addresses() -> io::Result<Vec<Address>> {
     let mut found: Vec<Address> = Vec::new();
     let mut first: *mut libc::ifaddrs = std::ptr::null_mut();
@@ -101,9 +93,6 @@ pub fn addresses() -> io::Result<Vec<Address>> {
 }
 
 /// Whether a port for datagrams is free: on one card, if it is named. Nothing stays of it.
-///
-/// # Errors
-/// Why not.
 pub fn probe(address: SocketAddrV4, interface: Option<&str>) -> Result<(), rustix::io::Errno> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
     let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;

@@ -11,12 +11,10 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::serve::error::ServeError;
 
-/// The files of a server that speaks TLS.
 #[derive(Debug, Clone)]
 pub struct TlsFiles {
     /// The certificate, with those between it and the authority, in PEM.
     pub certificate: PathBuf,
-    /// Its key, in PEM.
     pub key: PathBuf,
     /// Authorities of clients' certificates: then a client needs one.
     pub client_authorities: Option<PathBuf>,
@@ -31,18 +29,14 @@ pub struct Tls {
 
 impl Tls {
     /// Reads the files.
-    ///
-    /// # Errors
-    /// One cannot be read, the key is not that of the certificate, or the certificate has expired.
+    /// Errors: One cannot be read, the key is not that of the certificate, or the certificate has expired.
     pub fn open(files: TlsFiles) -> Result<Self, ServeError> {
         let current = RwLock::new(Arc::new(configuration(&files)?));
         Ok(Self { files, current })
     }
 
     /// Reads the files again. Connections that are open go on with what they began with.
-    ///
-    /// # Errors
-    /// As [`Tls::open`]; what was read before counts further.
+    /// Errors: As [`Tls::open`]; what was read before counts further.
     pub fn reload(&self) -> Result<(), ServeError> {
         let new = Arc::new(configuration(&self.files)?);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = new;

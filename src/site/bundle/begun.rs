@@ -7,15 +7,12 @@ use std::path::{Path, PathBuf};
 
 use crate::beside;
 
-/// Name of the mark in the workspace.
 const MARK: &str = ".imgbuild-bundle-begun";
 
 /// Images that an import makes and that were not there before it. The file is locked while one runs.
 pub struct Begun {
-    /// Locked.
     file: Option<File>,
     path: PathBuf,
-    /// What a killed import had begun.
     half: Vec<String>,
 }
 
@@ -38,9 +35,7 @@ impl Begun {
     }
 
     /// Removes what a killed import left of these images, and notes those that are not there.
-    ///
-    /// # Errors
-    /// Those of the operating system; a mark that this user did not make, or of an import that runs.
+    /// Errors: Those of the operating system; a mark that this user did not make, or of an import that runs.
     pub fn begin<'a>(&mut self, into: &Path, names: impl Iterator<Item = &'a String>) -> Result<()> {
         std::fs::create_dir_all(into)?;
         let file = match self.file.take() {
@@ -70,7 +65,6 @@ impl Begun {
         file.sync_all()
     }
 
-    /// All is there.
     pub fn end(self) {
         if self.file.is_some() {
             let _ = std::fs::remove_file(&self.path);

@@ -28,7 +28,6 @@ const FROM_RECIPE: &str = "../../site";
 /// Largest manifest that is read, in bytes.
 const MANIFEST_LIMIT: u64 = 4 << 20;
 
-/// What is to be done with a bundle.
 #[derive(Debug, Clone)]
 pub struct BundleImport {
     pub bundle: PathBuf,
@@ -44,10 +43,8 @@ pub struct BundleImport {
     pub dry_run: bool,
 }
 
-/// What was done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BundleReport {
-    /// As of `import xcat`.
     #[serde(flatten)]
     pub import: ImportReport,
     /// Files of nodes and extras, from the workspace.
@@ -59,7 +56,6 @@ pub struct BundleReport {
     pub records: Vec<PathBuf>,
 }
 
-/// One image of a bundle.
 struct Image {
     folder: PathBuf,
     manifest: Manifest,
@@ -74,9 +70,7 @@ struct Image {
 }
 
 /// Reads a bundle into a workspace.
-///
-/// # Errors
-/// [`BundleError`]; nothing was written then, but for a full disk and the like.
+/// Errors: [`BundleError`]; nothing was written then, but for a full disk and the like.
 pub fn import_bundle(request: &BundleImport) -> Result<(BundleReport, Vec<Finding>), BundleError> {
     let io = |path: &Path, error: std::io::Error| BundleError::Io { path: path.to_owned(), error };
     let into = std::path::absolute(&request.into).unwrap_or_else(|_| request.into.clone());

@@ -6,7 +6,6 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 
-/// The members of an image's folder.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Members {
     pub format_version: String,
@@ -17,10 +16,8 @@ pub struct Members {
     pub paths: Vec<String>,
 }
 
-/// One of them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Member {
-    /// Its path in the folder.
     pub name: String,
     /// Bytes.
     pub size: u64,
@@ -28,7 +25,6 @@ pub struct Member {
     pub sha256: String,
 }
 
-/// Version of [`Members`].
 pub const MEMBERS_FORMAT: &str = "1.0";
 
 /// Size and digest of a file.

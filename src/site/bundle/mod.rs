@@ -24,7 +24,6 @@ pub const MEMBERS: &str = "imgbuild.json";
 /// Folder of a bundle's folder with the recipe's own files.
 pub const OWN: &str = "imgbuild";
 
-/// File of that folder with a saved store.
 pub const RECORDS: &str = "store.saved";
 
 /// The SHA-256 of a file, in hexadecimal digits.
@@ -40,21 +39,9 @@ pub enum BundleError {
     #[diagnostic(help(
         "use a bundle written by imgexport or `imgbuild export bundle`: fetch it again, or do not trust it"
     ))]
-    Refused {
-        /// The bundle.
-        path: PathBuf,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// Its manifest has errors.
+    Refused { path: PathBuf, problem: String },
     #[error("the manifest of `{path}` has errors; nothing was written")]
-    Manifest {
-        /// The bundle.
-        path: PathBuf,
-        /// The errors.
-        findings: Vec<Finding>,
-    },
-    /// Something already exists.
+    Manifest { path: PathBuf, findings: Vec<Finding> },
     #[error("{what} already exists; nothing was written")]
     #[diagnostic(help(
         "`--force` uses the bundle's and keeps the existing files as FILE.ORIG; `--profile NAME` imports it under another name"
@@ -66,20 +53,10 @@ pub enum BundleError {
     /// What is to go into a bundle is not there.
     #[error("{problem}; no bundle was written")]
     #[diagnostic(help("{help}"))]
-    Missing {
-        /// What is missing.
-        problem: String,
-        /// What to do.
-        help: String,
-    },
+    Missing { problem: String, help: String },
     /// A file cannot be read or written.
     #[error("`{path}`: {error}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        error: std::io::Error,
-    },
+    Io { path: PathBuf, error: std::io::Error },
     /// The workspace could not be made.
     #[error(transparent)]
     #[diagnostic(transparent)]

@@ -6,7 +6,6 @@ use crate::xcat::definitions::{FILE_ATTRIBUTES, Manifest, files, platform};
 /// Where a file of a bundle's folder goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Placed {
-    /// Its name in the folder.
     pub name: String,
     /// Its path on a management node.
     pub path: String,

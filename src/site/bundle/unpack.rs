@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use super::BundleError;
 
-/// Most members of a bundle.
 const MEMBERS_LIMIT: usize = 1_000_000;
 
 /// Most bytes that a byte of the bundle may unpack to; packed images and kernels do not shrink again.
@@ -15,7 +14,6 @@ const RATIO_LIMIT: u64 = 50;
 /// Bytes that any bundle may unpack to.
 const FREE_BYTES: u64 = 64 << 20;
 
-/// What says what an image is.
 const MANIFEST: &str = "manifest.xml";
 
 /// Folder for the files of an image that had none. Its name is refused for a member.
@@ -56,10 +54,8 @@ fn parts(path: &[u8]) -> Result<Vec<String>, String> {
     Ok(parts)
 }
 
-/// What was in a bundle.
 #[derive(Debug)]
 pub struct Unpacked {
-    /// The folders of its images.
     pub images: Vec<PathBuf>,
     /// Links, which are not made.
     pub left_out: Vec<String>,

@@ -19,18 +19,15 @@ use crate::sweep::Swept;
 const ROOTIMGS: [&str; 6] =
     ["rootimg.cpio.gz", "rootimg.cpio.xz", "rootimg.tar.gz", "rootimg.tar.xz", "rootimg.sfs", "rootimg.gz"];
 
-/// What goes into a bundle.
 #[derive(Debug, Clone, Default)]
 pub struct BundleExport {
     /// The file to write; it appears whole.
     pub to: PathBuf,
     /// Directory with kernel, initrd and packed image by xCAT's names. None: the definition's rootimgdir, or what is published.
     pub from: Option<PathBuf>,
-    /// The directory with what is published of the image.
     pub published: Option<PathBuf>,
     /// Files and folders to add: a source, and the folder that it goes to.
     pub extras: Vec<(PathBuf, Option<String>)>,
-    /// Another profile.
     pub profile: Option<String>,
     /// Names of scripts for nodes: those at boot, and those after it.
     pub postscripts: Option<(String, String)>,
@@ -40,14 +37,11 @@ pub struct BundleExport {
     pub epoch: u64,
 }
 
-/// What was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
-    /// Members of the bundle.
     pub members: usize,
     /// Its bytes.
     pub bytes: u64,
-    /// What is to be said.
     pub notes: Vec<String>,
 }
 
@@ -55,9 +49,7 @@ pub struct Written {
 type Files = BTreeMap<String, PathBuf>;
 
 /// Writes a recipe's image as a bundle.
-///
-/// # Errors
-/// [`BundleError`]; a file that was there stays then.
+/// Errors: [`BundleError`]; a file that was there stays then.
 pub fn export_bundle(
     recipe: &Recipe,
     workspace: Option<&Workspace>,
@@ -208,7 +200,6 @@ fn included_lists(manifest: &Manifest, recipe: &Recipe, places: &Places) -> Vec<
     all.iter().filter(|path| !named.contains(*path)).map(along).collect()
 }
 
-/// Adds files and folders.
 fn extras(all: impl Iterator<Item = Along>, manifest: &mut Manifest, members: &mut Files) -> Result<(), BundleError> {
     for (source, dest, there) in all {
         let source = &source;

@@ -23,31 +23,25 @@ const LARGEST_KEY: u64 = 4 << 20;
 /// Longest file whose text is read, in bytes.
 const LONGEST_TEXT: u64 = 4 << 20;
 
-/// A path of the node.
 #[derive(Debug, Clone)]
 pub struct Seen {
     /// What the archive or the directory says of it.
     pub listed: Listed,
     /// Digests of a file's content, hexadecimal: those that dpkg and rpm record.
     pub md5: String,
-    /// The other one.
     pub sha256: String,
-    /// Whether a private key stands in it.
     pub is_private_key: bool,
 }
 
 impl Seen {
-    /// Whether it is a directory.
     pub fn is_directory(&self) -> bool {
         self.listed.mode & TYPE == DIRECTORY
     }
 
-    /// Whether it is a regular file.
     pub fn is_file(&self) -> bool {
         self.listed.mode & TYPE == FILE
     }
 
-    /// Whether it is a symbolic link.
     pub fn is_link(&self) -> bool {
         self.listed.mode & TYPE == LINK
     }
@@ -58,12 +52,10 @@ impl Seen {
     }
 }
 
-/// All that was seen.
 #[derive(Debug, Default)]
 pub struct Census {
     /// By path without a slash in front.
     pub seen: BTreeMap<String, Seen>,
-    /// Files of package databases.
     pub databases: BTreeMap<String, Vec<u8>>,
     /// Texts of configuration that becomes fields of the recipe.
     pub texts: BTreeMap<String, Vec<u8>>,
@@ -79,7 +71,6 @@ pub struct Census {
     pub bytes: u64,
     /// Most bytes of databases and texts that are kept; of a directory they are its files' own.
     pub most_kept: Option<u64>,
-    /// How many are.
     kept: u64,
 }
 
@@ -133,9 +124,7 @@ fn hex(bytes: &[u8]) -> String {
 
 impl Census {
     /// Takes an entry.
-    ///
-    /// # Errors
-    /// The reader's; `InvalidData` for a name that leads out.
+    /// Errors: The reader's; `InvalidData` for a name that leads out.
     pub fn take(&mut self, listed: &Listed, content: &mut dyn Read, rules: &Rules) -> io::Result<()> {
         let path = listed.path.clone();
         if path.split('/').any(|part| part == "..") {
@@ -274,7 +263,6 @@ impl Census {
         }
     }
 
-    /// A text of the node.
     pub fn text(&self, path: &str) -> Option<String> {
         self.texts.get(path).map(|bytes| String::from_utf8_lossy(bytes).into_owned())
     }

@@ -9,25 +9,18 @@ use crate::site::osimage::{Release, release_of};
 use super::census::Census;
 use super::{CaptureError, packages, services};
 
-/// A user of the node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
     pub name: String,
-    /// Number.
     pub uid: u32,
-    /// Number of the primary group.
     pub gid: u32,
-    /// Home directory.
     pub home: String,
     pub shell: String,
 }
 
-/// All of it.
 #[derive(Debug, Clone)]
 pub struct Facts {
-    /// Distribution and release.
     pub release: Release,
-    /// Its CPU.
     pub arch: Arch,
     /// As xCAT writes it: `debian12`.
     pub osvers: String,
@@ -37,32 +30,24 @@ pub struct Facts {
     pub without: BTreeSet<String>,
     /// Streams of modules that are enabled: `name:stream`.
     pub modules: Vec<String>,
-    /// The package of the kernel.
     pub kernel: Option<String>,
-    /// Users whose numbers are fixed.
     pub users: Vec<User>,
-    /// Groups whose numbers are fixed.
     pub groups: Vec<(String, u32)>,
     /// What users' entries say of them (GECOS): name and text.
     pub gecos: Vec<(String, String)>,
-    /// Members of groups.
     pub members: Vec<(String, Vec<String>)>,
-    /// Time zone.
     pub timezone: Option<String>,
     pub locale: Option<String>,
     /// Lines of fstab that a node without a disk can use.
     pub fstab: Vec<String>,
-    /// The others.
     pub fstab_of_disks: Vec<String>,
     /// Lines of root's authorized_keys.
     pub keys: Vec<String>,
-    /// Root's hash, where it has one.
     pub root_hash: Option<String>,
     /// Units that packages would start and the node does not.
     pub disabled: Vec<String>,
     /// Words of the node's kernel command line that are no disk's.
     pub cmdline: Vec<String>,
-    /// What the administrator has to know.
     pub notes: Vec<String>,
 }
 
@@ -321,9 +306,7 @@ fn system(facts: &mut Facts, census: &Census) {
 }
 
 /// Finds out of which distribution it is; all else comes later.
-///
-/// # Errors
-/// [`CaptureError::Unknown`] for a node whose images are not built here.
+/// Errors: [`CaptureError::Unknown`] for a node whose images are not built here.
 pub fn begin(census: &Census, installed: &Installed) -> Result<Facts, CaptureError> {
     let (release, osvers) = release(census)?;
     let is_fitting = (installed.kind == DatabaseKind::Dpkg) == (release.distro.family() == Family::Debian);

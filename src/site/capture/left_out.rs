@@ -7,7 +7,6 @@ use serde::Serialize;
 
 use crate::xcat::matches;
 
-/// Why a file is left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Why {
@@ -17,9 +16,7 @@ pub enum Why {
     Made,
     /// The package manager's own.
     Database,
-    /// It comes of the kernel's stage.
     Kernel,
-    /// It makes this one node what it is.
     Node,
     Secret,
     /// Fields of the recipe say it.
@@ -31,7 +28,6 @@ pub enum Why {
 }
 
 impl Why {
-    /// All of them.
     pub const ALL: [Self; 9] = [
         Self::Volatile,
         Self::Made,
@@ -44,7 +40,6 @@ impl Why {
         Self::Special,
     ];
 
-    /// The word for it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Volatile => "volatile",
@@ -59,7 +54,6 @@ impl Why {
         }
     }
 
-    /// What it means, for the report.
     pub fn text(self) -> &'static str {
         match self {
             Self::Volatile => "recreated at each boot",
@@ -87,7 +81,6 @@ impl fmt::Display for Why {
     }
 }
 
-/// The built-in table.
 static TABLE: LazyLock<Vec<(Why, &'static str)>> = LazyLock::new(|| {
     let lines = include_str!("left_out.txt").lines().filter(|line| !line.starts_with('#'));
     lines.filter_map(|line| line.split_once(' ').and_then(|(why, at)| Some((Why::of(why)?, at.trim_start())))).collect()
@@ -122,12 +115,10 @@ const OF_XCAT: [&str; 24] = [
     "./root/.bash*",
 ];
 
-/// The rules of one capture.
 #[derive(Debug, Clone, Default)]
 pub struct Rules {
     /// Patterns of the administrator's list, instead of those that are volatile.
     pub listed: Option<Vec<String>>,
-    /// Whether secrets are kept.
     pub keep_secrets: bool,
     /// Whether the tree is one of genimage's, so that its own files are no one's changes.
     pub is_of_xcat: bool,

@@ -33,7 +33,6 @@ use census::Census;
 use facts::Facts;
 use text::Named;
 
-/// What is captured, and where to.
 #[derive(Debug, Clone)]
 pub struct CaptureRequest {
     pub source: Source,
@@ -41,11 +40,9 @@ pub struct CaptureRequest {
     pub shown: String,
     /// The workspace, created if missing.
     pub into: PathBuf,
-    /// Name of the image.
     pub name: String,
     /// The command that reaches a node, in words; `ssh` where it is empty.
     pub ssh: Vec<String>,
-    /// What is left out.
     pub rules: Rules,
     /// Whether the list of packages has the node's versions.
     pub pinned: bool,
@@ -63,68 +60,34 @@ pub struct CaptureRequest {
 /// Why nothing was captured.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum CaptureError {
-    /// The source is not one.
     #[error("`{text}` cannot be captured: {problem}")]
     #[diagnostic(help("name a running node as ssh://NODE, a directory, or a tar or cpio archive"))]
-    Source {
-        /// As it was named.
-        text: String,
-        /// What is wrong with it.
-        problem: String,
-    },
+    Source { text: String, problem: String },
     /// The node did not give its files.
     #[error("`{host}` cannot be captured: {problem}")]
     #[diagnostic(help(
         "try `ssh {host} true` first; set how a node is reached with --ssh, for instance --ssh \"ssh -i KEY\""
     ))]
-    Node {
-        /// The node.
-        host: String,
-        /// What went wrong.
-        problem: String,
-    },
+    Node { host: String, problem: String },
     /// A file cannot be read or written.
     #[error("`{path}`: {error}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        error: std::io::Error,
-    },
+    Io { path: PathBuf, error: std::io::Error },
     /// No image like it can be built.
     #[error("cannot create a recipe from it: {problem}")]
-    Unknown {
-        /// Why.
-        problem: String,
-    },
-    /// The package database is damaged.
+    Unknown { problem: String },
     #[error("{problem}")]
     #[diagnostic(help("repair it on the node (`rpm --rebuilddb`, `dpkg --audit`), and capture again"))]
-    Database {
-        /// What is wrong.
-        problem: String,
-    },
+    Database { problem: String },
     /// A file changed while it was read.
     #[error("/{path} changed while it was captured; nothing was written")]
     #[diagnostic(help("stop what writes it, or leave it out: --exclude-list FILE with the line `./{path}`"))]
-    Moved {
-        /// The file.
-        path: String,
-    },
-    /// The image is there.
+    Moved { path: String },
     #[error("`{path}` already exists; nothing was written")]
     #[diagnostic(help("--name NAME for another image, or --force to replace its files; they are kept as FILE.ORIG"))]
-    There {
-        /// Its directory.
-        path: PathBuf,
-    },
-    /// No name for an image.
+    There { path: PathBuf },
     #[error("`{name}` is not a valid image name")]
     #[diagnostic(help("--name NAME with letters, digits and `._-`, a letter or digit first"))]
-    Name {
-        /// What was given.
-        name: String,
-    },
+    Name { name: String },
 }
 
 fn io(path: &Path) -> impl FnOnce(std::io::Error) -> CaptureError + use<> {
@@ -133,9 +96,7 @@ fn io(path: &Path) -> impl FnOnce(std::io::Error) -> CaptureError + use<> {
 }
 
 /// Captures a source; `progress` hears how many bytes were read.
-///
-/// # Errors
-/// [`CaptureError`]; nothing was written then but on a full disk.
+/// Errors: [`CaptureError`]; nothing was written then but on a full disk.
 pub fn capture(request: &CaptureRequest, progress: &mut dyn FnMut(u64)) -> Result<CaptureReport, CaptureError> {
     if !is_image_name(&request.name) {
         return Err(CaptureError::Name { name: request.name.clone() });

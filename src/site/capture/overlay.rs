@@ -20,7 +20,6 @@ fn is_kept(name: &str) -> bool {
     of_image.iter().any(|start| name.starts_with(start)) && !name.contains(".overlay.")
 }
 
-/// The entry of a path.
 fn entry_of(listed: &Listed) -> Option<Entry> {
     let kind = match listed.mode & 0o170_000 {
         0o040_000 => Kind::Directory,
@@ -44,7 +43,6 @@ fn entry_of(listed: &Listed) -> Option<Entry> {
 /// What is written of the source: into the archive, and as files of their own.
 #[derive(Debug, Default)]
 pub struct Wanted {
-    /// Paths of the archive.
     pub overlay: BTreeSet<String>,
     /// Modules: path of the node whose content it is, files below the image's directory.
     modules: BTreeMap<String, Vec<String>>,
@@ -58,7 +56,6 @@ impl Wanted {
         self.overlay.is_empty() && self.modules.is_empty()
     }
 
-    /// What is wanted of a capture.
     pub fn of(found: &Classified, census: &Census, modules: BTreeMap<String, String>) -> Self {
         let mut wanted = Self::default();
         for (path, file) in modules {
@@ -77,9 +74,7 @@ impl Wanted {
 }
 
 /// Writes the archive and the modules by a second reading of the source, as the first one saw it.
-///
-/// # Errors
-/// [`CaptureError`]; also where a file is no longer what it was.
+/// Errors: [`CaptureError`]; also where a file is no longer what it was.
 pub fn write(
     opened: &Opened,
     census: &Census,

@@ -30,9 +30,7 @@ pub fn is_sane(package: &InstalledPackage) -> bool {
 }
 
 /// The CPU that most packages are for.
-///
-/// # Errors
-/// [`CaptureError::Unknown`] where images cannot have it.
+/// Errors: [`CaptureError::Unknown`] where images cannot have it.
 pub fn arch_of(installed: &Installed) -> Result<Arch, CaptureError> {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for package in installed.packages.iter().filter(|one| is_sane(one) && !is_of_no_cpu(one)) {
@@ -62,7 +60,6 @@ pub fn is_foreign(arch: Arch, package: &InstalledPackage) -> bool {
 const LOADERS: [&str; 9] =
     ["grub-*", "grub2-*", "grub2", "grubby", "shim-*", "os-prober", "efibootmgr", "mokutil", "lilo"];
 
-/// Packages of one release of a kernel.
 fn is_of_kernel(distro: Distro, name: &str) -> bool {
     let has_number =
         |start: &str| name.strip_prefix(start).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));

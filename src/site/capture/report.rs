@@ -9,7 +9,6 @@ use super::classify::{Classified, OverlayFile, Reason};
 use super::facts::Facts;
 use super::left_out::Why;
 
-/// Version of what `capture --json` prints.
 pub const CAPTURE_FORMAT: &str = "1.0";
 
 /// What a capture found and wrote.
@@ -51,7 +50,6 @@ pub struct CaptureReport {
     pub overlay_files: Vec<OverlayFile>,
 }
 
-/// Puts it together.
 pub fn report(
     request: &CaptureRequest,
     facts: &Facts,

@@ -13,13 +13,11 @@ use super::CaptureError;
 /// A source as the command line names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// A running node.
     Node {
         /// `user@host`, as ssh takes it.
         host: String,
         port: Option<u16>,
     },
-    /// A tree of files.
     Directory(PathBuf),
     /// A tar or cpio archive, compressed or not.
     Archive(PathBuf),
@@ -27,9 +25,7 @@ pub enum Source {
 
 impl Source {
     /// Reads `ssh://[USER@]NODE[:PORT]`, or a path.
-    ///
-    /// # Errors
-    /// [`CaptureError::Source`] for anything else.
+    /// Errors: [`CaptureError::Source`] for anything else.
     pub fn parse(text: &str, below: &Path) -> Result<Self, CaptureError> {
         let wrong = |problem: &str| CaptureError::Source { text: text.to_owned(), problem: problem.to_owned() };
         if let Some(node) = text.strip_prefix("ssh://") {
@@ -110,9 +106,6 @@ pub struct Opened {
 }
 
 /// Fetches a node's stream into a file beside the workspace; other sources are read where they lie.
-///
-/// # Errors
-/// [`CaptureError`].
 pub fn open(
     source: &Source,
     ssh: &[String],
@@ -192,9 +185,6 @@ impl Opened {
     }
 
     /// Lists everything, in the order of the archive or of the paths.
-    ///
-    /// # Errors
-    /// [`CaptureError`].
     pub fn list(&self, look: &mut Look<'_>) -> Result<(), CaptureError> {
         let path = match (&self.what, &self.spool) {
             (_, Some(_)) => PathBuf::from("the node's stream"),

@@ -6,16 +6,13 @@ use crate::recipe::Family;
 
 use super::census::Census;
 
-/// What is written of them.
 #[derive(Debug, Default)]
 pub struct Sources {
-    /// Files that the recipe names.
     pub names: Vec<String>,
     /// Those files and the keys: name in the image's directory, content.
     pub files: BTreeMap<String, Vec<u8>>,
     /// Variables of addresses: dnf's and yum's own.
     pub variables: BTreeMap<String, String>,
-    /// What the administrator has to know.
     pub notes: Vec<String>,
 }
 
@@ -40,7 +37,6 @@ fn free(files: &BTreeMap<String, Vec<u8>>, folder: &str, path: &str) -> String {
     format!("{folder}/{name}")
 }
 
-/// Reads them.
 pub fn sources(census: &Census, family: Family) -> Sources {
     let (folder, endings): (&str, &[&str]) = match family {
         Family::Debian => ("etc/apt/sources.list.d/", &[".list", ".sources"]),

@@ -9,13 +9,9 @@ use super::classify::{Attributes, Classified, OverlayFile, Reason};
 use super::facts::Facts;
 use super::packages::is_sane;
 
-/// The list of packages.
 pub const PKGLIST: &str = "captured.pkglist";
-/// The packages of the node with their versions.
 pub const PACKAGES: &str = "captured.packages";
-/// What the overlay has, file by file.
 pub const LIST: &str = "overlay.list";
-/// The overlay's files.
 pub const ARCHIVE: &str = "overlay.tar";
 /// Files that packages bring and the node has not.
 pub const REMOVED: &str = "overlay.removed";
@@ -23,11 +19,8 @@ pub const REMOVED: &str = "overlay.removed";
 pub const MODES: &str = "overlay.modes";
 /// Folders that are left out of the packed image.
 pub const EXLIST: &str = "captured.exlist";
-/// The script that puts the overlay into the image.
 pub const SCRIPT: &str = "overlay.postinstall";
-/// Root's public keys.
 pub const KEYS: &str = "keys/root.pub";
-/// Root's hash.
 pub const HASH: &str = "keys/root.hash";
 
 fn quoted(text: &str) -> String {
@@ -41,14 +34,10 @@ fn list(items: &[String]) -> String {
     if line.len() < 90 { format!("[{line}]") } else { format!("[\n    {},\n]", items.join(",\n    ")) }
 }
 
-/// What of the written files the recipe names.
 #[derive(Debug, Clone, Default)]
 pub struct Named {
-    /// Files of sources of packages.
     pub sources: Vec<String>,
-    /// Variables of the sources' addresses.
     pub variables: std::collections::BTreeMap<String, String>,
-    /// Whether there is an overlay.
     pub overlay: bool,
     /// Whether there are members of groups, or comments of users, to be set.
     pub accounts: bool,
@@ -58,20 +47,17 @@ pub struct Named {
     pub removed: bool,
     /// Whether folders are left out.
     pub emptied: bool,
-    /// Directories with modules.
     pub updates: Vec<String>,
     /// Whether root's hash was written.
     pub hash: bool,
 }
 
 impl Named {
-    /// Whether there is anything for a script to do.
     pub fn has_script(&self) -> bool {
         self.overlay || self.accounts || self.modes || self.removed
     }
 }
 
-/// The recipe.
 pub fn recipe(name: &str, source: &str, facts: &Facts, named: &Named) -> String {
     let mut text = format!(
         "# Captured from {} by `imgbuild capture`. {LIST} says why each file of the overlay is there; files that a package\n\

@@ -13,7 +13,6 @@ use crate::xcat::definitions::{Row, Table, TableKind};
 /// How a file of SQLite begins. Source: <https://www.sqlite.org/fileformat.html>, 1.3.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
-/// The tables that say something of images.
 const TABLES: [TableKind; 7] = [
     TableKind::Osimage,
     TableKind::Linuximage,
@@ -24,14 +23,12 @@ const TABLES: [TableKind; 7] = [
     TableKind::Postscripts,
 ];
 
-/// Whether a file is a database.
 pub fn is_database(path: &Path) -> std::io::Result<bool> {
     let mut begin = Vec::new();
     std::fs::File::open(path)?.take(MAGIC.len() as u64).read_to_end(&mut begin)?;
     Ok(begin == MAGIC)
 }
 
-/// Rows of a table at most.
 const ROWS: usize = 1_000_000;
 /// Bytes of all texts at most.
 const TEXTS: usize = 64 << 20;

@@ -24,10 +24,8 @@ const TEXT_LIMIT: u64 = 64 << 20;
 /// Files of a directory that are looked into; no site has more tables.
 const FILES_LIMIT: usize = 10_000;
 
-/// What was read of a site.
 #[derive(Debug, Clone, Default)]
 pub struct Site {
-    /// Its osimages, by name.
     pub osimages: BTreeMap<String, Definition>,
     /// Objects of other kinds, which are not imported: how many of each.
     pub passed_over: BTreeMap<String, usize>,
@@ -41,7 +39,6 @@ pub struct Site {
     pub postscripts: Vec<Row>,
     /// Where paths of the management node are found here.
     pub places: Places,
-    /// What is to be said of the files.
     pub findings: Vec<Finding>,
 }
 

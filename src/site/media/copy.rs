@@ -16,10 +16,8 @@ use crate::xcat::definitions::is_word;
 /// Version of what `import media --json` prints.
 const MEDIA_FORMAT: &str = "1.0";
 
-/// What is to be done with media.
 #[derive(Debug, Clone, Default)]
 pub struct MediaImport {
-    /// Images, devices and directories.
     pub paths: Vec<PathBuf>,
     /// Workspace for the default recipes; created if missing.
     pub into: PathBuf,
@@ -29,7 +27,6 @@ pub struct MediaImport {
     pub destination: Option<PathBuf>,
     /// What the media are, for those that no one knows: `rocky9.4`.
     pub name: Option<String>,
-    /// Their CPU.
     pub arch: Option<String>,
     /// Whether no recipes are written.
     pub only_repository: bool,
@@ -54,9 +51,6 @@ const OF_EACH_DISC: [&str; 9] = [
 pub type Progress<'t> = dyn FnMut(u64) + 't;
 
 /// Makes repositories of media, and default recipes that use them.
-///
-/// # Errors
-/// [`MediaError`].
 pub fn import_media(request: &MediaImport, progress: &mut Progress<'_>) -> Result<MediaReport, MediaError> {
     let into = std::path::absolute(&request.into).unwrap_or_else(|_| request.into.clone());
     let into = crate::recipe::plain(&into);
@@ -126,7 +120,6 @@ fn repository_of(request: &MediaImport, root: &Path, medium: &Medium) -> PathBuf
     }
 }
 
-/// Opens a medium and says what it is.
 fn look(path: &Path, request: &MediaImport) -> Result<(Source, Medium, u64), MediaError> {
     let unknown = |problem: String| MediaError::Unknown { path: path.to_owned(), problem };
     let source = Source::open(path).map_err(|error| MediaError::Io { path: path.to_owned(), error })?;
@@ -189,7 +182,6 @@ fn room(root: &Path, needed: u64) -> Result<(), MediaError> {
     Ok(())
 }
 
-/// What failed while a file was copied.
 enum Failed {
     Medium(String),
     Here(PathBuf, std::io::Error),

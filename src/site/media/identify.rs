@@ -3,24 +3,18 @@
 /// Distributions whose media are alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
-    /// RHEL and its kin.
     RedHat,
-    /// SLES and Leap.
     Suse,
-    /// Debian and Ubuntu.
     Debian,
 }
 
-/// A medium.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Medium {
-    /// Which kind.
     pub family: Family,
     /// Its distribution and release in xCAT's word: `rocky9.4`.
     pub name: String,
     /// Its CPU, as `uname -m` prints it.
     pub arch: String,
-    /// Which disc of a set it is.
     pub disc: Option<String>,
     /// Folder of the repository for this disc; SLES has one each.
     pub folder: Option<String>,
@@ -44,9 +38,7 @@ fn arch_of(word: &str) -> String {
 }
 
 /// Says what a medium is; `text` has the texts of [`LOOKED_AT`].
-///
-/// # Errors
-/// What was looked for and not found.
+/// Errors: What was looked for and not found.
 pub fn identify(text: &dyn Fn(&str) -> Option<String>) -> Result<Medium, String> {
     if let Some(info) = text(".disk/info") {
         return debian(&info, text("README.diskdefines").as_deref());

@@ -15,7 +15,6 @@ use serde::Serialize;
 pub use copy::{MediaImport, import_media};
 pub use identify::{Family, Medium, identify};
 
-/// What was done with media.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct MediaReport {
     pub format_version: String,
@@ -27,10 +26,8 @@ pub struct MediaReport {
     pub notes: Vec<String>,
 }
 
-/// One medium.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ImportedMedium {
-    /// Where it was read from.
     pub source: String,
     /// What it is, as xCAT calls it: `rocky9.4`.
     pub name: String,
@@ -39,82 +36,50 @@ pub struct ImportedMedium {
     /// Which disc of a set it is, where that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disc: Option<String>,
-    /// The repository's directory.
     pub repository: PathBuf,
-    /// Files that were brought.
     pub files: usize,
     /// Their bytes.
     pub bytes: u64,
-    /// Files that were there already.
     pub kept: usize,
 }
 
 /// Why media were not imported.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum MediaError {
-    /// No one knows it.
     #[error("`{path}` is not a medium that imgbuild knows: {problem}")]
     #[diagnostic(help(
         "supported media: RHEL and derivatives (.discinfo), SLES and Leap (media.1), Debian and Ubuntu (.disk/info); for others, pass --name and --arch"
     ))]
-    Unknown {
-        /// The medium.
-        path: PathBuf,
-        /// What was looked for.
-        problem: String,
-    },
+    Unknown { path: PathBuf, problem: String },
     /// It says something else than the command line.
     #[error("`{path}` is for {found}, but --arch is {said}; nothing was written")]
     #[diagnostic(help("leave --arch out, or name the right medium"))]
-    Other {
-        /// The medium.
-        path: PathBuf,
-        /// Its CPU.
-        found: String,
-        /// The one that was asked for.
-        said: String,
-    },
-    /// It cannot be read.
+    Other { path: PathBuf, found: String, said: String },
     #[error("the medium `{path}` is damaged: {problem}; the partial copy is kept in `{partial}`; no recipe uses it")]
     #[diagnostic(help(
         "compare it with the checksum that its distribution publishes, fetch it again, and repeat the command: it continues where it stopped"
     ))]
     Damaged {
-        /// The medium.
         path: PathBuf,
-        /// What is wrong.
         problem: String,
         /// Where its files are so far.
         partial: PathBuf,
     },
-    /// It does not fit.
     #[error("`{path}` has {free} MB free, and the media need {needed} MB more; nothing was written")]
     #[diagnostic(help("free space there, or choose another directory with --repository"))]
     Full {
-        /// The directory.
         path: PathBuf,
         /// Bytes that are free, in millions.
         free: u64,
         /// Bytes that are needed, in millions.
         needed: u64,
     },
-    /// A folder of the workspace is a link.
     #[error("`{path}` cannot be written: {problem}; nothing was written")]
     #[diagnostic(help(
         "replace the link by a folder; for a repository elsewhere name its directory with --repository"
     ))]
-    Linked {
-        /// The folder.
-        path: PathBuf,
-        /// Which one is a link.
-        problem: String,
-    },
+    Linked { path: PathBuf, problem: String },
     /// A file cannot be read or written.
     #[error("`{path}`: {error}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        error: std::io::Error,
-    },
+    Io { path: PathBuf, error: std::io::Error },
 }

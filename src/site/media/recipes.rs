@@ -59,7 +59,6 @@ fn quoted(text: &str) -> String {
     toml::Value::from(text).to_string()
 }
 
-/// The `[[repo]]` of a repository.
 fn repository_text(medium: &Medium, repository: &Path, release: &Release, arch: Arch) -> Result<String, String> {
     let uri = format!("uri = {}\n", quoted(&format!("file:{}", repository.display())));
     if medium.family != Family::Debian {
@@ -89,7 +88,6 @@ fn repository_text(medium: &Medium, repository: &Path, release: &Release, arch: 
     Ok(format!("[[repo]]\n{uri}suites = [{}]\ncomponents = [{}]\n{trusted}", quoted(suite), list.join(", ")))
 }
 
-/// Name of a medium's image.
 pub fn image_name(medium: &Medium, profile: &str) -> String {
     format!("{}-{}-netboot-{profile}", medium.name, medium.arch)
 }

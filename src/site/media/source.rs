@@ -12,35 +12,28 @@ use super::identify::LOOKED_AT;
 /// Largest file that says what a medium is, in bytes.
 const TEXT_LIMIT: u64 = 1 << 20;
 
-/// A medium that can be read.
 pub enum Source {
     /// An image, in a file or on a device.
     Image(PathBuf),
     Directory(PathBuf),
 }
 
-/// What is on a medium.
 pub enum Found<'a> {
     /// A file: its path here where it has one, its bytes, its content.
     File(Option<&'a Path>, u64, &'a mut dyn Read),
-    /// A symbolic link.
     Link(String),
 }
 
-/// Takes a path with what it is.
 pub type Take<'t> = dyn FnMut(&str, Found<'_>) -> Result<(), String> + 't;
 
 impl Source {
-    /// The medium at a path.
     pub fn open(path: &Path) -> std::io::Result<Self> {
         let metadata = std::fs::metadata(path)?;
         Ok(if metadata.is_dir() { Self::Directory(path.to_owned()) } else { Self::Image(path.to_owned()) })
     }
 
     /// Visits all that is on it.
-    ///
-    /// # Errors
-    /// A text for a damaged medium, or what `take` says.
+    /// Errors: A text for a damaged medium, or what `take` says.
     pub fn walk(&self, take: &mut Take<'_>) -> Result<(), String> {
         match self {
             Self::Image(path) => {

@@ -16,10 +16,8 @@ use crate::source::SourceFile;
 
 pub use text::nodes_file_text;
 
-/// Largest file that is read.
 const TEXT_LIMIT: u64 = 64 << 20;
 
-/// What a table says.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Said {
     Text(String),
@@ -29,10 +27,8 @@ pub enum Said {
 /// Values of a group or a node.
 pub type Values = BTreeMap<Attr, Said>;
 
-/// Nodes that were read.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct ImportedNodes {
-    /// What all nodes have.
     pub defaults: Values,
     /// Groups with their values; members are those of the nodes that name them.
     pub groups: BTreeMap<String, Values>,
@@ -82,9 +78,7 @@ impl ImportedNodes {
 }
 
 /// Reads files; what each is, its content says.
-///
-/// # Errors
-/// One cannot be read, or no one knows what it is.
+/// Errors: One cannot be read, or no one knows what it is.
 pub fn read(paths: &[impl AsRef<Path>]) -> Result<ImportedNodes, String> {
     let mut found = ImportedNodes::default();
     for path in paths.iter().map(AsRef::as_ref) {

@@ -26,7 +26,6 @@ fn key(name: &str) -> String {
     if is_bare { name.to_owned() } else { quoted(name) }
 }
 
-/// The text.
 pub fn nodes_file_text(found: &ImportedNodes) -> String {
     let mut text =
         "# Who boots what: docs/nodes.md. `imgbuild nodes` lists them, `imgbuild set RANGE KEY=VALUE` changes them.\n"

@@ -35,9 +35,7 @@ fn is_variable(name: &str) -> bool {
 }
 
 /// Maps a definition.
-///
-/// # Errors
-/// Why there can be no recipe.
+/// Errors: Why there can be no recipe.
 pub fn of(definition: &Definition, places: &Places) -> Result<Mapping, String> {
     if !is_image_name(&definition.name) {
         return Err(

@@ -61,14 +61,11 @@ pub struct Remark {
     pub reason: String,
 }
 
-/// A value of a recipe.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Value {
     Text(String),
-    /// A list of texts.
     List(Vec<String>),
-    /// Yes or no.
     Flag(bool),
 }
 
@@ -101,22 +98,18 @@ pub struct RepoFields {
 pub struct Record {
     pub fields: Vec<Field>,
     pub repositories: Vec<RepoFields>,
-    /// What was said of each attribute.
     #[serde(default)]
     pub remarks: Vec<Remark>,
 }
 
-/// A recipe in the making.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mapping {
-    /// Name of the osimage and of the image.
     pub name: String,
     /// Where xCAT's nodeset looks for what it serves.
     pub rootimgdir: String,
     /// Fields, in the order of a recipe.
     pub fields: Vec<Field>,
     pub repositories: Vec<RepoFields>,
-    /// What is said of each attribute, by its name.
     pub remarks: Vec<Remark>,
     /// Files of the management node that the recipe reads.
     pub lists: Vec<ListFile>,
@@ -124,23 +117,19 @@ pub struct Mapping {
     pub named: Vec<String>,
 }
 
-/// What a file of the management node is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ListKind {
     /// A pkglist or an otherpkgs list.
     Packages,
-    /// An exclude list.
     Excluded,
     /// A synclist: its sources are read too.
     Synced,
     Script,
-    /// A folder of scripts.
     Folder,
     /// What a script reads: a file or a folder.
     Input,
 }
 
-/// A file that the recipe names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListFile {
     /// Its path on the management node.
@@ -148,7 +137,6 @@ pub struct ListFile {
     pub kind: ListKind,
 }
 
-/// What an osimage becomes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mapped {
     Recipe(Box<Mapping>),
@@ -164,7 +152,6 @@ pub fn map(definition: &Definition, places: &Places) -> Mapped {
     }
 }
 
-/// What is gathered of one osimage.
 pub(super) struct Mapper<'a> {
     pub definition: &'a Definition,
     pub places: &'a Places,
@@ -176,7 +163,6 @@ pub(super) struct Mapper<'a> {
 }
 
 impl Mapping {
-    /// What is kept of it.
     pub fn record(&self) -> Record {
         Record { fields: self.fields.clone(), repositories: self.repositories.clone(), remarks: self.remarks.clone() }
     }

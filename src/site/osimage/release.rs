@@ -30,9 +30,7 @@ const WORDS: [(&str, Distro); 15] = [
 ];
 
 /// Reads `rocky9.4`, `sle15.4`, `ubuntu24.04.1`.
-///
-/// # Errors
-/// Why there is no such release here.
+/// Errors: Why there is no such release here.
 pub fn release_of(osvers: &str) -> Result<Release, String> {
     let number_of =
         |word: &str| osvers.strip_prefix(word).filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));

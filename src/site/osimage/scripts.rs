@@ -28,14 +28,12 @@ const SYSTEM: [&str; 18] = [
 /// Stands for what only the running script knows.
 const UNKNOWN: char = '\u{0}';
 
-/// What scripts read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ScriptReads {
     /// Patterns for `[postinstall] inputs`.
     pub inputs: BTreeSet<String>,
     /// Files and folders of the management node that these name.
     pub paths: BTreeSet<String>,
-    /// Paths that are not there.
     pub lost: BTreeSet<String>,
     /// Folders that are too large to be inputs.
     pub large: BTreeSet<String>,
@@ -183,7 +181,6 @@ fn words(line: &str) -> Vec<String> {
     all
 }
 
-/// A word with the variables that are known.
 fn expanded(word: &str, variables: &BTreeMap<String, String>) -> String {
     let mut text = String::new();
     let mut rest = word;

@@ -11,7 +11,6 @@ const SYSTEM: &str = "\n# Who may log in as root; xCAT has it in its passwd tabl
 /// Tables that come after it.
 const AFTER_SYSTEM: [&str; 7] = ["postinstall", "sync", "exclude", "boot", "statelite", "environment", "xcat"];
 
-/// How a value is written.
 fn shown(value: &Value) -> String {
     let text = |text: &String| toml::Value::from(text.as_str()).to_string();
     match value {
@@ -73,7 +72,6 @@ pub fn comments_of(old: &Mapping, new: &Mapping, attribute: &str) -> Vec<(String
     pairs.into_iter().filter(|(was, is_now)| !was.is_empty() && was != is_now).collect()
 }
 
-/// The recipe of an osimage.
 pub fn recipe_text(mapping: &Mapping) -> String {
     let mut text = comment(&format!(
         "Imported from xCAT; edit it freely. A later import changes only what changed there since: {STANZA_FILE} has what

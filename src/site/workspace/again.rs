@@ -16,7 +16,6 @@ pub struct Changed {
     pub text: Option<String>,
     /// Changes made, and those left because the recipe says something else.
     pub said: Vec<String>,
-    /// Attributes of those that were left.
     pub left: Vec<String>,
 }
 
@@ -37,9 +36,7 @@ fn is(current: &Json, value: &Value) -> bool {
 }
 
 /// Brings a recipe from one definition to the next.
-///
-/// # Errors
-/// [`ImportError::Unreadable`] where the recipe cannot be read or edited.
+/// Errors: [`ImportError::Unreadable`] where the recipe cannot be read or edited.
 pub fn changed(directory: &Path, old: &Mapping, new: &Mapping) -> Result<Changed, ImportError> {
     let path = recipe_file(directory);
     let unreadable = |problem: String| ImportError::Unreadable { path: path.clone(), problem };

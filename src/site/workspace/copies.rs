@@ -24,11 +24,9 @@ const DIGESTS: &str = "imported.b3";
 pub struct Copies {
     /// Files: path of the management node, where it lies here.
     pub files: BTreeMap<String, PathBuf>,
-    /// `[xcat] path_map` of the workspace.
     pub path_map: BTreeMap<String, String>,
 }
 
-/// Plans the copies of what recipes read.
 pub fn plan(all: &Reads, others: &BTreeSet<String>, places: &Places) -> Copies {
     let mut copies = Copies::default();
     let is_below = |path: &str, folder: &str| {
@@ -60,7 +58,6 @@ pub fn plan(all: &Reads, others: &BTreeSet<String>, places: &Places) -> Copies {
     copies
 }
 
-/// What copying did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Copied {
     /// Files that were written, from the workspace.
@@ -78,9 +75,7 @@ fn digests(into: &Path) -> BTreeMap<String, String> {
 }
 
 /// Copies what is new or changed there; a copy that was edited here stays.
-///
-/// # Errors
-/// [`ImportError::Unwritable`].
+/// Errors: [`ImportError::Unwritable`].
 pub fn copy(copies: &Copies, into: &Path, dry_run: bool) -> Result<Copied, ImportError> {
     let mut known = digests(into);
     let mut copied = Copied::default();

@@ -9,21 +9,16 @@ use crate::recipe::WORKSPACE_FILE;
 
 use super::ImportError;
 
-/// What the file has to say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wanted {
-    /// `[workspace] allow`.
     pub allow: BTreeSet<String>,
-    /// `[xcat] path_map`.
     pub path_map: BTreeMap<String, String>,
 }
 
 const NEW: &str = "# The images of this site, imported from xCAT.\nimages = [\"images/*\"]\nout = \"out\"\n";
 
 /// The text of the workspace's file with what is wanted added; what stands there stays. None where nothing is missing.
-///
-/// # Errors
-/// [`ImportError::Unreadable`] for a file that is no TOML.
+/// Errors: [`ImportError::Unreadable`] for a file that is no TOML.
 pub fn with(into: &Path, wanted: &Wanted) -> Result<Option<String>, ImportError> {
     let path = into.join(WORKSPACE_FILE);
     let unreadable = |problem: String| ImportError::Unreadable { path: path.clone(), problem };

@@ -13,9 +13,6 @@ use super::write::{imported, stanza_text};
 
 /// Sets attributes in the definition beside a recipe; an empty value takes one away. `now` is what the recipe says: the definition
 /// of an image that has none yet.
-///
-/// # Errors
-/// [`ImportError`].
 pub fn keep_attributes(
     directory: &Path,
     now: &Definition,

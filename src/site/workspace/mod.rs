@@ -17,7 +17,6 @@ pub use reads::included;
 pub use report::{ImportReport, ImportState, ImportedImage};
 pub use write::{import, imported, stanza_text, with_wanted};
 
-/// What an import is to do.
 #[derive(Debug, Clone)]
 pub struct ImportRequest {
     /// The workspace, created if missing.
@@ -34,7 +33,6 @@ pub struct ImportRequest {
 /// Why nothing was imported.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum ImportError {
-    /// No osimage is there.
     #[error("no definition of an osimage was found")]
     #[diagnostic(help(
         "pass the output of `lsdef -t osimage -z`, or of `tabdump osimage` and `tabdump linuximage`, or a directory with such files"
@@ -42,28 +40,11 @@ pub enum ImportError {
     Nothing,
     /// A file of an earlier import cannot be read.
     #[error("`{path}`: {problem}; nothing was written")]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// A folder of the workspace is a link.
+    Unreadable { path: PathBuf, problem: String },
     #[error("`{path}` cannot be written: {problem}; nothing was written")]
     #[diagnostic(help("replace the link by a folder, or import into another directory"))]
-    Linked {
-        /// The file.
-        path: PathBuf,
-        /// Which folder it is.
-        problem: String,
-    },
-    /// A file cannot be written.
+    Linked { path: PathBuf, problem: String },
     #[error("`{path}` cannot be written: {error}")]
     #[diagnostic(help("images reported as written are complete; fix this and run the import again"))]
-    Unwritable {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        error: std::io::Error,
-    },
+    Unwritable { path: PathBuf, error: std::io::Error },
 }

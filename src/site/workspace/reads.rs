@@ -26,7 +26,6 @@ pub struct Reads {
     pub named: BTreeSet<String>,
 }
 
-/// Gathers what a recipe reads.
 pub fn reads(mapping: &Mapping, places: &Places) -> Reads {
     let environment: BTreeMap<&str, &str> = mapping
         .fields

@@ -21,23 +21,18 @@ use super::{ImportError, ImportReport, ImportRequest, ImportState, ImportedImage
 /// Version of what `import xcat --json` prints.
 pub const IMPORT_FORMAT: &str = "1.0";
 
-/// Folder of the workspace with the images.
 const IMAGES: &str = "images";
 
-/// What is done with one image.
 struct Planned<'a> {
     image: ImportedImage,
     directory: PathBuf,
     definition: &'a Definition,
     mapping: Option<Mapping>,
-    /// The recipe's new text.
     text: Option<String>,
 }
 
 /// Makes a workspace of a site's osimages, or brings one up to date.
-///
-/// # Errors
-/// [`ImportError`]; but for a full disk and the like nothing was written then.
+/// Errors: [`ImportError`]; but for a full disk and the like nothing was written then.
 pub fn import(site: &Site, request: &ImportRequest) -> Result<ImportReport, ImportError> {
     if site.osimages.is_empty() {
         return Err(ImportError::Nothing);
@@ -261,9 +256,7 @@ pub fn stanza_text(definition: &Definition, record: &Record) -> String {
 }
 
 /// The definition of the last import, and what the recipe got of it then, where that is known.
-///
-/// # Errors
-/// [`ImportError::Unreadable`].
+/// Errors: [`ImportError::Unreadable`].
 pub fn imported(path: &Path, name: &str) -> Result<(Definition, Option<Record>), ImportError> {
     let unreadable = |problem: String| ImportError::Unreadable { path: path.to_owned(), problem };
     let text = std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?;
@@ -297,9 +290,6 @@ fn gone(site: &Site, into: &Path) -> Vec<ImportedImage> {
 }
 
 /// Makes a directory a workspace that allows what is wanted, or adds that to the one that it is.
-///
-/// # Errors
-/// [`ImportError`].
 pub fn with_wanted(into: &Path, wanted: &Wanted) -> Result<(), ImportError> {
     let text = file::with(into, wanted)?;
     write_workspace(into, text)

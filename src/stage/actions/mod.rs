@@ -1,6 +1,8 @@
 //! What each action is: the inputs that its key is made of, how it runs, and what happens inside the sandbox.
 //!
-//! A folder for each; [`reader`] puts them together, [`run`] does the work of one.
+//! A folder for each. Its `inputs` describe an action: the inputs of its key, and the same values as [`Described`], which is all that
+//! its work takes of the recipe. Its `run` turns that into a request, which is asked inside, and the answer into outputs
+//! ([`reader::work::Work`]). [`reader`] puts the actions together, [`run`] does the work of one.
 
 pub mod gate;
 pub mod initrd;
@@ -16,53 +18,59 @@ pub mod sync;
 pub mod system;
 
 pub use reader::graph::{Forms, StageGraph, graph_of};
-pub use reader::{
-    gzip_initrd, image_packages, initrd_compression, kernel_packages, pack_action, packed_form, xcat_pack,
-};
+pub use reader::work::Context;
+pub use reader::{gzip_initrd, kernel_packages, pack_action, packed_form, xcat_pack};
 
+use self::reader::work::{Above, perform};
 use super::StageError;
 use super::bench::Bench;
-use super::bench::results::{Done, missing};
-use super::supply::Supply;
+use super::bench::results::missing;
 use crate::plan::{Action, ActionKind};
-use crate::recipe::Lock;
 use crate::store::Outputs;
 
-/// What is known when an action runs.
-pub struct Context<'a> {
-    /// The actions.
-    pub stages: &'a StageGraph,
-    pub lock: &'a Lock,
-    /// Results so far.
-    pub done: &'a Done,
-    /// Packages.
-    pub supply: &'a Supply<'a>,
+/// An action, as its key describes it.
+#[derive(Debug)]
+pub enum Described {
+    Kernel(kernel::inputs::Kernel),
+    Driver(kernel::inputs::Driver),
+    System(system::inputs::System),
+    Postinstall(postinstall::inputs::Scripts),
+    Services(services::inputs::Services),
+    Gate(gate::inputs::Gate),
+    NodeSupport(node_support::inputs::Support),
+    Postscripts(node_support::postscripts::inputs::Postscripts),
+    Sync(sync::inputs::Sync),
+    Initrd(initrd::inputs::Initrd),
+    Dracut(initrd::dracut::inputs::Dracut),
+    Pack(pack::inputs::Pack),
+    Statelite(statelite::inputs::Statelite),
 }
 
 /// Does the work of an action that is not in the store.
-///
-/// # Errors
-/// [`StageError`] of its kind.
 pub fn run(bench: &Bench<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
-    let run = match action.kind {
-        // They come before and after the graph.
-        ActionKind::Lock | ActionKind::Publish => return Err(missing(&action.id)),
-        ActionKind::Unpack | ActionKind::Bootstrap => packages::run::bootstrap,
-        ActionKind::Container => packages::container::run,
-        ActionKind::Install => packages::run::install,
-        ActionKind::Kernel => kernel::run::run,
-        ActionKind::Driver => kernel::drivers::run,
-        ActionKind::System => system::run::run,
-        ActionKind::Postinstall => postinstall::run::run,
-        ActionKind::Services => services::run::run,
-        ActionKind::Gate => gate::run::run,
-        ActionKind::NodeSupport => node_support::run::run,
-        ActionKind::Postscripts => node_support::postscripts::run::run,
-        ActionKind::Sync => sync::run::run,
-        ActionKind::Initrd => initrd::run::run,
-        ActionKind::Dracut => initrd::dracut::run::run,
-        ActionKind::Pack => pack::run::run,
-        ActionKind::Statelite => statelite::run::run,
+    let Some(described) = context.stages.described.get(&action.id) else {
+        return match action.kind {
+            ActionKind::Unpack | ActionKind::Bootstrap => packages::run::bootstrap(bench, action, context),
+            ActionKind::Container => packages::container::run(bench, action, context),
+            ActionKind::Install => packages::run::install(bench, action, context),
+            // What comes before and after the graph, and what each graph describes.
+            _ => Err(missing(&action.id)),
+        };
     };
-    run(bench, action, context)
+    let above = Above::new(bench, action, context);
+    match described {
+        Described::Kernel(work) => perform(work, bench, action, context),
+        Described::Driver(work) => perform(work, bench, action, context),
+        Described::System(work) => perform(work, bench, action, context),
+        Described::Postinstall(work) => perform(work, bench, action, context),
+        Described::Services(work) => perform(work, bench, action, context),
+        Described::NodeSupport(work) => perform(work, bench, action, context),
+        Described::Postscripts(work) => perform(work, bench, action, context),
+        Described::Sync(work) => perform(work, bench, action, context),
+        Described::Initrd(work) => perform(work, bench, action, context),
+        Described::Dracut(work) => perform(work, bench, action, context),
+        Described::Pack(work) => perform(work, bench, action, context),
+        Described::Gate(work) => work.run(bench, &above),
+        Described::Statelite(work) => work.run(bench, &above),
+    }
 }

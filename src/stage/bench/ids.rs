@@ -5,21 +5,16 @@ use crate::plan::Stage;
 /// Renewing the lock, as plans and news call it.
 pub const LOCK: &str = "rootfs/lock";
 pub const TOOLS: &str = "rootfs/tools";
-/// The root with what builds drivers.
 pub const DRIVER_TOOLS: &str = "rootfs/tools-driver";
 /// What postinstall scripts run, over the base.
 pub const POSTINSTALL_TOOLS: &str = "rootfs/tools-postinstall";
-/// What dracut needs, over the base.
 pub const DRACUT_TOOLS: &str = "rootfs/tools-dracut";
 /// The image's lowest layer.
 pub const BASE: &str = "rootfs/base";
-/// What synclists brought.
 pub const SYNC: &str = "rootfs/sync";
-/// The postinstall script.
 pub const POSTINSTALL: &str = "rootfs/postinstall";
 /// Checks after the last layer.
 pub const GATE: &str = "rootfs/gate";
-/// The kernel, its modules and drivers.
 pub const PAYLOAD: &str = "kernel/payload";
 pub const INITRD: &str = "initrd/stateless";
 /// The initrd in gzip, for a recipe that names something else.
@@ -28,9 +23,7 @@ pub const INITRD_GZIP: &str = "initrd/stateless-gzip";
 pub const INITRD_STATELITE: &str = "initrd/statelite";
 /// The initrd of the kernel that writes a dump when a node's crashes.
 pub const INITRD_KDUMP: &str = "initrd/kdump";
-/// The list of these paths.
 pub const STATELITE: &str = "pack/statelite";
-/// The packed image.
 pub const PACK: &str = "pack/rootimg";
 /// The packed image in gzip, for a recipe that names something else.
 pub const PACK_GZIP: &str = "pack/rootimg-gzip";
@@ -54,7 +47,6 @@ pub fn layer(name: &str) -> String {
     id(Stage::Rootfs, name)
 }
 
-/// The action of a stage with a name.
 pub fn id(stage: Stage, name: &str) -> String {
     format!("{}/{name}", stage.name())
 }

@@ -3,9 +3,9 @@
 
 pub mod history;
 pub mod ids;
+pub mod keyed;
 pub mod report;
 pub mod results;
-pub mod taken;
 
 use std::path::PathBuf;
 
@@ -16,14 +16,12 @@ use crate::stage::StageError;
 use crate::store::{BlobRef, Store};
 use report::Report;
 
-/// What the work on one action may use.
 #[derive(Clone, Copy)]
 pub struct Bench<'a> {
     pub recipe: &'a Recipe,
     pub store: &'a Store,
     /// Where operations run.
     pub namespace: &'a Namespace,
-    /// Takes news.
     pub report: &'a dyn Report,
     /// Whether the lock stays as it is.
     pub is_locked: bool,
@@ -46,9 +44,7 @@ impl Bench<'_> {
     }
 
     /// Takes a file that an operation left for the host process.
-    ///
-    /// # Errors
-    /// [`StageError::Store`].
+    /// Errors: [`StageError::Store`].
     pub fn take(&self, name: &str) -> Result<BlobRef, StageError> {
         Ok(self.store.ensure_blob_of(&self.store.directory().join(name))?)
     }

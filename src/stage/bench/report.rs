@@ -11,13 +11,9 @@ use crate::stage::StageError;
 
 /// Takes news of a build; the command line shows them.
 pub trait Report: Sync {
-    /// An action starts, and why.
     fn started(&self, action: &str, causes: &[Cause]);
-    /// What it is doing.
     fn progress(&self, text: &str);
-    /// It is done.
     fn finished(&self, action: &str, took: Duration);
-    /// Something is to be said.
     fn finding(&self, finding: &Finding);
     /// What a script of the recipe printed is in this file; it succeeded.
     fn printed(&self, _action: &str, _log: &Path) {}

@@ -1,17 +1,14 @@
 //! Outputs of finished actions.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Duration;
 
 use super::history::outputs_by_name;
 use crate::digest::Digest;
-use crate::plan::{Action, Input, Known, file_input};
-use crate::source::Span;
+use crate::plan::{Action, Known};
 use crate::stage::StageError;
 use crate::store::{ActionRecord, BlobRef, Outputs, RecordedInput, ScanAnswer};
 
-/// Outputs by action.
 #[derive(Debug, Clone, Default)]
 pub struct Done(pub BTreeMap<String, Outputs>);
 
@@ -22,17 +19,14 @@ impl Known for Done {
 }
 
 impl Done {
-    /// The layer of an action.
     pub fn layer(&self, action: &str) -> Result<Digest, StageError> {
         self.0.get(action).and_then(|outputs| outputs.layer).ok_or_else(|| missing(action))
     }
 
-    /// A value of an action.
     pub fn value(&self, action: &str, name: &str) -> Result<String, StageError> {
         self.0.get(action).and_then(|outputs| outputs.values.get(name)).cloned().ok_or_else(|| missing(action))
     }
 
-    /// A file of an action.
     pub fn blob(&self, action: &str, name: &str) -> Result<BlobRef, StageError> {
         self.0.get(action).and_then(|outputs| outputs.blobs.get(name)).copied().ok_or_else(|| missing(action))
     }
@@ -46,7 +40,6 @@ pub fn missing(action: &str) -> StageError {
     }
 }
 
-/// The record of a finished action.
 pub fn record(
     key: Digest,
     action: &str,
@@ -67,16 +60,8 @@ pub fn record(
     }
 }
 
-/// Outputs of an action that made a layer.
 pub fn layer_outputs(answer: &ScanAnswer) -> Outputs {
     Outputs { layer: Some(answer.layer), ..Outputs::default() }
-}
-
-/// A file of the build host as an input, with the place that asks for it.
-pub fn file(name: &str, path: &Path, span: Option<&Span>) -> Result<Input, StageError> {
-    file_input(name, path)
-        .map(|(input, _, _)| input.at(span))
-        .map_err(|source| StageError::Input { file: name.to_owned(), source })
 }
 
 /// Layers that an action stands on, lowest first.

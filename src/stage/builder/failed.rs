@@ -14,7 +14,6 @@ impl Failed {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push((action.to_owned(), None));
     }
 
-    /// Notes one more.
     pub(in crate::stage) fn more(&self, action: &str, error: StageError) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push((action.to_owned(), Some(error)));
     }

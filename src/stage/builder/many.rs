@@ -14,21 +14,17 @@ use crate::stage::StageError;
 /// How many images are looked after at once at most; their actions share the same turns.
 const IMAGES_AT_ONCE: usize = 8;
 
-/// An action that failed.
 #[derive(Debug)]
 pub struct Failure {
     /// The action; none where it was none of the plan's, for instance locking or publishing.
     pub action: Option<String>,
-    /// Why.
     pub error: StageError,
 }
 
-/// What became of an image.
 #[derive(Debug)]
 pub struct ImageOutcome {
     /// What was done, or all that failed, the first thing first.
     pub result: Result<Summary, Vec<Failure>>,
-    /// How long it took.
     pub took: Duration,
 }
 

@@ -34,14 +34,10 @@ pub fn picture(recipe: &Recipe, directory: String, lock: &Lock, plan: &ExactPlan
     }
 }
 
-/// A plan that a build is held to.
 #[derive(Debug, Clone)]
 pub struct PlanToKeep {
-    /// Its file, for messages.
     pub file: Arc<str>,
-    /// Where artefacts are.
     pub out: Arc<Path>,
-    /// What it says of the image.
     pub image: Arc<FileImage>,
 }
 
@@ -55,9 +51,7 @@ impl PlanToKeep {
     }
 
     /// Whether all is as it was when the plan was made, seen by the build that is about to run.
-    ///
-    /// # Errors
-    /// [`StageError::PlanMoved`] with all that is not.
+    /// Errors: [`StageError::PlanMoved`] with all that is not.
     pub fn check(&self, recipe: &Recipe, lock: &Lock, plan: &ExactPlan) -> Result<(), StageError> {
         let drift = plan.drift(recipe, &self.out);
         let mut now = picture(recipe, self.image.recipe.clone(), lock, plan, &drift);
@@ -73,9 +67,7 @@ impl PlanToKeep {
     }
 
     /// Whether the plan lets an action run.
-    ///
-    /// # Errors
-    /// [`StageError::PlanMoved`] when it was to be kept.
+    /// Errors: [`StageError::PlanMoved`] when it was to be kept.
     pub fn may_run(&self, action: &str) -> Result<(), StageError> {
         let planned = self.image.actions.iter().find(|one| one.action == action);
         match planned.map(|one| one.verdict) {

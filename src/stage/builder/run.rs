@@ -52,16 +52,13 @@ use crate::stage::published::otherwise::publishing;
 use crate::stage::supply::Supply;
 use crate::store::{ActionRecord, End, FileLock, Root, Run, Store, StoreError};
 
-/// What a build is to do.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Fail rather than renew the lock.
     pub locked: bool,
     /// Stop after this stage.
     pub until: Option<Stage>,
     /// Where artefacts go.
     pub out: PathBuf,
-    /// Where packages come from.
     pub places: PackageSources,
     /// Where else artefacts go, in the layouts of other tools.
     pub publish: Vec<Target>,
@@ -77,13 +74,10 @@ pub struct Options {
     pub trace: Trace,
 }
 
-/// What became of an action.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
     pub action: String,
-    /// Whether it ran.
     pub ran: bool,
-    /// How long it took.
     pub took: Duration,
 }
 
@@ -96,18 +90,14 @@ pub(in crate::stage) struct Finished {
 
 /// Actions that were run or kept.
 pub(in crate::stage) struct Work {
-    /// All actions of the image.
     pub stages: StageGraph,
-    /// Results of those that were asked for.
     pub done: Done,
-    /// What became of them.
     pub finished: BTreeMap<String, Finished>,
 }
 
 /// How many damaged files one build takes out of the store before it gives up.
 const MENDED_AT_MOST: usize = 16;
 
-/// What a build did.
 #[derive(Debug, Clone)]
 pub struct Summary {
     /// Actions in order.
@@ -116,27 +106,21 @@ pub struct Summary {
     pub locked: Option<Duration>,
     /// The published directory and what is in it, unless the build was to stop before.
     pub published: Option<(PathBuf, BuildInfo)>,
-    /// What was published for xCAT.
     pub xcat: Vec<XcatPublished>,
     /// What it was expected to take, where anything was to be done.
     pub estimate: Option<Estimate>,
-    /// What it took.
     pub facts: Facts,
     /// Its number in the log, if it could be noted.
     pub number: Option<u64>,
 }
 
-/// Builds one image.
 pub struct Builder<'a> {
     pub recipe: &'a Recipe,
     pub store: &'a Store,
     /// Where operations run.
     pub namespace: &'a Namespace,
-    /// What to do.
     pub options: Options,
-    /// Takes news.
     pub report: &'a dyn Report,
-    /// What it shares with the builds of other images.
     pub shared: &'a SharedBuild,
     /// Takes what failed, where it is not the only thing.
     pub(super) failed: Failed,
@@ -158,9 +142,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Locks where that is needed, runs what is not there yet, publishes.
-    ///
-    /// # Errors
-    /// [`StageError`]; nothing is published then, and finished actions stay in the store.
+    /// Errors: [`StageError`]; nothing is published then, and finished actions stay in the store.
     pub fn build(&self) -> Result<Summary, StageError> {
         if !self.options.only.is_empty() {
             return cached::alone::build(self);
@@ -272,7 +254,6 @@ impl<'a> Builder<'a> {
         publish(work)
     }
 
-    /// Notes what came of an action.
     fn note(&self, action: &Action, context: &Context<'_>, run: Run) {
         let packages = packages_of(manager(self.recipe), context.lock, action);
         let (form, kind) = (form_of(action), action.kind.name().to_owned());
@@ -280,13 +261,11 @@ impl<'a> Builder<'a> {
         self.options.trace.ran(Run { action: action.id.clone(), kind, package_bytes, form, ..run });
     }
 
-    /// What actions may use of it.
     pub(in crate::stage) fn bench(&self) -> Bench<'_> {
         let Self { recipe, store, namespace, report, .. } = *self;
         Bench { recipe, store, namespace, report, is_locked: self.options.locked }
     }
 
-    /// What talks to mirrors.
     pub(in crate::stage) fn fetcher(&self) -> Result<Fetcher, StageError> {
         let fetcher = self.options.places.patience.map_or_else(Fetcher::new, Fetcher::with_patience);
         let is_apts = self.recipe.model.image.distro.family() == Family::Debian;

@@ -33,16 +33,13 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What an action does.
 type Work<'a> = dyn Fn(&Action, &Done) -> Result<Outputs, StageError> + Sync + 'a;
 
 /// Runs `actions`, given in an order that respects their dependencies.
 ///
 /// After a failure nothing new starts, or, with `keep_going`, nothing that needs what failed; what runs is waited for, so
 /// that its result is not lost.
-///
-/// # Errors
-/// The first failure.
+/// Errors: The first failure.
 pub fn run_side_by_side(
     actions: &[&Action],
     options: &ScheduleOptions<'_>,

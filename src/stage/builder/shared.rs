@@ -99,7 +99,6 @@ pub struct Turn<'a> {
 }
 
 impl Budget {
-    /// With these limits.
     pub fn new(limits: Limits) -> Self {
         Self { limits, used: Mutex::default(), changed: Condvar::new() }
     }
@@ -134,7 +133,6 @@ impl Drop for Turn<'_> {
 /// Results for another machine.
 #[derive(Debug)]
 pub struct Deliver {
-    /// The cache that they are written to.
     pub to: Cache,
     /// Keys whose results the other machine has.
     pub had: BTreeSet<Digest>,
@@ -155,7 +153,6 @@ pub struct SharedBuild {
     pub keep_going: bool,
     /// The epoch of locks that are made new, in seconds since 1970: one for all images, so that they can share layers.
     pub epoch: i64,
-    /// What other machines built.
     pub cache: Option<Cache>,
     /// Keys of the actions whose results caches took while others ran, and how much that was.
     pub(in crate::stage) filled: Mutex<(BTreeSet<Digest>, Filled)>,
@@ -172,17 +169,13 @@ pub struct SharedBuild {
 
 impl SharedBuild {
     /// For one store.
-    ///
-    /// # Errors
-    /// [`StageError::Store`] where the store cannot be written.
+    /// Errors: [`StageError::Store`] where the store cannot be written.
     pub fn new(store: &Store, limits: Limits, keep_going: bool) -> Result<Self, StageError> {
         Self::with_budget(store, Arc::new(Budget::new(limits)), keep_going)
     }
 
     /// For another store, within the same limits.
-    ///
-    /// # Errors
-    /// As [`SharedBuild::new`].
+    /// Errors: As [`SharedBuild::new`].
     pub(in crate::stage) fn with_budget(
         store: &Store,
         budget: Arc<Budget>,

@@ -44,7 +44,6 @@ struct Inner {
     began: OnceLock<Instant>,
     estimate: OnceLock<Estimate>,
     written: std::sync::atomic::AtomicU64,
-    /// What ran.
     runs: Mutex<Vec<Run>>,
 }
 
@@ -59,7 +58,6 @@ impl std::fmt::Debug for Trace {
 }
 
 impl Trace {
-    /// The build begins.
     pub(in crate::stage) fn begin(&self, store: &Store, image: &str, recipe: &Path, target: &str) {
         let _ = self.0.began.set(Instant::now());
         if let Ok(trace) = store.begin_build(image, recipe, target) {
@@ -87,7 +85,6 @@ impl Trace {
         }
     }
 
-    /// An action ended.
     pub(in crate::stage) fn ran(&self, run: Run) {
         self.0.written.fetch_add(run.written_bytes, std::sync::atomic::Ordering::Relaxed);
         self.0.runs.lock().unwrap_or_else(PoisonError::into_inner).push(run.clone());
@@ -122,7 +119,6 @@ impl Trace {
         (self.0.estimate.get().cloned(), facts)
     }
 
-    /// The build ended.
     pub(in crate::stage) fn ended(&self, end: End) {
         let Some(trace) = self.0.trace.get() else { return };
         let estimate = self.0.estimate.get().and_then(|one| serde_json::to_value(one).ok());

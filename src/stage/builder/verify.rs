@@ -17,9 +17,7 @@ use crate::store::{Entry, Kind, Manifest, Outputs, Store};
 const BESIDE: &str = "verify-";
 
 /// Builds, then builds everything again without any earlier result, and compares.
-///
-/// # Errors
-/// [`StageError::NotReproducible`] with the first file that differs, and how; what the first build published stays.
+/// Errors: [`StageError::NotReproducible`] with the first file that differs, and how; what the first build published stays.
 pub fn build_and_verify(builder: &Builder<'_>) -> Result<Summary, StageError> {
     let (summary, work) = builder.build_keeping_work()?;
     let Some(lock) = read_lock(builder)? else { return Ok(summary) };

@@ -23,7 +23,6 @@ pub struct Experience<'a> {
     others: std::cell::OnceCell<Vec<PastBuild>>,
 }
 
-/// Whether a run of a build counts.
 type Fits<'a> = dyn Fn(&PastBuild, &Run) -> bool + 'a;
 
 fn middle(mut values: Vec<u64>) -> Option<u64> {
@@ -45,7 +44,6 @@ fn cpu_of(target: &str) -> Option<&str> {
 }
 
 impl<'a> Experience<'a> {
-    /// What a store knows of an image.
     pub fn new(store: &'a Store, recipe: &'a Recipe) -> Self {
         let own = store.builds(&recipe.directory, &recipe.model.image.name);
         Self { store, recipe, target: target(recipe), own, others: std::cell::OnceCell::new() }

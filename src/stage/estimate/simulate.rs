@@ -3,7 +3,6 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// One piece of work.
 #[derive(Debug, Clone, Default)]
 pub struct Task {
     /// What must be done before, by index; all are smaller than its own.

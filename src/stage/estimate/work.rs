@@ -18,7 +18,6 @@ use crate::stage::supply::origin::is_fetched;
 /// An action that runs or may run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Piece {
-    /// What is expected of it.
     pub estimate: ActionEstimate,
     /// What it does, from the first input on: images that have the same do it once.
     pub shape: String,
@@ -28,12 +27,10 @@ pub struct Piece {
     pub lacks: Vec<(String, u64)>,
 }
 
-/// What a build of one image has to do.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Workload {
     /// The pieces, each after those that it needs.
     pub pieces: Vec<Piece>,
-    /// Whether its packages are resolved.
     pub is_resolved: bool,
     /// Bytes a millisecond of earlier downloads; none where there were none.
     pub speed: Option<f64>,

@@ -14,7 +14,6 @@ use crate::stage::plan::Comparison;
 use crate::stage::plan::stages_of;
 use crate::witness;
 
-/// A state of a recipe with its lock.
 #[derive(Debug, Clone, Copy)]
 pub struct State<'a> {
     pub recipe: &'a Recipe,
@@ -25,9 +24,7 @@ pub struct State<'a> {
 }
 
 /// Compares; gives notes on what the locks do not say.
-///
-/// # Errors
-/// [`StageError::Input`] for a file that vanished since a recipe was read.
+/// Errors: [`StageError::Input`] for a file that vanished since a recipe was read.
 pub fn compare(then: State<'_>, now: State<'_>, forms: Forms) -> Result<(Comparison, Vec<String>), StageError> {
     let fresh = |recipe: &Recipe, lock: Option<&Lock>| matches!(lock_state(recipe, lock), LockState::Fresh);
     let mut notes = Vec::new();

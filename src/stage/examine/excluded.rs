@@ -13,16 +13,13 @@ pub struct ExcludedLine {
     pub pattern: String,
     /// Its file and line; none for what is left out of every image.
     pub place: Option<String>,
-    /// How many entries.
     pub entries: usize,
     /// Bytes of the files among them.
     pub bytes: u64,
 }
 
 /// What all lines take away, in the order of the lists, for an image of these layers.
-///
-/// # Errors
-/// [`StageError::Store`] for a manifest that cannot be read.
+/// Errors: [`StageError::Store`] for a manifest that cannot be read.
 pub fn excluded(recipe: &Recipe, store: &Store, layers: &[Digest]) -> Result<Vec<ExcludedLine>, StageError> {
     let tree = store.merged(layers)?;
     let paths = tree.0.iter().map(|(path, found)| (path.clone(), found.entry.is_directory())).collect();

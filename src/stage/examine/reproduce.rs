@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::digest::Digest;
 use crate::plan::{Action, ActionGraph, ActionKind, Follow, Known, Verdict, key_and_trace};
-use crate::sandbox::{CommandResult, Substitute, status_in};
+use crate::sandbox::{CommandResult, Substitute};
 use crate::stage::StageError;
 use crate::stage::actions::Context;
 use crate::stage::actions::Forms;
@@ -53,16 +53,13 @@ pub enum Again {
     Command(Substitute),
 }
 
-/// What came of it.
 #[derive(Debug, Clone)]
 pub enum Reproduced {
     /// It ran: the layer, where it makes one, and what is not as the store has it.
     Ran {
-        /// The layer that it gave now.
         layer: Option<Digest>,
         /// The layer that the store has for the same inputs; none where it has no result.
         recorded: Option<Option<Digest>>,
-        /// What is not the same.
         differs: Option<String>,
         /// What its commands printed, in the store's directory.
         log: String,
@@ -89,9 +86,7 @@ fn what_moved(builder: &Builder<'_>, graph: &ActionGraph, action: &Action, key: 
 /// Goes through one action again. What it uses of others comes from the store; nothing is kept or published.
 ///
 /// `key` is that of an earlier run: where the inputs are others now, that is reported and nothing runs.
-///
-/// # Errors
-/// [`StageError::NotToReproduce`] for an action that is not there, whose inputs moved, or for which the store lacks something;
+/// Errors: [`StageError::NotToReproduce`] for an action that is not there, whose inputs moved, or for which the store lacks something;
 /// the action's own.
 pub fn reproduce(
     builder: &Builder<'_>,
@@ -146,7 +141,7 @@ pub fn reproduce(
             let namespace = builder.namespace.with_substitute(substitute.clone());
             let standing = Bench { namespace: &namespace, ..builder.bench() };
             match actions::run(&standing, action, &context) {
-                Err(error) => match status_in(&error.to_string()) {
+                Err(error) => match error.stood_in() {
                     Some(status) => Ok(Reproduced::Stood(status)),
                     None => Err(error),
                 },

@@ -10,7 +10,6 @@ use crate::sandbox::{CommandRequest, CommandResult, TreeMount, run_command};
 use crate::stage::inside::unpack::unpack;
 use crate::store::{in_scratch, lower_directories, make_directories, root_of};
 
-/// What a shell stands in.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum ShellTree {
     /// Layers, lowest first.
@@ -19,22 +18,17 @@ pub enum ShellTree {
     Packed(PathBuf),
 }
 
-/// What to run, and in which tree.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ShellRequest {
     /// Scratch directory, relative to the store's.
     pub scratch: String,
-    /// Where.
     pub tree: ShellTree,
-    /// The command.
     pub arguments: Vec<String>,
-    /// Kind of terminal.
     pub terminal: String,
     /// Log file, relative to the store's directory; stays empty.
     pub log: String,
 }
 
-/// Runs inside.
 pub fn inside(request: ShellRequest, _: News<'_>) -> Result<CommandResult, String> {
     in_scratch(&request.scratch, || {
         let at = |name: &str| format!("{}/{name}", request.scratch);

@@ -37,9 +37,6 @@ impl<'t> Bare<'t> {
     }
 
     /// Makes them below a directory, given relative to the working directory.
-    ///
-    /// # Errors
-    /// A text with the path.
     pub fn make(&self, root: &str) -> Result<(), String> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let root = rustix::fs::open(root, flags, Mode::empty()).map_err(|error| format!("{root}: {error}"))?;

@@ -22,9 +22,7 @@ pub fn init_program() -> &'static [u8] {
 }
 
 /// The program of an image's initrd: the one that is embedded, or a file that `IMGBUILD_INIT_MACHINE` names.
-///
-/// # Errors
-/// [`StageError::NoInit`] for a CPU without one, or a file that is for another.
+/// Errors: [`StageError::NoInit`] for a CPU without one, or a file that is for another.
 pub fn init_for(arch: Arch) -> Result<&'static [u8], StageError> {
     static FILES: LazyLock<[OnceLock<Option<Vec<u8>>>; 3]> = LazyLock::new(Default::default);
     let variable = format!("IMGBUILD_INIT_{}", arch.machine().to_uppercase());

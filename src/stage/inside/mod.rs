@@ -32,9 +32,7 @@ pub fn operations() -> [(&'static str, Operation); 6] {
 /// A log of another machine: the logs' directory belongs to root inside.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct KeptLog {
-    /// Its file name.
     pub name: String,
-    /// What it has.
     pub text: String,
 }
 
@@ -47,7 +45,6 @@ fn keep_log(log: KeptLog, _: News<'_>) -> Result<(), String> {
     std::fs::write(path, log.text).map_err(|error| error.to_string())
 }
 
-/// Compares layers with their manifests.
 fn check(layers: Vec<Digest>, _: News<'_>) -> Result<Vec<DamagedLayer>, String> {
     check_layers(&layers)
 }

@@ -6,14 +6,12 @@ use crate::sandbox::helper::News;
 use crate::sandbox::{Assembly, TreeMount};
 use crate::store::{TreeEditor, in_scratch, make_directories};
 
-/// Where to try.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ProbeRequest {
     /// Scratch directory, relative to the store's.
     pub scratch: String,
 }
 
-/// What was found.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ProbeAnswer {
     /// What the file system cannot do and a store cannot be without; none: it will do.
@@ -22,7 +20,6 @@ pub struct ProbeAnswer {
     pub no_overlay: Option<String>,
 }
 
-/// Runs inside.
 pub fn inside(request: ProbeRequest, _: News<'_>) -> Result<ProbeAnswer, String> {
     if let Err(error) = std::fs::create_dir_all(&request.scratch) {
         let hint = if is_fuse() { "; it is a FUSE file system: mount it with the option allow_other" } else { "" };
@@ -80,7 +77,6 @@ fn try_overlay(tree: &TreeMount, mount: &str) -> Result<(), String> {
 }
 
 impl ProbeAnswer {
-    /// How trees are to be assembled here.
     pub fn assembly(&self) -> Assembly {
         if self.no_overlay.is_some() { Assembly::Copy } else { Assembly::Overlay }
     }

@@ -6,6 +6,7 @@ use std::io;
 use std::path::Path;
 
 use crate::archive::{Extractor, Listed, Meta, Unlisted, list_packed};
+use crate::failure::Failure;
 use crate::name::bytes_of;
 
 /// Attributes that say something to programs in the tree; others may not be set here, or are the host's.
@@ -19,11 +20,13 @@ pub type Root = Option<(u32, u32, u32)>;
 
 /// Unpacks a file into a directory, given relative to the working directory. Devices, pipes and sockets are left out: no one may
 /// make devices here, and a tree that is only looked at needs none.
-///
-/// # Errors
-/// A text for the person.
+/// Errors: A text for the person.
 pub fn unpack(packed: &Path, to: &str) -> Result<Root, String> {
-    let said = |problem: &dyn std::fmt::Display| format!("cannot unpack `{}`: {problem}", packed.display());
+    let said = |problem: &dyn std::fmt::Display| {
+        let message = format!("cannot unpack `{}`: {problem}", packed.display());
+        // A file that others made, and not this machine's disk or memory.
+        if Failure::of(&message).is_some() { message } else { Failure::NotUnpacked.met(message) }
+    };
     let file = File::open(packed).map_err(|error| said(&error))?;
     let mut unpacking = Unpacking { extractor: Extractor::new(to)?, names: BTreeMap::new(), root: None };
     list_packed(&file, &mut |listed, content| unpacking.take(listed, content).map_err(io::Error::other)).map_err(

@@ -11,7 +11,6 @@ use crate::recipe::{Family, Recipe};
 use crate::source::{Finding, Severity};
 use crate::store::Store;
 
-/// Keeps what is said.
 #[derive(Default)]
 struct Heard(Mutex<Vec<Finding>>);
 

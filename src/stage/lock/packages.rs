@@ -60,7 +60,6 @@ impl PackageDifference {
 /// All packages of a side: digest of the file where it is known, by name, architecture and version.
 #[derive(Debug, Clone)]
 pub struct Packages {
-    /// Who compares versions.
     pub family: Family,
     pub all: BTreeMap<Package, Option<String>>,
 }
@@ -156,7 +155,6 @@ fn is_kept_beside(name: &str) -> bool {
     name == "gpg-pubkey" || name.starts_with("kernel")
 }
 
-/// Compares packages.
 pub fn compare(was: &Packages, now: &Packages) -> PackageDifference {
     let by_name = |side: &Packages| {
         let mut names: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();

@@ -115,9 +115,7 @@ fn of_entry(entry: &RepoEntry) -> String {
     text
 }
 
-/// Where a repository is.
 pub struct Address {
-    /// Digest of the address: what is remembered of it.
     pub digest: String,
     /// The address, without a password.
     pub shown: String,

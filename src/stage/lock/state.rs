@@ -30,12 +30,9 @@ use crate::stage::supply::Supply;
 use crate::stage::supply::origin::local_folder;
 use crate::store::Store;
 
-/// Whether a lock answers a recipe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LockState {
-    /// It does.
     Fresh,
-    /// It does not, and why.
     Stale(Vec<Cause>),
     /// It would, but package files of otherpkgs are not those that it was made from.
     FilesChanged(Vec<Cause>),
@@ -67,7 +64,6 @@ pub fn requested(recipe: &Recipe) -> Lock {
     }
 }
 
-/// Compares a lock with what the recipe asks for.
 pub fn lock_state(recipe: &Recipe, lock: Option<&Lock>) -> LockState {
     let Some(lock) = lock else {
         let (lock, what) = (recipe.lock_name(), "the recipe's packages are".to_owned());
@@ -142,15 +138,12 @@ pub fn lock_state(recipe: &Recipe, lock: Option<&Lock>) -> LockState {
     if causes.is_empty() { LockState::Fresh } else { LockState::Stale(causes) }
 }
 
-/// Which locked packages may change.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Renew {
     /// None, but for what the recipe's changes make necessary.
     #[default]
     Nothing,
-    /// All.
     Everything,
-    /// Those with these names.
     Named(Vec<String>),
 }
 
@@ -164,32 +157,24 @@ impl Renew {
     }
 }
 
-/// Everything that resolving needs.
 pub struct Locking<'a> {
     pub recipe: &'a Recipe,
     pub store: &'a Store,
     /// Where the package manager runs.
     pub namespace: &'a Namespace,
-    /// Downloads.
     pub fetcher: &'a Fetcher,
-    /// Packages.
     pub supply: &'a Supply<'a>,
-    /// Where packages come from.
     pub places: &'a PackageSources,
-    /// Takes news.
     pub report: &'a dyn Report,
     /// Takes what had to run for it: keys, and how long each took.
     pub made: &'a Mutex<BTreeMap<Digest, Duration>>,
-    /// The epoch of a lock that is made new.
     pub epoch: i64,
 }
 
 impl Locking<'_> {
     /// Resolves all transactions of the recipe; packages that an earlier lock pins keep their versions, but for those
     /// that are to be renewed. The epoch and the accounts stay.
-    ///
-    /// # Errors
-    /// [`StageError`] from the archive, the solver, or the tools root in which it runs.
+    /// Errors: [`StageError`] from the archive, the solver, or the tools root in which it runs.
     pub fn resolve(&self, earlier: Option<&Lock>, renew: &Renew) -> Result<Lock, StageError> {
         self.supply.set_resolving(true);
         let outcome = self.resolve_all(earlier, renew);
@@ -377,7 +362,6 @@ impl Locking<'_> {
         Ok((passes, kernels))
     }
 
-    /// Resolves the tools root in which drivers are built.
     fn resolve_driver_tools(
         &self,
         archive: &dyn PackageArchive,
@@ -439,7 +423,6 @@ impl Locking<'_> {
         }
     }
 
-    /// Says what a removal takes with it.
     fn say_what_goes_with(&self, package_request: &PackageRequest, names: &[String]) {
         let first = package_request
             .pass

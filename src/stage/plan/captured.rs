@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use crate::recipe::{Lock, Recipe};
 use crate::stage::lock::packages::{MovedPackage, Package, Packages, compare as compare_packages};
 
-/// Names that a note has of each kind.
 const NAMED: usize = 6;
 
 /// A note, where the recipe was captured; `lock` is what the image gets, where that is known.

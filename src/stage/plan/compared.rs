@@ -7,7 +7,6 @@ use crate::stage::actions::{Forms, StageGraph};
 use super::exact::stages_of;
 use super::planned::{PlannedAction, before_lock, not_resolved, not_resolved_but, planned_actions, unless_moved};
 
-/// What can be compared of two states.
 #[derive(Debug)]
 pub enum Comparison {
     /// All: the earlier graph, the present one.

@@ -30,23 +30,18 @@ fn init_digest(arch: Arch) -> Result<Digest, StageError> {
     Ok(digest)
 }
 
-/// Which forms publishing to such targets needs.
 pub fn forms_for(publish: &[Target]) -> Forms {
     if publish.is_empty() { Forms::Own } else { Forms::AndGzip }
 }
 
 /// The actions of a recipe with a lock.
-///
-/// # Errors
-/// [`StageError::Input`] for a file that vanished since the recipe was read.
+/// Errors: [`StageError::Input`] for a file that vanished since the recipe was read.
 pub fn stages_of(recipe: &Recipe, lock: &Lock, forms: Forms) -> Result<StageGraph, StageError> {
     graph_of(recipe, lock, &init_digest(recipe.model.image.arch)?, forms)
 }
 
 /// The lock, if it is up to date with the recipe.
-///
-/// # Errors
-/// Why it is not; nothing where there is no lock.
+/// Errors: Why it is not; nothing where there is no lock.
 pub fn fresh_lock(recipe: &Recipe, found: Option<Lock>) -> Result<Lock, Vec<Cause>> {
     match (lock_state(recipe, found.as_ref()), found) {
         (LockState::Fresh, Some(lock)) => Ok(lock),
@@ -58,7 +53,6 @@ pub fn fresh_lock(recipe: &Recipe, found: Option<Lock>) -> Result<Lock, Vec<Caus
 /// Actions of an image, what is decided of each, and what the last build of it left.
 #[derive(Debug)]
 pub struct ExactPlan {
-    /// The actions.
     pub stages: StageGraph,
     /// What the last build left, if there was one.
     pub root: Option<Root>,
@@ -68,18 +62,14 @@ pub struct ExactPlan {
 
 impl ExactPlan {
     /// Decides; runs nothing and writes nothing. `lock` is up to date, or what is supposed of it.
-    ///
-    /// # Errors
-    /// As [`stages_of`].
+    /// Errors: As [`stages_of`].
     pub fn of(recipe: &Recipe, lock: &Lock, store: &Store, forms: Forms) -> Result<Self, StageError> {
         let root = store.root(&recipe.directory, &recipe.model.image.name);
         Self::after(root, recipe, lock, store, forms)
     }
 
     /// The same, after a build that left `root`.
-    ///
-    /// # Errors
-    /// As [`stages_of`].
+    /// Errors: As [`stages_of`].
     pub fn after(
         root: Option<Root>,
         recipe: &Recipe,
@@ -114,7 +104,6 @@ impl ExactPlan {
         self.root.as_ref().map(|root| drift_of_artefacts(out, name, Some(root))).unwrap_or_default()
     }
 
-    /// What is decided, by action.
     pub fn by_action(&self) -> BTreeMap<String, Decision> {
         self.decisions.iter().map(|decision| (decision.action.clone(), decision.clone())).collect()
     }

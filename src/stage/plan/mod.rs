@@ -41,7 +41,6 @@ pub fn workers() -> usize {
     rayon::current_num_threads().min(SIDE_BY_SIDE)
 }
 
-/// What a build of an image would do.
 #[derive(Debug)]
 pub struct ImagePlan {
     /// What is to be done with each action, in order.
@@ -59,9 +58,7 @@ pub struct ImagePlan {
 impl ImagePlan {
     /// Plans an image whose lock was read: runs nothing, connects to nothing, writes nothing. Reads through `witness` alone,
     /// so that the answer can be remembered.
-    ///
-    /// # Errors
-    /// As [`stages_of`].
+    /// Errors: As [`stages_of`].
     pub fn of(
         recipe: &Recipe,
         found: Option<Lock>,

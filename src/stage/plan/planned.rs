@@ -20,20 +20,15 @@ pub struct PlannedAction {
     pub stage: Stage,
     /// Its name within the stage.
     pub name: String,
-    /// What kind of work it is.
     pub kind: ActionKind,
-    /// What is to be done.
     pub verdict: Verdict,
-    /// Why.
     pub causes: Vec<Cause>,
     /// What differed when it was built twice, if that was found.
     pub not_reproducible: Option<String>,
 }
 
 /// The actions that a plan of the recipe is about; none where packages are not resolved yet.
-///
-/// # Errors
-/// As [`stages_of`].
+/// Errors: As [`stages_of`].
 pub fn shape_of(recipe: &Recipe, found: Option<Lock>) -> Result<Option<ActionGraph>, StageError> {
     let state = lock_state(recipe, found.as_ref());
     let Some(lock) = found else { return Ok(None) };

@@ -17,7 +17,6 @@ use crate::recipe::{Kdump, Recipe, Statelite};
 use crate::stage::StageError;
 use crate::store::{BlobRef, Store, StoreError};
 
-/// Version of build.json.
 pub(in crate::stage) const BUILD_FORMAT: Version = Version::new(1, 0);
 
 /// One published file.
@@ -93,7 +92,6 @@ impl BuildInfo {
     }
 }
 
-/// What is published.
 pub struct Publication<'a> {
     pub recipe: &'a Recipe,
     pub store: &'a Store,
@@ -106,13 +104,10 @@ pub struct Publication<'a> {
     pub initrd: BlobRef,
     /// What nodes with paths of their own get besides: the initrd and the list.
     pub statelite: Option<(BlobRef, BlobRef)>,
-    /// The initrd that writes a dump.
     pub kdump: Option<BlobRef>,
     /// The forms of the image: the one that nodes boot, and others beside it.
     pub images: Vec<PackedImage>,
-    /// Layers by action.
     pub layers: Vec<(String, String)>,
-    /// Target text.
     pub target: String,
     pub epoch: i64,
     /// Actions whose results differed.
@@ -164,9 +159,7 @@ pub fn published(out: &Path, name: &str) -> Option<(PathBuf, BuildInfo)> {
 }
 
 /// Refuses a published image whose build.json has a later form.
-///
-/// # Errors
-/// [`Newer`].
+/// Errors: [`Newer`].
 pub fn newer_build(out: &Path, name: &str) -> Result<(), Newer> {
     let path = out.join(name).join("build.json");
     let document: serde_json::Value = match std::fs::read(&path).map(|bytes| serde_json::from_slice(&bytes)) {
@@ -194,9 +187,7 @@ impl Publication<'_> {
     }
 
     /// Writes the files aside and swaps them in; gives the directory and what was published.
-    ///
-    /// # Errors
-    /// [`StageError::Publish`]; the previous artefacts are untouched then.
+    /// Errors: [`StageError::Publish`]; the previous artefacts are untouched then.
     pub fn publish(&self) -> Result<(PathBuf, BuildInfo), StageError> {
         let name = &self.recipe.model.image.name;
         let builds = self.out.join(".builds").join(name);
@@ -310,9 +301,7 @@ impl Publication<'_> {
 
 /// Renames a directory with all files of an image, which lies among its builds, into place, and points the image's link at it. The caller
 /// holds the lock of the builds. What has the directory's name afterwards may go.
-///
-/// # Errors
-/// [`StageError::Publish`]; the previous artefacts are untouched then.
+/// Errors: [`StageError::Publish`]; the previous artefacts are untouched then.
 pub(in crate::stage) fn put_in_place(
     out: &Path,
     name: &str,

@@ -16,7 +16,6 @@ use crate::sandbox::SandboxError;
 use crate::stage::StageError;
 use crate::store::{BlobRef, Store, StoreError};
 
-/// What is read back of an index.
 #[derive(Debug, Deserialize)]
 struct ReadIndex {
     frames: Vec<ReadFrame>,
@@ -67,7 +66,6 @@ const FLUSH_AFTER: u64 = 16;
 
 /// What the image gets next.
 enum Part {
-    /// These bytes.
     Bytes(Arc<Vec<u8>>),
     /// A frame of so many bytes, which were read and checked.
     Frame(File, u64),
@@ -75,9 +73,7 @@ enum Part {
 
 /// Puts the frames of an image together, each checked against the index. On a file system that can, the image shares the blocks
 /// of the store's frames, and little is written. Gives the size in bytes and the digest.
-///
-/// # Errors
-/// [`StageError::Publish`], or [`StoreError::Damaged`] with the frame that does not match the index.
+/// Errors: [`StageError::Publish`], or [`StoreError::Damaged`] with the frame that does not match the index.
 pub fn assemble(store: &Store, index: &BlobRef, frames: &[Digest], to: &Path) -> Result<(u64, Sha256), StageError> {
     let index: ReadIndex = serde_json::from_slice(&store.read_blob(&index.digest)?)
         .map_err(|error| StageError::publishing("read the index of", to)(std::io::Error::other(error)))?;

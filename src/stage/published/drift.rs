@@ -80,9 +80,7 @@ pub fn drift_of_artefacts(out: &Path, name: &str, root: Option<&Root>) -> Vec<Dr
 }
 
 /// Layers of the last build whose directories are not what their manifests say; all their files are read.
-///
-/// # Errors
-/// [`StageError::Sandbox`] when there is no namespace to look from.
+/// Errors: [`StageError::Sandbox`] when there is no namespace to look from.
 pub fn drift_of_layers(store: &Store, namespace: &Namespace, root: &Root) -> Result<Vec<(Digest, Drift)>, StageError> {
     let mut names: BTreeMap<Digest, String> = BTreeMap::new();
     for (action, key) in &root.actions {
@@ -104,9 +102,6 @@ pub fn drift_of_layers(store: &Store, namespace: &Namespace, root: &Root) -> Res
 }
 
 /// Takes damaged layers out of the store, so that the next build makes them again. Gives what was wrong.
-///
-/// # Errors
-/// [`StageError`] when they cannot be removed.
 pub fn remove_damaged_layers(store: &Store, namespace: &Namespace, root: &Root) -> Result<Vec<Drift>, StageError> {
     let damaged = drift_of_layers(store, namespace, root)?;
     let layers: Vec<Digest> = damaged.iter().map(|(layer, _)| *layer).collect();

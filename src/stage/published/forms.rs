@@ -22,7 +22,6 @@ pub struct PublishedForm {
 
 /// A form of the image as an action made it.
 pub struct PackedImage {
-    /// Name of its file.
     pub rootimg: &'static str,
     pub index: BlobRef,
     /// Its frames, in order.
@@ -32,9 +31,7 @@ pub struct PackedImage {
 }
 
 /// The forms that the recipe asks for, as their actions made them.
-///
-/// # Errors
-/// A result that is not there.
+/// Errors: A result that is not there.
 pub fn packed_images(recipe: &Recipe, done: &Done) -> Result<Vec<PackedImage>, StageError> {
     let forms = recipe.model.pack.forms().into_iter();
     forms

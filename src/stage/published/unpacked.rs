@@ -8,9 +8,6 @@ use std::process::Command;
 use crate::stage::inside::init::INIT;
 
 /// Unpacks an image into an empty directory, by the program that does it on nodes; only root can.
-///
-/// # Errors
-/// A text.
 pub fn unpack_published(published: &Path, rootimg: &str, into: &Path) -> Result<(), String> {
     let mut program = tempfile::Builder::new()
         .prefix("imgbuild-init-")

@@ -6,9 +6,7 @@ use crate::stage::bench::report::{DownloadNews, Report};
 use crate::store::{Store, StoreError};
 
 /// Downloads the packages that the store lacks.
-///
-/// # Errors
-/// [`DistroError`]; a package whose origin is not known is one.
+/// Errors: [`DistroError`]; a package whose origin is not known is one.
 pub fn download_packages(
     fetcher: &Fetcher,
     store: &Store,

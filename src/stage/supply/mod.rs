@@ -27,7 +27,6 @@ fn this_thread() -> String {
 
 /// Where packages are made ready, for all images of one command: each is brought once.
 pub struct Staging {
-    /// Directory of the store.
     store: std::path::PathBuf,
     scratch: Scratch,
     state: Mutex<State>,
@@ -38,15 +37,12 @@ pub struct Staging {
 struct State {
     /// Someone sees to these.
     claimed: BTreeSet<Sha256>,
-    /// These are there.
     ready: BTreeSet<Sha256>,
 }
 
 impl Staging {
     /// An empty one, in a store.
-    ///
-    /// # Errors
-    /// [`StageError::Store`] where the store cannot be written.
+    /// Errors: [`StageError::Store`] where the store cannot be written.
     pub fn new(store: &Store) -> Result<Self, StageError> {
         let (state, changed) = (Mutex::default(), Condvar::new());
         Ok(Self { store: store.directory().to_owned(), scratch: store.scratch()?, state, changed })
@@ -69,7 +65,6 @@ pub struct Supply<'a> {
     recipe: &'a Recipe,
     places: &'a PackageSources,
     staging: &'a Staging,
-    /// What other machines fetched.
     cache: Option<&'a Cache>,
     /// Whether something did not come, and the reason until someone took it.
     failed: AtomicBool,
@@ -163,9 +158,6 @@ impl<'a> Supply<'a> {
     }
 
     /// Downloads packages that the store lacks.
-    ///
-    /// # Errors
-    /// [`DistroError`] when one cannot be had.
     pub fn download(&self, packages: &[PinnedPackage]) -> Result<(), DistroError> {
         // For a package that is locked but no longer served, more is known than that it is missing.
         let reported = |error: DistroError| match error {
@@ -289,9 +281,6 @@ impl<'a> Supply<'a> {
     }
 
     /// Waits until packages are there, and brings those that no one sees to.
-    ///
-    /// # Errors
-    /// [`StageError`] when one of them cannot be had.
     pub fn have(&self, packages: &[PinnedPackage]) -> Result<(), StageError> {
         let began = Instant::now();
         let outcome = self.wait_for(packages);

@@ -21,7 +21,6 @@ const FORMAT: u32 = 1;
 /// Largest record or root that is read, in bytes.
 const TEXT_LIMIT: u64 = 64 << 20;
 
-/// What a saved store says of itself.
 #[derive(Debug, Serialize, Deserialize)]
 struct About {
     format: u32,
@@ -31,17 +30,11 @@ struct About {
 /// What the last builds of some images need.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Carried {
-    /// Those builds.
     pub roots: Vec<Root>,
-    /// Their actions.
     pub actions: BTreeSet<Digest>,
-    /// Layers of these.
     pub layers: BTreeSet<Digest>,
-    /// Frames of the packed images.
     pub frames: BTreeSet<Digest>,
-    /// Files of actions.
     pub blobs: BTreeSet<Digest>,
-    /// Package files.
     pub packages: BTreeSet<Sha256>,
 }
 
@@ -68,9 +61,6 @@ impl Carried {
     }
 
     /// Writes the file; `layers` is what [`super::save_layers`] wrote.
-    ///
-    /// # Errors
-    /// [`StoreError`] when something cannot be read or written.
     pub fn write(&self, store: &Store, layers: &Path, out: &mut dyn Write) -> Result<(), StoreError> {
         let said = |source: std::io::Error| StoreError::io("write", Path::new("the saved store"), source);
         let json = |value: Result<Vec<u8>, serde_json::Error>| value.map_err(|error| said(error.into()));
@@ -117,25 +107,19 @@ fn append_file(archive: &mut tar::Builder<&mut dyn Write>, name: &str, path: &Pa
     archive.append_data(&mut header(size), name, file.take(size)).map_err(said)
 }
 
-/// Numbers of what a file brought.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Brought {
-    /// Package files.
     pub packages: usize,
-    /// Other files.
     pub blobs: usize,
     pub layers: usize,
     pub frames: usize,
-    /// Records of actions.
     pub actions: usize,
     pub builds: usize,
 }
 
 impl Store {
     /// All last builds that the store knows.
-    ///
-    /// # Errors
-    /// [`StoreError::Damaged`] when one cannot be read.
+    /// Errors: [`StoreError::Damaged`] when one cannot be read.
     pub fn roots(&self) -> Result<Vec<Root>, StoreError> {
         let mut roots = Vec::new();
         for name in self.names_in("roots").iter().filter(|name| name.ends_with(".json")) {
@@ -151,9 +135,7 @@ impl Store {
 
     /// Takes in what a saved store has and this one has not. Files are checked against their names; what a record says
     /// about its key is believed. `inside` reads the stream of layers from a file named relative to the store.
-    ///
-    /// # Errors
-    /// [`StoreError`] for a file that is no saved store, or damaged; what came before that stays.
+    /// Errors: [`StoreError`] for a file that is no saved store, or damaged; what came before that stays.
     pub fn load<E: From<StoreError>>(
         &self,
         name: &Path,

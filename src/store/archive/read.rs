@@ -10,7 +10,7 @@ use sha2::Digest as _;
 use super::tree::{self, TreeMaker};
 use super::{Contents, FORMAT, FrameFiles, LayerTexts, Names, Seen, TEXT_LIMIT};
 use crate::digest::Digest;
-use crate::failure::NO_SPACE;
+use crate::failure::{Failure, NO_SPACE};
 use crate::fault;
 use crate::name::shown;
 use crate::store::layers::commit::{commit, replace};
@@ -25,7 +25,6 @@ pub struct LoadRequest {
     pub scratch: String,
 }
 
-/// What was loaded.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Loaded {
     /// Layers that were not there before.
@@ -40,9 +39,7 @@ type Stream = BufReader<zstd::Decoder<'static, BufReader<File>>>;
 type PackageSources = BTreeMap<Digest, (String, String)>;
 
 /// Loads layers and frames that are not there yet, and checks each content before it gets a name in the store.
-///
-/// # Errors
-/// A text with what is wrong with the file; what was whole before that stays.
+/// Errors: A text with what is wrong with the file; what was whole before that stays.
 pub fn load_layers(request: &LoadRequest) -> Result<Loaded, String> {
     in_scratch(&request.scratch, || {
         let file = File::open(&request.from).map_err(|error| format!("cannot read the saved store: {error}"))?;
@@ -154,7 +151,7 @@ impl Room {
             ));
         }
         if bytes > self.free {
-            return Err(format!("{NO_SPACE}: the saved store needs more space than is free"));
+            return Err(Failure::NoSpace.met(format!("{NO_SPACE}: the saved store needs more space than is free")));
         }
         self.left -= bytes;
         self.free -= bytes;
@@ -238,7 +235,6 @@ impl State {
     }
 }
 
-/// Makes a layer's tree.
 fn layer(
     tree: &str,
     manifest: &Manifest,

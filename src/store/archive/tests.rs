@@ -70,7 +70,6 @@ fn packed(manifest: &Manifest, layers: usize, content: &mut dyn std::io::Read) -
     stream.finish().unwrap()
 }
 
-/// What loading says of it.
 fn load_of(packed: &[u8]) -> Result<Loaded, String> {
     let space = tempfile::tempdir().unwrap();
     let from = space.path().join("from");

@@ -20,9 +20,6 @@ const RESOLVE: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLI
 pub const DAMAGED: &str = "its content does not match the manifest";
 
 /// Opens a directory relative to the working directory.
-///
-/// # Errors
-/// A text with the path.
 pub fn open(path: &str) -> Result<OwnedFd, String> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty()).map_err(|error| format!("{path}: {error}"))
@@ -34,9 +31,7 @@ fn directory(at: impl AsFd, path: &str) -> Result<OwnedFd, Errno> {
 }
 
 /// Opens a regular file of a layer.
-///
-/// # Errors
-/// The kernel's.
+/// Errors: The kernel's.
 pub fn open_file(root: &OwnedFd, path: &str) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let file = File::from(rustix::fs::openat2(root, &*bytes_of(path), flags, Mode::empty(), RESOLVE)?);
@@ -44,9 +39,6 @@ pub fn open_file(root: &OwnedFd, path: &str) -> io::Result<File> {
 }
 
 /// The directories that a layer's tree has above its entries and that its manifest does not name.
-///
-/// # Errors
-/// A text with the directory.
 pub fn skeleton(layer: &Digest, manifest: &Manifest) -> Result<Manifest, String> {
     let root = open(&Store::tree_name(layer))?;
     let mut found = Manifest::default();
@@ -91,9 +83,6 @@ pub struct TreeMaker {
 
 impl TreeMaker {
     /// Makes the directory, with the parents' directories already there.
-    ///
-    /// # Errors
-    /// A text with the path.
     pub fn new(path: &str) -> Result<Self, String> {
         std::fs::create_dir(path).map_err(|error| format!("{path}: {error}"))?;
         Ok(Self { root: open(path)? })
@@ -109,9 +98,7 @@ impl TreeMaker {
     }
 
     /// Makes a directory, writable for now; [`TreeMaker::settle`] gives it its mode and time.
-    ///
-    /// # Errors
-    /// The kernel's.
+    /// Errors: The kernel's.
     pub fn directory(&self, path: &str) -> Result<(), Errno> {
         if path == "." {
             return Ok(());
@@ -121,9 +108,7 @@ impl TreeMaker {
     }
 
     /// Makes a regular file out of what `content` gives.
-    ///
-    /// # Errors
-    /// The kernel's, or that the content is not what the manifest says.
+    /// Errors: The kernel's, or that the content is not what the manifest says.
     pub fn file(&self, path: &str, entry: &Entry, content: &mut dyn Read) -> io::Result<()> {
         let Kind::File { size, digest } = entry.kind else { return Err(io::ErrorKind::InvalidInput.into()) };
         let (parent, name) = self.parent(path)?;
@@ -152,9 +137,7 @@ impl TreeMaker {
     }
 
     /// Gives a file another name.
-    ///
-    /// # Errors
-    /// The kernel's.
+    /// Errors: The kernel's.
     pub fn link(&self, path: &str, other: &str) -> Result<(), Errno> {
         let (from, from_name) = self.parent(other)?;
         let (to, name) = self.parent(path)?;
@@ -162,9 +145,7 @@ impl TreeMaker {
     }
 
     /// Makes what is neither directory nor regular file.
-    ///
-    /// # Errors
-    /// The kernel's; for devices other than a whiteout it has only one.
+    /// Errors: The kernel's; for devices other than a whiteout it has only one.
     pub fn other(&self, path: &str, entry: &Entry) -> Result<(), Errno> {
         let (parent, name) = self.parent(path)?;
         let mode = Mode::from_raw_mode(entry.mode & 0o7777);
@@ -186,9 +167,7 @@ impl TreeMaker {
     }
 
     /// Gives a directory owner, mode, attributes and time, when all below it is made.
-    ///
-    /// # Errors
-    /// The kernel's.
+    /// Errors: The kernel's.
     pub fn settle(&self, path: &str, entry: &Entry) -> Result<(), Errno> {
         let handle = directory(&self.root, path)?;
         rustix::fs::fchown(&handle, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))?;

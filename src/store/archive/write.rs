@@ -14,7 +14,6 @@ use crate::store::{Kind, Manifest, Store};
 /// zstd's level: a little better than its default, which a disk or a network is slower than.
 const LEVEL: i32 = 3;
 
-/// Asks to save layers and frames.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SaveRequest {
     pub layers: Vec<Digest>,
@@ -24,9 +23,7 @@ pub struct SaveRequest {
 }
 
 /// Saves layers and frames; gives the number of bytes written.
-///
-/// # Errors
-/// A text with what cannot be read, or does not match its manifest.
+/// Errors: A text with what cannot be read, or does not match its manifest.
 pub fn save_layers(request: &SaveRequest) -> Result<u64, String> {
     let failed = |error: io::Error| format!("cannot write the saved store: {error}");
     let mut layers = Vec::new();

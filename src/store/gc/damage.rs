@@ -13,7 +13,6 @@ use crate::store::{Root, Seal, Store, seal};
 pub struct Damage {
     /// Path relative to the store's directory.
     pub path: String,
-    /// What is wrong with it.
     pub problem: String,
 }
 
@@ -112,9 +111,6 @@ impl Store {
 }
 
 /// SHA-256 of what a reader gives.
-///
-/// # Errors
-/// The reader's.
 pub fn sha256_of(mut from: impl std::io::Read) -> std::io::Result<Sha256> {
     use sha2::Digest as _;
     let mut hasher = sha2::Sha256::new();

@@ -21,23 +21,18 @@ const LABEL_LENGTH: usize = 64;
 /// What stands for a label where nodes are pinned to a build.
 const NODES_LABEL: &str = "nodes";
 
-/// A remembered build.
 #[derive(Debug, Clone)]
 pub struct Build {
-    /// What is remembered.
     pub root: Root,
     /// Files that remember it, relative to the store's directory.
     pub files: Vec<String>,
     /// When it was made or last confirmed.
     pub time: SystemTime,
-    /// The label under which it is pinned.
     pub pin: Option<String>,
 }
 
 /// Whether a text can be a pin's label, which names a file.
-///
-/// # Errors
-/// What a label may have.
+/// Errors: What a label may have.
 pub fn check_label(label: &str) -> Result<(), String> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'+');
     if label.is_empty() || label.len() > LABEL_LENGTH || label.starts_with('.') || !label.bytes().all(plain) {
@@ -83,9 +78,6 @@ impl Store {
     }
 
     /// Pins a build under a label: gc keeps it until it is unpinned, even when its recipe is gone.
-    ///
-    /// # Errors
-    /// [`StoreError`] when it cannot be written.
     pub fn pin(&self, label: &str, root: &Root) -> Result<(), StoreError> {
         let path = self.pin_path(label)?;
         let text = serde_json::to_vec_pretty(root)
@@ -94,9 +86,6 @@ impl Store {
     }
 
     /// Takes a pin away; whether there was one.
-    ///
-    /// # Errors
-    /// [`StoreError`] when it cannot be removed.
     pub fn unpin(&self, label: &str) -> Result<bool, StoreError> {
         let path = self.pin_path(label)?;
         match std::fs::remove_file(&path) {
@@ -107,9 +96,6 @@ impl Store {
     }
 
     /// What a label pins, if it pins something.
-    ///
-    /// # Errors
-    /// [`StoreError`] when it cannot be read.
     pub fn pinned(&self, label: &str) -> Result<Option<Root>, StoreError> {
         let path = self.pin_path(label)?;
         let bytes = match std::fs::read(&path) {
@@ -130,9 +116,7 @@ impl Store {
     }
 
     /// Everything in the store and everything that is remembered.
-    ///
-    /// # Errors
-    /// [`StoreError::Damaged`] when a remembered build cannot be read: then nothing is safe to remove.
+    /// Errors: [`StoreError::Damaged`] when a remembered build cannot be read: then nothing is safe to remove.
     pub fn survey(&self) -> Result<Survey, StoreError> {
         let items = self.items();
         let builds = self.remembered()?;
@@ -147,7 +131,6 @@ impl Store {
         Ok(Survey { items, builds, needs })
     }
 
-    /// Paths that a build needs.
     fn needed(&self, build: &Build) -> Vec<String> {
         let mut paths = build.files.clone();
         let places = build.files.iter().filter(|file| file.starts_with("roots/"));

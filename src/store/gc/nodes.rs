@@ -15,7 +15,6 @@ pub fn pinned_by_nodes(builds: &Path) -> BTreeSet<String> {
     lines.filter(|line| !line.is_empty() && !line.starts_with('#')).collect()
 }
 
-/// Whether nodes are pinned to a published build.
 pub fn is_pinned_by_nodes(published: &Path) -> bool {
     let (Some(builds), Some(name)) = (published.parent(), published.file_name().and_then(|name| name.to_str())) else {
         return false;

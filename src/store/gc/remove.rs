@@ -64,9 +64,7 @@ fn layer_of(path: &str) -> Option<Digest> {
 }
 
 /// Removes files and directories; gives how many there were. What cannot be removed stops no other.
-///
-/// # Errors
-/// A text with the first path that could not be removed, and how many more there are.
+/// Errors: A text with the first path that could not be removed, and how many more there are.
 pub fn remove(request: &RemoveRequest) -> Result<usize, String> {
     let mut paths: Vec<&String> = request.paths.iter().collect();
     // What says that another thing is whole goes before it.
@@ -134,9 +132,7 @@ fn open_directory(at: impl AsFd, name: &CStr) -> Result<OwnedFd, Errno> {
 
 /// Removes a directory, or a file, and all below it, whatever the names in it and however deep it is, without following a
 /// link or crossing into another file system. What cannot be removed stops nothing else.
-///
-/// # Errors
-/// A text with the path and the first thing in it that stayed.
+/// Errors: A text with the path and the first thing in it that stayed.
 pub fn remove_tree(path: &str) -> Result<(), String> {
     let said = |error: Errno| format!("cannot remove `{path}`: {error}");
     let (parent, name) = path.rsplit_once('/').unwrap_or((".", path));
@@ -164,7 +160,6 @@ struct Removal<'a> {
     parent: BorrowedFd<'a>,
     name: &'a str,
     device: u64,
-    /// Names of those.
     moved: Vec<CString>,
     first: Option<String>,
 }
@@ -230,9 +225,7 @@ impl Removal<'_> {
 impl Store {
     /// Removes files and directories of the user's own, given relative to the store's directory, in the same way: out of
     /// their places, durably, then away. What names others goes first.
-    ///
-    /// # Errors
-    /// [`StoreError`] with the path; what was out of its place by then goes with the next command.
+    /// Errors: [`StoreError`] with the path; what was out of its place by then goes with the next command.
     pub fn remove(&self, paths: &[String]) -> Result<(), StoreError> {
         if paths.is_empty() {
             return Ok(());

@@ -15,15 +15,10 @@ use crate::store::{Entry, Manifest, Merged, Store, StoreError};
 pub struct Root {
     /// Version of this file's form.
     pub format: u32,
-    /// The image's name.
     pub image: String,
-    /// Directory of the recipe.
     pub recipe: PathBuf,
-    /// Directory of the artefacts that were published.
     pub published: PathBuf,
-    /// Keys by action.
     pub actions: BTreeMap<String, Digest>,
-    /// Frames that the packed image is made of.
     #[serde(default)]
     pub frames: Vec<Digest>,
     /// Size, times and inode of the published files, as they were when they were published.
@@ -32,12 +27,10 @@ pub struct Root {
     /// Digests of the addresses of repositories that were asked, or that the first build had.
     #[serde(default)]
     pub asked: std::collections::BTreeSet<String>,
-    /// Package files of the lock.
     #[serde(default)]
     pub packages: Vec<crate::digest::Sha256>,
 }
 
-/// What gc removes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Collected {
     /// Paths relative to the store's directory that are removed from inside.
@@ -91,9 +84,6 @@ impl Store {
     }
 
     /// Remembers a build.
-    ///
-    /// # Errors
-    /// [`StoreError`] when it cannot be written.
     pub fn set_root(&self, root: &Root) -> Result<(), StoreError> {
         let path = self.root_path(&root.recipe, &root.image);
         let text = serde_json::to_vec_pretty(root)
@@ -108,9 +98,6 @@ impl Store {
     }
 
     /// Remembers where they stood.
-    ///
-    /// # Errors
-    /// [`StoreError`] when it cannot be written.
     pub fn set_places(&self, recipe: &Path, image: &str, text: &[u8]) -> Result<(), StoreError> {
         self.write_file(&self.root_path(recipe, image).with_extension("places"), text)
     }
@@ -124,27 +111,21 @@ impl Store {
     }
 
     /// Reads a layer's manifest.
-    ///
-    /// # Errors
-    /// [`StoreError::Damaged`] when it is not what its name says.
+    /// Errors: [`StoreError::Damaged`] when it is not what its name says.
     pub fn manifest(&self, digest: &Digest) -> Result<Manifest, StoreError> {
         let path = self.directory().join(Self::manifest_name(digest));
         read::manifest(&path, digest).map_err(|error| unread(path, error))
     }
 
     /// Hands over the entries of a layer's manifest in order; they are worth something only when all were handed over.
-    ///
-    /// # Errors
-    /// As [`Self::manifest`].
+    /// Errors: As [`Self::manifest`].
     pub fn each_entry(&self, layer: &Digest, take: &mut dyn FnMut(String, Entry)) -> Result<(), StoreError> {
         let path = self.directory().join(Self::manifest_name(layer));
         read::each_entry(&path, layer, take).map_err(|error| unread(path, error))
     }
 
     /// Paths of layers laid over one another, lowest first; whether each is a directory.
-    ///
-    /// # Errors
-    /// As [`Self::manifest`].
+    /// Errors: As [`Self::manifest`].
     pub fn paths(&self, layers: &[Digest]) -> Result<BTreeMap<String, bool>, StoreError> {
         let mut paths = Paths::default();
         for layer in layers {
@@ -156,9 +137,7 @@ impl Store {
     }
 
     /// What layers laid over one another have in a folder, and the directories above it.
-    ///
-    /// # Errors
-    /// As [`Self::manifest`].
+    /// Errors: As [`Self::manifest`].
     pub fn merged_folder(&self, layers: &[Digest], folder: &str) -> Result<Merged, StoreError> {
         let leads =
             |one: &str, to: &str| to.strip_prefix(one).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
@@ -174,9 +153,7 @@ impl Store {
     }
 
     /// Lays layers over one another, lowest first.
-    ///
-    /// # Errors
-    /// As [`Self::manifest`].
+    /// Errors: As [`Self::manifest`].
     pub fn merged(&self, layers: &[Digest]) -> Result<Merged, StoreError> {
         let mut tree = Merged::default();
         for (number, layer) in layers.iter().enumerate() {
@@ -186,9 +163,7 @@ impl Store {
     }
 
     /// Bytes of a layer's regular files, as its manifest has them; those with several names count once.
-    ///
-    /// # Errors
-    /// As [`Self::manifest`].
+    /// Errors: As [`Self::manifest`].
     pub fn file_bytes(&self, layer: &Digest) -> Result<u64, StoreError> {
         let mut bytes = 0;
         self.each_entry(layer, &mut |path, entry| bytes += entry.file_bytes(&path))?;

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{looked_at, read, scan};
 use crate::digest::Digest;
-use crate::failure::DAMAGED;
+use crate::failure::{DAMAGED, Failure};
 use crate::name::{bytes_of, shown, text_of};
 use crate::store::{Entry, Kind, Manifest, Store};
 
@@ -27,7 +27,6 @@ pub enum Depth {
     Read,
 }
 
-/// A layer that is not what it was.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DamagedLayer {
     pub layer: Digest,
@@ -35,7 +34,6 @@ pub struct DamagedLayer {
     pub problem: String,
 }
 
-/// What is wrong with a layer.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Wrong {
     /// It does not match its manifest: anyone who needs it makes it again.
@@ -68,19 +66,18 @@ impl Wrong {
         }
     }
 
-    /// The same in words, with the layer.
     pub fn message(&self, layer: &Digest) -> String {
         match self {
-            Self::Damaged(problem) => format!("{DAMAGED}: in the layer {}, {problem}", layer.short()),
+            Self::Damaged(problem) => {
+                Failure::Damaged.met(format!("{DAMAGED}: in the layer {}", layer.short())) + ", " + problem
+            }
             Self::Unread(problem) => format!("cannot check the layer {}: {problem}", layer.short()),
         }
     }
 }
 
 /// Compares the directories of layers with their manifests, content too; gives those that differ.
-///
-/// # Errors
-/// A text when one could not be compared.
+/// Errors: A text when one could not be compared.
 pub fn check_layers(layers: &[Digest]) -> Result<Vec<DamagedLayer>, String> {
     let check = |layer: &Digest| check_layer(layer, &read::of_store(layer)?, Depth::Read);
     let outcomes = layers.par_iter().map(|layer| match check(layer) {
@@ -92,9 +89,7 @@ pub fn check_layers(layers: &[Digest]) -> Result<Vec<DamagedLayer>, String> {
 }
 
 /// Names the directories of layers, lowest first, for anyone who mounts them: each is looked at once in a build.
-///
-/// # Errors
-/// A text with the layer and the path that is not what it was.
+/// Errors: A text with the layer and the path that is not what it was.
 pub fn lower_directories(layers: &[Digest]) -> Result<Vec<String>, String> {
     let known = looked_at::all();
     let look = |layer: &Digest| {
@@ -121,9 +116,7 @@ struct Expected<'m> {
 
 /// Compares a layer's directory with its manifest. Nothing is known about directories that the manifest does not name, except that
 /// they are directories: the same layer may have come of two stacks in which they differ.
-///
-/// # Errors
-/// A path, and what is wrong with it.
+/// Errors: A path, and what is wrong with it.
 pub fn check_layer(layer: &Digest, manifest: &Manifest, depth: Depth) -> Result<(), Wrong> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let root = rustix::fs::open(Store::tree_name(layer).as_str(), flags, Mode::empty())

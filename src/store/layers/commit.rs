@@ -14,9 +14,7 @@ use crate::store::{Depth, Manifest, Store, Wrong, check_layer};
 
 /// Puts a tree and its manifest's text into the store, under the text's digest. The tree is at `tree`, in a scratch
 /// directory, which takes what is replaced and goes afterwards. Gives the layer, and whether it was not there before.
-///
-/// # Errors
-/// A text with what could not be renamed or written.
+/// Errors: A text with what could not be renamed or written.
 pub(in crate::store) fn commit(tree: &str, text: &str) -> Result<(Digest, bool), String> {
     let layer = Digest::of(text.as_bytes());
     let said = |error: io::Error| format!("cannot put the layer {} into the store: {error}", layer.short());
@@ -70,9 +68,7 @@ fn out_of_the_way(name: &str, to: &str) -> io::Result<()> {
 }
 
 /// Renames a file to its place, over whatever is there; a directory in the way goes into the scratch directory.
-///
-/// # Errors
-/// The kernel's.
+/// Errors: The kernel's.
 pub fn replace(from: &str, to: &str) -> io::Result<()> {
     match std::fs::rename(from, to) {
         Err(error) if matches!(error.raw_os_error(), Some(libc::EISDIR | libc::EEXIST | libc::ENOTEMPTY)) => {

@@ -7,7 +7,6 @@ use crate::name::shown;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-/// A directory to change.
 #[derive(Debug)]
 pub struct TreeEditor {
     root: OwnedFd,
@@ -15,9 +14,6 @@ pub struct TreeEditor {
 
 impl TreeEditor {
     /// Opens the directory, given relative to the working directory.
-    ///
-    /// # Errors
-    /// A text with the path.
     pub fn open(path: &str) -> Result<Self, String> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let root = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| format!("{path}: {error}"))?;
@@ -31,9 +27,7 @@ impl TreeEditor {
     }
 
     /// Removes what a pattern names: a path each part of which may hold one `*`. Directories go only when empty.
-    ///
-    /// # Errors
-    /// A text with the path; that nothing is there is no error.
+    /// Errors: A text with the path; that nothing is there is no error.
     pub fn remove(&self, pattern: &str) -> Result<(), String> {
         let (parents, name) = pattern.rsplit_once('/').unwrap_or(("", pattern));
         let mut found = vec![String::new()];
@@ -49,7 +43,6 @@ impl TreeEditor {
         found.iter().try_for_each(|parent| self.remove_from(parent, name))
     }
 
-    /// Removes what a pattern names in one directory.
     fn remove_from(&self, parent: &str, pattern: &str) -> Result<(), String> {
         let directory = match self.directory(parent) {
             Ok(directory) => directory,
@@ -138,9 +131,6 @@ impl TreeEditor {
     }
 
     /// Writes a file, replacing what has its name; missing directories are made with mode 755.
-    ///
-    /// # Errors
-    /// A text with the path.
     pub fn write(&self, path: &str, bytes: &[u8], mode: u32) -> Result<(), String> {
         let said = |error: Errno| format!("cannot write `{path}`: {error}", path = shown(path));
         let (directory, name) = self.make_parent(path).map_err(said)?;
@@ -157,9 +147,6 @@ impl TreeEditor {
     }
 
     /// Gives a file, or a link itself, an owner.
-    ///
-    /// # Errors
-    /// A text with the path.
     pub fn set_owner(&self, path: &str, uid: u32, gid: u32) -> Result<(), String> {
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
         let owner = (Some(rustix::fs::Uid::from_raw(uid)), Some(rustix::fs::Gid::from_raw(gid)));
@@ -169,9 +156,7 @@ impl TreeEditor {
     }
 
     /// Makes a directory and those above it, with mode 755 where they are missing.
-    ///
-    /// # Errors
-    /// A text with the path; a link on the way is one.
+    /// Errors: A text with the path; a link on the way is one.
     pub fn make_directory(&self, path: &str) -> Result<(), String> {
         self.make_parent(&format!("{path}/x"))
             .map(drop)
@@ -179,9 +164,7 @@ impl TreeEditor {
     }
 
     /// Gives a directory that has one mode another one, and an owner; makes it where it is missing.
-    ///
-    /// # Errors
-    /// A text with the path; a link on the way is one.
+    /// Errors: A text with the path; a link on the way is one.
     pub fn settle_directory(&self, path: &str, from: u32, (mode, uid, gid): (u32, u32, u32)) -> Result<(), String> {
         let said = |error: Errno| format!("cannot change `{path}`: {error}", path = shown(path));
         // What a later layer removed stays so.
@@ -202,9 +185,6 @@ impl TreeEditor {
     }
 
     /// Makes a symbolic link, replacing what has its name.
-    ///
-    /// # Errors
-    /// A text with the path.
     pub fn symlink(&self, path: &str, target: &str) -> Result<(), String> {
         let said = |error: Errno| format!("cannot create the link `{path}`: {error}", path = shown(path));
         let (directory, name) = self.make_parent(path).map_err(said)?;

@@ -3,9 +3,7 @@
 use crate::store::remove_tree;
 
 /// Works in a scratch directory that is removed afterwards, whatever happens.
-///
-/// # Errors
-/// What the work says, or a text about the directory.
+/// Errors: What the work says, or a text about the directory.
 pub fn in_scratch<A>(scratch: &str, work: impl FnOnce() -> Result<A, String>) -> Result<A, String> {
     std::fs::create_dir_all(scratch).map_err(|error| format!("cannot create {scratch}: {error}"))?;
     let outcome = work();
@@ -16,9 +14,6 @@ pub fn in_scratch<A>(scratch: &str, work: impl FnOnce() -> Result<A, String>) ->
 }
 
 /// Makes directories below a base.
-///
-/// # Errors
-/// A text with the path.
 pub fn make_directories(base: &str, names: &[&str]) -> Result<(), String> {
     for name in names {
         let path = format!("{base}/{name}");

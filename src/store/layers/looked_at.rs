@@ -11,12 +11,10 @@ fn known() -> MutexGuard<'static, BTreeSet<Digest>> {
     LOOKED_AT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// All of them.
 pub fn all() -> BTreeSet<Digest> {
     known().clone()
 }
 
-/// Adds some.
 pub fn add(layers: impl IntoIterator<Item = Digest>) {
     known().extend(layers);
 }

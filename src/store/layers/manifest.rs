@@ -23,7 +23,6 @@ const NO_ID: u32 = u32::MAX;
 
 const FIRST_LINE: &str = "imgbuild manifest 1";
 
-/// What an entry is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
     Directory,
@@ -31,16 +30,13 @@ pub enum Kind {
     File {
         /// Bytes.
         size: u64,
-        /// Digest of the content.
         digest: Digest,
     },
-    /// A symbolic link with its target.
     Symlink(String),
     /// A character device: major, minor.
     Character(u32, u32),
     /// A block device: major, minor.
     Block(u32, u32),
-    /// A named pipe.
     Fifo,
     Socket,
     /// Says that a lower layer's path is gone.
@@ -58,7 +54,6 @@ pub enum Place {
     Gone,
 }
 
-/// One path of a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     pub kind: Kind,
@@ -66,26 +61,20 @@ pub struct Entry {
     pub mode: u32,
     /// Owner, as root inside sees it.
     pub uid: u32,
-    /// Group.
     pub gid: u32,
     /// Seconds since 1970, clamped to the image's epoch.
     pub mtime: i64,
     /// First path of the hard-link group, if it has several names.
     pub link_group: Option<String>,
-    /// Extended attributes.
     pub xattrs: BTreeMap<String, Vec<u8>>,
 }
 
 impl Entry {
-    /// A whiteout.
     pub fn whiteout() -> Self {
         Self { kind: Kind::Whiteout, mode: 0, uid: 0, gid: 0, mtime: 0, link_group: None, xattrs: BTreeMap::new() }
     }
 
     /// Whether a layer of an image can have such an entry: what `verify` would call damaged is not taken.
-    ///
-    /// # Errors
-    /// What is wrong with it.
     pub fn check(&self, path: &str) -> Result<(), &'static str> {
         let plain = |part: &str| !matches!(part, "" | "." | "..");
         if path != "." && !path.split('/').all(plain) || path.contains('\0') {
@@ -111,7 +100,6 @@ impl Entry {
         }
     }
 
-    /// What it does to a tree.
     pub fn place(&self) -> Place {
         match self.kind {
             Kind::Directory => Place::Directory,
@@ -120,13 +108,11 @@ impl Entry {
         }
     }
 
-    /// Whether it is a directory.
     pub fn is_directory(&self) -> bool {
         self.kind == Kind::Directory
     }
 }
 
-/// Entries by path.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Manifest(pub BTreeMap<String, Entry>);
 
@@ -204,17 +190,13 @@ pub struct Lines {
 
 impl Lines {
     /// Takes a line without its end; gives its entry, which comes behind all that were before. The first line has none.
-    ///
-    /// # Errors
-    /// [`ManifestError`] as of [`Manifest::parse`].
+    /// Errors: [`ManifestError`] as of [`Manifest::parse`].
     pub fn next(&mut self, line: &str) -> Result<Option<(String, Entry)>, ManifestError> {
         self.next_as(line, entry_of)
     }
 
     /// As [`Self::next`], of an entry only what decides where a tree has others.
-    ///
-    /// # Errors
-    /// [`ManifestError`]; what the other fields say is not read.
+    /// Errors: [`ManifestError`]; what the other fields say is not read.
     pub fn next_place(&mut self, line: &str) -> Result<Option<(String, Place)>, ManifestError> {
         self.next_as(line, place_of)
     }
@@ -238,9 +220,7 @@ impl Lines {
     }
 
     /// No line follows.
-    ///
-    /// # Errors
-    /// [`ManifestError`] where there was none.
+    /// Errors: [`ManifestError`] where there was none.
     pub fn end(&self) -> Result<(), ManifestError> {
         if self.count == 0 { Err(NO_MANIFEST) } else { Ok(()) }
     }
@@ -261,7 +241,6 @@ fn place_of(line: &str) -> Result<(String, Place), &'static str> {
     Ok((unescape(path).ok_or("the path is badly escaped")?, place))
 }
 
-/// What a line says.
 fn entry_of(line: &str) -> Result<(String, Entry), &'static str> {
     let mut fields = line.split('\t');
     let fields: [&str; 10] = std::array::from_fn(|_| fields.next().unwrap_or_default());
@@ -314,7 +293,6 @@ fn entry_of(line: &str) -> Result<(String, Entry), &'static str> {
 }
 
 impl Manifest {
-    /// The canonical text.
     pub fn to_text(&self) -> String {
         let mut out = String::with_capacity(self.0.len() * 160 + 32);
         out.push_str(FIRST_LINE);
@@ -359,9 +337,7 @@ impl Manifest {
     }
 
     /// Reads the canonical text.
-    ///
-    /// # Errors
-    /// [`ManifestError`] with the line for anything that [`Manifest::to_text`] does not write.
+    /// Errors: [`ManifestError`] with the line for anything that [`Manifest::to_text`] does not write.
     pub fn parse(text: &str) -> Result<Self, ManifestError> {
         let mut entries = BTreeMap::new();
         let mut lines = Lines::default();

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use super::manifest::Place;
 use crate::store::{Entry, Kind, Manifest};
 
-/// One path of a merged tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MergedEntry {
     pub entry: Entry,

@@ -16,7 +16,6 @@ const PIECE: usize = 1 << 18;
 /// Why a manifest cannot be read.
 #[derive(Debug)]
 pub enum Unread {
-    /// The file.
     Io(io::Error),
     /// It is not what its name says.
     Changed,
@@ -38,22 +37,15 @@ impl Read for Hashing {
 }
 
 /// Hands over the entries of a layer's manifest in order. What was handed over is worth something only when all of it was.
-///
-/// # Errors
-/// [`Unread`].
 pub fn each_entry(path: &Path, layer: &Digest, take: &mut dyn FnMut(String, Entry)) -> Result<(), Unread> {
     each(path, layer, Lines::next, take)
 }
 
 /// Hands over the paths of a layer's manifest in order; as [`each_entry`].
-///
-/// # Errors
-/// [`Unread`].
 pub fn each_place(path: &Path, layer: &Digest, take: &mut dyn FnMut(String, Place)) -> Result<(), Unread> {
     each(path, layer, Lines::next_place, take)
 }
 
-/// How a line is read.
 type Next<T> = fn(&mut Lines, &str) -> Result<Option<(String, T)>, ManifestError>;
 
 fn each<T>(path: &Path, layer: &Digest, next: Next<T>, take: &mut dyn FnMut(String, T)) -> Result<(), Unread> {
@@ -85,9 +77,6 @@ fn each<T>(path: &Path, layer: &Digest, next: Next<T>, take: &mut dyn FnMut(Stri
 }
 
 /// A layer's manifest.
-///
-/// # Errors
-/// [`Unread`].
 pub fn manifest(path: &Path, layer: &Digest) -> Result<Manifest, Unread> {
     let mut entries = std::collections::BTreeMap::new();
     each_entry(path, layer, &mut |path, entry| drop(entries.insert(path, entry)))?;
@@ -95,9 +84,6 @@ pub fn manifest(path: &Path, layer: &Digest) -> Result<Manifest, Unread> {
 }
 
 /// The manifest of a layer of the store that one is in.
-///
-/// # Errors
-/// [`Wrong`].
 pub fn of_store(layer: &Digest) -> Result<Manifest, Wrong> {
     manifest(Path::new(&Store::manifest_name(layer)), layer).map_err(wrong)
 }
@@ -110,9 +96,7 @@ fn wrong(error: Unread) -> Wrong {
 }
 
 /// Reads the manifest of a layer.
-///
-/// # Errors
-/// A text that says that the store is damaged, with the layer.
+/// Errors: A text that says that the store is damaged, with the layer.
 pub fn manifest_of(layer: &Digest) -> Result<Manifest, String> {
     of_store(layer).map_err(|wrong| wrong.message(layer))
 }
@@ -127,9 +111,7 @@ fn last(layers: &[Digest]) -> Option<Arc<Merged>> {
 }
 
 /// Lays layers over one another, lowest first.
-///
-/// # Errors
-/// As [`manifest_of`].
+/// Errors: As [`manifest_of`].
 pub fn merged_of(layers: &[Digest]) -> Result<Arc<Merged>, String> {
     if let Some(known) = last(layers) {
         return Ok(known);
@@ -141,9 +123,7 @@ pub fn merged_of(layers: &[Digest]) -> Result<Arc<Merged>, String> {
 }
 
 /// Mode, owner and group of the root of a tree of layers, lowest first; none where no layer has it.
-///
-/// # Errors
-/// As [`manifest_of`].
+/// Errors: As [`manifest_of`].
 pub fn root_of(layers: &[Digest]) -> Result<Option<(u32, u32, u32)>, String> {
     if let Some(known) = last(layers) {
         return Ok(known.0.get(".").map(|root| (root.entry.mode, root.entry.uid, root.entry.gid)));

@@ -10,7 +10,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::digest::Digest;
-use crate::failure::DAMAGED;
+use crate::failure::{DAMAGED, Failure};
 use crate::name::{bytes_of, shown};
 use crate::store::{Kind, Merged, Store, merged_of};
 
@@ -23,9 +23,7 @@ pub struct LayerReader {
 
 impl LayerReader {
     /// Opens layers, lowest first.
-    ///
-    /// # Errors
-    /// A text with the layer that is missing or damaged.
+    /// Errors: A text with the layer that is missing or damaged.
     pub fn open(layers: &[Digest]) -> Result<Self, String> {
         let mut roots = Vec::new();
         for digest in layers {
@@ -42,9 +40,7 @@ impl LayerReader {
     }
 
     /// Opens a regular file of a layer, whose content is compared with the manifest's digest as it is read.
-    ///
-    /// # Errors
-    /// The kernel's; a link on the way is one. At the end of the file: that it does not match its manifest.
+    /// Errors: The kernel's; a link on the way is one. At the end of the file: that it does not match its manifest.
     pub fn open_in(&self, layer: usize, path: &str, (size, expected): (u64, &Digest)) -> io::Result<Checked> {
         let root = self.roots.get(layer).ok_or(io::ErrorKind::NotFound)?;
         // A named pipe in a file's place is not waited for.
@@ -66,9 +62,7 @@ impl LayerReader {
     }
 
     /// Reads a regular file of the tree; none where the path is no such file.
-    ///
-    /// # Errors
-    /// The file's, with its path.
+    /// Errors: The file's, with its path.
     pub fn read(&self, path: &str) -> Result<Option<Vec<u8>>, String> {
         let Some(found) = self.tree.0.get(path) else { return Ok(None) };
         let Kind::File { size, digest } = found.entry.kind else { return Ok(None) };
@@ -90,7 +84,8 @@ impl LayerReader {
 }
 
 fn damaged() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("{DAMAGED}: the file does not match its manifest"))
+    let words = format!("{DAMAGED}: the file does not match its manifest");
+    io::Error::new(io::ErrorKind::InvalidData, Failure::Damaged.met(words))
 }
 
 /// A file of a layer; reading it to its end gives an error if it does not match the manifest.
@@ -104,9 +99,7 @@ pub struct Checked {
 
 impl Checked {
     /// All of the file that was not read yet, at once.
-    ///
-    /// # Errors
-    /// As of reading it to its end.
+    /// Errors: As of reading it to its end.
     pub fn whole(mut self) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::with_capacity(usize::try_from(self.file.metadata()?.len()).unwrap_or(0));
         self.file.read_to_end(&mut bytes)?;

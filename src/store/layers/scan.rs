@@ -39,12 +39,10 @@ pub struct ScanRequest {
     pub whole: bool,
 }
 
-/// The committed layer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ScanAnswer {
     /// Digest of its manifest; its name in the store.
     pub layer: Digest,
-    /// Entries in the layer.
     pub entries: u64,
     /// Bytes in its regular files.
     pub bytes: u64,
@@ -59,17 +57,13 @@ struct Found {
 }
 
 /// Makes a layer of a directory and moves it to its place in the store.
-///
-/// # Errors
-/// A text for the person: a name that is not UTF-8, a tree too deep, or an I/O error with its path.
+/// Errors: A text for the person: a name that is not UTF-8, a tree too deep, or an I/O error with its path.
 pub fn scan(request: &ScanRequest) -> Result<ScanAnswer, String> {
     scan_knowing(request, &BTreeMap::new())
 }
 
 /// The same, where the digests of some files are known, by their paths: these are not read.
-///
-/// # Errors
-/// As [`scan`].
+/// Errors: As [`scan`].
 pub fn scan_knowing(request: &ScanRequest, known: &BTreeMap<String, Digest>) -> Result<ScanAnswer, String> {
     let before = merged_of(&request.base)?;
     let root = open_directory(rustix::fs::CWD, &request.tree).map_err(|error| format!("{}: {error}", request.tree))?;

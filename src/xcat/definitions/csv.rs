@@ -21,7 +21,6 @@ pub enum TableKind {
 }
 
 impl TableKind {
-    /// Its name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Osimage => "osimage",
@@ -63,14 +62,11 @@ impl TableKind {
 /// One row: its values by column, empty ones left out, and where it begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
-    /// Values by column.
     pub values: BTreeMap<String, String>,
-    /// Where it begins.
     pub span: Option<Span>,
 }
 
 impl Row {
-    /// The value of a column that is set.
     pub fn get(&self, column: &str) -> Option<&str> {
         self.values.get(column).map(String::as_str)
     }
@@ -81,7 +77,6 @@ impl Row {
     }
 }
 
-/// A table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
     pub kind: TableKind,

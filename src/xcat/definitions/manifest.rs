@@ -12,16 +12,12 @@ use crate::xml::{Event, Reader};
 pub struct Extra {
     /// Where it lay; its last part is its name in the bundle.
     pub src: String,
-    /// The folder that it goes to.
     pub dest: String,
 }
 
-/// What a manifest says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest {
-    /// The osimage.
     pub definition: Definition,
-    /// Where the kernel goes.
     pub kernel: Option<String>,
     /// Where the initrd goes.
     pub ramdisk: Option<String>,
@@ -31,20 +27,16 @@ pub struct Manifest {
     pub rootimgtree: Option<String>,
     /// Where the rows of litefile go.
     pub litefile: Option<String>,
-    /// Whether the distribution's media have to be there.
     pub needs_media: bool,
-    /// What goes along.
     pub extras: Vec<Extra>,
     /// Names of scripts for nodes, in order.
     pub postscripts: Option<String>,
-    /// Those that run later.
     pub postbootscripts: Option<String>,
 }
 
 /// Attributes whose values are lists of files.
 pub const FILE_ATTRIBUTES: [&str; 6] = ["template", "pkglist", "otherpkglist", "postinstall", "exlist", "synclists"];
 
-/// An element: its text, and the elements in it.
 #[derive(Debug, Clone, Default)]
 struct Element {
     name: String,

@@ -77,7 +77,6 @@ pub fn is_word(text: &str) -> bool {
     text.len() <= 64 && text.chars().all(plain) && text.starts_with(|c: char| c.is_ascii_alphanumeric())
 }
 
-/// What an object is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ObjectKind {
     /// An image: a row of `osimage` and one of `linuximage`.
@@ -106,18 +105,14 @@ impl ObjectKind {
 pub struct Attribute {
     /// The text; never empty.
     pub value: String,
-    /// Where it stands.
     pub span: Option<Span>,
 }
 
-/// One object with its attributes by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Definition {
     pub name: String,
     pub kind: ObjectKind,
-    /// What is set of it.
     pub attributes: BTreeMap<String, Attribute>,
-    /// Where it begins.
     pub span: Option<Span>,
 }
 
@@ -127,7 +122,6 @@ impl Definition {
         Self { name: name.to_owned(), kind: ObjectKind::Osimage, attributes: BTreeMap::new(), span: None }
     }
 
-    /// The value of an attribute that is set.
     pub fn get(&self, attribute: &str) -> Option<&str> {
         self.attributes.get(attribute).map(|one| one.value.as_str())
     }

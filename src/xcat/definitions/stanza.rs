@@ -15,7 +15,6 @@ const OBJECT_NAME: &str = "Object name:";
 /// Attributes that only an osimage has, for text that does not say what its objects are.
 const TELLING: [&str; 6] = ["imagetype", "osvers", "osarch", "pkglist", "rootimgdir", "osname"];
 
-/// What one line says.
 enum Line<'a> {
     Nothing,
     Header(&'a str),
@@ -69,7 +68,6 @@ pub fn parse_stanzas(file: &Arc<SourceFile>) -> (Vec<Definition>, Vec<Finding>) 
     reader.end()
 }
 
-/// What is being read.
 #[derive(Default)]
 struct Reader {
     objects: Vec<Object>,

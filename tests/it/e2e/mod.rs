@@ -23,6 +23,7 @@ mod drift;
 mod drivers;
 mod edit_table;
 mod edits;
+mod elsewhere;
 mod emitted;
 mod escapes;
 mod examples;

@@ -133,6 +133,14 @@ impl Space {
         command.output().unwrap().into()
     }
 
+    /// The same with variables.
+    #[allow(dead_code, reason = "the end-to-end tests use it")]
+    pub fn run_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Ran {
+        let mut command = imgbuild();
+        command.arg("-C").arg(self.path()).arg("--store").arg(self.store()).args(arguments);
+        command.envs(variables.iter().copied()).output().unwrap().into()
+    }
+
     /// Path of a published artefact.
     #[allow(dead_code, reason = "the end-to-end tests use it")]
     pub fn artefact(&self, image: &str, name: &str) -> PathBuf {

@@ -55,9 +55,7 @@ const PIECE: u64 = 1 << 18;
 
 impl<'a> Reader<'a> {
     /// Opens a content.
-    ///
-    /// # Errors
-    /// `InvalidData` for an index that makes no sense, `Unsupported` for one that is not read.
+    /// Errors: `InvalidData` for an index that makes no sense, `Unsupported` for one that is not read.
     pub fn new(image: &'a Image, inode: &'a Inode) -> io::Result<Self> {
         let extents = match inode.layout {
             Layout::Plain | Layout::Inline => Vec::new(),

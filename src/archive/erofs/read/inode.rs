@@ -7,7 +7,6 @@ use super::{Image, u16_at, u32_at, u64_at, unread, wrong};
 /// How an inode's data is stored. Source: erofs_fs.h, EROFS_INODE_.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layout {
-    /// In whole blocks.
     Plain,
     /// Compressed, with an index of eight bytes for each block.
     Compressed,
@@ -17,7 +16,6 @@ pub enum Layout {
     Compact,
 }
 
-/// What is read of an inode.
 #[derive(Debug, Clone)]
 pub struct Inode {
     pub layout: Layout,
@@ -131,7 +129,6 @@ impl Image {
     }
 }
 
-/// An attribute's name and value.
 type Attribute = (String, Vec<u8>);
 
 /// An attribute, and the bytes that it takes; none where only padding is left.

@@ -58,7 +58,6 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
 }
 
-/// An image that is read.
 struct Image {
     file: File,
     length: u64,
@@ -73,9 +72,7 @@ struct Image {
 }
 
 /// Lists an erofs. The content of a file of several names comes with the first; `same_as` of the others names it.
-///
-/// # Errors
-/// `InvalidData` for what is no such image, `Unsupported` for features that are not read; the reader's and `look`'s.
+/// Errors: `InvalidData` for what is no such image, `Unsupported` for features that are not read; the reader's and `look`'s.
 pub fn list_erofs(file: &File, look: &mut Look<'_>) -> io::Result<()> {
     let image = Image::open(file.try_clone()?)?;
     let mut entered = HashSet::new();

@@ -30,7 +30,6 @@ const DEEPEST: usize = 256;
 const LONGEST_PATH: usize = 4096;
 const LONGEST_NAME: usize = 255 + WHITEOUT.len();
 
-/// What a layer has besides files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LayerLook {
     /// Paths that it takes away.
@@ -39,7 +38,6 @@ pub struct LayerLook {
     pub emptied: BTreeSet<String>,
     /// Device nodes below /dev, which are left out.
     pub devices: BTreeSet<String>,
-    /// What is in the archive.
     pub size: LayerSize,
 }
 
@@ -70,9 +68,6 @@ impl<R: Read> Read for Hashed<R> {
 }
 
 /// A layer without its compression, which its first bytes tell.
-///
-/// # Errors
-/// Those of reading.
 pub fn plain_layer<'a>(file: impl Read + 'a) -> std::io::Result<Box<dyn Read + 'a>> {
     let mut file = BufReader::with_capacity(1 << 17, file);
     let start = file.fill_buf()?;
@@ -90,7 +85,6 @@ fn is_skippable(start: &[u8]) -> bool {
     start.len() >= 4 && start[0] & 0xf0 == 0x50 && start[1..4] == [0x2a, 0x4d, 0x18]
 }
 
-/// What an entry is for a layer.
 enum Part {
     Gone(String),
     Emptied(String),
@@ -122,9 +116,7 @@ fn part_of(path: &[u8]) -> Result<Part, String> {
 }
 
 /// Reads a layer to its end, compares it with its digest, and says what it takes away. Nothing is made.
-///
-/// # Errors
-/// A text that says what is wrong with it: its digest, an entry that no image can have, more of it than `most`.
+/// Errors: A text that says what is wrong with it: its digest, an entry that no image can have, more of it than `most`.
 pub fn look_at_layer(stream: &mut dyn Read, expected: &Sha256, most: LayerSize) -> Result<LayerLook, String> {
     let mut look = LayerLook::default();
     let mut hashed = Hashed { inner: stream, hasher: sha2::Digest::new(), bytes: 0, most: most.bytes };

@@ -17,9 +17,7 @@ const NOT_TAKEN: [&str; 5] = ["user.overlay.", "trusted.", "security.selinux", "
 
 impl Extractor {
     /// Takes away what a layer takes away, and unpacks it.
-    ///
-    /// # Errors
-    /// A text with the entry that cannot be made.
+    /// Errors: A text with the entry that cannot be made.
     pub fn layer(&mut self, stream: &mut dyn Read, look: &LayerLook) -> Result<(), String> {
         for path in &look.gone {
             self.take_away(path)?;

@@ -150,7 +150,6 @@ impl Image {
         Ok(u32::from_le_bytes(bytes.try_into().unwrap_or_default()))
     }
 
-    /// Extended attributes by their number.
     pub fn xattrs(&mut self, number: u32) -> io::Result<Vec<(String, Vec<u8>)>> {
         if number == NONE || self.head.xattrs == u64::MAX {
             return Ok(Vec::new());

@@ -17,7 +17,6 @@ use crate::archive::members::budget::{Budget, over};
 use crate::archive::members::listing::{Listed, Look, Named};
 use crate::name::text_of;
 
-/// What is read of the superblock.
 struct Head {
     block_size: u32,
     root: u64,
@@ -29,7 +28,6 @@ struct Head {
     fragment_count: u32,
 }
 
-/// An image that is read.
 pub struct Image {
     head: Head,
     pieces: Pieces,
@@ -38,9 +36,7 @@ pub struct Image {
 }
 
 /// Lists a squashfs. The content of a file of several names comes with the first; `same_as` of the others names it.
-///
-/// # Errors
-/// `InvalidData` for what is no such image, `Unsupported` for a compressor that is not read; the reader's and `look`'s.
+/// Errors: `InvalidData` for what is no such image, `Unsupported` for a compressor that is not read; the reader's and `look`'s.
 pub fn list_squashfs(file: &File, look: &mut Look<'_>) -> io::Result<()> {
     let mut image = Image::open(file.try_clone()?)?;
     let mut entered = HashSet::new();

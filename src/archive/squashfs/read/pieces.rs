@@ -129,7 +129,6 @@ impl Pieces {
     }
 }
 
-/// A place in a table.
 pub struct Table<'a> {
     pieces: &'a mut Pieces,
     block: u64,

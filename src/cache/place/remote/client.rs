@@ -25,7 +25,6 @@ use crate::distro::Fetcher;
 
 /// Bytes of one message of a stream.
 const PIECE: usize = 512 << 10;
-/// Digests that are asked for in one message.
 const DIGESTS: usize = 10_000;
 /// How long a server may take to keep a file, and the bytes that it takes in each second at least.
 const KEEPS_WITHIN: Duration = Duration::from_secs(30);
@@ -56,7 +55,6 @@ fn refused(problem: impl Into<String>) -> Refused {
     Refused { problem: problem.into() }
 }
 
-/// Asks one server.
 pub(super) struct Client {
     /// Where it listens, as `http://` or `https://`.
     address: String,
@@ -163,7 +161,6 @@ impl Client {
         }
     }
 
-    /// Keeps the result of an action.
     pub fn set_result(&self, action: proto::Digest, result: proto::ActionResult) -> Result<(), Refused> {
         let open = self.open()?;
         let ask = proto::UpdateActionResultRequest {
@@ -211,7 +208,6 @@ impl Client {
         Ok(there.filter_map(|one| Some((one.digest?.hash, one.data))).collect())
     }
 
-    /// Keeps a small file.
     pub fn write_small(&self, digest: proto::Digest, data: Vec<u8>) -> Result<(), Refused> {
         let open = self.open()?;
         self.rate.spend(data.len() as u64);
@@ -262,7 +258,6 @@ impl Client {
         }
     }
 
-    /// Keeps a file.
     pub fn write(&self, digest: &proto::Digest, file: File) -> Result<(), Refused> {
         let open = self.open()?;
         let name = random_name().map_err(|error| refused(error.to_string()))?;

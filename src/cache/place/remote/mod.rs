@@ -71,9 +71,6 @@ fn batches(wanted: &[Wanted]) -> Vec<Vec<&Wanted>> {
 
 impl Remote {
     /// By its address: `grpc://HOST:PORT/INSTANCE`, or `grpcs://` with TLS.
-    ///
-    /// # Errors
-    /// What is wrong with it, in words.
     pub fn of(text: &str, rate: Rate) -> Result<Self, String> {
         Client::of(text, rate).map(Self)
     }

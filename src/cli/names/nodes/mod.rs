@@ -13,7 +13,6 @@ use crate::site::nodes::xcat::attributes;
 
 /// Where nodes were looked for.
 pub enum Found {
-    /// All are ours.
     Ours(Box<Nodes>, NodeSet),
     /// The workspace has no such nodes: xCAT's own may.
     Others,

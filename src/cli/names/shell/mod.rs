@@ -13,9 +13,7 @@ use crate::recipe::{Known, Overlay, Recipe, known, select};
 
 /// Runs imgbuild's own commands for one of xCAT's.
 pub struct Shell {
-    /// The workspace that the links are for.
     pub workspace: PathBuf,
-    /// Which command it is.
     pub name: Name,
     /// What it was started as, and its arguments.
     pub arguments: Vec<String>,
@@ -31,12 +29,10 @@ pub fn quoted(word: &str) -> String {
 }
 
 impl Shell {
-    /// Says something to the administrator.
     pub fn say(&self, text: &str) {
         render::say(&format!("{}: {text}", self.name.name()));
     }
 
-    /// Ends with an error.
     pub fn fail(&self, text: &str) -> Ended {
         render::say(&format!("{}: error: {text}", self.name.name()));
         Ended(1)
@@ -47,7 +43,6 @@ impl Shell {
         self.arguments.first().map_or(self.name.name(), String::as_str)
     }
 
-    /// The arguments of the command.
     pub fn words(&self) -> &[String] {
         &self.arguments[1.min(self.arguments.len())..]
     }
@@ -104,14 +99,12 @@ impl Shell {
         Err(self.hand_on(&format!("{image} is not an image of the workspace"), ""))
     }
 
-    /// The directory of an image's recipe.
     pub fn directory_of(&self, image: &str) -> Option<PathBuf> {
         let known = self.known()?;
         let found = known.images().find(|draft| draft.name().is_some_and(|(name, _)| name == image));
         found.map(|draft| draft.directory.clone())
     }
 
-    /// The recipe of an image.
     pub fn recipe(&self, image: &str) -> Result<Recipe, Ended> {
         let selected = select(&self.workspace, &[image.to_owned()]).ok();
         let recipe = selected.and_then(|selected| selected.recipes.into_iter().next());
@@ -138,7 +131,6 @@ impl Shell {
         output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
     }
 
-    /// Whether a recipe sets a field.
     pub fn is_set(&self, image: &str, field: &str) -> bool {
         !self.value(image, field).is_empty()
     }

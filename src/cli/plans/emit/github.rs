@@ -34,7 +34,6 @@ fn ids(emission: &Emission) -> BTreeMap<&str, String> {
     all
 }
 
-/// The file.
 pub fn text_of(emission: &Emission) -> String {
     let ids = ids(emission);
     let mut text = emission.head(Engine::Github);

@@ -5,7 +5,6 @@ use std::fmt::Write;
 use super::quote::{shell, yaml};
 use super::{Emission, Engine};
 
-/// The file.
 pub fn text_of(emission: &Emission) -> String {
     let mut text = emission.head(Engine::Gitlab);
     text.push_str(

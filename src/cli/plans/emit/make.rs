@@ -5,7 +5,6 @@ use std::fmt::Write;
 use super::quote::target;
 use super::{Emission, Engine};
 
-/// A command in a recipe.
 fn recipe(command: &str) -> String {
     command.replace('$', "$$")
 }

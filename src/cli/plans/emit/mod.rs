@@ -99,17 +99,14 @@ fn refused(error: EmitError) -> Exit {
     Exit::Input
 }
 
-/// What `plan` is asked for.
 pub struct Wanted<'a> {
     /// Names or globs of images.
     pub images: &'a [String],
-    /// Other layouts that builds publish.
     pub publish: &'a [Target],
     /// Where artefacts go.
     pub out: Option<&'a Path>,
     /// Where the file goes; none for the standard output.
     pub output: Option<&'a Path>,
-    /// Caches that machines share.
     pub caches: &'a CacheArguments,
 }
 
@@ -119,7 +116,6 @@ struct Emission {
     before: Vec<String>,
     /// Words after the actions.
     after: Vec<String>,
-    /// The steps.
     steps: Vec<Step>,
     /// Where artefacts go, where the file collects them.
     out: String,
@@ -133,7 +129,6 @@ impl Emission {
         words.chain(self.after.iter().map(String::as_str)).map(quote::shell).collect::<Vec<_>>().join(" ")
     }
 
-    /// The image that a step publishes.
     fn published<'s>(&self, step: &'s Step) -> Option<&'s str> {
         step.images.first().map(String::as_str).filter(|_| step.publishes)
     }
@@ -154,9 +149,6 @@ impl Emission {
 }
 
 /// Runs the command.
-///
-/// # Errors
-/// The exit code, after the reason was printed.
 pub fn run(arguments: &Common, own: &Wanted<'_>, engine: Engine) -> Result<Exit, Exit> {
     let emission = emission(arguments, own, engine)?;
     let text = match engine {

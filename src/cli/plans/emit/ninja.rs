@@ -8,12 +8,10 @@ use super::{Emission, Engine};
 /// How many steps run at once: each uses all processors where it can, and more would wait for the same disk.
 const AT_ONCE: usize = 4;
 
-/// The value of a variable.
 fn value(text: &str) -> String {
     text.replace('$', "$$")
 }
 
-/// A path.
 fn path(text: &str) -> String {
     value(&target(text)).replace(' ', "$ ").replace(':', "$:")
 }

@@ -18,7 +18,6 @@ pub fn text_of(annotations: &[Annotation]) -> String {
     text
 }
 
-/// A message.
 fn data(text: &str) -> String {
     text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
 }

@@ -7,7 +7,6 @@ use std::collections::BTreeSet;
 use crate::cli::output::harmless::one_line;
 use crate::plan::Verdict;
 
-/// All images.
 pub fn text_of(document: &PlanDocument, verbose: u8) -> String {
     let texts: Vec<String> = document.images.iter().map(|image| of_image(image, verbose)).collect();
     let head = document

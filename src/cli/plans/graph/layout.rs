@@ -6,10 +6,8 @@
 use petgraph::Direction;
 use petgraph::graph::{DiGraph, NodeIndex};
 
-/// Rounds of sorting.
 const ROUNDS: usize = 8;
 
-/// Column and row.
 type Place = (usize, usize);
 
 /// Column and row of each node, and the places that each line passes.
@@ -18,7 +16,6 @@ pub struct Layout {
     pub places: Vec<Place>,
     /// Lines: from, to, and columns and rows in between.
     pub lines: Vec<(usize, usize, Vec<Place>)>,
-    /// Number of columns.
     pub columns: usize,
     /// Number of rows of the fullest column.
     pub rows: usize,

@@ -44,7 +44,6 @@ pub struct Arguments {
 pub struct Node {
     /// Stage and layer.
     pub id: String,
-    /// What is to be done.
     pub verdict: Verdict,
     /// Nodes that it uses, by their places; each stands before it.
     pub uses: Vec<usize>,
@@ -53,13 +52,10 @@ pub struct Node {
 /// The actions of one image, each behind those that it uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shape {
-    /// The image's name.
     pub image: String,
-    /// Its actions.
     pub nodes: Vec<Node>,
 }
 
-/// Runs the command.
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     let shapes = match shapes(arguments, own) {
         Ok(shapes) => shapes,
@@ -86,7 +82,6 @@ fn shapes(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Vec<Shap
     recipes.iter().map(|recipe| shape(recipe, &store, own)).collect()
 }
 
-/// The shape of one image.
 fn shape(recipe: &Recipe, store: &Store, own: &Arguments) -> Result<Shape, Exit> {
     let out = own.out.clone().unwrap_or_else(|| recipe.out.clone());
     let planned = plan_of(recipe, store, &out, &[])?;

@@ -58,9 +58,6 @@ fn failed(error: GitError) -> Exit {
 
 impl Revision {
     /// Finds a revision of the repository around a directory.
-    ///
-    /// # Errors
-    /// The exit code, after the reason was printed.
     pub fn open(directory: &Path, revision: &str) -> Result<Self, Exit> {
         let repository = Repository::around(directory).map_err(failed)?;
         let commit = repository.commit(revision).map_err(failed)?;
@@ -129,7 +126,6 @@ impl Revision {
         Ok(self.trees.get(&scope).map_or_else(PathBuf::new, |tree| tree.made.path().join(below)))
     }
 
-    /// Whether all that was looked at could be had.
     fn all_could_be_read(&self) -> Result<(), Exit> {
         self.trees.values().find_map(|tree| tree.files().trouble()).map_or(Ok(()), |error| Err(failed(error)))
     }
@@ -149,9 +145,6 @@ impl Revision {
     }
 
     /// Plans images against it; where all images below a directory are meant, those that are gone are reported too.
-    ///
-    /// # Errors
-    /// The exit code, after the reason was printed.
     pub fn plan(
         &mut self,
         recipes: &[Recipe],

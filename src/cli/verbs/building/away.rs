@@ -61,7 +61,6 @@ pub enum What {
     End { directory: PathBuf },
 }
 
-/// Runs the command.
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     let done = match &own.what {
         What::Job { round, submission, task } => match super::slurm::job::run(round, *submission, *task) {
@@ -327,7 +326,6 @@ fn results(directory: &Path) -> Result<(), String> {
     stream.into_inner().and_then(|mut out| out.flush()).map_err(said)
 }
 
-/// Ends a build.
 fn end(directory: &Path) -> Result<(), String> {
     if !is_running(directory) {
         return Ok(());
@@ -343,7 +341,6 @@ fn end(directory: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Removes what is of one build.
 fn clear(directory: &Path) -> Result<(), String> {
     for name in ["ws", "abs", "in", "out"] {
         remove(&directory.join(name)).map_err(said)?;
@@ -393,9 +390,7 @@ fn remove_all(arguments: &crate::cli::Arguments, directory: &Path) -> Result<(),
 }
 
 /// Prepares a build of what was sent.
-///
-/// # Errors
-/// What was sent cannot be read.
+/// Errors: What was sent cannot be read.
 pub fn prepare(directory: &Path) -> Result<(Cache, Deliver), String> {
     let manifest = read_manifest(directory)?;
     let outside = directory.join("abs");

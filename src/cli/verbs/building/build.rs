@@ -24,7 +24,6 @@ use crate::stage::{
 };
 use crate::store::Store;
 
-/// Runs the command.
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     build(arguments, own).unwrap_or_else(|exit| exit)
 }

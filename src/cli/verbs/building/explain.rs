@@ -37,7 +37,6 @@ struct Explained {
     inputs: Vec<ExplainedInput>,
 }
 
-/// One input: what it was and what it is.
 #[derive(Debug, Serialize)]
 struct ExplainedInput {
     name: String,
@@ -49,7 +48,6 @@ struct ExplainedInput {
     change: Change,
 }
 
-/// How an input is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Change {
     None,
@@ -58,7 +56,6 @@ enum Change {
     Changed,
 }
 
-/// Runs the command.
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     match explained(arguments, own) {
         Ok(all) if own.json => {

@@ -124,7 +124,6 @@ fn logged(build: &PastBuild) -> LoggedBuild {
     }
 }
 
-/// Runs the command.
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     match say(arguments, own) {
         Ok(()) => Exit::Done,

@@ -9,12 +9,10 @@ use crate::plan::Stage;
 use crate::recipe::{Recipe, is_image_name};
 use crate::stage::ids;
 
-/// An action that is built alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Only {
     /// Its image; none where all that the command is for are meant.
     pub image: Option<String>,
-    /// Its id.
     pub action: String,
 }
 
@@ -46,9 +44,7 @@ pub fn images(named: &[String], only: &[Only]) -> Vec<String> {
 }
 
 /// Leaves those images that an action is asked of.
-///
-/// # Errors
-/// [`Exit::Usage`] after it was said which action is of an image that the command is not for.
+/// Errors: [`Exit::Usage`] after it was said which action is of an image that the command is not for.
 pub fn choose(only: &[Only], recipes: &mut Vec<Recipe>) -> Result<(), Exit> {
     let is_for =
         |one: &Only| one.image.as_deref().is_none_or(|image| recipes.iter().any(|recipe| is_of(recipe, image)));
@@ -68,7 +64,6 @@ fn is_of(recipe: &Recipe, image: &str) -> bool {
     recipe.model.image.name == image
 }
 
-/// Actions by image.
 pub fn by_image(only: &[Only], recipes: &[Recipe]) -> BTreeMap<String, Vec<String>> {
     let of = |name: &str| -> Vec<String> {
         let fits = |one: &&Only| one.image.as_deref().is_none_or(|image| image == name);

@@ -59,7 +59,6 @@ pub struct Arguments {
     pub no_memo: bool,
 }
 
-/// Runs the command.
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     if let Some(engine) = own.emit {
         let (images, publish, caches) = (own.images.as_slice(), own.publish.as_slice(), &own.caches);
@@ -137,7 +136,6 @@ fn many(arguments: &crate::cli::Arguments, own: &Arguments, format: Format) -> E
     if own.detailed_exitcode && images.iter().any(|image| image.has_work) { Exit::Work } else { Exit::Done }
 }
 
-/// What caches have of images with work.
 fn in_caches(arguments: &crate::cli::Arguments, own: &Arguments, has_work: bool) -> Result<Vec<CachedActions>, Exit> {
     let Some(cache) = own.caches.open(&arguments.directory)?.filter(|_| has_work) else { return Ok(Vec::new()) };
     let store = Store::existing(&store_directory(arguments)?);

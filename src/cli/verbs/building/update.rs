@@ -38,7 +38,6 @@ fn parse_epoch(text: &str) -> Result<i64, String> {
     }
 }
 
-/// Runs the command.
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     let recipes = match recipes_of(arguments, own) {
         Ok(recipes) => recipes,

@@ -24,7 +24,6 @@ pub struct Arguments {
     pub places: PlacesArguments,
 }
 
-/// Runs the command.
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     let recipe = match recipe(arguments, own.image.as_deref()) {
         Ok(recipe) => recipe,

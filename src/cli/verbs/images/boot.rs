@@ -68,7 +68,6 @@ fn reserved(words: &[String]) -> u64 {
     reserve.map_or(0, |reserve| reserve.of(4 << 30) >> 20)
 }
 
-/// Runs the command.
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     let (name, out) = match image_and_out(arguments, own.image.as_deref(), own.out.as_deref()) {
         Ok(found) => found,

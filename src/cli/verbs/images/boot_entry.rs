@@ -51,21 +51,17 @@ pub enum Loader {
     Json,
 }
 
-/// What a node is to load.
 struct Entry {
     name: String,
     /// Without a slash at the end.
     url: String,
     initrd: &'static str,
     cmdline: Vec<String>,
-    /// For loaders that have a word for it.
     device_tree: Option<String>,
 }
 
-/// Name of the kernel that a loader loads.
 const KERNEL: &str = "kernel";
 
-/// Runs the command.
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     let url = own.url.trim_end_matches('/');
     let host = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://")).filter(|rest| !rest.is_empty());

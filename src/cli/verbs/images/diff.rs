@@ -49,7 +49,6 @@ pub enum Format {
     Json,
 }
 
-/// What an argument means.
 enum Operand {
     Build(BuildPlace),
     Path(PathBuf),
@@ -254,7 +253,6 @@ fn git_lock(directory: &Path, revision: &str, path: &str) -> Result<Vec<u8>, Exi
     }
 }
 
-/// Runs the command.
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     match difference(arguments, own) {
         Ok(found) => {
@@ -292,7 +290,6 @@ fn side(operand: &Operand, name: &str) -> Result<Side, Exit> {
     .map_err(unreadable)
 }
 
-/// One section: a title, and its lines.
 struct Section {
     title: String,
     lines: Vec<String>,

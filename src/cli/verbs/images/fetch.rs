@@ -63,7 +63,6 @@ pub fn is_address(text: &str) -> bool {
     ["http://", "https://", "file:"].iter().any(|scheme| text.starts_with(scheme))
 }
 
-/// Runs the command.
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     if !is_address(&own.url) {
         render::say(&format!("error: `{}` is not a URL\n  help: start it with http://, https:// or file://", own.url));

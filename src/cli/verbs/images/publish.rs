@@ -40,7 +40,6 @@ pub struct Arguments {
     pub out: Option<PathBuf>,
 }
 
-/// Runs the command.
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     let (name, out) = match image_and_out(arguments, own.image.as_deref(), own.out.as_deref()) {
         Ok(found) => found,

@@ -25,7 +25,6 @@ pub struct Arguments {
     pub json: bool,
 }
 
-/// Runs the command.
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     let target = arguments.directory.join(own.target.as_deref().unwrap_or(Path::new("out")));
     let reporter = Reporter::new(arguments.progress, arguments.verbose);

@@ -37,7 +37,6 @@ pub struct Arguments {
     pub json: bool,
 }
 
-/// Runs the command.
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     let (name, out) = match image_and_out(arguments, own.image.as_deref(), own.out.as_deref()) {
         Ok(found) => found,

@@ -47,9 +47,6 @@ fn registry(
 }
 
 /// Where something goes.
-///
-/// # Errors
-/// [`OciError`].
 pub fn destination(
     arguments: &crate::cli::Arguments,
     place: &Place,
@@ -72,9 +69,6 @@ pub fn destination(
 }
 
 /// Where something comes from.
-///
-/// # Errors
-/// [`OciError`].
 pub fn source(
     arguments: &crate::cli::Arguments,
     place: &Place,
@@ -99,7 +93,6 @@ pub fn exit(error: &CarryError) -> Exit {
     }
 }
 
-/// Megabytes.
 pub fn mega(bytes: u64) -> f64 {
     bytes as f64 / 1e6
 }

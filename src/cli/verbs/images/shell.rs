@@ -44,7 +44,6 @@ fn parse_key(text: &str) -> Result<Digest, String> {
     Digest::parse(text).map_err(|_| "a key has 64 hexadecimal digits".to_owned())
 }
 
-/// Runs the command.
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> std::process::ExitCode {
     match start(arguments, own) {
         Ok(status) => std::process::ExitCode::from(u8::try_from(status).unwrap_or(255)),
@@ -60,11 +59,6 @@ fn command(own: &Arguments) -> Vec<String> {
 fn terminal() -> String {
     std::env::var("TERM").unwrap_or_else(|_| "dumb".to_owned())
 }
-
-/// How the words begin of a packed image that cannot be unpacked.
-const UNPACK: &str = "cannot unpack";
-/// How those of a command begin that cannot be started.
-const START: &str = "cannot run `";
 
 fn failed(text: String, exit: Exit) -> Exit {
     render::say(&text);
@@ -142,19 +136,17 @@ fn stand((setup, namespace): (&Setup, &Namespace), own: &Arguments, name: &str, 
     };
     let result = namespace.call_on_terminal("shell", &request);
     // As a shell has it: a command that is not there, or cannot be started, has no status of its own.
-    if let Err(SandboxError::Operation { message, .. }) = &result
-        && message.starts_with(START)
+    if let Err(SandboxError::Operation { message, failure: Some(failure), .. }) = &result
+        && matches!(failure, Failure::NoProgram | Failure::NotRun)
     {
-        let status = if message.contains("(os error 2)") { 127 } else { 126 };
+        let status = if *failure == Failure::NoProgram { 127 } else { 126 };
         render::say(&format!("error: {message}"));
         return Ok(status);
     }
     let result: CommandResult = result.map_err(|error| {
         // A file that others made, and not this machine's disk or memory.
-        let is_of_file =
-            |message: &str| is_packed && message.starts_with(UNPACK) && Failure::told_by(message).is_none();
         let exit = match &error {
-            SandboxError::Operation { message, .. } if is_of_file(message) => Exit::Input,
+            SandboxError::Operation { failure: Some(Failure::NotUnpacked), .. } if is_packed => Exit::Input,
             error => Exit::from(error),
         };
         failed(render::error(error), exit)

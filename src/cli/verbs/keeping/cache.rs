@@ -35,9 +35,6 @@ pub struct CacheArguments {
 
 impl CacheArguments {
     /// The caches, where any are named: by the command or the environment, or else by the workspace of a directory.
-    ///
-    /// # Errors
-    /// The exit code, after the reason was printed.
     pub fn open(&self, directory: &Path) -> Result<Option<Cache>, Exit> {
         let mut named: Vec<String> = self.cache.iter().filter(|text| !text.is_empty()).cloned().collect();
         let mut settings = Settings {
@@ -134,7 +131,6 @@ pub enum Command {
     },
 }
 
-/// Runs the command.
 pub fn run(_: &crate::cli::Arguments, own: &Arguments) -> Exit {
     let done = match &own.command {
         Command::Key { file } => key(file),

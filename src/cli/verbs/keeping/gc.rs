@@ -71,7 +71,6 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
 /// How long those who use the store are waited for.
 pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
 
-/// What `gc --json` prints.
 #[derive(Debug, Serialize)]
 struct Document<'a> {
     format_version: &'a str,
@@ -98,7 +97,6 @@ struct KeptBuild<'a> {
     kept: bool,
 }
 
-/// Runs the command.
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     let setup = match Setup::open(arguments) {
         Ok(setup) => setup,

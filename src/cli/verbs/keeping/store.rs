@@ -89,7 +89,6 @@ fn failed(error: StoreError) -> Exit {
     exit
 }
 
-/// Runs the command.
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     let outcome = match &own.command {
         Command::Verify { repair, json } => verify(arguments, *repair, *json),
@@ -286,7 +285,6 @@ struct Sum {
 struct ImageSum {
     image: String,
     recipe: std::path::PathBuf,
-    /// What its builds reach.
     bytes: u64,
     /// That which no other image reaches.
     own_bytes: u64,
@@ -303,7 +301,6 @@ struct StatsDocument {
     /// What more than one image reaches.
     shared_bytes: u64,
     pins: Vec<String>,
-    /// What `imgbuild gc` would remove.
     gc_would_free_bytes: u64,
 }
 

@@ -74,7 +74,6 @@ impl From<For> for NodeFormat {
     }
 }
 
-/// Version of `nodes --json`.
 const NODES_FORMAT: Version = Version::new(1, 0);
 
 /// What `nodes --json` prints. Readers ignore fields that they do not know.
@@ -131,7 +130,6 @@ pub struct ListedValue {
     pub line: usize,
 }
 
-/// Runs the command.
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     let site = match open(arguments, &own.state) {
         Ok(site) => site,

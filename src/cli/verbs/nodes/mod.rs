@@ -25,11 +25,8 @@ pub struct StateArguments {
     pub state_directory: Option<PathBuf>,
 }
 
-/// The nodes of a workspace, with their state.
 pub struct Site {
-    /// The nodes.
     pub nodes: Nodes,
-    /// Their state.
     pub state: State,
 }
 
@@ -39,9 +36,7 @@ pub fn root_of(directory: &Path) -> PathBuf {
 }
 
 /// Reads and checks the nodes.
-///
-/// # Errors
-/// The exit code, after the reasons were printed.
+/// Errors: The exit code, after the reasons were printed.
 pub fn open(arguments: &crate::cli::Arguments, state: &StateArguments) -> Result<Site, Exit> {
     let root = root_of(&arguments.directory);
     let reported = |findings: Vec<Finding>| {
@@ -62,9 +57,6 @@ pub fn open(arguments: &crate::cli::Arguments, state: &StateArguments) -> Result
 }
 
 /// The nodes of a root, if it has any, with their images compared with those of the workspace.
-///
-/// # Errors
-/// All that is wrong with the file.
 pub fn checked(root: &Path) -> Result<Option<Nodes>, Vec<Finding>> {
     let Some(nodes) = Nodes::load(root)? else { return Ok(None) };
     // Where the images cannot be read, their own commands say so.
@@ -104,9 +96,6 @@ fn with_scripts(mut nodes: Nodes, root: &Path, known: Option<&Known>) -> Nodes {
 
 impl Site {
     /// The nodes of a range; all without one.
-    ///
-    /// # Errors
-    /// The exit code, after the reason was printed.
     pub fn select(&self, range: Option<&str>, verbose: u8) -> Result<NodeSet, Exit> {
         let Some(range) = range else { return Ok(NodeSet::of(self.nodes.names())) };
         self.nodes.select(range).map_err(|findings| {
@@ -116,7 +105,6 @@ impl Site {
     }
 }
 
-/// Tells an error of the state.
 pub fn failed(error: StateError) -> Exit {
     let exit = match &error {
         StateError::Newer(_) | StateError::Damaged { .. } => Exit::Input,

@@ -73,7 +73,6 @@ pub struct Arguments {
     pub units: bool,
 }
 
-/// Runs the command.
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     if own.units {
         print!("{UNITS}");

@@ -14,9 +14,7 @@ use crate::recipe::{Edit, Overlay, known};
 use crate::source::SourceFile;
 
 /// Whether the first argument of `set` means nodes: it is a set, or the name of a node and not of an image.
-///
-/// # Errors
-/// It is both.
+/// Errors: It is both.
 pub fn means_nodes(arguments: &crate::cli::Arguments, text: &str) -> Result<bool, String> {
     let root = root_of(&arguments.directory);
     if nodes_file(&root).is_none() || text == "." {
@@ -39,7 +37,6 @@ pub fn means_nodes(arguments: &crate::cli::Arguments, text: &str) -> Result<bool
     }
 }
 
-/// Changes nodes.
 pub fn run(arguments: &crate::cli::Arguments, range: &str, edits: &[Edit]) -> Exit {
     match set(arguments, range, edits) {
         Ok(text) => {

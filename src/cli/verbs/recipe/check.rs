@@ -48,7 +48,6 @@ pub enum ListKind {
     Synclist,
 }
 
-/// Runs the command.
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     if let (Some(kind), Some(file)) = (own.kind, own.names.first()) {
         if own.names.len() > 1 {
@@ -143,9 +142,7 @@ fn with_locks(mut selected: Selected) -> Selected {
 }
 
 /// Reads images and all that they name; those that cannot be built are broken.
-///
-/// # Errors
-/// What stands in the way of knowing their names.
+/// Errors: What stands in the way of knowing their names.
 pub fn checked(
     arguments: &crate::cli::Arguments,
     names: &[String],

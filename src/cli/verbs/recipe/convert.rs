@@ -39,7 +39,6 @@ pub enum To {
     Toml,
 }
 
-/// Runs the command.
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     match converted(arguments, own) {
         Ok(exit) => exit,

@@ -25,7 +25,6 @@ pub struct Arguments {
     pub to: String,
 }
 
-/// Runs the command.
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     match copy(arguments, own) {
         Ok(()) => Exit::Done,

@@ -42,7 +42,6 @@ fn distro(text: &str) -> Result<Distro, String> {
         .map_err(|_| "one of debian, ubuntu, rhel, rocky, alma, centos, oracle, fedora, sles, opensuse".to_owned())
 }
 
-/// What a recipe of a distribution begins with.
 struct Start {
     distro: Distro,
     release: String,
@@ -55,9 +54,7 @@ struct Start {
 
 impl Start {
     /// Finds out which.
-    ///
-    /// # Errors
-    /// A text, where the release has to be said.
+    /// Errors: A text, where the release has to be said.
     fn of(distro: Option<Distro>, release: Option<&str>) -> Result<Self, String> {
         let is_of = |distro: Distro, release: &str| {
             known_releases(distro).contains(&release) || release_named(distro, release).is_some()
@@ -175,7 +172,6 @@ tmpfs = {{ "/tmp" = "50m" }}
     )
 }
 
-/// The same in KDL.
 fn kdl_text(name: &str, start: &Start, has_key: bool) -> String {
     let (distro, release, kernel, repo) = (start.distro.name(), &start.release, start.kernel, start.repo);
     // Lists are items in a row here.
@@ -239,7 +235,6 @@ boot {{
     )
 }
 
-/// Runs the command.
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     let (directory, name) = match own.name.as_deref().and_then(|name| name.trim_end_matches('/').rsplit_once('/')) {
         // A path says where.

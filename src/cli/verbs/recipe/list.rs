@@ -25,7 +25,6 @@ pub struct Arguments {
     pub out: Option<std::path::PathBuf>,
 }
 
-/// Runs the command.
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     let (recipes, exit) = match good_to_look(arguments, &own.images) {
         Ok(found) => found,
@@ -59,7 +58,6 @@ fn out_of(recipe: &Recipe, own: &Arguments) -> std::path::PathBuf {
     own.out.clone().unwrap_or_else(|| recipe.out.clone())
 }
 
-/// Directory and build.json of what is published.
 type Published = Option<(std::path::PathBuf, BuildInfo)>;
 
 fn listed(recipe: &Recipe, own: &Arguments, found: Published) -> ListedImage {

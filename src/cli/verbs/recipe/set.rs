@@ -38,13 +38,11 @@ pub struct Arguments {
 /// Where changes are written.
 struct Target {
     path: PathBuf,
-    /// How messages call it.
     name: String,
     /// Keys of the table that stands for the image: a variant's, or none.
     prefix: Vec<String>,
 }
 
-/// Runs the command.
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     let is_nodes = if own.node { Ok(true) } else { means_nodes(arguments, &own.image) };
     match is_nodes.map(|is_nodes| is_nodes.then(|| edits_of(own))) {
@@ -76,7 +74,6 @@ fn input(problem: impl Into<String>) -> Failed {
     (problem.into(), Exit::Input)
 }
 
-/// What is to be changed.
 fn edits_of(own: &Arguments) -> Result<Vec<Edit>, Failed> {
     let mut edits = Vec::new();
     for text in &own.changes {
@@ -150,7 +147,6 @@ fn once_set(arguments: &crate::cli::Arguments, own: &Arguments, edits: &[Edit]) 
     }
 }
 
-/// The file that is edited.
 fn target(own: &Arguments, draft: &Draft) -> Result<Target, Failed> {
     let last = draft.files.last().ok_or_else(|| input("the image has no file"))?;
     let Some(wanted) = &own.file else {

@@ -55,7 +55,6 @@ fn attributes(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     Exit::Done
 }
 
-/// Runs the command.
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     if !own.attributes.is_empty() {
         return attributes(arguments, own);
@@ -254,7 +253,6 @@ impl Shown {
         }
     }
 
-    /// One value alone.
     fn one(&self, path: &str, value: &Json, own: &Arguments) -> Exit {
         let read = FieldPath::parse(path).and_then(|path| path.field().map(|field| (path, field)));
         let (path, field) = match read {

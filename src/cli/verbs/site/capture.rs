@@ -51,7 +51,6 @@ pub struct Arguments {
     pub json: bool,
 }
 
-/// Runs the command.
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     match captured(arguments, own) {
         Ok(()) => Exit::Done,
@@ -75,9 +74,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
 
 /// Why nothing was captured.
 enum Failed {
-    /// It was said.
     Reported(Exit),
-    /// It is to be said.
     Capture(CaptureError),
 }
 

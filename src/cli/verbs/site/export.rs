@@ -88,7 +88,6 @@ pub enum TableName {
     Linuximage,
 }
 
-/// Runs the command.
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     match &own.what {
         What::Xcat(own) => xcat(arguments, own),
@@ -196,7 +195,6 @@ fn xcat(arguments: &crate::cli::Arguments, own: &XcatArguments) -> Exit {
     exit
 }
 
-/// The definitions of recipes.
 pub fn definitions_of(recipes: &[Recipe]) -> Vec<Exported> {
     let of = |recipe: &Recipe| {
         let workspace = Workspace::above(&recipe.directory).ok().flatten();

@@ -130,7 +130,6 @@ pub struct BundleArguments {
     pub json: bool,
 }
 
-/// Runs the command.
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     match &own.what {
         What::Xcat(own) => xcat(arguments, own),

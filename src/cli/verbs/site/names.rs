@@ -15,7 +15,6 @@ pub struct Arguments {
     pub links: PathBuf,
 }
 
-/// Runs the command.
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     match install(arguments, own) {
         Ok(()) => Exit::Done,

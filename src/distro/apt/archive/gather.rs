@@ -22,9 +22,7 @@ use crate::source::{Finding, Severity};
 use crate::store::StoreError;
 
 /// Sources of a recipe with the keyring of each.
-///
-/// # Errors
-/// [`DistroError`] for sources or keyrings that cannot be used.
+/// Errors: [`DistroError`] for sources or keyrings that cannot be used.
 pub fn sources(gathering: &Gathering<'_>) -> Result<Vec<(Source, Keyring)>, DistroError> {
     let (recipe, places) = (gathering.recipe, gathering.places);
     let mirror = places.mirror.as_deref();
@@ -69,9 +67,7 @@ pub fn sources(gathering: &Gathering<'_>) -> Result<Vec<(Source, Keyring)>, Dist
 }
 
 /// A suite that the archive does not have, and that the recipe does not name, is reported and left out.
-///
-/// # Errors
-/// Any other.
+/// Errors: Any other.
 pub fn unless_optional<T>(
     found: Result<T, DistroError>,
     source: &Source,
@@ -125,9 +121,6 @@ pub struct AptArchive {
 }
 
 /// Fetches, checks and reads the indices of all suites and of the local directories.
-///
-/// # Errors
-/// [`DistroError`].
 pub fn gather(gathering: &Gathering<'_>) -> Result<AptArchive, DistroError> {
     let repos = &gathering.recipe.model.repo;
     let is_of_host = repos.is_empty() || repos.iter().any(|repo| repo.source.is_some());
@@ -287,9 +280,7 @@ impl AptArchive {
 }
 
 /// Roots of the archives by suite.
-///
-/// # Errors
-/// [`DistroError`] for sources that cannot be used.
+/// Errors: [`DistroError`] for sources that cannot be used.
 pub fn roots(gathering: &Gathering<'_>) -> Result<BTreeMap<String, Vec<String>>, DistroError> {
     let mut urls: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (source, _) in sources(gathering)? {
@@ -305,9 +296,6 @@ pub fn roots(gathering: &Gathering<'_>) -> Result<BTreeMap<String, Vec<String>>,
 }
 
 /// Writes the indices of all suites, as signed, into a directory; gives the files.
-///
-/// # Errors
-/// [`DistroError`].
 pub fn vendor(gathering: &Gathering<'_>, directory: &Path) -> Result<BTreeSet<PathBuf>, DistroError> {
     let mut kept = BTreeSet::new();
     let mut put = |path: PathBuf, bytes: &[u8]| -> Result<(), DistroError> {

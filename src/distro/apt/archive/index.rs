@@ -17,25 +17,19 @@ pub(in crate::distro::apt) const INDEX_LIMIT: u64 = 512 << 20;
 /// Memory that an xz stream may ask for, in bytes; `xz -9` needs 65 MiB.
 const XZ_MEMORY_LIMIT: u64 = 512 << 20;
 
-/// The packages of one component of one suite.
 #[derive(Debug, Clone)]
 pub struct SuiteIndex {
     /// The suite's name, or a local directory's.
     pub origin: String,
-    /// Where its files are.
     pub base_url: String,
     text: String,
     by_name: HashMap<String, Vec<Range<usize>>>,
 }
 
-/// A package that a repository offers.
 #[derive(Debug, Clone)]
 pub struct Candidate<'a> {
-    /// Its fields.
     pub fields: BorrowedParagraph<'a>,
-    /// Its whole stanza.
     pub stanza: &'a str,
-    /// Which index it stands in.
     pub index: &'a SuiteIndex,
 }
 
@@ -56,9 +50,7 @@ impl SuiteIndex {
     }
 
     /// Reads an index of a checked suite from the store.
-    ///
-    /// # Errors
-    /// [`DistroError::Format`] when it cannot be read.
+    /// Errors: [`DistroError::Format`] when it cannot be read.
     pub fn read(store: &Store, release: &SuiteRelease, digest: &Sha256, path: &str) -> Result<Self, DistroError> {
         let wrong = |problem: String| DistroError::Format { file: format!("{}/{path}", release.suite), problem };
         let file = std::fs::File::open(store.index(digest)).map_err(|error| wrong(error.to_string()))?;
@@ -107,9 +99,7 @@ impl Candidate<'_> {
     }
 
     /// Pins it.
-    ///
-    /// # Errors
-    /// [`DistroError::Format`] when the stanza lacks what is needed.
+    /// Errors: [`DistroError::Format`] when the stanza lacks what is needed.
     pub fn pin(&self, automatic: bool) -> Result<PinnedPackage, DistroError> {
         let need = |field: &str| {
             self.field(field).map(str::to_owned).ok_or_else(|| DistroError::Format {
@@ -163,7 +153,6 @@ pub struct Archive {
 }
 
 impl Archive {
-    /// All packages of a name.
     pub fn candidates(&self, name: &str) -> Vec<Candidate<'_>> {
         self.indices
             .iter()

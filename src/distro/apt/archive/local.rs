@@ -21,9 +21,7 @@ pub struct LocalRepository {
 const DEPTH_LIMIT: usize = 8;
 
 /// All package files below a directory, links to files too, sorted.
-///
-/// # Errors
-/// [`DistroError::Format`] for a directory that cannot be read.
+/// Errors: [`DistroError::Format`] for a directory that cannot be read.
 pub fn package_files(directory: &Path) -> Result<Vec<std::path::PathBuf>, DistroError> {
     let mut files = Vec::new();
     for entry in witness::walk().following().at_most(DEPTH_LIMIT).through(directory) {
@@ -45,9 +43,7 @@ pub fn package_files(directory: &Path) -> Result<Vec<std::path::PathBuf>, Distro
 /// Finds the repositories below a directory: each folder that holds package files.
 ///
 /// The index is made from the packages, whatever index lies beside them: it is what will be installed.
-///
-/// # Errors
-/// [`DistroError::PackageFile`] for a file that is no package.
+/// Errors: [`DistroError::PackageFile`] for a file that is no package.
 ///
 /// `origin` is the first part of what its packages have as their origin.
 pub fn scan_local(directory: &Path, origin: &str) -> Result<Vec<LocalRepository>, DistroError> {

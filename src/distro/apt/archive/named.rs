@@ -19,14 +19,12 @@ pub fn architecture_of(recipe: &Recipe) -> &'static str {
 /// Debian's names of the CPUs whose packages a recipe needs.
 #[derive(Debug, Clone, Copy)]
 pub struct Architectures {
-    /// The image's.
     pub image: &'static str,
     /// This host's, where it is another one: tools run as they are.
     pub tools: Option<&'static str>,
 }
 
 impl Architectures {
-    /// Those of a recipe on this host.
     pub fn of(recipe: &Recipe) -> Self {
         let (image, here) = (architecture_of(recipe), architecture(HostCpu::here().machine()));
         Self { image, tools: here.filter(|here| *here != image) }
@@ -34,9 +32,7 @@ impl Architectures {
 }
 
 /// The keys of the distribution's own archive.
-///
-/// # Errors
-/// [`DistroError::Keyring`], if the built-in data were damaged.
+/// Errors: [`DistroError::Keyring`], if the built-in data were damaged.
 pub fn built_in(recipe: &Recipe) -> Result<Keyring, DistroError> {
     let keys = match recipe.model.image.distro {
         Distro::Ubuntu => Keyring::ubuntu(),
@@ -45,20 +41,14 @@ pub fn built_in(recipe: &Recipe) -> Result<Keyring, DistroError> {
     keys.map_err(|problem| DistroError::Keyring { path: "(built in)".into(), problem })
 }
 
-/// An archive that the recipe names itself.
 pub struct Named {
-    /// Which [[repo]] names it.
     pub repo: usize,
-    /// The archive.
     pub source: Source,
-    /// Whose signatures count.
     pub keyring: Keyring,
 }
 
 /// The archives that the recipe names by address or in files; what the lock calls them is each one's own.
-///
-/// # Errors
-/// [`DistroError`] for files or keyrings that cannot be used.
+/// Errors: [`DistroError`] for files or keyrings that cannot be used.
 pub fn named(gathering: &Gathering<'_>) -> Result<Vec<Named>, DistroError> {
     let mut all: Vec<Named> = Vec::new();
     for index in 0..gathering.recipe.model.repo.len() {
@@ -69,9 +59,7 @@ pub fn named(gathering: &Gathering<'_>) -> Result<Vec<Named>, DistroError> {
 }
 
 /// The archives of one [[repo]], before they get names of their own.
-///
-/// # Errors
-/// As [`named`].
+/// Errors: As [`named`].
 pub fn of_one(gathering: &Gathering<'_>, index: usize) -> Result<Vec<Named>, DistroError> {
     let recipe = gathering.recipe;
     let mut all: Vec<Named> = Vec::new();

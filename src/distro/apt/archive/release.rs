@@ -16,14 +16,11 @@ const RELEASE_LIMIT: u64 = 16 << 20;
 /// What a Release file may have its index compressed with, best first.
 const INDEX_ENDINGS: [&str; 6] = [".xz", ".zst", ".gz", ".bz2", ".lzma", ""];
 
-/// A suite whose Release file was checked.
 #[derive(Debug, Clone)]
 pub struct SuiteRelease {
-    /// Suite as asked for.
     pub suite: String,
     /// What image.lock calls the origin of its packages.
     pub origin: String,
-    /// Root of the archive.
     pub uri: String,
     /// The files that say what it has, as they came: name and bytes.
     pub files: Vec<(&'static str, Vec<u8>)>,
@@ -37,7 +34,6 @@ pub struct SuiteRelease {
     pub tools: Vec<(String, Sha256, String)>,
 }
 
-/// A Release file that was had.
 struct Had {
     files: Vec<(&'static str, Vec<u8>)>,
     text: String,
@@ -99,9 +95,7 @@ fn release_of(fetcher: &Fetcher, source: &Source, suite: &str, keyring: &Keyring
 }
 
 /// Fetches and checks a suite's Release file; gives the downloads of its indices beside it.
-///
-/// # Errors
-/// [`DistroError::NoSuite`] when the archive does not have the suite; [`DistroError`] for a file that cannot be had, is not signed well, is too old, or lacks a component.
+/// Errors: [`DistroError::NoSuite`] when the archive does not have the suite; [`DistroError`] for a file that cannot be had, is not signed well, is too old, or lacks a component.
 pub fn fetch_suite(
     (fetcher, store): (&Fetcher, &Store),
     source: &Source,

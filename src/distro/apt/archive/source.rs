@@ -40,7 +40,6 @@ pub fn architecture(machine: &str) -> Option<&'static str> {
     })
 }
 
-/// The host's own apt sources.
 #[derive(Debug, Clone, Default)]
 pub struct HostSources {
     entries: Vec<Source>,
@@ -122,9 +121,7 @@ pub fn below(suite: &str) -> Option<&str> {
 /// What a distribution's own archives look like; hosts have others too.
 struct Known {
     distro: Distro,
-    /// Names of suites.
     suites: Vec<&'static str>,
-    /// Names of components.
     components: &'static [&'static str],
     /// How the file with its keys is called on hosts.
     keyring: &'static str,
@@ -161,9 +158,7 @@ fn optional(release: &str, suites: &[String]) -> Vec<String> {
 }
 
 /// Keeps only the suites that the recipe names; these have to be there.
-///
-/// # Errors
-/// [`DistroError::NoSource`] for one that the sources do not have.
+/// Errors: [`DistroError::NoSource`] for one that the sources do not have.
 pub fn only_suites(sources: Vec<Source>, named: &[String]) -> Result<Vec<Source>, DistroError> {
     let known: Vec<String> = sources.iter().flat_map(|source| source.suites.clone()).collect();
     if let Some(name) = named.iter().find(|name| !known.contains(name)) {
@@ -229,9 +224,7 @@ fn read(path: &Path, text: &str) -> Vec<Source> {
 /// With a mirror, `main` and updates come from it, and security from its sibling `debian-security`, which is how
 /// Debian's mirrors are laid out; Ubuntu's have security updates in the same archive, and other CPUs than the PC's in the
 /// sibling `ubuntu-ports`.
-///
-/// # Errors
-/// [`DistroError::NoSource`] when the host has none.
+/// Errors: [`DistroError::NoSource`] when the host has none.
 pub fn sources_for(image: &Image, host: &HostSources, mirror: Option<&str>) -> Result<Vec<Source>, DistroError> {
     let (release, archive) = (image.release.as_str(), Known::of(image.distro));
     // The archive's own name for the two kinds of CPUs.

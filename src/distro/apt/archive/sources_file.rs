@@ -9,13 +9,10 @@ use crate::source::{Finding, SourceFile, Span};
 /// Whose signatures count, as such a file says it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SignedBy {
-    /// A file of certificates.
     File(PathBuf),
-    /// Certificates that stand in the file itself.
     Text(String),
 }
 
-/// One archive of such a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// Root of the archive, without a slash at the end.
@@ -26,13 +23,11 @@ pub struct Entry {
     pub components: Vec<String>,
     /// Architectures, by Debian's names; none: all.
     pub architectures: Vec<String>,
-    /// Whose signatures count.
     pub signed_by: Option<SignedBy>,
     /// Whether it need not be signed.
     pub trusted: bool,
     /// Whether a Release file past its `Valid-Until` is refused.
     pub check_valid_until: bool,
-    /// Where it begins.
     pub span: Span,
 }
 

@@ -17,23 +17,18 @@ use super::named::{built_in, named};
 use crate::distro::apt::Source;
 use crate::distro::{DistroError, Gathering, Keyring, VENDOR_MARK as MARK, keyring};
 
-/// What a directory has.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Contents {
-    /// Version of this form.
     pub format: u32,
-    /// Suites.
     pub suite: Vec<Suite>,
 }
 
-/// A suite of it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Suite {
     /// Its name; also that of its directory.
     pub name: String,
-    /// Its components.
     pub components: Vec<String>,
 }
 
@@ -43,9 +38,7 @@ pub fn suite_directory(directory: &Path, suite: &str) -> PathBuf {
 }
 
 /// The archives of a vendored directory, each with the keyring that the recipe has for its suite.
-///
-/// # Errors
-/// [`DistroError::NoSource`] for a directory that `imgbuild vendor` did not make.
+/// Errors: [`DistroError::NoSource`] for a directory that `imgbuild vendor` did not make.
 pub fn sources(gathering: &Gathering<'_>, directory: &Path) -> Result<Vec<(Source, Keyring)>, DistroError> {
     let no = |problem: String| DistroError::NoSource {
         problem: format!("`{}` contains no vendored packages: {problem}", directory.display()),

@@ -23,9 +23,6 @@ fn versions(archive: &Archive, name: &str) -> String {
 }
 
 /// Whether there is what `name=version` names, of a package that there is.
-///
-/// # Errors
-/// What there is instead.
 pub fn of_version(archive: &Archive, item: &str) -> Result<(), String> {
     let Some((name, wanted)) = item.split_once('=') else { return Ok(()) };
     let name = name.split(':').next().unwrap_or(name);
@@ -40,9 +37,7 @@ pub fn of_version(archive: &Archive, item: &str) -> Result<(), String> {
 }
 
 /// Whether there is what `name/suite` names.
-///
-/// # Errors
-/// What there is instead; none for a package that no repository has.
+/// Errors: What there is instead; none for a package that no repository has.
 pub fn of_suite(archive: &Archive, suites: &[SuiteRelease], item: &str) -> Result<(), Option<String>> {
     let Some((name, wanted)) = item.split_once('/') else { return Err(None) };
     let name = name.split(':').next().unwrap_or(name);

@@ -7,12 +7,10 @@ use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConf
 
 use super::address::split_user;
 
-/// Certificates of a connection.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Tls {
     /// What the server's certificate is checked with, instead of the host's own.
     pub ca: Option<PathBuf>,
-    /// The host's own certificate.
     pub client_certificate: Option<PathBuf>,
     /// Its key; none: it is in the same file, as entitlements have it.
     pub client_key: Option<PathBuf>,
@@ -20,13 +18,11 @@ pub struct Tls {
     pub unverified: Option<bool>,
 }
 
-/// By way of which proxy.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub enum Proxy {
     /// That of the environment, if there is one.
     #[default]
     Environment,
-    /// None at all.
     Nothing,
     /// This one; user and password may stand in it.
     At(String),
@@ -35,13 +31,10 @@ pub enum Proxy {
 /// How requests below an address are made. Nothing of it is shown.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Access {
-    /// User and password.
     pub user: Option<(String, String)>,
     /// What follows `?` in each request.
     pub query: Option<String>,
-    /// Certificates.
     pub tls: Tls,
-    /// By way of what.
     pub proxy: Proxy,
     /// Whether a file says so that came with a recipe: such a one does not lead this host's passwords elsewhere.
     pub is_of_recipe: bool,
@@ -179,9 +172,7 @@ impl Tls {
     }
 
     /// For the client; none where there is nothing of its own. `whose` stands in messages.
-    ///
-    /// # Errors
-    /// A text without secrets, where files cannot be used.
+    /// Errors: A text without secrets, where files cannot be used.
     pub fn config(&self, whose: &str) -> Result<Option<TlsConfig>, String> {
         if *self == Self::default() {
             return Ok(None);

@@ -21,7 +21,6 @@ use address::basic;
 /// Largest file of credentials, in bytes.
 const LIMIT: u64 = 1 << 20;
 
-/// What a server asks for.
 #[derive(Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Own {
@@ -54,7 +53,6 @@ struct Rule {
     scheme: Option<String>,
     /// Host, with a port where one is named.
     host: String,
-    /// Path that an address has to begin with.
     path: String,
     how: How,
     /// The header, once it was made.
@@ -66,7 +64,6 @@ enum How {
     Own(Box<Own>),
 }
 
-/// All credentials of this user on this host.
 #[derive(Default)]
 pub struct Credentials {
     rules: Vec<Rule>,
@@ -81,7 +78,6 @@ impl std::fmt::Debug for Credentials {
 }
 
 impl Credentials {
-    /// Those of the host.
     pub fn of_host() -> &'static Self {
         static HOST: LazyLock<Credentials> = LazyLock::new(Credentials::read);
         &HOST
@@ -202,9 +198,7 @@ impl Credentials {
     }
 
     /// Value of the `Authorization` header of a request to an address; none where nothing is known.
-    ///
-    /// # Errors
-    /// A text without secrets, where what is known cannot be used.
+    /// Errors: A text without secrets, where what is known cannot be used.
     pub fn authorization(&self, url: &str) -> Result<Option<String>, String> {
         if let Some(access) = access_of(url) {
             if let Some((user, password)) = access.user {

@@ -16,7 +16,6 @@ use super::access::{Access, Tls, learn};
 /// How long a signed address counts: a request is made at once, and clocks differ.
 const COUNTS: Duration = Duration::from_secs(900);
 
-/// What an address is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verb {
     Get,
@@ -170,9 +169,7 @@ fn signer(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<(Sign
 }
 
 /// The http address of `s3://BUCKET/PREFIX`; requests below it are signed from now on.
-///
-/// # Errors
-/// What is wrong with it, or what is not known, in words.
+/// Errors: What is wrong with it, or what is not known, in words.
 pub fn s3_address(text: &str) -> Result<String, String> {
     let variable = |name: &str| std::env::var_os(name).map(OsString::into_string).and_then(Result::ok);
     let variable = |name: &str| variable(name).filter(|value| !value.is_empty());

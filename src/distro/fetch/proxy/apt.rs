@@ -11,7 +11,6 @@ use crate::distro::fetch::credentials::access::Proxy;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settings(BTreeMap<String, String>);
 
-/// A word of a file.
 #[derive(Debug, PartialEq, Eq)]
 enum Token {
     Word(String),
@@ -130,7 +129,6 @@ impl Settings {
     }
 }
 
-/// What this host says.
 pub fn of_host() -> &'static Settings {
     static HOST: OnceLock<Settings> = OnceLock::new();
     HOST.get_or_init(|| Settings::read(Path::new("/etc/apt")))

@@ -10,19 +10,14 @@ use crate::digest::Sha256;
 /// A digest that is strong enough to be believed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Checksum {
-    /// What nearly all repositories use.
     Sha256(Sha256),
-    /// What few repositories use.
     Sha384([u8; 48]),
-    /// What some repositories use.
     Sha512([u8; 64]),
 }
 
 impl Checksum {
     /// Reads a digest by the name of its kind, as in `<checksum type="sha256">`.
-    ///
-    /// # Errors
-    /// A text that says what is wrong; MD5 and SHA-1 (`sha`, `sha1`) are refused, as they can be forged.
+    /// Errors: A text that says what is wrong; MD5 and SHA-1 (`sha`, `sha1`) are refused, as they can be forged.
     pub fn parse(kind: &str, digits: &str) -> Result<Self, String> {
         let digits = digits.trim();
         let wrong = || format!("has an invalid {kind} digest: `{}`", digits.escape_default());
@@ -38,9 +33,6 @@ impl Checksum {
     }
 
     /// The digest of the same kind of all that a reader gives.
-    ///
-    /// # Errors
-    /// The reader's.
     pub fn of_same_kind(&self, mut data: impl Read) -> std::io::Result<Self> {
         let mut buffer = vec![0u8; 1 << 17];
         let mut one = sha2::Sha256::new();
@@ -80,7 +72,6 @@ impl Checksum {
         }
     }
 
-    /// Its digits.
     pub fn digits(&self) -> String {
         let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         match self {

@@ -5,7 +5,6 @@ use crate::xml::{Event, Reader};
 /// Largest comps.xml that is read, unpacked.
 pub(in crate::distro::rpm) const COMPS_LIMIT: u64 = 64 << 20;
 
-/// How a package belongs to a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PackageKind {
     /// Always installed with the group.
@@ -18,27 +17,20 @@ pub enum PackageKind {
     Conditional,
 }
 
-/// A package of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupPackage {
-    /// Its name.
     pub name: String,
-    /// How it belongs to the group.
     pub kind: PackageKind,
-    /// The package that a conditional one depends on.
     pub requires: Option<String>,
 }
 
-/// A group of packages.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Group {
     /// What `@id` names.
     pub id: String,
     /// What `@"Name"` names, not translated.
     pub name: String,
-    /// Whether it is a default of the distribution.
     pub default: bool,
-    /// Whether it is shown to users.
     pub visible: bool,
     /// The only language it is for.
     pub language: Option<String>,
@@ -46,20 +38,17 @@ pub struct Group {
     pub packages: Vec<GroupPackage>,
 }
 
-/// A set of groups.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Environment {
     /// What `@id` names.
     pub id: String,
     /// What `@"Name"` names, not translated.
     pub name: String,
-    /// Groups that it always brings.
     pub groups: Vec<String>,
     /// Groups that may be added, and whether they are by default.
     pub options: Vec<(String, bool)>,
 }
 
-/// What comps.xml says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Comps {
     /// In the file's order.
@@ -82,9 +71,6 @@ impl Comps {
     }
 
     /// Reads an unpacked comps.xml. Groups and environments of one id that stand twice are merged, as yum's tools do.
-    ///
-    /// # Errors
-    /// A text that says what is wrong and where.
     pub fn parse(data: impl std::io::BufRead) -> Result<Self, String> {
         let mut reader = Reader::new(data);
         let mut comps = Self::default();

@@ -47,9 +47,7 @@ const METADATA_LIMIT: u64 = 4 << 30;
 const MIRRORS: usize = 6;
 
 /// Fetches and checks a repository's metadata and reads them.
-///
-/// # Errors
-/// [`DistroError`] for what cannot be had, is not what was announced, is not signed well, or cannot be understood.
+/// Errors: [`DistroError`] for what cannot be had, is not what was announced, is not signed well, or cannot be understood.
 pub fn fetch_repository(
     fetcher: &Fetcher,
     store: &Store,
@@ -88,9 +86,7 @@ pub fn fetch_repository(
 }
 
 /// Looks whether a repository is there and signed as it has to be, and whether one of this machine has its metadata; keeps nothing.
-///
-/// # Errors
-/// As [`fetch_repository`].
+/// Errors: As [`fetch_repository`].
 pub fn look_at(fetcher: &Fetcher, source: &RepositorySource) -> Result<(), DistroError> {
     let Found { bases, metalink, .. } = places(fetcher, source)?;
     let (bases, bytes, _) = match fetch_repomd(fetcher, source, bases.clone(), metalink.as_ref()) {
@@ -120,9 +116,7 @@ pub fn look_at(fetcher: &Fetcher, source: &RepositorySource) -> Result<(), Distr
 }
 
 /// Reads a repository whose repomd.xml is at hand and whose metadata files are in the store, without a network.
-///
-/// # Errors
-/// As [`fetch_repository`]; what is not in the store is [`DistroError::Format`].
+/// Errors: As [`fetch_repository`]; what is not in the store is [`DistroError::Format`].
 pub fn read_repository(
     store: &Store,
     source: &RepositorySource,
@@ -177,9 +171,7 @@ fn content_of(metadata: &MetadataFile, limit: u64) -> Result<Limited<Box<dyn Rea
 }
 
 /// What a metadata file in zchunk holds, for readers that know no zchunk; none of any other.
-///
-/// # Errors
-/// A text that says what is wrong with the file.
+/// Errors: A text that says what is wrong with the file.
 pub fn from_zchunk(metadata: &MetadataFile) -> Result<Option<Vec<u8>>, String> {
     let mut start = Vec::new();
     let file = File::open(&metadata.file).map_err(|error| format!("is not in the store: {error}"))?;
@@ -194,9 +186,7 @@ pub fn from_zchunk(metadata: &MetadataFile) -> Result<Option<Vec<u8>>, String> {
 }
 
 /// The ending of a metadata file's name by its content, as solvers know it.
-///
-/// # Errors
-/// Where it cannot be read.
+/// Errors: Where it cannot be read.
 pub fn ending(metadata: &MetadataFile) -> std::io::Result<&'static str> {
     let mut start = Vec::new();
     File::open(&metadata.file)?.take(8).read_to_end(&mut start)?;
@@ -229,7 +219,6 @@ fn read_metadata(repository: &mut Repository, metadata: &MetadataFile) -> Result
     Ok(())
 }
 
-/// An entry that is fetched.
 struct Wanted<'r> {
     kind: &'static str,
     entry: &'r DataEntry,
@@ -271,7 +260,6 @@ fn kept_at(store: &Store, checksum: &Checksum) -> PathBuf {
 /// Where a repository's files are.
 struct Found {
     bases: Vec<String>,
-    /// What its metalink says.
     metalink: Option<Metalink>,
     /// Why its list of mirrors was done without.
     without_list: Option<String>,
@@ -421,9 +409,7 @@ impl Repository {
 }
 
 /// Fetches one package whatever its digest is of; gives the SHA-256 under which the store has it.
-///
-/// # Errors
-/// [`DistroError`] for a package that cannot be had, or is not what was announced.
+/// Errors: [`DistroError`] for a package that cannot be had, or is not what was announced.
 pub fn fetch_package(
     fetcher: &Fetcher,
     store: &Store,

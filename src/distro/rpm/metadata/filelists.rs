@@ -12,9 +12,7 @@ use crate::xml::{Event, Reader};
 const FILELISTS_LIMIT: u64 = 8 << 30;
 
 /// The candidates of a repository that have some paths.
-///
-/// # Errors
-/// [`DistroError::Format`] for a file that cannot be read; a repository without it has nothing to add.
+/// Errors: [`DistroError::Format`] for a file that cannot be read; a repository without it has nothing to add.
 pub(in crate::distro::rpm) fn packages_with(
     repository: &Repository,
     wanted: &BTreeSet<String>,
@@ -29,9 +27,7 @@ pub(in crate::distro::rpm) fn packages_with(
 }
 
 /// The paths of some candidates, by their index, for which `is_wanted` holds.
-///
-/// # Errors
-/// As [`packages_with`].
+/// Errors: As [`packages_with`].
 pub fn paths_of(
     repository: &Repository,
     candidates: &BTreeSet<usize>,

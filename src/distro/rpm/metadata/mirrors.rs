@@ -3,16 +3,13 @@
 use crate::distro::rpm::Checksum;
 use crate::xml::{Event, Reader};
 
-/// Largest list of mirrors that is read.
 pub(in crate::distro::rpm) const MIRRORS_LIMIT: u64 = 4 << 20;
 
 /// The file that a metalink of a repository is about.
 const REPOMD: &str = "repodata/repomd.xml";
 
 /// Reads a list of mirrors: a URL a line, lines that begin with `#` are comments. Gives repositories, best first.
-///
-/// # Errors
-/// A text when it names none.
+/// Errors: A text when it names none.
 pub fn read_mirrorlist(text: &str) -> Result<Vec<String>, String> {
     let mut mirrors = Vec::new();
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
@@ -32,7 +29,6 @@ fn is_url(text: &str) -> bool {
         && !text.contains(|c: char| c.is_whitespace() || c.is_control())
 }
 
-/// What a metalink says about a repository.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Metalink {
     /// Repositories, best first.
@@ -62,9 +58,7 @@ impl Metalink {
 }
 
 /// Reads a metalink.
-///
-/// # Errors
-/// A text that says what is wrong: no mirror, or no digest that can be believed.
+/// Errors: A text that says what is wrong: no mirror, or no digest that can be believed.
 pub fn read_metalink(bytes: &[u8]) -> Result<Metalink, String> {
     let mut reader = Reader::new(bytes);
     let mut mirrors: Vec<(u32, String)> = Vec::new();

@@ -8,28 +8,22 @@ use crate::distro::rpm::{Evr, Repository};
 /// Largest modules.yaml that is read, unpacked.
 pub(in crate::distro::rpm) const MODULES_LIMIT: u64 = 256 << 20;
 
-/// One build of a stream of a module.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stream {
-    /// Name of the module.
     pub module: String,
-    /// Name of the stream.
     pub stream: String,
     /// Grows with each build.
     pub version: u64,
     /// Tells builds of one version apart that need other modules.
     pub context: String,
-    /// What it is for.
     pub arch: String,
     /// Other modules that it needs, in alternatives: for each module the streams that will do (none: any).
     pub requires: Vec<BTreeMap<String, Vec<String>>>,
     /// Its packages, as `name-epoch:version-release.arch`.
     pub artifacts: Vec<String>,
-    /// Packages of each profile.
     pub profiles: BTreeMap<String, Vec<String>>,
 }
 
-/// What modules.yaml says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Modules {
     /// In the file's order.
@@ -40,10 +34,8 @@ pub struct Modules {
     pub default_profiles: BTreeMap<String, BTreeMap<String, Vec<String>>>,
 }
 
-/// A stream that was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StreamChoice {
-    /// Name of the module.
     pub module: String,
     /// Name of the stream; none: the module is disabled, all of its packages are hidden.
     pub stream: Option<String>,
@@ -51,9 +43,6 @@ pub struct StreamChoice {
 
 impl Modules {
     /// Reads an unpacked modules.yaml; documents of kinds that are not known are passed over.
-    ///
-    /// # Errors
-    /// A text that says what is wrong and where.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut modules = Self::default();
         for document in yaml::documents(text)? {
@@ -106,9 +95,7 @@ fn stream(data: &Value) -> Stream {
 /// of no module whose names active streams have.
 ///
 /// Active are the streams asked for, the default streams of modules for which none is asked for, and what those need.
-///
-/// # Errors
-/// A text that names a stream that no repository has, or streams that cannot be active together.
+/// Errors: A text that names a stream that no repository has, or streams that cannot be active together.
 pub fn hide_modular(repositories: &mut [Repository], chosen: &[StreamChoice]) -> Result<(), String> {
     let active = active_streams(repositories, chosen)?;
     let key = |text: &str| artifact(text);
@@ -155,7 +142,6 @@ fn artifact(text: &str) -> Option<(String, String, String)> {
     Some((name.to_owned(), evr_key(&evr), arch.to_owned()))
 }
 
-/// The active stream of each module.
 fn active_streams(repositories: &[Repository], chosen: &[StreamChoice]) -> Result<BTreeMap<String, String>, String> {
     let all: Vec<&Modules> = repositories.iter().filter_map(|one| one.modules.as_ref()).collect();
     let streams = || all.iter().flat_map(|modules| &modules.streams);

@@ -9,9 +9,6 @@ use crate::distro::rpm::{Candidate, Capability, Checksum, Evr, Relation, Require
 use crate::xml::{Attributes, Event, Reader};
 
 /// Reads an unpacked primary.xml; source packages are passed over.
-///
-/// # Errors
-/// A text that says what is wrong and where.
 pub fn read_primary(data: impl BufRead) -> Result<Vec<Candidate>, String> {
     let mut reader = Reader::new(data);
     let mut found = Vec::new();
@@ -218,9 +215,6 @@ impl Package {
 }
 
 /// Refuses names, versions and places that must not become file names and arguments.
-///
-/// # Errors
-/// A text that says what is wrong.
 pub(super) fn check_words(candidate: &Candidate) -> Result<(), String> {
     let shown = candidate.name.escape_default();
     for (what, text, more) in [

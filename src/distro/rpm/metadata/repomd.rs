@@ -3,10 +3,8 @@
 use crate::distro::rpm::Checksum;
 use crate::xml::{Event, Reader};
 
-/// Largest repomd.xml that is read.
 pub(in crate::distro::rpm) const REPOMD_LIMIT: u64 = 16 << 20;
 
-/// One metadata file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DataEntry {
     /// `primary`, `filelists`, `group`, `modules`, `updateinfo`, `primary_zck`, `primary_db`, `susedata` …
@@ -25,7 +23,6 @@ pub struct DataEntry {
     pub open_size: Option<u64>,
 }
 
-/// What repomd.xml says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Repomd {
     /// Usually a time; grows with each change.
@@ -36,9 +33,6 @@ pub struct Repomd {
 
 impl Repomd {
     /// Reads a repomd.xml.
-    ///
-    /// # Errors
-    /// A text that says what is wrong and where.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         let mut reader = Reader::new(bytes);
         let mut repomd = Self::default();

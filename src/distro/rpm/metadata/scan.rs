@@ -10,9 +10,7 @@ use crate::witness;
 const DEPTH_LIMIT: usize = 8;
 
 /// All package files below a directory, links to files too, sorted; source and delta packages are left out.
-///
-/// # Errors
-/// [`DistroError::Format`] for a directory that cannot be read.
+/// Errors: [`DistroError::Format`] for a directory that cannot be read.
 pub fn package_files(directory: &Path) -> Result<Vec<PathBuf>, DistroError> {
     let mut files = Vec::new();
     for entry in witness::walk().following().at_most(DEPTH_LIMIT).through(directory) {
@@ -37,9 +35,7 @@ pub fn package_files(directory: &Path) -> Result<Vec<PathBuf>, DistroError> {
 /// Reads all packages below a directory; locations are relative to it.
 ///
 /// Whatever index lies beside them does not count: the packages are what will be installed.
-///
-/// # Errors
-/// [`DistroError::PackageFile`] for a file that is no package, or whose digests do not fit.
+/// Errors: [`DistroError::PackageFile`] for a file that is no package, or whose digests do not fit.
 pub fn scan_directory(directory: &Path) -> Result<Vec<Candidate>, DistroError> {
     use rayon::prelude::*;
     let files = package_files(directory)?;

@@ -15,12 +15,10 @@ const CONTENT_LIMIT: u64 = 16 << 20;
 /// Largest `packages`, in bytes, packed and unpacked; that of SLES 12 SP5 has 12 MB.
 const PACKAGES_LIMIT: u64 = 512 << 20;
 
-/// What `content` says.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Content {
     /// Below which packages lie, by architecture.
     data: String,
-    /// Where descriptions lie.
     descriptions: String,
     /// The description of packages: its name, and its digest or why that is not believed.
     packages: Option<(String, Result<Checksum, String>)>,
@@ -28,9 +26,6 @@ struct Content {
 
 impl Content {
     /// Reads it.
-    ///
-    /// # Errors
-    /// A text that says what is wrong.
     fn parse(text: &str) -> Result<Self, String> {
         let mut content = Self { data: "suse".to_owned(), descriptions: "suse/setup/descr".to_owned(), packages: None };
         for line in text.lines() {
@@ -57,7 +52,6 @@ impl Content {
     }
 }
 
-/// Which list of a package the lines belong to.
 #[derive(Clone, Copy)]
 enum List {
     Provides,
@@ -84,9 +78,7 @@ struct Begun {
 }
 
 /// Reads `packages`; source packages are passed over. Each with the number of its disc.
-///
-/// # Errors
-/// A text that says what is wrong and in which line.
+/// Errors: A text that says what is wrong and in which line.
 fn packages(data: impl BufRead, directory: &str) -> Result<Vec<(Candidate, usize)>, String> {
     let mut found = Vec::new();
     let mut begun: Option<Begun> = None;
@@ -226,9 +218,7 @@ fn disc(base: &str, number: usize) -> Option<String> {
 }
 
 /// Fetches and reads a medium.
-///
-/// # Errors
-/// [`DistroError`]; `NotThere` where there is no `content` either.
+/// Errors: [`DistroError`]; `NotThere` where there is no `content` either.
 pub fn fetch_medium(fetcher: &Fetcher, source: &RepositorySource, base: &str) -> Result<Repository, DistroError> {
     let url = format!("{base}/content");
     let bytes = fetcher.read(&url, CONTENT_LIMIT)?;

@@ -5,14 +5,11 @@ use saphyr_parser::{Event, Parser};
 /// How deep values may be nested; modules.yaml needs six.
 const DEPTH_LIMIT: usize = 32;
 
-/// A part of a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
-    /// Nothing is there.
     Null,
     /// A text, also where it looks like a number.
     Text(String),
-    /// A list.
     List(Vec<Value>),
     /// In the document's order.
     Map(Vec<(String, Value)>),
@@ -29,7 +26,6 @@ impl Value {
         }
     }
 
-    /// The text.
     pub fn text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
@@ -37,7 +33,6 @@ impl Value {
         }
     }
 
-    /// The items of a list.
     pub fn items(&self) -> impl Iterator<Item = &Self> {
         match self {
             Self::List(items) => items.as_slice(),
@@ -46,7 +41,6 @@ impl Value {
         .iter()
     }
 
-    /// The entries of a map.
     pub fn entries(&self) -> impl Iterator<Item = (&str, &Self)> {
         match self {
             Self::Map(entries) => entries.as_slice(),
@@ -63,9 +57,7 @@ enum Open {
 }
 
 /// All documents of a file.
-///
-/// # Errors
-/// A text with line and column where it is not YAML, or uses what is not read here.
+/// Errors: A text with line and column where it is not YAML, or uses what is not read here.
 pub fn documents(text: &str) -> Result<Vec<Value>, String> {
     let mut found = Vec::new();
     let mut open: Vec<Open> = Vec::new();

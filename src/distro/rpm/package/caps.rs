@@ -1,7 +1,6 @@
 //! File capabilities: from the text in a header to the value of `security.capability`. Source: cap_from_text(3),
 //! linux/capability.h.
 
-/// Names by their numbers.
 const NAMES: [&str; 41] = [
     "cap_chown",
     "cap_dac_override",
@@ -50,9 +49,7 @@ const NAMES: [&str; 41] = [
 const REVISION: u32 = 0x0200_0000;
 
 /// The value of the attribute; none for no capabilities.
-///
-/// # Errors
-/// A text that says what is not understood.
+/// Errors: A text that says what is not understood.
 pub(in crate::distro::rpm) fn attribute(text: &str) -> Result<Option<Vec<u8>>, String> {
     let wrong = || format!("has capabilities that cannot be parsed: `{}`", text.escape_default());
     let (mut effective, mut permitted, mut inherited) = (0u64, 0u64, 0u64);

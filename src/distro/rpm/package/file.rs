@@ -49,19 +49,15 @@ pub struct FileEntry {
     pub size: u64,
     /// Seconds since 1970.
     pub mtime: i64,
-    /// Name of the owner.
     pub user: String,
-    /// Name of the group.
     pub group: String,
     /// File capabilities as text; empty: none.
     pub capabilities: String,
     /// Digest of the content, hexadecimal; empty for what is no file.
     pub digest: String,
-    /// Target of a symbolic link.
     pub link: String,
     /// Owned, but not in the payload.
     pub ghost: bool,
-    /// A configuration file.
     pub config: bool,
     /// Device and inode number where it was packed: names of one file have the same.
     pub inode: (u32, u32),
@@ -71,17 +67,14 @@ pub struct FileEntry {
 const TYPE: u32 = 0o170_000;
 
 impl FileEntry {
-    /// Whether it is a directory.
     pub fn is_directory(&self) -> bool {
         self.mode & TYPE == 0o040_000
     }
 
-    /// Whether it is a regular file.
     pub fn is_file(&self) -> bool {
         self.mode & TYPE == 0o100_000
     }
 
-    /// Whether it is a symbolic link.
     pub fn is_link(&self) -> bool {
         self.mode & TYPE == 0o120_000
     }
@@ -103,19 +96,14 @@ pub enum VerifiedBy {
 pub struct Package {
     /// As a repository would list it; its location is the file's name.
     pub candidate: Candidate,
-    /// Scripts, triggers.
     pub scriptlets: Vec<Scriptlet>,
     /// Files, in the header's order.
     pub files: Vec<FileEntry>,
-    /// Whether it is a source package.
     pub is_source: bool,
 }
 
 impl Package {
     /// Reads a package file whole and checks its own digests: header, payload, sizes.
-    ///
-    /// # Errors
-    /// A text that says what is wrong.
     pub fn read(path: &Path) -> Result<Self, String> {
         let file = File::open(path).map_err(|error| format!("cannot be opened: {error}"))?;
         let location = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
@@ -140,9 +128,7 @@ impl Package {
     ///
     /// A signature of the header suffices where the header has a digest of the payload; packages made before rpm 4.14
     /// have none, and then header and payload must be signed together.
-    ///
-    /// # Errors
-    /// A text with each signature's problem; a missing signature is one.
+    /// Errors: A text with each signature's problem; a missing signature is one.
     pub fn verify(path: &Path, keys: &Keyring) -> Result<VerifiedBy, String> {
         let file = File::open(path).map_err(|error| format!("cannot be opened: {error}"))?;
         let mut input = BufReader::with_capacity(1 << 17, file);
@@ -169,7 +155,6 @@ impl Package {
         signed(&found, &all, keys)
     }
 
-    /// Takes what the headers say.
     pub(in crate::distro::rpm) fn of(
         headers: &Headers,
         checksum: Checksum,
@@ -229,18 +214,12 @@ impl Package {
     }
 
     /// Absolute paths of its files.
-    ///
-    /// # Errors
-    /// A text that says what is wrong.
     pub fn paths(path: &Path) -> Result<Vec<String>, String> {
         let mut file = File::open(path).map_err(|error| format!("cannot be opened: {error}"))?;
         Ok(files(&Headers::read(&mut file)?.main)?.into_iter().map(|file| file.path).collect())
     }
 
     /// Texts of its scripts.
-    ///
-    /// # Errors
-    /// A text that says what is wrong.
     pub fn script_texts(path: &Path) -> Result<Vec<String>, String> {
         let mut file = File::open(path).map_err(|error| format!("cannot be opened: {error}"))?;
         let headers = Headers::read(&mut file)?;
@@ -368,7 +347,6 @@ fn from_base64(text: &str) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// Dependencies with their flags.
 fn dependencies(header: &Header, name: u32, flags: u32, version: u32) -> Result<Vec<(Capability, u64)>, String> {
     let (names, flags, versions) = (header.texts(name)?, header.numbers(flags)?, header.texts(version)?);
     let mut found = Vec::with_capacity(names.len());
@@ -383,7 +361,6 @@ fn dependencies(header: &Header, name: u32, flags: u32, version: u32) -> Result<
     Ok(found)
 }
 
-/// All files of a header.
 pub(super) fn files(header: &Header) -> Result<Vec<FileEntry>, String> {
     let mut paths: Vec<String> = header.texts(tag::OLD_FILE_NAMES)?.into_iter().map(str::to_owned).collect();
     if paths.is_empty() {

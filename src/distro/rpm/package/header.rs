@@ -8,10 +8,8 @@ use std::io::Read;
 /// Bytes before the signature header; nothing in them is used now.
 const LEAD: usize = 96;
 
-/// Start of a package file.
 const LEAD_MAGIC: [u8; 4] = [0xed, 0xab, 0xee, 0xdb];
 
-/// Start of a header, with its version.
 const MAGIC: [u8; 4] = [0x8e, 0xad, 0xe8, 1];
 
 /// Most entries of a header, and most bytes of their data. Source: rpm's lib/header_internal.h.
@@ -21,7 +19,6 @@ const DATA_LIMIT: u32 = 256 << 20;
 /// Most bytes of a signature header's data; a signature has less than a kilobyte.
 const SIGNATURE_LIMIT: u32 = 8 << 20;
 
-/// Tags of headers, by their numbers.
 pub(in crate::distro::rpm) mod tag {
     pub const NAME: u32 = 1000;
     pub const VERSION: u32 = 1001;
@@ -70,7 +67,6 @@ struct Entry {
     count: usize,
 }
 
-/// One header.
 #[derive(Debug, Clone)]
 pub(in crate::distro::rpm) struct Header {
     /// As it stands in the file, from its magic on; this is what digests and signatures are of.
@@ -79,7 +75,6 @@ pub(in crate::distro::rpm) struct Header {
     entries: HashMap<u32, Entry>,
 }
 
-/// Both headers of a package file.
 #[derive(Debug, Clone)]
 pub(in crate::distro::rpm) struct Headers {
     pub signature: Header,
@@ -94,9 +89,6 @@ fn number(bytes: &[u8]) -> u32 {
 
 impl Headers {
     /// Reads the beginning of a package file; the payload is what follows.
-    ///
-    /// # Errors
-    /// A text that says what is wrong.
     pub fn read(file: &mut dyn Read) -> Result<Self, String> {
         let mut lead = [0u8; LEAD];
         file.read_exact(&mut lead).map_err(|_| "is not an RPM package: it is too short".to_owned())?;
@@ -144,9 +136,6 @@ impl Header {
     }
 
     /// Reads a header as rpm's database has it: without the magic.
-    ///
-    /// # Errors
-    /// A text that says what is wrong.
     pub fn of_database(blob: &[u8]) -> Result<Self, String> {
         Self::read(&mut MAGIC[..].chain(&[0u8; 4][..]).chain(blob), DATA_LIMIT)
     }
@@ -155,7 +144,6 @@ impl Header {
         self.bytes.get(self.data_at + entry.offset..).unwrap_or_default()
     }
 
-    /// Whether it has an entry.
     pub fn has(&self, tag: u32) -> bool {
         self.entries.contains_key(&tag)
     }
@@ -172,9 +160,7 @@ impl Header {
     }
 
     /// A list of texts; empty where it is missing.
-    ///
-    /// # Errors
-    /// A text when it is damaged or no UTF-8.
+    /// Errors: A text when it is damaged or no UTF-8.
     pub fn texts(&self, tag: u32) -> Result<Vec<&str>, String> {
         let Some(entry) = self.entries.get(&tag) else { return Ok(Vec::new()) };
         let wrong = || format!("has a header whose list {tag} is damaged");
@@ -192,9 +178,7 @@ impl Header {
     }
 
     /// A list of numbers of any width; empty where it is missing.
-    ///
-    /// # Errors
-    /// A text when it is damaged.
+    /// Errors: A text when it is damaged.
     pub fn numbers(&self, tag: u32) -> Result<Vec<u64>, String> {
         let Some(entry) = self.entries.get(&tag) else { return Ok(Vec::new()) };
         let wrong = || format!("has a header whose numbers {tag} are damaged");

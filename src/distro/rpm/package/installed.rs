@@ -4,12 +4,9 @@ use super::file::{FileEntry, files, script_texts};
 use super::header::{Header, tag};
 use crate::distro::rpm::Evr;
 
-/// What the database knows of a package.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InstalledHeader {
-    /// Name.
     pub name: String,
-    /// Version.
     pub evr: Evr,
     /// Architecture; `(none)` of what has none.
     pub arch: String,
@@ -23,9 +20,6 @@ pub struct InstalledHeader {
 
 impl InstalledHeader {
     /// Reads a header of the database: as in a package file, without its magic.
-    ///
-    /// # Errors
-    /// A text that says what is wrong.
     pub fn read(blob: &[u8]) -> Result<Self, String> {
         let header = Header::of_database(blob).map_err(|problem| format!("has a package that {problem}"))?;
         let name = header.text(tag::NAME).ok_or("has a package without a name")?.to_owned();

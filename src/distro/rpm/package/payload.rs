@@ -11,13 +11,11 @@ use crate::digest::Sha256;
 use crate::distro::rpm::decompress::decompressed;
 use crate::distro::rpm::{Checksum, Package};
 
-/// Longest name of an entry.
 const NAME_LIMIT: u64 = 4096 + 2;
 
 /// Most bytes of a file that is read under several names: they are held at once.
 const LINKED_LIMIT: u64 = 1 << 30;
 
-/// Who owns the files, by name.
 #[derive(Debug, Clone, Default)]
 pub(in crate::distro::rpm) struct Owners {
     pub users: HashMap<String, u32>,
@@ -77,9 +75,7 @@ impl<R: Read> Opened<R> {
     }
 
     /// Gives symbolic links and regular files to `visit`, in the payload's order; a file with several names under each.
-    ///
-    /// # Errors
-    /// A text that says what is wrong, or what `visit` says.
+    /// Errors: A text that says what is wrong, or what `visit` says.
     fn visit(self, visit: &mut Visit<'_>) -> Result<(), String> {
         let files = &self.package.files;
         let by_path = by_path(files);
@@ -195,9 +191,7 @@ fn by_path(files: &[FileEntry]) -> HashMap<&str, usize> {
 }
 
 /// Gives what a package file has to `visit`, after its own digests were checked; tells the architecture that it is for.
-///
-/// # Errors
-/// A text that says what is wrong with the package, or what `visit` says.
+/// Errors: A text that says what is wrong with the package, or what `visit` says.
 pub fn read_members(mut package: impl Read + Seek, visit: &mut Visit<'_>) -> Result<String, String> {
     let said = |problem: String| format!("the package {problem}");
     Package::read_from(BufReader::new(&mut package), String::new()).map_err(said)?;
@@ -386,9 +380,6 @@ pub(in crate::distro::rpm) fn skeleton(
 }
 
 /// Unpacks one package into a tree; owners are root.
-///
-/// # Errors
-/// A text that says what is wrong.
 pub fn unpack(extractor: &mut Extractor, package: impl Read) -> Result<(), String> {
     let opened = Opened::new(package)?;
     let owners = Owners::default();
@@ -398,9 +389,6 @@ pub fn unpack(extractor: &mut Extractor, package: impl Read) -> Result<(), Strin
 }
 
 /// Unpacks what of a package is wanted, by path without a slash in front; owners are root.
-///
-/// # Errors
-/// A text that says what is wrong.
 pub fn unpack_part(extractor: &mut Extractor, package: impl Read, wanted: &dyn Fn(&str) -> bool) -> Result<(), String> {
     let opened = Opened::new(package)?;
     let owners = Owners::default();
@@ -413,9 +401,7 @@ pub fn unpack_part(extractor: &mut Extractor, package: impl Read, wanted: &dyn F
 }
 
 /// Writes what a package brings, a line a file: mode, owner, group, size, path and, for a link, its target.
-///
-/// # Errors
-/// The writer's.
+/// Errors: The writer's.
 pub fn write_payload_listing(out: &mut dyn Write, package: &Package) -> std::io::Result<()> {
     for file in &package.files {
         let ghost = if file.ghost { " (ghost)" } else { "" };

@@ -17,9 +17,6 @@ const LZMA2_CHUNK: usize = 64 << 10;
 
 /// Writes a package file with a payload that is stored; one whose compressor cannot store (bzip2, lzma, none) is copied.
 /// Gives whether that was slow.
-///
-/// # Errors
-/// A text that says what is wrong.
 pub fn write_plain(package: &mut dyn Read, out: &mut dyn Write) -> Result<bool, String> {
     let mut input = BufReader::with_capacity(1 << 17, package);
     Headers::read(&mut Copying { inner: &mut input, out })?;
@@ -35,7 +32,6 @@ pub fn write_plain(package: &mut dyn Read, out: &mut dyn Write) -> Result<bool, 
     Ok(coding == Coding::Xz)
 }
 
-/// Writes what is read.
 struct Copying<'a> {
     inner: &'a mut dyn Read,
     out: &'a mut dyn Write,

@@ -25,11 +25,9 @@ pub const ROOT_VERSION: u32 = 1;
 pub struct RpmFile {
     /// Path relative to the store's directory.
     pub file: String,
-    /// Name.
     pub name: String,
 }
 
-/// What to make a root of.
 #[derive(Debug)]
 pub struct RpmRoot<'a> {
     /// Its packages; those that bring only directories and links are unpacked first, whatever their order.
@@ -38,21 +36,17 @@ pub struct RpmRoot<'a> {
     pub epoch: i64,
 }
 
-/// Asks for a root.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RpmRootRequest {
     /// Scratch directory, relative to the store's.
     pub scratch: String,
-    /// The packages.
     pub packages: Vec<RpmFile>,
     /// No time is later than this.
     pub epoch: i64,
 }
 
 /// Unpacks packages in an empty root and commits the layer. No script runs.
-///
-/// # Errors
-/// [`DistroError::Sandbox`] for what cannot be unpacked.
+/// Errors: [`DistroError::Sandbox`] for what cannot be unpacked.
 pub fn make_root(
     store: &Store,
     namespace: &Namespace,
@@ -65,7 +59,6 @@ pub fn make_root(
     Ok(namespace.call("rpm-root", &inside, progress)?)
 }
 
-/// Runs inside.
 pub fn inside(request: RpmRootRequest, progress: News<'_>) -> Result<ScanAnswer, String> {
     in_scratch(&request.scratch, || {
         let tree = format!("{}/tree", request.scratch);
@@ -80,9 +73,7 @@ pub fn inside(request: RpmRootRequest, progress: News<'_>) -> Result<ScanAnswer,
 ///
 /// First come directories and links, in the packages' order, so that what is made does not depend on which thread is
 /// faster; then files. A file that two packages have must be the same in both.
-///
-/// # Errors
-/// A text that names the package.
+/// Errors: A text that names the package.
 pub fn unpack_all(tree: &str, files: &[RpmFile], progress: News<'_>) -> Result<(), String> {
     let open = |package: &RpmFile| -> Result<Opened<BufReader<File>>, String> {
         let file = File::open(&package.file).map_err(|error| format!("{}: {error}", package.name))?;

@@ -21,38 +21,27 @@ pub struct Capability {
     pub version: Option<Arc<(Relation, Evr)>>,
 }
 
-/// What a package requires.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Requirement {
-    /// What.
     pub capability: Capability,
     /// Whether scripts that run before or while it is installed need it.
     pub pre: bool,
 }
 
-/// Dependencies that may stay unmet.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Weak {
-    /// What it wants beside it.
     pub recommends: Vec<Capability>,
-    /// What it could use.
     pub suggests: Vec<Capability>,
-    /// What it wants to be installed with.
     pub supplements: Vec<Capability>,
-    /// What it could be of use for.
     pub enhances: Vec<Capability>,
 }
 
-/// A package that a repository offers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
-    /// Name.
     pub name: String,
     /// `x86_64`, `noarch` …; `src` and `nosrc` are never here.
     pub arch: String,
-    /// Epoch, version, release.
     pub evr: Evr,
-    /// Digest of the package file.
     pub checksum: Checksum,
     /// Bytes of the package file.
     pub size: u64,
@@ -64,15 +53,11 @@ pub struct Candidate {
     pub base: Option<String>,
     /// Bytes of the file that hold its header: first, one past the last.
     pub header_range: Option<(u64, u64)>,
-    /// File name of the source package.
     pub source: Option<String>,
     /// What it provides; its own name and version are among them.
     pub provides: Vec<Capability>,
-    /// What it requires.
     pub requires: Vec<Requirement>,
-    /// What it cannot stand.
     pub conflicts: Vec<Capability>,
-    /// What it replaces.
     pub obsoletes: Vec<Capability>,
     /// What it would like.
     pub weak: Weak,
@@ -123,7 +108,6 @@ pub struct MetadataFile {
     pub location: String,
     /// Digest; `store.index(&sha256)` is the file.
     pub sha256: Sha256,
-    /// Where it is on this machine.
     pub file: PathBuf,
     /// As repomd.xml names it.
     pub checksum: Checksum,
@@ -139,19 +123,16 @@ pub(in crate::distro::rpm) const PRIORITY: u32 = 99;
 /// Where a repository is and how far it is trusted.
 #[derive(Debug, Clone, Default)]
 pub struct RepositorySource {
-    /// Its short name.
     pub id: String,
     /// Whole URLs of the directory that holds `repodata`, best first.
     pub base: Vec<String>,
     /// URL of a list of such URLs.
     pub mirrorlist: Option<String>,
-    /// URL of a metalink.
     pub metalink: Option<String>,
     /// Keys that sign repomd.xml and packages.
     pub keys: Option<Keyring>,
     /// Whether repomd.xml must be signed.
     pub repo_gpgcheck: bool,
-    /// Whether packages must be signed.
     pub gpgcheck: bool,
     /// The lower, the more it is preferred; none: 99.
     pub priority: Option<u32>,
@@ -170,7 +151,6 @@ pub struct RepositorySource {
 /// A repository whose metadata were read and checked.
 #[derive(Debug, Clone, Default)]
 pub struct Repository {
-    /// Its short name.
     pub id: String,
     /// Where its files are, best first; each without a slash at its end.
     pub bases: Vec<String>,
@@ -184,9 +164,7 @@ pub struct Repository {
     pub metadata: Vec<MetadataFile>,
     /// Its packages, in the order of `primary`.
     pub candidates: Vec<Candidate>,
-    /// Groups and environments.
     pub comps: Option<Comps>,
-    /// Modules.
     pub modules: Option<Modules>,
     /// The lower, the more it is preferred, as dnf and zypper have it; 99 where none is given.
     pub priority: u32,

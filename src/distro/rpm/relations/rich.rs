@@ -11,17 +11,13 @@ pub fn plain_names(capability: &Capability) -> Vec<Capability> {
     found
 }
 
-/// How deep they may be nested.
 const DEPTH_LIMIT: usize = 32;
 
 /// A dependency, boolean or plain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::distro::rpm) enum Rich {
-    /// A plain one.
     One(Capability),
-    /// All of them.
     And(Vec<Rich>),
-    /// One of them at least.
     Or(Vec<Rich>),
     /// The first, if the second is met; else the third.
     If(Box<Rich>, Box<Rich>, Option<Box<Rich>>),
@@ -35,9 +31,6 @@ pub(in crate::distro::rpm) enum Rich {
 
 impl Rich {
     /// Reads what a capability means: a boolean dependency where it begins with a parenthesis.
-    ///
-    /// # Errors
-    /// A text that says what is wrong.
     pub fn of(capability: &Capability) -> Result<Self, String> {
         if !capability.name.starts_with('(') {
             return Ok(Self::One(capability.clone()));

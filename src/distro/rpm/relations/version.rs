@@ -22,11 +22,8 @@ pub struct Evr {
 /// Which sides of `=` a dependency accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Relation {
-    /// What is older.
     pub less: bool,
-    /// What is the same.
     pub equal: bool,
-    /// What is newer.
     pub greater: bool,
 }
 

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use crate::distro::fetch::credentials::access::Proxy;
 
-/// What a file says of a proxy.
 #[derive(Default)]
 pub struct ProxyWords {
     /// `proxy`.
@@ -86,9 +85,7 @@ pub fn without_zypp(url: &str) -> (String, Option<String>) {
 }
 
 /// User and password of a file of zypper's below a directory. Source: zypper(8), libzypp's CredentialFileReader.
-///
-/// # Errors
-/// A text that says why there are none.
+/// Errors: A text that says why there are none.
 pub fn zypp_credentials(directory: &Path, name: &str) -> Result<(String, String), String> {
     let path = directory.join(name);
     if name.is_empty() || name.contains('/') || name.starts_with('.') {

@@ -10,7 +10,6 @@ pub struct Setting {
     pub name: String,
     /// With line breaks where it goes on.
     pub value: String,
-    /// Its line.
     pub span: Span,
 }
 

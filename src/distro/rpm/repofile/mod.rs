@@ -14,20 +14,14 @@ use asking::{ProxyWords, path_of};
 use lines::{Setting, sections};
 pub use variables::Variables;
 
-/// One section of a `.repo` file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RepoEntry {
-    /// Name of the section.
     pub id: String,
-    /// What people call it.
     pub name: String,
     /// URLs, best first.
     pub baseurl: Vec<String>,
-    /// URL of a list of URLs.
     pub mirrorlist: Option<String>,
-    /// URL of a metalink.
     pub metalink: Option<String>,
-    /// Whether it is used.
     pub enabled: bool,
     /// Whether packages must be signed; none: as the package manager has it.
     pub gpgcheck: Option<bool>,
@@ -84,7 +78,6 @@ const PASSED_OVER: [&str; 25] = [
     "ui_repoid_vars",
 ];
 
-/// Options that are understood.
 const UNDERSTOOD: [&str; 25] = [
     "name",
     "baseurl",

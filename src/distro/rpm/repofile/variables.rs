@@ -10,7 +10,6 @@ const DEPTH_LIMIT: usize = 8;
 pub struct Variables(pub BTreeMap<String, String>);
 
 impl Variables {
-    /// Those that a release and an architecture give.
     pub fn of(release: &str, arch: &str) -> Self {
         // Source: dnf's arch table; other names stand for themselves.
         let base = match arch {
@@ -45,9 +44,7 @@ impl Variables {
     }
 
     /// Puts values in the place of `$name`, `${name}`, `${name:-default}` and `${name:+instead}`.
-    ///
-    /// # Errors
-    /// The name of a variable that has no value.
+    /// Errors: The name of a variable that has no value.
     pub fn expand(&self, text: &str) -> Result<String, String> {
         self.expand_at(text, 0)
     }

@@ -34,9 +34,6 @@ fn platform(recipe: &Recipe, repositories: &[Repository]) -> String {
 }
 
 /// Fetches, checks and reads all repositories, those of otherpkgs last.
-///
-/// # Errors
-/// [`DistroError`].
 pub fn gather(solver: &'static dyn Solver, gathering: &Gathering<'_>) -> Result<RpmArchive, DistroError> {
     let (mut repositories, mut keys) = (Vec::new(), BTreeMap::new());
     for (source, repository) in gather_repositories(gathering)? {

@@ -12,9 +12,7 @@ fn fingerprint(candidates: &[Candidate]) -> Vec<u8> {
 }
 
 /// Reads a directory of packages as a repository.
-///
-/// # Errors
-/// [`DistroError::Format`] for a file that is no package.
+/// Errors: [`DistroError::Format`] for a file that is no package.
 pub fn read_directory(source: &RepositorySource, directory: &Path) -> Result<Repository, DistroError> {
     let candidates = scan_directory(directory)?;
     Ok(Repository {
@@ -31,9 +29,7 @@ pub fn read_directory(source: &RepositorySource, directory: &Path) -> Result<Rep
 }
 
 /// Finds the repositories below a directory of the recipe: each folder that holds package files, whatever metadata lie beside them.
-///
-/// # Errors
-/// As [`read_directory`].
+/// Errors: As [`read_directory`].
 pub fn other_packages(directory: &Path, origin: &str) -> Result<Vec<Repository>, DistroError> {
     let mut folders: BTreeMap<String, Vec<Candidate>> = BTreeMap::new();
     for mut candidate in scan_directory(directory)? {

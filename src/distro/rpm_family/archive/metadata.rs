@@ -16,9 +16,6 @@ type Files = Vec<(String, Vec<u8>)>;
 
 /// Lays a repository out in a directory that the sandbox is shown. Gives the repomd.xml that it gets there, which has the
 /// digests of all that a solver reads.
-///
-/// # Errors
-/// [`DistroError`] when it cannot be written.
 pub fn lay_out(scratch: &Scratch, repository: &Repository) -> Result<String, DistroError> {
     let root = shown_id(&repository.id);
     let mut entries = String::new();
@@ -46,9 +43,6 @@ pub fn lay_out(scratch: &Scratch, repository: &Repository) -> Result<String, Dis
 }
 
 /// The same as files to keep: as they were fetched, with their signature, where they were fetched.
-///
-/// # Errors
-/// [`DistroError`] when they cannot be read.
 pub fn index_of(repository: &Repository) -> Result<Files, DistroError> {
     let mut entries = String::new();
     let mut files = made(repository, &mut entries);

@@ -46,7 +46,6 @@ impl RpmArchive {
         })
     }
 
-    /// The package of an answer.
     pub(in crate::distro::rpm_family) fn exact(
         &self,
         repository: &str,
@@ -67,9 +66,7 @@ impl RpmArchive {
     }
 
     /// Pins a package.
-    ///
-    /// # Errors
-    /// [`DistroError::Format`] for a digest or names that cannot stand in a lock.
+    /// Errors: [`DistroError::Format`] for a digest or names that cannot stand in a lock.
     pub(in crate::distro::rpm_family) fn pin(
         &self,
         repository: &Repository,
@@ -304,9 +301,7 @@ impl RpmArchive {
     }
 
     /// Checks packages against the keys of those who sign them, where no one signs the index; `have` brings them.
-    ///
-    /// # Errors
-    /// [`DistroError::Signature`] for a package that is not signed well.
+    /// Errors: [`DistroError::Signature`] for a package that is not signed well.
     pub(in crate::distro::rpm_family) fn verify(
         &self,
         store: &Store,

@@ -14,9 +14,6 @@ use crate::source::{Finding, Severity};
 const DEPTH_LIMIT: usize = 6;
 
 /// All repositories of a recipe, in its order.
-///
-/// # Errors
-/// [`DistroError`] for what cannot be read.
 pub fn places(gathering: &Gathering<'_>) -> Result<Vec<Place>, DistroError> {
     if let Some(directory) = &gathering.places.vendor {
         return vendored::places(gathering, directory);
@@ -28,9 +25,7 @@ pub fn places(gathering: &Gathering<'_>) -> Result<Vec<Place>, DistroError> {
 }
 
 /// A `file:` repository without metadata of its own stands for those below it (xCAT: pkgdir), or for its packages.
-///
-/// # Errors
-/// [`DistroError::NoSource`] for what is not a directory.
+/// Errors: [`DistroError::NoSource`] for what is not a directory.
 pub fn spread(gathering: &Gathering<'_>, source: RepositorySource) -> Result<Vec<Place>, DistroError> {
     let recipe = gathering.recipe;
     let local = match source.base.first().and_then(|base| base.strip_prefix("file:")) {
@@ -84,9 +79,6 @@ pub fn spread(gathering: &Gathering<'_>, source: RepositorySource) -> Result<Vec
 }
 
 /// Fetches, checks and reads the distribution's repositories.
-///
-/// # Errors
-/// [`DistroError`].
 pub fn gather_repositories(gathering: &Gathering<'_>) -> Result<Vec<(RepositorySource, Repository)>, DistroError> {
     let news = gathering.news.downloads("repository metadata");
     let mut all = Vec::new();
@@ -135,9 +127,7 @@ fn told_without_list(gathering: &Gathering<'_>, found: &Repository) {
 }
 
 /// Roots of the repositories by short name.
-///
-/// # Errors
-/// [`DistroError`] for what cannot be read; a list of mirrors is asked for.
+/// Errors: [`DistroError`] for what cannot be read; a list of mirrors is asked for.
 pub fn roots(gathering: &Gathering<'_>) -> Result<BTreeMap<String, Vec<String>>, DistroError> {
     let news = gathering.news.downloads("repository metadata");
     let mut all = BTreeMap::new();

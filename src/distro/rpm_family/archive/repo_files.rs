@@ -19,9 +19,7 @@ const VARIABLE_LIMIT: u64 = 4096;
 
 /// What this host's own package manager knows.
 pub struct Host {
-    /// Its `.repo` files.
     pub files: Vec<Arc<SourceFile>>,
-    /// Its variables besides those of the release.
     pub variables: BTreeMap<String, String>,
     /// How servers are asked where their repository says nothing.
     access: Access,
@@ -70,11 +68,9 @@ impl Host {
 
 /// What the recipe says of a `.repo` file.
 pub struct Said<'a> {
-    /// Its [[repo]].
     pub repo: &'a Repo,
     /// Whether packages are to be signed; none where it does not say so.
     pub packages: Option<bool>,
-    /// Its keys.
     pub keys: Option<&'a Keyring>,
     /// The host, where the file is the host's own.
     pub host: Option<&'a Host>,
@@ -136,9 +132,6 @@ pub fn counting(keys: Keyring, repo: &Repo) -> Keyring {
 }
 
 /// The repositories of a file; paths of keys begin at `base`.
-///
-/// # Errors
-/// [`DistroError`] for what cannot be read or used.
 pub fn of_repo_file(
     gathering: &Gathering<'_>,
     file: &Arc<SourceFile>,

@@ -8,15 +8,12 @@ use crate::distro::rpm::{RepositorySource, Variables};
 use crate::distro::{Access, DistroError, Gathering, Keyring, keyring, of_directory, of_list, without_password};
 use crate::recipe::{OfficialAddress, Recipe, Repo, RepoSource, chosen_repositories, id_of, official_repositories};
 
-/// A repository of a recipe.
 pub enum Place {
-    /// One with metadata, anywhere.
     Repository(RepositorySource),
     /// A directory of packages without metadata.
     Directory {
         /// Its short name, how far it is trusted and what of it is used; its base is the directory.
         source: RepositorySource,
-        /// Where it is.
         directory: PathBuf,
     },
 }
@@ -28,9 +25,6 @@ fn variables(recipe: &Recipe, others: &BTreeMap<String, String>) -> Variables {
 }
 
 /// The repositories that the recipe names, before directories are looked into.
-///
-/// # Errors
-/// [`DistroError`] for what cannot be read.
 pub fn named(gathering: &Gathering<'_>) -> Result<Vec<RepositorySource>, DistroError> {
     let mut all = Vec::new();
     for index in 0..gathering.recipe.model.repo.len() {
@@ -40,9 +34,7 @@ pub fn named(gathering: &Gathering<'_>) -> Result<Vec<RepositorySource>, DistroE
 }
 
 /// The repositories of one [[repo]].
-///
-/// # Errors
-/// As [`named`].
+/// Errors: As [`named`].
 pub fn of_one(gathering: &Gathering<'_>, index: usize) -> Result<Vec<RepositorySource>, DistroError> {
     let recipe = gathering.recipe;
     let variables = variables(recipe, &BTreeMap::new());

@@ -11,9 +11,6 @@ use crate::distro::{DistroError, Gathering, VENDOR_MARK, write_file};
 use crate::store::StoreError;
 
 /// Writes the metadata of all repositories into a directory; gives the files.
-///
-/// # Errors
-/// [`DistroError`].
 pub fn vendor(gathering: &Gathering<'_>, directory: &Path) -> Result<BTreeSet<PathBuf>, DistroError> {
     let mut kept = BTreeSet::new();
     let mut put = |path: PathBuf, bytes: &[u8]| -> Result<(), DistroError> {

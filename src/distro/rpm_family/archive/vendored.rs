@@ -14,35 +14,27 @@ use super::sources::{Place, named};
 use crate::distro::rpm::RepositorySource;
 use crate::distro::{DistroError, Gathering, VENDOR_MARK};
 
-/// What a directory has.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Contents {
-    /// Version of this form.
     pub format: u32,
-    /// Repositories.
     pub repository: Vec<Vendored>,
 }
 
-/// A repository of it.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Vendored {
-    /// Its short name.
     pub id: String,
     /// Which of the recipe's repositories it stands for, or is a part of.
     pub of: String,
 }
 
-/// Directory of a repository.
 pub fn repository_directory(directory: &Path, id: &str) -> PathBuf {
     directory.join("repositories").join(id.replace('/', "_"))
 }
 
 /// The repositories of a vendored directory, as far trusted as those that they stand for.
-///
-/// # Errors
-/// [`DistroError::NoSource`] for a directory that `imgbuild vendor` did not make.
+/// Errors: [`DistroError::NoSource`] for a directory that `imgbuild vendor` did not make.
 pub fn places(gathering: &Gathering<'_>, directory: &Path) -> Result<Vec<Place>, DistroError> {
     let no = |problem: String| DistroError::NoSource {
         problem: format!("`{}` contains no vendored packages: {problem}", directory.display()),

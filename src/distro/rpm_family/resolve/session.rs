@@ -23,11 +23,9 @@ use crate::store::{Scratch, in_scratch, lower_directories, make_directories, rem
 
 /// One pass in the solver's words.
 pub struct Wanted<'a> {
-    /// What to install.
     pub items: Vec<String>,
     /// Names to remove before.
     pub remove: &'a [String],
-    /// Names to remove afterwards.
     pub remove_after: &'a [String],
     /// Whether it goes over the first pass alone, and later ones do not see it.
     pub aside: bool,
@@ -37,7 +35,6 @@ pub struct Wanted<'a> {
 const SHOWN: &str = "imgbuild rpm answer v1: shown";
 const HEARD: &str = "imgbuild rpm answer v1: heard";
 
-/// Why a session ended.
 pub enum Ended {
     /// The solver gave no answer: its reason, and the log with its output.
     Refused(Refusal, String),
@@ -53,7 +50,6 @@ pub struct Session<'a> {
     held_back: Vec<(String, String)>,
     /// Holds the state from question to question.
     state: Scratch,
-    /// Holds what is shown.
     repositories: Scratch,
     asked: usize,
     /// What the next question that is asked has to put into the database first.
@@ -70,9 +66,6 @@ pub struct Session<'a> {
 
 impl<'a> Session<'a> {
     /// Prepares; of `held` packages the other versions are not used.
-    ///
-    /// # Errors
-    /// [`DistroError`] when the store cannot be written.
     pub fn open(
         archive: &'a RpmArchive,
         solving: &'a Solving<'a>,
@@ -135,9 +128,7 @@ impl<'a> Session<'a> {
     }
 
     /// Resolves all passes.
-    ///
-    /// # Errors
-    /// [`Ended`].
+    /// Errors: [`Ended`].
     pub fn resolve(&mut self, wanted: &[Wanted<'_>]) -> Result<Vec<Resolution>, Ended> {
         let mut answers = Vec::new();
         for (number, pass) in wanted.iter().enumerate() {
@@ -386,17 +377,13 @@ impl Drop for Session<'_> {
 pub struct AskRequest {
     /// Scratch directory, relative to the store's.
     pub scratch: String,
-    /// Directory of the session.
     pub state: String,
-    /// Directory with the repositories.
     pub repositories: String,
     /// Directory with packages that are in the database.
     pub packages: String,
-    /// Layers of the tools root.
     pub tools: Vec<Digest>,
     /// Files below /imgbuild.
     pub files: Vec<(String, String)>,
-    /// What to run.
     pub script: String,
     /// Seconds since 1970, for the environment.
     pub epoch: i64,
@@ -404,7 +391,6 @@ pub struct AskRequest {
     pub log: String,
 }
 
-/// Runs inside.
 pub fn inside(request: AskRequest, _: News<'_>) -> Result<CommandResult, String> {
     let state = format!("{}/state", request.state);
     make_directories(&state, &[""])?;

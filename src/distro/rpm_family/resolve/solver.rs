@@ -22,31 +22,24 @@ pub fn shown_id(id: &str) -> String {
     id.replace('/', ":")
 }
 
-/// What to do to the packages that are there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Doing {
-    /// Install.
     Install,
-    /// Remove, with what needs them.
     Remove,
 }
 
-/// One question.
 #[derive(Debug, Clone)]
 pub struct Question<'a> {
     /// Root whose package database says what is installed, as the solver sees it.
     pub root: &'a str,
-    /// Release of the distribution.
     pub release: &'a str,
     /// `platform:el9` and the like; modules need it.
     pub platform: &'a str,
     /// rpm's name of the CPU.
     pub arch: &'a str,
-    /// The repositories.
     pub repositories: &'a [Shown],
     /// Versions that are held: `name-[epoch:]version-release.arch` of the others are not used.
     pub held_back: &'a [(String, String)],
-    /// What to do.
     pub doing: Doing,
     /// To what, as the lists say it.
     pub items: &'a [String],
@@ -54,14 +47,10 @@ pub struct Question<'a> {
     pub erasing: bool,
 }
 
-/// A package of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Picked {
-    /// Name.
     pub name: String,
-    /// Architecture.
     pub arch: String,
-    /// Version.
     pub evr: Evr,
     /// Short name of its repository; empty where the answer does not tell.
     pub repository: String,
@@ -69,12 +58,10 @@ pub struct Picked {
     pub automatic: bool,
 }
 
-/// What the solver found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Answer {
     /// To install, upgrade or downgrade to.
     pub install: Vec<Picked>,
-    /// Names of packages that go.
     pub remove: Vec<String>,
     /// Streams that are switched on: `name:stream`.
     pub modules: Vec<String>,
@@ -91,13 +78,11 @@ pub enum Refusal {
     Broken(String),
 }
 
-/// A solver of the RPM family.
 pub trait Solver: Sync {
     /// What a tools root needs for it, best first: `a|b` is the first that a repository has.
     fn seeds(&self) -> &'static [&'static str];
     /// What an image's lowest layer holds; `a|` may be missing.
     fn base(&self) -> &'static [&'static str];
-    /// Package that brings the kernel.
     fn kernel(&self) -> &'static str;
     /// Whether its configuration has globs of names and versions for what a repository leaves out.
     fn has_globs(&self) -> bool;
@@ -110,9 +95,6 @@ pub trait Solver: Sync {
     /// Shell commands that ask it; what they print is read by [`Solver::read`].
     fn script(&self, question: &Question<'_>) -> String;
     /// Reads what the script printed.
-    ///
-    /// # Errors
-    /// [`Refusal`].
     fn read(&self, said: &str, status: i32) -> Result<Answer, Refusal>;
     /// Files of the image that switch streams of modules on: path and text by `name:stream`.
     fn module_files(&self, modules: &[String]) -> Vec<(String, String)>;

@@ -15,9 +15,7 @@ pub struct KdlText {
 enum Found<'a> {
     /// As the arguments of a node, or of the `-` nodes in its block.
     Node(&'a KdlNode),
-    /// As a property of its table.
     Property(&'a KdlEntry),
-    /// As the argument of its table.
     Argument(&'a KdlEntry),
 }
 
@@ -25,7 +23,6 @@ enum Found<'a> {
 struct Around<'a> {
     /// The innermost one that is there; none for the document.
     node: Option<&'a KdlNode>,
-    /// What stands in it.
     inside: Option<&'a KdlDocument>,
     /// Keys of tables that are not there.
     missing: Vec<&'a str>,
@@ -51,9 +48,6 @@ fn by_hand(path: &str) -> String {
 
 impl KdlText {
     /// Takes a text that KDL's parser and its guard accept.
-    ///
-    /// # Errors
-    /// What is wrong with it.
     pub fn new(text: &str) -> Result<Self, String> {
         let this = Self { text: text.to_owned() };
         this.document().map(|_| this)
@@ -82,9 +76,6 @@ impl KdlText {
     }
 
     /// Makes one change. `leading` is the key that the table's argument stands for.
-    ///
-    /// # Errors
-    /// Why it cannot be made.
     pub fn apply(&mut self, prefix: &[&str], edit: &Edit, leading: Option<&str>) -> Result<(), String> {
         let field = edit.path.field()?;
         let shown = edit.path.plain();
@@ -271,7 +262,6 @@ fn items<'a>(found: &Found<'a>) -> Vec<(std::ops::Range<usize>, &'a KdlValue)> {
     }
 }
 
-/// Finds a value, and the tables around it.
 fn find<'a>(
     document: &'a KdlDocument,
     keys: &[&'a str],

@@ -16,21 +16,16 @@ pub const MOST_TAKEN_OUT: usize = 256;
 /// Most `{`, wherever they stand: whatever the parser makes of a broken text, it cannot nest deeper than this.
 const MOST_BRACES: usize = 4096;
 
-/// Why a text is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// Where.
     pub range: Range<usize>,
-    /// What is wrong.
     pub problem: String,
-    /// What to do.
     pub help: &'static str,
 }
 
 /// What stands between the words of a text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Remarks {
-    /// Comments, with their marks.
     pub comments: Vec<Range<usize>>,
     /// Where each `/-` is.
     pub slashdashes: Vec<usize>,
@@ -100,9 +95,7 @@ fn too_deep(at: usize) -> Refusal {
 }
 
 /// Reads a text as far as is needed to know that parsing it takes little time and stack.
-///
-/// # Errors
-/// [`Refusal`]: it is too large, nested too deeply, or a string or comment in it does not end.
+/// Errors: [`Refusal`]: it is too large, nested too deeply, or a string or comment in it does not end.
 pub fn check(text: &str) -> Result<Remarks, Refusal> {
     if text.len() > MOST_BYTES {
         return Err(Refusal {

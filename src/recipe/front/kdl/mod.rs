@@ -23,7 +23,6 @@ pub use edit::KdlText;
 pub use guard::check as remarks;
 use shape::Shape;
 
-/// Whether a file is KDL by its name.
 pub fn is_kdl(name: &str) -> bool {
     name.ends_with(".kdl")
 }

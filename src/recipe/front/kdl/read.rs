@@ -28,7 +28,6 @@ struct Reader<'a> {
     findings: Vec<Finding>,
 }
 
-/// Arguments and properties of a node.
 fn split(node: &KdlNode) -> (Vec<&KdlEntry>, Vec<&KdlEntry>) {
     node.entries().iter().partition(|entry| entry.name().is_none())
 }

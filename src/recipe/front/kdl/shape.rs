@@ -2,18 +2,13 @@
 
 use serde_json::Value as Json;
 
-/// What a key holds.
 #[derive(Debug, Clone, Copy)]
 pub enum Shape<'a> {
-    /// One value.
     Scalar,
-    /// Values.
     List,
     /// One value or several.
     OneOrMore,
-    /// Tables with these keys.
     Tables(&'a Json),
-    /// A table with these keys.
     Table(&'a Json),
     /// A table with the user's own keys, each of which holds this.
     Map(&'a Json),

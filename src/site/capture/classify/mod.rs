@@ -25,7 +25,6 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// The word for it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Changed => "changed",
@@ -35,16 +34,13 @@ impl Reason {
     }
 }
 
-/// A path of the overlay.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct OverlayFile {
     /// Path without a slash in front.
     pub path: String,
-    /// Why.
     pub reason: Reason,
     /// What is otherwise than the package has it: `content`, `mode 644, was 600`; empty where nothing is to say.
     pub detail: String,
-    /// The package, where there is one.
     pub package: String,
     /// Bytes that the overlay has of it.
     pub size: u64,
@@ -56,7 +52,6 @@ pub struct OverlayFile {
 /// What is set of a file whose content is its package's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Attributes {
-    /// Permission bits.
     pub mode: u32,
     /// Owner and group; none where they are the package's: setting them again would take capabilities away.
     pub owner: Option<(u32, u32)>,
@@ -65,7 +60,6 @@ pub struct Attributes {
 /// How a file of a package is otherwise on the node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Difference {
-    /// Another kind of file.
     Kind,
     /// Permission bits: now, of the package.
     Mode(u32, u32),
@@ -112,7 +106,6 @@ impl fmt::Display for Difference {
 }
 
 impl OverlayFile {
-    /// Whether the overlay's archive has it.
     pub fn is_in_archive(&self) -> bool {
         self.reason != Reason::Removed && self.attributes.is_none()
     }
@@ -121,9 +114,7 @@ impl OverlayFile {
 /// Everything that was seen, sorted out.
 #[derive(Debug, Clone, Default)]
 pub struct Classified {
-    /// The overlay, by path.
     pub overlay: Vec<OverlayFile>,
-    /// What is left out, by path.
     pub left_out: BTreeMap<String, Why>,
     /// Files of packages that nothing is known of but the name.
     pub unknown: usize,
@@ -137,7 +128,6 @@ pub struct Classified {
     pub modules: Vec<String>,
 }
 
-/// All that differs.
 fn differences(seen: &Seen, file: &InstalledFile, users: &Ids, groups: &Ids) -> Vec<Difference> {
     let mut found = Vec::new();
     if let Some(mode) = file.mode {

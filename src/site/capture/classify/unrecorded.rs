@@ -7,7 +7,6 @@ use crate::distro::installed::InstalledFile;
 use super::Difference;
 use crate::site::capture::census::{Census, Seen};
 
-/// Set-user-id and set-group-id.
 const SET_ID: u32 = 0o6000;
 
 /// Programs that Debian's and Ubuntu's packages ship with one of these bits, in some release at least.

@@ -14,12 +14,10 @@ use crate::stage::bench::report::{Report, refuse_at};
 
 use crate::store::{Entry, Kind, LayerReader, Manifest, Merged};
 
-/// Asks for a file of a tree.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ReadFileRequest {
     /// Layers, lowest first.
     pub layers: Vec<Digest>,
-    /// Path in the tree.
     pub path: String,
 }
 
@@ -34,9 +32,7 @@ const DRIVER_FILES: [&str; 4] = ["usr/lib/modules/", "usr/lib/firmware/", "etc/m
 
 /// The same for synced files, whose places are known before anything runs: no drivers or their settings behind the
 /// initrd's back, and files that have the declared mounts and exports.
-///
-/// # Errors
-/// [`StageError::Gate`] with the files or lines.
+/// Errors: [`StageError::Gate`] with the files or lines.
 pub fn check_synced(
     recipe: &Recipe,
     text_of: &dyn Fn(&SyncedFile) -> Result<String, StageError>,
@@ -69,9 +65,9 @@ pub fn check_synced(
         for synced in recipe.sync.iter().filter(replaces) {
             let text = text_of(synced)?;
             if file == "fstab" {
-                check_fstab(&synced.name, &text, &recipe.model.boot.tmpfs, &recipe.mounts)?;
+                check_fstab(&synced.name, &text, recipe.model.boot.tmpfs.iter(), recipe.mounts.iter())?;
             } else {
-                check_exports(&synced.name, &text, &recipe.exports)?;
+                check_exports(&synced.name, &text, recipe.exports.iter())?;
             }
         }
     }
@@ -83,7 +79,6 @@ pub fn is_setting(path: &str, entry: &Entry) -> bool {
     !entry.is_directory() && DRIVER_FILES[1..].iter().any(|root| path.starts_with(root))
 }
 
-/// Where kernel modules are.
 pub const MODULES: &str = "usr/lib/modules";
 
 /// Modules of a release that the image has otherwise than the kernel stage gave them, no matter who brought them.
@@ -119,9 +114,7 @@ pub fn foreign_modules(payload: &Manifest, image: &Merged, release: &str) -> Vec
 }
 
 /// What the image has for its kernel is what the initrd is made of; `settings` are those that the script changed.
-///
-/// # Errors
-/// [`StageError::Gate`] with the files.
+/// Errors: [`StageError::Gate`] with the files.
 pub fn check_modules(
     payload: &Manifest,
     image: &Merged,
@@ -150,11 +143,11 @@ fn refuse(files: &[String]) -> Result<(), StageError> {
 ///
 /// # Errors
 /// [`StageError::Gate`] with the mounts that are gone.
-pub fn check_fstab(
+pub fn check_fstab<'a>(
     script: &str,
     fstab: &str,
-    tmpfs: &BTreeMap<String, String>,
-    mounts: &[Mount],
+    tmpfs: impl Iterator<Item = (&'a String, &'a String)>,
+    mounts: impl Iterator<Item = &'a Mount>,
 ) -> Result<(), StageError> {
     let is_there = |path: &str, size: &str| {
         fstab.lines().any(|line| {
@@ -163,12 +156,9 @@ pub fn check_fstab(
                 && words.get(3).is_some_and(|options| options.split(',').any(|option| option == format!("size={size}")))
         })
     };
-    let mut gone: Vec<String> = tmpfs
-        .iter()
-        .filter(|(path, size)| !is_there(path, size))
-        .map(|(path, size)| format!("{path} with {size}"))
-        .collect();
-    let lines = mounts.iter().filter(|mount| !mount.is_in(fstab));
+    let mut gone: Vec<String> =
+        tmpfs.filter(|(path, size)| !is_there(path, size)).map(|(path, size)| format!("{path} with {size}")).collect();
+    let lines = mounts.filter(|mount| !mount.is_in(fstab));
     gone.extend(lines.map(|mount| format!("`{}` ({})", mount.line, mount.span)));
     refuse_gone(script, "mounts", "/etc/fstab", "‹[boot]› tmpfs or ‹[system]› fstab", &gone)
 }
@@ -177,8 +167,12 @@ pub fn check_fstab(
 ///
 /// # Errors
 /// [`StageError::Gate`] with the lines that are gone.
-pub fn check_exports(script: &str, text: &str, exports: &[Export]) -> Result<(), StageError> {
-    let lines = exports.iter().filter(|export| !export.is_in(text));
+pub fn check_exports<'a>(
+    script: &str,
+    text: &str,
+    exports: impl Iterator<Item = &'a Export>,
+) -> Result<(), StageError> {
+    let lines = exports.filter(|export| !export.is_in(text));
     let gone: Vec<String> = lines.map(|export| format!("`{}` ({})", export.line, export.span)).collect();
     refuse_gone(script, "exports", "/etc/exports", "‹[system]› exports", &gone)
 }
@@ -213,7 +207,6 @@ fn of_mount(recipe: &Recipe, obstacle: &Obstacle) -> (String, String) {
     (problem, help)
 }
 
-/// The line of the recipe that mounts something there.
 fn fstab_line(recipe: &Recipe, point: &str) -> Option<crate::source::Span> {
     let at = recipe.model.system.fstab.iter().position(|line| line.split_whitespace().nth(1) == Some(point))?;
     recipe.spans.nearest(&format!("system.fstab[{at}]")).cloned()
@@ -262,7 +255,6 @@ fn pattern_of<'a>(recipe: &'a Recipe, path: &str) -> Option<&'a crate::xcat::Pat
     recipe.exclude.exclude.iter().find(|pattern| crate::xcat::matches(&pattern.text, &name))
 }
 
-/// Which pattern leaves out a path.
 fn leaves_out(recipe: &Recipe, path: &str) -> String {
     match pattern_of(recipe, path) {
         Some(pattern) => format!("`{}` ({}) leaves out /{path}", pattern.text, pattern.span),
@@ -406,7 +398,7 @@ mod tests {
     #[test]
     fn a_mount_that_is_gone_is_named() {
         let declared = std::collections::BTreeMap::from([("/tmp".to_owned(), "50m".to_owned())]);
-        assert!(check_fstab("x", "tmpfs /tmp tmpfs size=50m,nodev 0 0\n", &declared, &[]).is_ok());
-        assert!(check_fstab("x", "tmpfs /tmp tmpfs size=10m 0 0\n", &declared, &[]).is_err());
+        assert!(check_fstab("x", "tmpfs /tmp tmpfs size=50m,nodev 0 0\n", declared.iter(), [].iter()).is_ok());
+        assert!(check_fstab("x", "tmpfs /tmp tmpfs size=10m 0 0\n", declared.iter(), [].iter()).is_err());
     }
 }

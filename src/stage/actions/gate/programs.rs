@@ -10,12 +10,10 @@ use crate::sandbox::helper::News;
 use crate::source::{Finding, Severity};
 use crate::store::{Kind, LayerReader};
 
-/// Asks for them.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ProgramsRequest {
     /// The layers that no package made.
     pub layers: Vec<Digest>,
-    /// The image's CPU.
     pub arch: Arch,
 }
 
@@ -55,7 +53,6 @@ fn is_of_another(head: &[u8; 20], arch: Arch) -> bool {
     is_program && [62, 3, 183, 40, 21, 243].contains(&machine) && !runs.contains(&machine)
 }
 
-/// What is said of them.
 pub fn finding(paths: &[String], arch: Arch) -> Option<Finding> {
     let first = paths.first()?;
     let more = if paths.len() > 1 { format!(" and {} more", paths.len() - 1) } else { String::new() };

@@ -13,36 +13,25 @@ use crate::stage::actions::initrd::kdump::{self, DumpAnswer, DumpRequest};
 use crate::stage::actions::kernel::modules::{ModuleIndex, Selection, decompress_module, modinfo, plain_path};
 use crate::store::LayerReader;
 
-/// What the initrd is made from.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct InitrdRequest {
-    /// Layers that have the modules and firmware.
     pub layers: Vec<Digest>,
-    /// The kernel's release.
     pub release: String,
-    /// Drivers that the recipe names.
     pub named: Vec<String>,
-    /// Drivers of the default list.
     pub default: Vec<String>,
-    /// Modules of driver updates, by name.
     pub updates: Vec<String>,
-    /// Whether all of them are wanted.
     pub all_updates: bool,
     /// imgbuild-init, relative to the store's directory.
     pub init: String,
     /// Certificates for https, one text.
     pub ca: String,
-    /// Compressor and level.
     pub compression: Compression,
-    /// Times of all entries.
     pub epoch: i64,
     /// Where the initrd is put for the host process, relative to the store's directory.
     pub handover: String,
-    /// What an initrd has that writes a dump.
     pub dump: Option<DumpRequest>,
 }
 
-/// What came of it.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct InitrdAnswer {
     /// Names that the recipe wants and the kernel lacks, with near names; nothing was made then.
@@ -51,7 +40,6 @@ pub struct InitrdAnswer {
     pub skipped: Vec<String>,
     /// Modules of driver updates that the initrd does not have.
     pub unused_updates: Vec<String>,
-    /// Modules in the initrd.
     pub modules: usize,
     /// Firmware that a module names and the layers lack: (module, file, whether the recipe names the module).
     pub missing_firmware: Vec<(String, String, bool)>,
@@ -168,7 +156,6 @@ pub(in crate::stage) fn read_module(reader: &LayerReader, release: &str, path: &
     decompress_module(path, bytes).map_err(|error| format!("{path}: {error}"))
 }
 
-/// Adds a module's firmware.
 pub(in crate::stage) fn add_firmware(
     reader: &LayerReader,
     tree: &mut Tree,
@@ -186,7 +173,6 @@ pub(in crate::stage) fn add_firmware(
     Ok(())
 }
 
-/// Runs inside.
 pub fn inside(request: InitrdRequest, _: News<'_>) -> Result<InitrdAnswer, String> {
     let reader = LayerReader::open(&request.layers)?;
     let (index, selection, mut answer) = select(&reader, &request)?;

@@ -52,9 +52,6 @@ fn follow(tree: &Merged, path: &str) -> (Vec<(String, String)>, Option<String>) 
 }
 
 /// Adds firmware as it is in the image, links with their targets; whether there is any.
-///
-/// # Errors
-/// A text with the path.
 pub fn add(reader: &LayerReader, tree: &mut Tree, name: &str) -> Result<bool, String> {
     let mut any = false;
     let stem = format!("{FIRMWARE}/{name}");
@@ -89,9 +86,6 @@ const MICROCODE: [(&str, &str, &str); 2] =
 
 /// An archive with the microcode that the layers have, for in front of an initrd: the kernel reads it before anything is unpacked.
 /// Empty where they have none.
-///
-/// # Errors
-/// A text with the file.
 pub fn early_microcode(reader: &LayerReader, epoch: i64) -> Result<Vec<u8>, String> {
     let mut found: Vec<(&str, Vec<u8>)> = Vec::new();
     for (folder, start, name) in MICROCODE {

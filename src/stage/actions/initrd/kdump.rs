@@ -7,16 +7,16 @@ use super::compose::Tree;
 use crate::archive::Body;
 use crate::digest::Digest;
 use crate::kdump::{FORMAT, KEY, KNOWN_HOSTS, LIBRARIES, MAKEDUMPFILE, ORDER, Order, PROGRAMS, Reserve, SSH, Target};
-use crate::plan::{Action, Input};
+use crate::plan::Input;
 use crate::recipe::{Family, Kdump, kdump_target};
 use crate::source::{Finding, Severity};
 use crate::stage::StageError;
 use crate::stage::actions::pack::startable::{Whole, whole};
 use crate::stage::actions::reader::Reader;
+use crate::stage::actions::reader::work::Above;
 use crate::stage::bench::Bench;
+use crate::stage::bench::keyed::{InputFile, Key, Keyed};
 use crate::stage::bench::report::refuse;
-use crate::stage::bench::results::{Done, below, file, missing};
-use crate::stage::bench::taken::take_text;
 use crate::store::LayerReader;
 
 /// Part of the keys; raised with what this module adds. 1: first.
@@ -32,25 +32,20 @@ const OF_KERNEL: u64 = 80;
 /// Libraries that glibc before 2.34 loads when a program asks who root is, and what its threads need to end.
 const OF_GLIBC: [&str; 2] = ["libnss_files.so.2", "libnss_dns.so.2"];
 
-/// What it is made from.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct DumpRequest {
-    /// The image's layers.
     pub layers: Vec<Digest>,
-    /// Text of its order.
     pub order: String,
     /// The private key and the server's keys, where it goes by ssh.
     pub ssh: Option<(String, String)>,
 }
 
-/// What there is to say of it.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct DumpAnswer {
     /// Options that the kernel was built without.
     pub config: Vec<String>,
     /// A program that is needed, and what it lacks; itself where that is empty.
     pub lacks: Option<(String, String)>,
-    /// Whether the image has makedumpfile.
     pub can_filter: bool,
     /// Libraries that it uses; none of one that needs none.
     pub libraries: Vec<String>,
@@ -78,58 +73,65 @@ fn order_of(table: &Kdump) -> Order {
     }
 }
 
-/// Inputs of its key, besides those of every initrd and the image's layers.
+/// What an initrd that writes a dump has.
+#[derive(Debug)]
+pub struct Dump {
+    pub order: Keyed<Order>,
+    /// The private key and the server's keys, where it goes by ssh.
+    pub ssh: Option<(Keyed<InputFile>, Keyed<InputFile>)>,
+}
+
+/// Describes it, besides what every initrd is made of and the image's layers.
 ///
 /// # Errors
 /// [`StageError::Input`] for a file that vanished since the recipe was read.
-pub fn inputs(reader: &Reader<'_>) -> Result<Vec<Input>, StageError> {
-    let Some(table) = &reader.recipe.model.kdump else { return Ok(Vec::new()) };
-    let order = order_of(table);
-    let mut inputs = vec![
-        Input::parameter("kdump", VERSION),
-        reader.setting("to", &order.to, "kdump.to"),
-        // Compared with the size of what is made.
-        reader.setting("reserve", &table.reserve, "kdump.reserve"),
-        reader.setting("options", &order.options, "kdump.options"),
-        reader.setting("level", table.level, "kdump.level"),
-        reader.setting("dump compress", table.compress.option().unwrap_or("none"), "kdump.compress"),
-        reader.setting("afterwards", format!("{:?}", order.afterwards), "kdump.afterwards"),
-    ];
-    let words = table.cmdline.iter().enumerate();
-    inputs.extend(words.map(|(index, word)| {
-        Input::new(format!("word {word}"), "").item(&reader.recipe.spans, "kdump.cmdline", index)
-    }));
-    let files = [(&reader.recipe.kdump.key, "kdump.ssh_key"), (&reader.recipe.kdump.known_hosts, "kdump.known_hosts")];
-    for ((path, name), field) in files.into_iter().filter_map(|(found, field)| Some((found.as_ref()?, field))) {
-        inputs.push(file(name, path, None)?.field(&reader.recipe.spans, field));
-    }
-    Ok(inputs)
+pub fn describe(reader: &Reader<'_>, key: &mut Key) -> Result<Option<Dump>, StageError> {
+    let recipe = reader.recipe;
+    let Some(table) = &recipe.model.kdump else { return Ok(None) };
+    let order =
+        key.keep_all(order_of(table), |order| {
+            let mut inputs = vec![
+                Input::parameter("kdump", VERSION),
+                reader.setting("to", &order.to, "kdump.to"),
+                // Compared with the size of what is made.
+                reader.setting("reserve", &table.reserve, "kdump.reserve"),
+                reader.setting("options", &order.options, "kdump.options"),
+                reader.setting("level", table.level, "kdump.level"),
+                reader.setting("dump compress", table.compress.option().unwrap_or("none"), "kdump.compress"),
+                reader.setting("afterwards", format!("{:?}", order.afterwards), "kdump.afterwards"),
+            ];
+            let words = order.cmdline.iter().enumerate();
+            inputs.extend(words.map(|(index, word)| {
+                Input::new(format!("word {word}"), "").item(&recipe.spans, "kdump.cmdline", index)
+            }));
+            inputs
+        });
+    let mut file = |found: &Option<(std::path::PathBuf, String)>, field: &str| {
+        let file = found.as_ref().map(|(path, name)| key.file(name, path, |input| input.field(&recipe.spans, field)));
+        file.transpose()
+    };
+    let own = file(&recipe.kdump.key, "kdump.ssh_key")?;
+    let ssh = own.zip(file(&recipe.kdump.known_hosts, "kdump.known_hosts")?);
+    let is_by_ssh = matches!(kdump_target(&recipe.model), Some(Target::Ssh { .. }));
+    Ok(Some(Dump { order, ssh: ssh.filter(|_| is_by_ssh) }))
 }
 
-/// What it is made from.
-///
-/// # Errors
-/// [`StageError::Input`] for a file that changed.
-pub fn request(bench: &Bench<'_>, action: &Action, done: &Done) -> Result<DumpRequest, StageError> {
-    let recipe = bench.recipe;
-    let Some(table) = &recipe.model.kdump else { return Err(missing(&action.id)) };
-    let text = |file: &Option<(std::path::PathBuf, String)>| match file {
-        Some((path, name)) => take_text(action, name, path).map(Some),
-        None => Ok(None),
-    };
-    let mut order = serde_json::to_string_pretty(&order_of(table)).unwrap_or_default();
-    order.push('\n');
-    let ssh = match kdump_target(&recipe.model) {
-        Some(Target::Ssh { .. }) => text(&recipe.kdump.key)?.zip(text(&recipe.kdump.known_hosts)?),
-        _ => None,
-    };
-    Ok(DumpRequest { layers: below(action, done)?, order, ssh })
+impl Dump {
+    /// What it is made from.
+    ///
+    /// # Errors
+    /// [`StageError::Input`] for a file that changed.
+    pub fn request(&self, above: &Above<'_>) -> Result<DumpRequest, StageError> {
+        let mut order = serde_json::to_string_pretty(&*self.order).unwrap_or_default();
+        order.push('\n');
+        let ssh =
+            self.ssh.as_ref().map(|(key, hosts)| Ok::<_, StageError>((key.text()?, hosts.text()?))).transpose()?;
+        Ok(DumpRequest { layers: above.below()?, order, ssh })
+    }
 }
 
 /// Says what it lacks.
-///
-/// # Errors
-/// [`StageError::Gate`] where no dump could be written.
+/// Errors: [`StageError::Gate`] where no dump could be written.
 pub fn say(bench: &Bench<'_>, answer: &DumpAnswer, release: &str) -> Result<(), StageError> {
     let recipe = bench.recipe;
     if !answer.config.is_empty() {
@@ -196,9 +198,6 @@ fn lacking(config: &str) -> Vec<String> {
 }
 
 /// Adds it to an initrd; `kernel` has the kernel's layers. Runs inside.
-///
-/// # Errors
-/// A text when a file cannot be read.
 pub fn add(tree: &mut Tree, kernel: &LayerReader, request: &DumpRequest, release: &str) -> Result<DumpAnswer, String> {
     let image = LayerReader::open(&request.layers)?;
     let mut answer = DumpAnswer::default();

@@ -1,24 +1,19 @@
 //! What an initrd is made from, no matter who composes it, and what is said of its drivers.
 
-use crate::plan::Action;
-use crate::stage::actions::Context;
-use crate::stage::actions::initrd_compression;
+use super::inputs::Initrd;
+use crate::stage::actions::reader::work::{Above, Place};
 use crate::stage::actions::reader::{
     CACHE_FILESYSTEM, KDUMP_FILESYSTEM, KDUMP_TO, STATELITE_FILESYSTEM, STATELITE_MODULES, form_modules,
 };
 use crate::stage::bench::Bench;
 use crate::stage::bench::report::refuse;
-use crate::stage::bench::results::below;
 use std::collections::BTreeMap;
 
-use super::compose::{self as initrd, InitrdAnswer};
-use crate::digest::Digest;
-use crate::recipe::{ModulesFrom, Recipe, Statelite, kdump_target, normal_name};
+use super::compose::{InitrdAnswer, InitrdRequest};
+use crate::recipe::{Recipe, Statelite, kdump_target, normal_name};
 use crate::source::{Finding, Severity};
 use crate::stage::StageError;
 use crate::stage::bench::ids;
-use crate::stage::bench::taken::take_text;
-use crate::stage::inside::init::init_for;
 use crate::store::Store;
 
 /// Whether an initrd needs drivers of disks for what lies on a node's own.
@@ -30,55 +25,41 @@ pub fn is_with_disks(recipe: &Recipe, action: &str) -> bool {
     }
 }
 
-/// What an initrd is made from, no matter who composes it.
-pub fn initrd_request(
-    bench: &Bench<'_>,
-    action: &Action,
-    context: &Context<'_>,
-    scratch: &str,
-) -> Result<initrd::InitrdRequest, StageError> {
-    let (lock, done) = (context.lock, context.done);
-    let mut ca = String::new();
-    for (path, name) in &bench.recipe.ca {
-        ca.push_str(&take_text(action, name, path)?);
-    }
-    let with_disks = is_with_disks(bench.recipe, &action.id);
-    let mut wanted = crate::recipe::initrd_drivers(&bench.recipe.model, with_disks);
-    for (name, _) in form_modules(bench.recipe, &action.id) {
-        if wanted.named.iter().all(|known| known != name) {
-            wanted.named.push(name.to_owned());
+impl Initrd {
+    /// What is asked of imgbuild's composer and of dracut's.
+    ///
+    /// # Errors
+    /// [`StageError::Input`] for a file that changed.
+    pub fn asked(&self, above: &Above<'_>, place: &Place) -> Result<InitrdRequest, StageError> {
+        let mut ca = String::new();
+        for file in &self.ca {
+            ca.push_str(&file.text()?);
         }
+        // Where modules come from decides what the action stands on.
+        let is_of_kernel = above.takes(ids::PAYLOAD, "value modules");
+        let layers = if is_of_kernel { vec![above.layer(ids::PAYLOAD)?] } else { above.below()? };
+        Ok(InitrdRequest {
+            layers,
+            release: above.value(ids::PAYLOAD, "release")?,
+            named: self.drivers.named.clone(),
+            default: self.drivers.default.clone(),
+            updates: match above.value(ids::PAYLOAD, "drivers") {
+                Ok(names) => names.split_whitespace().map(str::to_owned).collect(),
+                Err(_) => Vec::new(),
+            },
+            all_updates: self.drivers.all_updates,
+            init: Store::blob_name(&self.init),
+            ca,
+            compression: *self.compression,
+            epoch: *self.epoch,
+            handover: place.handover.clone(),
+            dump: self.dump.as_ref().map(|dump| dump.request(above)).transpose()?,
+        })
     }
-    let layers = match bench.recipe.model.initrd.modules_from {
-        ModulesFrom::Kernel => vec![done.layer(ids::PAYLOAD)?],
-        ModulesFrom::Rootfs => below(action, done)?,
-    };
-    Ok(initrd::InitrdRequest {
-        layers,
-        release: done.value(ids::PAYLOAD, "release")?,
-        named: wanted.named,
-        default: wanted.default,
-        updates: match done.value(ids::PAYLOAD, "drivers") {
-            Ok(names) => names.split_whitespace().map(str::to_owned).collect(),
-            Err(_) => Vec::new(),
-        },
-        all_updates: wanted.all_updates,
-        init: Store::blob_name(&Digest::of(init_for(bench.recipe.model.image.arch)?)),
-        ca,
-        compression: initrd_compression(bench.recipe, &action.id),
-        epoch: lock.epoch,
-        handover: format!("handover/{}-initrd", scratch.replace('/', "-")),
-        dump: match action.id == ids::INITRD_KDUMP {
-            true => Some(super::kdump::request(bench, action, done)?),
-            false => None,
-        },
-    })
 }
 
 /// Says which drivers and firmware the initrd lacks.
-///
-/// # Errors
-/// [`StageError::Gate`] for drivers that the recipe names and the kernel lacks, or required firmware.
+/// Errors: [`StageError::Gate`] for drivers that the recipe names and the kernel lacks, or required firmware.
 pub fn say_drivers(bench: &Bench<'_>, action: &str, answer: &InitrdAnswer, release: &str) -> Result<(), StageError> {
     let mut of_form = form_modules(bench.recipe, action).into_iter();
     let of_form = of_form.find(|(module, _)| answer.missing.iter().any(|(name, _)| name == module));

@@ -99,9 +99,6 @@ fn files(editor: &TreeEditor, folder: &str, found: &mut Vec<String>) {
 
 /// Takes the device trees that the recipe names out of the kernel's packages, and copies them to `handover` with a number behind it; gives
 /// their names, in that order.
-///
-/// # Errors
-/// A text for what cannot be read or written.
 pub fn take(
     names: &[String],
     (scratch, release): (&str, &str),

@@ -19,7 +19,6 @@ fn sorted(manager: &dyn PackageManager, mut kernels: Vec<Kernel>) -> Vec<Kernel>
     kernels
 }
 
-/// What is taken of the directory of kernels.
 pub struct Chosen {
     /// What is asked for, in the package manager's words.
     pub words: Vec<String>,
@@ -28,9 +27,7 @@ pub struct Chosen {
 }
 
 /// The one kernel of the directory that is wanted, with its parts where no package is named.
-///
-/// # Errors
-/// [`StageError::Gate`] unless there is exactly one, with those that there are, by their versions.
+/// Errors: [`StageError::Gate`] unless there is exactly one, with those that there are, by their versions.
 pub fn choose(
     recipe: &Recipe,
     dir: &str,
@@ -112,9 +109,7 @@ pub fn causes(recipe: &Recipe, lock: &Lock, now: Option<crate::digest::Sha256>) 
 }
 
 /// Releases of the kernels that packages bring, as a lock keeps them: in the order of their versions, where no name tells them.
-///
-/// # Errors
-/// [`StageError::Distro`] for metadata that cannot be read.
+/// Errors: [`StageError::Distro`] for metadata that cannot be read.
 pub fn releases(
     manager: &dyn PackageManager,
     archive: &dyn PackageArchive,
@@ -142,9 +137,7 @@ pub fn other_version(recipe: &Recipe, lock: &Lock) -> Option<Cause> {
 }
 
 /// The transaction with what builds drivers: the headers of the one kernel that the others brought.
-///
-/// # Errors
-/// [`StageError`] where there are several kernels, or no headers.
+/// Errors: [`StageError`] where there are several kernels, or no headers.
 pub fn driver_tools(
     package_request: &PackageRequest,
     recipe: &Recipe,

@@ -1,8 +1,10 @@
 //! Inputs of the keys of the kernel's payload and of drivers.
 
+use crate::distro::VersionOrder;
 use crate::plan::{Action, ActionKind, Input, Origin, Stage, Upstream};
-use crate::recipe::{Arch, PassRole, PinnedPackage};
+use crate::recipe::{Arch, PassRole, PinnedPackage, UpdateForm};
 use crate::stage::StageError;
+use crate::stage::actions::Described;
 use crate::stage::actions::kernel::drivers;
 use crate::stage::actions::kernel::drivers::build_action;
 use crate::stage::actions::packages::requests::package_requests;
@@ -10,68 +12,115 @@ use crate::stage::actions::packages::tools::tools_identity;
 use crate::stage::actions::reader::Reader;
 use crate::stage::actions::reader::kernel_packages;
 use crate::stage::bench::ids;
+use crate::stage::bench::keyed::{InputFile, Key, Keyed, Said};
+
+/// Where the kernel comes from, and what is added to it.
+#[derive(Debug)]
+pub struct Kernel {
+    pub arch: Keyed<Arch>,
+    pub epoch: Keyed<i64>,
+    /// The release to take, where there are several.
+    pub version: Keyed<Option<String>>,
+    /// How releases are compared; it follows from the distribution.
+    pub order: Keyed<VersionOrder>,
+    pub packages: Vec<Keyed<PinnedPackage>>,
+    pub updates: Vec<Update>,
+    /// Names of what is built from source, whose layers are in the key.
+    pub builds: Vec<Said<String>>,
+    pub device_trees: Vec<Keyed<String>>,
+}
+
+/// An item of `[kernel] updates`.
+#[derive(Debug)]
+pub struct Update {
+    pub name: Keyed<String>,
+    pub form: Keyed<Option<UpdateForm>>,
+    pub is_directory: bool,
+    /// Each with its path below the directory, or its own name.
+    pub files: Vec<(String, Keyed<InputFile>)>,
+}
+
+/// A driver that is built from source.
+#[derive(Debug)]
+pub struct Driver {
+    pub arch: Keyed<Arch>,
+    pub release: Keyed<String>,
+    /// Arguments of make.
+    pub make: Vec<Keyed<String>>,
+    pub name: String,
+    pub is_directory: bool,
+    /// Each with its path below the directory, or its own name.
+    pub files: Vec<(String, Keyed<InputFile>)>,
+}
 
 /// The kernel stage: the kernel's packages, and those that brought a kernel as a dependency (D18, D19).
+///
+/// # Errors
+/// [`StageError::Input`] for a file that vanished since the recipe was read.
 pub fn add(reader: &mut Reader<'_>, packages: &[PinnedPackage]) -> Result<(), StageError> {
-    let builds = driver_builds(reader)?;
-    let version = reader.recipe.model.kernel.version.clone().unwrap_or_else(|| "the only one".to_owned());
-    let mut inputs = vec![
-        Input::parameter("platform", &reader.platform),
-        Input::parameter("epoch", reader.lock.epoch),
-        reader.setting("version", version, "kernel.version"),
-        reader.tools(),
-    ];
-    let package_requests = package_requests(reader.recipe);
-    inputs.extend(kernel_packages(reader.manager, reader.lock, packages).iter().map(|package| {
+    let upstream = driver_builds(reader)?;
+    let recipe = reader.recipe;
+    let mut key = Key::default();
+    let arch = key.keep(recipe.model.image.arch, |_| Input::parameter("platform", &reader.platform));
+    let order = arch.follows(reader.manager.order());
+    let epoch = key.epoch(reader.lock);
+    let version = key.keep(recipe.model.kernel.version.clone(), |version| {
+        reader.setting("version", version.as_deref().unwrap_or("the only one"), "kernel.version")
+    });
+    key.also(reader.tools());
+    let package_requests = package_requests(recipe);
+    let packages = key.keep_each(kernel_packages(reader.manager, reader.lock, packages), |_, package| {
         let span = package_requests.iter().find_map(|package_request| package_request.spans.get(&package.name));
         reader.asked(Input::package(package), span)
-    }));
-    inputs.extend(drivers::update_inputs(reader.recipe)?);
+    });
+    let updates = drivers::describe_updates(recipe, &mut key)?;
     // In no key of the CPU whose kernels unpack themselves.
-    if reader.recipe.model.image.arch == Arch::Aarch64 {
-        inputs.push(Input::parameter("gzip", "unpacked"));
+    if *arch == Arch::Aarch64 {
+        key.also(Input::parameter("gzip", "unpacked"));
     }
-    let trees = reader.recipe.model.kernel.device_trees.iter().enumerate();
-    inputs.extend(trees.map(|(index, name)| {
+    let device_trees = key.keep_each(recipe.model.kernel.device_trees.iter().cloned(), |index, name| {
         let input = Input::new(format!("device tree {name}"), "published");
-        input.item(&reader.recipe.spans, "kernel.device_trees", index)
-    }));
+        input.item(&recipe.spans, "kernel.device_trees", index)
+    });
+    let builds = recipe.kernel_files.builds.iter().map(|build| Said(build.name.clone())).collect();
+    let kernel = Kernel { arch, epoch, version, order, packages, updates, builds, device_trees };
     reader.actions.push(Action {
         id: ids::PAYLOAD.to_owned(),
         stage: Stage::Kernel,
         kind: ActionKind::Kernel,
         version: super::VERSION,
-        inputs,
-        upstream: builds,
+        inputs: key.each_once(),
+        upstream,
         needs: vec![ids::TOOLS.to_owned()],
     });
+    reader.describe(ids::PAYLOAD, Described::Kernel(kernel));
     Ok(())
 }
 
 /// Drivers that are built: each an action of its own, which knows the headers, the compiler and its source.
 fn driver_builds(reader: &mut Reader<'_>) -> Result<Vec<Upstream>, StageError> {
     let mut upstream = Vec::new();
-    for index in 0..reader.recipe.kernel_files.builds.len() {
-        let mut inputs = vec![
-            Input::parameter("platform", &reader.platform),
-            Input::new(
-                format!("tools {}", PassRole::DRIVER_TOOLS),
-                tools_identity(reader.manager, &reader.locked(PassRole::DRIVER_TOOLS), &reader.platform),
-            )
-            .of(Origin::Roots(vec![ids::DRIVER_TOOLS.to_owned()])),
-        ];
-        inputs.extend(drivers::build_inputs(reader.recipe, reader.lock, index)?);
+    for (index, build) in reader.recipe.kernel_files.builds.iter().enumerate() {
+        let mut key = Key::default();
+        let arch = key.keep(reader.recipe.model.image.arch, |_| Input::parameter("platform", &reader.platform));
+        let tools = tools_identity(reader.manager, &reader.locked(PassRole::DRIVER_TOOLS), &reader.platform);
+        key.also(
+            Input::new(format!("tools {}", PassRole::DRIVER_TOOLS), tools)
+                .of(Origin::Roots(vec![ids::DRIVER_TOOLS.to_owned()])),
+        );
+        let driver = drivers::describe_build(reader.recipe, reader.lock, build, arch, &mut key)?;
         let id = build_action(index);
         upstream.push(Upstream { action: id.clone(), output: "layer".to_owned() });
         reader.actions.push(Action {
-            id,
+            id: id.clone(),
             stage: Stage::Kernel,
             kind: ActionKind::Driver,
             version: drivers::VERSION,
-            inputs,
+            inputs: key.inputs(),
             upstream: Vec::new(),
             needs: vec![ids::DRIVER_TOOLS.to_owned()],
         });
+        reader.describe(&id, Described::Driver(driver));
     }
     Ok(upstream)
 }

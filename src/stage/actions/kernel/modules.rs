@@ -14,7 +14,6 @@ const ALWAYS: [&str; 5] = ["virtio_pci", "virtio_mmio", "af_packet", "bonding", 
 pub struct ModuleIndex {
     /// Paths below the release's folder, by name.
     paths: BTreeMap<String, String>,
-    /// Names that a module needs, by name.
     needs: BTreeMap<String, Vec<String>>,
     /// Names or aliases that a module wants besides.
     soft: BTreeMap<String, Vec<String>>,
@@ -158,9 +157,7 @@ pub fn plain_path(path: &str) -> String {
 }
 
 /// Undoes a module's compression, by its ending.
-///
-/// # Errors
-/// The decoder's.
+/// Errors: The decoder's.
 pub fn decompress_module(path: &str, bytes: Vec<u8>) -> std::io::Result<Vec<u8>> {
     use std::io::Read;
     /// No module is larger; a compressed one that claims to be is refused.

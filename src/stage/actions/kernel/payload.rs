@@ -24,7 +24,6 @@ pub struct KernelRequest {
     pub scratch: String,
     /// Package files, relative to the store's directory, with their names.
     pub packages: Vec<(String, String)>,
-    /// Layers of the tools root.
     pub tools: Vec<Digest>,
     /// The release to take, where there are several.
     pub version: Option<String>,
@@ -32,7 +31,6 @@ pub struct KernelRequest {
     pub device_trees: Vec<String>,
     /// Drivers that are not the kernel's own.
     pub extra: Extra,
-    /// How releases are compared.
     pub order: VersionOrder,
     /// No time is later than this.
     pub epoch: i64,
@@ -42,30 +40,24 @@ pub struct KernelRequest {
     pub handover: String,
 }
 
-/// A payload.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Made {
     pub layer: ScanAnswer,
     /// What `uname -r` will print.
     pub release: String,
-    /// What there is to say of drivers.
     pub remarks: Remarks,
     /// Device trees that were handed over, in the order of their numbers.
     pub device_trees: Vec<String>,
 }
 
-/// What came of it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum KernelAnswer {
-    /// The layer and what belongs to it.
     Made(Made),
     /// Device trees that the recipe names cannot be published.
     NoDeviceTree(Unmet),
-    /// Drivers cannot be used.
     Refused(Refusal),
     /// No release, or several of them, in ascending order.
     Choose(Vec<String>),
-    /// depmod failed.
     Failed(CommandResult),
 }
 
@@ -80,7 +72,6 @@ fn wanted(path: &str) -> bool {
             .any(|start| path.starts_with(start))
 }
 
-/// Runs inside.
 pub fn inside(request: KernelRequest, news: News<'_>) -> Result<KernelAnswer, String> {
     in_scratch(&request.scratch, || {
         let at = |name: &str| format!("{}/{name}", request.scratch);
@@ -175,7 +166,6 @@ fn hand_over(kernel: File, to: &str) -> std::io::Result<()> {
     Ok(())
 }
 
-/// A release's kernel image.
 fn image_of(editor: &TreeEditor, release: &str) -> Option<File> {
     drivers::image_places(release).iter().find_map(|path| editor.open_file(path))
 }

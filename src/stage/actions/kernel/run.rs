@@ -4,104 +4,92 @@ use std::collections::BTreeMap;
 
 use super::device_trees::{self, Unmet};
 use super::drivers;
-use crate::distro::{manager, ready_name};
-use crate::plan::Action;
-use crate::recipe::PassRole;
-use crate::stage::actions::Context;
-use crate::stage::actions::kernel_packages;
+use super::inputs::Kernel;
+use super::payload::{KernelAnswer, KernelRequest, Made, modules_projection};
+use crate::distro::ready_name;
+use crate::recipe::PinnedPackage;
+use crate::stage::StageError;
+use crate::stage::actions::reader::work::{Above, Desk, Place, Work};
 use crate::stage::bench::Bench;
 use crate::stage::bench::ids;
+use crate::stage::bench::keyed::Keyed;
 use crate::stage::bench::report::refuse;
 use crate::stage::bench::results::layer_outputs;
-
-use crate::stage::StageError;
-use crate::stage::actions::kernel::payload as kernel;
 use crate::store::Outputs;
 
-/// Unpacks the kernel; gives what the action's record names.
-///
-/// # Errors
-/// [`StageError`] of its kind.
-pub fn run(bench: &Bench<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
-    let (lock, done) = (context.lock, context.done);
-    let manager = manager(bench.recipe);
-    let own = lock.pass(PassRole::KERNEL).map(|pass| pass.packages.clone()).unwrap_or_default();
-    let packages = kernel_packages(manager, lock, &own);
-    context.supply.have(&packages)?;
-    let scratch = bench.store.scratch()?;
-    let handover = format!("handover/{}-kernel", scratch.name.replace('/', "-"));
-    let _left = bench.handover(&handover);
-    let names = bench.recipe.model.kernel.device_trees.clone();
-    let request = kernel::KernelRequest {
-        scratch: scratch.name.clone(),
-        packages: packages
-            .iter()
-            .map(|package| (ready_name(context.supply.directory(), &package.sha256), package.name.clone()))
-            .collect(),
-        tools: vec![done.layer(ids::TOOLS)?],
-        version: bench.recipe.model.kernel.version.clone(),
-        device_trees: names,
-        extra: drivers::extra(bench, action, done)?,
-        order: manager.order(),
-        epoch: lock.epoch,
-        log: bench.log_name(action),
-        handover: handover.clone(),
-    };
-    let answer: kernel::KernelAnswer =
-        bench.namespace.call("kernel", &request, &mut |text| bench.report.progress(text))?;
-    match answer {
-        kernel::KernelAnswer::Refused(refusal) => Err(refusal.into()),
-        kernel::KernelAnswer::NoDeviceTree(unmet) => Err(no_device_tree(bench, &unmet)),
-        kernel::KernelAnswer::Made(kernel::Made { layer, release, remarks, device_trees: trees }) => {
-            let blob = bench.take(&handover)?;
-            let mut blobs = BTreeMap::from([("kernel".to_owned(), blob)]);
-            for (number, tree) in trees.iter().enumerate() {
-                let name = format!("{handover}-{number}");
-                let _left = bench.handover(&name);
-                blobs.insert(format!("{}{tree}", device_trees::OUTPUT), bench.take(&name)?);
+impl Work for Kernel {
+    const OPERATION: &'static str = "kernel";
+    type Request = KernelRequest;
+    type Answer = KernelAnswer;
+
+    fn request(&self, above: &Above<'_>, place: &Place) -> Result<KernelRequest, StageError> {
+        let packages: Vec<PinnedPackage> = self.packages.iter().map(|package| (**package).clone()).collect();
+        let supply = above.supply();
+        supply.have(&packages)?;
+        let ready = |package: &PinnedPackage| ready_name(supply.directory(), &package.sha256);
+        Ok(KernelRequest {
+            scratch: place.scratch.clone(),
+            packages: packages.iter().map(|package| (ready(package), package.name.clone())).collect(),
+            tools: vec![above.layer(ids::TOOLS)?],
+            version: self.version.clone(),
+            device_trees: self.device_trees.iter().map(|name| (**name).clone()).collect(),
+            extra: self.extra(above)?,
+            order: *self.order,
+            epoch: *self.epoch,
+            log: place.log.clone(),
+            handover: place.handover.clone(),
+        })
+    }
+
+    fn finish(&self, desk: &Desk<'_>, answer: KernelAnswer) -> Result<Outputs, StageError> {
+        let bench = desk.bench;
+        match answer {
+            KernelAnswer::Refused(refusal) => Err(refusal.into()),
+            KernelAnswer::NoDeviceTree(unmet) => Err(no_device_tree(bench, &self.device_trees, &unmet)),
+            KernelAnswer::Made(Made { layer, release, remarks, device_trees: trees }) => {
+                let handover = &desk.place.handover;
+                let mut outputs = layer_outputs(&layer);
+                outputs.blobs.insert("kernel".to_owned(), bench.take(handover)?);
+                for (number, tree) in trees.iter().enumerate() {
+                    let name = format!("{handover}-{number}");
+                    let _left = bench.handover(&name);
+                    outputs.blobs.insert(format!("{}{tree}", device_trees::OUTPUT), bench.take(&name)?);
+                }
+                let manifest = bench.store.manifest(&layer.layer)?;
+                outputs.values = BTreeMap::from([
+                    ("modules".to_owned(), modules_projection(&manifest, &release).to_string()),
+                    ("release".to_owned(), release),
+                ]);
+                if !self.updates.is_empty() || !self.builds.is_empty() {
+                    outputs.values.extend(drivers::say_remarks(bench, &remarks));
+                }
+                Ok(outputs)
             }
-            let manifest = bench.store.manifest(&layer.layer)?;
-            let mut outputs = layer_outputs(&layer);
-            outputs.values.insert("modules".to_owned(), kernel::modules_projection(&manifest, &release).to_string());
-            outputs.values.insert("release".to_owned(), release);
-            let files = &bench.recipe.kernel_files;
-            if !files.updates.is_empty() || !files.builds.is_empty() {
-                outputs.values.extend(drivers::say_remarks(bench, &remarks));
+            KernelAnswer::Choose(releases) => {
+                let wanted = &*self.version;
+                let problem = match (wanted, releases.len()) {
+                    (Some(version), _) => format!("the packages provide no kernel `{version}`"),
+                    (None, 0) => "the packages provide no kernel with modules".to_owned(),
+                    (None, count) => format!("the packages provide {count} kernels: {}", releases.join(", ")),
+                };
+                let help = match releases.last() {
+                    None => "name a package that provides one: ‹[kernel] package = \"...\"›".to_owned(),
+                    Some(last) => format!(
+                        "choose one: ‹[kernel] version = \"{last}\"› (available, in ascending order: {})",
+                        releases.join(", ")
+                    ),
+                };
+                let field = if wanted.is_some() { "kernel.version" } else { "kernel.package" };
+                Err(refuse(bench.report, bench.recipe, field, problem, help))
             }
-            outputs.blobs.extend(blobs);
-            Ok(outputs)
+            KernelAnswer::Failed(result) => Err(desk.failed("depmod", &result)),
         }
-        kernel::KernelAnswer::Choose(releases) => {
-            let wanted = &bench.recipe.model.kernel.version;
-            let problem = match (wanted, releases.len()) {
-                (Some(version), _) => format!("the packages provide no kernel `{version}`"),
-                (None, 0) => "the packages provide no kernel with modules".to_owned(),
-                (None, count) => format!("the packages provide {count} kernels: {}", releases.join(", ")),
-            };
-            let help = match releases.last() {
-                None => "name a package that provides one: ‹[kernel] package = \"...\"›".to_owned(),
-                Some(last) => format!(
-                    "choose one: ‹[kernel] version = \"{last}\"› (available, in ascending order: {})",
-                    releases.join(", ")
-                ),
-            };
-            let field = if wanted.is_some() { "kernel.version" } else { "kernel.package" };
-            Err(refuse(bench.report, bench.recipe, field, problem, help))
-        }
-        kernel::KernelAnswer::Failed(result) => Err(StageError::Script {
-            what: "depmod".to_owned(),
-            status: result.status,
-            lines: result.last_lines.join("\n"),
-            remedy: String::new(),
-            log: bench.store.directory().join(bench.log_name(action)).display().to_string(),
-        }),
     }
 }
 
 /// A device tree of the recipe that the kernel does not have, or that cannot be published beside another.
-fn no_device_tree(bench: &Bench<'_>, unmet: &Unmet) -> StageError {
-    let (recipe, names) = (bench.recipe, &bench.recipe.model.kernel.device_trees);
-    let name = |index: usize| names.get(index).map(String::as_str).unwrap_or_default();
+fn no_device_tree(bench: &Bench<'_>, names: &[Keyed<String>], unmet: &Unmet) -> StageError {
+    let name = |index: usize| names.get(index).map(|name| name.as_str()).unwrap_or_default();
     let (index, problem, help) = match unmet {
         Unmet::Unknown { index, known: 0, .. } => (
             *index,
@@ -124,5 +112,5 @@ fn no_device_tree(bench: &Bench<'_>, unmet: &Unmet) -> StageError {
             "name the one that the nodes need".to_owned(),
         ),
     };
-    refuse(bench.report, recipe, &format!("kernel.device_trees[{index}]"), problem, help)
+    refuse(bench.report, bench.recipe, &format!("kernel.device_trees[{index}]"), problem, help)
 }

@@ -1,34 +1,7 @@
 //! xCAT's side of a node: the site's postscripts, what starts them, and what the image is called.
 
 use crate::digest::Digest;
-use crate::plan::Input;
-use crate::recipe::{NodeSupport, Spans, SyncedKind};
-use crate::stage::StageError;
-use crate::stage::actions::reader::globs::in_directory;
-use crate::stage::bench::results::file;
 use crate::store::Merged;
-
-/// Inputs of the layer: each file, and the values of xcatinfo. The layers below are in its key as well.
-///
-/// # Errors
-/// [`StageError::Input`] for a file that vanished since the recipe was read.
-pub fn inputs(support: &NodeSupport, epoch: i64, spans: &Spans, directory: &str) -> Result<Vec<Input>, StageError> {
-    let osimage = Input::parameter("osimage", &support.osimage).field(spans, "xcat.osimage");
-    let mut inputs = vec![Input::parameter("epoch", epoch), osimage];
-    for one in &support.files {
-        let mode = one.mode.map_or_else(String::new, |mode| format!(" {mode:04o}"));
-        let made = match one.kind {
-            SyncedKind::Directory => "directory".to_owned(),
-            SyncedKind::File => format!("file {}{mode}", one.name),
-        };
-        let name = format!("placed {}", one.destination);
-        inputs.push(in_directory(Input::new(name, made), spans, "xcat.postscripts", directory));
-        if one.kind == SyncedKind::File && one.mode.is_none() {
-            inputs.push(in_directory(file(&one.name, &one.source, None)?, spans, "xcat.postscripts", directory));
-        }
-    }
-    Ok(inputs)
-}
 
 /// The three lines of /opt/xcat/xcatinfo, as packimage writes them, but the same at each run: the time is the epoch,
 /// the UUID is made of the layers below (RFC 9562, version 8).

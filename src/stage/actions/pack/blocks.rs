@@ -21,7 +21,6 @@ use crate::store::{Entry, Kind, LayerReader};
 /// Bytes of a piece of the tables: what a copy of the image elsewhere fetches again when something changed.
 const TABLES_PIECE: usize = 1 << 20;
 
-/// Name of the attribute that is an SELinux label.
 const LABEL: &str = "security.selinux";
 
 /// Gives entries the labels of a policy, as attributes.
@@ -57,11 +56,9 @@ pub struct Source<'a> {
     pub request: &'a PackRequest,
     /// Sorted by path.
     pub entries: &'a [(String, Entry, usize)],
-    /// Has their contents.
     pub reader: &'a LayerReader,
 }
 
-/// Keeps what is written to it, piece by piece.
 struct Pieces<'a> {
     source: &'a Source<'a>,
     bytes: Vec<u8>,
@@ -194,9 +191,7 @@ impl Source<'_> {
     }
 
     /// The image as squashfs.
-    ///
-    /// # Errors
-    /// A text: what cannot be read, kept, or held by the format.
+    /// Errors: A text: what cannot be read, kept, or held by the format.
     pub fn squashfs(&self, block_size: u32, news: News<'_>) -> Result<Frames, String> {
         let compression = self.request.compression;
         let (content, files) = self.contents();
@@ -225,9 +220,7 @@ impl Source<'_> {
     }
 
     /// The image as erofs.
-    ///
-    /// # Errors
-    /// As [`Self::squashfs`].
+    /// Errors: As [`Self::squashfs`].
     pub fn erofs(&self, chunk: u32, news: News<'_>) -> Result<Frames, String> {
         let compression = self.request.compression;
         let (content, files) = self.contents();

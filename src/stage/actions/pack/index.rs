@@ -8,7 +8,6 @@ use super::selinux::Labels;
 use crate::archive::{Compression, Form, FrameInfo};
 use crate::digest::{Digest, Sha256};
 
-/// A frame as the index lists it.
 #[derive(Debug, Serialize)]
 struct IndexFrame {
     offset: u64,
@@ -18,7 +17,6 @@ struct IndexFrame {
     blake3: Digest,
 }
 
-/// The index.
 #[derive(Debug, Serialize)]
 struct Index<'a> {
     format: u32,
@@ -35,7 +33,6 @@ struct Index<'a> {
     labels: &'a Labels,
 }
 
-/// The text of an index.
 pub fn index_text(
     (form, compression): (Form, Compression),
     frames: &[(Digest, FrameInfo)],

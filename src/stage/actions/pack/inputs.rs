@@ -1,27 +1,45 @@
 //! Inputs of the `pack` action's key.
 
-use crate::archive::{EROFS_VERSION, FRAME_VERSION, Form, SQUASHFS_VERSION, TAR_VERSION};
+use super::mismatches::Wanted;
+use crate::archive::{Compression, EROFS_VERSION, FRAME_VERSION, Form, SQUASHFS_VERSION, TAR_VERSION};
 use crate::plan::{Action, ActionKind, Input, Origin, Stage};
 use crate::recipe::Selinux;
-use crate::stage::actions::reader::Reader;
-use crate::stage::actions::reader::{archive, compression, encoder, packed_form};
+use crate::stage::actions::Described;
+use crate::stage::actions::reader::{Reader, archive, compression, encoder, packed_form};
 use crate::stage::bench::ids;
+use crate::stage::bench::keyed::{Key, Keyed, Said};
+use crate::xcat::ExcludeList;
+
+/// What the image is packed as.
+#[derive(Debug)]
+pub struct Pack {
+    pub form: Keyed<Form>,
+    pub compression: Keyed<Compression>,
+    pub selinux: Keyed<Selinux>,
+    pub exclude: Keyed<ExcludeList>,
+    /// The time of the file system.
+    pub epoch: Keyed<i64>,
+    /// The time zone and locale of the system layer.
+    pub zone: Said<Option<String>>,
+    pub locale: Said<Option<String>>,
+    /// Accounts; whether a layer brings what is wanted by name is not known here.
+    pub wanted: Said<Wanted>,
+}
 
 /// Adds the action of the packed image.
 pub fn add(reader: &mut Reader<'_>, id: &str) {
-    let packed = packed_form(reader.recipe, id);
+    let recipe = reader.recipe;
+    let packed = packed_form(recipe, id);
     let field = |name: &str| packed.field(name);
     let decided = |name: &str, value: &str| reader.setting(name, value, &packed.deciding(name));
-    let compression = compression(&packed);
-    let level = compression.level().to_string();
-    let form = archive(&packed);
-    let selinux = if reader.recipe.model.system.selinux == Selinux::Auto { "auto" } else { "off" };
     let is_gzip = id == ids::PACK_GZIP;
+    let asked = |input: Input| reader.form(is_gzip, "rootimg", input);
     let writer = |version: u32, name: &str| {
         let named = Origin::Imgbuild(format!("{name} writer"));
         let input = if name == "frame" { "tools frames".to_owned() } else { format!("tools {name}") };
         Input::new(input, version.to_string()).of(named)
     };
+    let (form, compression) = (archive(&packed), compression(&packed));
     let (version, own) = match form {
         Form::Cpio { single } => (
             writer(FRAME_VERSION, "frame"),
@@ -33,23 +51,41 @@ pub fn add(reader: &mut Reader<'_>, id: &str) {
         }
         Form::Erofs { chunk } => (writer(EROFS_VERSION, "erofs"), decided("block_size", &chunk.to_string())),
     };
-    let mut inputs = vec![
-        reader.form(is_gzip, "rootimg", reader.setting("archive", form.name(), &field("archive"))),
-        version,
-        reader.form(is_gzip, "rootimg", reader.setting("compress", compression.name(), &field("compress"))),
-        encoder(compression),
-        reader.form(is_gzip, "rootimg", decided("level", &level)),
-        own,
-        reader.setting("selinux", selinux, "system.selinux"),
-    ];
-    let exclude = &reader.recipe.exclude;
-    for (kind, patterns) in [("exclude", &exclude.exclude), ("include", &exclude.include)] {
-        for pattern in patterns {
-            inputs.push(reader.asked(Input::new(format!("{kind} {}", pattern.text), "yes"), Some(&pattern.span)));
-        }
-    }
-    let mut seen = std::collections::BTreeSet::new();
-    inputs.retain(|input| seen.insert(input.name.clone()));
+    let mut key = Key::default();
+    let epoch = key.epoch(reader.lock);
+    let form =
+        key.keep_all(form, |form| vec![asked(reader.setting("archive", form.name(), &field("archive"))), version]);
+    let compression = key.keep_all(compression, |compression| {
+        let name = reader.setting("compress", compression.name(), &field("compress"));
+        let level = decided("level", &compression.level().to_string());
+        vec![asked(name), encoder(*compression), asked(level), own]
+    });
+    let system = &recipe.model.system;
+    let selinux = key.keep(system.selinux, |selinux| {
+        reader.setting("selinux", if *selinux == Selinux::Auto { "auto" } else { "off" }, "system.selinux")
+    });
+    let exclude = key.keep_all(recipe.exclude.clone(), |list| {
+        let kinds = [("exclude", &list.exclude), ("include", &list.include)];
+        let each = kinds.into_iter().flat_map(|(kind, patterns)| patterns.iter().map(move |one| (kind, one)));
+        each.map(|(kind, one)| reader.asked(Input::new(format!("{kind} {}", one.text), "yes"), Some(&one.span)))
+            .collect()
+    });
+    let wanted = Wanted {
+        users: reader.lock.users.iter().map(|one| (one.name.clone(), one.uid)).collect(),
+        groups: reader.lock.groups.iter().map(|one| (one.name.clone(), one.gid)).collect(),
+        named: recipe.model.users.keys().cloned().collect(),
+        brought: Vec::new(),
+    };
+    let pack = Pack {
+        epoch,
+        form,
+        compression,
+        selinux,
+        exclude,
+        zone: Said(system.timezone.clone()),
+        locale: Said(system.locale.clone()),
+        wanted: Said(wanted),
+    };
     let upstream = reader.below();
     // What keeps nodes from starting the image is reported once, by the first form.
     let first = (id != ids::PACK).then(|| ids::PACK.to_owned());
@@ -59,8 +95,9 @@ pub fn add(reader: &mut Reader<'_>, id: &str) {
         stage: Stage::Pack,
         kind: ActionKind::Pack,
         version: super::VERSION,
-        inputs,
+        inputs: key.each_once(),
         upstream,
         needs,
     });
+    reader.describe(id, Described::Pack(pack));
 }

@@ -18,54 +18,32 @@ pub enum Mismatch {
     Number {
         /// `etc/passwd` or `etc/group`.
         file: Accounts,
-        /// Whose.
         name: String,
-        /// Number of image.lock.
         locked: u32,
-        /// Number in the file.
         found: u32,
         /// A path that belongs to the locked number, if there is one.
         owned: Option<String>,
     },
     /// Accounts of packages are no longer in a file of accounts.
-    Lacks {
-        file: Accounts,
-        /// Their names.
-        names: Vec<String>,
-    },
+    Lacks { file: Accounts, names: Vec<String> },
     /// A user of the recipe has a shell that the image does not have.
     NoShell {
-        /// Whose.
         name: String,
         /// As `/etc/passwd` has it.
         shell: String,
     },
     /// More may read or write a file than its program takes.
-    Open {
-        path: String,
-        mode: u32,
-        /// What comes of it.
-        consequence: String,
-    },
+    Open { path: String, mode: u32, consequence: String },
     /// A tmpfs covers what the image has there, and nothing makes it again when a node starts.
-    Covered {
-        /// Mount point.
-        point: String,
-        /// The first path.
-        first: String,
-        /// How many entries.
-        count: usize,
-    },
+    Covered { point: String, first: String, count: usize },
     /// A directory that is exported and that is not there.
     NotExported(String),
     /// A file that the recipe brings, and that an exclude list leaves out.
     LeftOut(String),
 }
 
-/// A file of accounts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Accounts {
-    /// Users.
     Passwd,
     Group,
 }
@@ -79,7 +57,6 @@ impl Accounts {
     }
 }
 
-/// What is compared with the tree.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Wanted {
     /// Numbers of users in the lock.
@@ -110,9 +87,6 @@ const GUARDED: [(&str, u32, &str); 9] = [
 const TMPFILES: [&str; 2] = ["usr/lib/tmpfiles.d/", "etc/tmpfiles.d/"];
 
 /// Looks for all of it.
-///
-/// # Errors
-/// A text when a file of the image cannot be read.
 pub fn mismatches(view: &View<'_>, wanted: &Wanted) -> Result<Vec<Mismatch>, String> {
     let mut found = Vec::new();
     accounts(view, wanted, &mut found)?;

@@ -16,19 +16,14 @@ use crate::digest::Digest;
 pub struct PackRequest {
     /// Layers, lowest first.
     pub layers: Vec<Digest>,
-    /// Paths that are left out.
     pub excluded: BTreeSet<String>,
-    /// Compressor and level.
     pub compression: Compression,
-    /// What it becomes.
     pub form: Form,
     /// No time is later than this, in seconds since 1970.
     pub epoch: i64,
     /// For each layer, whether the recipe's own files made it.
     pub own: Vec<bool>,
-    /// Time zone that the recipe names.
     pub zone: Option<String>,
-    /// Locale that the recipe names.
     pub locale: Option<String>,
     /// What else is compared with the tree.
     pub wanted: Wanted,
@@ -38,7 +33,6 @@ pub struct PackRequest {
     pub scratch: String,
 }
 
-/// What came of it.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct PackAnswer {
     /// Frames in order: what they hold, and what they are.
@@ -51,13 +45,10 @@ pub struct PackAnswer {
     pub memory: u64,
     /// Extended attributes, which cpio has no place for: path, name, value in hexadecimal.
     pub xattrs: Vec<(String, String, String)>,
-    /// SELinux labels.
     pub labels: Labels,
     /// What the person should know, whatever the form is.
     pub warnings: Vec<String>,
-    /// The same of this form.
     pub of_form: Vec<String>,
-    /// Secrets in it, and those that it lacks.
     pub secrets: Secrets,
     /// Mounts that it will do without.
     pub shortcomings: Vec<Obstacle>,

@@ -15,21 +15,16 @@ const SMALLEST: u64 = 24;
 /// How much of the most that so many bytes can tell makes a file look random: English has half, base64 three quarters.
 const RANDOM: f64 = 0.9;
 
-/// What there is to say of secrets.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Secrets {
     /// Secrets that a unit of the image wants and that the recipe does not bring: unit, path, package.
     pub wanted: Vec<(String, String, String)>,
     /// Files that package scripts made and that look like secrets.
     pub made: Vec<String>,
-    /// Secrets that the recipe brings.
     pub brought: Vec<String>,
 }
 
 /// Looks for secrets. `own` says of each layer whether the recipe's own files made it, and not packages.
-///
-/// # Errors
-/// A text when a file cannot be read.
 pub fn secrets(reader: &LayerReader, excluded: &BTreeSet<String>, own: &[bool]) -> Result<Secrets, String> {
     let there = |path: &str| reader.tree.0.contains_key(path) && !excluded.contains(path);
     // What is enabled has a link in a directory of what wants it.

@@ -63,9 +63,7 @@ pub fn of_record(action: &Action, outputs: &Outputs) -> Accounts {
 }
 
 /// Compares what a transaction made with the recipe's pins and the lock's record.
-///
-/// # Errors
-/// [`StageError::Moved`] when an id is another one, [`StageError::Unrecorded`] when the lock may not be renewed and lacks
+/// Errors: [`StageError::Moved`] when an id is another one, [`StageError::Unrecorded`] when the lock may not be renewed and lacks
 /// one.
 pub fn compare(recipe: &Recipe, lock: &Lock, found: &Accounts, locked: bool) -> Result<(), StageError> {
     let pins = Accounts::pinned(&recipe.model);

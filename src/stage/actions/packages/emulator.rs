@@ -25,15 +25,12 @@ use crate::store::Store;
 /// Variable with the path of a static emulator, QEMU's for one user, in place of any other.
 pub const VARIABLE: &str = "IMGBUILD_EMULATOR_PROGRAM";
 
-/// A namespace for the images of a recipe.
 pub fn namespace_for(namespace: &Namespace, recipe: &Recipe) -> Namespace {
     namespace.for_machine(recipe.model.image.arch.machine())
 }
 
 /// Has an emulator for what runs next, where one is needed: `tools` gives the layer of the tools root.
-///
-/// # Errors
-/// [`StageError::NoEmulator`] where neither the tools nor the host have one; what `tools` says.
+/// Errors: [`StageError::NoEmulator`] where neither the tools nor the host have one; what `tools` says.
 pub fn ensure(
     namespace: &Namespace,
     store: &Store,
@@ -69,9 +66,7 @@ pub fn ensure(
 
 /// The same for an action of a build, by the tools root of its lock, which is made where it is missing. Tools themselves are only
 /// unpacked.
-///
-/// # Errors
-/// As [`ensure`]; what making the tools root says.
+/// Errors: As [`ensure`]; what making the tools root says.
 pub fn of_action(
     bench: &Bench<'_>,
     just_made: &Mutex<BTreeMap<Digest, Duration>>,
@@ -98,9 +93,7 @@ pub fn of_action(
 }
 
 /// The same for an image that is built, by the tools root of its lock, where this store has it.
-///
-/// # Errors
-/// As [`ensure`].
+/// Errors: As [`ensure`].
 pub fn emulator_of_lock(
     namespace: &Namespace,
     store: &Store,

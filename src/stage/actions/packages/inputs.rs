@@ -10,9 +10,7 @@ use crate::stage::actions::reader::Reader;
 use crate::stage::bench::ids;
 
 /// Adds the action of a transaction.
-///
-/// # Errors
-/// [`StageError::Input`] for a file that vanished since the recipe was read.
+/// Errors: [`StageError::Input`] for a file that vanished since the recipe was read.
 pub fn add(reader: &mut Reader<'_>, package_request: &PackageRequest) -> Result<(), StageError> {
     let packages = reader.locked(&package_request.name);
     let role = package_request.role();

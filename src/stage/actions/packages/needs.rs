@@ -5,7 +5,6 @@ use crate::plan::{Action, ActionKind};
 use crate::recipe::{Lock, PinnedPackage};
 use crate::stage::actions::kernel_packages;
 
-/// Packages that an action is given.
 pub fn packages_of(manager: &dyn PackageManager, lock: &Lock, action: &Action) -> Vec<PinnedPackage> {
     let own = |name: &str| lock.pass(name).map(|pass| pass.packages.clone()).unwrap_or_default();
     match action.kind {

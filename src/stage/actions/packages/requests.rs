@@ -32,18 +32,14 @@ fn kernel_of_directory(recipe: &Recipe) -> String {
 /// One transaction that the recipe asks for: its name, what to say to the package manager, and where it was asked.
 #[derive(Debug, Clone, Default)]
 pub struct PackageRequest {
-    /// Name of the transaction.
     pub name: String,
-    /// What to install and remove.
     pub pass: Pass,
     /// Where each name was asked for.
     pub spans: BTreeMap<String, Span>,
-    /// Environment of the package manager.
     pub variables: Vec<(String, String)>,
 }
 
 impl PackageRequest {
-    /// What it is for.
     pub fn role(&self) -> PassRole {
         PassRole::of(&self.name)
     }

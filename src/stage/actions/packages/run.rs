@@ -17,9 +17,6 @@ use crate::stage::actions::packages::tools::TOOLS_EPOCH;
 use crate::store::Outputs;
 
 /// Makes a tools root, whose packages are only unpacked, or the base.
-///
-/// # Errors
-/// [`StageError`] of its kind.
 pub fn bootstrap(bench: &Bench<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
     let Some(pass) = context.lock.pass(action.layer()) else { return Err(missing(&action.id)) };
     context.supply.have(&pass.packages)?;
@@ -40,9 +37,7 @@ pub fn bootstrap(bench: &Bench<'_>, action: &Action, context: &Context<'_>) -> R
 }
 
 /// Runs a transaction.
-///
-/// # Errors
-/// [`StageError`] of its kind, with the script that failed.
+/// Errors: [`StageError`] of its kind, with the script that failed.
 pub fn install(bench: &Bench<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
     let (lock, done) = (context.lock, context.done);
     let Some(pass) = lock.pass(action.layer()) else { return Err(missing(&action.id)) };
@@ -91,7 +86,6 @@ pub fn install(bench: &Bench<'_>, action: &Action, context: &Context<'_>) -> Res
     }
 }
 
-/// Outputs of a transaction.
 pub fn with_accounts((answer, accounts): &(ScanAnswer, Accounts)) -> Outputs {
     let mut outputs = layer_outputs(answer);
     if !accounts.is_empty() {

@@ -44,7 +44,6 @@ pub fn tools_run_on(manager: &dyn PackageManager, packages: &[PinnedPackage], ma
 /// No time in a tools root is later: the same for all images, so that they share it. 1 January 2020.
 pub const TOOLS_EPOCH: i64 = 1_577_836_800;
 
-/// The action that unpacks a tools root.
 pub fn tools_action(manager: &dyn PackageManager, name: &str, packages: &[PinnedPackage], platform: &str) -> Action {
     root_action(name, ActionKind::Unpack, manager.versions().unpack, packages, TOOLS_EPOCH, platform)
 }
@@ -84,14 +83,11 @@ fn root_action(
 #[derive(Debug, Clone, Copy)]
 pub struct Made {
     pub key: Digest,
-    /// How long it took.
     pub took: Duration,
 }
 
 /// The layer of a tools root, from the store where it is there: locking needs it before there is a plan; and, where it ran now, how long it took.
-///
-/// # Errors
-/// [`StageError`] when a package's script fails.
+/// Errors: [`StageError`] when a package's script fails.
 pub fn ensure_tools(
     manager: &dyn PackageManager,
     (store, namespace): (&Store, &Namespace),

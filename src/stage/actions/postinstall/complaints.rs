@@ -12,7 +12,6 @@ use crate::source::{Finding, Severity};
 /// A line that looks like a failure.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Complaint {
-    /// What was printed.
     pub text: String,
     /// The line of the script that printed it, from 1, where that can be determined.
     pub line: Option<usize>,

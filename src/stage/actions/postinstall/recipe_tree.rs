@@ -5,7 +5,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::archive::{Extractor, Meta};
 
-/// Something that scripts see.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Shown {
     /// Path below the recipe's directory; or an absolute one.
@@ -18,18 +17,12 @@ pub struct Shown {
 pub enum ShownAs {
     /// A file: its content, by a path relative to the store's directory, and its mode.
     File(String, u32),
-    /// A symbolic link, with its target.
     Link(String),
-    /// A directory with its mode.
     Directory(u32),
-    /// A named pipe with its mode.
     Pipe(u32),
 }
 
 /// Makes them below a directory, given relative to the store's; all times are the epoch.
-///
-/// # Errors
-/// A text with the path.
 pub fn make(all: &[Shown], directory: &str, epoch: i64) -> Result<(), String> {
     std::fs::create_dir_all(directory).map_err(|error| format!("cannot create {directory}: {error}"))?;
     let mut tree = Extractor::new(directory)?;

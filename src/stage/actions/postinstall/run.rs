@@ -2,140 +2,125 @@
 
 use std::path::Path;
 
-use crate::plan::Action;
+use super::complaints::{self, Complaint};
+use super::inputs::{Scripts, Shown};
+use super::recipe_tree::{Shown as InTree, ShownAs};
+use super::remedy::{remedy, thrown_away_finding};
+use super::script::{self as postinstall, PostinstallAnswer, PostinstallRequest};
 use crate::recipe::{InputKind, Recipe, Script, package_of};
 use crate::source::{Finding, Severity};
 use crate::stage::StageError;
-use crate::stage::actions::Context;
-use crate::stage::actions::postinstall::complaints::{self, Complaint};
-use crate::stage::actions::postinstall::recipe_tree::{Shown, ShownAs};
-use crate::stage::actions::postinstall::remedy::{remedy, thrown_away_finding};
-use crate::stage::actions::postinstall::script as postinstall;
+use crate::stage::actions::reader::work::{Above, Desk, Place, Work};
 use crate::stage::bench::Bench;
 use crate::stage::bench::ids;
 use crate::stage::bench::report::refuse;
-use crate::stage::bench::results::{below, layer_outputs, missing};
-use crate::stage::bench::taken::{Taken, take, take_bytes};
-use crate::store::{Outputs, Scratch};
+use crate::stage::bench::results::{layer_outputs, missing};
+use crate::store::Outputs;
 
-/// From this size on a file goes through the store, and not through memory.
-const LARGE: u64 = 8 << 20;
+impl Work for Scripts {
+    const OPERATION: &'static str = "postinstall";
+    type Request = PostinstallRequest;
+    type Answer = PostinstallAnswer;
 
-/// Runs the scripts; gives what the action's record names.
-///
-/// # Errors
-/// [`StageError`] of its kind.
-pub fn run(bench: &Bench<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
-    let (lock, done) = (context.lock, context.done);
-    let (Some(scripts), Some(table)) = (&bench.recipe.postinstall, &bench.recipe.model.postinstall) else {
-        return Err(missing(&action.id));
-    };
-    let scratch = bench.store.scratch()?;
-    let mut shown = Vec::new();
-    let bring = |shown: &mut Vec<Shown>, path: &Path, name: &str, place: String| -> Result<(), StageError> {
-        let what = file(bench, action, (path, name), (&scratch, shown.len()))?;
-        shown.push(Shown { place, what });
-        Ok(())
-    };
-    for input in &scripts.inputs {
-        let place = input.name.clone();
-        match &input.kind {
-            InputKind::File => bring(&mut shown, &input.path, &input.name, place)?,
-            InputKind::Link(target) => shown.push(Shown { place, what: ShownAs::Link(target.clone()) }),
-            InputKind::Directory(mode) => shown.push(Shown { place, what: ShownAs::Directory(*mode) }),
-            InputKind::Pipe(mode) => shown.push(Shown { place, what: ShownAs::Pipe(*mode) }),
+    fn request(&self, above: &Above<'_>, place: &Place) -> Result<PostinstallRequest, StageError> {
+        let mut shown = Vec::new();
+        for input in &self.inputs {
+            shown.push(match input {
+                Shown::File(file) => {
+                    InTree { place: file.name.clone(), what: ShownAs::File(above.content(file)?, file.mode) }
+                }
+                Shown::Other(other) => {
+                    let what = match &other.1 {
+                        InputKind::Link(target) => ShownAs::Link(target.clone()),
+                        InputKind::Directory(mode) => ShownAs::Directory(*mode),
+                        InputKind::Pipe(mode) => ShownAs::Pipe(*mode),
+                        InputKind::File => return Err(missing(above.id())),
+                    };
+                    InTree { place: other.0.clone(), what }
+                }
+            });
         }
-    }
-    let machine = bench.recipe.model.image.arch.machine();
-    let mut commands = Vec::new();
-    for (number, script) in scripts.scripts.iter().enumerate() {
-        let place = postinstall::place_of(&script.name, number);
-        // A script that is an input, too, is shown once.
-        shown.retain(|other| other.place != place);
-        bring(&mut shown, &script.path, &script.name, place.clone())?;
-        let mut words = vec![
-            format!("{}/{place}", postinstall::RECIPE_DIRECTORY),
-            "/target".to_owned(),
-            postinstall::osvers(bench.recipe),
-            machine.to_owned(),
-            postinstall::profile(bench.recipe),
-        ];
-        words.extend(script.arguments.iter().cloned());
-        commands.push(words);
-    }
-    let mut packages = Vec::new();
-    if table.packages.is_some() {
-        for package in crate::stage::actions::image_packages(lock) {
-            bench.store.check_package(&package.sha256)?;
-            let path = bench.store.package(&package.sha256);
-            let path = path.strip_prefix(bench.store.directory()).unwrap_or(&path).display().to_string();
+        let machine = self.arch.machine().to_owned();
+        let variable = |name: &str| {
+            let found = self.variables.iter().find(|variable| variable.0 == name);
+            found.map(|variable| variable.1.clone()).unwrap_or_default()
+        };
+        let mut commands = Vec::new();
+        for (number, (script, arguments)) in self.scripts.iter().enumerate() {
+            let place = postinstall::place_of(&script.name, number);
+            // A script that is an input, too, is shown once.
+            shown.retain(|other| other.place != place);
+            let what = ShownAs::File(above.content(script)?, script.mode);
+            shown.push(InTree { place: place.clone(), what });
+            let mut words = vec![
+                format!("{}/{place}", postinstall::RECIPE_DIRECTORY),
+                postinstall::TARGET.to_owned(),
+                variable(postinstall::OSVERS),
+                machine.clone(),
+                variable(postinstall::PROFILE),
+            ];
+            words.extend(arguments.iter().map(|word| (**word).clone()));
+            commands.push(words);
+        }
+        let mut packages = Vec::new();
+        for package in self.packages.iter().flatten() {
+            above.store.check_package(&package.sha256)?;
+            let path = above.store.package(&package.sha256);
+            let path = path.strip_prefix(above.store.directory()).unwrap_or(&path).display().to_string();
             packages.push((path, package.file_name()));
         }
+        let release = above.value(ids::PAYLOAD, "release")?;
+        let mut variables: Vec<(String, String)> = self.variables.iter().map(|variable| (**variable).clone()).collect();
+        let own = variables.iter().any(|(name, _)| name == postinstall::KERNEL_VERSION);
+        if !own {
+            variables.push((postinstall::KERNEL_VERSION.to_owned(), release.clone()));
+        }
+        let mut tools = vec![above.layer(ids::BASE)?];
+        tools.extend(above.layer(ids::POSTINSTALL_TOOLS));
+        Ok(PostinstallRequest {
+            scratch: place.scratch.clone(),
+            shown,
+            packages,
+            offers_packages: self.packages.is_some(),
+            tools,
+            base: above.below()?,
+            commands,
+            variables,
+            uname: (release, machine),
+            epoch: *self.epoch,
+            log: place.log.clone(),
+        })
     }
-    let release = done.value(ids::PAYLOAD, "release")?;
-    let variables = postinstall::variables(bench.recipe, &release);
-    let mut tools = vec![done.layer(ids::BASE)?];
-    tools.extend(done.layer(ids::POSTINSTALL_TOOLS));
-    let request = postinstall::PostinstallRequest {
-        scratch: scratch.name.clone(),
-        shown,
-        packages,
-        offers_packages: table.packages.is_some(),
-        tools,
-        base: below(action, done)?,
-        commands,
-        variables,
-        uname: (release, machine.to_owned()),
-        epoch: lock.epoch,
-        log: bench.log_name(action),
-    };
-    let answer: postinstall::PostinstallAnswer =
-        bench.namespace.call("postinstall", &request, &mut |text| bench.report.progress(text))?;
-    let log = bench.store.directory().join(bench.log_name(action));
-    let script = |number: usize| scripts.scripts.get(number).ok_or_else(|| missing(&action.id));
-    match answer {
-        postinstall::PostinstallAnswer::Made(made) => {
-            bench.report.printed(ids::POSTINSTALL, &log);
-            tell(bench, &scripts.scripts, &made, &log);
-            Ok(layer_outputs(&made.layer))
-        }
-        postinstall::PostinstallAnswer::NoInterpreter(number, interpreter) => {
-            let script = script(number)?;
-            let problem = format!("`{}` needs {interpreter}, which does not exist in the script's root", script.name);
-            let help = format!(
-                "name the package that provides it: ‹[postinstall] tools = [\"{}\"]›; the script runs in a root of its own, not in the image",
-                package_of(&interpreter)
-            );
-            Err(refuse(bench.report, bench.recipe, &script.field, problem, help))
-        }
-        postinstall::PostinstallAnswer::Failed(number, result) => {
-            let script = script(number)?;
-            Err(StageError::Script {
-                what: format!("the postinstall script `{}`", script.name),
+
+    fn finish(&self, desk: &Desk<'_>, answer: PostinstallAnswer) -> Result<Outputs, StageError> {
+        let (bench, log) = (desk.bench, desk.log());
+        let Some(scripts) = &bench.recipe.postinstall else { return Err(missing(desk.id())) };
+        let script = |number: usize| scripts.scripts.get(number).ok_or_else(|| missing(desk.id()));
+        match answer {
+            PostinstallAnswer::Made(made) => {
+                bench.report.printed(ids::POSTINSTALL, &log);
+                tell(bench, &scripts.scripts, &made, &log);
+                Ok(layer_outputs(&made.layer))
+            }
+            PostinstallAnswer::NoInterpreter(number, interpreter) => {
+                let script = script(number)?;
+                let problem =
+                    format!("`{}` needs {interpreter}, which does not exist in the script's root", script.name);
+                let help = format!(
+                    "name the package that provides it: ‹[postinstall] tools = [\"{}\"]›; the script runs in a root of its own, not in the image",
+                    package_of(&interpreter)
+                );
+                Err(refuse(bench.report, bench.recipe, &script.field, problem, help))
+            }
+            PostinstallAnswer::Failed(number, result) => Err(StageError::Script {
+                what: format!("the postinstall script `{}`", script(number)?.name),
                 status: result.status,
                 remedy: remedy(&result.last_lines),
                 lines: result.last_lines.join("\n"),
                 log: log.display().to_string(),
-            })
+            }),
         }
     }
-}
-
-/// A file of the recipe's directory on its way inside.
-fn file(
-    bench: &Bench<'_>,
-    action: &Action,
-    (path, name): (&Path, &str),
-    (scratch, number): (&Scratch, usize),
-) -> Result<ShownAs, StageError> {
-    if std::fs::metadata(path).is_ok_and(|found| found.len() >= LARGE) {
-        let Taken { blob, mode } = take(bench, action, name, path)?;
-        return Ok(ShownAs::File(blob, mode));
-    }
-    let (bytes, mode) = take_bytes(action, name, path)?;
-    let link = number.to_string();
-    scratch.write_link(&link, &bytes, 0o644)?;
-    Ok(ShownAs::File(format!("{}/{link}", scratch.links_name), mode))
 }
 
 /// Says what a person would want to know of scripts that ended with 0.

@@ -21,20 +21,25 @@ pub const RECIPE_DIRECTORY: &str = "/recipe";
 pub const PACKAGES: &str = ".packages";
 const PACKAGES_IN_IMAGE: &str = "/run/imgbuild/packages";
 
+/// Where scripts find the image: their first argument.
+pub const TARGET: &str = "/target";
+/// The variable with what the script gets as its second argument.
+pub const OSVERS: &str = "IMG_OSVER";
+/// The variable with what it gets as its fourth.
+pub const PROFILE: &str = "IMG_PROFILE";
+/// The variable with the kernel's release, which is known when the kernel is.
+pub const KERNEL_VERSION: &str = "IMG_KERNELVERSION";
+
 /// What the layer is made from.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PostinstallRequest {
     /// Scratch directory, relative to the store's.
     pub scratch: String,
-    /// The scripts and their inputs.
     pub shown: Vec<Shown>,
-    /// Whether the locked packages are offered.
     pub offers_packages: bool,
     /// These packages: paths relative to the store's directory, and file names.
     pub packages: Vec<(String, String)>,
-    /// Layers of the tools root.
     pub tools: Vec<Digest>,
-    /// Layers of the image.
     pub base: Vec<Digest>,
     /// The scripts with their arguments, in order.
     pub commands: Vec<Vec<String>>,
@@ -48,10 +53,8 @@ pub struct PostinstallRequest {
     pub log: String,
 }
 
-/// What came of it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum PostinstallAnswer {
-    /// All of them succeeded.
     Made(Made),
     /// What runs a script, by its number, is not there.
     NoInterpreter(usize, String),
@@ -69,25 +72,23 @@ pub struct Made {
     pub complaints: Vec<(usize, Complaint)>,
     /// Paths that belong to `nobody` now, and did not before.
     pub nobodys: Vec<String>,
-    /// ssh host keys that were removed.
     pub host_keys: Vec<String>,
 }
 
 /// Variables of the script: xCAT's IMG_* and the recipe's own; empty ones are not set. The key is made of the same.
-pub fn variables(recipe: &Recipe, release: &str) -> Vec<(String, String)> {
+pub fn variables(recipe: &Recipe) -> Vec<(String, String)> {
     let model = &recipe.model;
     let image = &model.image;
     let others = model.otherpkgs.as_ref();
     let mut all: Vec<(String, String)> = [
         ("IMG_NAME", image.name.clone()),
         ("IMG_ARCH", image.arch.machine().to_owned()),
-        ("IMG_OSVER", osvers(recipe)),
-        ("IMG_KERNELVERSION", release.to_owned()),
-        ("IMG_PROFILE", profile(recipe)),
+        (OSVERS, model.osvers()),
+        (PROFILE, model.profile().to_owned()),
         ("IMG_PKGLIST", model.packages.lists.join(",")),
         ("IMG_OTHERPKGLIST", others.map_or(String::new(), |table| table.lists.join(","))),
         ("IMG_OTHERPKGDIR", others.map_or(String::new(), |table| table.dir.clone())),
-        ("IMG_ROOTIMGDIR", "/target".to_owned()),
+        ("IMG_ROOTIMGDIR", TARGET.to_owned()),
     ]
     .into_iter()
     .filter(|(_, value)| !value.is_empty())
@@ -119,16 +120,6 @@ pub fn field_of(recipe: &Recipe, variable: &str) -> String {
     .to_owned()
 }
 
-/// What the script gets as its second argument.
-pub fn osvers(recipe: &Recipe) -> String {
-    recipe.model.xcat.osvers.clone().unwrap_or_else(|| format!("debian-{}", recipe.model.image.release))
-}
-
-/// What the script gets as its fourth argument.
-pub fn profile(recipe: &Recipe) -> String {
-    recipe.model.profile().to_owned()
-}
-
 /// Where a script is below [`RECIPE_DIRECTORY`]: at its own path, unless that escapes its root. `number` keeps those apart.
 pub fn place_of(name: &str, number: usize) -> String {
     let plain = std::path::Path::new(name).components().all(|part| matches!(part, std::path::Component::Normal(_)));
@@ -140,7 +131,6 @@ pub fn place_of(name: &str, number: usize) -> String {
     }
 }
 
-/// Runs inside.
 pub fn inside(request: PostinstallRequest, news: News<'_>) -> Result<PostinstallAnswer, String> {
     in_scratch(&request.scratch, || {
         let at = |name: &str| format!("{}/{name}", request.scratch);

@@ -11,7 +11,7 @@ use crate::recipe::{Lock, Recipe};
 use crate::stage::StageError;
 use crate::stage::actions::packages::requests::{PackageRequest, package_requests_in, target};
 use crate::stage::actions::{
-    gate, initrd, node_support, pack, packages, postinstall, services, statelite, sync, system,
+    Described, gate, initrd, node_support, pack, packages, postinstall, services, statelite, sync, system,
 };
 use crate::stage::bench::ids;
 
@@ -21,10 +21,11 @@ pub struct StageGraph {
     pub graph: ActionGraph,
     /// Ids of the actions that make the image's layers, lowest first.
     pub layers: Vec<String>,
-    /// The transactions.
     pub package_requests: Vec<PackageRequest>,
     /// Users and groups that are made before a transaction, by action.
     pub accounts: BTreeMap<String, Accounts>,
+    /// What the work of actions is asked with, by action: those of transactions take it of the lock.
+    pub described: BTreeMap<String, Described>,
 }
 
 /// Which forms of the initrd and the packed image are made.
@@ -38,9 +39,7 @@ pub enum Forms {
 }
 
 /// Makes the graph of a recipe whose lock is fresh.
-///
-/// # Errors
-/// [`StageError::Input`] for a file that vanished since the recipe was read.
+/// Errors: [`StageError::Input`] for a file that vanished since the recipe was read.
 pub fn graph_of(recipe: &Recipe, lock: &Lock, init: &Digest, forms: Forms) -> Result<StageGraph, StageError> {
     let mut reader = Reader {
         recipe,
@@ -50,6 +49,7 @@ pub fn graph_of(recipe: &Recipe, lock: &Lock, init: &Digest, forms: Forms) -> Re
         actions: Vec::new(),
         layers: Vec::new(),
         accounts: BTreeMap::new(),
+        described: BTreeMap::new(),
     };
     let package_requests = package_requests_in(recipe, lock);
     for package_request in &package_requests {
@@ -86,8 +86,10 @@ pub fn graph_of(recipe: &Recipe, lock: &Lock, init: &Digest, forms: Forms) -> Re
     inputs.filter(|input| input.name == "parameter platform").for_each(|input| input.place.clone_from(&release));
     let install = package_requests.iter().flat_map(|package_request| &package_request.pass.install);
     let asked = install.map(|name| name.split('=').next().unwrap_or(name).to_owned()).collect();
-    let graph = ActionGraph::new(reader.actions)?.taking(Removals::of(recipe, taken(recipe), asked));
-    Ok(StageGraph { graph, layers: reader.layers, package_requests, accounts: reader.accounts })
+    let actions = std::mem::take(&mut reader.actions);
+    let graph = ActionGraph::new(actions)?.taking(Removals::of(recipe, taken(recipe), asked));
+    let Reader { layers, accounts, described, .. } = reader;
+    Ok(StageGraph { graph, layers, package_requests, accounts, described })
 }
 
 /// Default drivers that the recipe takes away by `-name`.

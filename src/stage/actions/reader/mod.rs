@@ -2,9 +2,11 @@
 
 pub mod globs;
 pub mod graph;
+pub mod work;
 
 use std::collections::BTreeMap;
 
+use super::Described;
 use super::packages::tools::tools_identity;
 use crate::archive::{Compression, Form};
 use crate::distro::PackageManager;
@@ -12,13 +14,13 @@ use crate::kdump::Target;
 use crate::plan::{Action, ActionKind, Input, Origin, Stage, Upstream};
 use crate::recipe::{Accounts, GZIP_LEVEL, PassRole, ZSTD_LEVEL};
 use crate::recipe::{
-    ArchiveKind, Frames, InitrdCompress, Lock, LockedBase, ModulesFrom, PackCompress, PackedForm, PinnedPackage,
-    Recipe, kdump_target,
+    ArchiveKind, Export, Frames, InitrdCompress, Lock, LockedBase, ModulesFrom, Mount, PackCompress, PackedForm,
+    PinnedPackage, Recipe, kdump_target,
 };
 use crate::source::Span;
 use crate::stage::bench::ids;
+use crate::stage::bench::keyed::{Key, Keyed};
 
-/// The action that makes the initrd in gzip.
 pub fn gzip_initrd(recipe: &Recipe) -> &'static str {
     if recipe.model.initrd.compress == InitrdCompress::Gzip { ids::INITRD } else { ids::INITRD_GZIP }
 }
@@ -41,7 +43,6 @@ pub fn pack_action(form: &PackedForm) -> String {
     if form.is_first() { ids::PACK.to_owned() } else { ids::pack_also(form.rootimg()) }
 }
 
-/// The form that an action packs the image in.
 pub fn packed_form(recipe: &Recipe, action: &str) -> PackedForm {
     let pack = &recipe.model.pack;
     let own = pack.forms().into_iter().find(|form| pack_action(form) == action);
@@ -72,7 +73,6 @@ pub fn compression(form: &PackedForm) -> Compression {
     }
 }
 
-/// The archive of a form.
 pub fn archive(form: &PackedForm) -> Form {
     match form.archive {
         ArchiveKind::Cpio => Form::Cpio { single: form.frames == Frames::Single },
@@ -136,20 +136,19 @@ pub const KDUMP_TO: &str = "kdump.to";
 /// The setting that names the file system of the disk of dumps.
 pub const KDUMP_FILESYSTEM: &str = "kdump.filesystem";
 
-/// Puts the actions together.
 pub struct Reader<'a> {
     pub recipe: &'a Recipe,
     pub lock: &'a Lock,
-    /// The distribution's package manager.
     pub manager: &'static dyn PackageManager,
     /// What it is for, as keys have it.
     pub platform: String,
-    /// Actions so far.
     pub actions: Vec<Action>,
     /// Ids of those that make layers, lowest first.
     pub layers: Vec<String>,
     /// Users and groups that are made before a transaction, by action.
     pub accounts: BTreeMap<String, Accounts>,
+    /// What the work of actions is asked with, by action.
+    pub described: BTreeMap<String, Described>,
 }
 
 impl Reader<'_> {
@@ -170,7 +169,6 @@ impl Reader<'_> {
         input.asked(&self.recipe.spans, span)
     }
 
-    /// A setting of the recipe.
     pub fn setting(&self, name: &str, value: impl ToString, field: &str) -> Input {
         Input::parameter(name, value).field(&self.recipe.spans, field)
     }
@@ -196,16 +194,23 @@ impl Reader<'_> {
     }
 
     /// Where the initrd's modules come from: decides what late layers may hold.
-    pub fn modules_from(&self) -> Input {
-        let from = match self.recipe.model.initrd.modules_from {
-            ModulesFrom::Kernel => "kernel",
-            ModulesFrom::Rootfs => "rootfs",
-        };
-        self.setting("modules_from", from, "initrd.modules_from")
+    pub fn modules_from(&self, key: &mut Key) -> Keyed<ModulesFrom> {
+        key.keep(self.recipe.model.initrd.modules_from, |from| {
+            let from = match from {
+                ModulesFrom::Kernel => "kernel",
+                ModulesFrom::Rootfs => "rootfs",
+            };
+            self.setting("modules_from", from, "initrd.modules_from")
+        })
     }
 
     pub fn below(&self) -> Vec<Upstream> {
         self.layers.iter().map(|id| Upstream { action: id.clone(), output: "layer".to_owned() }).collect()
+    }
+
+    /// Keeps what the work of an action is asked with.
+    pub fn describe(&mut self, id: &str, described: Described) {
+        self.described.insert(id.to_owned(), described);
     }
 
     pub fn layer(&mut self, name: &str, kind: ActionKind, version: u32, inputs: Vec<Input>, needs: Vec<String>) {
@@ -215,19 +220,18 @@ impl Reader<'_> {
         self.layers.push(id);
     }
 
-    /// The sizes of [boot] tmpfs.
-    pub fn tmpfs(&self) -> Vec<Input> {
-        let sizes = self.recipe.model.boot.tmpfs.iter();
-        sizes.map(|(path, size)| self.setting(&format!("tmpfs {path}"), size, &format!("boot.tmpfs.{path}"))).collect()
-    }
-
-    /// Lines of fstab and exports; the recipe's order is part of what they say.
-    pub fn declared_lines(&self) -> Vec<Input> {
+    /// The sizes of [boot] tmpfs, and lines of fstab and exports, whose order is part of what they say.
+    pub fn declared(&self, key: &mut Key) -> Declared {
         let line =
             |file: &str, line: &str, span: &Span| self.asked(Input::new(format!("{file} {line}"), "yes"), Some(span));
-        let mounts = self.recipe.mounts.iter().map(|mount| line("fstab", &mount.line, &mount.span));
-        let exports = self.recipe.exports.iter().map(|export| line("exports", &export.line, &export.span));
-        mounts.chain(exports).collect()
+        let recipe = self.recipe;
+        Declared {
+            tmpfs: key.keep_each(recipe.model.boot.tmpfs.clone(), |_, (path, size)| {
+                self.setting(&format!("tmpfs {path}"), size, &format!("boot.tmpfs.{path}"))
+            }),
+            mounts: key.keep_each(recipe.mounts.clone(), |_, mount| line("fstab", &mount.line, &mount.span)),
+            exports: key.keep_each(recipe.exports.clone(), |_, export| line("exports", &export.line, &export.span)),
+        }
     }
 
     /// Whether the image has drivers that are not the kernel's own.
@@ -235,6 +239,15 @@ impl Reader<'_> {
         let files = &self.recipe.kernel_files;
         !files.updates.is_empty() || !files.builds.is_empty()
     }
+}
+
+/// Mounts and exports that a recipe declares.
+#[derive(Debug)]
+pub struct Declared {
+    /// Paths and sizes.
+    pub tmpfs: Vec<Keyed<(String, String)>>,
+    pub mounts: Vec<Keyed<Mount>>,
+    pub exports: Vec<Keyed<Export>>,
 }
 
 /// The library that compresses: another version of it may make other bytes.
@@ -247,7 +260,6 @@ pub fn roots_of(root: &str) -> Vec<String> {
     if root == ids::BASE { vec![ids::BASE.to_owned()] } else { vec![ids::BASE.to_owned(), root.to_owned()] }
 }
 
-/// All packages of the image itself.
 pub fn image_packages(lock: &Lock) -> Vec<PinnedPackage> {
     lock.image_passes().flat_map(|pass| pass.packages.clone()).collect()
 }

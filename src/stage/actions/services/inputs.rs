@@ -1,7 +1,18 @@
 //! Inputs of the `services` action's key.
 
 use crate::plan::{ActionKind, Input};
+use crate::recipe::UnitState;
+use crate::stage::actions::Described;
 use crate::stage::actions::reader::Reader;
+use crate::stage::bench::ids;
+use crate::stage::bench::keyed::{Key, Keyed};
+
+/// Units and what they are to be, in the order in which that is done.
+#[derive(Debug)]
+pub struct Services {
+    pub epoch: Keyed<i64>,
+    pub units: Vec<Keyed<(UnitState, String)>>,
+}
 
 /// After the script, so that its units count too.
 pub fn add(reader: &mut Reader<'_>) {
@@ -9,11 +20,13 @@ pub fn add(reader: &mut Reader<'_>) {
     if units.is_empty() {
         return;
     }
-    let mut inputs = vec![Input::parameter("epoch", reader.lock.epoch)];
-    inputs.extend(
-        units.iter().map(|unit| {
-            reader.asked(Input::new(format!("{} {}", unit.state.verb(), unit.name), "yes"), Some(&unit.span))
+    let mut key = Key::default();
+    let services = Services {
+        epoch: key.epoch(reader.lock),
+        units: key.keep_each(units.iter().map(|unit| (unit.state, unit.name.clone())), |index, (state, name)| {
+            reader.asked(Input::new(format!("{} {name}", state.verb()), "yes"), Some(&units[index].span))
         }),
-    );
-    reader.layer("services", ActionKind::Services, super::VERSION, inputs, Vec::new());
+    };
+    reader.layer("services", ActionKind::Services, super::VERSION, key.inputs(), Vec::new());
+    reader.describe(&ids::layer("services"), Described::Services(services));
 }

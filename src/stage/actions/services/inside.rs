@@ -36,23 +36,18 @@ pub struct ServicesRequest {
 pub struct Remark {
     /// Its place in the request.
     pub unit: usize,
-    /// What is to be said.
     pub text: String,
-    /// What to do about it.
     pub help: String,
 }
 
-/// What came of it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum ServicesAnswer {
-    /// The layer, and what is to be said.
     Made(ScanAnswer, Vec<Remark>),
     /// The image cannot do what the recipe says.
     Refused(Vec<Remark>),
     Failed(String, CommandResult),
 }
 
-/// Warnings at their places in the recipe.
 pub fn warnings(recipe: &Recipe, remarks: &[Remark]) -> Vec<Finding> {
     let at = |remark: &Remark| recipe.units.get(remark.unit).map(|unit| unit.span.clone());
     remarks
@@ -90,13 +85,11 @@ pub fn refusals(recipe: &Recipe, remarks: &[Remark]) -> Vec<Finding> {
 pub const UNIT_DIRECTORIES: [&str; 4] =
     ["etc/systemd/system", "usr/local/lib/systemd/system", "usr/lib/systemd/system", "lib/systemd/system"];
 
-/// Where init scripts lie.
 const SCRIPTS: &str = "etc/init.d";
 
 /// Units that start another one of the same name. Source: systemd.socket(5), systemd.timer(5), systemd.path(5).
 const STARTERS: [&str; 3] = ["socket", "timer", "path"];
 
-/// What an image has for its services.
 struct Image<'a> {
     reader: &'a LayerReader,
     /// systemctl, else update-rc.d.
@@ -267,7 +260,6 @@ fn judge(wanted: UnitState, state: &str, name: &str) -> Option<(bool, String, &'
     }
 }
 
-/// Runs inside.
 pub fn inside(request: ServicesRequest, news: News<'_>) -> Result<ServicesAnswer, String> {
     let reader = LayerReader::open(&request.base)?;
     let every = |text: &str, help: &str| {

@@ -1,53 +1,41 @@
 //! Host side of the `services` action: builds the request, stores the answer.
 
-use crate::plan::Action;
-use crate::stage::actions::Context;
-use crate::stage::bench::Bench;
-
-use crate::stage::bench::results::{below, layer_outputs};
-
+use super::inputs::Services;
+use super::inside::{Remark, ServicesAnswer, ServicesRequest, refusals, warnings};
 use crate::stage::StageError;
-use crate::stage::actions::services::inside as services;
+use crate::stage::actions::reader::work::{Above, Desk, Place, Work};
+use crate::stage::bench::results::layer_outputs;
 use crate::store::Outputs;
 
-/// Switches the units; gives what the action's record names.
-///
-/// # Errors
-/// [`StageError`] of its kind.
-pub fn run(bench: &Bench<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
-    let (lock, base) = (context.lock, below(action, context.done)?);
-    let units = &bench.recipe.units;
-    let scratch = bench.store.scratch()?;
-    let request = services::ServicesRequest {
-        scratch: scratch.name.clone(),
-        base,
-        epoch: lock.epoch,
-        units: units.iter().map(|unit| (unit.state, unit.name.clone())).collect(),
-        log: bench.log_name(action),
-    };
-    let answer: services::ServicesAnswer =
-        bench.namespace.call("services", &request, &mut |text| bench.report.progress(text))?;
-    match answer {
-        services::ServicesAnswer::Made(layer, remarks) => {
-            for finding in services::warnings(bench.recipe, &remarks) {
-                bench.report.finding(&finding);
+impl Work for Services {
+    const OPERATION: &'static str = "services";
+    type Request = ServicesRequest;
+    type Answer = ServicesAnswer;
+
+    fn request(&self, above: &Above<'_>, place: &Place) -> Result<ServicesRequest, StageError> {
+        Ok(ServicesRequest {
+            scratch: place.scratch.clone(),
+            base: above.below()?,
+            epoch: *self.epoch,
+            units: self.units.iter().map(|unit| (**unit).clone()).collect(),
+            log: place.log.clone(),
+        })
+    }
+
+    fn finish(&self, desk: &Desk<'_>, answer: ServicesAnswer) -> Result<Outputs, StageError> {
+        let say = |findings: Vec<_>| findings.iter().for_each(|finding| desk.bench.report.finding(finding));
+        match answer {
+            ServicesAnswer::Made(layer, remarks) => {
+                say(warnings(desk.bench.recipe, &remarks));
+                Ok(layer_outputs(&layer))
             }
-            Ok(layer_outputs(&layer))
-        }
-        services::ServicesAnswer::Refused(remarks) => {
-            for finding in services::refusals(bench.recipe, &remarks) {
-                bench.report.finding(&finding);
+            ServicesAnswer::Refused(remarks) => {
+                say(refusals(desk.bench.recipe, &remarks));
+                let named = |remark: &Remark| self.units.get(remark.unit).map(|unit| unit.1.as_str());
+                let names = remarks.iter().filter_map(named).collect::<Vec<_>>().join(", ");
+                Err(StageError::Units { names })
             }
-            let named = |remark: &services::Remark| units.get(remark.unit).map(|unit| unit.name.as_str());
-            let names = remarks.iter().filter_map(named).collect::<Vec<_>>().join(", ");
-            Err(StageError::Units { names })
+            ServicesAnswer::Failed(command, result) => Err(desk.failed(&format!("`{command}` in the image"), &result)),
         }
-        services::ServicesAnswer::Failed(command, result) => Err(StageError::Script {
-            what: format!("`{command}` in the image"),
-            status: result.status,
-            lines: result.last_lines.join("\n"),
-            remedy: String::new(),
-            log: bench.store.directory().join(bench.log_name(action)).display().to_string(),
-        }),
     }
 }

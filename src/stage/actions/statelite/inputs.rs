@@ -2,11 +2,33 @@
 
 use crate::plan::{Action, ActionKind, Input, Stage};
 use crate::recipe::StateliteList;
+use crate::stage::actions::Described;
 use crate::stage::actions::reader::Reader;
 use crate::stage::bench::ids;
+use crate::stage::bench::keyed::{Key, Keyed};
+
+/// The list, with the places of its lines.
+#[derive(Debug)]
+pub struct Statelite(pub Keyed<StateliteList>);
 
 /// Adds the action of the list. It depends on the image, as what it names has to be there.
 pub fn add(reader: &mut Reader<'_>, own: &StateliteList) {
+    let mut key = Key::default();
+    let statelite = Statelite(key.keep_all(own.clone(), |own| inputs(reader, own)));
+    let upstream = reader.below();
+    reader.actions.push(Action {
+        id: ids::STATELITE.to_owned(),
+        stage: Stage::Pack,
+        kind: ActionKind::Statelite,
+        version: super::VERSION,
+        inputs: key.inputs(),
+        upstream,
+        needs: vec![ids::GATE.to_owned()],
+    });
+    reader.describe(ids::STATELITE, Described::Statelite(statelite));
+}
+
+fn inputs(reader: &Reader<'_>, own: &StateliteList) -> Vec<Input> {
     let list = &own.list;
     let mut inputs = vec![reader.setting("image", &list.image, "image.name")];
     for (entry, span) in list.entries.iter().zip(&own.entries) {
@@ -26,14 +48,5 @@ pub fn add(reader: &mut Reader<'_>, own: &StateliteList) {
     for (name, value) in &list.variables {
         inputs.push(reader.setting(&format!("variable {name}"), value, &format!("statelite.variables.{name}")));
     }
-    let upstream = reader.below();
-    reader.actions.push(Action {
-        id: ids::STATELITE.to_owned(),
-        stage: Stage::Pack,
-        kind: ActionKind::Statelite,
-        version: super::VERSION,
-        inputs,
-        upstream,
-        needs: vec![ids::GATE.to_owned()],
-    });
+    inputs
 }

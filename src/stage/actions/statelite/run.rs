@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use crate::plan::Action;
+use super::inputs::Statelite;
 use crate::recipe::StateliteList;
 use crate::source::{Finding, Span};
 use crate::stage::StageError;
-use crate::stage::actions::Context;
+use crate::stage::actions::reader::work::Above;
 use crate::stage::bench::Bench;
 use crate::stage::bench::report::refuse_at;
-use crate::stage::bench::results::{below, missing};
 use crate::statelite::Source;
 use crate::store::Outputs;
 
@@ -47,37 +46,39 @@ fn lacks<'a>(own: &'a StateliteList, paths: &BTreeMap<String, bool>) -> Vec<Lack
     lacks
 }
 
-/// Gives the blob of the list.
-///
-/// # Errors
-/// [`StageError::Refused`] for a tree that the image lacks.
-pub fn run(bench: &Bench<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
-    let Some(own) = &bench.recipe.statelite else { return Err(missing(&action.id)) };
-    let paths = bench.store.paths(&below(action, context.done)?)?;
-    for lack in lacks(own, &paths) {
-        let (span, text, help) = match lack {
-            Lack::Tree(path, span) => {
-                let problem = format!("the tree `{path}` is not a directory of the image");
-                let help = "write SERVER:/DIRECTORY for one of a server, or bring it into the image: ‹[sync]›";
-                return Err(refuse_at(bench.report, Some(span.clone()), problem, help.to_owned()));
-            }
-            Lack::Path(path, span) => (
-                span,
-                format!("the image has no `{path}`, and there are no trees: nodes report it and do nothing"),
-                "correct the path, add the package that has it, or remove the entry".to_owned(),
-            ),
-            Lack::Folder(path, span) => (
-                span,
-                format!(
-                    "`{path}` is a folder of the image: without `/` at its end, entries below it are applied separately"
+impl Statelite {
+    /// Gives the blob of the list.
+    ///
+    /// # Errors
+    /// [`StageError::Refused`] for a tree that the image lacks.
+    pub fn run(&self, bench: &Bench<'_>, above: &Above<'_>) -> Result<Outputs, StageError> {
+        let own = &*self.0;
+        let paths = bench.store.paths(&above.below()?)?;
+        for lack in lacks(own, &paths) {
+            let (span, text, help) = match lack {
+                Lack::Tree(path, span) => {
+                    let problem = format!("the tree `{path}` is not a directory of the image");
+                    let help = "write SERVER:/DIRECTORY for one of a server, or bring it into the image: ‹[sync]›";
+                    return Err(refuse_at(bench.report, Some(span.clone()), problem, help.to_owned()));
+                }
+                Lack::Path(path, span) => (
+                    span,
+                    format!("the image has no `{path}`, and there are no trees: nodes report it and do nothing"),
+                    "correct the path, add the package that has it, or remove the entry".to_owned(),
                 ),
-                format!("write `{path}/`"),
-            ),
-        };
-        bench.report.finding(&Finding::warning("statelite::image", span, text).label("here").help(help));
+                Lack::Folder(path, span) => (
+                    span,
+                    format!(
+                        "`{path}` is a folder of the image: without `/` at its end, entries below it are applied separately"
+                    ),
+                    format!("write `{path}/`"),
+                ),
+            };
+            bench.report.finding(&Finding::warning("statelite::image", span, text).label("here").help(help));
+        }
+        let list = bench.store.ensure_blob(&own.text())?;
+        Ok(Outputs { blobs: BTreeMap::from([("list".to_owned(), list)]), ..Outputs::default() })
     }
-    let list = bench.store.ensure_blob(&own.text())?;
-    Ok(Outputs { blobs: BTreeMap::from([("list".to_owned(), list)]), ..Outputs::default() })
 }
 
 #[cfg(test)]

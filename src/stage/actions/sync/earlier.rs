@@ -9,7 +9,6 @@ use crate::digest::Digest;
 use crate::name::bytes_of;
 use crate::store::{Kind, Manifest, Store, manifest_of};
 
-/// Its files.
 pub struct Earlier {
     manifest: Manifest,
     root: OwnedFd,
@@ -29,9 +28,6 @@ impl Earlier {
 
     /// Gives its file at the same place a further name in a tree, if it has this content, owner, mode and time, and nothing touched it
     /// since. Gives whether that was done.
-    ///
-    /// # Errors
-    /// A text with the path.
     pub fn name_in(&self, tree: &mut Extractor, place: &str, digest: Digest, meta: &Meta) -> Result<bool, String> {
         let Some(size) = self.size_of(place, &digest, meta) else { return Ok(false) };
         let (parent, name) = place.rsplit_once('/').unwrap_or((".", place));

@@ -11,23 +11,39 @@ use crate::stage::inside::edit::{layer_by_edit, layer_by_writing};
 use crate::store::{Kind, LayerReader, Merged, ScanAnswer};
 
 use super::earlier::Earlier;
-use crate::xcat::{appended, merged};
+use crate::xcat::{Clause, appended, merged};
 
-/// One thing to make.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SyncItem {
     /// File with the content, relative to the store's directory; none for a directory or a link.
     pub content: Option<String>,
-    /// Target, for a symbolic link.
     pub link: Option<String>,
     /// Absolute path in the image.
     pub destination: String,
     /// Name below the destination, if that is a folder in the image.
     pub name_in_folder: Option<String>,
-    /// Permission bits.
     pub mode: u32,
-    /// `copy`, `append` or `merge`.
-    pub clause: String,
+    pub clause: Clause,
+}
+
+impl SyncItem {
+    fn at(destination: &str, mode: u32) -> Self {
+        let (destination, clause) = (destination.to_owned(), Clause::Copy);
+        Self { content: None, link: None, destination, name_in_folder: None, mode, clause }
+    }
+
+    /// A copy of a file of the store.
+    pub fn file(destination: &str, content: String, mode: u32) -> Self {
+        Self { content: Some(content), ..Self::at(destination, mode) }
+    }
+
+    pub fn directory(destination: &str) -> Self {
+        Self::at(destination, 0o755)
+    }
+
+    pub fn link(destination: &str, target: &str) -> Self {
+        Self { link: Some(target.to_owned()), ..Self::at(destination, 0o777) }
+    }
 }
 
 /// What the layer is made from.
@@ -37,7 +53,6 @@ pub struct SyncRequest {
     pub scratch: String,
     /// Layers below.
     pub base: Vec<Digest>,
-    /// Times of synced files.
     pub epoch: i64,
     /// In order.
     pub items: Vec<SyncItem>,
@@ -46,12 +61,10 @@ pub struct SyncRequest {
     pub earlier: Option<Digest>,
 }
 
-/// What came of it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SyncAnswer {
     /// The layer; or the item that cannot be copied, and why.
     pub layer: Result<ScanAnswer, (usize, String)>,
-    /// What is to be said.
     pub notes: Vec<String>,
     /// Items that were copied over another one: which, and over which.
     pub doubled: Vec<(usize, usize)>,
@@ -60,20 +73,16 @@ pub struct SyncAnswer {
     pub damaged: Option<String>,
 }
 
-/// What was written to a place.
 #[derive(Debug, PartialEq, Eq)]
 enum Written {
     /// A copy of a file of the store, by its path; files of the same content have one.
     Copy(String),
-    /// Something made of several.
     Made(Vec<u8>),
 }
 
 /// Why an item is not made.
 enum Unmade {
-    /// A text.
     Failed(String),
-    /// The item cannot be, and why.
     Refused(usize, String),
     /// The file of the store that is not what its name says.
     Damaged(String),
@@ -147,7 +156,6 @@ fn normal(path: &str) -> String {
     parts.join("/")
 }
 
-/// Runs inside.
 pub fn inside(request: SyncRequest, _: News<'_>) -> Result<SyncAnswer, String> {
     let reader = LayerReader::open(&request.base)?;
     let (mut notes, mut doubled) = (Vec::new(), Vec::new());
@@ -181,8 +189,8 @@ pub fn inside(request: SyncRequest, _: News<'_>) -> Result<SyncAnswer, String> {
             ));
         }
         let place = place_of(&reader.tree, &destination);
-        let (bytes, meta) = match item.clause.as_str() {
-            "copy" => {
+        let (bytes, meta) = match item.clause {
+            Clause::Copy => {
                 let copy = Written::Copy(content.clone());
                 if let Some(earlier) = copied.insert(place.clone(), index)
                     && written.get(&place) != Some(&copy)
@@ -222,7 +230,7 @@ pub fn inside(request: SyncRequest, _: News<'_>) -> Result<SyncAnswer, String> {
                     ..meta
                 };
                 let bytes = content_of(content)?;
-                (if clause == "append" { appended(&before, &bytes) } else { merged(&before, &bytes) }, meta)
+                (if clause == Clause::Append { appended(&before, &bytes) } else { merged(&before, &bytes) }, meta)
             }
         };
         tree.file(place.as_bytes(), &meta, &mut &bytes[..])?;
@@ -348,7 +356,7 @@ mod tests {
             destination: destination.to_owned(),
             name_in_folder: Some("name".to_owned()),
             mode: 0o644,
-            clause: "copy".to_owned(),
+            clause: Clause::Copy,
         };
         let file = |destination| item(Some("blob"), None, destination);
         let items =

@@ -1,34 +1,51 @@
 //! Inputs of the `system` action's key.
 
-use crate::plan::{ActionKind, Input};
+use crate::plan::ActionKind;
 use crate::stage::StageError;
-use crate::stage::actions::reader::Reader;
-use crate::stage::bench::results::file;
+use crate::stage::actions::Described;
+use crate::stage::actions::reader::{Declared, Reader};
+use crate::stage::bench::ids;
+use crate::stage::bench::keyed::{InputFile, Key, Keyed};
+
+/// Settings of the image's own.
+#[derive(Debug)]
+pub struct System {
+    pub epoch: Keyed<i64>,
+    pub timezone: Keyed<Option<String>>,
+    pub locale: Keyed<Option<String>>,
+    pub hostname: Keyed<Option<String>>,
+    pub declared: Declared,
+    pub authorized_keys: Vec<Keyed<InputFile>>,
+    pub root_password_hash: Option<Keyed<InputFile>>,
+}
 
 /// Adds the action of the system layer.
-///
-/// # Errors
-/// [`StageError::Input`] for a file that vanished since the recipe was read.
+/// Errors: [`StageError::Input`] for a file that vanished since the recipe was read.
 pub fn add(reader: &mut Reader<'_>) -> Result<(), StageError> {
-    let system = &reader.recipe.model.system;
-    let spans = &reader.recipe.spans;
-    let setting = |name: &str, value: &Option<String>| {
-        reader.setting(name, value.as_deref().unwrap_or("unset"), &format!("system.{name}"))
+    let recipe = reader.recipe;
+    let (settings, spans) = (&recipe.model.system, &recipe.spans);
+    let mut key = Key::default();
+    let setting = |key: &mut Key, name: &str, value: &Option<String>| {
+        key.keep(value.clone(), |value| {
+            reader.setting(name, value.as_deref().unwrap_or("unset"), &format!("system.{name}"))
+        })
     };
-    let mut inputs = vec![
-        Input::parameter("epoch", reader.lock.epoch),
-        setting("timezone", &system.timezone),
-        setting("locale", &system.locale),
-        setting("hostname", &system.hostname),
-    ];
-    inputs.extend(reader.tmpfs());
-    inputs.extend(reader.declared_lines());
-    for (index, (path, name)) in reader.recipe.authorized_keys.iter().enumerate() {
-        inputs.push(file(name, path, None)?.item(spans, "system.authorized_keys", index));
-    }
-    if let Some((path, name)) = &reader.recipe.root_password_hash {
-        inputs.push(file(name, path, None)?.field(spans, "system.root_password_hash_file"));
-    }
-    reader.layer("system", ActionKind::System, super::VERSION, inputs, Vec::new());
+    let system = System {
+        epoch: key.epoch(reader.lock),
+        timezone: setting(&mut key, "timezone", &settings.timezone),
+        locale: setting(&mut key, "locale", &settings.locale),
+        hostname: setting(&mut key, "hostname", &settings.hostname),
+        declared: reader.declared(&mut key),
+        authorized_keys: (recipe.authorized_keys.iter().enumerate())
+            .map(|(index, (path, name))| {
+                key.file(name, path, |input| input.item(spans, "system.authorized_keys", index))
+            })
+            .collect::<Result<_, _>>()?,
+        root_password_hash: (recipe.root_password_hash.as_ref())
+            .map(|(path, name)| key.file(name, path, |input| input.field(spans, "system.root_password_hash_file")))
+            .transpose()?,
+    };
+    reader.layer("system", ActionKind::System, super::VERSION, key.inputs(), Vec::new());
+    reader.describe(&ids::layer("system"), Described::System(system));
     Ok(())
 }

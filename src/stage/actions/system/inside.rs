@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::archive::Meta;
 use crate::digest::Digest;
-use crate::recipe::Recipe;
 use crate::sandbox::helper::News;
+use crate::stage::actions::reader::Declared;
 use crate::stage::inside::edit::layer_by_edit;
 use crate::store::{LayerReader, ScanAnswer};
 
@@ -18,52 +18,48 @@ pub struct SystemRequest {
     pub base: Vec<Digest>,
     /// No time is later than this.
     pub epoch: i64,
-    /// Text of /etc/fstab.
     pub fstab: String,
     /// Text of /etc/exports, where the recipe has lines for it.
     pub exports: Option<String>,
     /// Name of every node, unless DHCP gives it.
     pub hostname: Option<String>,
-    /// Time zone.
     pub timezone: Option<String>,
     pub locale: Option<String>,
     /// Public keys of those who may log in as root.
     pub authorized_keys: String,
-    /// Root's password hash.
     pub root_password_hash: Option<String>,
 }
 
-/// What came of it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SystemAnswer {
     pub layer: ScanAnswer,
-    /// What is to be said.
     pub warnings: Vec<String>,
     /// Installed packages: name, version, architecture.
     pub installed: Vec<(String, String, String)>,
 }
 
 /// Text of the mounts that a recipe declares.
-pub fn fstab(recipe: &Recipe) -> String {
-    let more = if recipe.mounts.is_empty() { "" } else { " and [system] fstab" };
+pub fn fstab(declared: &Declared) -> String {
+    let more = if declared.mounts.is_empty() { "" } else { " and [system] fstab" };
     let mut text = format!("# Written by imgbuild from [boot] tmpfs{more}.\n");
-    for (path, size) in &recipe.model.boot.tmpfs {
+    for entry in &declared.tmpfs {
+        let (path, size) = &**entry;
         let mode = if path == "/tmp" || path == "/var/tmp" { "1777" } else { "755" };
         text.push_str(&format!("tmpfs {path} tmpfs size={size},mode={mode},nosuid,nodev 0 0\n"));
     }
-    for mount in &recipe.mounts {
+    for mount in &declared.mounts {
         text.push_str(&format!("{}\n", mount.line));
     }
     text
 }
 
 /// Text of the exports that a recipe declares.
-pub fn exports(recipe: &Recipe) -> Option<String> {
-    if recipe.exports.is_empty() {
+pub fn exports(declared: &Declared) -> Option<String> {
+    if declared.exports.is_empty() {
         return None;
     }
     let mut text = String::from("# Written by imgbuild from [system] exports.\n");
-    for export in &recipe.exports {
+    for export in &declared.exports {
         text.push_str(&format!("{}\n", export.line));
     }
     Some(text)
@@ -86,7 +82,6 @@ ExecStart=/bin/sh /usr/lib/imgbuild/ssh-host-keys\n";
 
 const HOST_KEY_UNIT_NAME: &str = "imgbuild-ssh-host-keys.service";
 
-/// Runs inside.
 pub fn inside(request: SystemRequest, _: News<'_>) -> Result<SystemAnswer, String> {
     let reader = LayerReader::open(&request.base)?;
     let has = |path: &str| reader.tree.0.contains_key(path);

@@ -18,21 +18,15 @@ use crate::stage::inside::init::init_for;
 use crate::stage::plan::{forms_for, stages_of};
 use crate::store::{End, Run};
 
-/// What others need to know of an action.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NeedsOfAction {
-    /// What kind of work it is.
     pub kind: ActionKind,
-    /// Its stage.
     pub stage: Stage,
-    /// Packages that it is given.
     pub packages: Vec<PinnedPackage>,
 }
 
 /// Has a lock that is up to date, as a build here would.
-///
-/// # Errors
-/// [`StageError`], as of a build.
+/// Errors: [`StageError`], as of a build.
 pub fn ensure_lock(builder: &Builder<'_>) -> Result<Lock, StageError> {
     init_for(builder.recipe.model.image.arch)?;
     let fetcher = builder.fetcher()?;
@@ -40,9 +34,7 @@ pub fn ensure_lock(builder: &Builder<'_>) -> Result<Lock, StageError> {
 }
 
 /// The graph of an image, and what its actions need.
-///
-/// # Errors
-/// As of planning.
+/// Errors: As of planning.
 pub fn needs_of(
     builder: &Builder<'_>,
     lock: &Lock,
@@ -58,9 +50,6 @@ pub fn needs_of(
 }
 
 /// Downloads packages that the store lacks; gives the files of all, by the SHA-256 of each.
-///
-/// # Errors
-/// [`StageError`] where one cannot be had.
 pub fn package_files(
     builder: &Builder<'_>,
     packages: &[PinnedPackage],
@@ -74,9 +63,6 @@ pub fn package_files(
 
 /// Writes into the lock what running packages elsewhere showed: accounts whose ids are kept, transactions whose scripts ask for the
 /// kernel's release.
-///
-/// # Errors
-/// [`StageError`] where it cannot be read or written.
 pub fn fix_lock(builder: &Builder<'_>, names: &[String], asking: &[String]) -> Result<(), StageError> {
     let Some(mut lock) = read_lock(builder)? else { return Ok(()) };
     accounts::fix(&mut lock, names);
@@ -93,7 +79,6 @@ pub fn asked_of_lock(failure: &Failure) -> Option<Result<Vec<String>, String>> {
     }
 }
 
-/// Notes a build that failed elsewhere.
 pub fn note_failed(builder: &Builder<'_>, runs: &[Run], why: String) {
     let (recipe, noted) = (builder.recipe, &builder.options.trace);
     noted.begin(builder.store, &recipe.model.image.name, &recipe.directory, &target(recipe));

@@ -44,7 +44,6 @@ impl<'b> Meanwhile<'b> {
         }
     }
 
-    /// An action ran.
     pub fn ran(&self, key: Digest) {
         if let Some(to) = &*self.to.lock().unwrap_or_else(PoisonError::into_inner) {
             let _ = to.send(key);

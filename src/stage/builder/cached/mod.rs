@@ -34,9 +34,7 @@ const ASKED_AT_ONCE: usize = 16;
 
 /// Has in the store what a cache has of the actions that a build wants. What needs an action that no cache has is not asked for:
 /// its key is not known before that ran.
-///
-/// # Errors
-/// [`StageError`] where this store cannot keep it; a cache that fails is only said.
+/// Errors: [`StageError`] where this store cannot keep it; a cache that fails is only said.
 pub fn bring(
     builder: &Builder<'_>,
     cache: &Cache,
@@ -101,9 +99,7 @@ fn without_sampled(builder: &Builder<'_>, cache: &Cache, mut found: Vec<Found>) 
 
 /// Compares what an action made with what a cache says that it makes. If they differ, nothing that the cache gave this build stays in
 /// the store: the next build would believe it.
-///
-/// # Errors
-/// [`StageError::Differs`].
+/// Errors: [`StageError::Differs`].
 pub fn compare(builder: &Builder<'_>, record: &ActionRecord) -> Result<(), StageError> {
     let sampled = builder.shared.sampled.lock().unwrap_or_else(PoisonError::into_inner).remove(&record.key);
     let Some((place, theirs)) = sampled else { return Ok(()) };
@@ -174,9 +170,7 @@ fn search(
 }
 
 /// What directories that are caches have of a build of a recipe, for a plan: no server is asked.
-///
-/// # Errors
-/// As [`stages_of`].
+/// Errors: As [`stages_of`].
 pub fn look(
     recipe: &Recipe,
     store: &Store,
@@ -238,9 +232,7 @@ pub fn fill(builder: &Builder<'_>, cache: &Cache, lock: &Lock, work: &Work) {
 }
 
 /// Writes results that another machine asked for, but for those that it has.
-///
-/// # Errors
-/// [`StageError`] where any of them cannot be written: without it the other machine has nothing.
+/// Errors: [`StageError`] where any of them cannot be written: without it the other machine has nothing.
 pub fn deliver(builder: &Builder<'_>, deliver: &Deliver, work: &Work) -> Result<(), StageError> {
     let done = work.stages.graph.in_order().filter_map(|action| work.finished.get(&action.id));
     let keys = done.filter(|one| !deliver.had.contains(&one.key)).map(|one| one.key);
@@ -248,9 +240,7 @@ pub fn deliver(builder: &Builder<'_>, deliver: &Deliver, work: &Work) -> Result<
 }
 
 /// Writes the results of keys to a cache.
-///
-/// # Errors
-/// As [`deliver`].
+/// Errors: As [`deliver`].
 pub fn give(builder: &Builder<'_>, to: &Cache, keys: impl Iterator<Item = Digest>) -> Result<(), StageError> {
     let records: Vec<_> = keys.filter_map(|key| Some((builder.store.record(&key)?, true))).collect();
     let problem = std::sync::Mutex::new(None);
@@ -276,9 +266,7 @@ pub struct Here {
 }
 
 /// What a store has of a recipe's actions, and whether a machine can do the rest (as `uname -m` names it).
-///
-/// # Errors
-/// As [`stages_of`].
+/// Errors: As [`stages_of`].
 pub fn here(recipe: &Recipe, store: &Store, publish: &[Target], machine: &str) -> Result<Here, StageError> {
     let Ok(lock) = fresh_lock(recipe, Lock::read(&recipe.lock_path, &recipe.lock_name())?) else {
         return Ok(Here { tools_run: true, ..Here::default() });
@@ -310,7 +298,6 @@ fn said<'b>(builder: &'b Builder<'_>) -> impl Fn(String) + Sync + 'b {
     |text| builder.report.finding(&Finding::nowhere(Severity::Warning, "cache::unused", text))
 }
 
-/// Saves layers inside.
 struct Layers<'b> {
     builder: &'b Builder<'b>,
     packages: Packages,

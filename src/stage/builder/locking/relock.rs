@@ -18,7 +18,6 @@ use crate::stage::supply::Supply;
 /// How many lines of a lock's difference are shown by a build.
 const SHOWN_DIFFERENCES: usize = 30;
 
-/// What `update` is to renew.
 #[derive(Debug, Clone, Default)]
 pub struct Update {
     /// Packages by name; none: all.
@@ -28,9 +27,7 @@ pub struct Update {
 }
 
 /// The lock beside the recipe, if there is one.
-///
-/// # Errors
-/// [`StageError`] when it cannot be read, or the clock is before its epoch.
+/// Errors: [`StageError`] when it cannot be read, or the clock is before its epoch.
 pub fn read_lock(builder: &Builder<'_>) -> Result<Option<Lock>, StageError> {
     sweep(&builder.recipe.directory);
     let Some(lock) = builder.recipe.lock()? else { return Ok(None) };
@@ -56,9 +53,7 @@ fn locking<'s>(builder: &'s Builder<'s>, fetcher: &'s Fetcher, supply: &'s Suppl
 }
 
 /// The lock, renewed where the recipe asks for what it lacks.
-///
-/// # Errors
-/// [`StageError::Locked`] where it may not be renewed, others from resolving.
+/// Errors: [`StageError::Locked`] where it may not be renewed, others from resolving.
 pub fn lock(builder: &Builder<'_>, fetcher: &Fetcher, supply: &Supply<'_>) -> Result<Lock, StageError> {
     let earlier = read_lock(builder)?;
     let causes = match (lock_state(builder.recipe, earlier.as_ref()), earlier.as_ref()) {
@@ -88,9 +83,7 @@ pub fn lock(builder: &Builder<'_>, fetcher: &Fetcher, supply: &Supply<'_>) -> Re
 
 /// Resolves all packages again, or those that are named; installs them, so that the lock has their ids too; writes the
 /// lock. Gives the difference, a line a package, user or group.
-///
-/// # Errors
-/// [`StageError`]; image.lock is as before then.
+/// Errors: [`StageError`]; image.lock is as before then.
 pub fn update(builder: &Builder<'_>, update: &Update) -> Result<Vec<String>, StageError> {
     let fetcher = builder.fetcher()?;
     let supply = builder.supply(&fetcher);
@@ -113,9 +106,7 @@ pub fn update(builder: &Builder<'_>, update: &Update) -> Result<Vec<String>, Sta
 }
 
 /// Writes what the packages made into the lock, if it is not there yet.
-///
-/// # Errors
-/// [`StageError::Locked`] where the lock may not be renewed.
+/// Errors: [`StageError::Locked`] where the lock may not be renewed.
 pub fn record_ids(builder: &Builder<'_>, lock: &mut Lock, work: &Work) -> Result<(), StageError> {
     let of_image = work.stages.graph.in_order().filter(|action| accounts::is_of_image(action));
     let found: BTreeMap<String, _> = of_image

@@ -13,9 +13,7 @@ use crate::stage::builder::run::Builder;
 
 /// Brings all packages of the lock, and today's indices of its suites, into a directory; what the directory has of an
 /// earlier lock goes. Gives the number of packages.
-///
-/// # Errors
-/// [`StageError`]; a directory with other things in it is left alone.
+/// Errors: [`StageError`]; a directory with other things in it is left alone.
 pub fn vendor(builder: &Builder<'_>, lock: &Lock, directory: &Path) -> Result<usize, StageError> {
     let said = |path: &Path| {
         let path = path.display().to_string();

@@ -152,7 +152,6 @@ fn values(was: Option<String>, now: Option<String>) -> Option<Values> {
     (was != now).then_some(Values { was, now })
 }
 
-/// What differs of one path.
 fn changes(was: &Node, now: &Node, with_xattrs: bool) -> BTreeMap<String, Values> {
     let mut all = BTreeMap::new();
     let mut say = |name: &str, was: String, now: String| {
@@ -184,7 +183,6 @@ fn changes(was: &Node, now: &Node, with_xattrs: bool) -> BTreeMap<String, Values
     all
 }
 
-/// Compares two trees.
 pub fn compare_trees(was: &Tree, now: &Tree) -> FileDifference {
     let bytes = |tree: &Tree| tree.nodes.values().map(|node| node.size).sum();
     let mut found = FileDifference { bytes_was: bytes(was), bytes_now: bytes(now), ..FileDifference::default() };
@@ -260,7 +258,6 @@ fn differing<V: Clone + PartialEq>(
     both.filter(|(_, was, now)| was != now).collect()
 }
 
-/// Compares two sides in all that both have.
 pub fn compare(a: &Side, b: &Side) -> Difference {
     let mut not_compared = Vec::new();
     let mut lacking = |what: &str, has_a: bool, has_b: bool| {

@@ -20,7 +20,6 @@ use crate::store::{ActionRecord, Merged, Store};
 use crate::sweep::Swept;
 use crate::xcat::{ExcludeList, Pattern};
 
-/// Why a side cannot be read.
 #[derive(Debug, Error, Diagnostic)]
 pub enum SideError {
     /// A file or directory cannot be read.
@@ -36,30 +35,24 @@ pub enum SideError {
         )
     )]
     Unknown { path: PathBuf, problem: String },
-    /// A lock cannot be read.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Lock(#[from] LockError),
 }
 
-/// One side.
 #[derive(Debug, Default)]
 pub struct Side {
     /// As the command line named it.
     pub name: String,
     /// `build`, `bundle`, `archive`, `lock` or `directory`.
     pub kind: &'static str,
-    /// Where its files were read.
     pub files_from: Option<&'static str>,
-    /// Its packages, where they are known.
     pub packages: Option<Packages>,
     /// Why they are not, where there is a database.
     pub damaged: Option<String>,
-    /// The tree that nodes get.
     pub tree: Option<Tree>,
     /// The tree with what is left out of the packed image, where that is known.
     pub all_files: Option<Tree>,
-    /// What its initrd holds.
     pub initrd: Option<Tree>,
     /// The kernel's release, where something says it.
     pub release: Option<String>,
@@ -92,7 +85,6 @@ const INITRDS: [&str; 2] = ["initrd-stateless", "initrd-stateless.gz"];
 pub struct BuildPlace {
     /// As the command line named it.
     pub name: String,
-    /// Directory of the artefacts.
     pub directory: PathBuf,
     /// Keys of its actions, where the history has them.
     pub keys: BTreeMap<String, Digest>,
@@ -150,9 +142,6 @@ impl BuildPlace {
 }
 
 /// Reads two builds alike: by their layers where the store has those of both, else by their packed images.
-///
-/// # Errors
-/// [`SideError`].
 pub fn matched(a: &BuildPlace, b: &BuildPlace, store: &Store) -> Result<(Side, Side), SideError> {
     let (info_a, info_b) = (info_of(&a.directory)?, info_of(&b.directory)?);
     let layers = a.layers(store, &info_a).zip(b.layers(store, &info_b));
@@ -185,7 +174,6 @@ fn initrd_of(directory: &Path) -> Option<Tree> {
     Tree::of_archive(&file, None).ok()
 }
 
-/// The packed image of a directory.
 fn packed(directory: &Path) -> Result<Side, SideError> {
     let file = ROOTIMGS.iter().map(|name| directory.join(name)).find(|path| path.is_file());
     let Some(file) = file else {
@@ -247,18 +235,13 @@ fn is_bundle(directory: &Path) -> bool {
 
 impl Side {
     /// A lock.
-    ///
-    /// # Errors
-    /// [`SideError::Lock`] for text that is not a lock.
+    /// Errors: [`SideError::Lock`] for text that is not a lock.
     pub fn of_lock(name: &str, text: Vec<u8>) -> Result<Self, SideError> {
         let lock = Lock::parse_bytes(name, text)?;
         Ok(Self { name: name.to_owned(), kind: "lock", packages: Some(Packages::of_lock(&lock)), ..Self::default() })
     }
 
     /// Whatever is at a path: artefacts, a packed image, an archive of artefacts, a lock, a recipe (its lock), or a tree.
-    ///
-    /// # Errors
-    /// [`SideError`].
     pub fn of_path(name: &str, path: &Path) -> Result<Self, SideError> {
         let mut side = if path.is_dir() { Self::of_directory(name, path)? } else { Self::of_file(name, path)? };
         side.name = name.to_owned();

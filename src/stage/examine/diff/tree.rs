@@ -9,7 +9,6 @@ use crate::digest::Digest;
 use crate::distro::installed::{LONGEST_DATABASE, lists_packages};
 use crate::store::{Kind, Merged};
 
-/// What a path is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Node {
     /// `directory`, `file`, `link`, `character device`, `block device`, `pipe` or `socket`.
@@ -18,7 +17,6 @@ pub struct Node {
     pub size: u64,
     /// Permission bits, set-id and sticky bits included.
     pub mode: u32,
-    /// Owner and group.
     pub owner: (u32, u32),
     /// Digest of a file's content, a link's target, or a device's number.
     pub content: String,
@@ -29,11 +27,9 @@ pub struct Node {
 /// Paths without a slash in front; the root is `.`.
 #[derive(Debug, Clone, Default)]
 pub struct Tree {
-    /// All paths.
     pub nodes: BTreeMap<String, Node>,
     /// Whether extended attributes were read.
     pub has_xattrs: bool,
-    /// Files of the package database, by path.
     pub databases: BTreeMap<String, Vec<u8>>,
     /// Their bytes.
     pub database_bytes: u64,
@@ -111,9 +107,7 @@ impl Tree {
     }
 
     /// Reads a packed image: cpio or tar, compressed or not, or squashfs. `xattrs` are those that its index has: path, name, value.
-    ///
-    /// # Errors
-    /// The reader's; `InvalidData` for what is neither.
+    /// Errors: The reader's; `InvalidData` for what is neither.
     pub fn of_archive(file: &Path, xattrs: Option<&[(String, String, String)]>) -> io::Result<Self> {
         let packed = std::fs::File::open(file)?;
         let mut tree = Self { most_bytes: Some(Budget::of_file(&packed)?.texts()), ..Self::default() };
@@ -159,9 +153,7 @@ impl Tree {
     }
 
     /// Reads a directory; links are not followed.
-    ///
-    /// # Errors
-    /// The first file or directory that cannot be read.
+    /// Errors: The first file or directory that cannot be read.
     pub fn of_directory(directory: &Path) -> io::Result<Self> {
         let mut tree = Self { has_xattrs: true, ..Self::default() };
         list_directory(directory, &mut |_| true, &mut |entry, content| tree.take(entry, content))?;

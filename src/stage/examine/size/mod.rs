@@ -23,7 +23,6 @@ use crate::stage::StageError;
 use crate::stage::bench::ids;
 use crate::store::{Kind, LayerReader, Root, Store, StoreError};
 
-/// A file of the image and what it takes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SizedFile {
     /// Path without a slash in front.
@@ -38,9 +37,7 @@ pub struct SizedFile {
 const HEAD: f64 = 14.0;
 
 /// All files of the last build's packed image. Directories have no bytes of their own but their heads.
-///
-/// # Errors
-/// [`StageError::Store`] when a frame is gone or damaged.
+/// Errors: [`StageError::Store`] when a frame is gone or damaged.
 pub fn sizes(store: &Store, root: &Root) -> Result<Vec<SizedFile>, StageError> {
     let frames = frames_of_one_form(store, root)?;
     let mut files: Vec<SizedFile> = frames
@@ -134,9 +131,7 @@ pub fn lists_inside(request: ListsRequest, _: News<'_>) -> Result<BTreeMap<Strin
 }
 
 /// The package of each path of the image, by the package database; links at the top of the tree (`/bin`) are followed.
-///
-/// # Errors
-/// [`StageError`] when the layers or the package files cannot be read.
+/// Errors: [`StageError`] when the layers or the package files cannot be read.
 pub fn packages(
     recipe: &Recipe,
     store: &Store,

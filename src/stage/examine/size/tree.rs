@@ -9,14 +9,11 @@ use super::{HEAD, SizedFile, owners};
 use crate::archive::{Budget, Listed, Unlisted, list_directory, list_packed, over};
 use crate::distro::installed;
 
-/// A tree and what is known of it.
 #[derive(Debug, Default)]
 pub struct SizedTree {
-    /// Its files, by path.
     pub files: Vec<SizedFile>,
     /// The package of each path, where there is a database.
     pub owners: BTreeMap<String, String>,
-    /// Whether there is a package database.
     pub has_packages: bool,
     /// Whether it is packed; of a directory the compressed bytes are those that its files take one by one.
     pub is_packed: bool,
@@ -25,7 +22,6 @@ pub struct SizedTree {
 /// Why sizes of a tree are not known.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum TreeError {
-    /// It cannot be read.
     #[error("cannot read `{}`: {source}", path.display())]
     #[diagnostic(code(size::read))]
     Read { path: PathBuf, source: io::Error },
@@ -33,7 +29,6 @@ pub enum TreeError {
     #[error("`{}` is neither a directory nor an archive in cpio, tar or squashfs", path.display())]
     #[diagnostic(code(size::unknown), help("{help}"))]
     Unknown { path: PathBuf, help: String },
-    /// Its package database is damaged.
     #[error("`{}`: {problem}", path.display())]
     #[diagnostic(code(size::database), help("`--by directory` needs no database"))]
     Database { path: PathBuf, problem: String },
@@ -42,7 +37,6 @@ pub enum TreeError {
 /// Longest target of a link, in bytes. Source: PATH_MAX, with room.
 const LONGEST_LINK: u64 = 1 << 16;
 
-/// Counts what a compressor writes.
 struct Counted(u64);
 
 impl Write for Counted {
@@ -56,7 +50,6 @@ impl Write for Counted {
     }
 }
 
-/// What is read so far.
 #[derive(Default)]
 struct Reading {
     files: Vec<(SizedFile, f64)>,
@@ -108,9 +101,6 @@ impl Reading {
 }
 
 /// Reads a directory or an archive; what is mounted in a directory is not of it.
-///
-/// # Errors
-/// [`TreeError`].
 pub fn sized_tree(path: &Path) -> Result<SizedTree, TreeError> {
     let said = |source: io::Error| TreeError::Read { path: path.to_owned(), source };
     let mut reading = Reading::default();
@@ -136,7 +126,6 @@ pub fn sized_tree(path: &Path) -> Result<SizedTree, TreeError> {
     Ok(SizedTree { files, owners, has_packages: database.is_some(), is_packed: whole.is_some() })
 }
 
-/// Reads an archive, and those that follow it.
 fn of_archive(path: &Path, reading: &mut Reading) -> Result<(), TreeError> {
     let said = |source: io::Error| TreeError::Read { path: path.to_owned(), source };
     let file = File::open(path).map_err(said)?;

@@ -10,7 +10,6 @@ use crate::digest::Sha256;
 use crate::distro::Fetcher;
 use crate::stage::published::artefacts::BuildInfo;
 
-/// What would move of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Moved {
     pub name: String,
@@ -24,10 +23,8 @@ pub struct Moved {
     pub frames_moved: usize,
 }
 
-/// What would move.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Delta {
-    /// By name.
     pub files: Vec<Moved>,
     /// Bytes of all of them.
     pub size: u64,
@@ -35,7 +32,6 @@ pub struct Delta {
     pub moved: u64,
 }
 
-/// An image with its indices.
 struct Described {
     info: BuildInfo,
     /// By the name of the packed image.
@@ -65,9 +61,6 @@ fn described(url: &str, fetcher: &Fetcher) -> Result<Described, FetchError> {
 }
 
 /// Says what [`super::fetch::fetch`] would move of the image at one URL into a directory that has the one at another.
-///
-/// # Errors
-/// [`FetchError`].
 pub fn delta(old: &str, new: &str, fetcher: &Fetcher) -> Result<Delta, FetchError> {
     let (old, new) = (described(old, fetcher)?, described(new, fetcher)?);
     let frames: BTreeSet<Sha256> =

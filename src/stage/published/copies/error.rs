@@ -15,7 +15,6 @@ pub enum FetchError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Server(DistroError),
-    /// The server does not have it.
     #[error("`{file}` is not at {url}: {answer}")]
     #[diagnostic(
         code(fetch::not_there),
@@ -53,7 +52,6 @@ pub enum FetchError {
         )
     )]
     Digest { file: String, url: String, expected: Sha256, found: Sha256 },
-    /// The directory has files that no image has.
     #[error("`{}` has `{file}`, which is not part of an image that imgbuild fetched", directory.display())]
     #[diagnostic(
         code(fetch::foreign),

@@ -19,9 +19,7 @@ use crate::store::FileLock;
 
 /// Brings the image at a URL into a directory, which then has the same files as the origin; `digest` is what its
 /// build.json has to have.
-///
-/// # Errors
-/// [`FetchError`]; the directory is unchanged then.
+/// Errors: [`FetchError`]; the directory is unchanged then.
 pub fn fetch(
     url: &str,
     here: &Path,

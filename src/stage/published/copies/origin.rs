@@ -18,7 +18,6 @@ pub const TEXT_LIMIT: u64 = 64 << 20;
 /// Name of the file that tells what was built.
 pub const BUILD: &str = "build.json";
 
-/// What is read of an index.
 #[derive(Debug, Deserialize)]
 pub struct Index {
     /// Bytes of the image.
@@ -27,7 +26,6 @@ pub struct Index {
     pub frames: Vec<Frame>,
 }
 
-/// A frame of it.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Frame {
     /// First byte.
@@ -40,9 +38,6 @@ pub struct Frame {
 
 impl Index {
     /// Reads the index of an image: its frames follow one another without gaps, and end where the image ends.
-    ///
-    /// # Errors
-    /// What is wrong with it.
     pub fn of(text: &[u8], image: &Artefact) -> Result<Self, String> {
         let index = Self::read(text)?;
         match index.size == image.size {
@@ -57,9 +52,6 @@ impl Index {
     }
 
     /// The same of an image whose size is not known.
-    ///
-    /// # Errors
-    /// What is wrong with it.
     pub fn read(text: &[u8]) -> Result<Self, String> {
         let index: Self = serde_json::from_slice(text).map_err(|error| error.to_string())?;
         let mut end = 0u64;
@@ -77,9 +69,7 @@ impl Index {
 }
 
 /// Reads build.json, whose names must stay in the directory.
-///
-/// # Errors
-/// [`FetchError::NotAnImage`].
+/// Errors: [`FetchError::NotAnImage`].
 pub fn build_info(url: &str, text: &[u8]) -> Result<BuildInfo, FetchError> {
     let refused = |problem: String| FetchError::NotAnImage { url: url.to_owned(), problem };
     let info: BuildInfo =
@@ -106,9 +96,6 @@ pub fn build_info(url: &str, text: &[u8]) -> Result<BuildInfo, FetchError> {
 }
 
 /// SHA-256 of what lies where a frame belongs.
-///
-/// # Errors
-/// Those of reading.
 pub fn digest_at(file: &File, frame: &Frame) -> std::io::Result<Sha256> {
     let mut hasher: sha2::Sha256 = sha2::Digest::new();
     let mut buffer = vec![0; usize::try_from(frame.size.min(1 << 20)).unwrap_or_default()];

@@ -22,10 +22,8 @@ use crate::store::sha256_of;
 /// Bytes that one request asks for.
 const PART: u64 = 8 << 20;
 
-/// Requests at a time.
 const CONNECTIONS: usize = 4;
 
-/// What was brought.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Brought {
     /// Bytes that came from the server.
@@ -34,7 +32,6 @@ pub struct Brought {
     pub size: u64,
     /// Frames that came from the server.
     pub frames_moved: usize,
-    /// Frames of all images.
     pub frames: usize,
     /// Whether the directory had all of it.
     pub unchanged: bool,
@@ -42,21 +39,15 @@ pub struct Brought {
 
 /// Where a frame lies here.
 pub struct Known {
-    /// The image that has it.
     pub file: PathBuf,
     /// Its first byte there.
     pub offset: u64,
 }
 
-/// A copy in the making.
 pub struct Transfer<'a> {
-    /// Address of the image.
     pub url: &'a str,
-    /// Asks the server.
     pub fetcher: &'a Fetcher,
-    /// Takes news.
     pub progress: &'a dyn Progress,
-    /// The directory as it is.
     pub here: &'a Path,
     /// Where the new one is made.
     pub aside: &'a Beside,
@@ -93,9 +84,6 @@ impl Transfer<'_> {
     }
 
     /// Brings a file without frames, part by part.
-    ///
-    /// # Errors
-    /// [`FetchError`].
     pub fn plain(&self, artefact: &Artefact) -> Result<(), FetchError> {
         if self.has(artefact) {
             return Ok(());
@@ -124,9 +112,6 @@ impl Transfer<'_> {
     }
 
     /// Brings a packed image: the frames that are here are taken from here.
-    ///
-    /// # Errors
-    /// [`FetchError`].
     pub fn image(
         &self,
         artefact: &Artefact,

@@ -11,11 +11,9 @@ pub use xcat::{XcatPublication, XcatPublished, xcat_drift};
 /// Where else a build publishes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
-    /// An xCAT osimage's `rootimgdir`.
     Xcat(PathBuf),
 }
 
-/// What is known, for messages.
 const KNOWN: &str = "the supported layout is xcat:DIR, with DIR the absolute path of an osimage's rootimgdir";
 
 impl FromStr for Target {

@@ -29,7 +29,6 @@ pub struct Trouble {
     /// As in "cannot INTENT `PATH`".
     pub intent: &'static str,
     pub path: PathBuf,
-    /// Why.
     pub source: io::Error,
 }
 
@@ -38,7 +37,6 @@ fn to(intent: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Trouble + 
     move |source| Trouble { intent, path, source }
 }
 
-/// A replacement that is being made.
 pub struct Swap {
     directory: PathBuf,
     aside: PathBuf,
@@ -49,9 +47,7 @@ pub type Between<'a> = &'a mut dyn FnMut();
 
 impl Swap {
     /// Finishes what a killed run left, and makes room for new files. The caller holds the directory's lock.
-    ///
-    /// # Errors
-    /// [`Trouble`]; each name of the directory has what it had.
+    /// Errors: [`Trouble`]; each name of the directory has what it had.
     pub fn begin(directory: &Path, between: Between<'_>) -> Result<Self, Trouble> {
         let swap = Self { directory: directory.to_owned(), aside: directory.join(ASIDE) };
         swap.settle(between)?;
@@ -75,9 +71,7 @@ impl Swap {
     }
 
     /// Replaces the names of the new files, and removes those of `retired` that are there; gives what was removed.
-    ///
-    /// # Errors
-    /// [`Trouble`]; all names have their old files then, or, when only the last step failed, the new ones.
+    /// Errors: [`Trouble`]; all names have their old files then, or, when only the last step failed, the new ones.
     pub fn commit(self, retired: &[&str], between: Between<'_>) -> Result<Vec<String>, Trouble> {
         let outcome = self.turn(retired, between);
         let settled = self.settle(between);

@@ -32,13 +32,11 @@ const ROOTIMG: &str = "rootimg.cpio.gz";
 const ROOTIMGS: [&str; 6] =
     [ROOTIMG, "rootimg.cpio.xz", "rootimg.tar.gz", "rootimg.tar.xz", "rootimg.sfs", "rootimg.gz"];
 
-/// One publisher at a time.
 const LOCK: &str = ".imgbuild-publish.lock";
 
 /// What is published; the initrd is gzip.
 pub struct XcatPublication<'a> {
     pub store: &'a Store,
-    /// Name of the packed image.
     pub rootimg: &'static str,
     pub kernel: BlobRef,
     pub initrd: BlobRef,
@@ -124,9 +122,7 @@ pub fn xcat_drift(recipe: &Recipe, store: &Store, decisions: &[Decision], direct
 
 impl<'a> XcatPublication<'a> {
     /// Gathers what is published from the results of a build with [`Forms::AndGzip`](crate::stage::actions::Forms).
-    ///
-    /// # Errors
-    /// A result that is not there.
+    /// Errors: A result that is not there.
     pub fn of(recipe: &Recipe, store: &'a Store, done: &'a Done) -> Result<Self, StageError> {
         let pack = xcat_pack(recipe);
         Ok(Self {
@@ -162,9 +158,7 @@ impl<'a> XcatPublication<'a> {
     }
 
     /// Puts the files into the directory, all in one moment.
-    ///
-    /// # Errors
-    /// [`StageError::Layout`]; the directory's files are the old ones then.
+    /// Errors: [`StageError::Layout`]; the directory's files are the old ones then.
     pub fn publish(&self, directory: &Path) -> Result<XcatPublished, StageError> {
         let wrong = said(directory);
         make(directory).map_err(&wrong)?;

@@ -20,7 +20,6 @@ use crate::store::Store;
 /// How many layers engines take: overlayfs takes more, what starts containers does not.
 const MOST_LAYERS: usize = 127;
 
-/// Where programs are.
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The document that says how a container is made of layers. Source: image-spec, "OCI Image Configuration".
@@ -68,9 +67,6 @@ fn architecture(target: &str) -> &'static str {
 
 /// Makes the container image of what is published, and does something with it; its layers are removed afterwards. `say` gets what was
 /// left out.
-///
-/// # Errors
-/// [`CarryError`].
 pub fn with_container<T>(
     (store, namespace): (&Store, &Namespace),
     recipe: &Recipe,

@@ -15,12 +15,10 @@ use crate::store::{Entry, Kind, LayerReader, manifest_of};
 /// How layers are compressed: all engines read gzip, some nothing else.
 const COMPRESSION: Compression = Compression::Gzip(6);
 
-/// What is asked for.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LayersRequest {
     /// The image's layers, lowest first.
     pub layers: Vec<Digest>,
-    /// Paths that are left out.
     pub excluded: BTreeSet<String>,
     /// Where the archives go: `TO-0`, `TO-1`, ..
     pub to: String,
@@ -28,10 +26,8 @@ pub struct LayersRequest {
     pub epoch: i64,
 }
 
-/// A layer that was written.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LayerFile {
-    /// Which of the image's layers.
     pub layer: usize,
     /// Digest of the archive before it was compressed, and after; bytes after.
     pub diff_id: Sha256,
@@ -43,11 +39,9 @@ pub struct LayerFile {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct LayersAnswer {
     pub layers: Vec<LayerFile>,
-    /// Paths that the form cannot have.
     pub left_out: Vec<String>,
 }
 
-/// Hashes what goes through.
 struct Hashed<W> {
     to: W,
     hasher: sha2::Sha256,
@@ -78,9 +72,6 @@ impl<W: Write> Write for Hashed<W> {
 }
 
 /// Runs inside.
-///
-/// # Errors
-/// A text.
 pub fn inside(request: LayersRequest, news: News<'_>) -> Result<LayersAnswer, String> {
     let reader = LayerReader::open(&request.layers)?;
     let manifests = request.layers.iter().map(manifest_of).collect::<Result<Vec<_>, _>>()?;

@@ -7,9 +7,7 @@ pub mod planned;
 pub mod pull;
 pub mod push;
 
-/// Kind of the artefact.
 pub const ARTIFACT: &str = "application/vnd.imgbuild.image.v1";
-/// Kinds of its blobs.
 const BUILD: &str = "application/vnd.imgbuild.build.v1+json";
 const LOCK: &str = "application/vnd.imgbuild.lock.v1+toml";
 const INDEX: &str = "application/vnd.imgbuild.index.v1+json";
@@ -19,7 +17,6 @@ const FRAME: &str = "application/vnd.imgbuild.frame.v1";
 /// The lock's name in an artefact, and among pulled files.
 pub const LOCK_NAME: &str = "image.lock";
 
-/// Annotations.
 const CREATED: &str = "org.opencontainers.image.created";
 const KERNEL: &str = "imgbuild.kernel-release";
 const TARGET: &str = "imgbuild.target";

@@ -11,7 +11,6 @@ use crate::store::{Entry, Kind, Manifest, Merged};
 /// What the name of a file begins with that says that another is gone.
 const GONE: &str = ".wh.";
 
-/// An entry of a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Planned {
     /// A path of the recipe's layer of this number, counted from the lowest.

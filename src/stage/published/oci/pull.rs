@@ -23,20 +23,16 @@ use crate::stage::published::copies::origin::{BUILD, Frame, Index, TEXT_LIMIT, b
 use crate::stage::published::copies::transfer::{Known, is_there, take};
 use crate::store::FileLock;
 
-/// What was brought.
 #[derive(Debug, Default, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Pulled {
-    /// The image.
     pub image: String,
     /// Digest of the manifest, `sha256:..`: what names these bytes for ever.
     pub digest: String,
     /// Bytes that came from the registry, and bytes of all files.
     pub moved: u64,
     pub size: u64,
-    /// Blobs that came, and blobs in all.
     pub blobs_moved: usize,
     pub blobs: usize,
-    /// Whether all of it was here.
     pub unchanged: bool,
 }
 
@@ -47,7 +43,6 @@ struct Wanted {
     blob: Descriptor,
 }
 
-/// What a manifest says that there is.
 struct Artefacts {
     info: BuildInfo,
     text: Vec<u8>,
@@ -57,9 +52,7 @@ struct Artefacts {
 }
 
 /// Pulls an image into a directory of images. Gives also the directory of its files.
-///
-/// # Errors
-/// [`CarryError`]; what is published there is unchanged then.
+/// Errors: [`CarryError`]; what is published there is unchanged then.
 pub fn pull(source: &dyn Source, out: &Path, progress: &dyn Progress) -> Result<(PathBuf, Pulled), CarryError> {
     let found = read(source)?;
     let name = found.info.name.clone();

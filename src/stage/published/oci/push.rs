@@ -10,7 +10,6 @@ use crate::oci::{Content, Descriptor, EMPTY, EMPTY_CONFIG, Manifest, OciError, T
 use crate::stage::published::artefacts::{Artefact, BuildInfo};
 use crate::stage::published::copies::origin::{BUILD as BUILD_NAME, Frame, Index};
 
-/// A manifest and the blobs that it names.
 #[derive(Debug)]
 pub struct Parcel {
     pub manifest: Manifest,
@@ -34,9 +33,7 @@ impl Blobs {
 }
 
 /// The artefact of a published image; `lock` is the text of the image.lock that it was built by.
-///
-/// # Errors
-/// [`OciError::Modified`] where files are not as they were published.
+/// Errors: [`OciError::Modified`] where files are not as they were published.
 pub fn artefact(directory: &Path, info: &BuildInfo, lock: Option<Vec<u8>>) -> Result<Parcel, OciError> {
     let mut blobs = Blobs::default();
     let config = Descriptor::of(EMPTY_CONFIG, EMPTY);

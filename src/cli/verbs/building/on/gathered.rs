@@ -12,17 +12,11 @@ use crate::stage::{Builder, Target};
 use crate::store::Store;
 use crate::witness::{Known, Witness, recording};
 
-/// Whose plans are looked at.
 pub struct Looking<'a> {
-    /// Arguments of all commands.
     pub arguments: &'a crate::cli::Arguments,
-    /// Whether the command names images.
     pub are_named: bool,
-    /// What is built.
     pub builders: &'a [Builder<'a>],
-    /// The store here.
     pub store: &'a Store,
-    /// Layouts that are published in.
     pub publish: &'a [Target],
     /// Directories that are not part of it, besides the store and what was published.
     pub without: &'a [PathBuf],
@@ -30,9 +24,6 @@ pub struct Looking<'a> {
 
 impl Looking<'_> {
     /// What plans look at, and the directory of the workspace; or why something cannot be sent.
-    ///
-    /// # Errors
-    /// The exit code, after the reason was printed.
     pub fn gathered(&self) -> Result<Result<(Gathered, PathBuf), String>, Exit> {
         // What is wrong with the recipes was said.
         let (found, of_workspace) = recording(Known::default(), || folders(&self.arguments.directory, self.are_named));

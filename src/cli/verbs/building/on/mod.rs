@@ -22,21 +22,13 @@ use crate::sandbox::emulator::HostCpu;
 use crate::sandbox::interrupt;
 use crate::stage::{Builder, Here, Target, here, init_for};
 
-/// What is needed for it.
 pub struct Order<'a> {
-    /// Arguments of all commands.
     pub arguments: &'a crate::cli::Arguments,
-    /// Those of `build`.
     pub own: &'a Arguments,
-    /// The machine.
     pub host: &'a Host,
-    /// The store here.
     pub setup: &'a Setup,
-    /// What is built.
     pub builders: &'a [Builder<'a>],
-    /// Layouts that are published in.
     pub publish: &'a [Target],
-    /// Shows what is said.
     pub reporter: &'a Reporter,
     /// Whether the connection was lost, so that the build goes on without it.
     pub is_lost: Cell<bool>,
@@ -44,19 +36,13 @@ pub struct Order<'a> {
     pub is_busy: Cell<bool>,
 }
 
-/// A machine that was spoken to.
 struct There {
-    /// Its directory for this build.
     directory: String,
-    /// The program there.
     program: String,
 }
 
 impl Order<'_> {
     /// Has everything built that is missing; gives the directory with the results, none where nothing is missing.
-    ///
-    /// # Errors
-    /// The exit code, after the reason was printed.
     pub fn results(&self) -> Result<Option<tempfile::TempDir>, Exit> {
         interrupt::wait_for_caller();
         let results = self.build();
@@ -178,7 +164,6 @@ impl Order<'_> {
         })
     }
 
-    /// The command there.
     fn words(&self) -> Vec<String> {
         let (arguments, own) = (self.arguments, self.own);
         let json = arguments.progress == ProgressKind::Json;

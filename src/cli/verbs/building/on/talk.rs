@@ -276,7 +276,6 @@ impl Order<'_> {
         })
     }
 
-    /// Brings results, locks and logs.
     pub(super) fn bring(&self, there: &There, locks: &[Option<String>]) -> Result<tempfile::TempDir, Exit> {
         let unkept = |problem: String| self.failed(AwayError::Failed { host: self.shown(), problem });
         let aside = self.setup.store.aside_directory().map_err(|error| unkept(error.to_string()))?;

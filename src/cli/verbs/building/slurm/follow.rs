@@ -33,9 +33,7 @@ const LEAVING: Duration = Duration::from_secs(45);
 /// So many lines are shown of what a job said that failed.
 const SHOWN: usize = 40;
 
-/// How a round ended.
 pub enum Ending {
-    /// All is made.
     Done,
     /// Locks are to say something first.
     Fixed(Vec<(String, Fix)>),
@@ -45,7 +43,6 @@ pub enum Ending {
     Failed(Exit, String),
 }
 
-/// Where a step is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Waits,
@@ -55,7 +52,6 @@ enum Phase {
     Over,
 }
 
-/// What is known of a step.
 struct Tracked {
     job: String,
     phase: Phase,
@@ -92,7 +88,6 @@ pub struct Follower<'a> {
     place: &'a Place,
     round: &'a Round,
     steps: Vec<Tracked>,
-    /// Numbers of what was submitted.
     numbers: Vec<String>,
     failures: Vec<(usize, Exit, String)>,
     lost: Option<SlurmError>,
@@ -100,7 +95,6 @@ pub struct Follower<'a> {
 }
 
 impl<'a> Follower<'a> {
-    /// For a round that is prepared.
     pub fn new(jobs: &'a Jobs<'a>, place: &'a Place, round: &'a Round) -> Self {
         let tracked = |_: &Step| Tracked {
             job: String::new(),
@@ -116,9 +110,6 @@ impl<'a> Follower<'a> {
     }
 
     /// Submits all jobs.
-    ///
-    /// # Errors
-    /// The exit code, after the reason was printed.
     pub fn submit(&mut self) -> Result<(), Exit> {
         for (index, members) in self.round.order.submissions.iter().enumerate() {
             let asks = self.round.asks.get(index).copied().unwrap_or_default();
@@ -187,9 +178,6 @@ impl<'a> Follower<'a> {
     }
 
     /// Follows them to their end.
-    ///
-    /// # Errors
-    /// The exit code, after the reason was printed.
     pub fn follow(&mut self) -> Result<Ending, Exit> {
         let began = Instant::now();
         let mut asked: Option<Instant> = None;
@@ -253,7 +241,6 @@ impl<'a> Follower<'a> {
         format!("Slurm: {done} of {} steps are done, {runs} run, {waits} wait", self.steps.len())
     }
 
-    /// Reads what jobs wrote.
     fn read_files(&mut self) {
         for index in 0..self.steps.len() {
             if matches!(self.steps[index].phase, Phase::Done | Phase::Over) {

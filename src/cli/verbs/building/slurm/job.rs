@@ -21,9 +21,7 @@ fn said(error: impl std::fmt::Display) -> String {
 }
 
 /// Runs the step of a task of a submission, and says how it ended.
-///
-/// # Errors
-/// Why nothing can be said there.
+/// Errors: Why nothing can be said there.
 pub fn run(round: &Path, submission: usize, task: usize) -> Result<Exit, String> {
     let order: Order =
         read(&round.join(ORDER)).ok_or_else(|| format!("`{}` cannot be read", round.join(ORDER).display()))?;
@@ -167,19 +165,15 @@ fn put_packages(store: &Path, from: &Path, packages: &[String]) -> Result<(), St
     Ok(())
 }
 
-/// What a build in a job notes.
 #[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
 struct Noted {
     runs: Vec<(String, Vec<Run>)>,
     fix: Option<Fix>,
-    /// What a failed command printed.
     log: Option<String>,
 }
 
 /// Prepares a build in a job.
-///
-/// # Errors
-/// The order cannot be read.
+/// Errors: The order cannot be read.
 pub fn prepare(round: &Path) -> Result<(Cache, Deliver), String> {
     let order: Order = read(&round.join(ORDER)).ok_or_else(|| format!("`{}` cannot be read", round.display()))?;
     let outside = round.join("abs");

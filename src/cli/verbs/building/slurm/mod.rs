@@ -44,30 +44,21 @@ pub fn executor(arguments: &crate::cli::Arguments, own: &Arguments) -> Option<(W
     (kind == ExecutorKind::Slurm).then_some((settings, root))
 }
 
-/// What is needed for it.
 pub struct Jobs<'a> {
-    /// Arguments of all commands.
     pub arguments: &'a crate::cli::Arguments,
-    /// Those of `build`.
     pub own: &'a Arguments,
-    /// What the workspace says.
     pub settings: WorkspaceExecutor,
     /// The workspace's directory, where there is one.
     pub root: Option<PathBuf>,
-    /// The store here.
     pub setup: &'a Setup,
-    /// What is built.
     pub builders: &'a [Builder<'a>],
-    /// Layouts that are published in.
     pub publish: &'a [Target],
-    /// Shows what is said.
     pub reporter: &'a Reporter,
 }
 
 /// What jobs made; removed when it is dropped.
 pub struct Made {
     place: Place,
-    /// What ran in them, by image.
     pub runs: BTreeMap<String, Vec<Run>>,
     /// Exit code and words of what failed in them, by image.
     pub failed: BTreeMap<String, (u8, String)>,
@@ -82,9 +73,6 @@ impl Made {
 
 impl Jobs<'_> {
     /// Has everything built that is missing; none where nothing is.
-    ///
-    /// # Errors
-    /// The exit code, after the reason was printed.
     pub fn run(&self) -> Result<Option<Made>, Exit> {
         for builder in self.builders {
             ensure_lock(builder).map_err(stage_failed)?;
@@ -181,7 +169,6 @@ impl Jobs<'_> {
         Ok(made)
     }
 
-    /// Takes what jobs made into the store.
     fn take_results(&self, directories: &[PathBuf]) -> Result<(), Exit> {
         for directory in directories {
             let cache = Cache::none().with_results(directory);

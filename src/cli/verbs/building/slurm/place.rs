@@ -16,14 +16,11 @@ use crate::store::FileLock;
 
 /// Where it is, below the workspace, if nothing else is named.
 const USUAL: &str = ".imgbuild-slurm";
-/// The file with the ids of what was submitted.
 const SUBMITTED: &str = "submitted";
 
 /// The part of it that is one build's. It goes when it is dropped, unless the program was killed: then the next build takes it.
 pub struct Place {
-    /// Its directory.
     pub directory: PathBuf,
-    /// The program for jobs.
     pub program: PathBuf,
     /// Directories with results of builds that were killed.
     left: Vec<(PathBuf, FileLock)>,
@@ -65,7 +62,6 @@ fn open_to_others(directory: &Path) -> std::io::Result<Option<PathBuf>> {
 }
 
 impl Place {
-    /// Makes it, with the program in it.
     pub(super) fn make(jobs: &Jobs<'_>) -> Result<Self, Exit> {
         let shared = jobs.shared_directory();
         let refused =
@@ -170,7 +166,6 @@ fn left(runs: &Path, host: &str) -> (Vec<(PathBuf, FileLock)>, Vec<PathBuf>) {
 }
 
 impl Jobs<'_> {
-    /// The directory that is to be shared.
     fn shared_directory(&self) -> PathBuf {
         if let Some(shared) = &self.settings.shared {
             return self.site().join(shared);

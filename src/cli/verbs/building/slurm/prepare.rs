@@ -25,9 +25,7 @@ const OWN_MEMORY: u64 = 512;
 /// Shortest time limit, in minutes, and what is added to an estimate.
 const SPARE_MINUTES: u64 = 15;
 
-/// What is to be done.
 pub struct Work {
-    /// The steps.
     pub steps: Vec<Step>,
     /// What their actions need, by image and id.
     needs: BTreeMap<String, NeedsOfAction>,
@@ -37,22 +35,16 @@ pub struct Work {
     given: BTreeSet<Digest>,
 }
 
-/// A round, ready to be submitted.
 pub struct Round {
-    /// Its directory.
     pub directory: PathBuf,
-    /// The steps.
     pub steps: Vec<Step>,
-    /// What jobs read.
     pub order: Order,
     /// CPUs, MiB and minutes of each submission.
     pub asks: Vec<Asks>,
 }
 
-/// What a submission asks Slurm for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Asks {
-    /// CPUs.
     pub cpus: usize,
     /// Memory in MiB.
     pub mebibytes: u64,
@@ -255,7 +247,6 @@ impl Jobs<'_> {
         (submissions, asks)
     }
 
-    /// What a step asks for.
     fn asks(&self, step: &Step, work: &Work) -> Asks {
         let kinds: Vec<ActionKind> =
             step.actions.iter().filter_map(|action| work.needs.get(action)).map(|needs| needs.kind).collect();
@@ -296,7 +287,6 @@ fn packages_of(step: &Step, work: &Work) -> Vec<String> {
 fn arrays<A: Copy + Ord>(after: &[&[usize]], alike: &[A]) -> Vec<BTreeMap<usize, usize>> {
     #[derive(PartialEq, Eq, PartialOrd, Ord)]
     enum Waits<'a> {
-        /// For these steps.
         Same(&'a [usize]),
         /// For these submissions of one job, and the own tasks of these arrays.
         Own(BTreeSet<usize>),

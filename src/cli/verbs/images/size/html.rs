@@ -53,7 +53,6 @@ impl Node {
     }
 }
 
-/// The page of all images.
 pub fn page(all: &[Sized]) -> String {
     let mut images = Vec::new();
     let mut tables = String::new();

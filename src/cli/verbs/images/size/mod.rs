@@ -66,12 +66,9 @@ const NO_PACKAGE: &str = "(no package)";
 /// What has no ending.
 const NO_EXTENSION: &str = "(none)";
 
-/// Files put together.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Row {
-    /// By what.
     pub name: String,
-    /// How many files.
     pub files: usize,
     /// Bytes before compression.
     pub raw: u64,
@@ -81,15 +78,12 @@ pub struct Row {
 
 /// One image's files with what they are put together by, part by part.
 pub struct Sized {
-    /// The image's name.
     pub image: String,
-    /// How to group files.
     pub by: By,
     /// Path of each file in the treemap, and the file.
     pub files: Vec<(Vec<String>, SizedFile)>,
 }
 
-/// Runs the command.
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     if own.excluded {
         return preview(arguments, own).unwrap_or_else(|exit| exit);

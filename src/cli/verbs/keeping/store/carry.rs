@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use crate::cli::output::render;
 use crate::cli::setup::Setup;
 use crate::cli::{Arguments, Exit};
-use crate::failure::Failure;
 use crate::fault;
 use crate::sandbox::SandboxError;
 use crate::stage::{StageError, remove_inside};
@@ -31,7 +30,6 @@ pub struct LoadArguments {
     pub file: PathBuf,
 }
 
-/// What fails in either.
 enum Failed {
     Store(StoreError),
     Inside(SandboxError),
@@ -61,9 +59,7 @@ impl Failed {
     fn tell(self, loading: Option<&PathBuf>) -> Exit {
         let error = match (self, loading) {
             // A full disk and the like are not the file's.
-            (Self::Inside(SandboxError::Operation { message, .. }), Some(path))
-                if Failure::told_by(&message).is_none() =>
-            {
+            (Self::Inside(SandboxError::Operation { message, .. }), Some(path)) => {
                 let problem = message.trim_start_matches("the saved store ").to_owned();
                 Self::Store(StoreError::NotSaved { path: path.clone(), problem })
             }
@@ -89,7 +85,6 @@ impl Failed {
     }
 }
 
-/// Runs `store save`.
 pub fn save(arguments: &Arguments, own: &SaveArguments) -> Exit {
     let setup = match Setup::open(arguments) {
         Ok(setup) => setup,
@@ -118,9 +113,6 @@ pub fn save(arguments: &Arguments, own: &SaveArguments) -> Exit {
 }
 
 /// Saves what the last builds of one image need, for a bundle.
-///
-/// # Errors
-/// The exit code, after the reason was printed.
 pub fn save_image(arguments: &Arguments, file: &Path, recipe: &Path, image: &str) -> Result<(), Exit> {
     let setup = Setup::open(arguments)?;
     let _held = setup.share()?;
@@ -175,7 +167,6 @@ fn write(
     Ok((carried, bytes))
 }
 
-/// Runs `store load`.
 pub fn load(arguments: &Arguments, own: &LoadArguments) -> Exit {
     let setup = match Setup::open(arguments) {
         Ok(setup) => setup,

@@ -15,7 +15,6 @@ use crate::source::nearest;
 use crate::stage::BuildInfo;
 use crate::store::NODE_PINS;
 
-/// A build that was looked at.
 #[derive(Debug, Clone)]
 struct Build {
     bootable: Bootable,
@@ -69,9 +68,7 @@ impl<'a> Builds<'a> {
     }
 
     /// The build of an image, by the first digits of its name, or the published one: what a node is pinned to.
-    ///
-    /// # Errors
-    /// It is missing, or cannot be booted.
+    /// Errors: It is missing, or cannot be booted.
     pub fn pinned(&mut self, image: &str, build: Option<&str>) -> Outcome<Boots> {
         let key = (image.to_owned(), build.map(str::to_owned));
         if !self.found.contains_key(&key) {
@@ -84,9 +81,7 @@ impl<'a> Builds<'a> {
     }
 
     /// What nodes boot of a build that was chosen before; it is read again where it was not looked at yet.
-    ///
-    /// # Errors
-    /// It is no longer there.
+    /// Errors: It is no longer there.
     pub fn bootable(&mut self, boots: &Boots) -> Outcome<Option<(Bootable, String)>> {
         let Boots::Image { image, build, directory } = boots else { return Ok(None) };
         let same = |found: &&Build| &found.directory == directory;
@@ -171,9 +166,7 @@ fn read(image: &str, directory: &Path) -> Outcome<Build> {
 
 /// Notes beside the builds which of them nodes boot, so that they are kept. `also` are builds that are about to be left, and stay
 /// until that is done.
-///
-/// # Errors
-/// A note cannot be written.
+/// Errors: A note cannot be written.
 pub fn note_pins(state: &State, assigned: &Assignments, also: &Assignments) -> Outcome<()> {
     let mut places: BTreeMap<PathBuf, BTreeSet<String>> = BTreeMap::new();
     // Where nothing is pinned any longer, the note goes.

@@ -27,7 +27,6 @@ fn spread(set: &NodeSet, count: usize) -> NodeSet {
     NodeSet::of((0..count).map(|index| names[index * names.len() / count]))
 }
 
-/// Moves a few nodes.
 pub fn start(
     arguments: &crate::cli::Arguments,
     own: &Arguments,

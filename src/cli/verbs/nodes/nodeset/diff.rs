@@ -30,7 +30,6 @@ fn lines(before: &str, after: &str) -> String {
     text
 }
 
-/// All changes.
 pub fn text(changes: &Changes) -> String {
     let one = |change: &crate::nodes::deploy::Changed| {
         format!("--- {0}: {1}\n+++ {0}: {1}\n{2}", change.node, change.path, lines(&change.before, &change.after))

@@ -17,7 +17,6 @@ use crate::nodes::loaders::{Boot, Bootable, KERNEL, Loader, NodeFiles, Templates
 use crate::nodes::{Assigned, Assignments, Attr, Boots, Effective, NodeSet};
 use crate::source::Finding;
 
-/// The loader of a node.
 pub fn loader_of(own: &Arguments, node: &Effective) -> Outcome<Loader> {
     let of_file = || node.text(Attr::Loader).and_then(Loader::named);
     own.loader.map(Loader::from).or_else(of_file).ok_or_else(|| {
@@ -270,7 +269,6 @@ pub fn apply(
     shown::done(own, &wanted, &moved, &changes, false)
 }
 
-/// Builds of both.
 fn both(old: &Assignments, new: &Assignments) -> Assignments {
     let mut all = new.clone();
     for (name, assigned) in &old.nodes {

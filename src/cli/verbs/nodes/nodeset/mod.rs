@@ -105,10 +105,8 @@ impl From<LoaderName> for Loader {
     }
 }
 
-/// What nodes are to boot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Target {
-    /// An image, and one build of it.
     Image(String, Option<String>),
     /// What nodes.toml says of each.
     OfNode,
@@ -125,7 +123,6 @@ fn refused(problem: &str, exit: Exit) -> Exit {
     exit
 }
 
-/// Runs the command.
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     if let Some(loader) = own.template {
         render::print_as_is(Loader::from(loader).built_in());
@@ -171,7 +168,6 @@ fn of_range(arguments: &crate::cli::Arguments, own: &Arguments, site: &Site) -> 
     files::apply(own, site, wanted, &mut builds, |_| Ok(()))
 }
 
-/// What each node of a set is to get.
 fn wanted(
     own: &Arguments,
     site: &Site,

@@ -17,9 +17,6 @@ use crate::store::Store;
 use crate::sync::{Job, Packages, orders, wanted};
 
 /// What each node of the range is to have.
-///
-/// # Errors
-/// The exit code, after all that is wrong was printed.
 pub fn jobs(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Vec<Job>, Exit> {
     let site = open(arguments, &own.state)?;
     let set = site.select(Some(&own.range), arguments.verbose)?;

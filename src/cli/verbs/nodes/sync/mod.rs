@@ -57,7 +57,6 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    /// Whether files are asked for.
     fn wants_files(&self) -> bool {
         self.files || !(self.packages || self.scripts.is_some())
     }
@@ -74,7 +73,6 @@ impl Arguments {
         Some((!names.is_empty()).then_some(names))
     }
 
-    /// What the run is for.
     fn purpose(&self) -> Purpose {
         match (self.plan, self.check) {
             (true, _) => Purpose::Plan,
@@ -84,7 +82,6 @@ impl Arguments {
     }
 }
 
-/// Runs the command.
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     let jobs = match jobs(arguments, own) {
         Ok(jobs) => jobs,
@@ -128,7 +125,6 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     if purpose == Purpose::Check && differs { Exit::Work } else { Exit::Done }
 }
 
-/// Whether a program can be found.
 fn is_there(program: &str) -> bool {
     if program.contains('/') {
         return Path::new(program).is_file();

@@ -16,7 +16,6 @@ use crate::sync::News;
 /// Lines about nodes that are still in work come no more often.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// Takes news of nodes.
 pub struct Progress {
     kind: ProgressKind,
     bar: Option<ProgressBar>,
@@ -25,7 +24,6 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// For so many nodes.
     pub fn new(kind: ProgressKind, all: usize) -> Self {
         let is_moving = kind == ProgressKind::Auto && std::io::stderr().is_terminal();
         let bar = is_moving.then(|| {
@@ -39,7 +37,6 @@ impl Progress {
         Self { kind, bar, all, said: Mutex::new(Instant::now()) }
     }
 
-    /// Takes one.
     pub fn take(&self, news: News<'_>) {
         match news {
             News::Done(job, reached) => {

@@ -11,10 +11,8 @@ use crate::format::Version;
 use crate::nodes::NodeSet;
 use crate::sync::{Change, Executed, Job, Reached, What};
 
-/// Version of `sync --json`.
 const SYNC_FORMAT: Version = Version::new(1, 0);
 
-/// What a run is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     Sync,
@@ -90,7 +88,6 @@ pub struct SyncedGroup {
     pub problem: Option<String>,
 }
 
-/// How a node is.
 pub fn state(reached: &Reached, purpose: Purpose) -> State {
     match (&reached.answer, purpose) {
         _ if !reached.tried => State::Untried,
@@ -124,7 +121,6 @@ fn groups(all: &[(&Job, &Reached)], purpose: Purpose) -> Vec<SyncedGroup> {
     alike.into_iter().map(group).collect()
 }
 
-/// The document.
 pub fn json(all: &[(&Job, &Reached)], purpose: Purpose) -> String {
     let nodes = all.iter().map(|(job, reached)| SyncedNode {
         name: job.node.clone(),

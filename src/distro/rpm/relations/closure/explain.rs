@@ -43,7 +43,6 @@ fn near(pool: &Pool<'_>, wanted: &Capability) -> String {
     format!("; names like it: {}", found.join(", "))
 }
 
-/// What contradicts what.
 pub(super) fn contradiction<'r>(
     pool: &Pool<'_>,
     seeds: &[Capability],

@@ -25,17 +25,13 @@ use crate::distro::rpm::{Candidate, Capability, Repository};
 ///
 /// A seed is a package name (with a version: `name = 1.0`), or else what a package provides, or a path. Weak
 /// dependencies are left out. Where paths are needed that `primary` does not name, `filelists` are read.
-///
-/// # Errors
-/// [`DistroError::NoClosure`] that says which package needs what; [`DistroError::Format`] for a damaged `filelists`.
+/// Errors: [`DistroError::NoClosure`] that says which package needs what; [`DistroError::Format`] for a damaged `filelists`.
 pub fn closure(repositories: &[Repository], seeds: &[String], arch: &str) -> Result<Vec<(usize, usize)>, DistroError> {
     closure_of(repositories, seeds, arch, &|_, _| true)
 }
 
 /// The same of those packages that a function says yes to, besides what repositories leave out themselves.
-///
-/// # Errors
-/// As [`closure`].
+/// Errors: As [`closure`].
 pub fn closure_of(
     repositories: &[Repository],
     seeds: &[String],

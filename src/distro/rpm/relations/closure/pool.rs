@@ -13,7 +13,6 @@ pub(super) type Id = i32;
 
 type Version = (Relation, Evr);
 
-/// A package that may be chosen.
 pub(super) struct Entry<'a> {
     pub repository: usize,
     pub index: usize,
@@ -67,7 +66,6 @@ impl<'a> Pool<'a> {
         self.entries.len()
     }
 
-    /// All packages' numbers.
     pub fn ids(&self) -> impl Iterator<Item = Id> + use<> {
         1..self.entries.len() as Id
     }

@@ -10,22 +10,16 @@ use super::super::rich::Rich;
 use super::pool::{Id, Pool};
 use crate::distro::rpm::{Capability, Requirement};
 
-/// Why a rule is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Reason {
-    /// A package requires something.
     Requires(Id, String),
     /// A package requires something that nothing provides.
     Nothing(Id, String),
-    /// Two packages conflict.
     Conflicts(Id, Id, String),
-    /// One package replaces another.
     Obsoletes(Id, Id, String),
-    /// Two packages have one name.
     SameName(Id, Id),
     /// It was asked for: number of the seed.
     Seed(usize),
-    /// It was found out.
     Learnt,
 }
 

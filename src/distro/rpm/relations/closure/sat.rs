@@ -88,9 +88,7 @@ impl<'p, 'a> Solver<'p, 'a> {
     }
 
     /// The packages that meet all rules, in the order in which they were chosen.
-    ///
-    /// # Errors
-    /// [`Contradiction`] where none do.
+    /// Errors: [`Contradiction`] where none do.
     pub fn solve(&mut self) -> Result<Vec<Id>, Contradiction> {
         let mut level = 0;
         let mut system_level = 1;

@@ -5,36 +5,50 @@ use crate::digest::FieldHasher;
 use crate::plan::{Input, Origin};
 use crate::recipe::{Recipe, dracut_modules};
 use crate::stage::StageError;
-use crate::stage::bench::results::file;
+use crate::stage::actions::initrd::inputs::Initrd;
+use crate::stage::bench::keyed::{InputFile, Key, Keyed};
 
-/// What is part of the key besides what imgbuild's own initrd is made of; `tools` is the tools root's identity.
-///
-/// # Errors
-/// [`StageError::Input`] for a file that vanished since the recipe was read.
-pub fn inputs(recipe: &Recipe, tools: String, roots: Origin) -> Result<Vec<Input>, StageError> {
-    let spans = &recipe.spans;
-    let mut hasher = FieldHasher::new("imgbuild dracut module v1");
-    hasher.text(COMPOSE).text(DETECT_VIRT);
-    for (name, text) in MODULE {
-        hasher.text(name).text(text);
-    }
-    let mut inputs = vec![
-        Input::parameter("generator", "dracut").field(spans, "initrd.generator"),
-        Input::new("tools dracut", tools).of(roots),
-        Input::new("tools imgbuild's dracut module", hasher.finish().to_string())
-            .of(Origin::Imgbuild("dracut module".to_owned())),
-    ];
-    let (added, omitted) = dracut_modules(&recipe.model.initrd);
-    for (names, how) in [(&added, "added"), (&omitted, "left out")] {
-        for name in names {
-            let input = Input::new(format!("dracut module {name}"), how);
-            let written = |item: &String| item.trim_start_matches(['+', '-']) == name;
-            let index = recipe.model.initrd.dracut_modules.iter().position(written);
-            inputs.push(input.item(spans, "initrd.dracut_modules", index.unwrap_or_default()));
+/// An initrd that dracut composes.
+#[derive(Debug)]
+pub struct Dracut {
+    pub initrd: Initrd,
+    /// Modules that are added to dracut's own choice, and those that are left out.
+    pub added: Vec<Keyed<String>>,
+    pub omitted: Vec<Keyed<String>>,
+    /// Files of dracut.conf.d.
+    pub conf: Vec<Keyed<InputFile>>,
+}
+
+impl Dracut {
+    /// Describes it; `tools` says what the tools root is.
+    ///
+    /// # Errors
+    /// [`StageError::Input`] for a file that vanished since the recipe was read.
+    pub fn describe(recipe: &Recipe, initrd: Initrd, tools: Input, key: &mut Key) -> Result<Self, StageError> {
+        let spans = &recipe.spans;
+        let mut hasher = FieldHasher::new("imgbuild dracut module v1");
+        hasher.text(COMPOSE).text(DETECT_VIRT);
+        for (name, text) in MODULE {
+            hasher.text(name).text(text);
         }
+        key.also(Input::parameter("generator", "dracut").field(spans, "initrd.generator"));
+        key.also(tools);
+        let own = Input::new("tools imgbuild's dracut module", hasher.finish().to_string());
+        key.also(own.of(Origin::Imgbuild("dracut module".to_owned())));
+        let (added, omitted) = dracut_modules(&recipe.model.initrd);
+        let listed = |key: &mut Key, names: Vec<String>, how: &str| {
+            key.keep_each(names, |_, name| {
+                let written = |item: &String| item.trim_start_matches(['+', '-']) == name;
+                let index = recipe.model.initrd.dracut_modules.iter().position(written);
+                let input = Input::new(format!("dracut module {name}"), how);
+                input.item(spans, "initrd.dracut_modules", index.unwrap_or_default())
+            })
+        };
+        let (added, omitted) = (listed(key, added, "added"), listed(key, omitted, "left out"));
+        let conf = recipe.dracut_conf.iter().enumerate();
+        let conf = conf
+            .map(|(index, (path, name))| key.file(name, path, |input| input.item(spans, "initrd.dracut_conf", index)));
+        let conf = conf.collect::<Result<_, _>>()?;
+        Ok(Self { initrd, added, omitted, conf })
     }
-    for (index, (path, name)) in recipe.dracut_conf.iter().enumerate() {
-        inputs.push(file(name, path, None)?.item(spans, "initrd.dracut_conf", index));
-    }
-    Ok(inputs)
 }

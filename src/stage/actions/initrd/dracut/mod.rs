@@ -52,11 +52,9 @@ pub struct DracutRequest {
     pub scratch: String,
     /// As for imgbuild's own.
     pub initrd: InitrdRequest,
-    /// Layers of the tools root.
     pub tools: Vec<Digest>,
     /// dracut's modules that are added to its own choice.
     pub add: Vec<String>,
-    /// Those that are left out.
     pub omit: Vec<String>,
     /// Files of dracut.conf.d: name, text.
     pub conf: Vec<(String, String)>,
@@ -64,16 +62,13 @@ pub struct DracutRequest {
     pub log: String,
 }
 
-/// What came of it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum DracutAnswer {
     /// The initrd, or names of drivers that the kernel lacks; and what dracut was asked to install but could not find.
     Made(InitrdAnswer, Vec<String>),
-    /// dracut failed.
     Failed(CommandResult),
 }
 
-/// Runs inside.
 pub fn inside(request: DracutRequest, news: News<'_>) -> Result<DracutAnswer, String> {
     in_scratch(&request.scratch, || {
         let initrd = &request.initrd;
@@ -154,7 +149,6 @@ fn provide(work: &TreeEditor, request: &DracutRequest, reader: &LayerReader) -> 
     Ok(())
 }
 
-/// The command that runs dracut.
 fn command(request: &DracutRequest, tools: Vec<String>) -> CommandRequest {
     let at = |name: &str| format!("{}/{name}", request.scratch);
     let variable = |name: &str, value: &str| (name.to_owned(), value.to_owned());

@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::stage::actions::kernel::modules::modinfo;
 
-/// What a module says of itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ModuleFacts {
     /// The CPU that it is for, by the name that errors show.
@@ -20,7 +19,6 @@ pub struct ModuleFacts {
     pub needs: BTreeMap<String, Option<u32>>,
     /// Symbols that it exports, with their CRCs.
     pub exports: BTreeMap<String, Option<u32>>,
-    /// Whether it was built with versions of symbols.
     pub has_versions: bool,
 }
 
@@ -32,9 +30,7 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
 }
 
 /// Reads a module, uncompressed.
-///
-/// # Errors
-/// A text for what is no module.
+/// Errors: A text for what is no module.
 pub fn module_facts(bytes: &[u8]) -> Result<ModuleFacts, String> {
     let file = object::File::parse(bytes).map_err(|error| format!("it is not a module: {error}"))?;
     let vermagic = modinfo(bytes, "vermagic").into_iter().next().ok_or("it is not a module: it has no vermagic")?;
@@ -90,7 +86,6 @@ pub fn parse_symvers(text: &str) -> HashMap<String, Option<u32>> {
     found
 }
 
-/// What modules are compared with.
 #[derive(Debug, Clone)]
 pub struct Kernel {
     /// What `uname -r` prints.
@@ -106,24 +101,19 @@ pub struct Kernel {
 /// Why a module does not fit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Misfit {
-    /// It cannot be read.
     Unreadable(String),
-    /// It is for another CPU: that one.
     Cpu(String),
-    /// It was built for another kernel.
     Vermagic,
     /// It was built for another kernel, and what it needs cannot be compared.
     Unproved(String),
     /// The kernel has another version of a symbol: name, CRC in the module, CRC here.
     Version(String, u32, u32),
-    /// Nothing has a symbol.
     NoSymbol(String),
 }
 
 /// How strictly a module's vermagic is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Release {
-    /// It says that it is for this release.
     Own,
     /// It is for another release, and may be used where all that it needs is the same (weak-modules).
     Other,

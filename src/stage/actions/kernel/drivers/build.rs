@@ -12,35 +12,27 @@ use crate::stage::actions::packages::tools::TOOLS_EPOCH;
 use crate::store::scan;
 use crate::store::{ScanAnswer, ScanRequest, Store, TreeEditor, in_scratch, lower_directories, make_directories};
 
-/// What to build.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct BuildRequest {
     /// Scratch directory, relative to the store's.
     pub scratch: String,
-    /// Layers of the tools root.
     pub tools: Vec<Digest>,
     /// Files of the source: path, blob, mode. One file is a tar archive.
     pub files: Vec<(String, String, u32)>,
-    /// Whether the source is a directory.
     pub is_directory: bool,
-    /// The kernel's release.
     pub release: String,
     /// The image's CPU, as `uname -m` prints it.
     pub machine: String,
-    /// Arguments of make.
     pub make: Vec<String>,
     /// Log file, relative to the store's directory.
     pub log: String,
 }
 
-/// What came of it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum BuildAnswer {
-    /// The layer with the modules.
     Made(ScanAnswer),
     /// The build failed; the lines that say why.
     Failed(CommandResult),
-    /// The source cannot be used.
     Refused(String),
 }
 
@@ -142,7 +134,6 @@ fn reasons(log: &str, last: &[String]) -> Vec<String> {
     if found.is_empty() { last.to_vec() } else { found }
 }
 
-/// Runs inside.
 pub fn inside(request: BuildRequest, news: News<'_>) -> Result<BuildAnswer, String> {
     in_scratch(&request.scratch, || {
         let at = |name: &str| format!("{}/{name}", request.scratch);

@@ -54,9 +54,7 @@ pub fn is_disk<'n>(names: impl Iterator<Item = &'n str>) -> bool {
 pub type Open<'o> = dyn FnMut(&mut Gathering, &str, &str, &[u8]) -> Result<(), String> + 'o;
 
 /// Takes the drivers of a disk.
-///
-/// # Errors
-/// A text that says what is wrong with it.
+/// Errors: A text that says what is wrong with it.
 pub fn take(gathering: &mut Gathering, source: &str, tree: Tree, open: &mut Open<'_>) -> Result<(), String> {
     if tree.contains_key("rhdd3") {
         return red_hat(gathering, source, &tree, open);

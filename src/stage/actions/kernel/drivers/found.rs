@@ -4,7 +4,6 @@ use std::io::Read;
 
 use crate::recipe::Arch;
 
-/// Something of a driver that goes into the image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DriverFile {
     /// Where it comes from, for messages.
@@ -22,26 +21,19 @@ pub enum Place {
     Other(String),
 }
 
-/// What a file holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
-    /// Bytes.
     File(Vec<u8>),
-    /// A link's target.
     Symlink(String),
 }
 
 /// All content that is held at once, in bytes: no set of drivers is larger.
 const LIMIT: u64 = 2 << 30;
 
-/// Collects files.
 #[derive(Debug, Default)]
 pub struct Gathering {
-    /// What was found.
     pub files: Vec<DriverFile>,
-    /// The image's kernel.
     pub release: String,
-    /// The image's CPU.
     pub arch: Arch,
     held: u64,
 }
@@ -70,7 +62,6 @@ pub fn is_module(name: &str) -> bool {
 }
 
 impl Gathering {
-    /// For a kernel of a CPU.
     pub fn new(release: &str, arch: Arch) -> Self {
         Self { release: release.to_owned(), arch, ..Self::default() }
     }

@@ -16,11 +16,8 @@ use crate::recipe::UpdateForm;
 /// One item of [kernel] updates, with its files as the store has them.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct UpdateSource {
-    /// How the recipe calls it.
     pub name: String,
-    /// What the recipe says that it is.
     pub form: Option<UpdateForm>,
-    /// Whether it is a directory.
     pub is_directory: bool,
     /// Its files: path below the directory, or its own name; and the blob, relative to the store's directory.
     pub files: Vec<(String, String)>,
@@ -29,14 +26,11 @@ pub struct UpdateSource {
 /// Why drivers cannot be used: what is wrong, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
-    /// What is wrong.
     pub problem: String,
-    /// What to do.
     pub help: String,
 }
 
 impl Refusal {
-    /// One.
     pub fn new(problem: impl Into<String>, help: impl Into<String>) -> Self {
         Self { problem: problem.into(), help: help.into() }
     }
@@ -47,9 +41,7 @@ const DEPTH_LIMIT: usize = 3;
 
 impl Gathering {
     /// Opens one item.
-    ///
-    /// # Errors
-    /// [`Refusal`] with its name.
+    /// Errors: [`Refusal`] with its name.
     pub fn update(&mut self, update: &UpdateSource) -> Result<(), Refusal> {
         let before = self.files.len();
         let said = |problem: String| {

@@ -5,17 +5,18 @@ use std::collections::BTreeMap;
 use super::build::{BuildAnswer, BuildRequest};
 use super::{CheckRequest, Extra, Refusal, Remarks, UpdateSource};
 use crate::distro::manager;
-use crate::plan::{Action, Input, Origin};
-use crate::recipe::{DriverUpdate, Lock, PassRole, Recipe, UpdateForm};
+use crate::plan::{Input, Origin};
+use crate::recipe::{Arch, DriverBuild, Lock, PassRole, Recipe, UpdateForm};
 use crate::source::{Finding, Severity};
 use crate::stage::StageError;
-use crate::stage::actions::Context;
+use crate::stage::actions::kernel::inputs::{Driver, Kernel, Update};
 use crate::stage::actions::packages::requests::PackageRequest;
 use crate::stage::actions::reader::globs::in_directory;
+use crate::stage::actions::reader::work::{Above, Desk, Place, Work};
 use crate::stage::bench::Bench;
 use crate::stage::bench::ids;
-use crate::stage::bench::results::{Done, file, layer_outputs, missing};
-use crate::stage::bench::taken::{Taken, take};
+use crate::stage::bench::keyed::{InputFile, Key, Keyed};
+use crate::stage::bench::results::{layer_outputs, missing};
 use crate::store::Outputs;
 
 /// Stands in that transaction for the package with the headers of the image's kernel, which is known when that is.
@@ -54,82 +55,90 @@ pub fn headers_release(recipe: &Recipe, lock: &Lock) -> Option<String> {
     pass.kernel_releases.first().cloned().or_else(named)
 }
 
-/// Inputs of the kernel stage that updates are.
+/// Describes updates.
 ///
 /// # Errors
 /// [`StageError::Input`] for a file that vanished.
-pub fn update_inputs(recipe: &Recipe) -> Result<Vec<Input>, StageError> {
-    let mut inputs = Vec::new();
+pub fn describe_updates(recipe: &Recipe, key: &mut Key) -> Result<Vec<Update>, StageError> {
+    let mut updates = Vec::new();
     for update in &recipe.kernel_files.updates {
-        let form = match update.form {
-            None => "by content",
-            Some(UpdateForm::Package) => "package",
-            Some(UpdateForm::Disk) => "disk",
-        };
         let by = |input: Input| input.asked(&recipe.spans, Some(&update.span));
-        inputs.push(by(Input::new(format!("update {}", update.name), form)));
+        let form = key.keep(update.form, |form| {
+            let form = match form {
+                None => "by content",
+                Some(UpdateForm::Package) => "package",
+                Some(UpdateForm::Disk) => "disk",
+            };
+            by(Input::new(format!("update {}", update.name), form))
+        });
+        let name = form.follows(update.name.clone());
+        let mut files = Vec::new();
         for (path, below) in &update.files {
-            let input = by(file(&shown(update, below), path, None)?);
-            let pattern = format!("{}/", update.name);
-            let glob = Origin::Glob { field: "kernel.updates".to_owned(), pattern };
-            inputs.push(if update.is_directory { input.of(glob) } else { input });
+            let shown = if update.is_directory { format!("{}/{below}", update.name) } else { update.name.clone() };
+            let glob = Origin::Glob { field: "kernel.updates".to_owned(), pattern: format!("{}/", update.name) };
+            let said = |input: Input| if update.is_directory { by(input).of(glob) } else { by(input) };
+            files.push((below.clone(), key.file(&shown, path, said)?));
         }
+        updates.push(Update { name, form, is_directory: update.is_directory, files });
     }
-    let mut seen = std::collections::BTreeSet::new();
-    inputs.retain(|input| seen.insert((input.name.clone(), input.value.clone())));
-    Ok(inputs)
+    Ok(updates)
 }
 
-fn shown(update: &DriverUpdate, below: &str) -> String {
-    if update.is_directory { format!("{}/{below}", update.name) } else { update.name.clone() }
-}
-
-/// Inputs of the action that builds the driver of one table, besides its tools.
+/// Describes the build of the driver of one table, besides its tools.
 ///
 /// # Errors
 /// [`StageError::Input`] for a file that vanished.
-pub fn build_inputs(recipe: &Recipe, lock: &Lock, index: usize) -> Result<Vec<Input>, StageError> {
-    let Some(build) = recipe.kernel_files.builds.get(index) else { return Ok(Vec::new()) };
+pub fn describe_build(
+    recipe: &Recipe,
+    lock: &Lock,
+    build: &DriverBuild,
+    arch: Keyed<Arch>,
+    key: &mut Key,
+) -> Result<Driver, StageError> {
     let spans = &recipe.spans;
     let source = format!("{}.source", build.at);
     // The release follows from the packages that the lock has.
-    let release = Input::parameter("release", headers_release(recipe, lock).unwrap_or_default());
-    let mut inputs = vec![release.of(Origin::Lock)];
-    for (number, word) in build.make.iter().enumerate() {
+    let release = key.keep(headers_release(recipe, lock).unwrap_or_default(), |release| {
+        Input::parameter("release", release).of(Origin::Lock)
+    });
+    let make = key.keep_each(build.make.iter().cloned(), |number, word| {
         let input = Input::parameter(&format!("make {}", number + 1), word);
-        inputs.push(input.field(spans, &format!("{}.make[{number}]", build.at)));
-    }
+        input.field(spans, &format!("{}.make[{number}]", build.at))
+    });
+    let directory = format!("{}/", build.name);
+    let mut files = Vec::new();
     for (path, below) in &build.files {
         let name = if build.is_directory { format!("{}/{below}", build.name) } else { build.name.clone() };
-        let input = file(&name, path, None)?;
-        let directory = format!("{}/", build.name);
-        inputs.push(if build.is_directory {
-            in_directory(input, spans, &source, &directory)
-        } else {
-            input.field(spans, &source)
-        });
+        let said = |input: Input| match build.is_directory {
+            true => in_directory(input, spans, &source, &directory),
+            false => input.field(spans, &source),
+        };
+        files.push((below.clone(), key.file(&name, path, said)?));
     }
-    Ok(inputs)
+    Ok(Driver { arch, release, make, name: build.name.clone(), is_directory: build.is_directory, files })
 }
 
-/// What the kernel stage adds to the kernel.
-///
-/// # Errors
-/// [`StageError`] of a file that changed or cannot be read.
-pub fn extra(bench: &Bench<'_>, action: &Action, done: &Done) -> Result<Extra, StageError> {
-    let mut extra = Extra { arch: bench.recipe.model.image.arch, ..Extra::default() };
-    for update in &bench.recipe.kernel_files.updates {
-        let mut files = Vec::new();
-        for (path, below) in &update.files {
-            files.push((below.clone(), take(bench, action, &shown(update, below), path)?.blob));
+impl Kernel {
+    /// What is added to the kernel.
+    ///
+    /// # Errors
+    /// [`StageError`] of a file that changed or cannot be read.
+    pub fn extra(&self, above: &Above<'_>) -> Result<Extra, StageError> {
+        let mut extra = Extra { arch: *self.arch, ..Extra::default() };
+        for update in &self.updates {
+            let content = |(below, file): &(String, Keyed<_>)| Ok((below.clone(), above.content(file)?));
+            extra.updates.push(UpdateSource {
+                name: update.name.clone(),
+                form: *update.form,
+                is_directory: update.is_directory,
+                files: update.files.iter().map(content).collect::<Result<_, StageError>>()?,
+            });
         }
-        let (name, form, is_directory) = (update.name.clone(), update.form, update.is_directory);
-        extra.updates.push(UpdateSource { name, form, is_directory, files });
+        for (index, name) in self.builds.iter().enumerate() {
+            extra.builds.push((name.0.clone(), above.layer(&build_action(index))?));
+        }
+        Ok(extra)
     }
-    for (index, build) in bench.recipe.kernel_files.builds.iter().enumerate() {
-        extra.builds.push((build.name.clone(), done.layer(&build_action(index))?));
-    }
-    Ok(extra)
 }
 
 /// Tells what came of drivers, and gives what the initrd has to know of them.
@@ -146,46 +155,42 @@ pub fn say_remarks(bench: &Bench<'_>, remarks: &Remarks) -> BTreeMap<String, Str
     BTreeMap::from([("drivers".to_owned(), remarks.names.join(" "))])
 }
 
-/// Builds a driver.
-pub fn run(bench: &Bench<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
-    let builds = &bench.recipe.kernel_files.builds;
-    let found = (0..builds.len()).find(|index| build_action(*index) == action.id);
-    let Some(build) = found.and_then(|index| builds.get(index)) else { return Err(missing(&action.id)) };
-    let release = headers_release(bench.recipe, context.lock).ok_or_else(|| missing(&action.id))?;
-    let mut files = Vec::new();
-    for (path, below) in &build.files {
-        let name = if build.is_directory { format!("{}/{below}", build.name) } else { build.name.clone() };
-        let Taken { blob, mode } = take(bench, action, &name, path)?;
-        files.push((below.clone(), blob, mode));
+impl Work for Driver {
+    const OPERATION: &'static str = "driver-build";
+    type Request = BuildRequest;
+    type Answer = BuildAnswer;
+
+    fn request(&self, above: &Above<'_>, place: &Place) -> Result<BuildRequest, StageError> {
+        if self.release.is_empty() {
+            return Err(missing(above.id()));
+        }
+        let content = |(below, file): &(String, Keyed<InputFile>)| Ok((below.clone(), above.content(file)?, file.mode));
+        Ok(BuildRequest {
+            scratch: place.scratch.clone(),
+            tools: vec![above.layer(ids::DRIVER_TOOLS)?],
+            files: self.files.iter().map(content).collect::<Result<_, StageError>>()?,
+            is_directory: self.is_directory,
+            release: self.release.clone(),
+            machine: self.arch.machine().to_owned(),
+            make: self.make.iter().map(|word| (**word).clone()).collect(),
+            log: place.log.clone(),
+        })
     }
-    let scratch = bench.store.scratch()?;
-    let log = bench.log_name(action);
-    let request = BuildRequest {
-        scratch: scratch.name.clone(),
-        tools: vec![context.done.layer(ids::DRIVER_TOOLS)?],
-        files,
-        is_directory: build.is_directory,
-        release,
-        machine: bench.recipe.model.image.arch.machine().to_owned(),
-        make: build.make.clone(),
-        log: log.clone(),
-    };
-    let answer: BuildAnswer =
-        bench.namespace.call("driver-build", &request, &mut |text| bench.report.progress(text))?;
-    let log = bench.store.directory().join(log).display().to_string();
-    match answer {
-        BuildAnswer::Made(layer) => Ok(layer_outputs(&layer)),
-        BuildAnswer::Failed(result) => Err(StageError::Script {
-            what: format!("the build of the driver `{}`", build.name),
-            status: result.status,
-            lines: result.last_lines.join("\n"),
-            remedy: String::new(),
-            log,
-        }),
-        BuildAnswer::Refused(problem) => Err(StageError::Gate {
-            problem: format!("the driver `{}` cannot be built: {problem}", build.name),
-            help: format!("correct the source, or ‹[[kernel.build]]› make; the log, where there is one, is {log}"),
-        }),
+
+    fn finish(&self, desk: &Desk<'_>, answer: BuildAnswer) -> Result<Outputs, StageError> {
+        match answer {
+            BuildAnswer::Made(layer) => Ok(layer_outputs(&layer)),
+            BuildAnswer::Failed(result) => {
+                Err(desk.failed(&format!("the build of the driver `{}`", self.name), &result))
+            }
+            BuildAnswer::Refused(problem) => Err(StageError::Gate {
+                problem: format!("the driver `{}` cannot be built: {problem}", self.name),
+                help: format!(
+                    "correct the source, or ‹[[kernel.build]]› make; the log, where there is one, is {}",
+                    desk.log().display()
+                ),
+            }),
+        }
     }
 }
 

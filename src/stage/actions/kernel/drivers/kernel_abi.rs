@@ -11,21 +11,14 @@ use crate::recipe::normal_name;
 use crate::stage::actions::kernel::modules::decompress_module;
 use crate::store::{Kind, LayerReader, TreeEditor};
 
-/// Files of a tree.
 pub trait Files {
     /// A regular file's content, if it exists.
-    ///
-    /// # Errors
-    /// A text with the path.
     fn read(&self, path: &str) -> Result<Option<Vec<u8>>, String>;
 
     /// Modules below a folder, by their paths in it, sorted.
     fn modules(&self, folder: &str) -> Vec<String>;
 
     /// A text; empty if it is missing.
-    ///
-    /// # Errors
-    /// A text with the path.
     fn text(&self, path: &str) -> Result<String, String> {
         Ok(self.read(path)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default())
     }
@@ -71,9 +64,7 @@ impl Files for TreeEditor {
 }
 
 /// What a module says about itself; none if it is not a module.
-///
-/// # Errors
-/// A text for a file that cannot be read.
+/// Errors: A text for a file that cannot be read.
 pub fn facts(files: &dyn Files, path: &str) -> Result<Option<ModuleFacts>, String> {
     let Some(bytes) = files.read(path)? else { return Ok(None) };
     Ok(decompress_module(path, bytes).ok().and_then(|bytes| module_facts(&bytes).ok()))
@@ -85,9 +76,6 @@ pub fn image_places(release: &str) -> [String; 3] {
 }
 
 /// Reads what a kernel exports and how its modules are marked. `own` says which modules are the kernel's.
-///
-/// # Errors
-/// A text for files that cannot be read.
 pub fn kernel_abi(files: &dyn Files, release: &str, own: &dyn Fn(&str) -> bool) -> Result<Kernel, String> {
     let folder = format!("usr/lib/modules/{release}");
     let (mut cpu, mut vermagic) = (None, None);
@@ -138,16 +126,12 @@ pub struct Provided<'f> {
     folder: String,
     /// Module by symbol.
     providers: HashMap<String, String>,
-    /// Path by module.
     paths: BTreeMap<String, String>,
     read: HashMap<String, Option<ModuleFacts>>,
 }
 
 impl<'f> Provided<'f> {
     /// Reads the index.
-    ///
-    /// # Errors
-    /// A text for files that cannot be read.
     pub fn new(files: &'f dyn Files, release: &str) -> Result<Self, String> {
         let folder = format!("usr/lib/modules/{release}");
         let mut providers = HashMap::new();

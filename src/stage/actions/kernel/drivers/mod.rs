@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize};
 pub use build::inside as build_inside;
 pub use gather::{Refusal, UpdateSource};
 pub use host::{
-    HEADERS, build_action, build_inputs, check_foreign_modules, extra, headers_release, package_request, run,
-    say_remarks, update_inputs,
+    HEADERS, build_action, check_foreign_modules, describe_build, describe_updates, headers_release, package_request,
+    say_remarks,
 };
 pub use kernel_abi::image_places;
 pub use place::Remarks;
@@ -41,9 +41,7 @@ pub const VERSION: u32 = 4;
 /// What the kernel stage adds to the kernel.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Extra {
-    /// The image's CPU.
     pub arch: Arch,
-    /// Items of [kernel] updates.
     pub updates: Vec<UpdateSource>,
     /// Layers of built drivers, with the names of their sources.
     pub builds: Vec<(String, Digest)>,
@@ -60,14 +58,11 @@ impl Extra {
 pub struct Brought {
     kernel: Kernel,
     placed: Vec<Placed>,
-    /// depmod's configuration.
     pub configuration: String,
 }
 
 /// Puts drivers into the kernel's tree. `tools` are the layers of depmod's root, `newest` compares releases.
-///
-/// # Errors
-/// A text for files that cannot be read or written; a refusal for drivers that cannot be used.
+/// Errors: A text for files that cannot be read or written; a refusal for drivers that cannot be used.
 pub fn bring(
     extra: &Extra,
     editor: &TreeEditor,
@@ -110,9 +105,7 @@ pub fn bring(
 }
 
 /// Compares what was brought with the kernel, and says what depmod made of it.
-///
-/// # Errors
-/// A text for files that cannot be read; a refusal for modules that do not fit.
+/// Errors: A text for files that cannot be read; a refusal for modules that do not fit.
 pub fn judge(brought: &Brought, editor: &TreeEditor) -> Result<Result<Remarks, Refusal>, String> {
     if let Err(refusal) = place::check(editor, &brought.kernel, &brought.placed)? {
         return Ok(Err(refusal));
@@ -127,9 +120,7 @@ pub fn judge(brought: &Brought, editor: &TreeEditor) -> Result<Result<Remarks, R
 /// Asks whether modules of an image fit its kernel.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CheckRequest {
-    /// Layers of the image.
     pub layers: Vec<Digest>,
-    /// The kernel's release.
     pub release: String,
     /// The modules, by their paths below the release's folder.
     pub modules: Vec<String>,

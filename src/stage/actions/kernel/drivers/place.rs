@@ -12,10 +12,8 @@ use crate::recipe::normal_name;
 use crate::stage::actions::kernel::modules::decompress_module;
 use crate::store::TreeEditor;
 
-/// A module that was put into the tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Placed {
-    /// Where it comes from.
     pub source: String,
     /// Path below the release's folder.
     pub path: String,
@@ -94,9 +92,7 @@ fn choose<'f>(
 }
 
 /// Writes drivers into the tree.
-///
-/// # Errors
-/// A text for a tree that cannot be written, or a refusal where two sources bring different things for one path.
+/// Errors: A text for a tree that cannot be written, or a refusal where two sources bring different things for one path.
 pub fn place(
     editor: &TreeEditor,
     files: &[DriverFile],
@@ -156,9 +152,7 @@ pub fn depmod_configuration(of_tools: &[String], editor: &TreeEditor) -> String 
 }
 
 /// Compares modules with the kernel; depmod's files are there.
-///
-/// # Errors
-/// A text for files that cannot be read. What does not fit is a refusal.
+/// Errors: A text for files that cannot be read. What does not fit is a refusal.
 pub fn check(files: &dyn Files, kernel: &Kernel, placed: &[Placed]) -> Result<Result<(), Refusal>, String> {
     let mut provided = Provided::new(files, &kernel.release)?;
     let mut problems = Vec::new();
@@ -200,9 +194,6 @@ pub fn check(files: &dyn Files, kernel: &Kernel, placed: &[Placed]) -> Result<Re
 }
 
 /// Says which of several modules with one name depmod chose.
-///
-/// # Errors
-/// A text for files that cannot be read.
 pub fn remarks(files: &dyn Files, release: &str, placed: &[Placed]) -> Result<Remarks, String> {
     let folder = folder(release);
     let dep = files.text(&format!("{folder}/modules.dep"))?;

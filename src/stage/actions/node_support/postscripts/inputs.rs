@@ -3,36 +3,69 @@
 use super::plan::variables;
 use crate::digest::Digest;
 use crate::plan::{ActionKind, Input, Origin};
+use crate::recipe::ScriptFailure;
 use crate::stage::StageError;
+use crate::stage::actions::Described;
 use crate::stage::actions::reader::Reader;
-use crate::stage::bench::results::file;
+use crate::stage::bench::ids;
+use crate::stage::bench::keyed::{InputFile, Key, Keyed};
+
+/// Scripts that nodes run.
+#[derive(Debug)]
+pub struct Postscripts {
+    pub epoch: Keyed<i64>,
+    /// The program that runs them.
+    pub init: Keyed<Digest>,
+    pub image: Keyed<String>,
+    /// Seconds.
+    pub timeout: Keyed<u32>,
+    pub on_failure: Keyed<ScriptFailure>,
+    /// Names and arguments, in order.
+    pub postscripts: Vec<Keyed<String>>,
+    pub postbootscripts: Vec<Keyed<String>>,
+    pub environment: Vec<Keyed<(String, String)>>,
+    /// By their names on the node.
+    pub files: Vec<(String, Keyed<InputFile>)>,
+}
 
 /// Adds the action, where the recipe has `[node]`.
-///
-/// # Errors
-/// [`StageError::Input`] for a file that vanished since the recipe was read.
+/// Errors: [`StageError::Input`] for a file that vanished since the recipe was read.
 pub fn add(reader: &mut Reader<'_>, init: &Digest) -> Result<(), StageError> {
     let recipe = reader.recipe;
     let (Some(table), Some(scripts)) = (&recipe.model.node, &recipe.node_scripts) else { return Ok(()) };
-    let mut inputs = vec![
-        Input::parameter("epoch", reader.lock.epoch),
-        Input::new("tools imgbuild-init", init.to_string()).of(Origin::Imgbuild("init program".to_owned())),
-        reader.setting("image", &recipe.model.image.name, "image.name"),
-        reader.setting("timeout", table.timeout, "node.timeout"),
-        reader.setting("on_failure", table.on_failure.name(), "node.on_failure"),
-    ];
-    for (list, items) in [("postscript", &scripts.postscripts), ("postbootscript", &scripts.postbootscripts)] {
+    let mut key = Key::default();
+    let listed = |key: &mut Key, list: &str, items: &[(String, String)]| {
         // Their order counts.
-        for (at, (text, field)) in items.iter().enumerate() {
-            inputs.push(reader.setting(&format!("{list} {}", at + 1), text, field));
-        }
-    }
-    for (name, (value, field)) in variables(recipe) {
-        inputs.push(reader.setting(&format!("environment {name}"), value, &field));
-    }
-    for one in scripts.files.values() {
-        inputs.push(reader.asked(file(&one.name, &one.path, None)?, Some(&one.span)));
-    }
-    reader.layer("postscripts", ActionKind::Postscripts, super::VERSION, inputs, Vec::new());
+        key.keep_each(items.iter().map(|(text, _)| text.clone()), |at, text| {
+            reader.setting(&format!("{list} {}", at + 1), text, &items[at].1)
+        })
+    };
+    let described = Postscripts {
+        epoch: key.epoch(reader.lock),
+        init: key.keep(*init, |init| {
+            Input::new("tools imgbuild-init", init.to_string()).of(Origin::Imgbuild("init program".to_owned()))
+        }),
+        image: key.keep(recipe.model.image.name.clone(), |name| reader.setting("image", name, "image.name")),
+        timeout: key.keep(table.timeout, |timeout| reader.setting("timeout", timeout, "node.timeout")),
+        on_failure: key
+            .keep(table.on_failure, |failure| reader.setting("on_failure", failure.name(), "node.on_failure")),
+        postscripts: listed(&mut key, "postscript", &scripts.postscripts),
+        postbootscripts: listed(&mut key, "postbootscript", &scripts.postbootscripts),
+        environment: {
+            let all: Vec<_> = variables(recipe).into_iter().collect();
+            let pairs = all.iter().map(|(name, (value, _))| (name.clone(), value.clone()));
+            key.keep_each(pairs, |at, (name, value)| {
+                reader.setting(&format!("environment {name}"), value, &all[at].1.1)
+            })
+        },
+        files: (scripts.files.iter())
+            .map(|(name, one)| {
+                let file = key.file(&one.name, &one.path, |input| reader.asked(input, Some(&one.span)));
+                Ok((name.clone(), file?))
+            })
+            .collect::<Result<_, StageError>>()?,
+    };
+    reader.layer("postscripts", ActionKind::Postscripts, super::VERSION, key.inputs(), Vec::new());
+    reader.describe(&ids::layer("postscripts"), Described::Postscripts(described));
     Ok(())
 }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::inputs::Postscripts;
 use crate::recipe::{Recipe, ScriptFailure};
+use crate::stage::bench::keyed::Keyed;
 
 /// Directory of the image with all of it. SELinux's policies have programs here.
 pub const DIRECTORY: &str = "/usr/libexec/imgbuild";
@@ -16,8 +18,8 @@ pub struct ImagePlan<'a> {
     image: &'a str,
     timeout: u32,
     on_failure: ScriptFailure,
-    postscripts: Vec<&'a str>,
-    postbootscripts: Vec<&'a str>,
+    postscripts: Vec<String>,
+    postbootscripts: Vec<String>,
     environment: BTreeMap<String, String>,
 }
 
@@ -43,21 +45,19 @@ pub fn variables(recipe: &Recipe) -> BTreeMap<String, (String, String)> {
     known.chain(own).collect()
 }
 
-/// The text of postscripts.json; none where the recipe has no `[node]`.
-pub fn text(recipe: &Recipe) -> Option<Vec<u8>> {
-    let (table, scripts) = (recipe.model.node.as_ref()?, recipe.node_scripts.as_ref()?);
-    let names = |items: &'_ [(String, String)]| items.iter().map(|(text, _)| text.clone()).collect::<Vec<_>>();
-    let (first, second) = (names(&scripts.postscripts), names(&scripts.postbootscripts));
+/// The text of postscripts.json.
+pub fn text(scripts: &Postscripts) -> Vec<u8> {
+    let names = |items: &'_ [Keyed<String>]| items.iter().map(|text| (**text).clone()).collect();
     let plan = ImagePlan {
         format_version: "1.0",
-        image: &recipe.model.image.name,
-        timeout: table.timeout,
-        on_failure: table.on_failure,
-        postscripts: first.iter().map(String::as_str).collect(),
-        postbootscripts: second.iter().map(String::as_str).collect(),
-        environment: variables(recipe).into_iter().map(|(name, (value, _))| (name, value)).collect(),
+        image: &scripts.image,
+        timeout: *scripts.timeout,
+        on_failure: *scripts.on_failure,
+        postscripts: names(&scripts.postscripts),
+        postbootscripts: names(&scripts.postbootscripts),
+        environment: scripts.environment.iter().map(|variable| (**variable).clone()).collect(),
     };
     let mut text = serde_json::to_vec_pretty(&plan).unwrap_or_default();
     text.push(b'\n');
-    Some(text)
+    text
 }

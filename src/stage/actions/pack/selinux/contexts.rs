@@ -20,12 +20,10 @@ const META: &str = ".^$?*+|[({";
 /// Largest compiled pattern, in bytes; those of the reference policy take some kilobytes.
 const PATTERN_LIMIT: usize = 4 << 20;
 
-/// A line that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unusable {
     /// Number of the line, from 1.
     pub line: usize,
-    /// Why.
     pub problem: String,
 }
 
@@ -100,9 +98,7 @@ impl Substitutions {
 pub struct Texts<'a> {
     /// file_contexts, file_contexts.homedirs and file_contexts.local, in the order in which they are read.
     pub rules: [&'a str; 3],
-    /// file_contexts.subs.
     pub subs: &'a str,
-    /// file_contexts.subs_dist.
     pub subs_dist: &'a str,
 }
 

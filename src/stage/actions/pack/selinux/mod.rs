@@ -31,18 +31,14 @@ const HANDED_OVER: [&str; 4] =
 /// How many lines that cannot be used are reported one by one.
 const MAX_LINES: usize = 10;
 
-/// The labels of a tree.
 #[derive(Debug, Default)]
 pub struct Labelled {
     /// For the index; empty without a policy.
     pub labels: Labels,
-    /// How many entries have one.
     pub count: u64,
-    /// What the person should know.
     pub warnings: Vec<String>,
 }
 
-/// What /etc/selinux/config says.
 #[derive(Debug, PartialEq, Eq)]
 struct Config {
     disabled: bool,
@@ -65,9 +61,7 @@ impl Config {
 }
 
 /// Runs inside: labels the packed part of a tree.
-///
-/// # Errors
-/// A text about a file of the policy that cannot be read.
+/// Errors: A text about a file of the policy that cannot be read.
 pub fn labels(reader: &LayerReader, excluded: &BTreeSet<String>) -> Result<Labelled, String> {
     let read = |path: &str| -> Result<Option<String>, String> {
         Ok(reader.read(path)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))

@@ -7,9 +7,7 @@ use object::read::elf::{Dyn, FileHeader, ProgramHeader};
 /// What an ELF file names that has to be there.
 #[derive(Default)]
 pub struct Needs {
-    /// What starts it.
     pub interpreter: Option<String>,
-    /// Names of libraries.
     pub libraries: Vec<String>,
     /// Folders that count for the file itself: DT_RUNPATH.
     pub run_path: Vec<String>,

@@ -38,9 +38,6 @@ const WORDS: [(&str, &str); 8] = [
 ];
 
 /// Settings whose module no kernel of the image has: such an interface will not be there.
-///
-/// # Errors
-/// A text when a file of the image cannot be read.
 pub fn interfaces(view: &View<'_>, modules: &Modules) -> Result<Vec<Obstacle>, String> {
     let places = [
         "etc/systemd/network/",

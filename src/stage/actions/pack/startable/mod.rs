@@ -33,42 +33,26 @@ pub enum Obstacle {
     NoInit(Vec<String>),
     /// A program or library that starting needs lacks something; where that would be, if the exclude lists leave it out.
     Lacks {
-        /// The program or library.
         program: String,
         /// An interpreter, a library.
         needs: String,
-        /// A path that is left out.
         left_out: Option<String>,
     },
     /// A line of the image's own fstab.
     Mount {
-        /// Mount point.
         point: String,
-        /// Type of the file system.
         kind: String,
-        /// What is missing.
         needs: String,
-        /// A path that is left out.
         left_out: Option<String>,
         /// The package that brings it, Debian's and that of RPM distributions.
         package: Option<(String, String)>,
     },
     /// An interface of the image's own settings of the network.
-    Interface {
-        /// The file with the setting.
-        file: String,
-        /// Kind of the interface.
-        kind: String,
-        /// The module that makes it.
-        module: String,
-        /// A path that is left out.
-        left_out: Option<String>,
-    },
+    Interface { file: String, kind: String, module: String, left_out: Option<String> },
     /// A unit that is enabled, and whose program the exclude lists leave out.
     Unit {
         /// Whole name.
         unit: String,
-        /// Path of what is left out.
         left_out: String,
     },
     /// No one has an account: `/etc/passwd` is left out; the path.
@@ -77,11 +61,9 @@ pub enum Obstacle {
     NoZone(String, Option<String>),
     /// The locale that the recipe names, and its path if it is left out.
     NoLocale(String, Option<String>),
-    /// The login shell of root.
     NoShell {
         /// As `/etc/passwd` has it.
         shell: String,
-        /// A path that is left out.
         left_out: Option<String>,
     },
 }
@@ -94,15 +76,11 @@ const OF_INITRAMFS: &str = "init";
 pub struct Promises {
     /// Whether a kernel may take the archive as its initramfs.
     pub single: bool,
-    /// Time zone.
     pub zone: Option<String>,
     pub locale: Option<String>,
 }
 
 /// Looks for what would keep the image from starting, or from being what the recipe says.
-///
-/// # Errors
-/// A text when a file of the image cannot be read.
 pub fn obstacle(
     reader: &LayerReader,
     excluded: &BTreeSet<String>,
@@ -144,9 +122,7 @@ pub fn obstacle(
 }
 
 /// What a node that starts will do without: mounts that may fail, interfaces of the network, and services.
-///
-/// # Errors
-/// As [`obstacle`].
+/// Errors: As [`obstacle`].
 pub fn shortcomings(reader: &LayerReader, excluded: &BTreeSet<String>) -> Result<Vec<Obstacle>, String> {
     let view = View::new(reader, excluded);
     let modules = Modules::of(&view)?;
@@ -180,9 +156,7 @@ pub fn lacks_interpreter(reader: &LayerReader, script: &[u8]) -> Option<String> 
 /// Where programs are looked for.
 const PATH: [&str; 6] = ["usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin"];
 
-/// A program with all that starts it.
 pub(in crate::stage) struct Whole {
-    /// Where it is.
     pub program: String,
     /// What it names as its interpreter, and where that is.
     pub interpreter: Option<(String, String)>,
@@ -192,9 +166,6 @@ pub(in crate::stage) struct Whole {
 
 /// An ELF program of a tree and all that it needs, or else what that lacks: nothing, where there is no such program. Libraries of
 /// `more` come with it if they exist.
-///
-/// # Errors
-/// A text when a file cannot be read.
 pub(in crate::stage) fn whole(
     reader: &LayerReader,
     name: &str,
@@ -233,7 +204,6 @@ pub(in crate::stage) fn whole(
 
 /// A path that leads nowhere.
 pub(in crate::stage) struct Gone {
-    /// Where it ends.
     path: String,
     is_left_out: bool,
 }
@@ -242,7 +212,6 @@ pub(in crate::stage) struct Gone {
 pub(in crate::stage) struct View<'a> {
     reader: &'a LayerReader,
     excluded: &'a BTreeSet<String>,
-    /// Programs that were looked at.
     seen: BTreeSet<String>,
 }
 
@@ -252,7 +221,6 @@ impl<'a> View<'a> {
         Self { reader, excluded, seen: BTreeSet::new() }
     }
 
-    /// The whole tree.
     pub(in crate::stage) fn tree(&self) -> &'a Merged {
         &self.reader.tree
     }

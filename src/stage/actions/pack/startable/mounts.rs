@@ -40,12 +40,9 @@ const HELPERS: [(&str, &str, &str); 9] = [
     ("ntfs-3g", "ntfs-3g", "ntfs-3g"),
 ];
 
-/// One mount that cannot be made.
 struct Lacking {
     point: String,
-    /// Type of its file system.
     kind: String,
-    /// What is missing.
     needs: String,
     /// A path that the exclude lists leave out.
     left_out: Option<String>,
@@ -54,9 +51,6 @@ struct Lacking {
 }
 
 /// Mounts that keep a node from starting as it should, and those that it can do without.
-///
-/// # Errors
-/// A text when a file of the image cannot be read.
 pub fn mounts(view: &View<'_>, modules: &Modules) -> Result<(Option<Obstacle>, Vec<Obstacle>), String> {
     let Ok((path, _)) = view.resolve("etc/fstab") else { return Ok((None, Vec::new())) };
     let text = String::from_utf8_lossy(&view.read(&path)?.unwrap_or_default()).into_owned();
@@ -114,7 +108,6 @@ fn lacking(view: &View<'_>, modules: &Modules, line: &str) -> Option<Lacking> {
     found(format!("the kernel's module `{name}`"), modules.left_out(name))
 }
 
-/// Modules of all kernels that the image has.
 pub struct Modules {
     names: BTreeSet<String>,
     left_out: Vec<String>,
@@ -124,9 +117,6 @@ pub struct Modules {
 
 impl Modules {
     /// Reads their names.
-    ///
-    /// # Errors
-    /// A text when a file of the image cannot be read.
     pub fn of(view: &View<'_>) -> Result<Self, String> {
         let mut modules = Self { names: BTreeSet::new(), left_out: Vec::new(), is_known: false };
         let normal = |path: &str| {

@@ -9,9 +9,6 @@ use crate::stage::actions::services::inside::UNIT_DIRECTORIES;
 const PREFIXES: [char; 5] = ['@', ':', '+', '!', '|'];
 
 /// Enabled services without their program.
-///
-/// # Errors
-/// A text when a file of the image cannot be read.
 pub fn units(view: &View<'_>) -> Result<Vec<Obstacle>, String> {
     let mut lacking = Vec::new();
     if view.excluded.is_empty() {

@@ -16,7 +16,6 @@ use crate::store::{Store, StoreError};
 
 /// Where vendored packages have the container image, in OCI's layout.
 const VENDORED: &str = "container";
-/// What it is called there.
 const VENDORED_TAG: &str = "base";
 
 /// What a layer is called where the name of its kind is no longer known: decompressing goes by the content.
@@ -51,9 +50,7 @@ fn keep(store: &Store, digest: &Sha256, bytes: &[u8]) -> Result<(), StoreError> 
 }
 
 /// Finds the image of the recipe's platform: the tag is asked for now.
-///
-/// # Errors
-/// [`StageError::Oci`] with what there is instead.
+/// Errors: [`StageError::Oci`] with what there is instead.
 pub fn find(work: &Work<'_>) -> Result<LockedBase, StageError> {
     let from = work.recipe.model.image.from.as_deref().unwrap_or_default();
     work.report.progress(&format!("looking up {from}"));
@@ -77,9 +74,7 @@ fn is_there(store: &Store, digest: &Sha256, size: u64) -> bool {
 }
 
 /// Brings the layers that the store lacks, each compared with its digest.
-///
-/// # Errors
-/// [`StageError::Oci`].
+/// Errors: [`StageError::Oci`].
 pub fn bring(work: &Work<'_>, base: &LockedBase) -> Result<(), StageError> {
     let store = work.store;
     let lacking: Vec<&LockedLayer> =
@@ -128,9 +123,6 @@ fn documents(work: &Work<'_>, base: &LockedBase) -> Result<[Vec<u8>; 2], StageEr
 }
 
 /// Writes the container image into a directory of vendored packages, in OCI's layout; what the directory has of another one goes.
-///
-/// # Errors
-/// [`StageError`].
 pub fn vendor(work: &Work<'_>, base: Option<&LockedBase>, directory: &Path) -> Result<(), StageError> {
     let to: PathBuf = directory.join(VENDORED);
     let manifest = |base: &LockedBase| to.join("blobs/sha256").join(base.manifest.sha256.to_string());

@@ -27,7 +27,6 @@ use crate::stage::bench::report::{Report, refuse};
 use crate::stage::bench::results::{Done, missing, record};
 use crate::store::{FileLock, Outputs, Store};
 
-/// The field that names it.
 pub const FIELD: &str = "image.from";
 
 /// The action that makes a container image the lowest layer. Without a lock nothing of it is known.
@@ -50,7 +49,6 @@ pub fn action(manager: &dyn PackageManager, base: Option<&LockedBase>, epoch: i6
     }
 }
 
-/// Where the work is done.
 pub struct Work<'a> {
     pub recipe: &'a Recipe,
     pub store: &'a Store,
@@ -147,9 +145,6 @@ fn release_number(recipe: &Recipe) -> Option<String> {
 }
 
 /// Makes a container image the lowest layer.
-///
-/// # Errors
-/// [`StageError`] of its kind.
 pub fn run(bench: &Bench<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
     let Some(base) = &context.lock.base else { return Err(missing(&action.id)) };
     let work = Work {
@@ -162,9 +157,7 @@ pub fn run(bench: &Bench<'_>, action: &Action, context: &Context<'_>) -> Result<
     work.make(base, context.lock.epoch)
 }
 
-/// A container image that was resolved.
 pub struct Resolved {
-    /// What the lock keeps of it.
     pub base: LockedBase,
     /// What it was made into.
     pub layer: Digest,
@@ -187,9 +180,7 @@ impl Resolved {
 }
 
 /// Finds the container image that a recipe begins with, and reads what it has installed; an earlier one stays, where that may be.
-///
-/// # Errors
-/// [`StageError`] from the registry, or for an image that cannot be a base.
+/// Errors: [`StageError`] from the registry, or for an image that cannot be a base.
 pub fn resolve(
     work: &Work<'_>,
     earlier: Option<&LockedBase>,
@@ -221,9 +212,7 @@ pub fn resolve(
 
 impl Work<'_> {
     /// Says which packages of a container image go, because others that are asked for cannot be beside them.
-    ///
-    /// # Errors
-    /// [`StageError::Refused`] where no system can do without one of them.
+    /// Errors: [`StageError::Refused`] where no system can do without one of them.
     pub fn check_removed(
         &self,
         resolved: &Resolved,

@@ -1,0 +1,240 @@
+//! The seam between descriptions and what is done inside: request and answer of an action.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::graph::StageGraph;
+use crate::digest::Digest;
+use crate::plan::{Action, ActionKind};
+use crate::recipe::Lock;
+use crate::sandbox::CommandResult;
+use crate::source::{Finding, Severity};
+use crate::stage::StageError;
+use crate::stage::bench::Bench;
+use crate::stage::bench::keyed::InputFile;
+use crate::stage::bench::report::Report;
+use crate::stage::bench::results::{Done, missing};
+use crate::stage::inside::removal::remove_damaged;
+use crate::stage::supply::Supply;
+use crate::store::{Outputs, Store, StoreError};
+
+/// What is known when an action runs.
+pub struct Context<'a> {
+    /// The actions.
+    pub stages: &'a StageGraph,
+    pub lock: &'a Lock,
+    /// Results so far.
+    pub done: &'a Done,
+    pub supply: &'a Supply<'a>,
+}
+
+/// The work of one kind of action.
+pub trait Work {
+    /// What the inside calls it.
+    const OPERATION: &'static str;
+    /// What is asked: values of the key, files by digest, layers, and places below the store's directory.
+    type Request: Serialize;
+    type Answer: DeserializeOwned;
+
+    /// Says and refuses what is known before.
+    ///
+    /// # Errors
+    /// [`StageError`] of its kind.
+    fn before(&self, _bench: &Bench<'_>, _above: &Above<'_>) -> Result<(), StageError> {
+        Ok(())
+    }
+
+    /// Makes the request. The recipe is not in reach here.
+    ///
+    /// # Errors
+    /// [`StageError`] of a file that changed or is missing.
+    fn request(&self, above: &Above<'_>, place: &Place) -> Result<Self::Request, StageError>;
+
+    /// A file of the store that is not what its name says; there is nothing else in the answer then.
+    fn damaged(_answer: &Self::Answer) -> Option<&str> {
+        None
+    }
+
+    /// Says what came of it, and stores it.
+    ///
+    /// # Errors
+    /// [`StageError`] of its kind.
+    fn finish(&self, desk: &Desk<'_>, answer: Self::Answer) -> Result<Outputs, StageError>;
+}
+
+/// What requests are made of besides the description: results of those actions that the action names, and the store.
+pub struct Above<'a> {
+    bench: &'a Bench<'a>,
+    action: &'a Action,
+    context: &'a Context<'a>,
+    pub store: &'a Store,
+    pub report: &'a dyn Report,
+}
+
+impl<'a> Above<'a> {
+    pub fn new(bench: &'a Bench<'a>, action: &'a Action, context: &'a Context<'a>) -> Self {
+        Self { bench, action, context, store: bench.store, report: bench.report }
+    }
+
+    /// The action's id.
+    pub fn id(&self) -> &str {
+        &self.action.id
+    }
+
+    /// Packages.
+    pub fn supply(&self) -> &Supply<'_> {
+        self.context.supply
+    }
+
+    fn named(&self, id: &str) -> Result<(), StageError> {
+        let upstream = self.action.upstream.iter().map(|upstream| &upstream.action);
+        if upstream.chain(&self.action.needs).any(|named| named == id) { Ok(()) } else { Err(missing(id)) }
+    }
+
+    /// Whether its key has this output of another action.
+    pub fn takes(&self, id: &str, output: &str) -> bool {
+        self.action.upstream.iter().any(|upstream| upstream.action == id && upstream.output == output)
+    }
+
+    /// The layer of an action.
+    ///
+    /// # Errors
+    /// [`StageError::Gate`] for one that the action does not name.
+    pub fn layer(&self, id: &str) -> Result<Digest, StageError> {
+        self.named(id)?;
+        self.context.done.layer(id)
+    }
+
+    /// A value of an action.
+    ///
+    /// # Errors
+    /// As [`Above::layer`].
+    pub fn value(&self, id: &str, name: &str) -> Result<String, StageError> {
+        self.named(id)?;
+        self.context.done.value(id, name)
+    }
+
+    /// Layers that the action stands on, lowest first, each with the action that made it.
+    ///
+    /// # Errors
+    /// As [`Above::layer`].
+    pub fn made_below(&self) -> Result<Vec<(&str, Digest)>, StageError> {
+        let layers = self.action.upstream.iter().filter(|upstream| upstream.output == "layer");
+        layers.map(|upstream| Ok((upstream.action.as_str(), self.context.done.layer(&upstream.action)?))).collect()
+    }
+
+    /// The layers alone.
+    ///
+    /// # Errors
+    /// As [`Above::layer`].
+    pub fn below(&self) -> Result<Vec<Digest>, StageError> {
+        Ok(self.made_below()?.into_iter().map(|(_, layer)| layer).collect())
+    }
+
+    /// What kind of action made a layer.
+    pub fn kind(&self, id: &str) -> Option<ActionKind> {
+        self.context.stages.graph.get(id).map(|action| action.kind)
+    }
+
+    /// The layer that the image's last build made of the same action: what did not change need not be written again.
+    pub fn earlier_layer(&self) -> Option<Digest> {
+        let recipe = self.bench.recipe;
+        let root = self.store.root(&recipe.directory, &recipe.model.image.name)?;
+        self.store.record(root.actions.get(&self.action.id)?)?.outputs.layer
+    }
+
+    /// Has a file of the build host in the store; gives its path there.
+    ///
+    /// # Errors
+    /// As [`InputFile::content`].
+    pub fn content(&self, file: &InputFile) -> Result<String, StageError> {
+        file.content(self.store)
+    }
+
+    /// Has bytes in the store; gives their path there.
+    ///
+    /// # Errors
+    /// [`StageError::Store`].
+    pub fn kept(&self, bytes: &[u8]) -> Result<String, StageError> {
+        Ok(Store::blob_name(&self.store.ensure_blob(bytes)?.digest))
+    }
+}
+
+/// Where work is done, relative to the store's directory.
+pub struct Place {
+    /// Scratch directory.
+    pub scratch: String,
+    /// Log file.
+    pub log: String,
+    /// A file for the host process, and the start of the names of more.
+    pub handover: String,
+}
+
+/// Where answers are taken.
+pub struct Desk<'a> {
+    pub bench: &'a Bench<'a>,
+    pub lock: &'a Lock,
+    pub above: &'a Above<'a>,
+    pub place: &'a Place,
+}
+
+impl Desk<'_> {
+    /// The action's id.
+    pub fn id(&self) -> &str {
+        self.above.id()
+    }
+
+    /// The log, as messages name it.
+    pub fn log(&self) -> std::path::PathBuf {
+        self.bench.store.directory().join(&self.place.log)
+    }
+
+    /// A command of the action failed.
+    pub fn failed(&self, what: &str, result: &CommandResult) -> StageError {
+        StageError::Script {
+            what: what.to_owned(),
+            status: result.status,
+            lines: result.last_lines.join("\n"),
+            remedy: String::new(),
+            log: self.log().display().to_string(),
+        }
+    }
+}
+
+/// Asks for work and takes the answer.
+///
+/// # Errors
+/// [`StageError`] of its kind.
+pub fn perform<W: Work>(
+    work: &W,
+    bench: &Bench<'_>,
+    action: &Action,
+    context: &Context<'_>,
+) -> Result<Outputs, StageError> {
+    let above = Above::new(bench, action, context);
+    work.before(bench, &above)?;
+    let scratch = bench.store.scratch()?;
+    let handover = format!("handover/{}-{}", scratch.name.replace('/', "-"), action.layer());
+    let place = Place { scratch: scratch.name.clone(), log: bench.log_name(action), handover };
+    let _left = bench.handover(&place.handover);
+    let ask = || -> Result<W::Answer, StageError> {
+        let request = work.request(&above, &place)?;
+        Ok(bench.namespace.call(W::OPERATION, &request, &mut |text| bench.report.progress(text))?)
+    };
+    let damaged = |answer: &W::Answer| {
+        let path = bench.store.directory().join(W::damaged(answer)?);
+        Some(StoreError::Damaged { path, problem: "does not match the digest in its name".to_owned() })
+    };
+    let mut answer = ask()?;
+    if let Some(error) = damaged(&answer) {
+        // What the store had is taken out, and taken from the file once more.
+        remove_damaged(bench.store, bench.namespace, &error)?;
+        let text = format!("{error}; it was removed and will be rebuilt");
+        bench.report.finding(&Finding::nowhere(Severity::Warning, "store::damaged", text));
+        answer = ask()?;
+        if let Some(error) = damaged(&answer) {
+            return Err(error.into());
+        }
+    }
+    work.finish(&Desk { bench, lock: context.lock, above: &above, place: &place }, answer)
+}
