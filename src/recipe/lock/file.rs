@@ -438,7 +438,7 @@ mod tests {
     fn what_a_later_minor_form_adds_is_left_alone() {
         let text = sample().to_text();
         let newer = text
-            .replacen("minor = 4\n", "minor = 5\nseal = [\"x\"]\n", 1)
+            .replacen(&format!("minor = {LOCK_MINOR}\n"), &format!("minor = {}\nseal = [\"x\"]\n", LOCK_MINOR + 1), 1)
             .replace("auto = true }", "auto = true, licence = \"MIT\" }")
             .replace("name = \"base\"\n", "name = \"base\"\nhints = { a = 1 }\n");
         assert_eq!(Lock::parse(&newer).unwrap(), sample());
