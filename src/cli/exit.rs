@@ -84,6 +84,7 @@ impl From<&DistroError> for Exit {
         match error {
             DistroError::UnknownPackages { .. }
             | DistroError::Unsatisfiable { .. }
+            | DistroError::ContainerDatabase { .. }
             | DistroError::Keyring { .. }
             | DistroError::PackageFile { .. }
             | DistroError::NoSuite { .. }

@@ -127,6 +127,15 @@ pub enum DistroError {
     #[error("the packages cannot be installed together{detail}")]
     #[diagnostic(code(distro::unsatisfiable), help("full answer of the solver: {log}"))]
     Unsatisfiable { detail: String, log: String },
+    /// The release's package manager does not find in a container image's database what that has.
+    #[error("the container image's package database cannot be worked on: {problem}")]
+    #[diagnostic(
+        code(distro::container_database),
+        help(
+            "the database has to be in the form and the place of the release's own rpm: run `rpm --rebuilddb` in the container image, with its own rpm and not that of the machine it is made on, and push it again; full log: {log}"
+        )
+    )]
+    ContainerDatabase { problem: String, log: String },
     /// Package names that no repository has.
     #[error("no repository has {names}")]
     #[diagnostic(code(distro::unknown_package), help("{help}"))]

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::apt::container::BaseStanza;
 use super::dnf::Dnf;
+use super::inside::container::ContainerPackages;
 use super::inside::plain::make_plain;
 use super::inside::uname::Uname;
 use super::rpm_family::{self, RpmFamily};
@@ -83,6 +83,27 @@ pub struct Versions {
     pub install: u32,
 }
 
+/// How a container image becomes the image's lowest layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ContainerOperations {
+    /// Version of what is made of it, part of its key.
+    pub version: u32,
+    /// The operation that makes a root of its layers.
+    pub make: &'static str,
+    /// The operation that reads what is installed in that.
+    pub packages: &'static str,
+}
+
+/// A container image that was made a layer, on which the first pass stands.
+#[derive(Debug, Clone, Copy)]
+pub struct ContainerBase<'a> {
+    /// The layer.
+    pub layer: Digest,
+    /// What it has installed.
+    pub packages: &'a ContainerPackages,
+}
+
+/// How versions are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum VersionOrder {
     Debian,
@@ -120,6 +141,9 @@ pub struct Resolution {
     pub removed: Vec<String>,
     /// Names of packages that go with those that are to be removed, because they need one of them.
     pub remove_with: Vec<String>,
+    /// Names of packages of the container image that go because others of the transaction conflict with them or replace them, where
+    /// the package manager does not find them by itself.
+    pub conflicting: Vec<String>,
     /// Streams of modules that are switched on with it: `name:stream`.
     pub modules: Vec<String>,
 }
@@ -143,7 +167,8 @@ pub struct Solving<'a> {
     /// Start of the log's name.
     pub log: String,
     /// What is installed before the first pass, where the image begins with a container image.
-    pub base: Option<&'a BTreeMap<String, BaseStanza>>,
+    pub base: Option<ContainerBase<'a>>,
+    /// Brings packages into the store.
     pub have: &'a dyn Fn(&[PinnedPackage]) -> Result<(), DistroError>,
 }
 
@@ -239,6 +264,9 @@ pub struct Install<'a> {
     pub remove: &'a [String],
     pub remove_after: &'a [String],
     pub remove_with: &'a [String],
+    /// Names of installed packages that go because some of these conflict with them.
+    pub conflicting: &'a [String],
+    /// Streams of modules that are switched on with it.
     pub modules: &'a [String],
     /// Names of packages whose scripts may fail.
     pub failing: &'a [String],
@@ -257,6 +285,8 @@ pub trait PackageManager: Sync {
     /// Its names of what imgbuild asks for by itself.
     fn names(&self, recipe: &Recipe) -> Names;
     fn versions(&self) -> Versions;
+    /// How a container image becomes the image's lowest layer.
+    fn container(&self) -> ContainerOperations;
     /// Whether the image's lowest layer is made by programs of the tools root.
     fn base_needs_tools(&self) -> bool;
     /// Whether a package of this name may bring a kernel.

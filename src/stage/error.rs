@@ -236,6 +236,7 @@ impl StageError {
                 DistroError::MaintainerScript { log, .. }
                 | DistroError::PackageManager { log, .. }
                 | DistroError::Unsatisfiable { log, .. }
+                | DistroError::ContainerDatabase { log, .. }
                 | DistroError::Indices { log, .. },
             ) => Some(log),
             _ => None,

@@ -1,21 +1,14 @@
-//! A root made of a container image's layers: the base of an image whose recipe names one.
-
-use std::collections::BTreeMap;
-use std::fs::File;
-
-use serde::{Deserialize, Serialize};
+//! Container images of Debian and Ubuntu, as the base of an image whose recipe names one.
 
 use super::inside::{NORMALISED, scripts_that_make_accounts};
-use crate::archive::{Extractor, LayerSize, look_at_layer, plain_layer};
-use crate::digest::Sha256;
-use crate::distro::inside::accounts::{self, text_in};
-use crate::distro::inside::common::normalise;
-use crate::distro::inside::keystore;
-use crate::failure::Failure;
-use crate::fault;
-use crate::recipe::Accounts;
+use crate::archive::Extractor;
+use crate::distro::inside::accounts::text_in;
+use crate::distro::inside::container::{
+    self, ContainerFamily, ContainerMade, ContainerPackage, ContainerPackages, ContainerRequest, OsRelease,
+    PackagesRequest, Refused, TEXT_LIMIT,
+};
 use crate::sandbox::helper::News;
-use crate::store::{ScanAnswer, ScanRequest, TreeEditor, in_scratch, make_directories, scan};
+use crate::store::{LayerReader, TreeEditor};
 
 /// Version of what a container image is made into; part of the key. 1: first.
 pub const CONTAINER_VERSION: u32 = 1;
@@ -26,87 +19,75 @@ const STATUS: &str = "var/lib/dpkg/status";
 const MARKS: &str = "var/lib/apt/extended_states";
 /// Bytes that each of them has at most. Debian's own, with all of 60,000 packages, would have as many.
 const LARGEST_STATUS: u64 = 64 << 20;
-/// Who made the image.
-const OS_RELEASE: [&str; 2] = ["etc/os-release", "usr/lib/os-release"];
-/// Bytes of such a file at most.
-const TEXT_LIMIT: u64 = 1 << 20;
-/// Bytes of all layers at most once they are decompressed; of one layer, whatever its size, and for each byte of it: compressors make
-/// much of the zeros in /var/log/lastlog.
-const MOST: LayerSize = LayerSize { bytes: 64 << 30, entries: 5_000_000 };
-const LAYER_BYTES: (u64, u64) = (4 << 30, 1000);
 
-/// What marks a container or belongs to one: a node is not one. One reason a line.
-const OF_CONTAINERS: [&str; 4] = [
-    ".dockerenv",           // systemd and others take the machine for a container
-    ".dockerinit",          // of old Dockers
-    "run/.containerenv",    // podman's
-    "usr/sbin/policy-rc.d", // keeps packages from starting services: on nodes they are to start
-];
-
-/// What engines make empty to mount their own over it. Nodes have theirs by DHCP, or by a list or script.
-const MOUNT_POINTS: [&str; 3] = ["etc/resolv.conf", "etc/hostname", "etc/hosts"];
-
-/// Names at the top that lead into /usr, without which no program starts.
-const MERGED: [&str; 4] = ["bin", "sbin", "lib", "lib64"];
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ContainerLayer {
-    /// Path relative to the store's directory.
-    pub file: String,
-    /// Digest of the archive once it is decompressed.
-    pub diff: Sha256,
+/// Runs inside.
+pub fn make(request: ContainerRequest, progress: News<'_>) -> Result<ContainerMade, String> {
+    container::inside(&OfDebian, request, progress)
 }
 
-/// Asks for a root made of a container image.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ContainerRequest {
-    /// Scratch directory, relative to the store's.
-    pub scratch: String,
-    /// The layers, lowest first.
-    pub layers: Vec<ContainerLayer>,
-    /// Distribution, and the names of its release: the archive's and the number.
-    pub distro: String,
-    pub release: String,
-    pub number: Option<String>,
-    /// No time is later than this.
-    pub epoch: i64,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-pub enum ContainerMade {
-    /// A committed layer, its users and groups, and what is to be said.
-    Layer(ScanAnswer, Accounts, Vec<String>),
-    /// It cannot be the base: why, and what to do.
-    Refused(String, String),
-}
-
-/// Fields of os-release. Source: os-release(5).
-fn fields(text: &str) -> BTreeMap<&str, &str> {
-    let pairs = text.lines().filter_map(|line| line.split_once('='));
-    pairs.map(|(name, value)| (name, value.trim().trim_matches(['"', '\'']))).collect()
-}
-
-/// Why a tree is not of a distribution and release: what it is instead.
-fn other_release(request: &ContainerRequest, os_release: Option<&str>, debian_version: &str) -> Option<String> {
-    let wanted = format!("{} {}", request.distro, request.release);
-    let Some(text) = os_release else {
-        return Some(format!("has no /etc/os-release, so it is not an image of {wanted} as [image] says"));
+/// Reads what the layer of a container image has installed. Runs inside.
+pub fn packages(request: PackagesRequest, _: News<'_>) -> Result<Result<ContainerPackages, String>, String> {
+    let reader = LayerReader::open(&[request.layer])?;
+    let text = |path: &str| -> Result<String, String> {
+        Ok(reader.read(path)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default())
     };
-    let fields = fields(text);
-    let of = |name: &str| fields.get(name).copied().unwrap_or_default().escape_default().to_string();
-    let (id, codename, number) = (of("ID"), of("VERSION_CODENAME"), of("VERSION_ID"));
+    Ok(read_status(&text(STATUS)?, &text(MARKS)?, &request.architecture))
+}
+
+/// dpkg and apt.
+struct OfDebian;
+
+impl ContainerFamily for OfDebian {
+    fn of_containers(&self) -> &'static [&'static str] {
+        // Keeps packages from starting services: on nodes they are to start.
+        &["usr/sbin/policy-rc.d"]
+    }
+
+    fn normalised(&self) -> &'static [&'static str] {
+        &NORMALISED
+    }
+
+    fn is_release(&self, request: &ContainerRequest, release: &OsRelease, tree: &Extractor) -> bool {
+        let debian_version = tree.text("etc/debian_version", TEXT_LIMIT).unwrap_or_default();
+        is_release(request, release, &debian_version)
+    }
+
+    fn problem(&self, tree: &Extractor, _: &TreeEditor) -> Option<Refused> {
+        for path in [STATUS, MARKS] {
+            if tree.size(path).is_some_and(|bytes| bytes > LARGEST_STATUS) {
+                return Some((
+                    format!("/{path} of the container image has more than {LARGEST_STATUS} bytes"),
+                    "name another image: no database of packages is as large",
+                ));
+            }
+        }
+        tree.text(STATUS, 1).is_none_or(|text| text.is_empty()).then(|| {
+            (
+                format!("the container image has no database of packages (/{STATUS}): none can be installed over it"),
+                "name an image with dpkg; those that are called distroless or chiselled have none",
+            )
+        })
+    }
+
+    fn notes(&self, _: &Extractor, editor: &TreeEditor) -> Result<Vec<String>, String> {
+        Ok(left_out(editor).into_iter().collect())
+    }
+
+    fn scripts(&self, path: &str) -> Result<Vec<(String, String)>, String> {
+        scripts_that_make_accounts(path)
+    }
+}
+
+fn is_release(request: &ContainerRequest, release: &OsRelease, debian_version: &str) -> bool {
     // Debian's unstable release calls itself by the name of the next one.
     let is_unstable = debian_version.trim().ends_with(&format!("/{}", request.release));
-    let is_release = match (codename.is_empty(), &request.number) {
-        (false, _) => codename == request.release || is_unstable,
-        (true, Some(wanted)) => number == *wanted || number.starts_with(&format!("{wanted}.")),
-        (true, None) => is_unstable || number.is_empty(),
-    };
-    if id == request.distro && is_release {
-        return None;
-    }
-    let release = if codename.is_empty() { number } else { codename };
-    Some(format!("is {id} {release}, but [image] says {wanted}"))
+    let number = &release.number;
+    release.id == request.distro.name()
+        && match (release.codename.is_empty(), &request.number) {
+            (false, _) => release.codename == request.release || is_unstable,
+            (true, Some(wanted)) => number == wanted || number.starts_with(&format!("{wanted}.")),
+            (true, None) => is_unstable || number.is_empty(),
+        }
 }
 
 /// What dpkg of the tree leaves out of packages: lines of its configuration.
@@ -138,145 +119,20 @@ fn left_out(editor: &TreeEditor) -> Option<String> {
     })
 }
 
-/// Units that the image's maker masked, because no container has a use for them.
-fn masked(extractor: &Extractor, editor: &TreeEditor) -> Option<String> {
-    let folder = "etc/systemd/system";
-    let is_masked = |name: &String| extractor.link(&format!("{folder}/{name}")).as_deref() == Some("/dev/null");
-    let names: Vec<String> = editor.names(folder).into_iter().filter(is_masked).collect();
-    let shown: Vec<String> = names.iter().take(8).map(|name| name.escape_default().to_string()).collect();
-    let more = if names.len() > shown.len() { ", .." } else { "" };
-    (!names.is_empty()).then(|| {
-        format!(
-            "the container image masks units, which do not start on nodes: {}{more}; `enable` in [services] starts them",
-            shown.join(", ")
-        )
-    })
-}
-
-/// Takes out what makes a container of a tree, and what differs from image to image by chance.
-fn settle(request: &ContainerRequest, tree: &str, extractor: &Extractor) -> Result<Vec<String>, String> {
-    let editor = TreeEditor::open(tree)?;
-    for path in OF_CONTAINERS {
-        editor.remove(path)?;
-    }
-    for path in MOUNT_POINTS {
-        let is_empty = |file: File| file.metadata().is_ok_and(|found| found.len() == 0);
-        if editor.open_file(path).is_some_and(is_empty) {
-            editor.remove(path)?;
-        }
-    }
-    keystore::settle(&editor, request.epoch)?;
-    normalise(tree, &NORMALISED)?;
-    Ok(left_out(&editor).into_iter().chain(masked(extractor, &editor)).collect())
-}
-
-pub fn inside(request: ContainerRequest, progress: News<'_>) -> Result<ContainerMade, String> {
-    in_scratch(&request.scratch, || {
-        let tree = format!("{}/tree", request.scratch);
-        make_directories(&tree, &[""])?;
-        let mut extractor = Extractor::new(&tree)?;
-        let refused = |problem: String, help: &str| Ok(ContainerMade::Refused(problem, help.to_owned()));
-        let (mut devices, mut left) = (0, MOST);
-        for (index, layer) in request.layers.iter().enumerate() {
-            progress(&format!("unpacking layer {} of {}", index + 1, request.layers.len()));
-            fault::point("container.layer");
-            let open = || -> Result<(File, u64), String> {
-                let file = File::open(&layer.file).map_err(|error| format!("{}: {error}", layer.file))?;
-                let size = file.metadata().map_err(|error| error.to_string())?.len();
-                Ok((file, size))
-            };
-            let links = MERGED.map(|name| extractor.link(name));
-            let mut unpack = || -> Result<_, String> {
-                let (file, size) = open()?;
-                let bytes = left.bytes.min(size.saturating_mul(LAYER_BYTES.1).saturating_add(LAYER_BYTES.0));
-                let most = LayerSize { bytes, ..left };
-                let mut plain = plain_layer(file).map_err(|error| error.to_string())?;
-                let look = look_at_layer(&mut plain, &layer.diff, most)?;
-                let mut plain = plain_layer(open()?.0).map_err(|error| error.to_string())?;
-                extractor.layer(&mut plain, &look)?;
-                Ok(look)
-            };
-            match unpack() {
-                Ok(look) => {
-                    devices += look.devices.len();
-                    // No more than was left, or it would have been refused.
-                    left.bytes = left.bytes.saturating_sub(look.size.bytes);
-                    left.entries = left.entries.saturating_sub(look.size.entries);
-                }
-                Err(problem) if Failure::of(&problem).is_some() => return Err(problem),
-                Err(problem) => {
-                    let place = format!("layer {} of the container image cannot be unpacked: {problem}", index + 1);
-                    return refused(place, "name an image whose layers can be, or mend this one and push it again");
-                }
-            }
-            // As engines do it; and no program starts afterwards.
-            let gone = MERGED.iter().zip(links).find(|(name, link)| link.is_some() && extractor.link(name).is_none());
-            if let Some((name, Some(link))) = gone {
-                let (number, link) = (index + 1, link.escape_default());
-                return refused(
-                    format!("layer {number} of the container image replaces /{name}, a link to {link}, by a directory"),
-                    "put its files below /usr there, and push it again",
-                );
-            }
-        }
-        let os_release = OS_RELEASE.iter().find_map(|path| extractor.text(path, TEXT_LIMIT));
-        let debian_version = extractor.text("etc/debian_version", TEXT_LIMIT).unwrap_or_default();
-        if let Some(problem) = other_release(&request, os_release.as_deref(), &debian_version) {
-            return refused(
-                format!("the container image {problem}"),
-                "name an image of that distribution and release, or change `distro` and `release` in [image]",
-            );
-        }
-        for path in [STATUS, MARKS] {
-            if extractor.size(path).is_some_and(|bytes| bytes > LARGEST_STATUS) {
-                return refused(
-                    format!("/{path} of the container image has more than {LARGEST_STATUS} bytes"),
-                    "name another image: no database of packages is as large",
-                );
-            }
-        }
-        if extractor.text(STATUS, 1).is_none_or(|text| text.is_empty()) {
-            return refused(
-                format!("the container image has no database of packages (/{STATUS}): none can be installed over it"),
-                "name an image with dpkg; those that are called distroless or chiselled have none",
-            );
-        }
-        let mut notes = settle(&request, &tree, &extractor)?;
-        if devices > 0 {
-            notes.push(format!("{devices} device nodes of the container image are left out: nodes make their own"));
-        }
-        let accounts = accounts::found(&tree, &[], &scripts_that_make_accounts(&tree)?)?;
-        fault::point("container.done");
-        let answer = scan(&ScanRequest { tree, base: Vec::new(), epoch: request.epoch, whole: false })?;
-        Ok(ContainerMade::Layer(answer, accounts, notes))
-    })
-}
-
-/// What dpkg's database says of one installed package.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BaseStanza {
-    pub version: String,
-    pub architecture: String,
-    /// Whether it came in only because another package needed it.
-    pub automatic: bool,
-    /// The stanza, as apt reads it.
-    pub text: String,
-}
-
 fn field<'a>(stanza: &'a str, name: &str) -> Option<&'a str> {
     stanza.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
 }
 
 /// Reads the packages of a container image, by name, from dpkg's status and apt's marks.
 /// Errors: A text that says what cannot be gone on from.
-pub fn read_status(status: &str, marks: &str, architecture: &str) -> Result<BTreeMap<String, BaseStanza>, String> {
+fn read_status(status: &str, marks: &str, architecture: &str) -> Result<ContainerPackages, String> {
     let automatic: std::collections::BTreeSet<&str> = marks
         .split("\n\n")
         .filter(|stanza| field(stanza, "Auto-Installed") == Some("1"))
         .filter_map(|stanza| field(stanza, "Package"))
         .collect();
     let is_word = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
-    let mut all = BTreeMap::new();
+    let mut all = ContainerPackages::new();
     for stanza in status.split("\n\n").filter(|stanza| !stanza.trim().is_empty()) {
         let (Some(name), Some(version), Some(own), Some(state)) = (
             field(stanza, "Package"),
@@ -312,7 +168,9 @@ pub fn read_status(status: &str, marks: &str, architecture: &str) -> Result<BTre
             }
         }
         let (version, architecture) = (version.to_owned(), own.to_owned());
-        let stanza = BaseStanza { version, architecture, automatic: automatic.contains(name), text };
+        let essential = text.lines().any(|line| line == "Essential: yes" || line == "Protected: yes");
+        let automatic = automatic.contains(name);
+        let stanza = ContainerPackage { version, architecture, automatic, essential, text };
         if all.insert(name.to_owned(), stanza).is_some() {
             return Err(format!("its package `{name}` is there twice"));
         }
@@ -323,12 +181,13 @@ pub fn read_status(status: &str, marks: &str, architecture: &str) -> Result<BTre
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recipe::Distro;
 
-    fn request(distro: &str, release: &str, number: Option<&str>) -> ContainerRequest {
+    fn request(release: &str, number: Option<&str>) -> ContainerRequest {
         ContainerRequest {
             scratch: String::new(),
             layers: Vec::new(),
-            distro: distro.to_owned(),
+            distro: Distro::Debian,
             release: release.to_owned(),
             number: number.map(str::to_owned),
             epoch: 0,
@@ -336,26 +195,23 @@ mod tests {
     }
 
     #[test]
-    fn another_distribution_or_release_is_told_with_both_names() {
+    fn another_distribution_or_release_is_known() {
         let bookworm =
             "PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nVERSION_ID=\"12\"\nVERSION_CODENAME=bookworm\nID=debian\n";
         let noble = "ID=ubuntu\nID_LIKE=debian\nVERSION_ID=\"24.04\"\nVERSION_CODENAME=noble\n";
-        let debian = request("debian", "bookworm", Some("12"));
-        assert_eq!(other_release(&debian, Some(bookworm), "12.5\n"), None);
-        assert_eq!(other_release(&debian, Some("ID=debian\nVERSION_ID='12'\n"), ""), None);
-        for (text, said) in [
-            (Some(noble), "is ubuntu noble, but [image] says debian bookworm"),
-            (Some("ID=debian\nVERSION_CODENAME=trixie\n"), "is debian trixie"),
-            (Some("ID=debian\nVERSION_ID=11\n"), "is debian 11"),
-            (Some("ID=\u{1b}[31m\n"), "\\u{1b}"),
-            (None, "no /etc/os-release"),
-        ] {
-            let problem = other_release(&debian, text, "").unwrap();
-            assert!(problem.contains(said), "{problem}");
+        let debian = request("bookworm", Some("12"));
+        let is = |request: &ContainerRequest, text: &str, version: &str| {
+            is_release(request, &OsRelease::read(text), version)
+        };
+        assert!(is(&debian, bookworm, "12.5\n"));
+        assert!(is(&debian, "ID=debian\nVERSION_ID='12'\n", ""));
+        for text in [noble, "ID=debian\nVERSION_CODENAME=trixie\n", "ID=debian\nVERSION_ID=11\n", "ID=\u{1b}[31m\n"] {
+            assert!(!is(&debian, text, ""), "{text}");
         }
-        let sid = request("debian", "sid", None);
-        assert_eq!(other_release(&sid, Some("ID=debian\nVERSION_CODENAME=forky\n"), "forky/sid\n"), None);
-        assert!(other_release(&sid, Some(bookworm), "12.5\n").is_some());
+        assert_eq!(OsRelease::read("ID=\u{1b}[31m\n").id, "\\u{1b}[31m");
+        let sid = request("sid", None);
+        assert!(is(&sid, "ID=debian\nVERSION_CODENAME=forky\n", "forky/sid\n"));
+        assert!(!is(&sid, bookworm, "12.5\n"));
     }
 
     #[test]

@@ -7,7 +7,7 @@ mod archive;
 mod blame;
 mod bootstrap;
 mod closure;
-pub mod container;
+mod container;
 mod dracut;
 mod inside;
 mod install;
@@ -29,8 +29,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::distro::{
-    Bootstrap, DistroError, Gathering, Install, Layer, Names, PackageArchive, PackageManager, Unusable, VersionOrder,
-    Versions,
+    Bootstrap, ContainerOperations, DistroError, Gathering, Install, Layer, Names, PackageArchive, PackageManager,
+    Unusable, VersionOrder, Versions,
 };
 use crate::recipe::{Base, Distro, Recipe};
 use crate::sandbox::Namespace;
@@ -95,6 +95,14 @@ impl PackageManager for Apt {
             unpack: bootstrap::UNPACK_VERSION,
             bootstrap: bootstrap::BOOTSTRAP_VERSION,
             install: install::INSTALL_VERSION,
+        }
+    }
+
+    fn container(&self) -> ContainerOperations {
+        ContainerOperations {
+            version: container::CONTAINER_VERSION,
+            make: "apt-container",
+            packages: "apt-container-packages",
         }
     }
 
@@ -184,7 +192,8 @@ pub fn operations() -> Vec<(&'static str, Operation)> {
         ("apt-root", |request, progress| answer(request, progress, root::inside)),
         ("apt-install", |request, progress| answer(request, progress, inside::install)),
         ("apt-plain", |request, progress| answer(request, progress, plain::inside)),
-        ("apt-container", |request, progress| answer(request, progress, container::inside)),
+        ("apt-container", |request, progress| answer(request, progress, container::make)),
+        ("apt-container-packages", |request, progress| answer(request, progress, container::packages)),
         ("apt-query", |request, progress| answer(request, progress, query::query)),
     ]
 }

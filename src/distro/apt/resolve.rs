@@ -76,7 +76,7 @@ impl Resolver<'_> {
     /// `held` are packages that keep their version where they are wanted (D13).
     /// Errors: [`DistroError::UnknownPackages`] or [`DistroError::Unsatisfiable`] with the solver's own words.
     pub fn resolve(&self, passes: &[Pass], held: &[PinnedPackage]) -> Result<Vec<Resolution>, DistroError> {
-        let of_base = self.solving.base.into_iter().flatten();
+        let of_base = self.solving.base.into_iter().flat_map(|base| base.packages);
         let mut installed: BTreeMap<String, (String, bool)> =
             of_base.map(|(name, one)| (name.clone(), (one.version.clone(), one.automatic))).collect();
         let mut first = None;
@@ -228,7 +228,8 @@ impl Resolver<'_> {
         let mut status = String::new();
         let mut marks = String::new();
         for (name, (version, automatic)) in installed {
-            let of_base = self.solving.base.and_then(|base| base.get(name)).filter(|one| one.version == *version);
+            let of_base =
+                self.solving.base.and_then(|base| base.packages.get(name)).filter(|one| one.version == *version);
             let stanza = match (of_base, self.archive.exact(name, version)) {
                 (Some(one), _) => Some((one.text.clone(), one.architecture.clone())),
                 (None, candidate) => candidate.map(|candidate| {
@@ -362,7 +363,7 @@ impl Resolver<'_> {
             })?;
             let asked = pass.install.iter().any(|item| is_asked(&candidate, item));
             // What someone installed stays theirs where a later version replaces it.
-            let of_base = self.solving.base.and_then(|base| base.get(name));
+            let of_base = self.solving.base.and_then(|base| base.packages.get(name));
             let is_by_hand = of_base.is_some_and(|one| !one.automatic);
             resolution.packages.push(candidate.pin(!asked && !is_by_hand)?);
         }

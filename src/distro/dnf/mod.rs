@@ -58,9 +58,10 @@ impl Solver for Dnf {
     }
 
     fn script(&self, question: &Question<'_>) -> String {
-        let doing = match question.doing {
-            Doing::Install => "install",
-            Doing::Remove => "remove",
+        let doing = match (question.doing, question.erasing) {
+            (Doing::Install, false) => "install",
+            (Doing::Install, true) => "install $erasing",
+            (Doing::Remove, _) => "remove",
         };
         // yum alone wants the sign by which kickstart files mark environments.
         let plain: Vec<String> = question
@@ -77,8 +78,8 @@ impl Solver for Dnf {
              *) settings=with-dnf.conf;;\n\
              esac\n\
              case $settings in\n\
-             with-yum.conf) modular=; set -- {items};;\n\
-             *) modular=--setopt=module_platform_id={platform}; set -- {plain};;\n\
+             with-yum.conf) modular=; erasing=; set -- {items};;\n\
+             *) erasing=--allowerasing; modular=--setopt=module_platform_id={platform}; set -- {plain};;\n\
              esac\n\
              echo '{MARK}'\n\
              $dnf -c /imgbuild/$settings --installroot={root} --releasever={release} $modular --assumeno {doing} \"$@\" 2>&1\n",

@@ -25,6 +25,7 @@ def kind(item):
         dnf.transaction.PKG_UPGRADE: 'needed',
         dnf.transaction.PKG_DOWNGRADE: 'needed',
         dnf.transaction.PKG_ERASE: 'removed',
+        dnf.transaction.PKG_OBSOLETED: 'removed',
     }.get(item.action)
 
 

@@ -123,6 +123,7 @@ pub fn read(status: &[u8], files: &BTreeMap<String, Vec<u8>>) -> Installed {
             arch: arch.to_owned(),
             automatic: automatic.get(&(name, arch)).copied().unwrap_or(false),
             files: own,
+            ..InstalledPackage::default()
         });
     }
     let overridden = text(files, OVERRIDES);

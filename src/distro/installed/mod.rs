@@ -10,7 +10,7 @@ mod sqlite;
 use std::collections::BTreeMap;
 
 pub use berkeley::places as berkeley_places;
-pub use rpm::PLACES as RPM_PLACES;
+pub use rpm::{PLACES as RPM_PLACES, database_files as rpm_database_files};
 pub use sqlite::{open_database, problem_of as sqlite_problem, stored_columns};
 
 /// Longest file of a database that is read, in bytes; a node with 3,000 packages has some 400 MB.
@@ -47,6 +47,10 @@ pub struct InstalledPackage {
     /// Whether it is there only because others needed it; known of apt.
     pub automatic: bool,
     pub files: Vec<InstalledFile>,
+    /// How many of its files the one who installed it left out; known of rpm.
+    pub left_out: usize,
+    /// Texts of its scripts; known of rpm.
+    pub scripts: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

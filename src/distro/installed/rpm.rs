@@ -19,6 +19,14 @@ pub fn is_database_file(path: &str) -> bool {
     name.is_some_and(|name| name == WAL || FORMS.contains(&name))
 }
 
+/// All files that are read, by path.
+pub fn database_files() -> impl Iterator<Item = String> {
+    PLACES.into_iter().flat_map(|place| FORMS.into_iter().chain([WAL]).map(move |name| format!("{place}{name}")))
+}
+
+/// State of a file that the one who installed the package did not want (`--excludedocs`, languages).
+const NOT_INSTALLED: u64 = 2;
+
 /// A file's state: left out by the one who installed it (`--excludedocs`, a colour of another architecture). Source: rpm's
 /// rpmfiles.h, `rpmfileState`.
 fn is_left_out(state: u64) -> bool {
@@ -59,8 +67,10 @@ fn package(blob: &[u8]) -> Result<Option<InstalledPackage>, String> {
         return Ok(None);
     }
     let mut files = Vec::with_capacity(header.files.len());
+    let mut left_out = 0;
     for (at, file) in header.files.into_iter().enumerate() {
         if header.states.get(at).copied().is_some_and(is_left_out) {
+            left_out += usize::from(header.states[at] == NOT_INSTALLED);
             continue;
         }
         let is = |text: &String| !text.is_empty();
@@ -73,6 +83,6 @@ fn package(blob: &[u8]) -> Result<Option<InstalledPackage>, String> {
             ghost: file.ghost,
         });
     }
-    let (name, version, arch) = (header.name, header.evr.to_string(), header.arch);
-    Ok(Some(InstalledPackage { name, version, arch, automatic: false, files }))
+    let (name, version, arch, scripts) = (header.name, header.evr.to_string(), header.arch, header.scripts);
+    Ok(Some(InstalledPackage { name, version, arch, automatic: false, files, left_out, scripts }))
 }

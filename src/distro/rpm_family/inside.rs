@@ -9,7 +9,7 @@ use super::kernels::is_kernel;
 use super::{database, depmod};
 use crate::digest::Digest;
 use crate::distro::inside::accounts;
-use crate::distro::inside::common::{environment, normalise, quoted, write};
+use crate::distro::inside::common::{environment, normalise, quoted, quoted_words, write};
 use crate::distro::inside::keystore;
 use crate::distro::inside::uname::Uname;
 use crate::distro::rpm::Package;
@@ -39,6 +39,8 @@ pub struct InstallRequest {
     /// Names of packages to remove before.
     pub remove: Vec<String>,
     pub remove_after: Vec<String>,
+    /// Names of installed packages that conflict with these, and go.
+    pub conflicting: Vec<String>,
     /// Users and groups that are made first.
     pub accounts: Accounts,
     /// What scripts learn about the kernel.
@@ -71,7 +73,7 @@ const STAND_INS: [&str; 6] = ["dracut", "kernel-install", "grubby", "new-kernel-
 
 /// Files of the package manager that differ from run to run; removed from each layer, beside those that
 /// `distro/inside.rs` lists. One reason a line.
-const NORMALISED: [&str; 16] = [
+pub const NORMALISED: [&str; 16] = [
     "boot/initramfs-*",               // a build host's initrd, if a script made one all the same (D19)
     "boot/initrd-*",                  // the same on SUSE
     "var/log/dnf*",                   // times of the build
@@ -91,7 +93,7 @@ const NORMALISED: [&str; 16] = [
 ];
 
 /// A package of the database: name, version, architecture. Source: rpm's query formats.
-const DATABASE_LINE: &str = "%{NAME} %|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEASE} %{ARCH}";
+pub const DATABASE_LINE: &str = "%{NAME} %|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEASE} %{ARCH}";
 
 /// Where the script leaves a line for all that is installed.
 const INSTALLED: &str = "installed";
@@ -247,24 +249,58 @@ fn rpm() -> String {
     )
 }
 
+/// Options of all transactions: the files were checked when their payloads were stored, which is what rpm's digest of the payload is not of.
+const OPTIONS: &str = "--oldpackage --replacepkgs --nosignature --nodigest --ignoresize";
+
+/// What rpm finds unsatisfied in its database.
+const UNSATISFIED: &str = "-Va --nofiles --noscripts --nosignature --nodigest";
+
+/// Installs over packages that some of these conflict with. rpm's command has no transaction that installs and removes, so dependencies
+/// are not asked: of files only those may be overwritten that belong to what goes.
+fn exchange(rpm: &str, conflicting: &[String], install: &str) -> String {
+    let names = quoted_words(conflicting);
+    format!(
+        "nodeps=\nif ! {rpm} $mode --test {install} >/imgbuild/tested 2>&1; then\n\
+         before=$({rpm} {UNSATISFIED} 2>&1 || :)\n\
+         going=\" $({rpm} -q --qf '%{{NAME}}-%{{VERSION}}-%{{RELEASE}}.%{{ARCH}} %{{NEVRA}} ' {names} 2>/dev/null || :)\"\n\
+         {rpm} $mode --test --nodeps {install} >/imgbuild/tested 2>&1 || :\n\
+         while read -r line; do case $line in\n\
+         *' conflicts with file from package '*) case $going in *\" ${{line##* }} \"*) ;; *) echo \"$line\"; nodeps=no;; esac;;\n\
+         *' conflicts between attempted installs '*) echo \"$line\"; nodeps=no;;\n\
+         esac; done </imgbuild/tested\n\
+         test -z \"$nodeps\" || exit 1\n\
+         nodeps=--nodeps\n\
+         {rpm} $mode $nodeps --replacefiles {install}\n\
+         else\n{rpm} $mode {install}\nfi\n"
+    )
+}
+
+/// Fails where an exchange left a requirement behind that was satisfied before.
+fn verify(rpm: &str) -> String {
+    format!(
+        "if test -n \"$nodeps\"; then\n{rpm} {UNSATISFIED} >/imgbuild/verified 2>&1 || :\n\
+         while read -r line; do case $before in *\"$line\"*) ;; *) echo \"error: $line\"; nodeps=;; esac; done </imgbuild/verified\n\
+         test -n \"$nodeps\" || exit 1\nfi\n"
+    )
+}
+
 fn script(request: &InstallRequest) -> String {
     let rpm = rpm();
     let mut script = String::from("set -e\n");
     // Removing what is not there is no error.
-    let present = |names: &[String]| {
+    let present = |names: &[String], more: &str| {
         let all: Vec<String> = names.iter().map(|name| quoted(name)).collect();
         format!(
-            "gone=\nfor name in {}; do {rpm} -q \"$name\" >/dev/null 2>&1 && gone=\"$gone $name\"; done\ntest -z \"$gone\" || {rpm} -e --allmatches $gone\n",
+            "gone=\nfor name in {}; do {rpm} -q \"$name\" >/dev/null 2>&1 && gone=\"$gone $name\"; done\ntest -z \"$gone\" || {rpm} -e --allmatches {more}$gone\n",
             all.join(" ")
         )
     };
     if !request.remove.is_empty() {
-        script.push_str(&present(&request.remove));
+        script.push_str(&present(&request.remove, ""));
     }
     if !request.packages.is_empty() {
         let files: Vec<String> =
             request.packages.iter().map(|(file, _, _)| quoted(&format!("/packages/{file}"))).collect();
-        // The files were checked when their payloads were stored, which is what rpm's digest of the payload is not of.
         // Kernels stand beside each other, as dnf and zypper have it; an upgrade would take the older one away.
         let (kernels, others): (Vec<&str>, Vec<&str>) =
             request.packages.iter().map(|(_, name, _)| name.as_str()).partition(|name| is_kernel(name));
@@ -281,16 +317,20 @@ fn script(request: &InstallRequest) -> String {
         script.push_str(&format!("mode=-Uv\nthere=\" $({rpm} -qa --qf '%{{NAME}} ' || :)\"\n"));
         script.push_str(&any(&kernels, "-iv"));
         script.push_str(&any(&others, "-Uv"));
-        script.push_str(&format!(
-            "{rpm} $mode --oldpackage --replacepkgs --nosignature --nodigest --ignoresize {}\n",
-            files.join(" ")
-        ));
+        let install = format!("{OPTIONS} {}", files.join(" "));
+        if request.conflicting.is_empty() {
+            script.push_str(&format!("{rpm} $mode {install}\n"));
+        } else {
+            script.push_str(&exchange(&rpm, &request.conflicting, &install));
+            script.push_str(&present(&request.conflicting, "$nodeps "));
+            script.push_str(&verify(&rpm));
+        }
         if !kernels.is_empty() {
             script.push_str(&depmod::after());
         }
     }
     if !request.remove_after.is_empty() {
-        script.push_str(&present(&request.remove_after));
+        script.push_str(&present(&request.remove_after, ""));
     }
     script.push_str(&format!("{rpm} -qa --qf '{DATABASE_LINE}\\n' >/imgbuild/{INSTALLED}\n"));
     script

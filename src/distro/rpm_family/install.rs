@@ -42,6 +42,7 @@ pub fn install(
             .collect(),
         remove: with(request.remove),
         remove_after: with(request.remove_after),
+        conflicting: request.conflicting.to_vec(),
         accounts: request.accounts.clone(),
         uname: request.uname.clone(),
         over_payload: request.over_payload,

@@ -6,6 +6,7 @@
 
 mod archive;
 mod blame;
+mod container;
 mod database;
 mod depmod;
 mod inside;
@@ -25,8 +26,8 @@ use super::inside::plain::PlainRequest;
 use super::inside::uname::Uname;
 use super::rpm::{self, RpmFile, RpmRoot};
 use super::{
-    Bootstrap, DistroError, Gathering, Install, Layer, Names, PackageArchive, PackageManager, Unusable, VersionOrder,
-    Versions, ready_name,
+    Bootstrap, ContainerOperations, DistroError, Gathering, Install, Layer, Names, PackageArchive, PackageManager,
+    Unusable, VersionOrder, Versions, ready_name,
 };
 use crate::recipe::{Accounts, PinnedPackage, Recipe};
 use crate::sandbox::Namespace;
@@ -39,6 +40,9 @@ pub struct RpmFamily(pub &'static dyn Solver);
 /// Operations of this room, for the helper process.
 pub fn operations() -> Vec<(&'static str, Operation)> {
     vec![
+        ("rpm-container", |request, progress| answer(request, progress, container::make)),
+        ("rpm-container-packages", |request, progress| answer(request, progress, container::packages)),
+        ("rpm-base", |request, progress| answer(request, progress, resolve::base::inside)),
         ("rpm-ask", |request, progress| answer(request, progress, resolve::session::inside)),
         ("rpm-forget", |request, progress| answer(request, progress, resolve::session::forget)),
         ("rpm-plain", |request, progress| answer(request, progress, plain)),
@@ -96,6 +100,14 @@ impl PackageManager for RpmFamily {
 
     fn versions(&self) -> Versions {
         Versions { unpack: rpm::ROOT_VERSION, bootstrap: INSTALL_VERSION, install: INSTALL_VERSION }
+    }
+
+    fn container(&self) -> ContainerOperations {
+        ContainerOperations {
+            version: container::CONTAINER_VERSION,
+            make: "rpm-container",
+            packages: "rpm-container-packages",
+        }
     }
 
     fn base_needs_tools(&self) -> bool {
@@ -172,6 +184,7 @@ impl PackageManager for RpmFamily {
             remove: &[],
             remove_after: &[],
             remove_with: &[],
+            conflicting: &[],
             modules: &[],
             failing: request.failing,
             variables: &[],

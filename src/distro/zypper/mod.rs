@@ -66,9 +66,12 @@ impl Solver for Zypper {
             .iter()
             .map(|item| item.strip_prefix('@').map_or_else(|| item.clone(), |pattern| format!("pattern:{pattern}")))
             .collect();
-        let doing = match question.doing {
-            Doing::Install => "install --no-recommends --auto-agree-with-licenses --allow-downgrade",
-            Doing::Remove => "remove",
+        let doing = match (question.doing, question.erasing) {
+            (Doing::Install, false) => "install --no-recommends --auto-agree-with-licenses --allow-downgrade",
+            (Doing::Install, true) => {
+                "install --no-recommends --auto-agree-with-licenses --allow-downgrade --force-resolution"
+            }
+            (Doing::Remove, _) => "remove",
         };
         // zypper looks for everything below its root.
         format!(

@@ -130,19 +130,12 @@ impl Reader<'_> {
             refused("image.from", format!("`{}` is not a container image: {problem}", from.escape_debug()))
                 .help(BASE_IMAGE_FORMS)
         });
-        let distro = self.model.image.distro;
-        let family = (distro.family() != Family::Debian).then(|| {
-            let problem = format!("an image of {} cannot begin with a container image", distro.title());
-            refused("image.from", problem).help(
-                "remove the line, and name the packages in a list: only dpkg's database is read, so Debian and Ubuntu alone have it",
-            )
-        });
         let base = self.spans.get("packages.base").map(|_| {
             let problem =
                 "`base` means packages that the root file system begins with, but it begins with a container image";
             refused("packages.base", problem.to_owned()).help("remove this line, or `from` in [image]")
         });
-        let found: Vec<Finding> = problem.into_iter().chain(family).chain(base).collect();
+        let found: Vec<Finding> = problem.into_iter().chain(base).collect();
         self.findings.extend(found);
     }
 

@@ -13,7 +13,7 @@ use crate::recipe::{Accounts, LockedGroup, LockedUser, PassRole};
 /// Version of the lock's form. A lock of a later form is refused, an earlier one is renewed.
 pub const LOCK_FORMAT: u32 = 1;
 /// Its minor version; the lock has a key `minor` from 1 on. What a later one adds is left alone.
-pub const LOCK_MINOR: u32 = 4;
+pub const LOCK_MINOR: u32 = 5;
 
 /// A package that is pinned: what it is called and what its file holds.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
@@ -79,6 +79,9 @@ pub struct LockedPass {
     /// Names of RPM packages that go with those, because they need one of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remove_with: Vec<String>,
+    /// Names of RPM packages of the container image that go because others of this transaction conflict with them or replace them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conflicting: Vec<String>,
     /// Streams of modules that are switched on with it: `name:stream`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub modules: Vec<String>,
@@ -187,6 +190,7 @@ impl Lock {
                 ("remove", &pass.remove),
                 ("remove_after", &pass.remove_after),
                 ("remove_with", &pass.remove_with),
+                ("conflicting", &pass.conflicting),
                 ("modules", &pass.modules),
                 ("kernel_releases", &pass.kernel_releases),
             ];
@@ -434,7 +438,7 @@ mod tests {
     fn what_a_later_minor_form_adds_is_left_alone() {
         let text = sample().to_text();
         let newer = text
-            .replacen("minor = 4\n", "minor = 5\nseal = [\"x\"]\n", 1)
+            .replacen(&format!("minor = {LOCK_MINOR}\n"), &format!("minor = {}\nseal = [\"x\"]\n", LOCK_MINOR + 1), 1)
             .replace("auto = true }", "auto = true, licence = \"MIT\" }")
             .replace("name = \"base\"\n", "name = \"base\"\nhints = { a = 1 }\n");
         assert_eq!(Lock::parse(&newer).unwrap(), sample());

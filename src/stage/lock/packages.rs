@@ -96,7 +96,8 @@ impl Packages {
                 let (name, arch) = (package.name.clone(), package.architecture.clone());
                 all.insert(Package { name, arch, version: package.version.clone() }, Some(package.sha256.to_string()));
             }
-            for name in pass.remove.iter().chain(&pass.remove_after).chain(&pass.remove_with) {
+            let gone = [&pass.remove, &pass.remove_after, &pass.remove_with, &pass.conflicting];
+            for name in gone.into_iter().flatten() {
                 remove(&mut all, name, None);
             }
         }
@@ -116,7 +117,7 @@ impl Packages {
                 let (name, arch) = (name.to_owned(), arch.to_owned());
                 all.insert(Package { name, arch, version }, words.next().map(str::to_owned));
             }
-            for kind in ["remove ", "remove-after ", "remove-with "] {
+            for kind in ["remove ", "remove-after ", "remove-with ", "conflicting "] {
                 later.extend(name.strip_prefix(kind).map(str::to_owned));
             }
             // The next layer begins: what this one removes is gone.

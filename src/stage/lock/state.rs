@@ -202,7 +202,7 @@ impl Locking<'_> {
             tools: vec![layer],
             epoch,
             log: format!("logs/{}-{}-resolve", std::process::id(), self.recipe.model.image.name),
-            base: base.as_ref().map(|base| &base.installed),
+            base: base.as_ref().map(Resolved::as_base),
             have: &|packages| self.supply.download(packages),
         };
         let asked: Vec<&PackageRequest> = requests
@@ -222,7 +222,7 @@ impl Locking<'_> {
             self.say_what_goes_with(request, &answer.remove_with);
             let install = request.pass.install.clone();
             if let Some(base) = &base {
-                self.container().check_removed(base, request, &answer.removed)?;
+                self.container().check_removed(base, request, &answer)?;
             }
             // What is installed may need what replaces it to come at once.
             let names = || answer.packages.iter().map(|package| &package.name);
@@ -235,6 +235,7 @@ impl Locking<'_> {
                 remove: request.pass.remove.clone(),
                 remove_after: request.pass.remove_after.clone(),
                 remove_with: answer.remove_with,
+                conflicting: answer.conflicting,
                 modules: answer.modules,
                 asks_release: false,
                 kernel_releases: Vec::new(),

@@ -86,6 +86,7 @@ fn supposed_pass(recipe: &Recipe, known: LockedPass, wanted: LockedPass, earlier
         packages,
         name: known.name,
         remove_with: known.remove_with,
+        conflicting: known.conflicting,
         modules: known.modules,
         asks_release: known.asks_release,
         kernel_releases: known.kernel_releases,

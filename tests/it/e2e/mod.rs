@@ -15,6 +15,7 @@ mod ci;
 pub mod closure;
 mod compute;
 mod container_base;
+mod container_base_rpm;
 mod damage;
 mod dhcp;
 mod dracut;

@@ -18,9 +18,10 @@ use crate::support::{Space, copy_tree, project};
 pub fn write_rpm(directory: &Path, name: &str, version: &str, spec: &str) -> PathBuf {
     let scratch = tempfile::tempdir().unwrap();
     let file = scratch.path().join("a.spec");
-    // `spec` begins with tags; %description may come after them.
+    // `spec` begins with tags; %description and %files may come after them.
+    let files = if spec.contains("%files") { "" } else { "%files\n" };
     let text = format!(
-        "Name: {name}\nVersion: {version}\nRelease: 1\nSummary: A package of the site\nLicense: MIT\nBuildArch: noarch\n{spec}\n%files\n"
+        "Name: {name}\nVersion: {version}\nRelease: 1\nSummary: A package of the site\nLicense: MIT\nBuildArch: noarch\n{spec}\n{files}"
     );
     std::fs::write(
         &file,

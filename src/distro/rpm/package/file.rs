@@ -223,12 +223,7 @@ impl Package {
     pub fn script_texts(path: &Path) -> Result<Vec<String>, String> {
         let mut file = File::open(path).map_err(|error| format!("cannot be opened: {error}"))?;
         let headers = Headers::read(&mut file)?;
-        let mut all = Vec::new();
-        for (_, script, _) in SCRIPTLETS {
-            all.extend(headers.main.texts(script).unwrap_or_default().into_iter().map(str::to_owned));
-            all.extend(headers.main.text(script).map(str::to_owned));
-        }
-        Ok(all)
+        Ok(script_texts(&headers.main))
     }
 
     /// The kernel releases (`uname -r`) whose modules or image it brings, sorted.
@@ -258,6 +253,17 @@ impl Package {
     }
 }
 
+/// Texts of all scripts that a header has.
+pub(super) fn script_texts(header: &Header) -> Vec<String> {
+    let mut all = Vec::new();
+    for (_, script, _) in SCRIPTLETS {
+        all.extend(header.texts(script).unwrap_or_default().into_iter().map(str::to_owned));
+        all.extend(header.text(script).map(str::to_owned));
+    }
+    all
+}
+
+/// Hashes and counts what goes through.
 struct Hashing<R> {
     inner: R,
     hash: sha2::Sha256,

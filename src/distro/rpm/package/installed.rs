@@ -1,6 +1,6 @@
 //! Headers as rpm's database keeps them: of packages that are installed.
 
-use super::file::{FileEntry, files};
+use super::file::{FileEntry, files, script_texts};
 use super::header::{Header, tag};
 use crate::distro::rpm::Evr;
 
@@ -14,6 +14,8 @@ pub struct InstalledHeader {
     pub files: Vec<FileEntry>,
     /// State of each file, in the same order. Source: rpm's rpmfiles.h, `rpmfileState`.
     pub states: Vec<u64>,
+    /// Texts of its scripts.
+    pub scripts: Vec<String>,
 }
 
 impl InstalledHeader {
@@ -29,6 +31,7 @@ impl InstalledHeader {
         };
         let arch = header.text(tag::ARCH).unwrap_or("(none)").to_owned();
         let (files, states) = (files(&header).map_err(said)?, header.numbers(tag::FILE_STATES).map_err(said)?);
-        Ok(Self { name, evr, arch, files, states })
+        let scripts = script_texts(&header);
+        Ok(Self { name, evr, arch, files, states, scripts })
     }
 }

@@ -157,7 +157,10 @@ impl PackageArchive for RpmArchive {
         let mut wanted = Vec::new();
         for pass in passes {
             let items = self.items(pass)?;
-            self.check_words(&items)?;
+            // What a container image has need be in no repository.
+            let has = |item: &&String| solving.base.is_some_and(|base| base.packages.contains_key(*item));
+            let others: Vec<String> = items.iter().filter(|item| !has(item)).cloned().collect();
+            self.check_words(&others)?;
             wanted.push(Wanted { items, remove: &pass.remove, remove_after: &pass.remove_after, aside: pass.aside });
         }
         loop {

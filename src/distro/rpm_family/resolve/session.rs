@@ -2,8 +2,11 @@
 //!
 //! The database is the distribution's own rpm's, with the headers of the real packages and none of their files.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
+use super::base::{BaseAnswer, BaseRequest, difference};
 use super::solver::{Answer, Doing, Question, Refusal, Shown, shown_id};
 use crate::digest::{Digest, FieldHasher};
 use crate::distro::inside::common::{environment, quoted_words, write};
@@ -55,6 +58,10 @@ pub struct Session<'a> {
     news: FieldHasher,
     /// All that the solver was shown and heard until the last question.
     known: Digest,
+    /// Whether the database has what a container image has installed.
+    is_begun: bool,
+    /// Names of all packages that were found so far.
+    found: BTreeSet<String>,
 }
 
 impl<'a> Session<'a> {
@@ -69,6 +76,9 @@ impl<'a> Session<'a> {
         known.text(&solving.epoch.to_string());
         for digest in &solving.tools {
             known.field(&digest.0);
+        }
+        if let Some(base) = &solving.base {
+            known.field(&base.layer.0);
         }
         for repository in &archive.repositories {
             known.text(&repository.id).text(&lay_out(&repositories, repository)?);
@@ -100,7 +110,21 @@ impl<'a> Session<'a> {
         held_back.dedup();
         let shown = archive.shown();
         let (pending, news, known) = (String::new(), FieldHasher::new(HEARD), known.finish());
-        Ok(Self { archive, solving, shown, held_back, state, repositories, asked: 0, pending, news, known })
+        let (is_begun, found) = (false, BTreeSet::new());
+        Ok(Self {
+            archive,
+            solving,
+            shown,
+            held_back,
+            state,
+            repositories,
+            asked: 0,
+            pending,
+            news,
+            known,
+            is_begun,
+            found,
+        })
     }
 
     /// Resolves all passes.
@@ -111,13 +135,13 @@ impl<'a> Session<'a> {
             let root = if pass.aside { "/imgbuild/state/first" } else { "/imgbuild/state/root" };
             let mut found = Resolution::default();
             if !pass.remove.is_empty() {
-                let gone = self.ask(root, Doing::Remove, pass.remove)?;
+                let gone = self.ask(root, Doing::Remove, pass.remove, false)?;
                 self.note(root, &[], &gone.remove);
                 found.remove_with.extend(gone.remove.iter().filter(|name| !pass.remove.contains(name)).cloned());
                 found.removed.extend(gone.remove);
             }
             if !pass.items.is_empty() {
-                let answer = self.ask(root, Doing::Install, &pass.items)?;
+                let answer = self.ask_to_install(root, &pass.items)?;
                 let packages = self.pin(&answer, &pass.items)?;
                 (self.solving.have)(&packages).map_err(Ended::Failed)?;
                 // Before any rpm reads them.
@@ -125,6 +149,13 @@ impl<'a> Session<'a> {
                 self.archive.verify(store, have, &packages).map_err(Ended::Failed)?;
                 if !pass.aside {
                     self.note(root, &packages, &answer.remove);
+                }
+                self.found.extend(packages.iter().map(|one| one.name.clone()));
+                if self.solving.base.is_some() {
+                    let comes = |name: &String| packages.iter().any(|one| one.name == *name);
+                    found.conflicting = answer.remove.iter().filter(|name| !comes(name)).cloned().collect();
+                    found.conflicting.sort();
+                    found.conflicting.dedup();
                 }
                 found.packages = packages;
                 found.removed.extend(answer.remove);
@@ -137,7 +168,7 @@ impl<'a> Session<'a> {
                 }
             }
             if !pass.remove_after.is_empty() {
-                let gone = self.ask(root, Doing::Remove, pass.remove_after)?;
+                let gone = self.ask(root, Doing::Remove, pass.remove_after, false)?;
                 self.note(root, &[], &gone.remove);
                 found.remove_with.extend(gone.remove.into_iter().filter(|name| !pass.remove_after.contains(name)));
             }
@@ -217,7 +248,61 @@ impl<'a> Session<'a> {
         Ok(packages)
     }
 
-    fn ask(&mut self, root: &str, doing: Doing, items: &[String]) -> Result<Answer, Ended> {
+    /// Asks for packages. What a container image has may go where there is no other answer, as `--allowerasing` lets dnf do it; what the
+    /// lists brought may not.
+    fn ask_to_install(&mut self, root: &str, items: &[String]) -> Result<Answer, Ended> {
+        let refused = match self.ask(root, Doing::Install, items, false) {
+            Err(Ended::Refused(refusal @ Refusal::Unsatisfiable(_), log)) => Ended::Refused(refusal, log),
+            other => return other,
+        };
+        let Some(base) = self.solving.base else { return Err(refused) };
+        match self.ask(root, Doing::Install, items, true) {
+            Ok(answer)
+                if answer.remove.iter().all(|name| base.packages.contains_key(name) && !self.found.contains(name)) =>
+            {
+                Ok(answer)
+            }
+            Ok(_) | Err(Ended::Refused(..)) => Err(refused),
+            Err(other) => Err(other),
+        }
+    }
+
+    /// Puts what a container image has installed into the database, before anything else is.
+    fn begin(&mut self) -> Result<(), Ended> {
+        let Some(base) = self.solving.base.filter(|_| !std::mem::replace(&mut self.is_begun, true)) else {
+            return Ok(());
+        };
+        let failed = |error: DistroError| Ended::Failed(error);
+        let scratch = self.solving.store.scratch().map_err(|error| failed(error.into()))?;
+        let request = BaseRequest {
+            scratch: scratch.name.clone(),
+            state: self.state.name.clone(),
+            layer: base.layer,
+            tools: self.solving.tools.clone(),
+            epoch: self.solving.epoch,
+            log: format!("{}-base.log", self.solving.log),
+        };
+        let answer: BaseAnswer =
+            self.solving.namespace.call("rpm-base", &request, &mut |_| {}).map_err(|error| failed(error.into()))?;
+        let log = self.solving.store.directory().join(&request.log);
+        let problem = match answer.result.status {
+            0 => difference(base.packages, &answer.installed),
+            status => {
+                let said = std::fs::read_to_string(&log).unwrap_or_default();
+                let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+                Some(format!(
+                    "the release's rpm cannot read it and exits with status {status}: {}",
+                    last.escape_debug()
+                ))
+            }
+        };
+        match problem {
+            Some(problem) => Err(failed(DistroError::ContainerDatabase { problem, log: log.display().to_string() })),
+            None => Ok(()),
+        }
+    }
+
+    fn ask(&mut self, root: &str, doing: Doing, items: &[String], erasing: bool) -> Result<Answer, Ended> {
         self.asked += 1;
         let question = Question {
             root,
@@ -228,6 +313,7 @@ impl<'a> Session<'a> {
             held_back: &self.held_back,
             doing,
             items,
+            erasing,
         };
         let store = self.solving.store;
         let (question, files) = (self.archive.solver.script(&question), self.archive.solver.files(&question));
@@ -242,6 +328,7 @@ impl<'a> Session<'a> {
             let status = status.parse().unwrap_or_default();
             return self.archive.solver.read(said, status).map_err(|refusal| Ended::Refused(refusal, self.log()));
         }
+        self.begin()?;
         let scratch = store.scratch().map_err(|error| Ended::Failed(error.into()))?;
         let script = format!(
             "set -e\nmkdir -p /imgbuild/state/root /imgbuild/state/log /imgbuild/state/cache\n{{\n{}}} >/imgbuild/noted 2>&1 || {{ cat /imgbuild/noted; exit 100; }}\nset +e\n{}",

@@ -43,6 +43,8 @@ pub struct Question<'a> {
     pub doing: Doing,
     /// To what, as the lists say it.
     pub items: &'a [String],
+    /// Whether what is installed may go where it conflicts with them.
+    pub erasing: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -25,7 +25,8 @@ pub fn add(reader: &mut Reader<'_>, package_request: &PackageRequest) -> Result<
             return Ok(());
         }
         PassRole::Base if reader.recipe.model.image.from.is_some() => {
-            let action = container::action(reader.lock.base.as_ref(), reader.lock.epoch, &reader.platform);
+            let action =
+                container::action(reader.manager, reader.lock.base.as_ref(), reader.lock.epoch, &reader.platform);
             reader.layers.push(action.id.clone());
             reader.actions.push(action);
             return Ok(());
@@ -69,6 +70,9 @@ pub fn add(reader: &mut Reader<'_>, package_request: &PackageRequest) -> Result<
     }
     for name in reader.lock.pass(&package_request.name).iter().flat_map(|pass| &pass.remove_with) {
         inputs.push(Input::new(format!("remove-with {name}"), "yes").of(Origin::Lock));
+    }
+    for name in reader.lock.pass(&package_request.name).iter().flat_map(|pass| &pass.conflicting) {
+        inputs.push(Input::new(format!("conflicting {name}"), "yes").of(Origin::Lock));
     }
     for package in &packages {
         let mut input = reader.asked(Input::package(package), package_request.spans.get(&package.name));

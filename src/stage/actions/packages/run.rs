@@ -67,6 +67,7 @@ pub fn install(bench: &Bench<'_>, action: &Action, context: &Context<'_>) -> Res
         remove: &pass.remove,
         remove_after: &pass.remove_after,
         remove_with: &pass.remove_with,
+        conflicting: &pass.conflicting,
         modules: &pass.modules,
         failing: &bench.recipe.model.packages.failing_scripts,
         variables: &variables,

@@ -5,14 +5,16 @@ mod stand_ins;
 use std::process::Command;
 use std::sync::OnceLock;
 
+use super::compute::lock;
+use super::container_base::{Image, base_layers};
 use super::kills::forget_with;
 use super::offline::{SAME, assert_same, run_through};
 use super::rpm_node::{QUERY, boot, copy_of, listed, locked};
 use super::rpm_words::{METAPACKAGES, assert_gone, write_metapackages};
 use super::same_bytes::Ordinary;
-use super::{Built, shared};
+use super::{Built, shared, store};
 use crate::corpus_rpm::corpus;
-use crate::support::{copy_tree, project};
+use crate::support::{Space, copy_tree, project};
 
 /// The node, built once for all tests.
 fn node() -> Option<&'static Built> {
@@ -135,4 +137,37 @@ fn edits_of_a_centos_7_recipe_run_what_they_must() {
     space.edit("node.pkglist", "mokutl\n", METAPACKAGES);
     space.run(&["update"]).good();
     assert_gone(&space);
+}
+
+#[test]
+fn packages_of_centos_7_come_over_a_container_image_with_a_berkeley_database() {
+    let Some(built) = node() else { return };
+    // The base and the groups at the beginning of the list.
+    let pushed = copy_of(&built.space);
+    pushed.run(&["build", "--locked"]).good();
+    let space = Space::new().with_store(&store());
+    let digest = Image { layers: base_layers(&pushed), ..Image::new() }.write(&space.path().join("base"), "7");
+    copy_tree(&built.space.path().join("keys"), &space.path().join("keys"));
+    for name in ["image.toml", "node.pkglist", "node.synclist", "motd"] {
+        std::fs::copy(built.space.path().join(name), space.path().join(name)).unwrap();
+    }
+    space.edit("image.toml", "release = \"7\"\n", "release = \"7\"\nfrom = \"oci:./base:7\"\n");
+    space.edit("node.pkglist", "sudo\n", "sudo\nmokutil\n");
+    space.run(&["build", "--verify"]).good();
+    let locked = lock(&space);
+    let base = locked.base.as_ref().unwrap();
+    assert!(base.manifest.sha256 == digest && base.packages.len() > 60, "{}", base.packages.len());
+    let line = |name: &str, version: &str, arch: &str| format!("{name} {version} {arch}");
+    let mut all: Vec<String> =
+        base.packages.iter().map(|one| line(&one.name, &one.version, &one.architecture)).collect();
+    let mut fetched = 0;
+    for one in locked.image_passes().flat_map(|pass| &pass.packages) {
+        fetched += 1;
+        all.push(line(&one.name, &one.version, &one.architecture));
+    }
+    assert!(fetched > 10 && fetched < base.packages.len(), "{fetched}");
+    let shell = |script: &str| space.run(&["shell", "--", "/bin/sh", "-c", script]).good().out;
+    assert_eq!(listed(&shell(QUERY)), all.into_iter().collect());
+    assert_verified(&shell("rpm -Va; true"));
+    assert_eq!(shell("ls /var/lib/rpm | grep __db; rpm -q mokutil | wc -l"), "1\n");
 }

@@ -6,15 +6,14 @@ use std::collections::BTreeMap;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
-use super::super::gate::checks::ReadFileRequest;
 use super::super::reader::is_firmware;
 use super::accounts;
 use super::tools::Made;
 use crate::digest::Digest;
-use crate::distro::apt::container::{
-    BaseStanza, CONTAINER_VERSION, ContainerLayer, ContainerMade, ContainerRequest, read_status,
+use crate::distro::{
+    ContainerBase, ContainerLayer, ContainerMade, ContainerPackage, ContainerPackages, ContainerRequest,
+    PackageManager, PackageSources, PackagesRequest, Resolution, manager,
 };
-use crate::distro::{PackageSources, manager};
 use crate::plan::{Action, ActionKind, Input, Origin, Stage, key_and_trace};
 use crate::recipe::{Accounts, BasePackage, LockedBase, PassRole, Recipe, release_named};
 use crate::sandbox::Namespace;
@@ -31,7 +30,7 @@ use crate::store::{FileLock, Outputs, Store};
 pub const FIELD: &str = "image.from";
 
 /// The action that makes a container image the lowest layer. Without a lock nothing of it is known.
-pub fn action(base: Option<&LockedBase>, epoch: i64, platform: &str) -> Action {
+pub fn action(manager: &dyn PackageManager, base: Option<&LockedBase>, epoch: i64, platform: &str) -> Action {
     let mut inputs = vec![Input::parameter("platform", platform), Input::parameter("epoch", epoch)];
     let manifest = base.map_or_else(|| "?".to_owned(), |base| base.manifest.sha256.to_string());
     inputs.push(Input::new("container manifest", manifest).of(Origin::Lock));
@@ -43,7 +42,7 @@ pub fn action(base: Option<&LockedBase>, epoch: i64, platform: &str) -> Action {
         id: ids::layer(PassRole::BASE),
         stage: Stage::Rootfs,
         kind: ActionKind::Container,
-        version: CONTAINER_VERSION,
+        version: manager.container().version,
         inputs,
         upstream: Vec::new(),
         needs: Vec::new(),
@@ -75,12 +74,15 @@ impl Work<'_> {
                 .iter()
                 .map(|layer| ContainerLayer { file: Store::package_name(&layer.sha256), diff: layer.diff })
                 .collect(),
-            distro: image.distro.name().to_owned(),
+            distro: image.distro,
             release: image.release.clone(),
             number,
             epoch,
         };
-        match self.namespace.call("apt-container", &request, &mut |text| self.report.progress(text))? {
+        match self
+            .namespace
+            .call(manager(self.recipe).container().make, &request, &mut |text| self.report.progress(text))?
+        {
             ContainerMade::Layer(answer, accounts, notes) => {
                 for text in notes {
                     self.report.finding(&Finding::nowhere(Severity::Warning, "container::image", text));
@@ -111,19 +113,14 @@ impl Work<'_> {
         Ok((outputs, Some(Made { key, took: began.elapsed() })))
     }
 
-    fn read(&self, layer: Digest, path: &str) -> Result<String, StageError> {
-        let request = ReadFileRequest { layers: vec![layer], path: path.to_owned() };
-        let text: Option<String> = self.namespace.call("read-file", &request, &mut |_| {})?;
-        Ok(text.unwrap_or_default())
-    }
-
     /// What a container image has installed, which the packages of the lists are resolved over.
-    fn installed(&self, layer: Digest) -> Result<BTreeMap<String, BaseStanza>, StageError> {
-        let status = self.read(layer, "var/lib/dpkg/status")?;
-        let marks = self.read(layer, "var/lib/apt/extended_states")?;
+    fn installed(&self, layer: Digest) -> Result<ContainerPackages, StageError> {
         let manager = manager(self.recipe);
-        let architecture = manager.architecture(self.recipe.model.image.arch.machine());
-        let found = read_status(&status, &marks, architecture).map_err(|problem| {
+        let architecture = manager.architecture(self.recipe.model.image.arch.machine()).to_owned();
+        let request = PackagesRequest { layer, architecture };
+        let found: Result<ContainerPackages, String> =
+            self.namespace.call(manager.container().packages, &request, &mut |_| {})?;
+        let found = found.map_err(|problem| {
             let help = "mend it there and push it again, or name another image";
             self.refused(format!("the container image cannot be the base: {problem}"), help)
         })?;
@@ -162,11 +159,20 @@ pub fn run(bench: &Bench<'_>, action: &Action, context: &Context<'_>) -> Result<
 
 pub struct Resolved {
     pub base: LockedBase,
-    pub installed: BTreeMap<String, BaseStanza>,
+    /// What it was made into.
+    pub layer: Digest,
+    /// What it has installed.
+    pub installed: ContainerPackages,
+    /// Its users and groups.
     pub accounts: Accounts,
 }
 
 impl Resolved {
+    /// What the first pass stands on.
+    pub fn as_base(&self) -> ContainerBase<'_> {
+        ContainerBase { layer: self.layer, packages: &self.installed }
+    }
+
     /// Which of some packages replace installed ones.
     pub fn replaced<'p>(&self, mut names: impl Iterator<Item = &'p String>) -> bool {
         names.any(|name| self.installed.contains_key(name))
@@ -188,19 +194,20 @@ pub fn resolve(
         Some(earlier) => earlier.clone(),
         None => bring::find(work)?,
     };
-    let action = action(Some(&base), epoch, &target(work.recipe));
+    let action = action(manager(work.recipe), Some(&base), epoch, &target(work.recipe));
     let (outputs, ran) = work.ensure(&action, &base, epoch)?;
     if let Some(ran) = ran {
         made.lock().unwrap_or_else(PoisonError::into_inner).insert(ran.key, ran.took);
     }
-    let installed = work.installed(outputs.layer.ok_or_else(|| missing(&action.id))?)?;
-    let package = |(name, one): (&String, &BaseStanza)| BasePackage {
+    let layer = outputs.layer.ok_or_else(|| missing(&action.id))?;
+    let installed = work.installed(layer)?;
+    let package = |(name, one): (&String, &ContainerPackage)| BasePackage {
         name: name.clone(),
         version: one.version.clone(),
         architecture: one.architecture.clone(),
     };
     base.packages = installed.iter().map(package).collect();
-    Ok(Some(Resolved { base, installed, accounts: accounts::of_record(&action, &outputs) }))
+    Ok(Some(Resolved { base, layer, installed, accounts: accounts::of_record(&action, &outputs) }))
 }
 
 impl Work<'_> {
@@ -210,14 +217,13 @@ impl Work<'_> {
         &self,
         resolved: &Resolved,
         request: &PackageRequest,
-        removed: &[String],
+        answer: &Resolution,
     ) -> Result<(), StageError> {
-        let of_base = |name: &&String| resolved.installed.contains_key(*name) && !request.pass.remove.contains(name);
-        let names: Vec<&str> = removed.iter().filter(of_base).map(String::as_str).collect();
-        let is_essential = |name: &&str| {
-            let lines = resolved.installed.get(*name).map(|one| one.text.lines());
-            lines.into_iter().flatten().any(|line| line == "Essential: yes" || line == "Protected: yes")
-        };
+        // What goes with those that are to be removed is said where that is asked for.
+        let is_asked = |name: &String| request.pass.remove.contains(name) || answer.remove_with.contains(name);
+        let of_base = |name: &&String| resolved.installed.contains_key(*name) && !is_asked(name);
+        let names: Vec<&str> = answer.removed.iter().filter(of_base).map(String::as_str).collect();
+        let is_essential = |name: &&str| resolved.installed.get(*name).is_some_and(|one| one.essential);
         let essential: Vec<&str> = names.iter().copied().filter(is_essential).collect();
         if !essential.is_empty() {
             let problem = format!(
@@ -230,7 +236,10 @@ impl Work<'_> {
         }
         if !names.is_empty() {
             let name = &request.name;
-            let text = format!("{name} removes packages of the container image that conflict: {}", names.join(", "));
+            let text = format!(
+                "{name} removes packages of the container image that conflict or are replaced: {}",
+                names.join(", ")
+            );
             self.report.finding(&Finding::nowhere(Severity::Warning, "container::removed", text));
         }
         Ok(())
@@ -241,6 +250,7 @@ impl Work<'_> {
 mod tests {
     use super::*;
     use crate::digest::Sha256;
+    use crate::distro::apt::Apt;
     use crate::recipe::{LockedDocument, LockedLayer};
 
     #[test]
@@ -253,7 +263,8 @@ mod tests {
             layers: vec![layer(b"1"), layer(b"2")],
             packages: vec![],
         };
-        let key = |base: Option<&LockedBase>| key_and_trace(&action(base, 1, "debian x y"), &Done(BTreeMap::new())).0;
+        let key =
+            |base: Option<&LockedBase>| key_and_trace(&action(&Apt, base, 1, "debian x y"), &Done(BTreeMap::new())).0;
         let first = key(Some(&base));
         let mut other = base.clone();
         other.layers[1] = layer(b"3");
