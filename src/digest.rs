@@ -104,14 +104,12 @@ hex_digest!(Digest);
 hex_digest!(Sha256);
 
 impl Digest {
-    /// Digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         Self(*blake3::hash(bytes).as_bytes())
     }
 }
 
 impl Sha256 {
-    /// Digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         use sha2::Digest as _;
         Self(sha2::Sha256::digest(bytes).into())

@@ -165,7 +165,6 @@ fn digest_of(program: &Program<'_>) -> Result<Vec<u8>, Problem> {
     Ok(hasher.0.finalize().to_vec())
 }
 
-/// One signature of a table, if it is for a digest.
 fn signature_of(entry: &AttributeCertificate<'_>, own: &[u8]) -> Result<Signature, Problem> {
     let signature = entry.get_authenticode_signature().map_err(|error| unreadable(&error))?;
     if signature.digest_algorithm().oid != SHA256 {

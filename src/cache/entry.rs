@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 use crate::digest::{Digest, Sha256};
 use crate::store::{ActionRecord, Written};
 
-/// Version of an entry's form.
 const FORMAT: u32 = 1;
 /// What is signed begins so: no signature of anything else is one of an entry.
 const CONTEXT: &[u8] = b"imgbuild cache entry\n";
@@ -50,7 +49,6 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// An entry of which nothing is known but its record.
     pub fn of(record: &ActionRecord) -> Option<Self> {
         let record = record.to_text().ok()?;
         Some(Self {
@@ -133,7 +131,6 @@ pub fn parse_public(text: &str) -> Result<VerifyingKey, String> {
     })
 }
 
-/// The text of a secret key's file.
 pub fn secret(key: &SigningKey) -> String {
     format!("imgbuild-cache-key {}\n", hex(&key.to_bytes()))
 }

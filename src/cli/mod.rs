@@ -211,7 +211,6 @@ pub enum Command {
     },
 }
 
-/// Parses the arguments and runs the command.
 pub fn main() -> ExitCode {
     // Reading the arguments alone takes more than a small stack.
     match crate::sandbox::check_stack() {

@@ -38,7 +38,6 @@ impl PlacesArguments {
 /// A store that is open, and the namespace that goes with it.
 pub struct Setup {
     pub store: Store,
-    /// Where operations run.
     pub namespace: Namespace,
 }
 
@@ -54,7 +53,6 @@ pub fn store_directory(arguments: &Arguments) -> Result<PathBuf, Exit> {
 }
 
 impl Setup {
-    /// Opens the store.
     pub fn open(arguments: &Arguments) -> Result<Self, Exit> {
         let map = IdMap::for_current_user().map_err(|error| {
             let exit = Exit::from(&error);
@@ -195,7 +193,6 @@ fn epoch_beside(recipe: &Recipe) -> Option<i64> {
         .max()
 }
 
-/// Prints findings; notes in one line each.
 pub fn print_findings(findings: &[Finding], verbose: u8) {
     for finding in findings {
         if finding.severity == Severity::Note && verbose == 0 {
@@ -242,7 +239,6 @@ pub fn read_selection(arguments: &Arguments, patterns: &[String]) -> Result<Sele
     Ok(selected)
 }
 
-/// Makes findings name their files from a directory.
 pub fn name_from(root: &std::path::Path, findings: &mut [Finding]) {
     for span in findings.iter_mut().filter_map(|finding| finding.span.as_mut()) {
         if let Ok(below) = span.file.path.strip_prefix(root) {

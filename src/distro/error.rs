@@ -67,7 +67,6 @@ pub enum DistroError {
         )
     )]
     NoSuite { uri: String, suite: String, problem: String },
-    /// A download has other content than announced.
     #[error("`{file}` from {place} has the SHA-256 {found}, but {expected} was expected")]
     #[diagnostic(
         code(distro::digest),
@@ -76,7 +75,6 @@ pub enum DistroError {
         )
     )]
     Digest { file: String, place: String, expected: Sha256, found: Sha256 },
-    /// A Release file's signature is not good.
     #[error("the signature of `{file}` from {place} is not valid: {problem}")]
     #[diagnostic(code(distro::signature), help("{help}"))]
     Signature { file: String, place: String, problem: String, help: String },
@@ -88,11 +86,9 @@ pub enum DistroError {
         )
     )]
     Expired { file: String, place: String, until: String },
-    /// An index or package cannot be understood.
     #[error("`{file}` {problem}")]
     #[diagnostic(code(distro::format))]
     Format { file: String, problem: String },
-    /// A file among the recipe's own packages is not a package.
     #[error("`{}` is not a package: {problem}", path.display())]
     #[diagnostic(
         code(distro::package_file),
@@ -102,7 +98,6 @@ pub enum DistroError {
     #[error("the keyring `{}` cannot be used: {problem}", path.display())]
     #[diagnostic(code(distro::keyring), help("give a file of OpenPGP certificates, binary or ASCII-armored"))]
     Keyring { path: PathBuf, problem: String },
-    /// No source for the release is known.
     #[error("{problem}")]
     #[diagnostic(code(distro::no_source), help("{help}"))]
     NoSource { problem: String, help: String },
@@ -123,11 +118,9 @@ pub enum DistroError {
         )
     )]
     Indices { said: String, log: String },
-    /// The solver did not find an answer.
     #[error("the packages cannot be installed together{detail}")]
     #[diagnostic(code(distro::unsatisfiable), help("full answer of the solver: {log}"))]
     Unsatisfiable { detail: String, log: String },
-    /// Package names that no repository has.
     #[error("no repository has {names}")]
     #[diagnostic(code(distro::unknown_package), help("{help}"))]
     UnknownPackages {
@@ -138,7 +131,6 @@ pub enum DistroError {
         /// Whether each was reported already where it is asked for.
         is_reported: bool,
     },
-    /// A package's own script failed.
     #[error("{script} failed: {ended}; its last lines:\n{lines}")]
     #[diagnostic(
         code(distro::maintainer_script),

@@ -28,7 +28,6 @@ pub enum Unlike {
     Submodule,
 }
 
-/// How files are checked out.
 pub(super) struct Checkout {
     pipeline: gix_filter::Pipeline,
     names: MetadataCollection,

@@ -17,18 +17,14 @@ pub enum ActionKind {
     Install,
     /// The kernel, its modules and the drivers that go with them.
     Kernel,
-    /// A driver that is built from source.
     Driver,
     /// Settings: keys, locale, host name, fstab.
     System,
     Postinstall,
-    /// Units that are enabled, disabled and masked.
     Services,
-    /// Checks after the last layer.
     Gate,
     #[serde(rename = "xcat")]
     NodeSupport,
-    /// Scripts that nodes run, and what runs them.
     Postscripts,
     Sync,
     Initrd,

@@ -58,7 +58,6 @@ pub enum SandboxError {
         help("restore the earlier range in /etc/subuid and /etc/subgid, or choose another store with --store")
     )]
     IdMapChanged { store: PathBuf, was: String, now: String },
-    /// The file system of the store lacks something.
     #[error("the file system of the store {} cannot {problem}", store.display())]
     #[diagnostic(
         code(sandbox::store_unfit),
@@ -74,7 +73,6 @@ pub enum SandboxError {
     #[error("{message}")]
     #[diagnostic(code(sandbox::operation))]
     Operation { operation: String, message: String },
-    /// No more threads or processes.
     #[error("{message}")]
     #[diagnostic(code(sandbox::not_started), help("{START_REMEDY}"))]
     NotStarted { message: String },
@@ -89,7 +87,6 @@ pub enum SandboxError {
         )
     )]
     TooLong { message: String },
-    /// A command took more of something than it may.
     #[error("{message}")]
     #[diagnostic(
         code(sandbox::over_limit),
@@ -98,7 +95,6 @@ pub enum SandboxError {
         )
     )]
     OverLimit { message: String },
-    /// Something in the store is not what it was.
     #[error("{message}")]
     #[diagnostic(
         code(sandbox::damaged),

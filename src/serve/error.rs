@@ -10,7 +10,6 @@ use crate::source::Finding;
 /// What can go wrong before the first node is served.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum ServeError {
-    /// The directory is not there, or cannot be read.
     #[error("cannot serve `{}`: {source}", path.display())]
     #[diagnostic(code(serve::root))]
     Root {

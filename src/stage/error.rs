@@ -33,7 +33,6 @@ pub enum StageError {
         )
     )]
     NoInit { machine: String, variable: String, problem: String },
-    /// A package that is to be updated is not there.
     #[error("{lock} has no package `{name}`{hint}")]
     #[diagnostic(code(lock::no_package), help("`imgbuild build` adds packages that are new in the recipe"))]
     NotInLock { lock: String, name: String, hint: String },
@@ -89,7 +88,6 @@ pub enum StageError {
     #[error("{problem}")]
     #[diagnostic(code(recipe::refused), help("{help}"))]
     Refused { problem: String, help: String },
-    /// A check did not pass.
     #[error("{problem}")]
     #[diagnostic(code(stage::gate), help("{help}"))]
     Gate { problem: String, help: String },
@@ -97,7 +95,6 @@ pub enum StageError {
     #[error("‹[services]› cannot be applied: {names}")]
     #[diagnostic(code(stage::services), help("correct the lines above; nothing was published"))]
     Units { names: String },
-    /// A file of the build host cannot be read.
     #[error("cannot read `{file}`: {source}")]
     #[diagnostic(code(stage::input))]
     Input { file: String, source: std::io::Error },
@@ -139,14 +136,12 @@ pub enum StageError {
         )
     )]
     NotBrought { action: String, missing: String, cache: String, command: String },
-    /// No image has an action that was asked for alone.
     #[error("{image} has no action `{action}`{hint}")]
     #[diagnostic(
         code(only::unknown),
         help("{actions}. A file of `imgbuild plan --emit` that names it is out of date: write it again")
     )]
     NoAction { image: String, action: String, hint: String, actions: String },
-    /// A cache has other results than this machine.
     #[error("the cache {place} has other results of {action} than a build here: {differing}")]
     #[diagnostic(
         code(cache::differs),
@@ -155,7 +150,6 @@ pub enum StageError {
         )
     )]
     Differs { place: String, action: String, differing: String },
-    /// Results cannot be given to the machine that asked for them.
     #[error("the results cannot be written: {problem}")]
     #[diagnostic(code(on::results), help("is the disk full there? `ssh://HOST/DIRECTORY` names another directory"))]
     Undelivered { problem: String },
@@ -201,7 +195,6 @@ pub enum StageError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Sandbox(#[from] crate::sandbox::SandboxError),
-    /// A registry, or what it gave.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Oci(#[from] crate::oci::OciError),

@@ -21,9 +21,7 @@ const MOST_TEXT: u64 = 16 << 20;
 pub struct Job {
     pub node: String,
     pub image: String,
-    /// In the order of the lists.
     pub items: Vec<Arc<Item>>,
-    /// In the order of the lists.
     pub scripts: Vec<Arc<Script>>,
     /// What its image's lock has, if packages are asked for.
     pub packages: Option<Arc<Packages>>,
@@ -32,7 +30,6 @@ pub struct Job {
 }
 
 impl Job {
-    /// One of a node, with nothing to do yet.
     pub fn of(node: &str, image: &str) -> Self {
         Self {
             node: node.to_owned(),
@@ -51,12 +48,10 @@ impl Job {
     }
 }
 
-/// A file or a directory for nodes.
 #[derive(Debug)]
 pub struct Item {
     pub kind: SyncedKind,
     pub clause: Clause,
-    /// Absolute path.
     pub destination: PathBuf,
     /// Name below it, if it turns out to be a directory.
     pub name_in_folder: Option<String>,
@@ -90,7 +85,6 @@ pub struct Script {
     pub span: Span,
 }
 
-/// The digest of a text in hexadecimal digits.
 pub fn sha256_of(bytes: &[u8]) -> String {
     hex(&sha2::Sha256::digest(bytes))
 }
@@ -119,7 +113,6 @@ fn unreadable(name: &str, span: &Span, error: &std::io::Error) -> Finding {
         .help("correct its permissions, or remove the line")
 }
 
-/// A small file as a whole.
 fn text(path: &Path, name: &str, span: &Span) -> Result<Vec<u8>, Finding> {
     let mut bytes = Vec::new();
     let read = std::fs::File::open(path).and_then(|file| file.take(MOST_TEXT + 1).read_to_end(&mut bytes));

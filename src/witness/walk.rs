@@ -18,7 +18,6 @@ pub struct Found {
     pub depth: usize,
 }
 
-/// Why a walk could not go on somewhere.
 #[derive(Debug, thiserror::Error)]
 pub enum WalkProblem {
     #[error("{}: {error}", path.display())]

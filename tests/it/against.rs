@@ -5,7 +5,6 @@ use std::fmt::Write;
 use crate::support::cluster::{PASSES, chmod, cluster, commit_all, git, lock, write_cluster};
 use crate::support::{Ran, Space, copy_tree, imgbuild, without_paths};
 
-/// An edit, and what it is called.
 pub type Edit = (&'static str, fn(&Space));
 
 /// A lock with other packages in its transactions.
@@ -13,7 +12,6 @@ fn relock(space: &Space, edit: impl Fn(&str) -> String) {
     space.write("image.lock", &edit(&lock(&PASSES)));
 }
 
-/// The line of a package in the lock.
 fn package(name: &str, version: &str) -> String {
     let whole = lock(&[("x", &[], &[(name, version)])]);
     whole.lines().find(|line| line.contains("{ name")).unwrap().to_owned() + "\n"

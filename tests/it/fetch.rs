@@ -14,7 +14,6 @@ use crate::support::{Ran, Space, imgbuild};
 /// What a server does with the ranges that it is asked for.
 #[derive(Clone, Copy, PartialEq)]
 enum Ranges {
-    /// It gives them.
     Given,
     /// It gives whole files.
     Ignored,

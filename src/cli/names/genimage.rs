@@ -124,7 +124,6 @@ const LINE: [(&str, &str); 8] = [
 ];
 
 impl Arguments {
-    /// What the flags of [`LINE`] say, in its order.
     fn line(&self) -> [&Option<String>; 8] {
         [
             &self.srcdir,

@@ -22,7 +22,6 @@ pub fn speak_kdl(kdl: bool) {
     IN_KDL.store(kdl, Ordering::Relaxed);
 }
 
-/// The format of the recipe that the command is for.
 fn format() -> Format {
     if IN_KDL.load(Ordering::Relaxed) { Format::Kdl } else { Format::Toml }
 }
@@ -225,7 +224,6 @@ pub fn error(error: impl Diagnostic + Send + Sync + 'static) -> String {
     format!("{:?}", miette::Report::new(Said(error)))
 }
 
-/// Bytes for people.
 pub fn bytes(count: u64) -> String {
     match count {
         0..1_000 => format!("{count} B"),
@@ -235,7 +233,6 @@ pub fn bytes(count: u64) -> String {
     }
 }
 
-/// A time of the log, in UTC: milliseconds since 1970.
 pub fn utc(milliseconds: u64) -> String {
     let time = jiff::Timestamp::from_millisecond(i64::try_from(milliseconds).unwrap_or(0)).unwrap_or_default();
     time.round(jiff::Unit::Second).unwrap_or(time).to_string()

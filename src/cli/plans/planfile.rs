@@ -140,7 +140,6 @@ pub struct Held {
 }
 
 impl Held {
-    /// Reads a plan.
     pub fn read(file: &Path) -> Result<Self, Exit> {
         let name = file.display().to_string();
         if let Some(problem) = crate::witness::not_a_file(file) {
@@ -164,7 +163,6 @@ impl Held {
         Ok(Self { file: file.to_owned(), plan })
     }
 
-    /// Where artefacts go, where the plan says so.
     pub fn out(&self) -> Option<PathBuf> {
         self.plan.out.as_ref().map(PathBuf::from)
     }

@@ -57,7 +57,6 @@ pub(super) struct Failure {
     pub next: Next,
 }
 
-/// What helps after a failed try.
 #[derive(Debug)]
 pub(super) enum Next {
     /// Another try, from where this one ended.
@@ -206,7 +205,6 @@ impl Fetcher {
         Err(last.into_error(file, place, Path::new(file)))
     }
 
-    /// By way of which proxy an address is asked.
     fn proxy_of(&self, url: &str) -> Option<String> {
         let said = access_of(url).map(|access| access.proxy).filter(|proxy| *proxy != Proxy::Environment);
         // The host's settings are read where a server is asked, not before: a build from files opens none of them.
@@ -217,7 +215,6 @@ impl Fetcher {
         }
     }
 
-    /// What asks for an address, and with which header.
     pub(super) fn client(&self, url: &str) -> Result<Client, String> {
         let authorization = self.credentials.authorization(url)?;
         let tls = self.credentials.tls(url);

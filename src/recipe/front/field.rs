@@ -60,7 +60,6 @@ impl FieldPath {
         }
     }
 
-    /// As spans are kept.
     pub fn plain(&self) -> String {
         let mut text = String::new();
         for step in &self.steps {

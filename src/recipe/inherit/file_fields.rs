@@ -101,7 +101,6 @@ pub fn schema_text() -> String {
     schema::text_of(schema, "image.schema.json")
 }
 
-/// The same, made once.
 pub static FILE: LazyLock<Json> = LazyLock::new(file_schema);
 
 /// The schema of a file that nothing completes.

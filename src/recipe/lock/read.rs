@@ -19,7 +19,6 @@ const LAST_EPOCH: i64 = 253_402_300_799;
 
 #[derive(Debug, Error, Diagnostic)]
 pub enum LockError {
-    /// It is not in the form that imgbuild writes.
     #[error("{lock} cannot be read: {problem}")]
     #[diagnostic(
         code(lock::format),

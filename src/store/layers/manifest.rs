@@ -181,7 +181,6 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
 }
 
-/// Reads the canonical text line by line.
 #[derive(Debug, Default)]
 pub struct Lines {
     count: usize,
@@ -353,7 +352,6 @@ impl Manifest {
         self.0.iter().map(|(path, entry)| entry.file_bytes(path)).sum()
     }
 
-    /// The digest that names the layer.
     pub fn digest(&self) -> Digest {
         Digest::of(self.to_text().as_bytes())
     }

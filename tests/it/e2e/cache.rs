@@ -26,7 +26,6 @@ fn debugfs(disk: &Path, request: &str) -> String {
     String::from_utf8_lossy(&ran.stdout).into_owned()
 }
 
-/// Names in a folder of the disk.
 fn names(disk: &Path, folder: &str) -> Vec<String> {
     let listed = debugfs(disk, &format!("ls -p {folder}"));
     let names = listed.lines().filter_map(|line| line.split('/').nth(5));

@@ -341,7 +341,6 @@ pub fn package_database(space: &Space) -> Vec<String> {
     listed
 }
 
-/// The lock of an image.
 pub fn lock(space: &Space) -> Lock {
     Lock::parse(&std::fs::read_to_string(space.path().join("image.lock")).unwrap()).unwrap()
 }

@@ -61,7 +61,6 @@ fn copy() -> Space {
     space
 }
 
-/// Names in an initrd.
 fn names(space: &Space) -> Vec<String> {
     let initrd = std::fs::File::open(space.artefact("tiny", "initrd-stateless")).unwrap();
     let mut plain = Command::new("zstd").arg("-dc").stdin(initrd).stdout(Stdio::piped()).spawn().unwrap();

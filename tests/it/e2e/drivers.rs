@@ -79,7 +79,6 @@ fn patched(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Names of modules in the initrd.
 fn initrd_modules(space: &Space) -> Vec<String> {
     let bytes = std::fs::read(space.artefact("tiny", "initrd-stateless")).unwrap();
     let plain = zstd::decode_all(&bytes[..]).unwrap();
@@ -212,7 +211,6 @@ fn deb(to: &Path, name: &str, depends: &str, files: &[(&str, &[u8])]) {
     );
 }
 
-/// An RPM package of some files.
 fn rpm(to: &Path, arch: &str, files: &[(&str, &[u8])], compression: rpm::CompressionType) {
     let mut builder = rpm::PackageBuilder::new("kmod-site", "1", "GPL", arch, "x");
     builder.using_config(rpm::BuildConfig::v4().compression(compression));

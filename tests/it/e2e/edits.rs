@@ -186,7 +186,6 @@ fn network_a_package_more_leaves_the_parts_of_the_list_before_it_alone() {
     assert_eq!(marked.good().out, "libnl-3-200\nlibwrap0\n");
 }
 
-/// A part of a transaction, as the lock has it.
 fn locked_part(space: &Space, name: &str) -> String {
     let lock = std::fs::read_to_string(space.path().join("image.lock")).unwrap();
     let is_it = |part: &&str| part.starts_with(&format!("\nname = \"{name}\"\n"));

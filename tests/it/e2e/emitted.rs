@@ -25,7 +25,6 @@ fn workspace() -> Space {
     space
 }
 
-/// A store in which `tiny` is built.
 fn warm_store(space: &Space, name: &str) -> PathBuf {
     let to = space.path().join(name);
     let copied = Command::new("cp").arg("-a").arg(warm().store()).arg(&to).status().unwrap();
@@ -307,7 +306,6 @@ fn jobs_on_machines_that_share_a_cache_alone_build_what_a_plain_build_does() {
     }
 }
 
-/// Slurm with one node, on loopback.
 struct Slurm {
     daemons: Vec<Child>,
     conf: PathBuf,
@@ -373,7 +371,6 @@ impl Drop for Slurm {
     }
 }
 
-/// Waits until something is so.
 fn wait(what: &str, is_so: impl Fn() -> bool) {
     for _ in 0..1200 {
         if is_so() {

@@ -151,7 +151,6 @@ impl Drop for Canaries {
     }
 }
 
-/// A command, as another user if one is named.
 fn as_user(user: Option<&str>, program: &str) -> Command {
     let Some(user) = user else { return Command::new(program) };
     let mut command = Command::new("setpriv");
@@ -204,7 +203,6 @@ fn store_is_whole(store: &Path, before: &[(PathBuf, Vec<u8>)]) {
     }
 }
 
-/// Records of a store.
 fn records(store: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let entries = std::fs::read_dir(store.join("v1/actions")).into_iter().flatten().flatten();
     let paths = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "json"));

@@ -73,7 +73,6 @@ pub fn mounted(image: &Path, kind: &str) -> Mounted {
     Mounted::of(image.to_str().unwrap(), &["-t", kind, "-o", "ro,loop"])
 }
 
-/// The attribute of a file.
 fn note(root: &Path) -> Vec<u8> {
     let mut value = [0; 16];
     let size = rustix::fs::getxattr(root.join("srv/odd/sub/second"), "user.note", &mut value).unwrap();

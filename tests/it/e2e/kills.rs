@@ -39,7 +39,6 @@ fn processes() -> BTreeMap<u32, (u32, u64)> {
     found
 }
 
-/// A process and all below it.
 fn tree(root: u32) -> Vec<Process> {
     let all = processes();
     let mut found = vec![root];
@@ -205,18 +204,13 @@ pub fn forget(space: &Space, action: &str) {
     }
 }
 
-/// Kills of one stage.
 #[derive(Clone)]
 struct Round<'a> {
-    /// What the histogram calls it.
     stage: &'a str,
-    /// The action that runs again.
     action: Option<&'a str>,
-    /// Where it is killed.
     places: Vec<&'a str>,
     /// Whether each kill is followed by a whole build, or only the last one.
     each: bool,
-    /// How often.
     times: usize,
 }
 
@@ -235,10 +229,8 @@ fn forget_answers(space: &Space) {
     }
 }
 
-/// What an action that unpacks packages comes to.
 const UNPACKED: [&str; 4] = ["plain.writing", "plain.keeping", "helper.before", "unpack.package"];
 
-/// In an empty store.
 fn cold() -> Vec<Round<'static>> {
     vec![
         Round {

@@ -116,7 +116,6 @@ pub fn store() -> PathBuf {
 
 /// A copy of an example with a key that the test has; built once for all tests of a run.
 pub struct Built {
-    /// Where.
     pub space: Space,
     /// File with the private key.
     pub key: PathBuf,
@@ -143,12 +142,10 @@ fn built(space: Space) -> Built {
     Built { space, key }
 }
 
-/// Copies an example into a space.
 fn example(name: &str, space: &Space) {
     copy_tree(&project().join("examples").join(name), space.path());
 }
 
-/// `examples/mini`, built.
 pub fn mini() -> &'static Built {
     static MINI: OnceLock<Built> = OnceLock::new();
     MINI.get_or_init(|| {
@@ -159,7 +156,6 @@ pub fn mini() -> &'static Built {
     })
 }
 
-/// `examples/compute`, built.
 pub fn compute() -> &'static Built {
     static COMPUTE: OnceLock<Built> = OnceLock::new();
     COMPUTE.get_or_init(|| {

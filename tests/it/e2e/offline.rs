@@ -41,7 +41,6 @@ pub fn warm() -> Space {
     space
 }
 
-/// The same in a space that is there.
 pub fn copied_to(space: Space) -> Space {
     copy_tree(tiny().space.path(), space.path());
     std::fs::copy(tiny().space.path().join("image.lock"), space.path().join("image.lock")).unwrap();

@@ -7,7 +7,6 @@ use super::kills::forget_with;
 use super::{store, tiny};
 use crate::support::{Space, copy_tree};
 
-/// Makes a package with one file.
 fn package(directory: &Path, name: &str, version: &str, depends: &str) {
     let root = tempfile::tempdir().unwrap();
     let debian = root.path().join("DEBIAN");

@@ -112,7 +112,6 @@ pub fn copy_of(built: &Space) -> Space {
     space
 }
 
-/// What build.json says.
 pub fn information(space: &Space, image: &str) -> serde_json::Value {
     serde_json::from_slice(&std::fs::read(space.artefact(image, "build.json")).unwrap()).unwrap()
 }

@@ -22,12 +22,10 @@ fn labelled() -> &'static Built {
     })
 }
 
-/// The index of a built image.
 fn index(space: &Space) -> serde_json::Value {
     serde_json::from_slice(&std::fs::read(space.artefact("labelled", "rootimg.cpio.zst.index")).unwrap()).unwrap()
 }
 
-/// Labels by path, as the index has them.
 fn named(index: &serde_json::Value) -> BTreeMap<String, String> {
     let mut named = BTreeMap::new();
     for (label, paths) in index["labels"].as_object().expect("the index has labels") {

@@ -25,7 +25,6 @@ slurmd -D -f "$2/slurm.conf" >"$2/$1/out" 2>&1 &
 wait
 "#;
 
-/// A cluster.
 struct Cluster {
     directory: tempfile::TempDir,
     munge: Child,
@@ -129,7 +128,6 @@ impl Cluster {
         self.nodes.push((name, child));
     }
 
-    /// The node is gone, with all that runs on it.
     fn kill_node(&mut self, name: &str) {
         let at = self.nodes.iter().position(|(other, _)| *other == name).unwrap();
         let (_, mut node) = self.nodes.remove(at);
@@ -199,7 +197,6 @@ fn wait(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
-/// A build that goes on, and what it says.
 struct Building {
     child: Child,
     said: PathBuf,
@@ -225,7 +222,6 @@ impl Building {
         std::fs::read_to_string(&self.said).unwrap()
     }
 
-    /// Waits for a word.
     #[track_caller]
     fn wait_for(&mut self, word: &str) {
         let until = Instant::now() + Duration::from_secs(400);

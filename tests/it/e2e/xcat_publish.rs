@@ -57,7 +57,6 @@ fn names(directory: &Path) -> Vec<String> {
 const PUBLISHED: [&str; 5] =
     ["initrd-stateless.gz", "kernel", "rootimg.cpio.gz", "rootimg.cpio.gz.index", "rootimg.cpio.gz.sha256"];
 
-/// Runs a shell script in a directory; what it prints.
 #[track_caller]
 fn shell(directory: &Path, script: &str) -> String {
     let output = Command::new("sh").args(["-ec", script]).current_dir(directory).output().unwrap();

@@ -6,7 +6,6 @@ pub mod server;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// Root of this project.
 pub fn project() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
@@ -20,11 +19,8 @@ pub fn imgbuild() -> Command {
 
 /// What a run printed and how it ended.
 pub struct Ran {
-    /// Exit code.
     pub code: i32,
-    /// Standard output.
     pub out: String,
-    /// Standard error.
     pub err: String,
 }
 
@@ -50,7 +46,6 @@ impl Ran {
     }
 }
 
-/// Where a space lies.
 enum Place {
     /// Removed with it.
     Scratch(tempfile::TempDir),
@@ -66,7 +61,6 @@ pub struct Space {
 }
 
 impl Space {
-    /// An empty one.
     pub fn new() -> Self {
         Self { directory: Place::Scratch(tempfile::tempdir().unwrap()), store: None }
     }
@@ -83,7 +77,6 @@ impl Space {
         Self { directory: Place::Kept(directory.to_owned()), store: None }
     }
 
-    /// A copy of an example.
     pub fn example(name: &str) -> Self {
         let space = Self::new();
         copy_tree(&project().join("examples").join(name), space.path());
@@ -97,7 +90,6 @@ impl Space {
         self
     }
 
-    /// The directory.
     pub fn path(&self) -> &Path {
         match &self.directory {
             Place::Scratch(directory) => directory.path(),
@@ -105,12 +97,10 @@ impl Space {
         }
     }
 
-    /// Path of the store.
     pub fn store(&self) -> PathBuf {
         self.store.clone().unwrap_or_else(|| self.path().join(".store"))
     }
 
-    /// Writes a file.
     pub fn write(&self, name: &str, text: &str) -> &Self {
         let path = self.path().join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -133,13 +123,11 @@ impl Space {
         command.output().unwrap().into()
     }
 
-    /// Path of a published artefact.
     #[allow(dead_code, reason = "the end-to-end tests use it")]
     pub fn artefact(&self, image: &str, name: &str) -> PathBuf {
         self.path().join("out").join(image).join(name)
     }
 
-    /// The plan as JSON.
     pub fn plan(&self) -> serde_json::Value {
         serde_json::from_str(&self.run(&["plan", "--json"]).good().out).unwrap()
     }

@@ -30,7 +30,6 @@ const DIGESTS: usize = 10_000;
 const KEEPS_WITHIN: Duration = Duration::from_secs(30);
 const FLOOR: u64 = 64 << 10;
 
-/// Why a request came to nothing.
 #[derive(Debug)]
 pub(super) struct Refused {
     pub problem: String,
@@ -56,7 +55,6 @@ fn refused(problem: impl Into<String>) -> Refused {
 }
 
 pub(super) struct Client {
-    /// Where it listens, as `http://` or `https://`.
     address: String,
     instance: String,
     rate: Rate,
@@ -83,7 +81,6 @@ async fn within<T>(patience: Duration, answer: impl Future<Output = Result<T, St
 }
 
 impl Client {
-    /// By its address, with the instance behind it.
     pub fn of(text: &str, rate: Rate) -> Result<Self, String> {
         let (scheme, rest) = match text.split_once("://") {
             Some(("grpc", rest)) => ("http", rest),
@@ -175,7 +172,6 @@ impl Client {
         Ok(())
     }
 
-    /// Those that it has not.
     pub fn missing(&self, digests: Vec<proto::Digest>) -> Result<Vec<proto::Digest>, Refused> {
         let open = self.open()?;
         let mut missing = Vec::new();
@@ -192,7 +188,6 @@ impl Client {
         Ok(missing)
     }
 
-    /// Small files by their hashes, those that it has.
     pub fn read_small(&self, digests: Vec<proto::Digest>) -> Result<HashMap<String, Vec<u8>>, Refused> {
         let open = self.open()?;
         let ask = proto::BatchReadBlobsRequest {

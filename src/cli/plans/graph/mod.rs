@@ -39,7 +39,6 @@ pub struct Arguments {
     pub out: Option<std::path::PathBuf>,
 }
 
-/// One action as it is drawn.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
     /// Stage and layer.

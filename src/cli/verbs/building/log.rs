@@ -183,7 +183,6 @@ fn took(milliseconds: u64) -> String {
     render::took(std::time::Duration::from_millis(milliseconds))
 }
 
-/// The job and the node in which it ran.
 fn place(run: &Run) -> String {
     let node = run.node.as_ref().map(|node| format!(" on {node}")).unwrap_or_default();
     run.job.as_ref().map(|job| format!(" (job {job}{node})")).unwrap_or_default()
@@ -238,7 +237,6 @@ fn text(builds: &[PastBuild], own: &Arguments, verbose: u8) -> String {
     text
 }
 
-/// A word of a shell's command line.
 fn word(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+=:,@%".contains(&byte);
     if !text.is_empty() && text.bytes().all(plain) {

@@ -163,7 +163,6 @@ fn against(
     Ok((Some(revision.document()), images))
 }
 
-/// The plan of what a build would do now.
 fn as_it_is(arguments: &crate::cli::Arguments, own: &Arguments, recipes: &[Recipe]) -> Result<Planned, Exit> {
     let store = Store::existing(&store_directory(arguments)?);
     let mut images = Vec::new();

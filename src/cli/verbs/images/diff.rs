@@ -64,7 +64,6 @@ fn unreadable(error: SideError) -> Exit {
     failed(render::error(error), Exit::Input)
 }
 
-/// Whether there is a recipe to take image names from.
 fn has_recipe(arguments: &crate::cli::Arguments) -> bool {
     ["image.toml", "image.kdl", "imgbuild.toml"].iter().any(|name| arguments.directory.join(name).is_file())
 }
@@ -133,7 +132,6 @@ impl Resolver<'_> {
         ))
     }
 
-    /// A directory with artefacts; the history may know it.
     fn of_directory(&self, path: &Path, name: &str) -> BuildPlace {
         let directory = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let known = self.store.builds_of_all().into_iter().flatten();

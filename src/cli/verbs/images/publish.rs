@@ -9,7 +9,6 @@ use crate::cli::output::render;
 use crate::cli::setup::{image_and_out, published_image};
 use crate::stage::unpack_published;
 
-/// Where a tree goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NfsTarget(PathBuf);
 

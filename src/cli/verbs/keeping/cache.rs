@@ -71,7 +71,6 @@ impl CacheArguments {
 }
 
 impl CacheArguments {
-    /// Addresses that the command or the environment names.
     pub fn named(&self) -> impl Iterator<Item = &String> {
         self.cache.iter().filter(|text| !text.is_empty())
     }

@@ -160,7 +160,6 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     }
 }
 
-/// Prints the nodes; whether some have failed.
 fn shown(site: &Site, set: &NodeSet, own: &Arguments) -> Result<bool, Exit> {
     let assigned = site.state.assignments().map_err(failed)?;
     let mut reports = site.state.reports();
@@ -195,7 +194,6 @@ fn shown(site: &Site, set: &NodeSet, own: &Arguments) -> Result<bool, Exit> {
     Ok(has_failed)
 }
 
-/// All values of a node, in the order of the keys.
 fn values(node: &Effective) -> Vec<ListedValue> {
     let mut found = Vec::new();
     for attr in Attr::ALL {

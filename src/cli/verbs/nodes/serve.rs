@@ -139,7 +139,6 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     }
 }
 
-/// Tells why it does not serve.
 fn refused(arguments: &crate::cli::Arguments, error: ServeError) -> Exit {
     match error {
         ServeError::Nodes(findings) => {

@@ -36,7 +36,6 @@ const RPM_PKGLIST: &str = "# Packages, one per line; `@group`, `@module:stream`.
 
 const SUSE_PKGLIST: &str = "# Packages, one per line; `@group` is a pattern. Kernels belong to `kernel` of the recipe.\nbash\nsystemd\nopenssh\nwicked\niproute2\niputils\nhostname\n";
 
-/// Reads a distribution's name.
 fn distro(text: &str) -> Result<Distro, String> {
     serde_json::from_value(serde_json::Value::String(text.to_owned()))
         .map_err(|_| "one of debian, ubuntu, rhel, rocky, alma, centos, oracle, fedora, sles, opensuse".to_owned())

@@ -35,7 +35,6 @@ pub struct Arguments {
     pub node: bool,
 }
 
-/// Where changes are written.
 struct Target {
     path: PathBuf,
     name: String,

@@ -32,7 +32,6 @@ pub struct Arguments {
     pub attributes: Vec<String>,
 }
 
-/// Prints attributes of xCAT's definition.
 fn attributes(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     let images = if own.image == "." { Vec::new() } else { vec![own.image.clone()] };
     let recipes = match chosen_to_look(arguments, &images) {
@@ -208,7 +207,6 @@ impl Shown {
         }
     }
 
-    /// The values of a table that are no tables themselves.
     fn values(&self, path: &str, entries: &serde_json::Map<String, Json>, text: &mut String) {
         for (name, value) in entries {
             let at = join(&path.replace('\u{1f}', "."), name);

@@ -72,7 +72,6 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     }
 }
 
-/// Why nothing was captured.
 enum Failed {
     Reported(Exit),
     Capture(CaptureError),

@@ -296,7 +296,6 @@ fn media(arguments: &crate::cli::Arguments, own: &MediaArguments) -> Exit {
     Exit::Done
 }
 
-/// Says why there was no bundle.
 pub fn failed(error: BundleError, verbose: u8) -> Exit {
     if let BundleError::Manifest { findings, .. } = &error {
         print_findings(findings, verbose);
@@ -311,7 +310,6 @@ pub fn failed(error: BundleError, verbose: u8) -> Exit {
     exit
 }
 
-/// Says whether what was written can be built.
 pub fn check(arguments: &crate::cli::Arguments, into: &std::path::Path) {
     let into = plain(into);
     // `--into .` has no part left.

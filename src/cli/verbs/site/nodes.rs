@@ -19,7 +19,6 @@ pub fn files_with_nodes(paths: &[PathBuf]) -> Vec<PathBuf> {
     paths.iter().filter(has).cloned().collect()
 }
 
-/// Writes `nodes.toml` of what files say.
 pub fn import(arguments: &crate::cli::Arguments, files: &[PathBuf], into: &Path, dry_run: bool) -> Exit {
     let below = |path: &Path| arguments.directory.join(path);
     let refused = |problem: &str| {

@@ -7,7 +7,6 @@ use sha2::Digest as _;
 
 use crate::digest::Sha256;
 
-/// A digest that is strong enough to be believed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Checksum {
     Sha256(Sha256),
@@ -55,7 +54,6 @@ impl Checksum {
         })
     }
 
-    /// The SHA-256, if it is one.
     pub fn sha256(&self) -> Option<Sha256> {
         match self {
             Self::Sha256(digest) => Some(*digest),
@@ -63,7 +61,6 @@ impl Checksum {
         }
     }
 
-    /// The name of its kind, as metadata have it.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Sha256(_) => "sha256",
@@ -81,7 +78,6 @@ impl Checksum {
         }
     }
 
-    /// Whether some bytes have it.
     pub fn fits(&self, bytes: &[u8]) -> bool {
         self.of_same_kind(bytes).is_ok_and(|found| found == *self)
     }

@@ -41,7 +41,6 @@ fn is(schema: &Json, kind: &str) -> bool {
     }
 }
 
-/// Whether a schema allows everything.
 fn is_any(schema: &Json) -> bool {
     schema.as_object().is_some_and(serde_json::Map::is_empty)
 }
@@ -57,7 +56,6 @@ impl<'a> Shape<'a> {
         matches!(self, Self::Map(inner) if matches!(Self::of(root, inner), Self::Table(_)))
     }
 
-    /// The shape that a schema describes; `root` has its definitions.
     pub fn of(root: &'a Json, schema: &'a Json) -> Self {
         let schema = resolve(root, schema);
         if schema.as_object().is_none_or(|one| one.is_empty()) {

@@ -13,7 +13,6 @@ use crate::store::{Kind, Merged};
 pub struct Node {
     /// `directory`, `file`, `link`, `character device`, `block device`, `pipe` or `socket`.
     pub kind: &'static str,
-    /// Bytes of a file.
     pub size: u64,
     /// Permission bits, set-id and sticky bits included.
     pub mode: u32,

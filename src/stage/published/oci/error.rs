@@ -7,14 +7,11 @@ use crate::oci::OciError;
 use crate::stage::StageError;
 use crate::store::StoreError;
 
-/// What can go wrong with images in registries.
 #[derive(Debug, Error, Diagnostic)]
 pub enum CarryError {
-    /// The registry, or what came.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Oci(#[from] OciError),
-    /// Publishing, or the store.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Stage(#[from] StageError),

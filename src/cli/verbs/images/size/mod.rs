@@ -129,7 +129,6 @@ fn preview(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, E
     Ok(Exit::Done)
 }
 
-/// Layers of the published image.
 fn layers(own: &Arguments, recipe: &Recipe) -> Option<Vec<Digest>> {
     let out = own.out.clone().unwrap_or_else(|| recipe.out.clone());
     let (_, info) = published(&out, &recipe.model.image.name)?;
@@ -201,7 +200,6 @@ fn of_path(arguments: &crate::cli::Arguments, own: &Arguments, text: &str) -> Re
     Ok(Sized { image: text.to_owned(), by: own.by, files })
 }
 
-/// Where a file stands in the treemap.
 fn place(by: By, path: &str, owners: &BTreeMap<String, String>) -> Vec<String> {
     let parts: Vec<String> = path.split('/').map(str::to_owned).collect();
     let group = match by {

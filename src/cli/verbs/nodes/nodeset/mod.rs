@@ -117,7 +117,6 @@ enum Target {
 /// A problem that was reported already.
 type Outcome<T> = Result<T, Exit>;
 
-/// Says what is wrong with the arguments.
 fn refused(problem: &str, exit: Exit) -> Exit {
     render::say(&format!("error: {problem}"));
     exit
@@ -208,7 +207,6 @@ fn wanted(
     Ok(found)
 }
 
-/// Gives nodes what they had before.
 fn rollback(arguments: &crate::cli::Arguments, own: &Arguments, site: &Site, set: &NodeSet) -> Outcome<()> {
     let assigned = site.state.assignments().map_err(failed)?;
     let wanted = before(&assigned, set);
