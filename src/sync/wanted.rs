@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use data_encoding::HEXLOWER;
 use sha2::Digest as _;
 
 use super::order::Order;
@@ -86,11 +87,7 @@ pub struct Script {
 }
 
 pub fn sha256_of(bytes: &[u8]) -> String {
-    hex(&sha2::Sha256::digest(bytes))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(&sha2::Sha256::digest(bytes))
 }
 
 /// A file's size, mode and digest.
@@ -101,7 +98,7 @@ fn measured(path: &Path) -> std::io::Result<(u64, u32, String)> {
     loop {
         let read = file.read(&mut buffer)?;
         if read == 0 {
-            return Ok((size, mode, hex(&digest.finalize())));
+            return Ok((size, mode, HEXLOWER.encode(&digest.finalize())));
         }
         size += read as u64;
         digest.update(&buffer[..read]);

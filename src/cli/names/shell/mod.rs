@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 
 use super::{Done, Ended, Name};
 use crate::cli::output::render;
+use crate::cli::plans::emit::quote::shell as quoted;
 use crate::recipe::{Known, Overlay, Recipe, known, select};
 
 /// Runs imgbuild's own commands for one of xCAT's.
@@ -17,14 +18,6 @@ pub struct Shell {
     pub name: Name,
     /// What it was started as, and its arguments.
     pub arguments: Vec<String>,
-}
-
-pub fn quoted(word: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=,+@%".contains(c);
-    match !word.is_empty() && word.chars().all(is_plain) {
-        true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', "'\\''")),
-    }
 }
 
 impl Shell {

@@ -6,7 +6,7 @@ mod github;
 mod gitlab;
 mod make;
 mod ninja;
-mod quote;
+pub mod quote;
 mod slurm;
 
 use std::path::Path;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::Read;
 
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use sha2::Digest as _;
 
 use crate::digest::Sha256;
@@ -70,11 +71,10 @@ impl Checksum {
     }
 
     pub fn digits(&self) -> String {
-        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         match self {
             Self::Sha256(digest) => digest.to_string(),
-            Self::Sha384(bytes) => hex(bytes),
-            Self::Sha512(bytes) => hex(bytes),
+            Self::Sha384(bytes) => HEXLOWER.encode(bytes),
+            Self::Sha512(bytes) => HEXLOWER.encode(bytes),
         }
     }
 
@@ -85,16 +85,7 @@ impl Checksum {
 
 /// A digest of so many bytes.
 fn read<const N: usize>(digits: &str) -> Option<[u8; N]> {
-    let bytes = digits.as_bytes();
-    if bytes.len() != 2 * N {
-        return None;
-    }
-    let mut digest = [0; N];
-    for (byte, pair) in digest.iter_mut().zip(bytes.chunks_exact(2)) {
-        let digit = |at: usize| char::from(pair[at]).to_digit(16);
-        *byte = (digit(0)? * 16 + digit(1)?) as u8;
-    }
-    Some(digest)
+    HEXLOWER_PERMISSIVE.decode(digits.as_bytes()).ok()?.try_into().ok()
 }
 
 impl fmt::Display for Checksum {
