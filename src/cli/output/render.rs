@@ -9,6 +9,7 @@ use miette::{Diagnostic, LabeledSpan, Severity as Level, SourceCode};
 use super::excerpt::Excerpt;
 use super::harmless::{harmless, in_json, one_line};
 use super::masked::masked;
+use crate::cli::Exit;
 use crate::recipe::{Format, in_format};
 use crate::source::{Finding, Severity};
 
@@ -222,6 +223,20 @@ pub fn finding(finding: &Finding) -> String {
 
 pub fn error(error: impl Diagnostic + Send + Sync + 'static) -> String {
     format!("{:?}", miette::Report::new(Said(error)))
+}
+
+/// Prints an error, and gives the exit code that its kind has.
+pub fn failed<E: Diagnostic + Send + Sync + 'static>(error: E) -> Exit
+where
+    for<'e> Exit: From<&'e E>,
+{
+    refused(Exit::from(&error), error)
+}
+
+/// Prints an error, and gives the exit code back.
+pub fn refused(exit: Exit, error: impl Diagnostic + Send + Sync + 'static) -> Exit {
+    say(&self::error(error));
+    exit
 }
 
 pub fn bytes(count: u64) -> String {

@@ -51,8 +51,7 @@ enum PlanFileError {
 }
 
 fn refused(error: PlanFileError) -> Exit {
-    render::say(&render::error(error));
-    Exit::Input
+    render::refused(Exit::Input, error)
 }
 
 /// Directory of a recipe as a plan names it: relative to the directory that imgbuild was started for, so that a plan holds in

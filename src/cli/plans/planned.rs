@@ -17,9 +17,7 @@ use crate::stage::{
 use crate::store::Store;
 
 pub fn stage_failed(error: StageError) -> Exit {
-    let exit = Exit::from(&error);
-    render::say(&render::error(error));
-    exit
+    render::failed(error)
 }
 
 /// What `plan --json` prints. Readers ignore fields that they do not know.

@@ -93,8 +93,7 @@ enum EmitError {
 }
 
 fn refused(error: EmitError) -> Exit {
-    render::say(&render::error(error));
-    Exit::Input
+    render::refused(Exit::Input, error)
 }
 
 pub struct Wanted<'a> {

@@ -55,11 +55,8 @@ pub struct Shape {
     pub nodes: Vec<Node>,
 }
 
-pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
-    let shapes = match shapes(arguments, own) {
-        Ok(shapes) => shapes,
-        Err(exit) => return exit,
-    };
+pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, Exit> {
+    let shapes = shapes(arguments, own)?;
     let text = if own.json {
         json(&shapes)
     } else if own.dot {
@@ -72,7 +69,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
         shapes.iter().map(plain).collect::<Vec<_>>().join("\n")
     };
     render::print(&text);
-    Exit::Done
+    Ok(Exit::Done)
 }
 
 fn shapes(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Vec<Shape>, Exit> {

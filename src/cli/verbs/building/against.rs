@@ -52,8 +52,7 @@ fn failed(error: GitError) -> Exit {
         GitError::NoRevision(_) => Exit::Usage,
         _ => Exit::Input,
     };
-    render::say(&render::error(error));
-    exit
+    render::refused(exit, error)
 }
 
 impl Revision {

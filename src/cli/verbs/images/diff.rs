@@ -224,9 +224,7 @@ fn one_lock(text: &str, mut names: Vec<String>) -> Result<(), Exit> {
 /// image.lock of a recipe at a revision; the path is that of the recipe or of the lock, relative to where imgbuild stands.
 fn git_lock(directory: &Path, revision: &str, path: &str) -> Result<Vec<u8>, Exit> {
     let refused = |error: GitError| {
-        let exit = if matches!(error, GitError::NoRevision(_)) { Exit::Usage } else { Exit::Input };
-        render::say(&render::error(error));
-        exit
+        render::refused(if matches!(error, GitError::NoRevision(_)) { Exit::Usage } else { Exit::Input }, error)
     };
     let repository = Repository::around(directory).map_err(refused)?;
     let commit = repository.commit(revision).map_err(refused)?;

@@ -74,9 +74,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     let brought = match outcome {
         Ok(brought) => brought,
         Err(error) => {
-            let exit = exit(&error);
-            render::say(&render::error(error));
-            return exit;
+            return render::refused(exit(&error), error);
         }
     };
     if own.json {

@@ -84,8 +84,7 @@ impl CacheArguments {
 }
 
 fn refuse(error: CacheError) -> Exit {
-    render::say(&render::error(error));
-    Exit::Input
+    render::refused(Exit::Input, error)
 }
 
 /// Arguments of `cache`.

@@ -109,6 +109,5 @@ pub fn failed(error: StateError) -> Exit {
         StateError::Newer(_) | StateError::Damaged { .. } => Exit::Input,
         StateError::Io { .. } | StateError::Full { .. } => Exit::Machine,
     };
-    render::say(&render::error(error));
-    exit
+    render::refused(exit, error)
 }

@@ -122,24 +122,21 @@ fn refused(problem: &str, exit: Exit) -> Exit {
     exit
 }
 
-pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
+pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, Exit> {
     if let Some(loader) = own.template {
         render::print_as_is(Loader::from(loader).built_in());
-        return Exit::Done;
+        return Ok(Exit::Done);
     }
-    let site = match open(arguments, &own.state) {
-        Ok(site) => site,
-        Err(exit) => return exit,
-    };
+    let site = open(arguments, &own.state)?;
     let outcome = match (own.go_on, own.abort) {
         (true, _) => canary::go_on(arguments, own, &site),
         (_, true) => canary::abort(arguments, own, &site),
         _ => of_range(arguments, own, &site),
     };
-    match outcome {
+    Ok(match outcome {
         Ok(()) => Exit::Done,
         Err(exit) => exit,
-    }
+    })
 }
 
 fn of_range(arguments: &crate::cli::Arguments, own: &Arguments, site: &Site) -> Outcome<()> {
