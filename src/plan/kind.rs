@@ -14,21 +14,32 @@ pub enum ActionKind {
     Bootstrap,
     /// The image's lowest layer, where it is a container image.
     Container,
+    /// A transaction of the package manager.
     Install,
     /// The kernel, its modules and the drivers that go with them.
     Kernel,
+    /// A driver that is built from source.
     Driver,
     /// Settings: keys, locale, host name, fstab.
     System,
+    /// The postinstall script.
     Postinstall,
+    /// Units that are enabled, disabled and masked.
     Services,
+    /// Checks after the last layer.
     Gate,
+    /// xCAT's side of a node.
     #[serde(rename = "xcat")]
     NodeSupport,
+    /// Scripts that nodes run, and what runs them.
     Postscripts,
+    /// Synced files.
     Sync,
+    /// The initrd.
     Initrd,
+    /// The initrd that dracut composes.
     Dracut,
+    /// The packed image.
     Pack,
     /// The list of paths that are a node's own.
     Statelite,
