@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{mini, shared, store};
-use crate::support::{Space, copy_tree, project};
+use crate::support::{Space, copy_locked, copy_tree, project};
 
 struct Edit {
     /// Fields of the schema that it is about.
@@ -605,8 +605,7 @@ fn artefacts(space: &Space, image: &str) -> Vec<(String, Vec<u8>)> {
 
 fn copy_of(base: &Space, in_store: &Path) -> Space {
     let space = Space::new().with_store(in_store);
-    copy_tree(base.path(), space.path());
-    std::fs::copy(base.path().join("image.lock"), space.path().join("image.lock")).unwrap();
+    copy_locked(base.path(), space.path());
     space
 }
 
@@ -656,8 +655,7 @@ fn take_back(space: &Space, base: &Space) {
         let path = entry.path();
         if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) }.unwrap();
     }
-    copy_tree(base.path(), space.path());
-    std::fs::copy(base.path().join("image.lock"), space.path().join("image.lock")).unwrap();
+    copy_locked(base.path(), space.path());
 }
 
 /// Builds each edit of a part of the table on top of the recipe's own build, and from nothing but packages: the bytes are the same.

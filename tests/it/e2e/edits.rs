@@ -8,14 +8,13 @@ use std::path::{Path, PathBuf};
 use super::kills::forget_with;
 use super::offline::{assert_same, build, fresh, warm};
 use super::{compute, store};
-use crate::support::{Space, copy_tree};
+use crate::support::{Space, copy_locked};
 
 /// A copy of the built example whose lock is the same: everything is in the store.
 fn copy() -> Space {
     let built = compute();
     let space = Space::new().with_store(&store());
-    copy_tree(built.space.path(), space.path());
-    std::fs::copy(built.space.path().join("image.lock"), space.path().join("image.lock")).unwrap();
+    copy_locked(built.space.path(), space.path());
     space.run(&["build", "--locked"]).good();
     space
 }

@@ -7,15 +7,14 @@ use std::process::{Child, Command, Stdio};
 
 use super::offline::{SAME, fresh, vendored, warm};
 use super::tiny;
-use crate::support::{Ran, Space, copy_tree, project};
+use crate::support::{Ran, Space, copy_locked, project};
 
 /// The image `tiny`, and one more that has a file besides; both locked.
 fn workspace() -> Space {
     let (space, one) = (Space::new(), fresh());
     for name in ["tiny", "beta"] {
         let image = space.path().join("images").join(name);
-        copy_tree(one.path(), &image);
-        std::fs::copy(one.path().join("image.lock"), image.join("image.lock")).unwrap();
+        copy_locked(one.path(), &image);
     }
     space.edit("images/beta/image.toml", "name = \"tiny\"", "name = \"beta\"");
     let text = std::fs::read_to_string(space.path().join("images/beta/image.toml")).unwrap();

@@ -12,7 +12,7 @@ use imgbuild::digest::Sha256;
 
 use super::private_archive::{Archive, Deb, Mirror, copy, copy_from};
 use super::{store, tiny};
-use crate::support::{Ran, Space, copy_tree, project};
+use crate::support::{Ran, Space, copy_locked, copy_tree, project};
 
 /// All attempts of tests/fixtures/escapes/attempts.c; each must have been made, and refused.
 const ATTEMPTS: [&str; 39] = [
@@ -327,8 +327,7 @@ fn network_nothing_that_a_users_build_runs_reaches_the_host() {
     let own_store = home.path().join("store");
     copy_tree(&store().join("v1/packages"), &own_store.join("v1/packages"));
     let space = Space::new();
-    copy_tree(tiny().space.path(), space.path());
-    std::fs::copy(tiny().space.path().join("image.lock"), space.path().join("image.lock")).unwrap();
+    copy_locked(tiny().space.path(), space.path());
     let owner = format!("{0}:{0}", user.name);
     assert!(Command::new("chown").args(["-R", &owner]).arg(home.path()).status().unwrap().success());
     attempts_fail(Some(&user.name), &space, &own_store);

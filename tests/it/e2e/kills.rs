@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::offline::{assert_same, fresh, vendored, warm};
 use super::store;
-use crate::support::{Space, copy_tree};
+use crate::support::{Space, copy_locked};
 
 /// Places in the work of any action.
 const STARTED: [&str; 1] = ["action.started"];
@@ -374,8 +374,7 @@ fn trial(in_store: Space) -> (Space, Space) {
     clean.write("site/motd", "a node\n").write("a.synclist", "site/motd -> /etc/motd\n");
     clean.edit("image.toml", "[exclude]", "[sync]\nlists = [\"a.synclist\"]\n\n[exclude]");
     clean.run(&["build", "--vendor", vendored().to_str().unwrap()]).good();
-    copy_tree(clean.path(), in_store.path());
-    std::fs::copy(clean.path().join("image.lock"), in_store.path().join("image.lock")).unwrap();
+    copy_locked(clean.path(), in_store.path());
     (clean, in_store)
 }
 

@@ -105,7 +105,7 @@ mod xcat_site;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use crate::support::{Space, copy_tree, project};
+use crate::support::{Space, copy_locked, copy_tree, project};
 
 /// The store that these tests share; empty in a fresh clone.
 pub fn store() -> PathBuf {
@@ -189,4 +189,18 @@ pub fn tiny() -> &'static Built {
             build(space);
         })
     })
+}
+
+/// A copy of the tiny image, with its lock.
+pub fn locked_copy() -> Space {
+    let space = Space::new().with_store(&store());
+    copy_locked(tiny().space.path(), space.path());
+    space
+}
+
+/// The same, built.
+pub fn built_copy() -> Space {
+    let space = locked_copy();
+    space.run(&["build", "--locked"]).good();
+    space
 }

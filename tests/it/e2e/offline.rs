@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use std::time::SystemTime;
 
 use super::{shared, tiny};
-use crate::support::{Ran, Space, copy_tree};
+use crate::support::{Ran, Space, copy_locked};
 
 /// All packages of the tiny image, as `imgbuild vendor` keeps them.
 pub fn vendored() -> &'static Path {
@@ -42,8 +42,7 @@ pub fn warm() -> Space {
 }
 
 pub fn copied_to(space: Space) -> Space {
-    copy_tree(tiny().space.path(), space.path());
-    std::fs::copy(tiny().space.path().join("image.lock"), space.path().join("image.lock")).unwrap();
+    copy_locked(tiny().space.path(), space.path());
     space
 }
 

@@ -11,8 +11,9 @@ use std::time::Duration;
 use imgbuild::digest::Sha256;
 use imgbuild::recipe::Lock;
 
+pub use super::built_copy as copy;
 use super::{shared, store, tiny};
-use crate::support::{Space, copy_tree};
+use crate::support::Space;
 
 /// What the server does with a request.
 #[derive(Debug, Clone)]
@@ -535,15 +536,6 @@ impl Deb {
         std::fs::create_dir_all(directory).unwrap();
         std::fs::write(directory.join(format!("{}_1.0_all.deb", self.name)), self.build()).unwrap();
     }
-}
-
-/// A copy of the tiny image, built and locked.
-pub fn copy() -> Space {
-    let space = Space::new().with_store(&store());
-    copy_tree(tiny().space.path(), space.path());
-    std::fs::copy(tiny().space.path().join("image.lock"), space.path().join("image.lock")).unwrap();
-    space.run(&["build", "--locked"]).good();
-    space
 }
 
 /// The same with its packages from a mirror of the test, and with more of them wanted.

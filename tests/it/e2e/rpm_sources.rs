@@ -16,7 +16,7 @@ use super::rpm_distro::distribution;
 use super::rpm_node::{add_init, node, repository, write_keys, write_rpm};
 use super::same_bytes::Ordinary;
 use super::{shared, store};
-use crate::support::{Space, copy_tree};
+use crate::support::{Space, copy_locked, copy_tree};
 
 /// A recipe with one list of packages and one directory of packages of the site.
 fn with_site(distro: &str, settings: &str, list: &str) -> Space {
@@ -158,8 +158,7 @@ fn vendored() -> &'static Path {
 /// A copy of the node and its lock, with an empty store of its own.
 fn fresh() -> Space {
     let space = Space::new();
-    copy_tree(node().space.path(), space.path());
-    std::fs::copy(node().space.path().join("image.lock"), space.path().join("image.lock")).unwrap();
+    copy_locked(node().space.path(), space.path());
     space
 }
 

@@ -127,8 +127,7 @@ impl Ordinary {
     /// A directory of the user's with a copy of a space's recipe, and the program under test.
     pub fn copy(&self, space: &Space) -> PathBuf {
         let recipe = self.home.join("recipe");
-        crate::support::copy_tree(space.path(), &recipe);
-        std::fs::copy(space.path().join("image.lock"), recipe.join("image.lock")).unwrap();
+        crate::support::copy_locked(space.path(), &recipe);
         std::fs::copy(env!("CARGO_BIN_EXE_imgbuild"), self.home.join("imgbuild")).unwrap();
         let owned =
             Command::new("chown").arg("-R").arg(format!("{0}:{0}", self.name)).arg(&self.home).status().unwrap();

@@ -153,6 +153,23 @@ impl Space {
     }
 }
 
+/// A recipe's directory with its lock, which [`copy_tree`] leaves out.
+pub fn copy_locked(from: &Path, to: &Path) {
+    copy_tree(from, to);
+    std::fs::copy(from.join("image.lock"), to.join("image.lock")).unwrap();
+}
+
+/// Content of the files of a directory, by name.
+pub fn files(directory: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut found: Vec<_> = std::fs::read_dir(directory)
+        .unwrap()
+        .flatten()
+        .map(|entry| (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap()))
+        .collect();
+    found.sort();
+    found
+}
+
 /// Copies a directory, modes and all, without what builds leave.
 pub fn copy_tree(from: &Path, to: &Path) {
     for entry in walkdir::WalkDir::new(from)
