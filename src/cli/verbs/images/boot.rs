@@ -88,12 +88,10 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, E
         }
     };
     // QEMU itself cannot unpack such a kernel.
-    let firmware = match (own.uefi || needs_uefi(&kernel)).then(|| Firmware::of(board.machine)).transpose() {
-        Ok(firmware) => firmware,
-        Err(error) => {
-            return Err(render::refused(Exit::Machine, error));
-        }
-    };
+    let firmware = (own.uefi || needs_uefi(&kernel))
+        .then(|| Firmware::of(board.machine))
+        .transpose()
+        .map_err(|error| render::refused(Exit::Machine, error))?;
     if let Some(disk) = own.disks.iter().find(|disk| !disk.is_file()) {
         let shown = disk.display();
         render::say(&format!(
@@ -127,12 +125,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, E
         network: vec![Machine::user_network(&own.mac, port)],
         disks: own.disks.clone(),
     };
-    let running = match machine.start() {
-        Ok(running) => running,
-        Err(error) => {
-            return Err(render::refused(Exit::Machine, error));
-        }
-    };
+    let running = machine.start().map_err(|error| render::refused(Exit::Machine, error))?;
     let deadline = own.timeout.map(|seconds| Instant::now() + Duration::from_secs(seconds));
     let left = || deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
     if let Some(port) = port {
