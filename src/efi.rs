@@ -53,7 +53,6 @@ pub enum Problem {
     Unsigned,
     #[error("has a signature that cannot be parsed: {0}")]
     Unreadable(String),
-    /// The signature is for something else.
     #[error("was changed after it was signed")]
     Changed,
 }

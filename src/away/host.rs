@@ -51,7 +51,6 @@ pub enum AwayError {
     #[error("{host} has another CPU ({machine}), and there is no imgbuild for it here{}", tried(problem))]
     #[diagnostic(code(on::no_program), help("a release has an imgbuild for each CPU: name that one, {variable}=FILE"))]
     NoProgram { host: String, machine: String, variable: String, problem: String },
-    /// The lock has tools for another CPU.
     #[error("{lock} has tools for {of}, and {host} is {machine}")]
     #[diagnostic(
         code(on::tools),

@@ -28,7 +28,6 @@ pub enum DistroError {
         )
     )]
     NotThere { file: String, place: String, answer: String },
-    /// A package that image.lock names is no longer in its repository.
     #[error("{lock} takes `{package}` {version} from {from} no longer has it")]
     #[diagnostic(
         code(distro::left_the_mirror),
@@ -43,7 +42,6 @@ pub enum DistroError {
         from: String,
         lock: String,
     },
-    /// The lock says something else of a package than the package.
     #[error("{lock} lists `{package}` with {locked} bytes, but the file with its digest has {found}")]
     #[diagnostic(
         code(distro::locked_size),
@@ -101,15 +99,12 @@ pub enum DistroError {
     #[error("{problem}")]
     #[diagnostic(code(distro::no_source), help("{help}"))]
     NoSource { problem: String, help: String },
-    /// A package that imgbuild itself needs is not in the repositories.
     #[error("no repository has the package `{name}`, which {wanted_by} needs")]
     #[diagnostic(code(distro::closure), help("check the suites and components of ‹[[repo]]›"))]
     Closure { name: String, wanted_by: String },
-    /// Packages that imgbuild itself needs cannot be had together.
     #[error("the packages of the tools root cannot be resolved:\n{detail}")]
     #[diagnostic(code(distro::no_closure), help("{help}"))]
     NoClosure { detail: String, help: String },
-    /// The package manager cannot use indices whose digests are good.
     #[error("the release's own package manager cannot read the package indices:\n{said}")]
     #[diagnostic(
         code(distro::indices),

@@ -36,7 +36,6 @@ pub enum GitError {
     #[error("the git repository `{}` has no work tree", .0.display())]
     #[diagnostic(code(git::bare), help("run it in a clone with a work tree: git clone DIRECTORY"))]
     Bare(PathBuf),
-    /// Its branches are kept in a form that is not read.
     #[error("the git repository `{}` uses the reftable format, which is not supported yet", .0.display())]
     #[diagnostic(
         code(git::reftable),

@@ -50,7 +50,6 @@ pub enum OciError {
         )
     )]
     Digest { what: String, place: String, expected: Sha256, found: Sha256 },
-    /// What the registry says leads somewhere else.
     #[error("{registry} names the address `{address}` {problem}")]
     #[diagnostic(
         code(oci::address),

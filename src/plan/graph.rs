@@ -65,10 +65,8 @@ impl Action {
 /// Why a set of actions is no graph; always a mistake in imgbuild.
 #[derive(Debug, Error)]
 pub enum GraphError {
-    /// An action uses one that is not there.
     #[error("the action `{0}` uses `{1}`, which does not exist")]
     Unknown(String, String),
-    /// Actions use one another in a circle.
     #[error("the actions {0} depend on one another in a cycle")]
     Cycle(String),
 }

@@ -39,7 +39,6 @@ pub enum SlurmError {
         )
     )]
     Directory { directory: String, problem: String },
-    /// A job began, and did not find what it is to do.
     #[error(
         "job {job} ended{} before imgbuild began there: `{directory}` of this machine does not exist there or is not writable{}",
         on(node),

@@ -29,7 +29,6 @@ pub enum StoreError {
     #[error("the store `{path}` belongs to user {owner}, not to user {user}")]
     #[diagnostic(code(store::owner), help("choose another store with --store or IMGBUILD_STORE"))]
     Owner { path: PathBuf, owner: u32, user: u32 },
-    /// A directory with other things in it was named as the store.
     #[error("`{}` is not a store: it is not empty and was not made by imgbuild", path.display())]
     #[diagnostic(code(store::not_a_store), help("name an empty or a new directory"))]
     NotAStore { path: PathBuf },

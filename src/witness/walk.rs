@@ -22,7 +22,6 @@ pub struct Found {
 pub enum WalkProblem {
     #[error("{}: {error}", path.display())]
     Io { path: PathBuf, error: io::Error },
-    /// A link leads to a directory that it lies in.
     #[error("{} points back to {}, which contains it", path.display(), ancestor.display())]
     Loop { path: PathBuf, ancestor: PathBuf },
 }

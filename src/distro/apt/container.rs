@@ -28,7 +28,6 @@ const MARKS: &str = "var/lib/apt/extended_states";
 const LARGEST_STATUS: u64 = 64 << 20;
 /// Who made the image.
 const OS_RELEASE: [&str; 2] = ["etc/os-release", "usr/lib/os-release"];
-/// Bytes of such a file at most.
 const TEXT_LIMIT: u64 = 1 << 20;
 /// Bytes of all layers at most once they are decompressed; of one layer, whatever its size, and for each byte of it: compressors make
 /// much of the zeros in /var/log/lastlog.
@@ -57,7 +56,6 @@ pub struct ContainerLayer {
     pub diff: Sha256,
 }
 
-/// Asks for a root made of a container image.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ContainerRequest {
     /// Scratch directory, relative to the store's.
@@ -259,7 +257,6 @@ pub struct BaseStanza {
     pub architecture: String,
     /// Whether it came in only because another package needed it.
     pub automatic: bool,
-    /// The stanza, as apt reads it.
     pub text: String,
 }
 

@@ -33,7 +33,6 @@ pub enum LockError {
         /// Byte of the text where it is wrong.
         at: Option<usize>,
     },
-    /// git left it with both sides of a conflict.
     #[error("{lock} has both sides of a git conflict")]
     #[diagnostic(
         code(lock::conflict),

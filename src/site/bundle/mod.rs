@@ -33,7 +33,6 @@ pub fn sha256_of(path: &std::path::Path) -> Option<String> {
 
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum BundleError {
-    /// It is no bundle, or one that is not to be trusted.
     #[error("`{path}` is refused: {problem}; nothing was written")]
     #[diagnostic(help(
         "use a bundle written by imgexport or `imgbuild export bundle`: fetch it again, or do not trust it"

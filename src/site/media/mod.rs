@@ -48,7 +48,6 @@ pub enum MediaError {
         "supported media: RHEL and derivatives (.discinfo), SLES and Leap (media.1), Debian and Ubuntu (.disk/info); for others, pass --name and --arch"
     ))]
     Unknown { path: PathBuf, problem: String },
-    /// It says something else than the command line.
     #[error("`{path}` is for {found}, but --arch is {said}; nothing was written")]
     #[diagnostic(help("leave --arch out, or name the right medium"))]
     Other { path: PathBuf, found: String, said: String },

@@ -28,7 +28,6 @@ use crate::plan::{Action, ActionKind};
 use crate::recipe::Lock;
 use crate::store::Outputs;
 
-/// What is known when an action runs.
 pub struct Context<'a> {
     pub stages: &'a StageGraph,
     pub lock: &'a Lock,

@@ -13,7 +13,6 @@ use crate::plan::{Action, Input, counted_mode};
 use crate::stage::StageError;
 use crate::store::Store;
 
-/// A file's content in the store.
 pub struct Taken {
     /// Path of the content, relative to the store's directory.
     pub blob: String,

@@ -16,7 +16,6 @@ use crate::stage::actions::sync::inside::{SyncItem, SyncRequest};
 use crate::stage::actions::sync::run::make;
 use crate::store::{Outputs, Store};
 
-/// Makes the layer.
 pub fn run(bench: &Bench<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
     let Some(support) = &bench.recipe.node_support else { return Err(missing(&action.id)) };
     let (lock, done) = (context.lock, context.done);

@@ -7,7 +7,6 @@ use crate::stage::actions::reader::Reader;
 use crate::stage::actions::reader::{archive, compression, encoder, packed_form};
 use crate::stage::bench::ids;
 
-/// Adds the action of the packed image.
 pub fn add(reader: &mut Reader<'_>, id: &str) {
     let packed = packed_form(reader.recipe, id);
     let field = |name: &str| packed.field(name);

@@ -21,7 +21,6 @@ pub const RECIPE_DIRECTORY: &str = "/recipe";
 pub const PACKAGES: &str = ".packages";
 const PACKAGES_IN_IMAGE: &str = "/run/imgbuild/packages";
 
-/// What the layer is made from.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PostinstallRequest {
     /// Scratch directory, relative to the store's.
@@ -32,7 +31,6 @@ pub struct PostinstallRequest {
     pub packages: Vec<(String, String)>,
     pub tools: Vec<Digest>,
     pub base: Vec<Digest>,
-    /// The scripts with their arguments, in order.
     pub commands: Vec<Vec<String>>,
     /// Variables: xCAT's and the recipe's.
     pub variables: Vec<(String, String)>,
@@ -49,7 +47,6 @@ pub enum PostinstallAnswer {
     Made(Made),
     /// What runs a script, by its number, is not there.
     NoInterpreter(usize, String),
-    /// A script, by its number, failed.
     Failed(usize, CommandResult),
 }
 
@@ -112,12 +109,10 @@ pub fn field_of(recipe: &Recipe, variable: &str) -> String {
     .to_owned()
 }
 
-/// What the script gets as its second argument.
 pub fn osvers(recipe: &Recipe) -> String {
     recipe.model.xcat.osvers.clone().unwrap_or_else(|| format!("debian-{}", recipe.model.image.release))
 }
 
-/// What the script gets as its fourth argument.
 pub fn profile(recipe: &Recipe) -> String {
     recipe.model.profile().to_owned()
 }

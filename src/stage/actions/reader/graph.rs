@@ -26,7 +26,6 @@ pub struct StageGraph {
     pub accounts: BTreeMap<String, Accounts>,
 }
 
-/// Which forms of the initrd and the packed image are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Forms {
     /// Those that the recipe names.

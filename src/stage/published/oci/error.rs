@@ -15,7 +15,6 @@ pub enum CarryError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Stage(#[from] StageError),
-    /// The container would not be the published image.
     #[error("{image} cannot be pushed as a container: {problem}")]
     #[diagnostic(code(oci::not_built), help("run `imgbuild build` first, with the store that has its layers"))]
     NotBuilt { image: String, problem: String },

@@ -34,7 +34,6 @@ const UNITS: [(&str, &str); 2] = [
     ),
 ];
 
-/// Makes the layer.
 pub fn run(bench: &Bench<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
     let recipe = bench.recipe;
     let (Some(scripts), Some(plan)) = (&recipe.node_scripts, text(recipe)) else { return Err(missing(&action.id)) };
