@@ -56,7 +56,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Of a command that ended early, or came to its end.
+/// How a command ended, early or not.
 impl From<Result<Self, Self>> for Exit {
     fn from(ended: Result<Self, Self>) -> Self {
         ended.unwrap_or_else(|early| early)
