@@ -103,7 +103,6 @@ impl Beside {
         }
     }
 
-    /// The names in it.
     pub fn names(&self) -> Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in rustix::fs::Dir::read_from(&self.directory)? {
@@ -187,7 +186,6 @@ pub fn check_owners(root: &Path, path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The first link below a directory that the program fills.
 pub fn first_link(directory: &Path) -> Option<PathBuf> {
     let walk = walkdir::WalkDir::new(directory).min_depth(1).sort_by_file_name();
     walk.into_iter().flatten().find(|entry| entry.path_is_symlink()).map(walkdir::DirEntry::into_path)

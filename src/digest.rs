@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// BLAKE3 digest of some bytes; 32 bytes, written as 64 lower-case hexadecimal digits.
@@ -20,27 +21,13 @@ pub struct Sha256(pub [u8; 32]);
 #[error("`{0}` is not a digest of 64 hexadecimal digits")]
 pub struct NotADigest(pub String);
 
-fn to_hex(bytes: &[u8; 32]) -> String {
-    let mut text = String::with_capacity(64);
-    for byte in bytes {
-        text.push(char::from_digit(u32::from(byte >> 4), 16).unwrap_or('0'));
-        text.push(char::from_digit(u32::from(byte & 15), 16).unwrap_or('0'));
-    }
-    text
-}
-
 fn from_hex(text: &str) -> Result<[u8; 32], NotADigest> {
     let wrong = || NotADigest(text.chars().take(80).collect());
-    let digits = text.as_bytes();
-    if digits.len() != 64 {
+    if text.len() != 64 {
         return Err(wrong());
     }
-    let mut bytes = [0u8; 32];
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        let high = char::from(pair[0]).to_digit(16).ok_or_else(wrong)?;
-        let low = char::from(pair[1]).to_digit(16).ok_or_else(wrong)?;
-        *byte = (high * 16 + low) as u8;
-    }
+    let mut bytes = [0; 32];
+    HEXLOWER_PERMISSIVE.decode_mut(text.as_bytes(), &mut bytes).map_err(|_| wrong())?;
     Ok(bytes)
 }
 
@@ -55,13 +42,13 @@ macro_rules! hex_digest {
 
             /// The first 12 digits, for messages.
             pub fn short(&self) -> String {
-                to_hex(&self.0)[..12].to_owned()
+                HEXLOWER.encode(&self.0[..6])
             }
         }
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&to_hex(&self.0))
+                f.write_str(&HEXLOWER.encode(&self.0))
             }
         }
 
@@ -87,7 +74,7 @@ macro_rules! hex_digest {
 
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.serialize_str(&to_hex(&self.0))
+                serializer.serialize_str(&HEXLOWER.encode(&self.0))
             }
         }
 
@@ -104,14 +91,12 @@ hex_digest!(Digest);
 hex_digest!(Sha256);
 
 impl Digest {
-    /// Digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         Self(*blake3::hash(bytes).as_bytes())
     }
 }
 
 impl Sha256 {
-    /// Digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         use sha2::Digest as _;
         Self(sha2::Sha256::digest(bytes).into())

@@ -53,7 +53,6 @@ pub enum Problem {
     Unsigned,
     #[error("has a signature that cannot be parsed: {0}")]
     Unreadable(String),
-    /// The signature is for something else.
     #[error("was changed after it was signed")]
     Changed,
 }
@@ -165,7 +164,6 @@ fn digest_of(program: &Program<'_>) -> Result<Vec<u8>, Problem> {
     Ok(hasher.0.finalize().to_vec())
 }
 
-/// One signature of a table, if it is for a digest.
 fn signature_of(entry: &AttributeCertificate<'_>, own: &[u8]) -> Result<Signature, Problem> {
     let signature = entry.get_authenticode_signature().map_err(|error| unreadable(&error))?;
     if signature.digest_algorithm().oid != SHA256 {

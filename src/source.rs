@@ -18,7 +18,6 @@ pub struct SourceFile {
 }
 
 impl SourceFile {
-    /// Makes a file from its name, place and text.
     pub fn new(name: impl Into<String>, path: impl AsRef<Path>, text: impl Into<String>) -> Arc<Self> {
         let text = text.into();
         let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
@@ -35,7 +34,6 @@ impl SourceFile {
     }
 }
 
-/// A range of bytes in a file.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Span {
     pub file: Arc<SourceFile>,
@@ -46,7 +44,6 @@ pub struct Span {
 }
 
 impl Span {
-    /// Makes a span from a byte range of a file.
     pub fn new(file: &Arc<SourceFile>, range: Range<usize>) -> Self {
         Self { file: Arc::clone(file), start: range.start, end: range.end.max(range.start) }
     }
@@ -114,12 +111,10 @@ impl Finding {
         Self { severity, code, message: message.into(), label: String::new(), help: None, span: Some(span.clone()) }
     }
 
-    /// A finding without a place.
     pub fn nowhere(severity: Severity, code: &'static str, message: impl Into<String>) -> Self {
         Self { severity, code, message: message.into(), label: String::new(), help: None, span: None }
     }
 
-    /// Sets what is said at the place itself.
     pub fn label(mut self, label: impl Into<String>) -> Self {
         self.label = label.into();
         self
@@ -173,7 +168,6 @@ pub fn counted_as(number: usize, one: &str, many: &str) -> String {
     format!("{} {}", counted(number), if number == 1 { one } else { many })
 }
 
-/// A number with commas between its thousands.
 pub fn counted(number: usize) -> String {
     let digits = number.to_string();
     let mut text = String::new();

@@ -43,10 +43,15 @@ impl Attributes {
 
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// An element begins; its name is without a prefix.
-    Start { name: &'a str, attributes: &'a Attributes },
+    Start {
+        name: &'a str,
+        attributes: &'a Attributes,
+    },
     /// It ends; the text is what stood in it since the last event, with entities resolved.
-    End { name: &'a str, text: &'a str },
+    End {
+        name: &'a str,
+        text: &'a str,
+    },
 }
 
 enum Step {

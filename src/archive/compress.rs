@@ -26,7 +26,6 @@ const LIBLZMA: &str = "0.4.9";
 const LZ4_FLEX: &str = "0.14.0";
 
 impl Compression {
-    /// The compressor as recipes and indices name it.
     pub fn name(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -37,7 +36,6 @@ impl Compression {
         }
     }
 
-    /// Its level; 0 where it has none.
     pub fn level(self) -> u32 {
         match self {
             Self::Zstd(level) | Self::Gzip(level) | Self::Xz(level) => level,
@@ -66,7 +64,6 @@ impl Compression {
     /// Source: RFC 8878, section 3.1.2, skippable frames.
     /// Errors: The sink's.
     pub(in crate::archive) fn pad(self, out: &mut dyn Write, size: u64) -> io::Result<()> {
-        /// Magic number and length.
         const HEAD: u64 = 8;
         let missing = size.next_multiple_of(SHARED_BLOCK) - size;
         if missing == 0 || !matches!(self, Self::Zstd(_)) {

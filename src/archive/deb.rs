@@ -7,10 +7,8 @@ use thiserror::Error;
 /// Why a package file cannot be read.
 #[derive(Debug, Error)]
 pub enum DebError {
-    /// It is no package of format 2.
     #[error("is not a Debian package: {0}")]
     Format(&'static str),
-    /// It uses a compressor that this program does not know.
     #[error("has a member `{0}` with an unknown compression")]
     Compression(String),
     #[error("cannot be read: {0}")]
@@ -69,7 +67,6 @@ impl<R: Read> Read for Exact<'_, R> {
     }
 }
 
-/// Reads what is left, to the end.
 fn drain(reader: &mut dyn Read) -> std::io::Result<u64> {
     std::io::copy(reader, &mut std::io::sink())
 }

@@ -2,18 +2,14 @@
 
 use std::io::{self, Cursor, Read};
 
-/// Kinds of files that hold others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Container {
     Deb,
     Rpm,
-    /// An ISO 9660 image.
     Iso,
-    /// cpio, any text or binary form.
     Cpio,
     Tar,
     Compressed,
-    /// An ELF file, such as a module.
     Elf,
     Squashfs,
     Erofs,

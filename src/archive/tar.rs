@@ -51,7 +51,6 @@ impl Records {
     }
 }
 
-/// Fills up to the end of a block.
 fn pad(out: &mut dyn Write, size: u64) -> io::Result<()> {
     let left = usize::try_from(size.next_multiple_of(BLOCK) - size).unwrap_or(0);
     out.write_all(&[0; BLOCK as usize][..left])

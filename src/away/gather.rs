@@ -11,7 +11,6 @@ use crate::witness::{Kind, SeenPath, Witness};
 /// Files of which only the kind was asked are sent up to this size, in bytes.
 const UNREAD_LIMIT: u64 = 1 << 20;
 
-/// What is sent, and where its contents are here.
 #[derive(Debug, Default)]
 pub struct Gathered {
     /// Sorted by place.
@@ -44,7 +43,6 @@ pub struct Site<'a> {
 }
 
 impl Site<'_> {
-    /// Where a path goes; none for what is not sent.
     fn place(&self, path: &Path) -> Option<PathBuf> {
         if self.without.iter().any(|one| path.starts_with(one)) {
             return None;

@@ -29,7 +29,6 @@ pub struct Host {
     pub directory: Option<String>,
 }
 
-/// What keeps another machine from building.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum AwayError {
     #[error("`{program}` cannot be started: {problem}")]
@@ -43,7 +42,6 @@ pub enum AwayError {
         )
     )]
     Unreachable { host: String, login: String, problem: String },
-    /// It answers what no shell of ours does.
     #[error("{host} cannot be used: {problem}")]
     #[diagnostic(
         code(on::unusable),
@@ -53,7 +51,6 @@ pub enum AwayError {
     #[error("{host} has another CPU ({machine}), and there is no imgbuild for it here{}", tried(problem))]
     #[diagnostic(code(on::no_program), help("a release has an imgbuild for each CPU: name that one, {variable}=FILE"))]
     NoProgram { host: String, machine: String, variable: String, problem: String },
-    /// The lock has tools for another CPU.
     #[error("{lock} has tools for {of}, and {host} is {machine}")]
     #[diagnostic(
         code(on::tools),
@@ -62,7 +59,6 @@ pub enum AwayError {
         )
     )]
     Tools { host: String, lock: String, of: String, machine: String },
-    /// It ends before it answered.
     #[error("{host}: {problem}")]
     #[diagnostic(code(on::failed), help("nothing was published: run the same command again, or build without --on"))]
     Failed { host: String, problem: String },
@@ -81,17 +77,13 @@ fn tried(problem: &str) -> String {
     if problem.is_empty() { String::new() } else { format!(": {problem}") }
 }
 
-/// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failed {
-    /// ssh itself failed, or the connection broke.
     Connection(String),
     /// The command ended with this exit code and these last words.
     Command(i32, String),
-    /// Someone pressed Ctrl-C.
     Stopped,
     NoSsh(String),
-    /// What was said makes no sense.
     Unclear(String),
 }
 
@@ -135,7 +127,6 @@ impl FromStr for Host {
 }
 
 impl Host {
-    /// The host, and the user where one was given.
     pub fn login(&self) -> &str {
         &self.login
     }

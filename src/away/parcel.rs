@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 
-/// Version of what two programs say to each other.
 pub const VERSION: u32 = 1;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,7 +35,6 @@ pub enum What {
     Link(PathBuf),
 }
 
-/// All that a build on another machine is to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
     pub version: u32,
@@ -47,7 +45,6 @@ pub struct Manifest {
     pub words: Vec<String>,
     /// BLAKE3 of imgbuild-init of the image's CPU, and the variable that names it.
     pub init: (String, Digest),
-    /// Locks, below the workspace's directory.
     pub locks: Vec<PathBuf>,
     /// Keys whose results are here.
     pub had: BTreeSet<Digest>,
@@ -75,19 +72,15 @@ impl Manifest {
     }
 }
 
-/// What the other machine answers to a manifest.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reply {
     /// It is at it already, or done: nothing is to be sent.
     pub is_running: bool,
-    /// It is at something else there.
     pub is_busy: bool,
     pub contents: BTreeSet<Digest>,
-    /// Results that its store lacks.
     pub keys: BTreeSet<Digest>,
 }
 
-/// What is said while a build goes on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Line {

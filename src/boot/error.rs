@@ -3,7 +3,6 @@
 use miette::Diagnostic;
 use thiserror::Error;
 
-/// Why a machine cannot be started.
 #[derive(Debug, Error, Diagnostic)]
 pub enum BootError {
     #[error("`{program}` is not installed")]
@@ -15,7 +14,6 @@ pub enum BootError {
     #[error("machines of {machine} have no UEFI")]
     #[diagnostic(code(boot::no_uefi), help("remove --uefi"))]
     NoUefi { machine: &'static str },
-    /// The firmware's variables cannot be kept.
     #[error("cannot copy the firmware's variables `{path}`: {source}")]
     #[diagnostic(code(boot::variables))]
     Variables { path: &'static str, source: std::io::Error },

@@ -22,11 +22,8 @@ pub struct Machine {
     pub board: &'static Board,
     /// Which processor: a name that QEMU's `-cpu` takes, with what it has more or less.
     pub processor: &'static str,
-    /// Firmware that starts the kernel; none: QEMU does it.
     pub firmware: Option<Firmware>,
-    /// Network devices: the arguments of `-netdev` and `-device`.
     pub network: Vec<(String, String)>,
-    /// Disks: files with all of their bytes.
     pub disks: Vec<PathBuf>,
 }
 
@@ -127,7 +124,6 @@ impl Machine {
         list
     }
 
-    /// Starts it.
     pub fn start(&self) -> Result<Running, BootError> {
         let program = self.board.program;
         let variables = self.firmware.map(own_variables).transpose()?;

@@ -17,7 +17,6 @@ pub type Loader<'a> = &'a dyn Fn(&str) -> Result<(), String>;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Brought {
-    /// Actions that need not run now.
     pub actions: usize,
     /// Bytes that were moved.
     pub bytes: u64,
@@ -129,7 +128,6 @@ fn has_frame(store: &Store, frame: &Digest) -> bool {
     name.is_file() && PathBuf::from(format!("{}.info", name.display())).is_file()
 }
 
-/// What the store has not.
 pub(super) fn lacking<'f>(store: &Store, one: &'f Found) -> Vec<&'f Object> {
     let outputs = &one.record.outputs;
     let layer = one.entry.layer.iter().filter(|_| outputs.layer.is_some_and(|layer| !store.has_layer(&layer)));
@@ -170,7 +168,6 @@ fn take_in(store: &Store, one: &Found, aside: &Path, load: Loader<'_>) -> Result
     Ok(store.has_outputs(outputs))
 }
 
-/// Whether the text beside a frame is of this frame.
 pub(super) fn is_described(frame: &Frame) -> bool {
     let is_sealed = crate::store::seal(frame.info.as_bytes()) == crate::store::Seal::Whole;
     let info: Option<FrameInfo> = serde_json::from_str(&frame.info).ok().filter(|_| is_sealed);

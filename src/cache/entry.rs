@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::{Digest, Sha256};
 use crate::store::{ActionRecord, Written};
 
-/// Version of an entry's form.
 const FORMAT: u32 = 1;
 /// What is signed begins so: no signature of anything else is one of an entry.
 const CONTEXT: &[u8] = b"imgbuild cache entry\n";
@@ -50,7 +50,6 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// An entry of which nothing is known but its record.
     pub fn of(record: &ActionRecord) -> Option<Self> {
         let record = record.to_text().ok()?;
         Some(Self {
@@ -77,7 +76,7 @@ impl Entry {
         let line = serde_json::to_string(self)?;
         let signed = key.map(|key| {
             let signature = key.sign(&[CONTEXT, line.as_bytes()].concat());
-            format!("{}{}\n", public(&key.verifying_key()), format_args!(" {}", hex(&signature.to_bytes())))
+            format!("{}{}\n", public(&key.verifying_key()), format_args!(" {}", HEXLOWER.encode(&signature.to_bytes())))
         });
         Ok(format!("{line}\n{}", signed.unwrap_or_default()))
     }
@@ -119,7 +118,7 @@ impl Entry {
 
 /// A public key as people write it: `ed25519:` and 64 hexadecimal digits.
 pub fn public(key: &VerifyingKey) -> String {
-    format!("{SCHEME}{}", hex(key.as_bytes()))
+    format!("{SCHEME}{}", HEXLOWER.encode(key.as_bytes()))
 }
 
 /// Reads one.
@@ -133,9 +132,8 @@ pub fn parse_public(text: &str) -> Result<VerifyingKey, String> {
     })
 }
 
-/// The text of a secret key's file.
 pub fn secret(key: &SigningKey) -> String {
-    format!("imgbuild-cache-key {}\n", hex(&key.to_bytes()))
+    format!("imgbuild-cache-key {}\n", HEXLOWER.encode(&key.to_bytes()))
 }
 
 pub fn parse_secret(text: &str) -> Option<SigningKey> {
@@ -143,19 +141,8 @@ pub fn parse_secret(text: &str) -> Option<SigningKey> {
     Some(SigningKey::from_bytes(&bytes::<32>(digits)?))
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 fn bytes<const N: usize>(text: &str) -> Option<[u8; N]> {
-    if text.len() != 2 * N || !text.is_ascii() {
-        return None;
-    }
-    let mut bytes = [0; N];
-    for (at, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).ok()?;
-    }
-    Some(bytes)
+    HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok()?.try_into().ok()
 }
 
 #[cfg(test)]

@@ -17,7 +17,6 @@ pub trait Saver {
     fn save(&self, layer: &Digest) -> Result<PathBuf, String>;
     /// Packages that an action was made of, and where this store has them.
     fn packages(&self, action: &str) -> Vec<(Object, PathBuf)>;
-    /// The file is needed no more.
     fn done(&self, file: &Path);
 }
 
@@ -142,7 +141,6 @@ impl Cache {
 
 enum Unfilled {
     Store(StoreError),
-    /// The cache did not take it.
     Place(String),
 }
 

@@ -28,7 +28,6 @@ pub struct Stats {
     pub unnamed_bytes: u64,
 }
 
-/// Something that is not as it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wrong {
     pub path: PathBuf,

@@ -51,7 +51,6 @@ pub enum CacheError {
     #[error("the cache `{address}` cannot be used: {problem}")]
     #[diagnostic(code(cache::server), help("{help}"))]
     Server { address: String, problem: String, help: &'static str },
-    /// A server, and no key is trusted.
     #[error("the cache `{address}` needs a trusted key: anyone who can write to it could decide what is in images")]
     #[diagnostic(
         code(cache::no_key),
@@ -60,7 +59,6 @@ pub enum CacheError {
         )
     )]
     NoKey { address: String },
-    /// What was given is not a share or a rate.
     #[error("{problem}")]
     #[diagnostic(code(cache::setting), help("{help}"))]
     Setting { problem: String, help: &'static str },
@@ -69,7 +67,6 @@ pub enum CacheError {
     Key { problem: String },
 }
 
-/// What is said of a cache that fails.
 pub type Say<'a> = &'a (dyn Fn(String) + Sync);
 
 /// All caches of a build, in the order in which they are asked.
@@ -83,7 +80,6 @@ pub struct Cache {
     sampled: Option<f64>,
 }
 
-/// How caches are used.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
     pub key: Option<PathBuf>,
@@ -117,7 +113,6 @@ pub struct Found {
 }
 
 impl Cache {
-    /// Caches by their addresses.
     pub fn of(addresses: &[String], settings: &Settings) -> Result<Self, CacheError> {
         let (key, rate) = (&settings.key, Rate::of(settings.rate));
         let place = |text: &String| Place::of(text, key.is_some(), rate.clone());
@@ -174,7 +169,6 @@ impl Cache {
             && self.places.iter().any(Place::takes)
     }
 
-    /// The first cache's entry for a key that can be believed.
     pub fn find(&self, key: &Digest, say: Say<'_>) -> Option<Found> {
         self.find_among(key, &|_| true, say)
     }
@@ -243,7 +237,6 @@ impl Cache {
         self.places.get(found.place).map_or("", |place| place.shown.as_str())
     }
 
-    /// Bytes that a store lacks of an entry.
     pub fn bytes_to_move(&self, store: &Store, found: &Found) -> u64 {
         bring::lacking(store, found).iter().map(|object| object.size).sum()
     }

@@ -22,7 +22,6 @@ impl Rate {
         Self(most.map(|most| Arc::new(Spending { most, until: Mutex::new(Instant::now()) })))
     }
 
-    /// Waits until so many bytes may follow.
     pub fn spend(&self, bytes: u64) {
         let Some(spending) = &self.0 else { return };
         let now = Instant::now();
@@ -35,7 +34,6 @@ impl Rate {
         std::thread::sleep(wait);
     }
 
-    /// Reads no faster.
     pub fn reading<R>(&self, inner: R) -> Slow<R> {
         Slow { inner, rate: self.clone() }
     }

@@ -56,6 +56,13 @@ impl From<Exit> for ExitCode {
     }
 }
 
+/// How a command ended, early or not.
+impl From<Result<Self, Self>> for Exit {
+    fn from(ended: Result<Self, Self>) -> Self {
+        ended.unwrap_or_else(|early| early)
+    }
+}
+
 impl From<&StoreError> for Exit {
     fn from(error: &StoreError) -> Self {
         match error {

@@ -30,7 +30,6 @@ pub const GROUPS: [(&str, &[&str]); 6] = [
     ("Other", &["schema", "completions", "help"]),
 ];
 
-/// Examples of a command: what to type, and what it does.
 pub fn examples(command: &str) -> &'static [(&'static str, &'static str)] {
     match command {
         "init" => &[

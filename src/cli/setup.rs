@@ -38,7 +38,6 @@ impl PlacesArguments {
 /// A store that is open, and the namespace that goes with it.
 pub struct Setup {
     pub store: Store,
-    /// Where operations run.
     pub namespace: Namespace,
 }
 
@@ -47,26 +46,16 @@ pub fn store_directory(arguments: &Arguments) -> Result<PathBuf, Exit> {
         Some(directory) => Ok(std::path::absolute(directory).unwrap_or_else(|_| directory.clone())),
         None => Store::default_directory(),
     };
-    directory.and_then(|directory| Store::refuse_newer(&directory).map(|()| directory)).map_err(|error| {
-        render::say(&render::error(error));
-        Exit::Machine
-    })
+    directory
+        .and_then(|directory| Store::refuse_newer(&directory).map(|()| directory))
+        .map_err(|error| render::refused(Exit::Machine, error))
 }
 
 impl Setup {
-    /// Opens the store.
     pub fn open(arguments: &Arguments) -> Result<Self, Exit> {
-        let map = IdMap::for_current_user().map_err(|error| {
-            let exit = Exit::from(&error);
-            render::say(&render::error(error));
-            exit
-        })?;
+        let map = IdMap::for_current_user().map_err(render::failed)?;
         let directory = store_directory(arguments)?;
-        let store = Store::open(&directory, &map.to_string(), map.root()).map_err(|error| {
-            let exit = Exit::from(&error);
-            render::say(&render::error(error));
-            exit
-        })?;
+        let store = Store::open(&directory, &map.to_string(), map.root()).map_err(render::failed)?;
         let namespace = Namespace::new(store.directory(), map);
         let assembly = assembly(&store, &namespace, arguments)?;
         Ok(Self { store, namespace: namespace.assembling(assembly).limiting(arguments.limits()) })
@@ -76,22 +65,14 @@ impl Setup {
 impl Setup {
     /// Opens a store that is there for reading alone; nothing is made or changed.
     pub fn open_to_read(arguments: &Arguments) -> Result<Self, Exit> {
-        let map = IdMap::for_current_user().map_err(|error| {
-            let exit = Exit::from(&error);
-            render::say(&render::error(error));
-            exit
-        })?;
+        let map = IdMap::for_current_user().map_err(render::failed)?;
         let directory = store_directory(arguments)?;
         let store = Store::existing(&directory);
         if !store.directory().is_dir() {
             render::say(&render::error(crate::store::StoreError::NotAStore { path: directory }));
             return Err(Exit::Machine);
         }
-        Store::refuse_foreign(&directory, &map.to_string(), map.root()).map_err(|error| {
-            let exit = Exit::from(&error);
-            render::say(&render::error(error));
-            exit
-        })?;
+        Store::refuse_foreign(&directory, &map.to_string(), map.root()).map_err(render::failed)?;
         let namespace = Namespace::new(store.directory(), map);
         Ok(Self { store, namespace })
     }
@@ -99,11 +80,7 @@ impl Setup {
 
 /// How trees are assembled: as the user says, or as was found out once for this kernel.
 fn assembly(store: &Store, namespace: &Namespace, arguments: &Arguments) -> Result<Assembly, Exit> {
-    let failed = |error: SandboxError| {
-        let exit = Exit::from(&error);
-        render::say(&render::error(error));
-        exit
-    };
+    let failed = render::failed::<SandboxError>;
     if let Some(assembly) = arguments.assemble {
         return Ok(assembly);
     }
@@ -115,11 +92,7 @@ fn assembly(store: &Store, namespace: &Namespace, arguments: &Arguments) -> Resu
     {
         return Ok(assembly);
     }
-    let store_failed = |error: crate::store::StoreError| {
-        let exit = Exit::from(&error);
-        render::say(&render::error(error));
-        exit
-    };
+    let store_failed = render::failed::<crate::store::StoreError>;
     let scratch = store.scratch().map_err(store_failed)?;
     let request = ProbeRequest { scratch: scratch.name.clone() };
     let answer: ProbeAnswer = namespace.call("probe", &request, &mut |_| {}).map_err(failed)?;
@@ -140,11 +113,7 @@ const ASSEMBLY_NOTE: &str = "assembly";
 impl Setup {
     /// Takes part in using the store: gc waits for it. Removes what killed processes left.
     pub fn share(&self) -> Result<FileLock, Exit> {
-        let held = self.store.share_use().map_err(|error| {
-            let exit = Exit::from(&error);
-            render::say(&render::error(error));
-            exit
-        })?;
+        let held = self.store.share_use().map_err(render::failed)?;
         let left = self.store.leftovers();
         self.clear(left);
         Ok(held)
@@ -167,11 +136,7 @@ impl Setup {
     pub fn shared(&self, keep_going: bool, memory: Option<u64>, recipes: &[Recipe]) -> Result<SharedBuild, Exit> {
         let mut limits = Limits::of_machine(rayon::current_num_threads());
         limits.memory = memory.unwrap_or(limits.memory);
-        let mut shared = SharedBuild::new(&self.store, limits, keep_going).map_err(|error| {
-            let exit = Exit::from(&error);
-            render::say(&render::error(error));
-            exit
-        })?;
+        let mut shared = SharedBuild::new(&self.store, limits, keep_going).map_err(render::failed)?;
         let is_new = recipes.iter().find(|recipe| !recipe.lock_path.exists());
         if let Some(epoch) = is_new.and_then(epoch_beside) {
             shared.epoch = epoch;
@@ -195,7 +160,6 @@ fn epoch_beside(recipe: &Recipe) -> Option<i64> {
         .max()
 }
 
-/// Prints findings; notes in one line each.
 pub fn print_findings(findings: &[Finding], verbose: u8) {
     for finding in findings {
         if finding.severity == Severity::Note && verbose == 0 {
@@ -242,7 +206,6 @@ pub fn read_selection(arguments: &Arguments, patterns: &[String]) -> Result<Sele
     Ok(selected)
 }
 
-/// Makes findings name their files from a directory.
 pub fn name_from(root: &std::path::Path, findings: &mut [Finding]) {
     for span in findings.iter_mut().filter_map(|finding| finding.span.as_mut()) {
         if let Ok(below) = span.file.path.strip_prefix(root) {
@@ -336,10 +299,7 @@ pub fn image_and_out(
 /// What is published of an image: directory and build.json.
 /// Errors: [`Exit::Input`] when a later imgbuild wrote it in a form that is not known here.
 pub fn published_image(out: &std::path::Path, name: &str) -> Result<Option<(PathBuf, BuildInfo)>, Exit> {
-    newer_build(out, name).map_err(|error| {
-        render::say(&render::error(error));
-        Exit::Input
-    })?;
+    newer_build(out, name).map_err(|error| render::refused(Exit::Input, error))?;
     Ok(published(out, name))
 }
 
@@ -387,8 +347,5 @@ pub fn named_draft(arguments: &Arguments, name: &str) -> Result<(Known, Draft), 
 /// Reads the lock beside the recipe, if there is one.
 /// Errors: [`Exit::Input`] when it cannot be read.
 pub fn lock(recipe: &Recipe) -> Result<Option<Lock>, Exit> {
-    recipe.lock().map_err(|error| {
-        render::say(&render::error(error));
-        Exit::Input
-    })
+    recipe.lock().map_err(|error| render::refused(Exit::Input, error))
 }

@@ -28,7 +28,6 @@ pub enum DistroError {
         )
     )]
     NotThere { file: String, place: String, answer: String },
-    /// A package that image.lock names is no longer in its repository.
     #[error("{lock} takes `{package}` {version} from {from} no longer has it")]
     #[diagnostic(
         code(distro::left_the_mirror),
@@ -43,7 +42,6 @@ pub enum DistroError {
         from: String,
         lock: String,
     },
-    /// The lock says something else of a package than the package.
     #[error("{lock} lists `{package}` with {locked} bytes, but the file with its digest has {found}")]
     #[diagnostic(
         code(distro::locked_size),
@@ -67,7 +65,6 @@ pub enum DistroError {
         )
     )]
     NoSuite { uri: String, suite: String, problem: String },
-    /// A download has other content than announced.
     #[error("`{file}` from {place} has the SHA-256 {found}, but {expected} was expected")]
     #[diagnostic(
         code(distro::digest),
@@ -76,7 +73,6 @@ pub enum DistroError {
         )
     )]
     Digest { file: String, place: String, expected: Sha256, found: Sha256 },
-    /// A Release file's signature is not good.
     #[error("the signature of `{file}` from {place} is not valid: {problem}")]
     #[diagnostic(code(distro::signature), help("{help}"))]
     Signature { file: String, place: String, problem: String, help: String },
@@ -88,11 +84,9 @@ pub enum DistroError {
         )
     )]
     Expired { file: String, place: String, until: String },
-    /// An index or package cannot be understood.
     #[error("`{file}` {problem}")]
     #[diagnostic(code(distro::format))]
     Format { file: String, problem: String },
-    /// A file among the recipe's own packages is not a package.
     #[error("`{}` is not a package: {problem}", path.display())]
     #[diagnostic(
         code(distro::package_file),
@@ -102,19 +96,15 @@ pub enum DistroError {
     #[error("the keyring `{}` cannot be used: {problem}", path.display())]
     #[diagnostic(code(distro::keyring), help("give a file of OpenPGP certificates, binary or ASCII-armored"))]
     Keyring { path: PathBuf, problem: String },
-    /// No source for the release is known.
     #[error("{problem}")]
     #[diagnostic(code(distro::no_source), help("{help}"))]
     NoSource { problem: String, help: String },
-    /// A package that imgbuild itself needs is not in the repositories.
     #[error("no repository has the package `{name}`, which {wanted_by} needs")]
     #[diagnostic(code(distro::closure), help("check the suites and components of ‹[[repo]]›"))]
     Closure { name: String, wanted_by: String },
-    /// Packages that imgbuild itself needs cannot be had together.
     #[error("the packages of the tools root cannot be resolved:\n{detail}")]
     #[diagnostic(code(distro::no_closure), help("{help}"))]
     NoClosure { detail: String, help: String },
-    /// The package manager cannot use indices whose digests are good.
     #[error("the release's own package manager cannot read the package indices:\n{said}")]
     #[diagnostic(
         code(distro::indices),
@@ -123,7 +113,6 @@ pub enum DistroError {
         )
     )]
     Indices { said: String, log: String },
-    /// The solver did not find an answer.
     #[error("the packages cannot be installed together{detail}")]
     #[diagnostic(code(distro::unsatisfiable), help("full answer of the solver: {log}"))]
     Unsatisfiable { detail: String, log: String },
@@ -147,7 +136,6 @@ pub enum DistroError {
         /// Whether each was reported already where it is asked for.
         is_reported: bool,
     },
-    /// A package's own script failed.
     #[error("{script} failed: {ended}; its last lines:\n{lines}")]
     #[diagnostic(
         code(distro::maintainer_script),

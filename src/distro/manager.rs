@@ -24,7 +24,6 @@ use crate::store::{ScanAnswer, Store};
 /// Where packages come from, instead of where the recipe says.
 #[derive(Debug, Clone, Default)]
 pub struct PackageSources {
-    /// A mirror in place of the host's own.
     pub mirror: Option<String>,
     /// A directory that `imgbuild vendor` made: nothing else is asked then.
     pub vendor: Option<PathBuf>,
@@ -38,7 +37,6 @@ pub trait News: Sync {
     fn downloads<'a>(&'a self, what: &'static str) -> Box<dyn Progress + 'a>;
 }
 
-/// Everything that reading repositories needs.
 pub struct Gathering<'a> {
     pub recipe: &'a Recipe,
     pub places: &'a PackageSources,
@@ -133,7 +131,6 @@ pub struct Pass {
     pub aside: bool,
 }
 
-/// What the solver said to one pass.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Resolution {
     /// Packages to install, in the package manager's order.
@@ -157,7 +154,6 @@ pub struct Relations {
     pub asked: Vec<Vec<usize>>,
 }
 
-/// Where the release's own solver runs.
 pub struct Solving<'a> {
     pub store: &'a Store,
     pub namespace: &'a Namespace,
@@ -241,7 +237,6 @@ pub struct Bootstrap<'a> {
     /// Whether the package manager configures them; otherwise they are only unpacked.
     pub configure: bool,
     pub machine: String,
-    /// Names of packages whose scripts may fail.
     pub failing: &'a [String],
     /// No time in it is later than this.
     pub epoch: i64,
@@ -255,9 +250,7 @@ pub struct Install<'a> {
     pub packages: &'a [PinnedPackage],
     /// Directory of the store that has them made ready.
     pub ready: &'a str,
-    /// Users and groups that are made first.
     pub accounts: &'a Accounts,
-    /// What scripts learn about the kernel.
     pub uname: Uname,
     /// Whether the layer below has the kernel's files already.
     pub over_payload: bool,
@@ -268,7 +261,6 @@ pub struct Install<'a> {
     pub conflicting: &'a [String],
     /// Streams of modules that are switched on with it.
     pub modules: &'a [String],
-    /// Names of packages whose scripts may fail.
     pub failing: &'a [String],
     pub variables: &'a [(String, String)],
     /// No time in the layer is later than this.
@@ -364,7 +356,6 @@ pub fn manager(recipe: &Recipe) -> &'static dyn PackageManager {
     }
 }
 
-/// Operations of this room, for the helper process.
 pub fn operations() -> Vec<(&'static str, Operation)> {
     let mut all = apt::operations();
     all.extend(rpm::operations());

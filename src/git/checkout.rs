@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use data_encoding::HEXLOWER;
 use gix::bstr::{BStr, ByteSlice};
 use gix_attributes::search::{MetadataCollection, Outcome};
 use gix_attributes::{Search, Source, StateRef};
@@ -28,7 +29,6 @@ pub enum Unlike {
     Submodule,
 }
 
-/// How files are checked out.
 pub(super) struct Checkout {
     pipeline: gix_filter::Pipeline,
     names: MetadataCollection,
@@ -145,7 +145,7 @@ impl Checkout {
             return (None, None);
         }
         if let Some((digest, size)) = pointer(blob) {
-            let same = read_sized(here, size).filter(|content| hex(&Sha256::digest(content)) == digest);
+            let same = read_sized(here, size).filter(|content| HEXLOWER.encode(&Sha256::digest(content)) == digest);
             let unlike = if same.is_none() { Some(Unlike::Pointer) } else { None };
             return (same, unlike);
         }
@@ -170,10 +170,6 @@ fn pointer(blob: &[u8]) -> Option<(String, u64)> {
     let text = std::str::from_utf8(blob).ok()?;
     let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     Some((value("oid")?.strip_prefix("sha256:")?.to_owned(), value("size")?.parse().ok()?))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A regular file, if it has a size, and no more than a revision may hold.

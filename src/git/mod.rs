@@ -28,17 +28,14 @@ const TREE_LIMIT: u64 = 16 << 20;
 /// Largest recipe or lock, in bytes.
 const RECIPE_LIMIT: u64 = 64 << 20;
 
-/// Why a revision cannot be read.
 #[derive(Debug, Error, Diagnostic)]
 pub enum GitError {
     #[error("`{}` is not in a git repository", .0.display())]
     #[diagnostic(code(git::no_repository), help("a revision can be compared only in a clone: `git init` makes one"))]
     NoRepository(PathBuf),
-    /// The repository has no work tree.
     #[error("the git repository `{}` has no work tree", .0.display())]
     #[diagnostic(code(git::bare), help("run it in a clone with a work tree: git clone DIRECTORY"))]
     Bare(PathBuf),
-    /// Its branches are kept in a form that is not read.
     #[error("the git repository `{}` uses the reftable format, which is not supported yet", .0.display())]
     #[diagnostic(
         code(git::reftable),
@@ -73,7 +70,6 @@ pub enum GitError {
     #[diagnostic(code(git::object_too_large), help("no file of a recipe is that large; use another revision"))]
     LargeObject {
         revision: String,
-        /// Path below the repository's root.
         path: String,
         /// The object's name, in hex.
         id: String,
@@ -84,19 +80,10 @@ pub enum GitError {
     },
     #[error("revision `{revision}` has the entry `{path}` twice")]
     #[diagnostic(code(git::twice), help("no checkout can have that; `git fsck` names the tree"))]
-    Twice {
-        revision: String,
-        /// Path below the repository's root.
-        path: String,
-    },
-    /// A tree names what no checkout would have.
+    Twice { revision: String, path: String },
     #[error("revision `{revision}` has the entry `{path}`, which escapes the checkout")]
     #[diagnostic(code(git::entry), help("no checkout has such a file; use another revision"))]
-    Entry {
-        revision: String,
-        /// Path below the repository's root.
-        path: String,
-    },
+    Entry { revision: String, path: String },
     #[error("revision `{revision}` contains more than {limit}")]
     #[diagnostic(
         code(git::too_large),

@@ -26,7 +26,6 @@ impl Made {
         Self { directory }
     }
 
-    /// Writes a loose object; gives its name.
     fn object(&self, kind: &str, content: &[u8]) -> String {
         let mut whole = format!("{kind} {}\0", content.len()).into_bytes();
         whole.extend_from_slice(content);

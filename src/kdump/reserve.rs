@@ -11,7 +11,6 @@ pub struct Reserve {
     ranges: Vec<(u64, Option<u64>, u64)>,
 }
 
-/// Why a text is not one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReserveProblem {
     /// Not a size, nor ranges of sizes.

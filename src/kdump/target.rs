@@ -1,23 +1,14 @@
 //! The place of a dump, as a recipe writes it.
 
-/// Where a dump goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     Nfs {
         /// Name or address; none for the server of the image.
         server: Option<String>,
-        /// Absolute path of what is mounted.
         directory: String,
     },
     /// A directory of a host that is reached by ssh.
-    Ssh {
-        user: String,
-        /// Name or address.
-        host: String,
-        port: u16,
-        /// Absolute path.
-        directory: String,
-    },
+    Ssh { user: String, host: String, port: u16, directory: String },
     /// A directory of a file system on a disk of the node.
     Disk {
         /// `/dev/NAME`, `LABEL=`, `UUID=`, `PARTLABEL=`.
@@ -27,7 +18,6 @@ pub enum Target {
     },
 }
 
-/// Why a text is not a place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TargetProblem {
     /// It begins like no place of a dump.

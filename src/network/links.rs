@@ -40,7 +40,6 @@ fn is_mode(text: &str) -> bool {
 }
 
 impl Bond {
-    /// Reads what `bond=` says.
     pub fn read(value: &str) -> Result<Self, String> {
         let mut parts = value.splitn(4, ':');
         let mut next = |default: &'static str| match parts.next() {

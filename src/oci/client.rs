@@ -140,12 +140,10 @@ impl Client {
         if is_plain { "http" } else { "https" }
     }
 
-    /// How often something is tried.
     pub fn tries(&self) -> u32 {
         if self.access.patience.is_some() { 1 } else { TRIES }
     }
 
-    /// How long it may say nothing.
     pub fn patience(&self) -> Duration {
         self.access.patience.unwrap_or(PATIENCE)
     }
@@ -290,7 +288,6 @@ impl Client {
         }
     }
 
-    /// Whether an address is the registry's own.
     pub fn is_own(&self, url: &str) -> bool {
         authority(url) == authority(&self.root())
     }

@@ -41,12 +41,10 @@ pub struct Container {
     pub layers: Vec<(Descriptor, Sha256)>,
 }
 
-/// Where container images come from.
 pub trait Containers: Source {
     /// The document with the name that was asked for: a manifest or an index.
     fn top(&self) -> Result<Vec<u8>, OciError>;
 
-    /// A document by its digest.
     fn document(&self, of: &Descriptor) -> Result<Vec<u8>, OciError>;
 }
 
@@ -64,7 +62,6 @@ impl Containers for Registry {
     }
 }
 
-/// Container images of a directory in OCI's layout.
 pub struct LayoutContainers {
     layout: Layout,
     tag: Option<String>,

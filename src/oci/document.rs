@@ -34,7 +34,6 @@ pub struct Descriptor {
 }
 
 impl Descriptor {
-    /// Describes bytes.
     pub fn of(media_type: &str, bytes: &[u8]) -> Self {
         Self::new(media_type, Sha256::of(bytes), bytes.len() as u64)
     }
@@ -43,14 +42,12 @@ impl Descriptor {
         Self { media_type: media_type.to_owned(), digest, size, annotations: BTreeMap::new() }
     }
 
-    /// The same with a file's name.
     #[must_use]
     pub fn titled(mut self, name: &str) -> Self {
         self.annotations.insert(TITLE.to_owned(), name.to_owned());
         self
     }
 
-    /// The file's name, where it has one.
     pub fn title(&self) -> Option<&str> {
         self.annotations.get(TITLE).map(String::as_str)
     }

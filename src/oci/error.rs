@@ -9,7 +9,6 @@ use crate::digest::Sha256;
 
 #[derive(Debug, Error, Diagnostic)]
 pub enum OciError {
-    /// The registry did not answer, or not to the end.
     #[error("cannot {doing} of {place}: {problem}")]
     #[diagnostic(
         code(oci::unreached),
@@ -30,11 +29,9 @@ pub enum OciError {
     #[error("{place} refuses to {doing}: {problem}")]
     #[diagnostic(code(oci::refused), help("{help}"))]
     Refused { doing: String, place: String, problem: String, help: &'static str },
-    /// Nothing has that name.
     #[error("{place} does not exist: {answer}")]
     #[diagnostic(code(oci::not_there), help("{help}"))]
     NotThere { place: String, answer: String, help: String },
-    /// Something has that name that is no image of imgbuild.
     #[error("{place} {problem}")]
     #[diagnostic(
         code(oci::not_an_image),
@@ -45,7 +42,6 @@ pub enum OciError {
     #[error("{place} {problem}")]
     #[diagnostic(code(oci::not_a_base), help("{help}"))]
     NotABase { place: String, problem: String, help: String },
-    /// What came is not what was asked for.
     #[error("{what} of {place} has the SHA-256 {found}, but {expected} was expected")]
     #[diagnostic(
         code(oci::digest),
@@ -54,7 +50,6 @@ pub enum OciError {
         )
     )]
     Digest { what: String, place: String, expected: Sha256, found: Sha256 },
-    /// What the registry says leads somewhere else.
     #[error("{registry} names the address `{address}` {problem}")]
     #[diagnostic(
         code(oci::address),
@@ -63,15 +58,12 @@ pub enum OciError {
         )
     )]
     Address { registry: String, address: String, problem: &'static str },
-    /// The files with passwords cannot be used.
     #[error("the credentials for {registry} cannot be used: {problem}")]
     #[diagnostic(code(oci::credentials), help("log in again: `podman login {registry}` or `docker login {registry}`"))]
     Credentials { registry: String, problem: String },
-    /// The options do not fit.
     #[error("{problem}")]
     #[diagnostic(code(oci::usage), help("{help}"))]
     Usage { problem: String, help: &'static str },
-    /// A file is not as it was published.
     #[error("`{}` {problem}", path.display())]
     #[diagnostic(code(oci::modified), help("run `imgbuild build` to publish the image again; nothing was tagged"))]
     Modified { path: PathBuf, problem: String },

@@ -215,7 +215,6 @@ impl Source for Layout {
     }
 }
 
-/// A layout as one file.
 pub struct Archive {
     layout: Layout,
     aside: Swept,

@@ -21,7 +21,6 @@ const LIMIT: u64 = 1 << 20;
 /// What a program answers where it knows nothing. Source: docker-credential-helpers, credentials/error.go.
 const NOT_FOUND: &str = "credentials not found in native keychain";
 
-/// What opens a registry. Nothing of it is shown.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Login {
     /// A header, made of user and password.

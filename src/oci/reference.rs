@@ -24,25 +24,21 @@ pub struct Reference {
     pub digest: Option<Sha256>,
 }
 
-/// Where something is pushed to, or pulled from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
     Registry(Reference),
     /// A directory in OCI's layout, and the name there.
     Layout(PathBuf, Option<String>),
-    /// The same as one file.
     Archive(PathBuf, Option<String>),
 }
 
 const FORMS: &str = "write oci://REGISTRY/NAME:TAG, oci-layout:DIR:TAG or oci-archive:FILE:TAG";
 
 impl Reference {
-    /// Where it answers.
     pub fn host(&self) -> &str {
         if self.registry == DOCKER { DOCKER_HOST } else { &self.registry }
     }
 
-    /// Whether it is this machine's own.
     pub fn is_loopback(&self) -> bool {
         is_loopback(&self.registry)
     }

@@ -91,7 +91,6 @@ impl Read for Counted<'_> {
     }
 }
 
-/// Takes blobs, and then the manifest that names them.
 pub trait Destination: Sync {
     /// Takes a blob, unless it has it; `moved` hears of bytes as they go.
     fn take(&self, blob: &Descriptor, content: &Content, moved: Moved<'_>) -> Result<Kept, OciError>;
@@ -106,7 +105,6 @@ pub trait Source: Sync {
     /// The manifest's bytes.
     fn manifest(&self) -> Result<Vec<u8>, OciError>;
 
-    /// A small blob, compared with its digest.
     fn read(&self, blob: &Descriptor, what: &str) -> Result<Vec<u8>, OciError>;
 
     /// Writes a blob to where it belongs in a file, compared with its digest.

@@ -39,7 +39,6 @@ const RPM_KEYS: [(&str, &[u8]); 7] = [
     ("rocky", include_bytes!("keys/rocky.asc")),
 ];
 
-/// Certificates whose signatures count.
 #[derive(Debug, Clone)]
 pub struct Keyring {
     certificates: Vec<Cert>,
@@ -110,17 +109,14 @@ impl Keyring {
         Self { strength: Strength::Weak, ..self }
     }
 
-    /// How many certificates it has.
     pub fn len(&self) -> usize {
         self.certificates.len()
     }
 
-    /// Whether it has none; never of one that was read.
     pub fn is_empty(&self) -> bool {
         self.certificates.is_empty()
     }
 
-    /// Adds the certificates of another keyring.
     pub fn extend(&mut self, other: Self) {
         self.certificates.extend(other.certificates);
     }

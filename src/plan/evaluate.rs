@@ -22,9 +22,7 @@ pub struct RecordedAction {
 
 pub trait History {
     fn with_key(&self, key: &Digest) -> Option<RecordedAction>;
-    /// The last run of an action of this image.
     fn last(&self, action: &str) -> Option<RecordedAction>;
-    /// Whether this image was built before.
     fn knows_image(&self) -> bool {
         false
     }
@@ -59,7 +57,6 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// As plans show it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Keep => "keep",
@@ -168,7 +165,6 @@ pub fn decide(action: &Action, follow: &Follow<'_>) -> Decision {
     }
 }
 
-/// Decides all actions; runs nothing.
 pub fn evaluate(graph: &ActionGraph, history: &dyn History) -> Vec<Decision> {
     let mut decisions: BTreeMap<String, Decision> = BTreeMap::new();
     let mut order = Vec::new();

@@ -9,7 +9,6 @@ use thiserror::Error;
 
 use super::{ActionKind, Input, Removals};
 
-/// What the user sees (D15).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
@@ -21,7 +20,6 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// All of them, in the order in which they are shown.
     pub const ALL: [Self; 4] = [Self::Rootfs, Self::Kernel, Self::Initrd, Self::Pack];
 
     pub fn name(self) -> &'static str {
@@ -59,7 +57,6 @@ pub struct Action {
 }
 
 impl Action {
-    /// The part of the id behind the stage.
     pub fn layer(&self) -> &str {
         self.id.split_once('/').map_or(self.id.as_str(), |(_, layer)| layer)
     }
@@ -68,10 +65,8 @@ impl Action {
 /// Why a set of actions is no graph; always a mistake in imgbuild.
 #[derive(Debug, Error)]
 pub enum GraphError {
-    /// An action uses one that is not there.
     #[error("the action `{0}` uses `{1}`, which does not exist")]
     Unknown(String, String),
-    /// Actions use one another in a circle.
     #[error("the actions {0} depend on one another in a cycle")]
     Cycle(String),
 }
@@ -81,7 +76,6 @@ pub enum GraphError {
 pub struct ActionGraph {
     graph: StableDiGraph<Action, ()>,
     order: Vec<NodeIndex>,
-    /// What the recipe takes away.
     pub absences: Removals,
 }
 
@@ -140,7 +134,6 @@ impl ActionGraph {
         self
     }
 
-    /// Actions in order.
     pub fn in_order(&self) -> impl Iterator<Item = &Action> {
         self.order.iter().map(|index| &self.graph[*index])
     }

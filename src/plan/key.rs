@@ -16,7 +16,6 @@ pub trait InputSink {
     fn input(&mut self, name: &str, value: &str);
 }
 
-/// Values of upstream outputs, as far as they are known.
 pub trait Known {
     fn output(&self, action: &str, output: &str) -> Option<String>;
 }

@@ -14,6 +14,7 @@ pub enum ActionKind {
     Bootstrap,
     /// The image's lowest layer, where it is a container image.
     Container,
+    /// A transaction of the package manager.
     Install,
     /// The kernel, its modules and the drivers that go with them.
     Kernel,
@@ -21,18 +22,24 @@ pub enum ActionKind {
     Driver,
     /// Settings: keys, locale, host name, fstab.
     System,
+    /// The postinstall script.
     Postinstall,
     /// Units that are enabled, disabled and masked.
     Services,
     /// Checks after the last layer.
     Gate,
+    /// xCAT's side of a node.
     #[serde(rename = "xcat")]
     NodeSupport,
     /// Scripts that nodes run, and what runs them.
     Postscripts,
+    /// Synced files.
     Sync,
+    /// The initrd.
     Initrd,
+    /// The initrd that dracut composes.
     Dracut,
+    /// The packed image.
     Pack,
     /// The list of paths that are a node's own.
     Statelite,

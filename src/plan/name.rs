@@ -14,7 +14,6 @@ pub enum InputKind {
     /// A value that an action gave, as [`InputName::output`] gives it.
     Value,
     Parameter,
-    /// A program or a root that does the work.
     Tools,
     /// A package that is removed: before, after, or with others.
     Remove,

@@ -9,7 +9,6 @@ use crate::digest::Digest;
 pub struct Step {
     /// Actions as `IMAGE/STAGE/LAYER`, each after those that it uses.
     pub actions: Vec<String>,
-    /// Images that need it, in their order.
     pub images: Vec<String>,
     /// Steps that come before it, without those that come before one of them; each is earlier in the list.
     pub after: Vec<usize>,
@@ -17,7 +16,6 @@ pub struct Step {
 }
 
 impl Step {
-    /// Its name: the last of its actions.
     pub fn name(&self) -> &str {
         self.actions.last().map_or("", String::as_str)
     }

@@ -80,7 +80,6 @@ impl Emulation {
         (!HostCpu::here().runs(machine)).then(|| Self { machine, emulator: Arc::default() })
     }
 
-    /// The emulator, where it is known.
     pub fn known(&self) -> Option<Emulator> {
         self.emulator.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -124,7 +123,6 @@ fn registration(emulator: &Emulator) -> Result<Vec<u8>, String> {
     Ok(format!("{s}imgbuild-{machine}{s}M{s}{s}{}{s}{}{s}{path}{s}POF\n", escaped(&bytes), escaped(&mask)).into_bytes())
 }
 
-/// The emulator that the host process names.
 pub(super) fn asked_for() -> Option<Emulator> {
     serde_json::from_str(&std::env::var(VARIABLE).ok()?).ok()
 }

@@ -17,7 +17,6 @@ pub enum SandboxError {
         help("as root, run: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}")
     )]
     NoSubordinateIds { user: String, file: PathBuf, wanted: u32 },
-    /// The ids that images would be built with do not exist in this container.
     #[error("the ids {start} to {last} do not exist here; this process runs in a container with the id map `{}`", map.trim())]
     #[diagnostic(
         code(sandbox::range_not_here),
@@ -26,7 +25,6 @@ pub enum SandboxError {
         )
     )]
     RangeNotHere { start: u32, last: u32, map: String },
-    /// `newuidmap` or `newgidmap` is missing or refused.
     #[error("`{program}` could not set the id map: {detail}")]
     #[diagnostic(
         code(sandbox::id_map),
@@ -35,7 +33,6 @@ pub enum SandboxError {
         )
     )]
     IdMap { program: String, detail: String },
-    /// The kernel does not let this user create a user namespace.
     #[error("this kernel does not let imgbuild create a user namespace: {detail}")]
     #[diagnostic(
         code(sandbox::no_user_namespace),
@@ -44,7 +41,6 @@ pub enum SandboxError {
         )
     )]
     NoUserNamespace { detail: String },
-    /// The kernel takes no emulator for programs of another CPU.
     #[error("programs of {machine} cannot run here: {detail}")]
     #[diagnostic(
         code(sandbox::no_emulator),
@@ -59,7 +55,6 @@ pub enum SandboxError {
         help("restore the earlier range in /etc/subuid and /etc/subgid, or choose another store with --store")
     )]
     IdMapChanged { store: PathBuf, was: String, now: String },
-    /// The file system of the store lacks something.
     #[error("the file system of the store {} cannot {problem}", store.display())]
     #[diagnostic(
         code(sandbox::store_unfit),
@@ -68,7 +63,6 @@ pub enum SandboxError {
         )
     )]
     StoreUnfit { store: PathBuf, problem: String },
-    /// The helper process ended before it answered.
     #[error("the sandbox helper ended before it answered ({status}) during `{operation}`{detail}")]
     #[diagnostic(code(sandbox::helper_died))]
     HelperDied { operation: String, status: String, detail: String },
@@ -90,7 +84,6 @@ pub enum SandboxError {
         )
     )]
     TooLong { message: String },
-    /// A command took more of something than it may.
     #[error("{message}")]
     #[diagnostic(
         code(sandbox::over_limit),
@@ -99,7 +92,6 @@ pub enum SandboxError {
         )
     )]
     OverLimit { message: String },
-    /// Something in the store is not what it was.
     #[error("{message}")]
     #[diagnostic(
         code(sandbox::damaged),

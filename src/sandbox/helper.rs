@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 use crate::failure::{self, Failure, not_started};
 use crate::fault;
 
-/// First argument of a helper process.
 pub const ARGUMENT: &str = "__sandbox";
 
 /// Descriptor of the channel to the host process; the standard ones may be a terminal.
@@ -82,7 +81,6 @@ struct Asked {
 /// Takes lines for the person who waits.
 pub type News<'a> = &'a mut dyn FnMut(&str);
 
-/// Runs an operation on typed values.
 pub fn answer<Q: for<'de> Deserialize<'de>, A: Serialize>(
     request: serde_json::Value,
     news: News<'_>,

@@ -62,7 +62,6 @@ pub fn end_at_once() {
     WAITED_FOR.store(false, Ordering::SeqCst);
 }
 
-/// Whether Ctrl-C was pressed.
 pub fn came() -> bool {
     CAME.load(Ordering::SeqCst)
 }

@@ -63,7 +63,6 @@ impl Namespace {
         Self { substitute: Some(substitute), ..self.clone() }
     }
 
-    /// The same for operations in another directory.
     pub fn in_directory(&self, directory: impl Into<PathBuf>) -> Self {
         let emulation = self.emulation.as_ref().and_then(|emulation| Emulation::of(emulation.machine));
         Self { directory: directory.into(), left: Arc::default(), emulation, ..self.clone() }
@@ -97,7 +96,6 @@ impl Namespace {
         &self.map
     }
 
-    /// The directory that operations start in.
     pub fn directory(&self) -> &Path {
         &self.directory
     }

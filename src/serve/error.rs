@@ -10,7 +10,6 @@ use crate::source::Finding;
 /// What can go wrong before the first node is served.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum ServeError {
-    /// The directory is not there, or cannot be read.
     #[error("cannot serve `{}`: {source}", path.display())]
     #[diagnostic(code(serve::root))]
     Root {
@@ -27,7 +26,6 @@ pub enum ServeError {
         #[help]
         help: String,
     },
-    /// The service manager handed over no usable socket.
     #[error("the service manager handed over {what}")]
     #[diagnostic(
         code(serve::activation),
@@ -44,7 +42,6 @@ pub enum ServeError {
         #[help]
         help: String,
     },
-    /// The user that the server is to run as cannot be become.
     #[error("cannot run as `{name}`: {problem}")]
     #[diagnostic(
         code(serve::user),
@@ -68,7 +65,6 @@ pub enum ServeError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     State(#[from] StateError),
-    /// The machine gives no threads or sockets.
     #[error("cannot start the server: {0}")]
     #[diagnostic(code(serve::machine))]
     Machine(#[source] io::Error),

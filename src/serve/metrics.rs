@@ -25,7 +25,6 @@ pub struct Metrics {
 #[derive(Debug)]
 pub struct Transfer(Arc<Metrics>);
 
-/// A connection: counted until it is dropped.
 #[derive(Debug)]
 pub struct Connection(Arc<Metrics>);
 
@@ -48,7 +47,6 @@ impl Metrics {
         }
     }
 
-    /// Counts bytes of files.
     pub fn sent(&self, bytes: u64) {
         self.bytes.fetch_add(bytes, Relaxed);
     }
@@ -59,13 +57,11 @@ impl Metrics {
         Connection(Arc::clone(self))
     }
 
-    /// Counts a file on its way.
     pub fn transfer(self: &Arc<Self>) -> Transfer {
         self.transfers.fetch_add(1, Relaxed);
         Transfer(Arc::clone(self))
     }
 
-    /// Files on their way now.
     pub fn transfers(&self) -> u64 {
         self.transfers.load(Relaxed)
     }
@@ -93,7 +89,6 @@ impl Metrics {
         self.reports.fetch_add(1, Relaxed);
     }
 
-    /// Counts a report whose token is wrong.
     pub fn bad_token(&self) {
         self.bad_tokens.fetch_add(1, Relaxed);
     }

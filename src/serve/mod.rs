@@ -45,14 +45,12 @@ const LAST_DOWNLOADS: Duration = Duration::from_secs(30);
 /// Most headers of a request, and most bytes of them.
 const MOST_HEADERS: usize = 64;
 const HEADER_BYTES: usize = 16 << 10;
-/// Descriptors that are kept for files and the rest.
 const OTHER_FILES: usize = 64;
 
 /// Says a line to anyone who looks at the server.
 pub type Say = Arc<dyn Fn(&str) + Send + Sync>;
 
 pub struct Settings {
-    /// Directories whose files are served.
     pub roots: Vec<PathBuf>,
     /// Addresses, unless the service manager hands over sockets.
     pub addresses: Vec<SocketAddr>,
@@ -71,7 +69,6 @@ pub struct Settings {
     /// Images on their way at once; who asks for one more is reported to come again later.
     pub most_streams: Option<u64>,
     pub is_verbose: bool,
-    /// Where lines go.
     pub say: Say,
 }
 
@@ -299,7 +296,6 @@ impl Server {
         }
     }
 
-    /// Answers the requests of a connection.
     async fn speak<S>(self: &Arc<Self>, stream: S, client: IpAddr, mut ended: watch::Receiver<bool>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,

@@ -37,7 +37,6 @@ pub async fn answer(server: &Arc<Server>, request: Request<Incoming>, client: Ip
     response
 }
 
-/// Counts an answer, and says it where each one is said.
 pub fn answered(server: &Server, client: IpAddr, method: &str, path: &str, status: StatusCode) {
     server.metrics.answered(status.as_u16());
     if server.is_verbose {

@@ -11,7 +11,6 @@ use crate::site::osimage::{Mapped, Record, STANZA_FILE, Value, map, osvers_of};
 use crate::site::workspace::imported;
 use crate::xcat::definitions::{Definition, LINUXIMAGE_COLUMNS, OSIMAGE_COLUMNS, TableKind, write_rows};
 
-/// An image as xCAT would define it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exported {
     pub definition: Definition,
@@ -97,7 +96,6 @@ pub fn definition_of(recipe: &Recipe, workspace: Option<&Workspace>) -> Exported
     Exported { definition, lost }
 }
 
-/// Where folders of the management node lie for a recipe.
 pub fn places_of(recipe: &Recipe, workspace: Option<&Workspace>) -> Places {
     let mut places = Places::default();
     let mut add = |root: &Path, map: &BTreeMap<String, String>| {
@@ -284,7 +282,6 @@ fn lost(model: &Model, said: &Json) -> Vec<String> {
     lost
 }
 
-/// Definitions as a table: `tabrestore` reads it.
 pub fn table(kind: TableKind, definitions: &[Definition]) -> String {
     let columns: &[&str] = if kind == TableKind::Linuximage { &LINUXIMAGE_COLUMNS } else { &OSIMAGE_COLUMNS };
     let rows: Vec<BTreeMap<String, String>> =

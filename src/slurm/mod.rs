@@ -18,7 +18,6 @@ pub mod order;
 pub mod queue;
 pub mod submit;
 
-/// What keeps Slurm from building.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum SlurmError {
     #[error("`{program}` cannot be started: {problem}")]
@@ -29,7 +28,6 @@ pub enum SlurmError {
         )
     )]
     NoCommand { program: String, problem: String },
-    /// sbatch says no.
     #[error("sbatch rejected the job {name}: {said}")]
     #[diagnostic(code(slurm::refused), help("{}", remedy(said)))]
     Refused { name: String, said: String },
@@ -41,7 +39,6 @@ pub enum SlurmError {
         )
     )]
     Directory { directory: String, problem: String },
-    /// A job began, and did not find what it is to do.
     #[error(
         "job {job} ended{} before imgbuild began there: `{directory}` of this machine does not exist there or is not writable{}",
         on(node),
@@ -54,7 +51,6 @@ pub enum SlurmError {
         )
     )]
     NotShared { job: String, node: String, directory: String, said: String },
-    /// An action failed in a job; what it said was shown.
     #[error("{step} failed in job {job}{}", on(node))]
     #[diagnostic(
         code(slurm::failed),

@@ -11,7 +11,6 @@ pub const VERSION: u32 = 1;
 /// Longest file that is read, in bytes.
 const LIMIT: u64 = 256 << 20;
 
-/// All that the jobs of a round are to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
     pub version: u32,
@@ -19,7 +18,6 @@ pub struct Order {
     pub root: PathBuf,
     /// The directory in which the command runs, below the workspace's.
     pub start: PathBuf,
-    /// Words before `build`.
     pub words: Vec<String>,
     /// Variables with the files of imgbuild-init, below the round's directory.
     pub init: BTreeMap<String, PathBuf>,
@@ -32,9 +30,7 @@ pub struct Order {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrderedStep {
-    /// Its actions, as `build --only` takes them.
     pub actions: Vec<String>,
-    /// SHA-256 of the packages that they are given.
     pub packages: Vec<String>,
     pub cpus: usize,
 }
@@ -72,7 +68,6 @@ pub enum Fix {
     AsksRelease(String),
 }
 
-/// The directory of a step below that of its round.
 pub fn step_directory(round: &Path, step: usize) -> PathBuf {
     round.join("steps").join(step.to_string())
 }
@@ -83,7 +78,6 @@ pub const BEGAN: &str = "began";
 pub const ENDED: &str = "ended";
 pub const ORDER: &str = "order.json";
 
-/// Writes a file aside and gives it its name.
 pub fn write(path: &Path, value: &impl Serialize) -> Result<(), String> {
     let said = |error: &dyn std::fmt::Display| format!("`{}` cannot be written: {error}", path.display());
     let bytes = serde_json::to_vec(value).map_err(|error| said(&error))?;

@@ -43,7 +43,6 @@ impl State {
         }
     }
 
-    /// Whether nothing more comes of it.
     pub fn is_over(self) -> bool {
         !matches!(self, Self::Waits | Self::Runs)
     }
@@ -52,9 +51,7 @@ impl State {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
     pub state: State,
-    /// Its node; empty where it has none.
     pub node: String,
-    /// Why it waits, or ended.
     pub reason: String,
 }
 
@@ -115,7 +112,6 @@ fn own<'a>(text: &'a str, mark: &'a str) -> impl Iterator<Item = String> + 'a {
     text.lines().filter_map(line)
 }
 
-/// Whether a node is down, as sinfo says it.
 pub fn is_down(node: &str) -> bool {
     let words = ["-h", "-N", "-o", "%T", "-n", node].map(OsString::from);
     let answer = run("sinfo", &words).unwrap_or_default();

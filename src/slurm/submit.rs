@@ -30,7 +30,6 @@ pub struct Submission {
     pub tasks: Vec<usize>,
     /// Jobs that must have ended well before.
     pub after: After,
-    /// The directory for what Slurm and the script say.
     pub output: PathBuf,
     pub script: PathBuf,
 }
@@ -93,7 +92,6 @@ impl Submission {
         self.tasks.first().copied().filter(|_| !self.is_array())
     }
 
-    /// Words of sbatch. Source: sbatch(1).
     pub fn words(&self, options: &[String]) -> Vec<OsString> {
         let mut words: Vec<OsString> = Vec::new();
         let mut add = |text: String| words.push(text.into());

@@ -8,14 +8,12 @@ pub enum StageError {
     #[error("{lock} is out of date with the recipe: {problem}")]
     #[diagnostic(code(lock::stale), help("run `imgbuild build` without --locked to update it, and commit the result"))]
     Locked { lock: String, problem: String },
-    /// The clock is before the lock's epoch: times could not be clamped.
     #[error("this machine's clock ({now} seconds since 1970) is before the epoch of {lock} ({epoch})")]
     #[diagnostic(
         code(lock::clock),
         help("set the clock; times in an image are clamped to the epoch, which needs a clock that is past it")
     )]
     Clock { lock: String, epoch: i64, now: i64 },
-    /// Nothing runs programs of the image's CPU.
     #[error("programs of {machine} have to be emulated, and there is no `{name}`: {problem}")]
     #[diagnostic(
         code(stage::no_emulator),
@@ -24,7 +22,6 @@ pub enum StageError {
         )
     )]
     NoEmulator { machine: String, name: String, problem: String },
-    /// No program of the initrd for the image's CPU.
     #[error("there is no program of the initrd (imgbuild-init) for {machine}: {problem}")]
     #[diagnostic(
         code(stage::no_init),
@@ -33,7 +30,6 @@ pub enum StageError {
         )
     )]
     NoInit { machine: String, variable: String, problem: String },
-    /// A package that is to be updated is not there.
     #[error("{lock} has no package `{name}`{hint}")]
     #[diagnostic(code(lock::no_package), help("`imgbuild build` adds packages that are new in the recipe"))]
     NotInLock { lock: String, name: String, hint: String },
@@ -55,11 +51,9 @@ pub enum StageError {
         )
     )]
     AsksRelease { lock: String, pass: String, is_final: bool },
-    /// The lock has no ids for accounts that packages make.
     #[error("{lock} has no ids for {names}")]
     #[diagnostic(code(lock::stale), help("run `imgbuild build` without --locked once, and commit {lock}"))]
     Unrecorded { lock: String, names: String },
-    /// A second build gave something else.
     #[error("{action} is not reproducible: {text}")]
     #[diagnostic(
         code(stage::not_reproducible),
@@ -89,19 +83,15 @@ pub enum StageError {
     #[error("{problem}")]
     #[diagnostic(code(recipe::refused), help("{help}"))]
     Refused { problem: String, help: String },
-    /// A check did not pass.
     #[error("{problem}")]
     #[diagnostic(code(stage::gate), help("{help}"))]
     Gate { problem: String, help: String },
-    /// The image cannot do what the recipe says of units; each was reported at its place.
     #[error("‹[services]› cannot be applied: {names}")]
     #[diagnostic(code(stage::services), help("correct the lines above; nothing was published"))]
     Units { names: String },
-    /// A file of the build host cannot be read.
     #[error("cannot read `{file}`: {source}")]
     #[diagnostic(code(stage::input))]
     Input { file: String, source: std::io::Error },
-    /// A file of the build host is not what it was when the key was made.
     #[error("`{file}` changed while the image was built")]
     #[diagnostic(
         code(stage::changed),
@@ -123,14 +113,12 @@ pub enum StageError {
     #[error("{why}")]
     #[diagnostic(code(build::elsewhere), help("see its output above; results of other jobs are kept"))]
     FailedElsewhere { code: u8, why: String },
-    /// What an action that was asked for alone uses is nowhere.
     #[error("{action} uses the {} of {missing}, which {} neither in the store nor in {caches}", if *count == 1 { "result" } else { "results" }, if *count == 1 { "is" } else { "are" })]
     #[diagnostic(
         code(only::missing),
         help("make {} first: {command}", if *count == 1 { "it" } else { "them" })
     )]
     NotBuilt { action: String, missing: String, count: usize, caches: &'static str, command: String },
-    /// What it uses is damaged in a cache.
     #[error("{action} uses the result of {missing}, whose files in the cache {cache} cannot be used")]
     #[diagnostic(
         code(only::damaged),
@@ -139,14 +127,12 @@ pub enum StageError {
         )
     )]
     NotBrought { action: String, missing: String, cache: String, command: String },
-    /// No image has an action that was asked for alone.
     #[error("{image} has no action `{action}`{hint}")]
     #[diagnostic(
         code(only::unknown),
         help("{actions}. A file of `imgbuild plan --emit` that names it is out of date: write it again")
     )]
     NoAction { image: String, action: String, hint: String, actions: String },
-    /// A cache has other results than this machine.
     #[error("the cache {place} has other results of {action} than a build here: {differing}")]
     #[diagnostic(
         code(cache::differs),
@@ -155,7 +141,6 @@ pub enum StageError {
         )
     )]
     Differs { place: String, action: String, differing: String },
-    /// Results cannot be given to the machine that asked for them.
     #[error("the results cannot be written: {problem}")]
     #[diagnostic(code(on::results), help("is the disk full there? `ssh://HOST/DIRECTORY` names another directory"))]
     Undelivered { problem: String },
@@ -201,7 +186,6 @@ pub enum StageError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Sandbox(#[from] crate::sandbox::SandboxError),
-    /// A registry, or what it gave.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Oci(#[from] crate::oci::OciError),

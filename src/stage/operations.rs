@@ -3,7 +3,6 @@
 use super::{actions, examine, inside, published};
 use crate::sandbox::helper::{Operation, answer};
 
-/// Operations of these rooms and of those below.
 pub fn operations() -> Vec<(&'static str, Operation)> {
     let mut all: Vec<(&'static str, Operation)> = vec![
         ("kernel", |request, news| answer(request, news, actions::kernel::payload::inside)),

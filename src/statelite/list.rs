@@ -24,7 +24,6 @@ impl Entry {
     }
 }
 
-/// A directory that is looked at before the image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tree {
@@ -62,10 +61,8 @@ pub struct List {
     pub image: String,
     /// Paths, sorted.
     pub entries: Vec<Entry>,
-    /// Trees, the first one first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trees: Vec<Tree>,
-    /// Where what persists lies.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub states: Vec<State>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -83,13 +80,10 @@ pub struct NodeFacts {
     pub variables: BTreeMap<String, String>,
 }
 
-/// Where something comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     Server {
-        /// Name or address.
         server: String,
-        /// Absolute path there.
         directory: String,
         options: String,
     },
@@ -146,7 +140,6 @@ impl std::fmt::Display for Source {
 /// What a node mounts before anything is resolved.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Places {
-    /// Trees, the first one first.
     pub trees: Vec<Source>,
     /// The node's state, where something persists.
     pub state: Option<Source>,
@@ -154,12 +147,10 @@ pub struct Places {
     pub local_disk: Option<Source>,
 }
 
-/// Why a list cannot be a node's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NodeProblem {
     /// A variable of a text has no value.
     Variable(String, VariableProblem),
-    /// A text is no place.
     Source(String),
     /// Something persists, and nothing says where.
     NoState(String),

@@ -5,7 +5,6 @@ use super::paths::{holds, plain};
 use super::rules::MTAB;
 use super::way::Way;
 
-/// Where a path lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Area {
     /// The root that the node is to run.

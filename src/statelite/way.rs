@@ -63,7 +63,6 @@ impl Way {
         Self::OverlayLocaldisk,
     ];
 
-    /// As lists write it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Tmpfs => "tmpfs",

@@ -79,7 +79,6 @@ impl ActionRecord {
         serde_json::to_string_pretty(&Self { digest: None, ..self.clone() }).map(|text| sealed(&text))
     }
 
-    /// Reads the file's text.
     pub fn parse(bytes: &[u8]) -> Written {
         #[derive(Deserialize)]
         struct Form {
@@ -119,7 +118,6 @@ impl Written {
     }
 }
 
-/// Version of a record's form.
 const FORMAT: u32 = 1;
 
 impl Store {
@@ -158,7 +156,6 @@ impl Store {
         serde_json::from_slice::<ActionRecord>(&bytes).ok().filter(|record| record.key == *key).map(|one| one.outputs)
     }
 
-    /// Whether all that a record names is there.
     pub fn has_outputs(&self, outputs: &Outputs) -> bool {
         outputs.layer.is_none_or(|layer| self.has_layer(&layer))
             && outputs
@@ -170,7 +167,6 @@ impl Store {
             })
     }
 
-    /// What a record names and is gone, in words.
     pub fn missing_outputs(&self, outputs: &Outputs) -> Vec<String> {
         let mut gone = Vec::new();
         if let Some(layer) = outputs.layer.filter(|layer| !self.has_layer(layer)) {
@@ -190,7 +186,6 @@ impl Store {
         gone
     }
 
-    /// All records that can be read, in no order.
     pub fn records(&self) -> impl Iterator<Item = ActionRecord> + '_ {
         let names = self.names_in("actions").into_iter();
         let keys = names.filter_map(|name| Digest::parse(name.strip_suffix(".json")?).ok());

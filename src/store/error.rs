@@ -18,7 +18,6 @@ pub enum StoreError {
         )
     )]
     Full { intent: &'static str, path: PathBuf },
-    /// Something in the store is not what its name says.
     #[error("the store is damaged: `{path}` {problem}")]
     #[diagnostic(
         code(store::damaged),
@@ -27,15 +26,12 @@ pub enum StoreError {
         )
     )]
     Damaged { path: PathBuf, problem: String },
-    /// The store belongs to someone else.
     #[error("the store `{path}` belongs to user {owner}, not to user {user}")]
     #[diagnostic(code(store::owner), help("choose another store with --store or IMGBUILD_STORE"))]
     Owner { path: PathBuf, owner: u32, user: u32 },
-    /// A directory with other things in it was named as the store.
     #[error("`{}` is not a store: it is not empty and was not made by imgbuild", path.display())]
     #[diagnostic(code(store::not_a_store), help("name an empty or a new directory"))]
     NotAStore { path: PathBuf },
-    /// A file is no saved store, or a spoilt one.
     #[error("`{}` {problem}", path.display())]
     #[diagnostic(
         code(store::not_saved),
@@ -52,7 +48,6 @@ pub enum StoreError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Newer(#[from] crate::format::Newer),
-    /// No directory for the store is known.
     #[error("there is no place for the store: neither XDG_CACHE_HOME nor HOME is set")]
     #[diagnostic(code(store::no_home), help("name one with --store DIR or IMGBUILD_STORE"))]
     NoHome,

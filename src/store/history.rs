@@ -103,20 +103,17 @@ enum Line {
     Ended(u64, End),
 }
 
-/// One build, as the file tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PastBuild {
     /// Its number: counts up for each image.
     pub number: u64,
     pub began: Began,
-    /// What ran, in the order in which it ended.
     pub runs: Vec<Run>,
     /// How it ended; none while it runs, and where the process was killed.
     pub end: Option<End>,
 }
 
 impl PastBuild {
-    /// Whether its process still lives.
     pub fn is_running(&self) -> bool {
         let (pid, started) = self.began.process;
         self.end.is_none() && started_at(pid) == Some(started)
@@ -135,7 +132,6 @@ pub fn now() -> u64 {
     since.map_or(0, |time| time.as_millis() as u64)
 }
 
-/// The part of a history that one build writes.
 #[derive(Debug, Clone)]
 pub struct BuildTrace {
     path: PathBuf,
@@ -147,13 +143,11 @@ impl BuildTrace {
         self.number
     }
 
-    /// An action ended.
     pub fn ran(&self, run: Run) -> Result<(), StoreError> {
         let _held = FileLock::take(&self.path)?;
         append(&self.path, &Line::Ran(self.number, run))
     }
 
-    /// The build ended.
     pub fn ended(&self, end: End) -> Result<(), StoreError> {
         let _held = FileLock::take(&self.path)?;
         append(&self.path, &Line::Ended(self.number, end))
@@ -224,7 +218,6 @@ fn newest(text: &str, bytes: usize) -> String {
     lines.iter().filter(|(number, _)| *number >= oldest).map(|(_, line)| format!("{line}\n")).collect()
 }
 
-/// The last lines of a history.
 fn tail(path: &Path) -> std::io::Result<String> {
     let bytes = crate::witness::read(path)?;
     let from = bytes.len().saturating_sub(TAIL);
@@ -273,7 +266,6 @@ impl Store {
         Ok(BuildTrace { path, number })
     }
 
-    /// Builds of an image, the oldest first.
     pub fn builds(&self, recipe: &Path, image: &str) -> Vec<PastBuild> {
         parse(&crate::witness::read_to_string(&self.history_path(recipe, image)).unwrap_or_default())
     }

@@ -166,7 +166,6 @@ impl Store {
         std::fs::read_to_string(self.directory.join(name)).ok().map(|text| text.trim().to_owned())
     }
 
-    /// Notes a word about this store.
     pub fn set_note(&self, name: &str, text: &str) -> Result<(), StoreError> {
         self.write_file(&self.directory.join(name), format!("{text}\n").as_bytes())
     }
@@ -252,13 +251,11 @@ impl Store {
         format!("decompressed/{}/{hex}", &hex[..2])
     }
 
-    /// Whether a layer is there, tree and manifest.
     pub fn has_layer(&self, digest: &Digest) -> bool {
         crate::witness::is_file(&self.directory.join(Self::manifest_name(digest)))
             && crate::witness::is_dir(&self.directory.join(Self::tree_name(digest)))
     }
 
-    /// Writes a small file aside and renames it into place.
     pub(crate) fn write_file(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
         use std::io::Write;
         let parent = path.parent().unwrap_or(&self.directory);

@@ -14,13 +14,9 @@ use super::wanted::Job;
 
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The command, in words.
     pub ssh: Vec<String>,
-    /// How many at once.
     pub fanout: usize,
-    /// How long one may take in all.
     pub timeout: Duration,
-    /// How long it may take to answer.
     pub connect: Duration,
 }
 

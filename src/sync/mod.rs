@@ -81,7 +81,6 @@ pub struct Executed {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Answer {
     pub changes: Vec<Change>,
-    /// Scripts that ran, or that would.
     pub scripts: Vec<Executed>,
     pub problem: Option<String>,
 }

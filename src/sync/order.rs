@@ -55,7 +55,6 @@ pub struct Order {
 }
 
 impl Order {
-    /// Whether there is nothing to run.
     pub fn is_empty(&self) -> bool {
         self.scripts.is_empty()
     }
@@ -92,7 +91,6 @@ struct Reported {
     exit: i32,
 }
 
-/// Reads scripts, each file once.
 struct Reading<'a> {
     nodes: &'a Nodes,
     directory: PathBuf,

@@ -259,7 +259,6 @@ fn complaint(output: &str) -> String {
     error.or_else(|| lines().next_back()).unwrap_or_default().to_owned()
 }
 
-/// The script that installs files of a folder of the node.
 fn script(family: Family, folder: &Path, lacking: &[&Package]) -> String {
     let automatic: Vec<String> = lacking
         .iter()

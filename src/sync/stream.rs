@@ -25,7 +25,6 @@ impl Bytes {
 
 #[derive(Debug, Clone)]
 pub struct Entry {
-    /// Absolute path.
     pub path: PathBuf,
     pub mode: u32,
     pub uid: u64,
@@ -72,7 +71,6 @@ pub fn records(entries: &[Entry]) -> io::Result<u64> {
     Ok(write(&mut io::sink(), entries, false, 0)? / RECORD)
 }
 
-/// Sends a stream.
 pub fn send(to: &mut dyn Write, entries: &[Entry]) -> io::Result<()> {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
     write(&mut io::BufWriter::with_capacity(1 << 16, to), entries, true, now).map(|_| ())

@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use data_encoding::HEXLOWER;
 use sha2::Digest as _;
 
 use super::order::Order;
@@ -21,9 +22,7 @@ const MOST_TEXT: u64 = 16 << 20;
 pub struct Job {
     pub node: String,
     pub image: String,
-    /// In the order of the lists.
     pub items: Vec<Arc<Item>>,
-    /// In the order of the lists.
     pub scripts: Vec<Arc<Script>>,
     /// What its image's lock has, if packages are asked for.
     pub packages: Option<Arc<Packages>>,
@@ -32,7 +31,6 @@ pub struct Job {
 }
 
 impl Job {
-    /// One of a node, with nothing to do yet.
     pub fn of(node: &str, image: &str) -> Self {
         Self {
             node: node.to_owned(),
@@ -51,12 +49,10 @@ impl Job {
     }
 }
 
-/// A file or a directory for nodes.
 #[derive(Debug)]
 pub struct Item {
     pub kind: SyncedKind,
     pub clause: Clause,
-    /// Absolute path.
     pub destination: PathBuf,
     /// Name below it, if it turns out to be a directory.
     pub name_in_folder: Option<String>,
@@ -90,13 +86,8 @@ pub struct Script {
     pub span: Span,
 }
 
-/// The digest of a text in hexadecimal digits.
 pub fn sha256_of(bytes: &[u8]) -> String {
-    hex(&sha2::Sha256::digest(bytes))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(&sha2::Sha256::digest(bytes))
 }
 
 /// A file's size, mode and digest.
@@ -107,7 +98,7 @@ fn measured(path: &Path) -> std::io::Result<(u64, u32, String)> {
     loop {
         let read = file.read(&mut buffer)?;
         if read == 0 {
-            return Ok((size, mode, hex(&digest.finalize())));
+            return Ok((size, mode, HEXLOWER.encode(&digest.finalize())));
         }
         size += read as u64;
         digest.update(&buffer[..read]);
@@ -119,7 +110,6 @@ fn unreadable(name: &str, span: &Span, error: &std::io::Error) -> Finding {
         .help("correct its permissions, or remove the line")
 }
 
-/// A small file as a whole.
 fn text(path: &Path, name: &str, span: &Span) -> Result<Vec<u8>, Finding> {
     let mut bytes = Vec::new();
     let read = std::fs::File::open(path).and_then(|file| file.take(MOST_TEXT + 1).read_to_end(&mut bytes));

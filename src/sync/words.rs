@@ -29,7 +29,6 @@ pub fn from_base64(text: &[u8]) -> Result<Vec<u8>, String> {
     Base64::decode_vec(&text).map_err(|_| "the answer is not base64".to_owned())
 }
 
-/// A path of base64.
 pub fn path_of(text: &[u8]) -> Result<PathBuf, String> {
     Ok(PathBuf::from(OsStr::from_bytes(&from_base64(text)?)))
 }

@@ -13,12 +13,9 @@ pub mod need {
     /// Where it points, being a link.
     pub const LINK: u8 = 2;
     pub const KIND_THROUGH: u8 = 4;
-    /// The permission bits of that file.
     pub const MODE: u8 = 8;
-    /// Size and times of that file.
     pub const STAMP: u8 = 16;
     pub const CONTENT: u8 = 32;
-    /// The names in that directory and their kinds.
     pub const LIST: u8 = 64;
     /// Those that the names in its directory answer.
     pub const OF_NAMES: u8 = KIND;
@@ -28,7 +25,6 @@ pub mod need {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fact {
-    /// The path, absolute.
     pub path: PathBuf,
     /// Which fact of the witness is of the directory that it lies in, if one is.
     pub parent: Option<u32>,
@@ -73,7 +69,6 @@ pub struct Witness {
 /// What was seen of one path, for those who want to have the same files elsewhere.
 #[derive(Debug, Clone, Copy)]
 pub struct SeenPath<'w> {
-    /// The path, absolute.
     pub path: &'w Path,
     pub kind: Kind,
     pub mode: u32,

@@ -25,7 +25,6 @@ fn noting<T>(path: &Path, outcome: io::Result<T>) -> io::Result<T> {
     outcome
 }
 
-/// [`std::fs::read`].
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     noting(path, read_whole(path))
 }
@@ -52,7 +51,6 @@ pub fn read_at_most(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
     read(path).map(Some)
 }
 
-/// [`std::fs::read_to_string`].
 pub fn read_to_string(path: &Path) -> io::Result<String> {
     let bytes = read(path)?;
     String::from_utf8(bytes)
@@ -162,7 +160,6 @@ pub fn link_target(path: &Path) -> Option<PathBuf> {
     if is_link(path) { std::fs::read_link(path).ok() } else { None }
 }
 
-/// [`std::fs::read_link`].
 pub fn read_link(path: &Path) -> io::Result<PathBuf> {
     bring(path, Need::Name);
     if is_recording() {

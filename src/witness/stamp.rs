@@ -14,7 +14,6 @@ use rustix::path::Arg;
 pub struct Stamp {
     pub device: u64,
     pub inode: u64,
-    /// Kind and permission bits.
     pub mode: u32,
     /// Bytes.
     pub size: u64,

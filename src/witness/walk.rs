@@ -18,12 +18,10 @@ pub struct Found {
     pub depth: usize,
 }
 
-/// Why a walk could not go on somewhere.
 #[derive(Debug, thiserror::Error)]
 pub enum WalkProblem {
     #[error("{}: {error}", path.display())]
     Io { path: PathBuf, error: io::Error },
-    /// A link leads to a directory that it lies in.
     #[error("{} points back to {}, which contains it", path.display(), ancestor.display())]
     Loop { path: PathBuf, ancestor: PathBuf },
 }

@@ -35,7 +35,6 @@ impl Element {
 }
 
 impl Glob {
-    /// Reads a pattern; each text is one.
     pub fn new(pattern: &str) -> Self {
         let characters: Vec<char> = pattern.chars().collect();
         let mut glob = Self { start: String::new(), rest: Vec::new() };
@@ -56,7 +55,6 @@ impl Glob {
         glob
     }
 
-    /// Whether the whole of a name matches.
     pub fn matches(&self, name: &str) -> bool {
         let Some(mut name) = name.strip_prefix(&*self.start) else { return false };
         let mut pattern = &self.rest[..];

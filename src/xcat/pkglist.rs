@@ -24,7 +24,6 @@ impl Flavor {
     }
 }
 
-/// A package or group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
     /// Name, with `@` in front of a group.
@@ -127,7 +126,6 @@ enum Element<'t> {
     Environment(&'t str),
 }
 
-/// A directive at the start of some text, and its length.
 fn directive(text: &str) -> Option<(Element<'_>, usize)> {
     if text.starts_with("#NEW_INSTALL_LIST#") {
         return Some((Element::NewPass, "#NEW_INSTALL_LIST#".len()));

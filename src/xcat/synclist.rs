@@ -34,7 +34,6 @@ impl Clause {
 pub struct SyncEntry {
     /// Paths on the build host, wildcards unexpanded.
     pub sources: Vec<String>,
-    /// Absolute path in the image.
     pub destination: String,
     /// Whether the destination is a folder by its form: several sources, or a `/` at its end.
     pub folder: bool,

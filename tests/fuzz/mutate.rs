@@ -3,9 +3,7 @@
 /// What an input is made of: where its checksums are, and what is worth changing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// Anything.
     Bytes,
-    /// Lines of words.
     Text,
     /// tar, whose headers have sums that are made right again.
     Tar,
@@ -15,7 +13,6 @@ pub enum Form {
 pub struct Random(u64);
 
 impl Random {
-    /// Those of one input.
     pub fn of(seed: u64, count: u64) -> Self {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ count.wrapping_mul(0xd1b5_4a32_d192_ed03))
     }
@@ -28,7 +25,6 @@ impl Random {
         value ^ value >> 31
     }
 
-    /// A number below another.
     pub fn below(&mut self, most: usize) -> usize {
         if most == 0 { 0 } else { (self.next() % most as u64) as usize }
     }
@@ -82,10 +78,8 @@ const WORDS: [&str; 24] = [
     "\u{10ffff}",
 ];
 
-/// Longest input, in bytes.
 const LONGEST: usize = 1 << 20;
 
-/// A seed with some changes.
 pub fn mutated(seeds: &[Vec<u8>], form: Form, random: &mut Random) -> Vec<u8> {
     let mut bytes = seeds[random.below(seeds.len())].clone();
     for _ in 0..1 + random.below(6) {

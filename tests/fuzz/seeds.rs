@@ -4,16 +4,13 @@ use std::path::{Path, PathBuf};
 
 use crate::targets::Target;
 
-/// Largest seed, in bytes.
 const LARGEST: u64 = 256 << 10;
-/// Seeds of a folder at most.
 const MOST: usize = 60;
 
 fn project() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The seeds of a reader.
 pub fn of(target: &Target, place: &Path) -> Vec<Vec<u8>> {
     let mut seeds = (target.made)(place);
     // What was found once is read by each run.
@@ -76,7 +73,6 @@ pub fn tar() -> Vec<u8> {
     builder.into_inner().unwrap()
 }
 
-/// What dpkg knows of a package.
 pub const STATUS: &str = "Package: a\nStatus: install ok installed\nVersion: 1:2-3\nArchitecture: amd64\nConffiles:\n /etc/a 0123456789abcdef0123456789abcdef\n /etc/b 0 obsolete\n\n";
 const CONTROL: &str = "Package: a\nVersion: 1\nArchitecture: amd64\nDepends: b (>= 1) | c, d\nDescription: x\n y\n";
 
@@ -93,7 +89,6 @@ pub fn deb() -> Vec<u8> {
     bytes
 }
 
-/// A cpio archive.
 pub fn cpio() -> Vec<u8> {
     use imgbuild::archive::{Body, Head, write_entry, write_trailer};
     let mut out = Vec::new();

@@ -27,11 +27,9 @@ mod v6 {
     pub mod message;
 }
 
-/// A reader.
 pub struct Target {
     pub name: &'static str,
     pub form: Form,
-    /// Seeds that are made.
     pub made: fn(&Path) -> Vec<Vec<u8>>,
     /// Folders with seeds, and how their names end.
     pub folders: &'static [(&'static str, &'static str)],
@@ -69,7 +67,6 @@ fn packed(bytes: &[u8], place: &Path) {
     let _ = stage::sized_tree(&path);
 }
 
-/// Nothing is included.
 struct Alone;
 
 impl Loader for Alone {

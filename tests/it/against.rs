@@ -3,9 +3,8 @@
 use std::fmt::Write;
 
 use crate::support::cluster::{PASSES, chmod, cluster, commit_all, git, lock, write_cluster};
-use crate::support::{Ran, Space, copy_tree, imgbuild, without_paths};
+use crate::support::{Ran, Space, copy_locked, imgbuild, without_paths};
 
-/// An edit, and what it is called.
 pub type Edit = (&'static str, fn(&Space));
 
 /// A lock with other packages in its transactions.
@@ -13,7 +12,6 @@ fn relock(space: &Space, edit: impl Fn(&str) -> String) {
     space.write("image.lock", &edit(&lock(&PASSES)));
 }
 
-/// The line of a package in the lock.
 fn package(name: &str, version: &str) -> String {
     let whole = lock(&[("x", &[], &[(name, version)])]);
     whole.lines().find(|line| line.contains("{ name")).unwrap().to_owned() + "\n"
@@ -205,13 +203,11 @@ const EDITS: &[Edit] = &[
 fn each_edit_says_what_it_rebuilds_and_why() {
     let space = cluster();
     let clean = Space::new();
-    copy_tree(space.path(), clean.path());
-    std::fs::copy(space.path().join("image.lock"), clean.path().join("image.lock")).unwrap();
+    copy_locked(space.path(), clean.path());
     let mut table = String::new();
     for (name, make) in EDITS {
         let space = Space::new();
-        copy_tree(clean.path(), space.path());
-        std::fs::copy(clean.path().join("image.lock"), space.path().join("image.lock")).unwrap();
+        copy_locked(clean.path(), space.path());
         make(&space);
         let status = git(space.path(), &["status", "--porcelain"]);
         let ran = space.run(&["plan", "--against", "main"]).good();

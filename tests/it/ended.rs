@@ -128,7 +128,6 @@ pub fn each_time(space: &Space, command: &[&str], folder: &str, places: &[&str],
     assert!(left.is_empty(), "{command:?} leaves {left:?}");
 }
 
-/// The example's site.
 fn site() -> Space {
     let space = Space::example("xcat-site");
     std::fs::create_dir_all(space.path().join("install/post/otherpkgs/debian12/x86_64")).unwrap();

@@ -9,12 +9,11 @@ use std::sync::{Arc, Mutex};
 
 use imgbuild::digest::Sha256;
 
-use crate::support::{Ran, Space, imgbuild};
+use crate::support::{Ran, Space, files, imgbuild};
 
 /// What a server does with the ranges that it is asked for.
 #[derive(Clone, Copy, PartialEq)]
 enum Ranges {
-    /// It gives them.
     Given,
     /// It gives whole files.
     Ignored,
@@ -126,16 +125,6 @@ fn publish(directory: &Path, frames: &[Vec<u8>]) {
         "cmdline": [], "memory": 1, "artefacts": artefacts, "layers": [], "not_reproducible": [],
     });
     std::fs::write(directory.join("build.json"), build.to_string()).unwrap();
-}
-
-fn files(directory: &Path) -> Vec<(String, Vec<u8>)> {
-    let mut found: Vec<_> = std::fs::read_dir(directory)
-        .unwrap()
-        .flatten()
-        .map(|entry| (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap()))
-        .collect();
-    found.sort();
-    found
 }
 
 fn fetch(url: &str, to: &Path, more: &[&str]) -> Ran {

@@ -180,7 +180,6 @@ fn hostile_files_that_were_collected_are_refused_by_every_reader() {
     }
 }
 
-/// Names in a directory.
 #[cfg(feature = "e2e")]
 fn names(directory: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();

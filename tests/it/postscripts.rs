@@ -13,7 +13,6 @@ use crate::support::server::{Running, command, site, started};
 /// The root of a node with scripts in its image, and the program that runs them.
 struct Node {
     space: Space,
-    /// Where its server is: host and port.
     server: Option<String>,
 }
 
@@ -27,7 +26,6 @@ impl Node {
         Self { space, server: None }
     }
 
-    /// A script of the image.
     fn script(&self, name: &str, text: &str) -> &Self {
         let path = format!("usr/libexec/imgbuild/postscripts/{name}");
         self.space.write(&path, text);
@@ -35,7 +33,6 @@ impl Node {
         self
     }
 
-    /// What the initrd leaves: the address to which the node reports.
     fn reports_to(&mut self, server: &Running, address: &str) {
         self.server = Some(server.address.to_string());
         self.space.write("run/imgbuild/report", &format!("http://{}{address}\n", server.address));

@@ -343,7 +343,6 @@ fn the_service_manager_hands_over_sockets_and_downloads_are_finished_at_the_end(
     assert!(began.elapsed() < Duration::from_secs(25), "it waited for nothing");
 }
 
-/// A server of a workspace on a free port.
 fn of_workspace(space: &Space, more: &[&str]) -> crate::support::server::Running {
     let mut command = command(&[&["--listen", "127.0.0.1:0"], more].concat());
     command.current_dir(space.path());

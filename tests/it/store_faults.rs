@@ -127,7 +127,6 @@ fn clear(store: &Store) {
     left.remove();
 }
 
-/// What a child is told to do.
 fn work(deed: &str, store: &Store) {
     match deed {
         "make" => make(store),
@@ -323,7 +322,6 @@ enum Damage {
     Half,
     /// Other content of the same size and time.
     Other,
-    /// A directory in its place.
     Directory,
 }
 

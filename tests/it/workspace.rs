@@ -18,7 +18,6 @@ pub fn image(space: &Space, directory: &str, name: &str) {
     );
 }
 
-/// A workspace with three images.
 pub fn three() -> Space {
     let space = Space::new();
     space.write("imgbuild.toml", "images = [\"images/*\"]\n");
@@ -28,7 +27,6 @@ pub fn three() -> Space {
     space
 }
 
-/// Runs the program from a directory of a space.
 pub fn run_in(space: &Space, below: &str, arguments: &[&str]) -> Ran {
     let output: Output = imgbuild()
         .arg("-C")

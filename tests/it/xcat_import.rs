@@ -87,7 +87,6 @@ fn files_of_the_importing_machine_are_never_taken_for_the_management_nodes() {
     inside(&space, "new", &["check"]).good();
 }
 
-/// A synclist of the site.
 fn synclist(space: &Space) -> PathBuf {
     let walk = walkdir::WalkDir::new(space.path().join("install")).sort_by_file_name().into_iter().flatten();
     let mut lists = walk.filter(|entry| entry.path().extension().is_some_and(|one| one == "synclist"));

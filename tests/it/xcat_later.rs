@@ -11,7 +11,6 @@ fn stanza(more: &str) -> String {
     )
 }
 
-/// A site with lists that are there.
 fn site(more: &str) -> Space {
     let space = Space::new();
     for name in ["a.pkglist", "b.pkglist", "c.pkglist", "other.pkglist"] {

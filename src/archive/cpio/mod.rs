@@ -27,7 +27,6 @@ mod kind {
     pub const SOCKET: u32 = 0o140_000;
 }
 
-/// What an entry is, with what follows its header.
 pub enum Body<'a> {
     Directory,
     /// A regular file of a size, with its content; a further name of a hard link has none.

@@ -36,7 +36,6 @@ pub struct Chunks {
 pub struct EroInfo {
     #[serde(flatten)]
     pub frame: FrameInfo,
-    /// Its files, in order.
     pub files: Vec<Chunks>,
 }
 
@@ -50,7 +49,6 @@ pub struct EroPlace<'a> {
     blocks: u32,
     /// Bytes that lie beside the inode.
     pub tail: u64,
-    /// Which frame knows them, and which file of it this is.
     pub known_by: (usize, usize),
 }
 
@@ -60,7 +58,6 @@ impl EroInfo {
         self.files.iter().map(|file| Base64::decode_vec(&file.tail).ok()).collect()
     }
 
-    /// The same without what lies beside inodes.
     #[must_use]
     pub fn without_tails(mut self) -> Self {
         self.files.iter_mut().for_each(|file| file.tail = String::new());
@@ -167,7 +164,6 @@ fn store(bytes: &[u8], data: &mut Vec<u8>) -> String {
 }
 
 impl EroRun<'_> {
-    /// How many frames it has.
     pub fn count(&self) -> usize {
         self.cuts.len().max(1)
     }

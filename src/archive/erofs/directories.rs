@@ -44,7 +44,6 @@ fn blocks<'a, 'b>(names: &'b [Name<'a>]) -> Vec<&'b [Name<'a>]> {
     all
 }
 
-/// Bytes of a listing.
 pub fn size(names: &[Name<'_>]) -> u64 {
     let blocks = blocks(names);
     let last = blocks.last().map_or(0, |names| names.iter().map(|name| ENTRY + name.name.len()).sum());

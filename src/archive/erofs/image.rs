@@ -8,7 +8,6 @@ use crate::archive::Compression;
 use crate::store::Entry;
 
 pub struct EroImage<'a> {
-    /// Sorted by path; `.` is the root.
     pub entries: &'a [(String, Entry, usize)],
     /// For each entry that is a file with content, whose content it is: the number of an entry in `runs`.
     pub content: &'a BTreeMap<usize, usize>,

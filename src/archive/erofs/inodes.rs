@@ -17,7 +17,6 @@ pub enum Layout {
     Inline = 2,
 }
 
-/// What an inode says besides what its entry does.
 #[derive(Debug, Clone, Copy)]
 pub struct Head {
     pub layout: Layout,

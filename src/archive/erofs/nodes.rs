@@ -13,7 +13,6 @@ use crate::store::{Entry, Kind};
 
 /// What an inode is made of, once per hard link.
 pub struct Node<'a> {
-    /// The first entry of it.
     pub item: usize,
     pub links: u32,
     /// What stands between the inode and its data.
@@ -146,7 +145,6 @@ pub fn node<'a>(
     Ok(node)
 }
 
-/// Blocks that a compressed file takes.
 fn chunk_blocks(size: u64, chunk: u32, chunks: &[u8]) -> u32 {
     let lengths = super::blocks::chunk_lengths(size, chunk);
     lengths

@@ -19,7 +19,6 @@ use crate::store::Kind;
 
 /// Source: erofs_fs.h, EROFS_SUPER_MAGIC_V1.
 const MAGIC: u32 = 0xe0f5_e1e2;
-/// Where the superblock is in its block.
 const SUPER: usize = 1024;
 
 /// Writes what stands behind the data; gives what stands before it. `aside` is an empty file that may be used.

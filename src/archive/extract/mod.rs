@@ -20,7 +20,6 @@ use crate::store::Holes;
 
 pub use layers::{LayerLook, LayerSize, look_at_layer, plain_layer};
 
-/// Something that an archive wants made.
 #[derive(Debug)]
 pub struct Extractor {
     root: OwnedFd,
@@ -140,7 +139,6 @@ impl Extractor {
         Ok(())
     }
 
-    /// Makes room for something that is no directory.
     fn clear(&self, parent: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
         match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
@@ -148,7 +146,6 @@ impl Extractor {
         }
     }
 
-    /// Makes a regular file.
     pub fn file(&mut self, path: &[u8], meta: &Meta, content: &mut dyn Read) -> Result<(), String> {
         let path = clean(path)?;
         let said = |error: std::io::Error| format!("cannot write `{path}`: {error}", path = shown(&path));
@@ -193,7 +190,6 @@ impl Extractor {
         &self.known
     }
 
-    /// Makes a symbolic link.
     pub fn symlink(&mut self, path: &[u8], target: &[u8], meta: &Meta) -> Result<(), String> {
         let path = clean(path)?;
         let said = |error: Errno| format!("cannot create the link `{path}`: {error}", path = shown(&path));
@@ -245,7 +241,6 @@ fn finish(file: impl AsFd, meta: &Meta) -> Result<(), Errno> {
     rustix::fs::futimens(&file, &times(meta.mtime))
 }
 
-/// Owner, mode and times of an entry.
 #[derive(Debug, Clone, Default)]
 pub struct Meta {
     pub mode: u32,

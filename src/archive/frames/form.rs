@@ -27,7 +27,6 @@ pub enum Stream {
 }
 
 impl Form {
-    /// As recipes and indices name it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Cpio { .. } => "cpio",

@@ -91,7 +91,6 @@ pub(in crate::archive) fn starts_frame(path: &str) -> bool {
     path_hash(path).is_multiple_of(CUT_ODDS)
 }
 
-/// Cuts a tree into frames; `entries` are sorted by path.
 pub fn cut_frames(entries: Vec<(String, Entry, usize)>) -> Vec<Frame> {
     let mut groups: BTreeMap<(usize, String), Vec<usize>> = BTreeMap::new();
     for (index, (_, entry, layer)) in entries.iter().enumerate() {

@@ -18,7 +18,6 @@ const DEPTH_LIMIT: usize = 32;
 /// Most continuation areas that one entry may have.
 const CONTINUATION_LIMIT: usize = 16;
 
-/// A file, or a part of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Extent {
     sector: u64,

@@ -38,7 +38,6 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// For a file of so many bytes.
     pub fn of(size: u64) -> Self {
         Self { size, entries: 0, names: 0, attributes: 0, read: Cell::new(0) }
     }

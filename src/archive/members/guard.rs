@@ -30,11 +30,9 @@ enum At {
     Over,
 }
 
-/// A stream that is looked at as it passes.
 pub struct Guard<R> {
     inner: R,
     at: At,
-    /// The size that records give the next entry.
     size: Option<u64>,
     problem: Option<(u64, &'static str)>,
 }

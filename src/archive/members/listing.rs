@@ -15,7 +15,6 @@ pub struct Listed {
     pub mode: u32,
     pub uid: u32,
     pub gid: u32,
-    /// Bytes that follow.
     pub size: u64,
     /// Seconds since 1970 when the content was changed.
     pub mtime: i64,
@@ -66,7 +65,6 @@ impl<Inode> Named<Inode> {
     }
 }
 
-/// Takes an entry and its content.
 pub type Look<'a> = dyn FnMut(&Listed, &mut dyn Read) -> io::Result<()> + 'a;
 
 /// `./a//b/.` as `a/b`, so that no name has two forms; `..` stays, for anyone who looks to refuse.

@@ -96,7 +96,6 @@ pub fn deb_architecture(package: impl Read) -> Result<String, String> {
     Ok(line.unwrap_or_default().trim().to_owned())
 }
 
-/// A cpio header's fields that count.
 struct CpioHead {
     mode: u32,
     links: u32,

@@ -9,14 +9,12 @@ use crate::archive::erofs::list_erofs;
 use crate::archive::magic::{Container, START, container, plain};
 use crate::archive::squashfs::list_squashfs;
 
-/// Why a file cannot be listed.
 #[derive(Debug)]
 pub enum Unlisted {
     /// It cannot be read, or is damaged; what `look` said.
     Io(io::Error),
     /// It is a file system of this kind, which only the kernel reads.
     FileSystem(&'static str),
-    /// It is something else.
     Unknown,
 }
 

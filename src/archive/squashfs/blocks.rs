@@ -21,11 +21,9 @@ pub struct DataFile<'a> {
     pub digest: &'a Digest,
 }
 
-/// Some blocks of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Piece<'a> {
     file: DataFile<'a>,
-    /// The first block.
     first: u64,
     /// How many; none for a file that is smaller than one.
     blocks: u64,
@@ -51,7 +49,6 @@ pub struct DataFrame<'a> {
 /// Frames that are written in one go: one with several files, or all of a large file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Run<'a> {
-    /// In order.
     pub frames: Vec<DataFrame<'a>>,
 }
 

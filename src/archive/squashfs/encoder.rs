@@ -4,7 +4,6 @@ use std::io;
 
 use crate::archive::Compression;
 
-/// Compresses blocks one after another.
 pub struct Encoder(Kind);
 
 enum Kind {

@@ -32,7 +32,6 @@ pub struct Listing {
     pub parent: u32,
 }
 
-/// Number of a kind in listings, and of its short form.
 pub fn kind_number(kind: &Kind) -> u16 {
     match kind {
         Kind::Directory => 1,
@@ -91,7 +90,6 @@ pub fn directory(entry: &Entry, head: Head, listing: Listing) -> Vec<u8> {
     }
 }
 
-/// A regular file's inode.
 pub fn file(entry: &Entry, head: Head, size: u64, place: &FilePlace, block_size: u32) -> Vec<u8> {
     let holes = place.words.iter().filter(|word| **word == 0).count() as u64 * u64::from(block_size);
     let (fragment, offset) = place.fragment.unwrap_or((NO_FRAGMENT, 0));

@@ -29,17 +29,14 @@ pub struct Table<'a> {
     encoder: &'a mut Encoder,
     written: Vec<u8>,
     pending: Vec<u8>,
-    /// Where each block starts in the written table.
     starts: Vec<u64>,
 }
 
 impl<'a> Table<'a> {
-    /// An empty table.
     pub fn new(encoder: &'a mut Encoder) -> Self {
         Self { encoder, written: Vec::new(), pending: Vec::new(), starts: Vec::new() }
     }
 
-    /// Where the next byte goes.
     pub fn place(&self) -> Place {
         Place { block: self.written.len() as u64, offset: self.pending.len() as u16 }
     }

@@ -48,9 +48,7 @@ pub struct Image<'a> {
     pub epoch: i64,
 }
 
-/// An image but for its data.
 pub struct Finished {
-    /// Stands before the data.
     pub head: Vec<u8>,
     /// Stands behind it.
     pub tables: Vec<u8>,
@@ -60,7 +58,6 @@ fn at_name(path: &str) -> (&str, &str) {
     path.rsplit_once('/').unwrap_or((".", path))
 }
 
-/// What stands behind the superblock.
 fn head_rest(compression: Compression) -> Vec<u8> {
     let options = options(compression);
     match u16::try_from(options.len()) {

@@ -17,7 +17,6 @@ pub fn fits(name: &str) -> bool {
     KINDS.iter().any(|(prefix, _)| name.starts_with(prefix))
 }
 
-/// Sets of attributes, numbered as they come.
 #[derive(Default)]
 pub struct Sets {
     numbers: BTreeMap<Vec<(String, Vec<u8>)>, u32>,

@@ -17,7 +17,6 @@ use crate::store::StoreError;
 use files::Files;
 
 const VERSION: &str = "v1";
-/// Largest entry that is read, in bytes.
 const ENTRY_LIMIT: u64 = 64 << 20;
 
 #[derive(Debug, Clone)]
@@ -65,7 +64,6 @@ pub struct Place {
     pub is_given: bool,
 }
 
-/// Gives a whole file its name.
 fn keep(aside: &Path, wanted: &Wanted) -> Result<(), StoreError> {
     use std::os::unix::fs::PermissionsExt;
     let kept = || -> std::io::Result<()> {
@@ -87,9 +85,7 @@ fn aside_of(wanted: &Wanted) -> Result<tempfile::TempPath, StoreError> {
     made.map_err(|error| StoreError::io("keep the file", &wanted.destination, error))
 }
 
-/// Why a file did not come.
 enum Trouble {
-    /// The cache does not answer.
     Lost(String),
     Store(StoreError),
 }
@@ -147,13 +143,11 @@ impl<'a> News<'a> {
     }
 }
 
-/// A place in a cache, below its version.
 pub fn action_name(key: &Digest) -> String {
     let key = key.to_string();
     format!("{VERSION}/actions/{}/{key}.json", &key[..2])
 }
 
-/// The same for a file.
 pub fn object_name(object: &Object) -> String {
     let name = object.sha256.to_string();
     format!("{VERSION}/objects/{}/{name}", &name[..2])
@@ -221,12 +215,10 @@ impl Place {
         self.directory.is_none()
     }
 
-    /// The directory, if it is one.
     pub fn directory(&self) -> Option<&Path> {
         self.directory.as_deref()
     }
 
-    /// Whether it is asked.
     pub fn is_on(&self) -> bool {
         !self.is_off.load(Ordering::Relaxed)
     }
@@ -240,7 +232,6 @@ impl Place {
             && self.directory().is_none_or(may_write)
     }
 
-    /// It is not asked again; whether that is new.
     pub fn turn_off(&self) -> bool {
         !self.is_off.swap(true, Ordering::Relaxed)
     }
@@ -255,12 +246,10 @@ impl Place {
         !self.is_full.swap(true, Ordering::Relaxed)
     }
 
-    /// An entry's text, where it has one.
     pub fn entry(&self, key: &Digest) -> Result<Option<Vec<u8>>, String> {
         self.shelf.entry(key)
     }
 
-    /// Whether it has all of these files.
     pub fn has_all(&self, objects: &[&Object]) -> Result<bool, String> {
         Ok(self.shelf.missing(objects)?.is_empty())
     }
@@ -271,7 +260,6 @@ impl Place {
         if wanted.is_empty() { Ok(None) } else { self.shelf.bring(wanted, progress) }
     }
 
-    /// Those of the files that it has not.
     pub fn missing(&self, objects: &[&Object]) -> Result<Vec<Sha256>, String> {
         self.shelf.missing(objects)
     }

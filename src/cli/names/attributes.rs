@@ -8,7 +8,6 @@ use crate::site::workspace::keep_attributes;
 use crate::source::nearest;
 use crate::xcat::definitions::{LINUXIMAGE_COLUMNS, OSIMAGE_COLUMNS, is_plain_path};
 
-/// What is done with an attribute's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum How {
     /// It becomes the value; an empty one takes it away.
@@ -63,7 +62,6 @@ impl Changes {
         self.set.is_empty() && self.unset.is_empty() && self.kept.is_empty()
     }
 
-    /// What the recipe gets, as lines for people.
     pub fn lines(&self) -> Vec<String> {
         let kept =
             self.kept.iter().map(|(name, value)| format!("{name}={value} (in the definition next to the recipe)"));

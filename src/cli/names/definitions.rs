@@ -75,7 +75,6 @@ struct Listed {
     attributes: Vec<(String, String)>,
 }
 
-/// What `imgbuild list -l` printed.
 fn listed(text: &str) -> Vec<Listed> {
     let mut all: Vec<Listed> = Vec::new();
     for line in text.lines() {

@@ -104,7 +104,6 @@ fn asked(shell: &Shell) -> Result<Asked, Ended> {
     Ok(Asked { own, definitions, input: None })
 }
 
-/// The attributes of the command line, with their values.
 fn pairs(own: &Arguments) -> Vec<(String, String)> {
     let pairs = own.words.iter().filter_map(|word| word.split_once('='));
     pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()

@@ -3,10 +3,10 @@
 use clap::Parser;
 
 use super::attributes::{Changes, How, refuse_other};
-use super::shell::quoted;
 use super::undo::Undo;
 use super::{Done, Ended, Shell};
 use crate::cli::output::render;
+use crate::cli::plans::emit::quote::shell as quoted;
 use crate::recipe::Workspace;
 use crate::sandbox::emulator::HostCpu;
 use crate::site::export::{definition_of, places_of};
@@ -124,7 +124,6 @@ const LINE: [(&str, &str); 8] = [
 ];
 
 impl Arguments {
-    /// What the flags of [`LINE`] say, in its order.
     fn line(&self) -> [&Option<String>; 8] {
         [
             &self.srcdir,

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::shell::{Shell, quoted};
+use super::shell::Shell;
 use super::{Done, Ended};
+use crate::cli::plans::emit::quote::shell as quoted;
 use crate::recipe::recipe_file;
 use crate::sandbox::interrupt;
 use crate::site::osimage::STANZA_FILE;

@@ -13,7 +13,6 @@ const BEFORE: usize = 60;
 /// Most lines of a place that are shown; of a longer one, the first.
 const MOST_LINES: usize = 40;
 
-/// The lines around a place, and the place in them.
 #[derive(Debug)]
 pub struct Excerpt {
     name: String,
@@ -28,7 +27,6 @@ pub struct Excerpt {
 }
 
 impl Excerpt {
-    /// Takes the lines around a place.
     pub fn of(span: &Span) -> Self {
         // The same length: a place stays where it is.
         let text = masked(&span.file.text);

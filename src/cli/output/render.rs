@@ -9,6 +9,7 @@ use miette::{Diagnostic, LabeledSpan, Severity as Level, SourceCode};
 use super::excerpt::Excerpt;
 use super::harmless::{harmless, in_json, one_line};
 use super::masked::masked;
+use crate::cli::Exit;
 use crate::recipe::{Format, in_format};
 use crate::source::{Finding, Severity};
 
@@ -22,7 +23,6 @@ pub fn speak_kdl(kdl: bool) {
     IN_KDL.store(kdl, Ordering::Relaxed);
 }
 
-/// The format of the recipe that the command is for.
 fn format() -> Format {
     if IN_KDL.load(Ordering::Relaxed) { Format::Kdl } else { Format::Toml }
 }
@@ -225,7 +225,20 @@ pub fn error(error: impl Diagnostic + Send + Sync + 'static) -> String {
     format!("{:?}", miette::Report::new(Said(error)))
 }
 
-/// Bytes for people.
+/// Prints an error, and gives the exit code that its kind has.
+pub fn failed<E: Diagnostic + Send + Sync + 'static>(error: E) -> Exit
+where
+    for<'e> Exit: From<&'e E>,
+{
+    refused(Exit::from(&error), error)
+}
+
+/// Prints an error, and gives the exit code back.
+pub fn refused(exit: Exit, error: impl Diagnostic + Send + Sync + 'static) -> Exit {
+    say(&self::error(error));
+    exit
+}
+
 pub fn bytes(count: u64) -> String {
     match count {
         0..1_000 => format!("{count} B"),
@@ -235,7 +248,6 @@ pub fn bytes(count: u64) -> String {
     }
 }
 
-/// A time of the log, in UTC: milliseconds since 1970.
 pub fn utc(milliseconds: u64) -> String {
     let time = jiff::Timestamp::from_millisecond(i64::try_from(milliseconds).unwrap_or(0)).unwrap_or_default();
     time.round(jiff::Unit::Second).unwrap_or(time).to_string()

@@ -73,7 +73,6 @@ impl Reporter {
         }
     }
 
-    /// Takes the moving line away.
     pub fn end(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();

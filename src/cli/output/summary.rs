@@ -8,7 +8,6 @@ use super::{estimate, render};
 use crate::cli::{Arguments, Exit, ProgressKind};
 use crate::stage::{Facts, Failure, ImageOutcome, StageError, Total};
 
-/// Tells all failures of one image; gives the exit code.
 pub fn tell(failures: Vec<Failure>) -> Exit {
     let mut exit = Exit::Done;
     for failure in failures {
@@ -37,12 +36,10 @@ fn worse(one: Exit, other: Exit) -> Exit {
 pub struct Summary<'a> {
     /// Names of the images that were to be built, in the order of their outcomes.
     pub names: Vec<&'a str>,
-    /// Those whose recipes have errors.
     pub broken: &'a [String],
     pub store: &'a Path,
     pub arguments: &'a Arguments,
     pub expected: Option<Total>,
-    /// When the build began.
     pub began: Instant,
 }
 
@@ -115,7 +112,6 @@ impl Summary<'_> {
         exit
     }
 
-    /// Where a log is.
     fn log(&self, name: &str) -> String {
         if Path::new(name).is_absolute() { name.to_owned() } else { self.store.join(name).display().to_string() }
     }

@@ -16,7 +16,6 @@ use crate::witness::{Sealed, Witness};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shown {
     pub name: String,
-    /// Whether a build would do anything.
     pub has_work: bool,
     /// The plan in words; empty where nothing of it is shown.
     pub texts: Texts,
@@ -34,17 +33,14 @@ pub struct Texts {
     pub work: String,
 }
 
-/// What a folder with a recipe gives.
 #[derive(Debug, Clone, Default)]
 pub struct Planned {
     pub names: Vec<String>,
     pub images: Vec<Shown>,
 }
 
-/// What plans are made for, beside the folder.
 pub struct Of<'a> {
     pub store: &'a Path,
-    /// Where artefacts are; none for `out` beside each recipe.
     pub out: Option<&'a Path>,
     /// Layouts that a build would publish in, too.
     pub publish: &'a [Target],

@@ -51,8 +51,7 @@ enum PlanFileError {
 }
 
 fn refused(error: PlanFileError) -> Exit {
-    render::say(&render::error(error));
-    Exit::Input
+    render::refused(Exit::Input, error)
 }
 
 /// Directory of a recipe as a plan names it: relative to the directory that imgbuild was started for, so that a plan holds in
@@ -140,7 +139,6 @@ pub struct Held {
 }
 
 impl Held {
-    /// Reads a plan.
     pub fn read(file: &Path) -> Result<Self, Exit> {
         let name = file.display().to_string();
         if let Some(problem) = crate::witness::not_a_file(file) {
@@ -164,7 +162,6 @@ impl Held {
         Ok(Self { file: file.to_owned(), plan })
     }
 
-    /// Where artefacts go, where the plan says so.
     pub fn out(&self) -> Option<PathBuf> {
         self.plan.out.as_ref().map(PathBuf::from)
     }

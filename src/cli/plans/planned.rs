@@ -16,11 +16,8 @@ use crate::stage::{
 };
 use crate::store::Store;
 
-/// Prints an error; gives its exit code.
 pub fn stage_failed(error: StageError) -> Exit {
-    let exit = Exit::from(&error);
-    render::say(&render::error(error));
-    exit
+    render::failed(error)
 }
 
 /// What `plan --json` prints. Readers ignore fields that they do not know.
@@ -68,7 +65,6 @@ pub struct PlannedImage {
 }
 
 impl PlannedImage {
-    /// An image of which nothing is known yet.
     pub fn of(name: String) -> Self {
         Self {
             name,
@@ -82,7 +78,6 @@ impl PlannedImage {
         }
     }
 
-    /// Whether a build would do anything.
     pub fn has_work(&self) -> bool {
         !self.drift.is_empty() || self.stages.iter().any(|stage| stage.action != Verdict::Keep)
     }
@@ -138,7 +133,6 @@ fn of_stage(layers: &[PlannedLayer]) -> Verdict {
     Verdict::of_all(layers.iter().map(|layer| layer.action))
 }
 
-/// Plans an image, as [`ImagePlan::of`].
 pub fn plan_of(recipe: &Recipe, store: &Store, out: &Path, publish: &[Target]) -> Result<PlannedImage, Exit> {
     let plan = ImagePlan::of(recipe, lock(recipe)?, store, out, publish).map_err(stage_failed)?;
     let mut stages = by_stage(plan.actions);

@@ -19,7 +19,6 @@ use crate::stage::{CachedActions, Drift, Target, Total, Workload};
 use crate::store::Store;
 use crate::witness::{Answer, Known, Looks, Sealed, recording};
 
-/// Why a folder gave no plan.
 enum Trouble {
     /// It was said, and the command ends with this.
     Said(Exit),
@@ -28,11 +27,8 @@ enum Trouble {
 }
 
 pub struct Planning<'a> {
-    /// The store; it need not exist.
     pub store: Store,
-    /// Where artefacts are; none for `out` beside each recipe.
     pub out: Option<&'a Path>,
-    /// Layouts that a build would publish in, too.
     pub publish: &'a [Target],
     pub verbose: u8,
     /// Whether plans of images that have no work are shown, too.
@@ -176,7 +172,6 @@ impl Wanted {
         self.0.is_empty() || self.0.iter().any(|(text, matcher)| text == name || matcher.is_match(name))
     }
 
-    /// Whether each pattern means at least one.
     fn all_match(&self, names: &[&str]) -> bool {
         self.0.iter().all(|(text, matcher)| names.iter().any(|name| text == name || matcher.is_match(name)))
     }

@@ -19,7 +19,6 @@ const LOG_LIMIT: usize = 16 << 20;
 /// Lines before dpkg's complaint that are shown.
 const SHOWN_LINES: usize = 20;
 
-/// What dpkg complains of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Blame {
     package: String,

@@ -78,16 +78,13 @@ pub struct InstallRequest {
     pub base: Vec<Digest>,
     /// File names of the packages, in order.
     pub packages: Vec<String>,
-    /// Names of packages to remove in the same transaction.
     pub remove: Vec<String>,
     pub remove_after: Vec<String>,
     /// Debian's name of the image's architecture, where apt's own is another one.
     pub architecture: Option<String>,
     /// `name:architecture` of those that are to be marked as installed automatically.
     pub automatic: Vec<(String, String)>,
-    /// Users and groups that are made first.
     pub accounts: Accounts,
-    /// What scripts learn about the kernel.
     pub uname: Uname,
     /// Patterns of files that dpkg leaves out.
     pub left_out: Vec<String>,

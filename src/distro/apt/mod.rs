@@ -47,7 +47,6 @@ fn kernel_release(package: &PinnedPackage) -> Option<String> {
     (is_release && !is_other).then(|| rest.strip_suffix("-unsigned").unwrap_or(rest).to_owned())
 }
 
-/// Those of some packages that bring a kernel, with its release.
 pub fn kernel_releases(packages: &[PinnedPackage]) -> Vec<(String, PinnedPackage)> {
     packages.iter().filter_map(|one| Some((kernel_release(one)?, one.clone()))).collect()
 }
@@ -186,7 +185,6 @@ impl PackageManager for Apt {
     }
 }
 
-/// Operations of this room, for the helper process.
 pub fn operations() -> Vec<(&'static str, Operation)> {
     vec![
         ("apt-root", |request, progress| answer(request, progress, root::inside)),

@@ -16,7 +16,6 @@ use crate::store::{in_scratch, lower_directories, make_directories};
 /// Asks apt something about the repositories, without a target.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct QueryRequest {
-    /// Scratch directory, relative to the store's.
     pub scratch: String,
     /// What apt keeps of the indices, relative to the store's directory; named by what it is made of.
     pub known: String,

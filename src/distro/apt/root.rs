@@ -16,7 +16,6 @@ use crate::source::counted_as;
 use crate::store::scan;
 use crate::store::{ScanRequest, TreeEditor, in_scratch, make_directories};
 
-/// Asks for a root made of packages alone.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RootRequest {
     /// Scratch directory, relative to the store's.

@@ -25,7 +25,6 @@ pub struct Download {
 }
 
 impl Download {
-    /// The last part of the URL, for messages.
     fn name(&self) -> &str {
         let url = self.urls.first().map_or("", String::as_str);
         url.rsplit('/').next().unwrap_or(url)
@@ -97,7 +96,6 @@ impl Fetcher {
         })
     }
 
-    /// Downloads one file from the first place that has it.
     fn fetch(&self, download: &Download, stop: &AtomicBool, progress: &dyn Fn(u64)) -> Result<(), DistroError> {
         let mut outcome = Ok(());
         for url in &download.urls {

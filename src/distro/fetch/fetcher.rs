@@ -57,7 +57,6 @@ pub(super) struct Failure {
     pub next: Next,
 }
 
-/// What helps after a failed try.
 #[derive(Debug)]
 pub(super) enum Next {
     /// Another try, from where this one ended.
@@ -149,64 +148,51 @@ impl Fetcher {
     /// Reads a small file whole; `limit` bytes at most.
     /// Errors: [`DistroError::Download`] after the last try, [`DistroError::NotThere`] where the server does not have it.
     pub fn read(&self, url: &str, limit: u64) -> Result<Vec<u8>, DistroError> {
-        let mut last = Failure::last("");
-        for attempt in 0..self.tries {
-            pause(attempt);
-            match self.open(url, 0).and_then(|(mut body, _)| {
-                let mut bytes = Vec::new();
-                body.by_ref().take(limit + 1).read_to_end(&mut bytes).map_err(again)?;
-                if bytes.len() as u64 > limit {
-                    return Err(Failure::last(format!("it is larger than {limit} bytes")));
-                }
-                Ok(bytes)
-            }) {
-                Ok(bytes) => return Ok(bytes),
-                Err(failure) => {
-                    let done = !matches!(failure.next, Next::Again | Next::Restart);
-                    last = failure;
-                    if done {
-                        break;
-                    }
-                }
+        self.trying(url, || {
+            let (body, _) = self.open(url, 0)?;
+            let mut bytes = Vec::new();
+            body.take(limit + 1).read_to_end(&mut bytes).map_err(again)?;
+            if bytes.len() as u64 > limit {
+                return Err(Failure::last(format!("it is larger than {limit} bytes")));
             }
-        }
-        let (place, file) = url.rsplit_once('/').unwrap_or(("", url));
-        Err(last.into_error(file, place, Path::new(file)))
+            Ok(bytes)
+        })
     }
 
     /// Reads a part of a file: `size` bytes from byte `from` on. Nothing where the server gives whole files only.
     /// Errors: [`DistroError::Download`] after the last try, [`DistroError::NotThere`] where the server does not have it.
     pub fn part(&self, url: &str, from: u64, size: u64) -> Result<Option<Vec<u8>>, DistroError> {
+        self.trying(url, || {
+            let (body, honoured) = self.open_until(url, from, Some(from + size))?;
+            if !honoured {
+                return Ok(None);
+            }
+            let mut bytes = Vec::new();
+            body.take(size).read_to_end(&mut bytes).map_err(again)?;
+            if (bytes.len() as u64) < size {
+                let problem = format!("it ended after {} of {size} bytes", bytes.len());
+                return Err(Failure { problem, next: Next::Again });
+            }
+            Ok(Some(bytes))
+        })
+    }
+
+    fn trying<T>(&self, url: &str, once: impl Fn() -> Result<T, Failure>) -> Result<T, DistroError> {
         let mut last = Failure::last("");
         for attempt in 0..self.tries {
             pause(attempt);
-            match self.open_until(url, from, Some(from + size)).and_then(|(body, honoured)| {
-                if !honoured {
-                    return Ok(None);
-                }
-                let mut bytes = Vec::new();
-                body.take(size).read_to_end(&mut bytes).map_err(again)?;
-                if (bytes.len() as u64) < size {
-                    let problem = format!("it ended after {} of {size} bytes", bytes.len());
-                    return Err(Failure { problem, next: Next::Again });
-                }
-                Ok(Some(bytes))
-            }) {
+            match once() {
                 Ok(found) => return Ok(found),
-                Err(failure) => {
-                    let done = !matches!(failure.next, Next::Again | Next::Restart);
-                    last = failure;
-                    if done {
-                        break;
-                    }
-                }
+                Err(failure) => last = failure,
+            }
+            if !matches!(last.next, Next::Again | Next::Restart) {
+                break;
             }
         }
         let (place, file) = url.rsplit_once('/').unwrap_or(("", url));
         Err(last.into_error(file, place, Path::new(file)))
     }
 
-    /// By way of which proxy an address is asked.
     fn proxy_of(&self, url: &str) -> Option<String> {
         let said = access_of(url).map(|access| access.proxy).filter(|proxy| *proxy != Proxy::Environment);
         // The host's settings are read where a server is asked, not before: a build from files opens none of them.
@@ -217,7 +203,6 @@ impl Fetcher {
         }
     }
 
-    /// What asks for an address, and with which header.
     pub(super) fn client(&self, url: &str) -> Result<Client, String> {
         let authorization = self.credentials.authorization(url)?;
         let tls = self.credentials.tls(url);

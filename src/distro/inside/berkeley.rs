@@ -10,7 +10,6 @@ use std::os::unix::fs::FileExt;
 use crate::distro::installed::LONGEST_DATABASE;
 use crate::store::TreeEditor;
 
-/// Magic numbers of a hash and of a tree.
 const MAGIC: [u32; 2] = [0x0006_1561, 0x0005_3162];
 /// Where a file's own number lies, and its length.
 const UID: u64 = 52;
@@ -36,7 +35,6 @@ const HASH: u8 = 13;
 const DATA: u8 = 1;
 const OFF_PAGE: u8 = 3;
 
-/// The file as its head describes it.
 struct Pages<'a> {
     bytes: &'a [u8],
     size: usize,

@@ -13,7 +13,6 @@ const DIVERSIONS: &str = "var/lib/dpkg/diversions";
 const OVERRIDES: &str = "var/lib/dpkg/statoverride";
 const EXTENDED: &str = "var/lib/apt/extended_states";
 
-/// Whether a file is one of those that are read.
 pub fn is_database_file(path: &str) -> bool {
     let of_package = |path: &str| path.ends_with(".list") || path.ends_with(".md5sums");
     [STATUS, DIVERSIONS, OVERRIDES, EXTENDED].contains(&path) || path.starts_with(INFO) && of_package(path)

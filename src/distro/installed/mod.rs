@@ -42,7 +42,6 @@ pub struct InstalledPackage {
     pub name: String,
     /// Version, as the package manager writes it: `EPOCH:VERSION-RELEASE`, without an epoch of 0.
     pub version: String,
-    /// Architecture, as the package manager writes it.
     pub arch: String,
     /// Whether it is there only because others needed it; known of apt.
     pub automatic: bool,

@@ -13,7 +13,6 @@ const FORMS: [&str; 3] = ["rpmdb.sqlite", "Packages.db", "Packages"];
 /// What is not yet in the SQLite file itself. Source: <https://www.sqlite.org/wal.html>.
 const WAL: &str = "rpmdb.sqlite-wal";
 
-/// Whether a file is one of those that are read.
 pub fn is_database_file(path: &str) -> bool {
     let name = PLACES.iter().find_map(|place| path.strip_prefix(place));
     name.is_some_and(|name| name == WAL || FORMS.contains(&name))
@@ -33,7 +32,6 @@ fn is_left_out(state: u64) -> bool {
     matches!(state, 2..=4)
 }
 
-/// Reads the database, if it exists.
 pub fn read(files: &BTreeMap<String, Vec<u8>>) -> Result<Option<Installed>, String> {
     let mut found = None;
     for form in FORMS {
@@ -60,7 +58,6 @@ pub fn read(files: &BTreeMap<String, Vec<u8>>) -> Result<Option<Installed>, Stri
     Ok(Some(Installed { kind: DatabaseKind::Rpm, packages, overridden: Vec::new() }))
 }
 
-/// A package of the database; none for a key.
 fn package(blob: &[u8]) -> Result<Option<InstalledPackage>, String> {
     let header = InstalledHeader::read(blob)?;
     if header.name == "gpg-pubkey" {

@@ -2,7 +2,8 @@
 
 use std::io::{BufRead, BufReader, Read};
 
-use super::zchunk::{self, ZSTD_WINDOW_LOG, Zchunk};
+/// Largest window of a zstd stream, as a power of two; `zstd --ultra -22` needs 27.
+const ZSTD_WINDOW_LOG: u32 = 27;
 
 /// Memory that an xz or lzma stream may ask for, in bytes; `xz -9` needs 65 MiB.
 const XZ_MEMORY_LIMIT: u64 = 512 << 20;
@@ -15,10 +16,8 @@ pub(super) enum Coding {
     Lzma,
     Zstd,
     Bzip2,
-    Zchunk,
 }
 
-/// Tells the coding by the first bytes.
 pub(super) fn coding(start: &[u8]) -> Coding {
     match start {
         [0x1f, 0x8b, ..] => Coding::Gzip,
@@ -27,7 +26,6 @@ pub(super) fn coding(start: &[u8]) -> Coding {
         // A skippable frame may come first. Source: RFC 8878, 3.1.2.
         [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Coding::Zstd,
         [b'B', b'Z', b'h', b'1'..=b'9', ..] => Coding::Bzip2,
-        start if start.starts_with(&zchunk::MAGIC) => Coding::Zchunk,
         // Properties byte and dictionary size of the old format. Source: lzma-file-format.txt.
         [0x5d, 0, 0, ..] => Coding::Lzma,
         _ => Coding::None,
@@ -58,7 +56,6 @@ pub(super) fn decompressed<'a>(source: impl Read + 'a) -> std::io::Result<Box<dy
             decoder.window_log_max(ZSTD_WINDOW_LOG)?;
             Box::new(decoder)
         }
-        Coding::Zchunk => Box::new(Zchunk::new(source)?),
     })
 }
 
@@ -119,7 +116,6 @@ mod tests {
             decompressed(&packed[..]).unwrap().read_to_end(&mut out).unwrap();
             assert_eq!(out, text);
         }
-        assert!(decompressed(&b"\0ZCK1..."[..]).is_err());
     }
 
     #[test]

@@ -7,12 +7,11 @@ mod metadata;
 mod package;
 mod relations;
 mod repofile;
-mod zchunk;
 
 pub use crate::xml::{Event, Reader};
 pub use metadata::checksum::Checksum;
 pub use metadata::comps::{Comps, Environment, Group, GroupPackage, PackageKind};
-pub use metadata::fetch::{ending, fetch_package, fetch_repository, from_zchunk, look_at, read_repository};
+pub use metadata::fetch::{ending, fetch_package, fetch_repository, look_at, read_repository};
 pub use metadata::filelists::paths_of;
 pub use metadata::mirrors::{Metalink, read_metalink, read_mirrorlist};
 pub use metadata::modules::{Modules, Stream, StreamChoice, hide_modular};
@@ -34,7 +33,6 @@ pub use repofile::{RepoEntry, Variables, read_main, read_repo_file};
 
 use crate::sandbox::helper::{Operation, answer};
 
-/// Operations of this room, for the helper process.
 pub fn operations() -> Vec<(&'static str, Operation)> {
     vec![("rpm-root", |request, progress| answer(request, progress, package::root::inside))]
 }

@@ -11,7 +11,6 @@ const LOG_LIMIT: usize = 16 << 20;
 /// Lines before rpm's complaint that are shown.
 const SHOWN_LINES: usize = 20;
 
-/// A script that failed: `%post`, the package, how it ended, its last lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Blame {
     script: String,

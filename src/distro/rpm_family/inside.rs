@@ -43,13 +43,11 @@ pub struct InstallRequest {
     pub conflicting: Vec<String>,
     /// Users and groups that are made first.
     pub accounts: Accounts,
-    /// What scripts learn about the kernel.
     pub uname: Uname,
     /// Whether the layer below has the kernel's files already.
     pub over_payload: bool,
     /// Files that are written first, by path.
     pub files: Vec<(String, String)>,
-    /// Environment that the list asks for (`#ENV:`).
     pub variables: Vec<(String, String)>,
     /// No time is later than this.
     pub epoch: i64,
@@ -59,7 +57,6 @@ pub struct InstallRequest {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum InstallAnswer {
-    /// A layer, and the users and groups that came with it.
     Layer(ScanAnswer, Accounts),
     /// Packages that the database does not have afterwards.
     Lacking(Vec<String>),
@@ -214,7 +211,6 @@ fn settle_directories(base: &[Digest], editor: &TreeEditor) -> Result<(), String
     Ok(())
 }
 
-/// Packages that were to be installed and are not (D12).
 fn lacking(request: &InstallRequest, installed: &str) -> Vec<String> {
     let known: BTreeSet<String> = installed.lines().map(|line| line.replacen(" 0:", " ", 1)).collect();
     let wanted = request.packages.iter().filter(|(_, name, _)| !request.remove_after.contains(name));

@@ -3,7 +3,6 @@
 /// Endings of names that bring neither kernel nor modules.
 const OTHERS: [&str; 8] = ["-headers", "-devel", "-tools", "-tools-libs", "-doc", "-macros", "-source", "-syms"];
 
-/// Whether a package may bring a kernel or modules of one.
 pub fn is_kernel(name: &str) -> bool {
     name.starts_with("kernel")
         && !name.contains("abi")

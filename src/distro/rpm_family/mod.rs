@@ -37,7 +37,6 @@ use crate::store::Store;
 /// The package manager of a family: rpm with one of the solvers.
 pub struct RpmFamily(pub &'static dyn Solver);
 
-/// Operations of this room, for the helper process.
 pub fn operations() -> Vec<(&'static str, Operation)> {
     vec![
         ("rpm-container", |request, progress| answer(request, progress, container::make)),

@@ -25,7 +25,6 @@ const CURRENT: &str = "current";
 /// What a generation holds: names by node.
 const INDEX: &str = "index.json";
 
-/// Names of each node's files.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Index {
     format_version: String,
@@ -38,7 +37,6 @@ impl Index {
     }
 }
 
-/// A directory that nodes are served from.
 #[derive(Debug)]
 pub struct Served {
     out: PathBuf,
@@ -68,7 +66,6 @@ pub struct Changed {
 }
 
 impl Changes {
-    /// Whether there is nothing to do.
     pub fn is_none(&self) -> bool {
         self.changed.is_empty() && self.new.is_empty() && self.gone.is_empty()
     }

@@ -13,7 +13,6 @@ use crate::source::Span;
 /// What takes an inherited item out, in front of it.
 pub const WITHOUT: char = '~';
 
-/// A value and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sourced<T> {
     pub value: T,

@@ -24,7 +24,6 @@ use crate::witness;
 pub const NODES_FILE: &str = "nodes.toml";
 pub const NODES_KDL_FILE: &str = "nodes.kdl";
 
-/// One key of a table, with its place.
 #[derive(Debug, Clone)]
 pub(super) struct Said {
     pub attr: Attr,
@@ -144,22 +143,18 @@ impl Nodes {
         self.nodes.len()
     }
 
-    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()
     }
 
-    /// All names, in their order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.nodes.keys().map(|name| name.0.as_str())
     }
 
-    /// All groups, in the order of the file.
     pub fn groups(&self) -> &[Group] {
         &self.groups
     }
 
-    /// Where a node's name stands.
     pub fn span_of(&self, name: &str) -> Option<&Span> {
         self.nodes.get(&Name(name.to_owned())).map(|entry| &entry.span)
     }

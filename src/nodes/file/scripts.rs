@@ -53,7 +53,6 @@ impl Nodes {
         NodeScripts { defaults: text(defaults), own: text(own) }
     }
 
-    /// Where the scripts lie.
     pub fn scripts_directory(&self, root: &Path) -> PathBuf {
         root.join(self.postscripts.as_deref().unwrap_or(SCRIPTS_DIRECTORY))
     }

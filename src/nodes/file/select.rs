@@ -142,7 +142,6 @@ fn reported(file: &Arc<SourceFile>, error: SetError) -> Finding {
     Finding { span: Some(Span::new(file, error.at)), ..finding }
 }
 
-/// The groups while they are read.
 struct Unready<'a> {
     nodes: &'a Nodes,
     texts: &'a [(String, Span)],

@@ -67,7 +67,6 @@ impl Loader {
         Self::ALL.into_iter().find(|one| one.name() == text)
     }
 
-    /// The template that comes with imgbuild.
     pub fn built_in(self) -> &'static str {
         match self {
             Self::Ipxe => include_str!("templates/ipxe.j2"),
@@ -136,7 +135,6 @@ pub fn shim_file(mac: Mac) -> String {
     format!("grub/mac/{mac}")
 }
 
-/// Files of a node: one text under several names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NodeFiles {
     /// Their names, from the directory that nodes are served from.
@@ -159,7 +157,6 @@ pub struct Bootable {
 /// The variable of a node that names its device tree, where an image has several.
 const DEVICE_TREE: &str = "device_tree";
 
-/// What a node's files say.
 #[derive(Debug, Clone)]
 pub struct Boot<'a> {
     pub node: &'a Effective,

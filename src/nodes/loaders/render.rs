@@ -10,7 +10,6 @@ use super::{Loader, text_of};
 use crate::nodes::Mac;
 use crate::source::{Finding, Severity, SourceFile, Span};
 
-/// The templates of a site, read once.
 pub struct Templates {
     environment: Environment<'static>,
     files: BTreeMap<Loader, Arc<SourceFile>>,

@@ -71,12 +71,10 @@ impl NodeSet {
         self.0.len()
     }
 
-    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The names, in their order.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|name| name.0.as_str())
     }

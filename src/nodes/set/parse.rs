@@ -5,10 +5,8 @@ use std::ops::Range;
 use super::{MOST_NODES, Name, NodeSet};
 use crate::source::counted;
 
-/// What is wrong with the text of a set, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SetError {
-    /// Bytes of the text.
     pub at: Range<usize>,
     pub message: String,
     pub help: String,

@@ -55,7 +55,6 @@ pub enum StateError {
 }
 
 impl StateError {
-    /// Makes one of a system call's error.
     pub fn of(intent: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();
         move |source| match source.kind() {
@@ -159,7 +158,6 @@ impl State {
         Self::at(named.map_or_else(|| root.join(STATE_DIRECTORY), Path::to_owned))
     }
 
-    /// Where it lies.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
@@ -212,7 +210,6 @@ impl State {
         std::fs::create_dir_all(&self.directory).map_err(StateError::of("make", &self.directory))
     }
 
-    /// Reads a JSON file; none where it is not there.
     fn read<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<Option<T>, StateError> {
         let path = self.directory.join(name);
         let bytes = match std::fs::read(&path) {

@@ -46,7 +46,6 @@ pub struct ScriptResult {
 }
 
 impl ScriptResult {
-    /// Whether it is anything but done.
     pub fn is_bad(&self) -> bool {
         self.outcome != ScriptOutcome::Done
     }
@@ -107,7 +106,6 @@ impl State {
         replace(&directory, &format!("{node}.json"), &text, 0o640, false)
     }
 
-    /// What became of a node's scripts, if it has reported any.
     pub fn scripts(&self, node: &str) -> Option<Scripts> {
         if !is_node_name(node) {
             return None;
@@ -115,7 +113,6 @@ impl State {
         serde_json::from_slice(&std::fs::read(self.scripts_path().join(format!("{node}.json"))).ok()?).ok()
     }
 
-    /// Forgets what became of a node's scripts: it starts again.
     pub fn forget_scripts(&self, node: &str) {
         if is_node_name(node) {
             let _ = std::fs::remove_file(self.scripts_path().join(format!("{node}.json")));

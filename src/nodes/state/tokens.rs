@@ -10,7 +10,6 @@ const SECRET: usize = 32;
 /// Hexadecimal digits of a token: 160 bits.
 const DIGITS: usize = 40;
 
-/// Makes and checks tokens of one state directory.
 #[derive(Clone)]
 pub struct Tokens {
     secret: [u8; SECRET],

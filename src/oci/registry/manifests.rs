@@ -17,7 +17,6 @@ use crate::distro::{Paced, pause};
 const TAGS: usize = 12;
 
 impl Registry {
-    /// The manifest that has a name, a tag or a digest.
     pub fn named(&self, version: &str) -> Result<Option<Vec<u8>>, OciError> {
         self.named_in(version, &[MANIFEST, INDEX])
     }

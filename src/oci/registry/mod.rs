@@ -72,7 +72,6 @@ impl Registry {
         format!("{}/blobs/sha256:{digest}", self.0.base())
     }
 
-    /// Whether the registry has a blob.
     pub fn has(&self, blob: &Descriptor) -> Result<bool, OciError> {
         let url = self.blob_url(&blob.digest);
         let doing = "look for a blob";
@@ -219,7 +218,6 @@ impl Registry {
     }
 }
 
-/// Why a body was not copied.
 enum Broken {
     Theirs(String),
     Longer,

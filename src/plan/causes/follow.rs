@@ -19,13 +19,10 @@ fn pinned(value: &str) -> &str {
     value.trim_end_matches(" automatic")
 }
 
-/// What is known while causes are followed.
 pub struct Follow<'a> {
     pub graph: &'a ActionGraph,
-    /// Outputs as far as they are known.
     pub known: &'a dyn Known,
     pub history: &'a dyn History,
-    /// What was decided of the actions before.
     pub decisions: &'a BTreeMap<String, Decision>,
 }
 
@@ -271,7 +268,6 @@ mod tests {
     use super::*;
     use crate::plan::{Action, ActionKind, Input, Outputs, Place, Stage, Upstream, evaluate};
 
-    /// Earlier runs of an image.
     #[derive(Default)]
     struct Memory {
         by_key: BTreeMap<crate::digest::Digest, RecordedAction>,

@@ -10,7 +10,6 @@ use crate::plan::{Action, History, InputName, Origin, Place, Removals};
 /// Inputs by name and value.
 type Trace = Vec<(String, String)>;
 
-/// What is left to compare, and what was found.
 pub struct Taken {
     pub now: Trace,
     pub was: Trace,

@@ -24,22 +24,17 @@ const CHAIN: usize = 16;
 /// Where what a recipe says is remembered beside the inputs of its actions.
 pub const RECIPE: &str = "recipe";
 
-/// What a recipe says of others.
 #[derive(Debug, Clone, Default)]
 pub struct Removals {
     /// Inputs by their names, for instance `driver be2net`, and the item that takes each away.
     pub taken: BTreeMap<String, Taken>,
     pub sayings: Sayings,
-    /// File name of the image's lock.
     pub lock: String,
-    /// Inherited values that do not count.
     withdrawn: Vec<Withdrawn>,
-    /// Directory of the recipe, where names of files start.
     directory: PathBuf,
     own: String,
     recipes: BTreeSet<String>,
     named: BTreeSet<PathBuf>,
-    /// Where each of its values stands.
     spans: Spans,
     asked: BTreeSet<String>,
     /// The kernel that a list names, with its file; [kernel] may say another.
@@ -179,17 +174,14 @@ impl Removals {
         self.kernel_in_list.as_ref().is_some_and(|(name, file)| package == Some(name) && *file == was.file)
     }
 
-    /// Whether the recipe still says a field.
     pub fn stands(&self, field: &str) -> bool {
         self.spans.get(field).is_some()
     }
 
-    /// Where a field stands.
     pub fn place_of(&self, field: &str) -> Option<Place> {
         self.spans.get(field).map(Place::from)
     }
 
-    /// Whether a file is named, or inherited.
     pub fn has_file(&self, file: &str) -> bool {
         self.recipes.contains(file) || self.named.contains(&plain(&self.directory.join(Path::new(file))))
     }

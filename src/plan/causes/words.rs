@@ -12,7 +12,6 @@ pub enum Change<'a> {
     Changed(&'a str, &'a str),
 }
 
-/// An input that changed, and what is known of it.
 #[derive(Debug, Clone, Copy)]
 pub struct Subject<'a> {
     /// Kind and name, as the key has them.
@@ -21,7 +20,6 @@ pub struct Subject<'a> {
     pub place: Option<&'a Place>,
     /// Where it stood at the time of the earlier run.
     pub was_place: Option<&'a Place>,
-    /// File name of the image's lock.
     pub lock: &'a str,
 }
 
@@ -112,12 +110,10 @@ impl Subject<'_> {
         }
     }
 
-    /// A cause without a place.
     fn bare(&self, reason: Reason, message: String) -> Cause {
         Cause { message, file: None, line: None, was_line: None, asked_at: None, is_of_lock: false, reason }
     }
 
-    /// A cause at the place where the input stands, or stood.
     fn placed(&self, reason: Reason, what: String) -> Cause {
         placed(reason, &what, self.place, self.was_place)
     }

@@ -14,7 +14,6 @@ use crate::source::SourceFile;
 pub struct Comments {
     /// Lines before a key or an item, by its first byte; an empty line separates paragraphs.
     leading: BTreeMap<usize, Vec<String>>,
-    /// What stands behind a key or an item.
     trailing: BTreeMap<usize, String>,
     /// Lines at the end of a list or table, by the first byte of that.
     last: BTreeMap<usize, Vec<String>>,
@@ -103,7 +102,6 @@ fn lines_of(comment: &str) -> Vec<String> {
 }
 
 impl Comments {
-    /// Finds to what each comment of a file belongs.
     pub fn of(file: &Arc<SourceFile>, format: Format, document: &Node) -> Self {
         let text = &file.text;
         let mut found = Self::default();
@@ -214,7 +212,6 @@ impl Comments {
         self.last.get(&at).map_or(&[], Vec::as_slice)
     }
 
-    /// Whether there is anything at what starts at a byte.
     pub fn any(&self, at: usize) -> bool {
         !self.before(at).is_empty() || self.behind(at).is_some()
     }

@@ -16,7 +16,6 @@ const CLOSE: char = '›';
 /// What stands between two marks.
 #[derive(Debug)]
 pub enum Snippet<'a> {
-    /// `[table]` or `[[table]]`, and keys with values where there are some.
     Table(&'a str, Option<InlineTable>),
     /// Keys with values, of a table that the message names otherwise.
     Pairs(InlineTable),

@@ -12,6 +12,23 @@ pub fn check_against_schema(root: &Node, schema: &Json) -> Vec<Finding> {
     findings
 }
 
+/// Follows references, and the one alternative that is not null.
+pub fn resolved<'a>(root: &'a Json, schema: &'a Json) -> &'a Json {
+    let mut schema = schema;
+    for _ in 0..16 {
+        if let Some(name) = schema["$ref"].as_str().and_then(|path| path.strip_prefix("#/$defs/")) {
+            schema = &root["$defs"][name];
+        } else if let Some(one) =
+            schema["anyOf"].as_array().and_then(|all| all.iter().find(|one| one["type"] != "null"))
+        {
+            schema = one;
+        } else {
+            break;
+        }
+    }
+    schema
+}
+
 struct Checker<'a> {
     root: &'a Json,
     findings: &'a mut Vec<Finding>,
@@ -72,25 +89,8 @@ fn choices(schema: &Json) -> Vec<&str> {
 }
 
 impl<'a> Checker<'a> {
-    /// Follows references, and the one alternative that is not null.
-    fn resolve(&self, schema: &'a Json) -> &'a Json {
-        let mut schema = schema;
-        for _ in 0..16 {
-            if let Some(name) = schema["$ref"].as_str().and_then(|path| path.strip_prefix("#/$defs/")) {
-                schema = &self.root["$defs"][name];
-            } else if let Some(one) =
-                schema["anyOf"].as_array().and_then(|all| all.iter().find(|one| one["type"] != "null"))
-            {
-                schema = one;
-            } else {
-                break;
-            }
-        }
-        schema
-    }
-
     fn check(&mut self, path: &str, node: &Node, schema: &'a Json) {
-        let schema = self.resolve(schema);
+        let schema = resolved(self.root, schema);
         if schema.as_object().is_some_and(serde_json::Map::is_empty) {
             // Anything; anyone who wrote the schema looks at it.
             return;

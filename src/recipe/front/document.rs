@@ -4,14 +4,12 @@ use std::collections::BTreeMap;
 
 use crate::source::Span;
 
-/// A value and where it stands.
 #[derive(Debug, Clone)]
 pub struct Node {
     pub value: Value,
     pub span: Span,
 }
 
-/// What a recipe's text can hold.
 #[derive(Debug, Clone)]
 pub enum Value {
     Table(Vec<(String, Span, Node)>),

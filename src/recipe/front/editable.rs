@@ -9,7 +9,6 @@ use super::kdl::{KdlText, is_kdl, leading_key};
 use crate::recipe::Edit;
 use crate::recipe::inherit::file_fields::WHOLE;
 
-/// A file's text with changes.
 pub struct Editable {
     text: Text,
     ends: LineEnds,
@@ -131,7 +130,6 @@ impl Editable {
         Ok(Self { text, ends })
     }
 
-    /// The text as it is now.
     pub fn text(&self) -> String {
         match &self.text {
             Text::Toml(document) => self.ends.put(&document.to_string()),
@@ -147,7 +145,6 @@ impl Editable {
         }
     }
 
-    /// Whether a list in this very file holds an item.
     pub fn holds(&self, keys: &[&str], item: &str) -> bool {
         match &self.text {
             Text::Toml(document) => edit::holds(document.as_table(), keys, item),

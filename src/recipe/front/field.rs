@@ -2,6 +2,7 @@
 
 use serde_json::Value as Json;
 
+use crate::recipe::front::check::resolved;
 use crate::recipe::inherit::file_fields::FILE;
 use crate::source::nearest;
 
@@ -60,7 +61,6 @@ impl FieldPath {
         }
     }
 
-    /// As spans are kept.
     pub fn plain(&self) -> String {
         let mut text = String::new();
         for step in &self.steps {
@@ -99,7 +99,7 @@ impl FieldPath {
         let (mut around, mut default) = (schema, None);
         let mut so_far = String::new();
         for step in &self.steps {
-            let inner = resolved(schema);
+            let inner = resolved(&FILE, schema);
             let found = match step {
                 Step::Index(_) => Some(&inner["items"]).filter(|items| items.is_object()),
                 Step::Key(key) => {
@@ -123,19 +123,15 @@ impl FieldPath {
             around = found;
             schema = found;
         }
-        let inner = resolved(schema);
+        let inner = resolved(&FILE, schema);
         let described = [around, inner].into_iter().find_map(|one| one["description"].as_str()).unwrap_or_default();
         Ok(Field {
             kind: kind_of(inner),
-            item: inner["items"].is_object().then(|| kind_of(resolved(&inner["items"]))),
+            item: inner["items"].is_object().then(|| kind_of(resolved(&FILE, &inner["items"]))),
             description: described.replace('\n', " "),
             default,
         })
     }
-}
-
-fn resolved(schema: &Json) -> &Json {
-    crate::recipe::inherit::file_fields::resolved(schema)
 }
 
 /// The one kind of a schema; enumerations are strings.

@@ -4,12 +4,10 @@ use std::sync::LazyLock;
 
 use crate::recipe::{Lock, Model};
 
-/// The schema of a type, as text.
 pub fn schema_of<T: schemars::JsonSchema>(id: &str) -> String {
     text_of(schemars::SchemaGenerator::default().into_root_schema_for::<T>(), id)
 }
 
-/// A schema with its name, as text.
 pub(in crate::recipe) fn text_of(mut schema: schemars::Schema, id: &str) -> String {
     schema.insert("$id".to_owned(), format!("https://imgbuild.invalid/schemas/{id}").into());
     let mut text = serde_json::to_string_pretty(&schema).unwrap_or_default();
@@ -27,10 +25,8 @@ pub fn recipe_schema() -> serde_json::Value {
     MODEL.clone()
 }
 
-/// The same, made once.
 pub(in crate::recipe) static MODEL: LazyLock<serde_json::Value> = LazyLock::new(schema_value_of::<Model>);
 
-/// The schema of a type as a value.
 pub fn schema_value_of<T: schemars::JsonSchema>() -> serde_json::Value {
     schemars::SchemaGenerator::default().into_root_schema_for::<T>().to_value()
 }

@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use schemars::JsonSchema;
 use serde_json::{Value as Json, json};
 
+use crate::recipe::front::check::resolved;
 use crate::recipe::front::schema;
 use crate::recipe::{Node, Value, check_against_schema};
 use crate::source::{Finding, nearest};
@@ -101,7 +102,6 @@ pub fn schema_text() -> String {
     schema::text_of(schema, "image.schema.json")
 }
 
-/// The same, made once.
 pub static FILE: LazyLock<Json> = LazyLock::new(file_schema);
 
 /// The schema of a file that nothing completes.
@@ -151,26 +151,9 @@ pub fn is_name(text: &str) -> bool {
         && text.chars().all(|letter| letter.is_ascii_alphanumeric() || "._-".contains(letter))
 }
 
-/// Follows references, and the one alternative that is not null.
-pub fn resolved(schema: &Json) -> &Json {
-    let mut schema = schema;
-    for _ in 0..16 {
-        if let Some(name) = schema["$ref"].as_str().and_then(|path| path.strip_prefix("#/$defs/")) {
-            schema = &FILE["$defs"][name];
-        } else if let Some(one) =
-            schema["anyOf"].as_array().and_then(|all| all.iter().find(|one| one["type"] != "null"))
-        {
-            schema = one;
-        } else {
-            break;
-        }
-    }
-    schema
-}
-
 /// A removal has the paths of a recipe, and at their ends `true`, or items of a list.
 fn check_remove(node: &Node, schema: &'static Json, path: &str, findings: &mut Vec<Finding>) {
-    let schema = resolved(schema);
+    let schema = resolved(&FILE, schema);
     let Value::Table(entries) = &node.value else { return };
     let known = schema["properties"].as_object();
     for (name, key, value) in entries {
@@ -193,7 +176,7 @@ fn check_remove(node: &Node, schema: &'static Json, path: &str, findings: &mut V
             );
             continue;
         };
-        let kind = resolved(found);
+        let kind = resolved(&FILE, found);
         let is = |wanted: &str| {
             kind["type"] == wanted || kind["type"].as_array().is_some_and(|kinds| kinds.iter().any(|one| one == wanted))
         };

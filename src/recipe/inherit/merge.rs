@@ -20,10 +20,8 @@ pub struct Withdrawn {
     pub is_item: bool,
 }
 
-/// What merging and removing leave behind.
 #[derive(Debug, Clone, Default)]
 pub struct Trail {
-    /// Values that do not count.
     pub withdrawn: Vec<Withdrawn>,
     pub findings: Vec<Finding>,
 }
@@ -205,7 +203,6 @@ impl Node {
         }
     }
 
-    /// The text, if it is one.
     pub fn text(&self) -> Option<&str> {
         match &self.value {
             Value::Text(text) => Some(text),

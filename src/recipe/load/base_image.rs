@@ -20,7 +20,6 @@ fn is_directory(rest: &str) -> bool {
     rest.starts_with(['.', '/'])
 }
 
-/// A directory, and its tag and digest.
 fn split_directory(rest: &str) -> (&str, &str) {
     let end = rest.find("@sha256:").unwrap_or(rest.len());
     let at = rest[..end].rfind(':').filter(|at| !rest[*at..end].contains('/')).unwrap_or(end);

@@ -43,7 +43,6 @@ use crate::xcat::{ExcludeList, Flavor, Item, PackageList, PassList, parse_exlist
 
 #[derive(Debug, Clone)]
 pub struct Recipe {
-    /// Directory of the recipe, without links.
     pub directory: PathBuf,
     pub in_kdl: bool,
     /// Where its lock is, or would be.
@@ -56,34 +55,28 @@ pub struct Recipe {
     pub out: PathBuf,
     /// Files that it was made from: those that it inherits from, and its own last.
     pub files: Vec<Arc<SourceFile>>,
-    /// Inherited values that do not count in it.
     pub withdrawn: Vec<Withdrawn>,
     /// Files that it inherits from, each with the place that says so.
     pub inherits: Vec<(String, Span)>,
     /// Lists that other lists include: by which file, on which line of it.
     pub included: BTreeMap<String, (String, usize)>,
-    /// Files and directories that it names, wherever they lie.
     pub named: BTreeSet<PathBuf>,
     pub model: Model,
     pub spans: Spans,
     /// Packages, pass by pass, kernels taken out.
     pub packages: PackageList,
-    /// Other packages, pass by pass.
     pub otherpkgs: PackageList,
     pub otherpkgs_directory: Option<PathBuf>,
     /// A kernel package that a list names, with its place.
     pub kernel_in_list: Option<(String, Span)>,
-    /// What [kernel] takes from the build host.
     pub kernel_files: Drivers,
     pub postinstall: Option<Postinstall>,
     pub node_scripts: Option<NodeScripts>,
-    /// Units that are enabled, disabled or masked.
     pub units: Vec<Unit>,
     pub mounts: Vec<Mount>,
     pub exports: Vec<Export>,
     /// Synced files, in order.
     pub sync: Vec<SyncedFile>,
-    /// The same lists for running nodes.
     pub synced_nodes: SyncedNodes,
     /// xCAT's side of a node.
     pub node_support: Option<NodeSupport>,
@@ -96,7 +89,6 @@ pub struct Recipe {
     pub authorized_keys: Vec<(PathBuf, String)>,
     pub root_password_hash: Option<(PathBuf, String)>,
     pub ca: Vec<(PathBuf, String)>,
-    /// What a dump over ssh needs.
     pub kdump: KdumpFiles,
     pub dracut_conf: Vec<(PathBuf, String)>,
     /// Keyrings of the repositories, by their index.
@@ -176,7 +168,6 @@ fn incomplete(document: &Node, draft: &Draft) -> Vec<Finding> {
         .collect()
 }
 
-/// Makes the recipe of a draft: reads all that it names.
 pub fn load_draft(draft: &Draft, workspace: Option<&Workspace>) -> Loaded {
     let mut loaded = read_draft(draft, workspace);
     if is_kdl(&draft.document.span.file.name) {

@@ -7,7 +7,6 @@ use std::sync::OnceLock;
 
 use crate::recipe::inherit::relative::{between, plain};
 
-/// Where things are instead.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Moved {
     /// The workspace's directory, without links.
@@ -45,7 +44,6 @@ impl Moved {
     }
 }
 
-/// Where a path is to be looked for.
 pub fn place(path: PathBuf) -> PathBuf {
     MOVED.get().map_or_else(|| path.clone(), |moved| moved.place(&path))
 }

@@ -17,7 +17,6 @@ const TEXT_LIMIT: u64 = 16 << 20;
 
 #[derive(Debug, Clone)]
 pub struct Paths {
-    /// The recipe's directory, without links.
     pub recipe: PathBuf,
     /// Where relative paths of synclists start: the folder of the file that names the list.
     pub start: PathBuf,
@@ -166,7 +165,6 @@ impl Paths {
         Some(Span::new(&file, at..at + char::REPLACEMENT_CHARACTER.len_utf8()))
     }
 
-    /// Reads a text file.
     pub fn read(&self, path: &Path) -> Result<Arc<SourceFile>, String> {
         if witness::exists(path) && !witness::is_file(path) {
             return Err("it is not a regular file".to_owned());

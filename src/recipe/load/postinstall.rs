@@ -29,7 +29,6 @@ pub fn package_of(program: &str) -> &str {
 
 #[derive(Debug, Clone)]
 pub struct Postinstall {
-    /// The scripts, in order; at least one.
     pub scripts: Vec<Script>,
     pub inputs: Vec<ScriptInput>,
 }
@@ -37,9 +36,7 @@ pub struct Postinstall {
 #[derive(Debug, Clone)]
 pub struct Script {
     pub path: PathBuf,
-    /// How messages and keys call it.
     pub name: String,
-    /// Arguments after xCAT's four.
     pub arguments: Vec<String>,
     pub field: String,
 }
@@ -64,7 +61,6 @@ pub enum InputKind {
 }
 
 impl Postinstall {
-    /// The files and links among the inputs.
     pub fn files(&self) -> impl Iterator<Item = PathBuf> {
         let has_content = |input: &&ScriptInput| matches!(input.kind, InputKind::File | InputKind::Link(_));
         self.inputs.iter().filter(has_content).map(|input| input.path.clone())

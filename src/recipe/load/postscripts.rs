@@ -84,7 +84,6 @@ impl Reader<'_> {
         found
     }
 
-    /// One script; gives its name on the node.
     fn node_script(&mut self, field: &str, item: &str, files: &mut BTreeMap<String, ScriptFile>) -> Option<String> {
         let span = self.span(field);
         let file = item.split_whitespace().next().unwrap_or_default();

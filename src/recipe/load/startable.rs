@@ -5,7 +5,6 @@ use std::path::Path;
 use crate::source::{Finding, Span};
 use crate::witness;
 
-/// Why the kernel cannot start a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StartFault {
     NotExecutable,
@@ -58,7 +57,6 @@ impl StartFault {
         }
     }
 
-    /// The finding where a file is named.
     pub fn finding(&self, code: &'static str, file: &str, span: &Span) -> Finding {
         let (message, help) = match self {
             Self::NotExecutable => (format!("`{file}` is not executable"), format!("chmod +x {file}")),

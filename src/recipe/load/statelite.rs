@@ -18,7 +18,6 @@ pub struct Lists {
     pub states: Vec<Arc<SourceFile>>,
 }
 
-/// What nodes get, with the places that say so.
 #[derive(Debug, Clone)]
 pub struct StateliteList {
     /// What reaches the node.

@@ -80,7 +80,6 @@ impl LockedBase {
         }
     }
 
-    /// Writes it as a table of the lock.
     pub(super) fn write(&self, out: &mut String) {
         let text = |value: &str| ::toml::Value::String(value.to_owned()).to_string();
         out.push_str("\n[base]\n");

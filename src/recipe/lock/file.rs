@@ -263,7 +263,6 @@ impl Lock {
         Accounts { users: self.users.clone(), groups: self.groups.clone() }
     }
 
-    /// The transactions whose packages are in the image.
     pub fn image_passes(&self) -> impl Iterator<Item = &LockedPass> {
         self.pass.iter().filter(|pass| pass.role().is_in_image())
     }

@@ -9,7 +9,6 @@ pub enum LockItem<'a> {
     User(&'a str),
     Group(&'a str),
     Release(&'a str),
-    /// A package of a transaction, or else of any.
     Package {
         pass: &'a str,
         name: &'a str,
@@ -21,7 +20,6 @@ pub enum LockItem<'a> {
     },
 }
 
-/// A lock's text and where its values are.
 pub struct LockPlaces<'a> {
     text: &'a str,
     table: Option<DeTable<'a>>,
@@ -45,7 +43,6 @@ impl<'a> LockPlaces<'a> {
         Self { text, table: DeTable::parse(text).ok().map(Spanned::into_inner) }
     }
 
-    /// The byte where an item begins.
     pub fn offset(&self, item: LockItem<'_>) -> Option<usize> {
         let table = self.table.as_ref()?;
         let named = |list: &str, wanted: &str| items(table, list).find(|(one, _)| name(one) == wanted).map(|one| one.1);

@@ -19,7 +19,6 @@ const LAST_EPOCH: i64 = 253_402_300_799;
 
 #[derive(Debug, Error, Diagnostic)]
 pub enum LockError {
-    /// It is not in the form that imgbuild writes.
     #[error("{lock} cannot be read: {problem}")]
     #[diagnostic(
         code(lock::format),
@@ -34,7 +33,6 @@ pub enum LockError {
         /// Byte of the text where it is wrong.
         at: Option<usize>,
     },
-    /// git left it with both sides of a conflict.
     #[error("{lock} has both sides of a git conflict")]
     #[diagnostic(
         code(lock::conflict),

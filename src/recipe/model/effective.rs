@@ -66,7 +66,6 @@ impl PackProfile {
 }
 
 impl ArchiveKind {
-    /// As recipes write it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Cpio => "cpio",
@@ -78,7 +77,6 @@ impl ArchiveKind {
 }
 
 impl Model {
-    /// xCAT's profile of the image.
     pub fn profile(&self) -> &str {
         self.xcat.profile.as_deref().unwrap_or(&self.image.name)
     }
@@ -89,7 +87,6 @@ impl Model {
         self.xcat.osvers.clone().unwrap_or_else(|| format!("{}-{}", image.distro.name(), image.release))
     }
 
-    /// xCAT's name of the image.
     pub fn osimage(&self) -> &str {
         self.xcat.osimage.as_deref().unwrap_or(&self.image.name)
     }

@@ -9,9 +9,7 @@ pub struct PackedForm {
     pub compress: PackCompress,
     pub frames: Frames,
     pub profile: PackProfile,
-    /// Bytes of a block, where the recipe says.
     pub block_size: Option<u32>,
-    /// Level, where the recipe says.
     pub level: Option<u32>,
     /// The table that asks for it: `pack`, `pack.also[0]`.
     pub at: String,

@@ -163,7 +163,6 @@ pub enum Distro {
     Opensuse,
 }
 
-/// Distributions that have a package manager in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
     Debian,
@@ -173,7 +172,6 @@ pub enum Family {
 }
 
 impl Distro {
-    /// As the recipe writes it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Debian => "debian",
@@ -189,7 +187,6 @@ impl Distro {
         }
     }
 
-    /// As people write it.
     pub fn title(self) -> &'static str {
         match self {
             Self::Debian => "Debian",

@@ -4,7 +4,6 @@ use std::sync::LazyLock;
 
 use crate::recipe::Distro;
 
-/// Where a repository is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OfficialAddress {
     Base(&'static str),

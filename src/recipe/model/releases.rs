@@ -36,7 +36,6 @@ pub fn check_release(model: &Model, span: Option<&Span>) -> Option<Finding> {
     check_release_name(model.image.distro, &model.image.release, span)
 }
 
-/// The same of a distribution and a release alone.
 pub fn check_release_name(distro: Distro, release: &str, span: Option<&Span>) -> Option<Finding> {
     let known = known_releases(distro);
     if known.is_empty() || known.contains(&release) {

@@ -59,14 +59,11 @@ pub struct LockedGroup {
 /// Users and groups that a transaction made, or that are made before it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accounts {
-    /// Users, sorted by name.
     pub users: Vec<LockedUser>,
-    /// Groups, sorted by name.
     pub groups: Vec<LockedGroup>,
 }
 
 impl Accounts {
-    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.users.is_empty() && self.groups.is_empty()
     }
@@ -157,7 +154,6 @@ fn nobodys(span: &Span, id: u32) -> Finding {
     finding.help("choose another one: files of unknown owners would belong to this account")
 }
 
-/// Checks the recipe's pins.
 pub fn check(model: &Model, spans: &Spans, whole: &Span) -> Vec<Finding> {
     let mut findings = Vec::new();
     let span = |path: String| spans.nearest(&path).unwrap_or(whole).clone();

@@ -20,7 +20,6 @@ pub enum UpdateForm {
 
 #[derive(Debug, Clone)]
 pub struct DriverUpdate {
-    /// How messages and keys call it.
     pub name: String,
     pub form: Option<UpdateForm>,
     pub is_directory: bool,
@@ -41,7 +40,6 @@ pub struct DriverBuild {
     pub at: String,
 }
 
-/// All that [kernel] takes from the build host.
 #[derive(Debug, Clone, Default)]
 pub struct Drivers {
     pub kernels: Option<PathBuf>,

@@ -13,7 +13,6 @@ use crate::witness;
 #[derive(Debug, Clone, Default)]
 pub struct KdumpFiles {
     pub key: Option<(PathBuf, String)>,
-    /// The server's public keys.
     pub known_hosts: Option<(PathBuf, String)>,
 }
 

@@ -7,14 +7,11 @@ use crate::recipe::{Model, SyncedKind};
 use crate::source::{Finding, Span};
 use crate::witness;
 
-/// One file of the site and its place in the image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SupportFile {
     /// The file, links followed.
     pub source: PathBuf,
-    /// How messages and keys call it.
     pub name: String,
-    /// Absolute path in the image.
     pub destination: String,
     pub kind: SyncedKind,
     /// Permission bits, where they are not the file's own.

@@ -34,7 +34,6 @@ pub struct Unit {
     /// Whole name, with its suffix.
     pub name: String,
     pub state: UnitState,
-    /// Where the recipe names it.
     pub span: Span,
 }
 

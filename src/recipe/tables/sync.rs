@@ -18,9 +18,7 @@ pub enum SyncedKind {
 pub struct SyncedFile {
     /// The file, links followed.
     pub source: PathBuf,
-    /// How messages and keys call it.
     pub name: String,
-    /// Absolute path in the image.
     pub destination: String,
     /// Name to use below the destination, if that turns out to be a folder in the image.
     pub name_in_folder: Option<String>,
@@ -75,7 +73,6 @@ impl SyncedNodes {
         self.scripts.extend(list.scripts.iter().map(|script| (script.clone(), start.to_owned())));
     }
 
-    /// Whether no list has a line.
     pub fn is_empty(&self) -> bool {
         self.lines.is_empty() && self.scripts.is_empty()
     }

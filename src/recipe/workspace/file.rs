@@ -167,7 +167,6 @@ impl Workspace {
         if errors.is_empty() { Ok(workspace) } else { Err(errors) }
     }
 
-    /// Where artefacts go, if the workspace says it.
     pub fn out(&self) -> Option<PathBuf> {
         self.model.out.as_ref().map(|out| self.root.join(out))
     }

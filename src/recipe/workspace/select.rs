@@ -30,7 +30,6 @@ pub struct Selected {
 #[derive(Debug, Default)]
 pub struct Known {
     pub workspace: Option<Arc<Workspace>>,
-    /// Every recipe that could be read, and what it inherits.
     pub recipes: Vec<(PathBuf, Relatives)>,
     /// Directories of those that could not, with the reasons.
     pub broken: Vec<(PathBuf, Vec<Finding>)>,
@@ -120,7 +119,6 @@ pub fn known(start: &Path, wants_all: bool, overlay: &Overlay) -> Result<Known, 
 }
 
 impl Known {
-    /// How messages call a directory.
     fn shown(&self, directory: &Path) -> String {
         let below = self.workspace.as_deref().and_then(|workspace| directory.strip_prefix(&workspace.root).ok());
         below.filter(|below| !below.as_os_str().is_empty()).unwrap_or(directory).display().to_string()
@@ -195,7 +193,6 @@ impl Known {
         Ok(all.into_iter().zip(wanted).filter(|(_, wanted)| *wanted).map(|((_, draft), _)| draft).collect())
     }
 
-    /// Whether a pattern names the directory of an image.
     fn is_in(&self, draft: &Draft, pattern: &str) -> bool {
         self.shown(&draft.directory) == pattern.trim_end_matches('/') || is_called(&draft.directory, pattern)
     }

@@ -29,7 +29,6 @@ pub use setup::STAND_IN_DIRECTORY;
 pub struct Bind {
     /// Path relative to the store's directory.
     pub source: String,
-    /// Absolute path inside.
     pub target: String,
     pub writable: bool,
 }
@@ -50,7 +49,6 @@ pub struct CommandRequest {
     pub kernel: Option<String>,
     /// Whether the command's root is /target itself.
     pub enter_target: bool,
-    /// Where the command starts, as it sees it.
     pub working_directory: String,
     pub arguments: Vec<String>,
     pub environment: Vec<(String, String)>,
@@ -247,7 +245,6 @@ fn tells_of_no_processes(text: &str) -> bool {
         || ["cannot fork", "failed to fork"].iter().any(|words| tail.contains(words))
 }
 
-/// The end of a log, at most 64 KiB.
 fn tail_of(log: &Path) -> Vec<u8> {
     use std::io::{Read, Seek, SeekFrom};
     let mut bytes = Vec::new();

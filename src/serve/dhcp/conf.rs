@@ -24,7 +24,6 @@ const ARCHITECTURES: [(&str, u16); 7] =
 const LEASE: &str = "12h";
 
 impl Plan {
-    /// Where nodes find this server.
     pub fn url(&self) -> String {
         match self.server.port() {
             80 => format!("http://{}", self.address),
@@ -158,7 +157,6 @@ impl Plan {
     }
 }
 
-/// The nodes as dnsmasq's file of hosts has them.
 pub fn hosts(nodes: &Nodes) -> String {
     nodes.names().filter_map(|name| host(&nodes.get(name)?)).collect()
 }

@@ -21,7 +21,6 @@ pub enum Firmware {
 impl Firmware {
     pub const ALL: [Self; 3] = [Self::Bios, Self::Efi64, Self::Arm64];
 
-    /// Its tag in dnsmasq's configuration.
     pub fn tag(self) -> &'static str {
         match self {
             Self::Bios => "bios",

@@ -64,14 +64,12 @@ pub struct DhcpSettings {
     pub loaders: Option<PathBuf>,
 }
 
-/// All that a configuration is made from.
 struct Plan {
     answers: Answers,
     interface: String,
     /// The nodes' network: address and mask of the card.
     address: Ipv4Addr,
     mask: Ipv4Addr,
-    /// Where nodes find this server.
     server: SocketAddrV4,
     offers: Vec<loaders::Offer>,
     own_lines: Option<PathBuf>,

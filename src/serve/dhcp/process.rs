@@ -35,7 +35,6 @@ const LOOK: Duration = Duration::from_secs(1);
 const STARTED: &str = "started, version";
 const KEPT_LINES: usize = 6;
 
-/// A dnsmasq that is looked after.
 pub struct Dnsmasq {
     end: Sender<()>,
     watch: Option<JoinHandle<()>>,
@@ -250,7 +249,6 @@ fn free(plan: &Plan) -> Result<(), ServeError> {
     Ok(())
 }
 
-/// What looks after it.
 struct Watch {
     places: Places,
     desk: Arc<Desk>,
@@ -264,7 +262,6 @@ struct Watch {
 }
 
 impl Watch {
-    /// Starts it, and waits until it runs.
     fn spawn(&mut self) -> Result<Child, ServeError> {
         self.last.push_back(Instant::now());
         let mut command = Command::new(PROGRAM);
@@ -371,7 +368,6 @@ impl Watch {
     }
 }
 
-/// Ends it: it has some seconds.
 fn end(child: Option<Child>) {
     let Some(mut child) = child else { return };
     if let Some(pid) = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw) {

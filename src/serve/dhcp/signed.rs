@@ -126,7 +126,6 @@ impl Behind {
         }
     }
 
-    /// Writes what has changed.
     pub fn look(&mut self, desk: &Desk, say: &Say) {
         self.forget_builds();
         let (nodes, _) = desk.nodes();

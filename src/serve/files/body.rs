@@ -17,7 +17,6 @@ use crate::serve::metrics::{Metrics, Transfer};
 /// Bytes of a piece: what a connection holds in memory at most, besides the kernel's own buffers. Larger ones were not faster.
 const PIECE: u64 = 128 << 10;
 
-/// The bytes of a part of a file.
 pub struct FileBody {
     file: Arc<File>,
     at: u64,

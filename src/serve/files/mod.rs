@@ -32,7 +32,6 @@ const MOST_KNOWN: usize = 4096;
 /// Which file of a build.json: it is replaced, and never written again.
 type Stamp = (u64, u64, i64, i64, u64);
 
-/// Name, size and digest of the artefacts of a directory.
 type Artefacts = HashMap<String, (u64, String)>;
 
 /// Directories whose files are served: of a name that two have, the first one's.
@@ -53,7 +52,6 @@ pub struct Found {
     pub immutable: bool,
 }
 
-/// Why a file is not sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     Missing,
@@ -61,7 +59,6 @@ pub enum Refusal {
 }
 
 impl Tree {
-    /// Files below some directories.
     pub fn new(roots: Vec<PathBuf>) -> Self {
         Self { roots, known: Mutex::default() }
     }

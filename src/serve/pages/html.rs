@@ -35,7 +35,6 @@ pub fn encoded(text: &str) -> String {
     safe
 }
 
-/// A number of bytes for people.
 pub fn bytes(count: u64) -> String {
     match count {
         0..1000 => format!("{count} B"),

@@ -19,7 +19,6 @@ pub struct Build {
     is_published: bool,
 }
 
-/// The builds of an image in some directories, the newest first.
 pub fn builds(roots: &[PathBuf], image: &str) -> Vec<Build> {
     let mut found: Vec<Build> = roots.iter().flat_map(|root| builds_in(root, image)).collect();
     found.sort_by(|a, b| b.made.cmp(&a.made).then_with(|| a.name.cmp(&b.name)));
@@ -43,7 +42,6 @@ fn builds_in(root: &Path, image: &str) -> Vec<Build> {
     read.collect()
 }
 
-/// Names of all images of some directories.
 pub fn images(roots: &[PathBuf]) -> Vec<String> {
     let mut names: Vec<String> = roots
         .iter()

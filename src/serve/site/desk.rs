@@ -14,7 +14,6 @@ use crate::source::Finding;
 /// How many changes are remembered for pages that show them as they come.
 const REMEMBERED: usize = 4096;
 
-/// The nodes of a site, as the server knows them.
 pub struct Desk {
     root: PathBuf,
     state: State,
@@ -49,7 +48,6 @@ pub struct NodeLine {
     pub report: Option<Report>,
 }
 
-/// Why a report is not kept.
 #[derive(Debug)]
 pub enum NotKept {
     /// No such node, or not its token: both are answered alike.
@@ -129,7 +127,6 @@ impl Desk {
             .map(str::to_owned)
     }
 
-    /// Where the state lies.
     pub fn state(&self) -> &State {
         &self.state
     }
@@ -142,7 +139,6 @@ impl Desk {
         self.tokens.of(node)
     }
 
-    /// Whether there is such a node, and this is its token.
     pub fn is_known(&self, node: &str, token: &str) -> bool {
         self.tokens.is_of(node, token) && self.nodes().0.span_of(node).is_some()
     }
@@ -212,7 +208,6 @@ impl Desk {
         (reports.version, Some(names))
     }
 
-    /// A node, as it is shown.
     pub fn line(&self, name: &str) -> Option<NodeLine> {
         let (nodes, _) = self.nodes();
         let reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
@@ -220,7 +215,6 @@ impl Desk {
         Some(line(&nodes, &self.assigned(), &reports.by_node, name))
     }
 
-    /// All nodes, in their order.
     pub fn lines(&self) -> Vec<NodeLine> {
         let (nodes, _) = self.nodes();
         let assigned = self.assigned();

@@ -70,7 +70,6 @@ pub async fn report(server: &Arc<Server>, request: Request<Incoming>) -> Respons
     }
 }
 
-/// Fields of a query or a form.
 pub fn fields(text: &str) -> BTreeMap<String, String> {
     let read = |text: &str| crate::serve::files::decoded(&text.replace('+', " ")).unwrap_or_default();
     text.split('&').filter_map(|field| field.split_once('=')).map(|(name, value)| (read(name), read(value))).collect()

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use data_encoding::HEXLOWER;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode};
@@ -124,7 +125,7 @@ fn give(server: &Server, desk: &Desk, name: &str, digest: Option<&str>) -> Respo
 /// SHA-256 in hexadecimal digits.
 fn digest_of(bytes: &[u8]) -> String {
     use sha2::Digest;
-    sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(&sha2::Sha256::digest(bytes))
 }
 
 fn keep(server: &Server, desk: &Desk, node: &str, said: Said) -> Response<Reply> {

@@ -14,7 +14,6 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::serve::metrics::Metrics;
 
-/// How many connections there are, by client.
 #[derive(Debug)]
 pub struct Connections {
     most: usize,

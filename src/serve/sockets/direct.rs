@@ -43,7 +43,6 @@ struct Asked {
     keeps: bool,
 }
 
-/// What the bytes of a connection are so far.
 #[derive(Debug, PartialEq)]
 enum Head {
     Incomplete,

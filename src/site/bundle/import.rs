@@ -31,7 +31,6 @@ const MANIFEST_LIMIT: u64 = 4 << 20;
 #[derive(Debug, Clone)]
 pub struct BundleImport {
     pub bundle: PathBuf,
-    /// The workspace, created if missing.
     pub into: PathBuf,
     /// Another profile (imgimport -f).
     pub profile: Option<String>,
@@ -39,7 +38,6 @@ pub struct BundleImport {
     pub force: bool,
     /// Whether saved stores are put aside for loading.
     pub records: bool,
-    /// Whether nothing is written.
     pub dry_run: bool,
 }
 

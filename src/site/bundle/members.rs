@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::path::Path;
 
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 
@@ -41,8 +42,7 @@ pub fn measure(path: &Path) -> std::io::Result<(u64, String)> {
         hasher.update(&buffer[..read]);
         size += read as u64;
     }
-    let digest: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok((size, digest))
+    Ok((size, HEXLOWER.encode(&hasher.finalize())))
 }
 
 impl Members {

@@ -31,10 +31,8 @@ pub fn sha256_of(path: &std::path::Path) -> Option<String> {
     members::measure(path).ok().map(|(_, digest)| digest)
 }
 
-/// Why a bundle was not read or written.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum BundleError {
-    /// It is no bundle, or one that is not to be trusted.
     #[error("`{path}` is refused: {problem}; nothing was written")]
     #[diagnostic(help(
         "use a bundle written by imgexport or `imgbuild export bundle`: fetch it again, or do not trust it"
@@ -46,18 +44,12 @@ pub enum BundleError {
     #[diagnostic(help(
         "`--force` uses the bundle's and keeps the existing files as FILE.ORIG; `--profile NAME` imports it under another name"
     ))]
-    Taken {
-        /// The image or file.
-        what: String,
-    },
-    /// What is to go into a bundle is not there.
+    Taken { what: String },
     #[error("{problem}; no bundle was written")]
     #[diagnostic(help("{help}"))]
     Missing { problem: String, help: String },
-    /// A file cannot be read or written.
     #[error("`{path}`: {error}")]
     Io { path: PathBuf, error: std::io::Error },
-    /// The workspace could not be made.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Import(#[from] super::workspace::ImportError),

@@ -61,7 +61,6 @@ pub struct Unpacked {
     pub left_out: Vec<String>,
 }
 
-/// Unpacks a bundle into an empty directory.
 pub fn unpack(bundle: &Path, into: &Path) -> Result<Unpacked, BundleError> {
     let refused = |problem: String| BundleError::Refused { path: bundle.to_owned(), problem };
     let io = |error: std::io::Error| BundleError::Io { path: bundle.to_owned(), error };

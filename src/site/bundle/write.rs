@@ -313,7 +313,6 @@ fn is_recipe(path: &Path) -> bool {
     path.extension().is_some_and(|ending| ending == "toml" || ending == "kdl")
 }
 
-/// Adds a file, or all files of a folder.
 fn add_all(path: &Path, name: &str, members: &mut Files) {
     if !path.is_dir() {
         if path.is_file() {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 
+use data_encoding::HEXLOWER;
 use md5::Digest as _;
 
 use crate::archive::{Listed, over};
@@ -114,14 +115,6 @@ fn is_read(path: &str) -> bool {
     FILES.contains(&path) || FOLDERS.iter().any(|folder| path.starts_with(folder))
 }
 
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
 impl Census {
     /// Takes an entry.
     /// Errors: The reader's; `InvalidData` for a name that leads out.
@@ -189,7 +182,7 @@ impl Census {
                     kept.extend_from_slice(&buffer[..read]);
                 }
             }
-            (seen.md5, seen.sha256) = (hex(&md5.finalize()), hex(&sha256.finalize()));
+            (seen.md5, seen.sha256) = (HEXLOWER.encode(&md5.finalize()), HEXLOWER.encode(&sha256.finalize()));
             if let Some(kept) = kept {
                 let place = if is_database { &mut self.databases } else { &mut self.texts };
                 place.insert(path.clone(), kept);

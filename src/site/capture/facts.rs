@@ -41,7 +41,6 @@ pub struct Facts {
     /// Lines of fstab that a node without a disk can use.
     pub fstab: Vec<String>,
     pub fstab_of_disks: Vec<String>,
-    /// Lines of root's authorized_keys.
     pub keys: Vec<String>,
     pub root_hash: Option<String>,
     /// Units that packages would start and the node does not.
@@ -83,7 +82,6 @@ pub fn value(text: &str, name: &str) -> Option<String> {
     (!line.is_empty()).then(|| line.to_owned())
 }
 
-/// Distribution and release by os-release(5).
 fn release(census: &Census) -> Result<(Release, String), CaptureError> {
     let text = census.text("etc/os-release").filter(|text| !text.is_empty());
     // The file in /etc is a link as a rule.
@@ -111,7 +109,6 @@ fn release(census: &Census) -> Result<(Release, String), CaptureError> {
     found.map(|release| (release, osvers)).map_err(|problem| CaptureError::Unknown { problem })
 }
 
-/// Users and groups that are not the same everywhere.
 fn accounts(facts: &mut Facts, census: &Census) {
     // Above 2^31 old software goes wrong, and no recipe takes them.
     let is_none = |id: u32| is_nobodys(id) || id > i32::MAX as u32;

@@ -14,7 +14,6 @@ pub enum Why {
     Volatile,
     /// Packages, the build or programs make it again.
     Made,
-    /// The package manager's own.
     Database,
     Kernel,
     Node,

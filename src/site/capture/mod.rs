@@ -36,9 +36,7 @@ use text::Named;
 #[derive(Debug, Clone)]
 pub struct CaptureRequest {
     pub source: Source,
-    /// As the command line named it.
     pub shown: String,
-    /// The workspace, created if missing.
     pub into: PathBuf,
     pub name: String,
     /// The command that reaches a node, in words; `ssh` where it is empty.
@@ -48,7 +46,6 @@ pub struct CaptureRequest {
     pub pinned: bool,
     /// Whether what is there is replaced; it stays as `FILE.ORIG`.
     pub force: bool,
-    /// Whether nothing is written.
     pub dry_run: bool,
     /// The directory of a recipe that gets an overlay of what the tree has otherwise than packages, and nothing else.
     pub overlay_for: Option<PathBuf>,
@@ -57,28 +54,23 @@ pub struct CaptureRequest {
     pub synced: BTreeMap<String, PathBuf>,
 }
 
-/// Why nothing was captured.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum CaptureError {
     #[error("`{text}` cannot be captured: {problem}")]
     #[diagnostic(help("name a running node as ssh://NODE, a directory, or a tar or cpio archive"))]
     Source { text: String, problem: String },
-    /// The node did not give its files.
     #[error("`{host}` cannot be captured: {problem}")]
     #[diagnostic(help(
         "try `ssh {host} true` first; set how a node is reached with --ssh, for instance --ssh \"ssh -i KEY\""
     ))]
     Node { host: String, problem: String },
-    /// A file cannot be read or written.
     #[error("`{path}`: {error}")]
     Io { path: PathBuf, error: std::io::Error },
-    /// No image like it can be built.
     #[error("cannot create a recipe from it: {problem}")]
     Unknown { problem: String },
     #[error("{problem}")]
     #[diagnostic(help("repair it on the node (`rpm --rebuilddb`, `dpkg --audit`), and capture again"))]
     Database { problem: String },
-    /// A file changed while it was read.
     #[error("/{path} changed while it was captured; nothing was written")]
     #[diagnostic(help("stop what writes it, or leave it out: --exclude-list FILE with the line `./{path}`"))]
     Moved { path: String },

@@ -51,7 +51,6 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// Whether nothing is.
     pub fn is_empty(&self) -> bool {
         self.overlay.is_empty() && self.modules.is_empty()
     }

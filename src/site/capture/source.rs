@@ -10,7 +10,6 @@ use crate::archive::{Budget, Look, Unlisted, list_directory, list_packed};
 
 use super::CaptureError;
 
-/// A source as the command line names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     Node {

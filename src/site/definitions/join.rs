@@ -6,7 +6,6 @@ use super::{Gathered, Site};
 use crate::source::{Finding, Severity};
 use crate::xcat::definitions::{Attribute, Definition, ObjectKind, Row, TableKind, is_plain_path};
 
-/// Puts what was read together.
 pub fn join(gathered: Gathered) -> Site {
     let Gathered { stanzas, tables, mut places, findings } = gathered;
     let mut site = Site { findings, ..Site::default() };

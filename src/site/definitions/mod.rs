@@ -64,7 +64,6 @@ impl Site {
         Some((joined("postscripts"), joined("postbootscripts")))
     }
 
-    /// Whether nothing may be made of it.
     pub fn has_errors(&self) -> bool {
         self.findings.iter().any(|finding| finding.severity == Severity::Error)
     }

@@ -81,7 +81,6 @@ impl Places {
         self.brought.extend(map.iter().map(|(there, here)| (there.clone(), workspace.root.join(here))));
     }
 
-    /// Where a path of the management node lies here.
     pub fn here(&self, path: &str) -> PathBuf {
         if let Some(here) = best(&self.moved, path) {
             return here;

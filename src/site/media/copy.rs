@@ -30,7 +30,6 @@ pub struct MediaImport {
     pub arch: Option<String>,
     /// Whether no recipes are written.
     pub only_repository: bool,
-    /// Whether nothing is written.
     pub dry_run: bool,
 }
 
@@ -112,7 +111,6 @@ pub fn import_media(request: &MediaImport, progress: &mut Progress<'_>) -> Resul
     Ok(report)
 }
 
-/// The directory of a distribution's repository.
 fn repository_of(request: &MediaImport, root: &Path, medium: &Medium) -> PathBuf {
     match &request.destination {
         Some(destination) => crate::recipe::plain(&std::path::absolute(destination).unwrap_or(destination.clone())),

@@ -18,11 +18,9 @@ pub use identify::{Family, Medium, identify};
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct MediaReport {
     pub format_version: String,
-    /// The media, in the order in which they were named.
     pub media: Vec<ImportedMedium>,
     /// Recipes that were written, from the workspace.
     pub recipes: Vec<String>,
-    /// What else is to be said.
     pub notes: Vec<String>,
 }
 
@@ -43,7 +41,6 @@ pub struct ImportedMedium {
     pub kept: usize,
 }
 
-/// Why media were not imported.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum MediaError {
     #[error("`{path}` is not a medium that imgbuild knows: {problem}")]
@@ -51,7 +48,6 @@ pub enum MediaError {
         "supported media: RHEL and derivatives (.discinfo), SLES and Leap (media.1), Debian and Ubuntu (.disk/info); for others, pass --name and --arch"
     ))]
     Unknown { path: PathBuf, problem: String },
-    /// It says something else than the command line.
     #[error("`{path}` is for {found}, but --arch is {said}; nothing was written")]
     #[diagnostic(help("leave --arch out, or name the right medium"))]
     Other { path: PathBuf, found: String, said: String },
@@ -79,7 +75,6 @@ pub enum MediaError {
         "replace the link by a folder; for a repository elsewhere name its directory with --repository"
     ))]
     Linked { path: PathBuf, problem: String },
-    /// A file cannot be read or written.
     #[error("`{path}`: {error}")]
     Io { path: PathBuf, error: std::io::Error },
 }

@@ -92,7 +92,6 @@ pub fn image_name(medium: &Medium, profile: &str) -> String {
     format!("{}-{}-netboot-{profile}", medium.name, medium.arch)
 }
 
-/// Writes the recipes of a medium; those that are there stay.
 pub fn write(
     medium: &Medium,
     repository: &Path,

@@ -24,7 +24,6 @@ pub enum Said {
     List(Vec<String>),
 }
 
-/// Values of a group or a node.
 pub type Values = BTreeMap<Attr, Said>;
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -38,7 +37,6 @@ pub struct ImportedNodes {
     pub lists_add: bool,
     /// What has no counterpart: name, and of how many nodes or groups.
     pub left: BTreeMap<String, usize>,
-    /// What was not taken, a sentence each.
     pub notes: Vec<String>,
 }
 
@@ -54,7 +52,6 @@ impl ImportedNodes {
         Some(self.nodes.entry(Name(name.to_owned())).or_default())
     }
 
-    /// Leaves out images that the workspace does not have.
     pub fn only_images(&mut self, known: &[String]) {
         let mut gone: BTreeMap<String, usize> = BTreeMap::new();
         let nodes = self.nodes.values_mut().map(|(values, _)| values);
@@ -71,7 +68,6 @@ impl ImportedNodes {
         }));
     }
 
-    /// Whether nothing was found.
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()
     }
@@ -100,7 +96,6 @@ pub fn read(paths: &[impl AsRef<Path>]) -> Result<ImportedNodes, String> {
     Ok(found)
 }
 
-/// Reads one text; whether it has nodes.
 fn add(found: &mut ImportedNodes, path: &Path, text: &str) -> Result<bool, String> {
     let first = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
     if first.starts_with("#node,") || first.starts_with("#groupname,") {

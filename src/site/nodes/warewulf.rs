@@ -48,7 +48,6 @@ fn values(table: &Value, left: &mut Vec<String>) -> Values {
     values
 }
 
-/// Adds the nodes of a text; whether there were some.
 pub fn nodes(found: &mut ImportedNodes, text: &str) -> Result<bool, String> {
     let documents = documents(text)?;
     found.lists_add = true;

@@ -38,7 +38,6 @@ pub enum ImportError {
         "pass the output of `lsdef -t osimage -z`, or of `tabdump osimage` and `tabdump linuximage`, or a directory with such files"
     ))]
     Nothing,
-    /// A file of an earlier import cannot be read.
     #[error("`{path}`: {problem}; nothing was written")]
     Unreadable { path: PathBuf, problem: String },
     #[error("`{path}` cannot be written: {problem}; nothing was written")]

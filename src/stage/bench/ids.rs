@@ -9,11 +9,9 @@ pub const DRIVER_TOOLS: &str = "rootfs/tools-driver";
 /// What postinstall scripts run, over the base.
 pub const POSTINSTALL_TOOLS: &str = "rootfs/tools-postinstall";
 pub const DRACUT_TOOLS: &str = "rootfs/tools-dracut";
-/// The image's lowest layer.
 pub const BASE: &str = "rootfs/base";
 pub const SYNC: &str = "rootfs/sync";
 pub const POSTINSTALL: &str = "rootfs/postinstall";
-/// Checks after the last layer.
 pub const GATE: &str = "rootfs/gate";
 pub const PAYLOAD: &str = "kernel/payload";
 pub const INITRD: &str = "initrd/stateless";
@@ -37,7 +35,6 @@ pub fn pack_also(rootimg: &str) -> String {
     format!("{PACKED}{}", rootimg.trim_start_matches("rootimg."))
 }
 
-/// Whether an action packs the image.
 pub fn is_pack(id: &str) -> bool {
     id == PACK || id.starts_with(PACKED)
 }

@@ -20,7 +20,6 @@ use report::Report;
 pub struct Bench<'a> {
     pub recipe: &'a Recipe,
     pub store: &'a Store,
-    /// Where operations run.
     pub namespace: &'a Namespace,
     pub report: &'a dyn Report,
     /// Whether the lock stays as it is.

@@ -32,7 +32,6 @@ pub fn refuse_at(report: &dyn Report, span: Option<Span>, problem: String, help:
     StageError::Refused { problem, help }
 }
 
-/// Turns news of downloads into lines.
 pub struct DownloadNews<'a>(pub &'a dyn Report, pub &'static str);
 
 impl Progress for DownloadNews<'_> {
@@ -47,7 +46,6 @@ impl Progress for DownloadNews<'_> {
     }
 }
 
-/// The same of what is sent.
 pub struct UploadNews<'a>(pub &'a dyn Report);
 
 impl Progress for UploadNews<'_> {
@@ -58,7 +56,6 @@ impl Progress for UploadNews<'_> {
     }
 }
 
-/// News of repositories, as news of the build.
 pub struct ReportedNews<'a>(pub &'a dyn Report);
 
 impl News for ReportedNews<'_> {

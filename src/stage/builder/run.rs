@@ -88,7 +88,6 @@ pub(in crate::stage) struct Finished {
     pub(super) outcome: Outcome,
 }
 
-/// Actions that were run or kept.
 pub(in crate::stage) struct Work {
     pub stages: StageGraph,
     pub done: Done,
@@ -100,7 +99,6 @@ const MENDED_AT_MOST: usize = 16;
 
 #[derive(Debug, Clone)]
 pub struct Summary {
-    /// Actions in order.
     pub outcomes: Vec<Outcome>,
     /// How long it took to renew the lock, where that was done.
     pub locked: Option<Duration>,
@@ -117,7 +115,6 @@ pub struct Summary {
 pub struct Builder<'a> {
     pub recipe: &'a Recipe,
     pub store: &'a Store,
-    /// Where operations run.
     pub namespace: &'a Namespace,
     pub options: Options,
     pub report: &'a dyn Report,
@@ -273,7 +270,6 @@ impl<'a> Builder<'a> {
         Ok(fetcher.keeping_halves_in(self.store.aside_directory()?))
     }
 
-    /// Where packages come from.
     pub(in crate::stage) fn supply<'s>(&'s self, fetcher: &'s Fetcher) -> Supply<'s> {
         let (store, staging) = ((self.store, self.namespace), &self.shared.staging);
         Supply::new(

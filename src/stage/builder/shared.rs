@@ -16,7 +16,6 @@ use crate::store::{Outputs, Store};
 
 const MIB: u64 = 1 << 20;
 
-/// Limits of what runs at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// How many actions run at once at most.
@@ -130,7 +129,6 @@ impl Drop for Turn<'_> {
     }
 }
 
-/// Results for another machine.
 #[derive(Debug)]
 pub struct Deliver {
     pub to: Cache,
@@ -140,7 +138,6 @@ pub struct Deliver {
     pub wanted: BTreeMap<String, BTreeSet<String>>,
 }
 
-/// What the builds of one command have in common.
 pub struct SharedBuild {
     pub(in crate::stage) budget: Arc<Budget>,
     /// Packages on their way into this store.
@@ -215,7 +212,6 @@ impl SharedBuild {
         self.stopped.store(true, Ordering::Relaxed);
     }
 
-    /// Whether nothing new may start.
     pub(in crate::stage) fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Relaxed)
     }

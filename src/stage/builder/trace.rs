@@ -65,7 +65,6 @@ impl Trace {
         }
     }
 
-    /// Its number in the log.
     pub(in crate::stage) fn number(&self) -> Option<u64> {
         self.0.trace.get().map(BuildTrace::number)
     }
@@ -93,7 +92,6 @@ impl Trace {
         }
     }
 
-    /// What ran until now.
     pub fn runs(&self) -> Vec<Run> {
         self.0.runs.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -135,12 +133,10 @@ pub fn published_inodes(out: &Path, image: &str) -> Vec<u64> {
     crate::stage::published(out, image).map(names).unwrap_or_default()
 }
 
-/// Whole milliseconds.
 pub fn milliseconds(duration: Duration) -> u64 {
     duration.as_millis() as u64
 }
 
-/// An error in few lines, for the history.
 pub fn in_short(error: &StageError, recipe: &Recipe) -> String {
     let format = if recipe.in_kdl { Format::Kdl } else { Format::Toml };
     let text = in_format(&error.to_string(), format);

@@ -89,7 +89,6 @@ fn first_difference(
     Ok(None)
 }
 
-/// What differs besides a layer.
 fn other_difference(one: &Outputs, two: &Outputs) -> String {
     if let Some((name, blob)) = one.blobs.iter().find(|(name, blob)| two.blobs.get(*name) != Some(blob)) {
         let size = two.blobs.get(name).map_or(0, |blob| blob.size);

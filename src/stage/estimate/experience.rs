@@ -38,7 +38,6 @@ fn scaled(figure: u64, was: u64, now: u64) -> u64 {
     (figure as f64 * (now as f64 / was as f64).clamp(SCALE.0, SCALE.1)) as u64
 }
 
-/// The CPU in [`target`]'s text.
 fn cpu_of(target: &str) -> Option<&str> {
     target.rsplit(' ').next()
 }

@@ -67,7 +67,6 @@ pub fn simulate(tasks: &[Task], workers: usize) -> (u64, Vec<usize>) {
     (last.map_or(0, |index| ended[index]), path)
 }
 
-/// When all that a task needs is done.
 fn met_at(task: &Task, ended: &[u64]) -> u64 {
     task.needs.iter().map(|need| ended[*need]).max().unwrap_or(0)
 }

@@ -15,7 +15,6 @@ use crate::stage::actions::packages::requests::{package_requests, target};
 use crate::stage::bench::ids;
 use crate::stage::supply::origin::is_fetched;
 
-/// An action that runs or may run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Piece {
     pub estimate: ActionEstimate,

@@ -44,7 +44,6 @@ fn is_without_commands(kind: ActionKind) -> bool {
     }
 }
 
-/// How an action is gone through again.
 #[derive(Debug, Clone)]
 pub enum Again {
     /// As a build does, without keeping the result.

@@ -17,7 +17,6 @@ use crate::store::{
 /// Which layers were looked at: what operations leave for those after them.
 pub const LEGACY: Legacy = Legacy { take: were_looked_at, leave: looked_at };
 
-/// What is done inside for no action.
 pub fn operations() -> [(&'static str, Operation); 6] {
     [
         ("probe", |request, news| answer(request, news, probe::inside)),
@@ -49,12 +48,10 @@ fn check(layers: Vec<Digest>, _: News<'_>) -> Result<Vec<DamagedLayer>, String> 
     check_layers(&layers)
 }
 
-/// Writes layers and frames into one file.
 fn save(request: SaveRequest, _: News<'_>) -> Result<u64, String> {
     save_layers(&request)
 }
 
-/// Reads them again.
 fn load(request: LoadRequest, _: News<'_>) -> Result<Loaded, String> {
     load_layers(&request)
 }

@@ -51,7 +51,6 @@ pub struct PackageDifference {
 }
 
 impl PackageDifference {
-    /// Whether nothing differs.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
@@ -128,7 +127,6 @@ impl Packages {
         Self { family: family_of(target), all }
     }
 
-    /// Packages by the database of a tree.
     pub fn of_installed(installed: &Installed) -> Self {
         let package = |one: &InstalledPackage| {
             (Package { name: one.name.clone(), arch: one.arch.clone(), version: one.version.clone() }, None)

@@ -119,11 +119,9 @@ pub struct Address {
     pub digest: String,
     /// The address, without a password.
     pub shown: String,
-    /// Where the recipe names it.
     pub place: Option<Place>,
 }
 
-/// The addresses that a recipe names itself.
 pub fn addresses(recipe: &Recipe) -> Vec<Address> {
     let mut all = Vec::new();
     for (index, repo) in recipe.model.repo.iter().enumerate() {

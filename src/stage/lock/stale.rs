@@ -29,7 +29,6 @@ fn input_name(pass: &str, name: &str) -> String {
     format!("request {pass} {name}")
 }
 
-/// Where a name was asked for, and in what.
 fn origin_of(package_request: &PackageRequest, name: &str, spans: &Spans) -> (Option<Place>, Origin) {
     match package_request.spans.get(name) {
         Some(span) => (Some(Place::from(span)), Origin::of_span(spans, span)),

@@ -160,7 +160,6 @@ impl Renew {
 pub struct Locking<'a> {
     pub recipe: &'a Recipe,
     pub store: &'a Store,
-    /// Where the package manager runs.
     pub namespace: &'a Namespace,
     pub fetcher: &'a Fetcher,
     pub supply: &'a Supply<'a>,

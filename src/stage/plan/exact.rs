@@ -54,9 +54,7 @@ pub fn fresh_lock(recipe: &Recipe, found: Option<Lock>) -> Result<Lock, Vec<Caus
 #[derive(Debug)]
 pub struct ExactPlan {
     pub stages: StageGraph,
-    /// What the last build left, if there was one.
     pub root: Option<Root>,
-    /// What is decided, in the order of the graph.
     pub decisions: Vec<Decision>,
 }
 
@@ -82,12 +80,10 @@ impl ExactPlan {
         Ok(Self { stages, root, decisions })
     }
 
-    /// Earlier runs of its actions.
     pub fn history<'s>(&self, store: &'s Store) -> StoreHistory<'s> {
         StoreHistory::new(store, self.root.clone())
     }
 
-    /// Whether anything is to be run.
     pub fn has_work(&self) -> bool {
         self.decisions.iter().any(|decision| decision.verdict != Verdict::Keep)
     }

@@ -176,7 +176,6 @@ impl ImagePlan {
     }
 }
 
-/// The lock's text, for places in it.
 fn text_of(recipe: &Recipe) -> String {
     crate::witness::read_to_string(&recipe.lock_path).unwrap_or_default()
 }

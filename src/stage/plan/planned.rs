@@ -14,11 +14,9 @@ use crate::stage::lock::suppose::UNKNOWN;
 
 use super::exact::stages_of;
 
-/// What is to be done with one action, and why.
 #[derive(Debug, Clone)]
 pub struct PlannedAction {
     pub stage: Stage,
-    /// Its name within the stage.
     pub name: String,
     pub kind: ActionKind,
     pub verdict: Verdict,

@@ -114,7 +114,6 @@ pub struct Publication<'a> {
     pub not_reproducible: Vec<String>,
 }
 
-/// What nodes load for the moment at which their kernel crashes.
 fn manifest(kernel: &Sha256, initrd: &Sha256, table: &Kdump) -> Vec<u8> {
     let manifest = kdump::Manifest {
         format: kdump::FORMAT,
@@ -127,7 +126,6 @@ fn manifest(kernel: &Sha256, initrd: &Sha256, table: &Kdump) -> Vec<u8> {
     text
 }
 
-/// SHA-256 of a file.
 pub(in crate::stage) fn sha256_of(path: &Path) -> std::io::Result<Sha256> {
     let mut file = std::fs::File::open(path)?;
     let mut hasher: sha2::Sha256 = sha2::Digest::new();
@@ -149,7 +147,6 @@ pub fn sums(artefacts: &[Artefact]) -> String {
     artefacts.iter().map(|artefact| format!("{}  {}\n", artefact.sha256, artefact.name)).collect()
 }
 
-/// The published directory of an image, if there is one.
 pub fn published(out: &Path, name: &str) -> Option<(PathBuf, BuildInfo)> {
     let link = out.join(name);
     let directory = crate::witness::canonicalize(&link).ok()?;

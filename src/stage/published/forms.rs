@@ -20,7 +20,6 @@ pub struct PublishedForm {
     pub memory: u64,
 }
 
-/// A form of the image as an action made it.
 pub struct PackedImage {
     pub rootimg: &'static str,
     pub index: BlobRef,

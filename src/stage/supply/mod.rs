@@ -108,7 +108,6 @@ impl<'a> Supply<'a> {
         }
     }
 
-    /// Where packages come from, as the command said.
     pub fn places(&self) -> &PackageSources {
         self.places
     }
@@ -157,7 +156,6 @@ impl<'a> Supply<'a> {
         self.staging.changed.notify_all();
     }
 
-    /// Downloads packages that the store lacks.
     pub fn download(&self, packages: &[PinnedPackage]) -> Result<(), DistroError> {
         // For a package that is locked but no longer served, more is known than that it is missing.
         let reported = |error: DistroError| match error {

@@ -15,7 +15,6 @@ use crate::fault;
 use crate::store::blob::copy_and_hash;
 use crate::store::{ActionRecord, Root, Store, StoreError, Written};
 
-/// Version of the file's form.
 const FORMAT: u32 = 1;
 
 /// Largest record or root that is read, in bytes.

@@ -28,7 +28,6 @@ pub use carry::{Brought, Carried};
 pub use read::{LoadRequest, Loaded, load_layers};
 pub use write::{SaveRequest, save_layers};
 
-/// Version of the stream's form.
 const FORMAT: u32 = 1;
 
 /// Largest header, manifest or description of a frame that is read, in bytes: 800,000 files of one layer.

@@ -21,7 +21,6 @@ use crate::store::{Kind, Manifest, Store, in_scratch};
 pub struct LoadRequest {
     /// The file, relative to the store's directory.
     pub from: String,
-    /// Directory for trees that are not whole yet.
     pub scratch: String,
 }
 
@@ -114,7 +113,6 @@ fn text(size: u64, stream: &mut Stream) -> Result<String, String> {
     if text.len() as u64 == size { Ok(text) } else { Err(damaged(io::ErrorKind::UnexpectedEof.into())) }
 }
 
-/// A layer or a frame comes once.
 fn refuse_twice(contents: &Contents) -> Result<(), String> {
     let layers = contents.layers.iter().map(|texts| texts.layer).collect::<BTreeSet<Digest>>();
     let frames = contents.frames.iter().map(|files| files.frame).collect::<BTreeSet<Digest>>();

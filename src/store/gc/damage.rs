@@ -8,10 +8,8 @@ use super::items::{Item, ItemKind};
 use crate::digest::{Digest, Sha256};
 use crate::store::{Root, Seal, Store, seal};
 
-/// Something of the store that is not what it was.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Damage {
-    /// Path relative to the store's directory.
     pub path: String,
     pub problem: String,
 }
@@ -110,7 +108,6 @@ impl Store {
     }
 }
 
-/// SHA-256 of what a reader gives.
 pub fn sha256_of(mut from: impl std::io::Read) -> std::io::Result<Sha256> {
     use sha2::Digest as _;
     let mut hasher = sha2::Sha256::new();

@@ -85,13 +85,10 @@ pub enum ItemKind {
     Scratch,
 }
 
-/// Something that is kept or removed as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
-    /// Path relative to the store's directory.
     pub path: String,
     pub kind: ItemKind,
-    /// Bytes of its content.
     pub bytes: u64,
     /// How long ago it was written.
     pub age: Duration,

@@ -43,10 +43,8 @@ pub fn check_label(label: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// All that is in the store, and which builds need it.
 #[derive(Debug)]
 pub struct Survey {
-    /// All items, sorted by path.
     pub items: Vec<Item>,
     /// Remembered builds, those of one image in descending order of time.
     pub builds: Vec<Build>,
@@ -85,7 +83,6 @@ impl Store {
         self.write_file(&path, &text)
     }
 
-    /// Takes a pin away; whether there was one.
     pub fn unpin(&self, label: &str) -> Result<bool, StoreError> {
         let path = self.pin_path(label)?;
         match std::fs::remove_file(&path) {
@@ -95,7 +92,6 @@ impl Store {
         }
     }
 
-    /// What a label pins, if it pins something.
     pub fn pinned(&self, label: &str) -> Result<Option<Root>, StoreError> {
         let path = self.pin_path(label)?;
         let bytes = match std::fs::read(&path) {
@@ -196,7 +192,6 @@ impl Store {
         Ok(builds)
     }
 
-    /// Everything that is in the store, sorted by path.
     pub fn items(&self) -> Vec<Item> {
         let mut items = Vec::new();
         let flat = [
@@ -311,7 +306,6 @@ impl Survey {
         self.needs[build].difference(&needed).map(|item| self.items[*item].bytes).sum()
     }
 
-    /// The same as paths.
     pub fn collected(&self, surplus: &[usize]) -> Collected {
         let mut gone = Collected { inside: Vec::new(), outside: Vec::new() };
         // Scratch directories go with the locks of the processes that are gone: see `Store::leftovers`.
@@ -322,7 +316,6 @@ impl Survey {
         gone
     }
 
-    /// Images, and for each the items that its builds need.
     pub fn images(&self) -> BTreeMap<(PathBuf, String), BTreeSet<usize>> {
         let mut images: BTreeMap<(PathBuf, String), BTreeSet<usize>> = BTreeMap::new();
         for (build, needs) in self.builds.iter().zip(&self.needs) {

@@ -14,7 +14,6 @@ pub struct Leftovers {
 }
 
 impl Leftovers {
-    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.locks.is_empty() && self.inside.is_empty()
     }
@@ -29,7 +28,6 @@ impl Leftovers {
 }
 
 impl Store {
-    /// Finds what killed processes left.
     pub fn leftovers(&self) -> Leftovers {
         let mut left = Leftovers::default();
         for file in self.names_in("locks") {

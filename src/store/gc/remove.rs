@@ -57,7 +57,6 @@ impl Turn {
     }
 }
 
-/// The layer that a tree or a manifest belongs to.
 fn layer_of(path: &str) -> Option<Digest> {
     let (directory, name) = path.split_once('/')?;
     matches!(directory, "trees" | "manifests").then(|| Digest::parse(name).ok()).flatten()
@@ -100,7 +99,6 @@ pub fn remove(request: &RemoveRequest) -> Result<usize, String> {
     failed.outcome().map(|()| moved)
 }
 
-/// What could not be removed.
 #[derive(Default)]
 struct Failed {
     first: Option<String>,

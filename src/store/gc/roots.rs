@@ -13,7 +13,6 @@ use crate::store::{Entry, Manifest, Merged, Store, StoreError};
 /// The last build of an image: what its actions' keys were.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Root {
-    /// Version of this file's form.
     pub format: u32,
     pub image: String,
     pub recipe: PathBuf,
@@ -83,7 +82,6 @@ impl Store {
         serde_json::from_slice::<Root>(&bytes).ok().filter(|root| root.format == 1)
     }
 
-    /// Remembers a build.
     pub fn set_root(&self, root: &Root) -> Result<(), StoreError> {
         let path = self.root_path(&root.recipe, &root.image);
         let text = serde_json::to_vec_pretty(root)
@@ -97,7 +95,6 @@ impl Store {
         std::fs::read(self.root_path(recipe, image).with_extension("places")).ok()
     }
 
-    /// Remembers where they stood.
     pub fn set_places(&self, recipe: &Path, image: &str, text: &[u8]) -> Result<(), StoreError> {
         self.write_file(&self.root_path(recipe, image).with_extension("places"), text)
     }

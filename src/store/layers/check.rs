@@ -107,7 +107,6 @@ fn each_once(layers: &[Digest]) -> impl Iterator<Item = &Digest> {
     layers.iter().enumerate().filter(move |(at, layer)| is_last(*at, layer)).map(|(_, layer)| layer)
 }
 
-/// What a directory of a layer must hold.
 #[derive(Default)]
 struct Expected<'m> {
     /// Entries by name: those of the manifest, and directories that only lead to some.
@@ -153,7 +152,6 @@ pub fn check_layer(layer: &Digest, manifest: &Manifest, depth: Depth) -> Result<
     Ok(())
 }
 
-/// All directories of a layer's tree with what they must hold.
 fn directories(manifest: &Manifest) -> Vec<(&str, Expected<'_>)> {
     let mut found: HashMap<&str, Expected<'_>> = HashMap::new();
     found.entry(".").or_default();

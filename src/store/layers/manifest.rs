@@ -15,6 +15,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
+
 use crate::digest::Digest;
 use crate::name::{byte_of, text_of};
 
@@ -168,20 +170,6 @@ fn unescape(text: &str) -> Option<String> {
     Some(out)
 }
 
-fn hex(bytes: &[u8], out: &mut String) {
-    for byte in bytes {
-        let _ = write!(out, "{byte:02x}");
-    }
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    if !text.len().is_multiple_of(2) || !text.is_ascii() {
-        return None;
-    }
-    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
-}
-
-/// Reads the canonical text line by line.
 #[derive(Debug, Default)]
 pub struct Lines {
     count: usize,
@@ -277,7 +265,10 @@ fn entry_of(line: &str) -> Result<(String, Entry), &'static str> {
         for pair in xattrs.split(',') {
             let (name, value) = pair.split_once('=').ok_or("an xattr has no value")?;
             let name = unescape(name).ok_or("an xattr's name is badly escaped")?;
-            attributes.insert(name, unhex(value).ok_or("an xattr's value is not hexadecimal")?);
+            attributes.insert(
+                name,
+                HEXLOWER_PERMISSIVE.decode(value.as_bytes()).map_err(|_| "an xattr's value is not hexadecimal")?,
+            );
         }
     }
     let entry = Entry {
@@ -329,7 +320,7 @@ impl Manifest {
                 }
                 escape(name, &mut out);
                 out.push('=');
-                hex(value, &mut out);
+                HEXLOWER.encode_append(value, &mut out);
             }
             out.push('\n');
         }
@@ -353,7 +344,6 @@ impl Manifest {
         self.0.iter().map(|(path, entry)| entry.file_bytes(path)).sum()
     }
 
-    /// The digest that names the layer.
     pub fn digest(&self) -> Digest {
         Digest::of(self.to_text().as_bytes())
     }

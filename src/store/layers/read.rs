@@ -13,7 +13,6 @@ use crate::store::{Entry, Manifest, ManifestError, Merged, Store, Wrong, merge};
 /// Bytes that are read at once.
 const PIECE: usize = 1 << 18;
 
-/// Why a manifest cannot be read.
 #[derive(Debug)]
 pub enum Unread {
     Io(io::Error),
@@ -76,7 +75,6 @@ fn each<T>(path: &Path, layer: &Digest, next: Next<T>, take: &mut dyn FnMut(Stri
     }
 }
 
-/// A layer's manifest.
 pub fn manifest(path: &Path, layer: &Digest) -> Result<Manifest, Unread> {
     let mut entries = std::collections::BTreeMap::new();
     each_entry(path, layer, &mut |path, entry| drop(entries.insert(path, entry)))?;

@@ -26,12 +26,10 @@ const OVERLAY_XATTRS: [&str; 2] = ["user.overlay.", "trusted.overlay."];
 /// Attributes that the host's own policy adds and that say nothing of the image.
 const HOST_XATTRS: [&str; 3] = ["security.selinux", "security.ima", "security.evm"];
 
-/// Asks to make a layer of a directory.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ScanRequest {
     /// The directory, relative to the store's.
     pub tree: String,
-    /// The layers below it, lowest first.
     pub base: Vec<Digest>,
     /// No time in the layer is later than this, in seconds since 1970.
     pub epoch: i64,

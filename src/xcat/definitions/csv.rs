@@ -71,7 +71,6 @@ impl Row {
         self.values.get(column).map(String::as_str)
     }
 
-    /// Whether xCAT passes over it.
     pub fn is_disabled(&self) -> bool {
         matches!(self.get("disable"), Some("yes" | "1"))
     }

@@ -251,7 +251,6 @@ pub fn files(definition: &Definition, attribute: &str) -> Vec<String> {
     }
 }
 
-/// The manifest as imgexport writes it.
 pub fn write_manifest(manifest: &Manifest) -> String {
     let line = |depth: usize, name: &str, value: &str| {
         format!("{}<{name}>{}</{name}>\n", "  ".repeat(depth), quick_escape(value))

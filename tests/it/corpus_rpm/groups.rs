@@ -30,7 +30,6 @@ environments = [[e.id, e.name or '', [i.name for i in e.group_ids], [[i.name, i.
 json.dump({'groups': groups, 'environments': environments}, sys.stdout)
 ";
 
-/// The same of imgbuild.
 fn own(comps: &Comps) -> serde_json::Value {
     let kind = |kind: PackageKind| match kind {
         PackageKind::Mandatory => "mandatory",

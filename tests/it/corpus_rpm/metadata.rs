@@ -212,27 +212,3 @@ fn a_real_medium_of_sles_12_says_of_its_packages_what_they_say_themselves() {
     }
     assert!(found > 10, "{found}");
 }
-
-#[test]
-fn a_repository_in_zchunk_alone_is_read_as_zchunks_own_tool_unpacks_it() {
-    let place = tempfile::tempdir().unwrap();
-    let packed = corpus().join("repodata/libzypp/zypp-logic/tests/data/http/primary.xml.zck");
-    let unzck = Command::new("unzck").arg("-c").arg(&packed).output().expect("unzck is there: apt-get install zchunk");
-    assert!(unzck.status.success(), "{}", String::from_utf8_lossy(&unzck.stderr));
-    let repositories = [("primary", unzck.stdout), ("primary_zck", std::fs::read(packed).unwrap())].map(|(kind, bytes)| {
-        let to = place.path().join(kind);
-        std::fs::create_dir_all(to.join("repodata")).unwrap();
-        std::fs::write(to.join("repodata/primary"), &bytes).unwrap();
-        let repomd = format!(
-            "<repomd xmlns=\"http://linux.duke.edu/metadata/repo\"><revision>1</revision><data type=\"{kind}\">\
-             <checksum type=\"sha256\">{}</checksum><location href=\"repodata/primary\"/><size>{}</size></data></repomd>",
-            imgbuild::digest::Sha256::of(&bytes),
-            bytes.len()
-        );
-        std::fs::write(to.join("repodata/repomd.xml"), repomd).unwrap();
-        (99, to)
-    });
-    let [plain, chunked] = <[Repository; 2]>::try_from(read_all(place.path(), &repositories)).ok().unwrap();
-    assert!(plain.candidates.len() > 200, "{}", plain.candidates.len());
-    assert_eq!(plain.candidates, chunked.candidates);
-}

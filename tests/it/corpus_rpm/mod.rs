@@ -12,7 +12,6 @@ use std::path::PathBuf;
 
 use crate::support::project;
 
-/// Where it lies.
 pub fn corpus() -> PathBuf {
     let root = project().join("../shared/corpus/rpm");
     assert!(root.is_dir(), "the corpus is missing: it must lie beside the checkout, in shared/corpus/rpm");

@@ -50,7 +50,6 @@ pub fn key_files() -> Vec<(String, PathBuf)> {
     found
 }
 
-/// All keys that can be used.
 fn keys() -> Keyring {
     let mut all: Option<Keyring> = None;
     for (_, path) in key_files() {

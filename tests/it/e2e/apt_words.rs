@@ -6,7 +6,6 @@ use super::private_archive::{Archive, Deb, Flat, Mirror};
 use super::repositories::with_repo;
 use crate::support::Space;
 
-/// The version that the lock has of a package.
 fn version(space: &Space, name: &str) -> String {
     let lock = Lock::parse(&std::fs::read_to_string(space.path().join("image.lock")).unwrap()).unwrap();
     let found = lock.pass.iter().flat_map(|pass| &pass.packages).find(|package| package.name == name);

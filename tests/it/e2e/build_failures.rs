@@ -1,16 +1,8 @@
 //! Builds that fail: what is said, the exit code, and that nothing published is touched.
 
-use super::{store, tiny};
-use crate::support::{Space, copy_tree};
-
-/// A copy of the tiny image, built and locked.
-fn copy() -> Space {
-    let space = Space::new().with_store(&store());
-    copy_tree(tiny().space.path(), space.path());
-    std::fs::copy(tiny().space.path().join("image.lock"), space.path().join("image.lock")).unwrap();
-    space.run(&["build", "--locked"]).good();
-    space
-}
+use super::built_copy as copy;
+use super::store;
+use crate::support::Space;
 
 /// Runs a build that must fail, and checks that what was published stays.
 #[track_caller]

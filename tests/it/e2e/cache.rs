@@ -8,7 +8,7 @@ use imgbuild::boot::FileServer;
 use super::machine::{cmdline_of, expect, start};
 use super::offline::vendored;
 use super::{Built, store, tiny};
-use crate::support::{Space, copy_tree};
+use crate::support::{Space, copy_locked};
 
 /// A disk with a file system of so many MiB, and a label.
 pub fn disk(space: &Space, name: &str, size: u64) -> PathBuf {
@@ -26,7 +26,6 @@ fn debugfs(disk: &Path, request: &str) -> String {
     String::from_utf8_lossy(&ran.stdout).into_owned()
 }
 
-/// Names in a folder of the disk.
 fn names(disk: &Path, folder: &str) -> Vec<String> {
     let listed = debugfs(disk, &format!("ls -p {folder}"));
     let names = listed.lines().filter_map(|line| line.split('/').nth(5));
@@ -60,8 +59,7 @@ fn fetched(console: &str) -> (u64, u64) {
 /// The tiny image, with a squashfs besides and a disk for both; its init says what it finds there.
 fn image() -> Built {
     let space = Space::new().with_store(&store());
-    copy_tree(tiny().space.path(), space.path());
-    std::fs::copy(tiny().space.path().join("image.lock"), space.path().join("image.lock")).unwrap();
+    copy_locked(tiny().space.path(), space.path());
     let recipe = std::fs::read_to_string(space.path().join("image.toml")).unwrap();
     let more = "[[pack.also]]\narchive = \"squashfs\"\n\n\
                 [boot.cache]\ndevice = \"LABEL=nodecache\"\nimage = \"cache\"\nwrites = \"cache\"\n";

@@ -10,7 +10,6 @@ use super::rpm_distro::distribution;
 use super::{Built, mini, store};
 use crate::support::Space;
 
-/// What ten years do to a node.
 const CHANGES: &str = r#"set -e
 echo 'Site of captured nodes' >>/etc/issue
 mkdir -p /opt/site/bin '/opt/site/odd name'

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::offline::fresh;
-use crate::support::{Ran, copy_tree, project};
+use crate::support::{Ran, copy_locked, project};
 
 /// The commands of a job, in order: lines `run:` of GitHub's form, and the list `script:` of GitLab's.
 fn commands(file: &str, job: &str) -> Vec<String> {
@@ -91,8 +91,7 @@ fn every_command_of_the_pipelines_works() {
     let (origin, work) = (directory.path().join("origin.git"), directory.path().join("work"));
     let image = work.join("images/tiny");
     let space = fresh();
-    copy_tree(space.path(), &image);
-    std::fs::copy(space.path().join("image.lock"), image.join("image.lock")).unwrap();
+    copy_locked(space.path(), &image);
     std::fs::write(work.join("imgbuild.toml"), "images = [\"images/*\"]\n").unwrap();
     std::fs::write(work.join(".gitignore"), "out/\n/*.tar\n").unwrap();
     git(directory.path(), &["init", "-q", "--bare", "-b", "main", "origin.git"]);

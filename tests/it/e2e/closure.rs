@@ -28,7 +28,6 @@ impl Random {
         self.0
     }
 
-    /// A number below a limit.
     pub fn below(&mut self, limit: usize) -> usize {
         (self.next() % limit as u64) as usize
     }

@@ -12,7 +12,7 @@ use imgbuild::store::{Kind, Manifest, merge};
 
 use super::machine::{Node, cmdline, expect, free_port, start};
 use super::{Built, compute, store};
-use crate::support::{Space, copy_tree};
+use crate::support::{Space, copy_locked};
 
 const MAC: &str = "52:54:00:00:00:17";
 
@@ -35,8 +35,7 @@ fn boot(built: &Built, memory_mib: u64) -> (Running, Node, FileServer) {
 /// The image as squashfs, of the same actions otherwise.
 fn as_squashfs() -> Built {
     let space = Space::new().with_store(&store());
-    copy_tree(compute().space.path(), space.path());
-    std::fs::copy(compute().space.path().join("image.lock"), space.path().join("image.lock")).unwrap();
+    copy_locked(compute().space.path(), space.path());
     let recipe = std::fs::read_to_string(space.path().join("image.toml")).unwrap();
     space.write("image.toml", &format!("{recipe}\n[pack]\narchive = \"squashfs\"\n"));
     let ran = space.run(&["build", "--locked"]).good();
@@ -341,7 +340,6 @@ pub fn package_database(space: &Space) -> Vec<String> {
     listed
 }
 
-/// The lock of an image.
 pub fn lock(space: &Space) -> Lock {
     Lock::parse(&std::fs::read_to_string(space.path().join("image.lock")).unwrap()).unwrap()
 }

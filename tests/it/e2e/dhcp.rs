@@ -45,7 +45,6 @@ impl Lan {
         Self { net, far }
     }
 
-    /// What a machine is offered.
     fn ask(&self, node: u8, words: &[&str]) -> Value {
         let mac = format!("52:54:00:00:00:{node:02}");
         let script = project().join("tests/fixtures/dhcp-client.py");

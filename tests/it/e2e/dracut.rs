@@ -8,7 +8,7 @@ use super::cache::{boots, disk};
 use super::machine::{Server, cmdline, expect, start};
 use super::offline::assert_same;
 use super::{Built, build, shared, store, tiny};
-use crate::support::{Space, copy_tree, project};
+use crate::support::{Space, copy_locked, copy_tree, project};
 
 /// Appended to the recipe of the tiny image: dracut, and a file of the site.
 const INITRD: &str = "\n[initrd]\ngenerator = \"dracut\"\ndracut_conf = [\"site.conf\"]\n";
@@ -49,8 +49,7 @@ fn dracut() -> &'static Built {
 /// A copy of its recipe and lock.
 fn fresh() -> Space {
     let space = Space::new();
-    copy_tree(dracut().space.path(), space.path());
-    std::fs::copy(dracut().space.path().join("image.lock"), space.path().join("image.lock")).unwrap();
+    copy_locked(dracut().space.path(), space.path());
     space
 }
 
@@ -61,7 +60,6 @@ fn copy() -> Space {
     space
 }
 
-/// Names in an initrd.
 fn names(space: &Space) -> Vec<String> {
     let initrd = std::fs::File::open(space.artefact("tiny", "initrd-stateless")).unwrap();
     let mut plain = Command::new("zstd").arg("-dc").stdin(initrd).stdout(Stdio::piped()).spawn().unwrap();

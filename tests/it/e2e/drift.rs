@@ -21,7 +21,6 @@ fn layer(space: &Space, action: &str) -> PathBuf {
     space.store().join("v1/trees").join(digest)
 }
 
-/// A file of the store by what its directory holds.
 fn any_file(directory: &Path) -> PathBuf {
     let found = walkdir::WalkDir::new(directory).sort_by_file_name().into_iter().flatten();
     found.filter(|entry| entry.file_type().is_file() && entry.path().extension().is_none()).last().unwrap().into_path()

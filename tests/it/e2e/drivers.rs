@@ -6,20 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, OnceLock};
 
+use super::locked_copy as copy;
 use super::machine::{Server, cmdline, expect, start};
-use super::{Built, shared, store, tiny};
-use crate::support::{Space, copy_tree, project};
-
-/// A copy of the tiny image with its lock.
-fn copy() -> Space {
-    let space = Space::new().with_store(&store());
-    copy_into(&space);
-    space
-}
+use super::{Built, shared, tiny};
+use crate::support::{Space, copy_locked, copy_tree, project};
 
 fn copy_into(space: &Space) {
-    copy_tree(tiny().space.path(), space.path());
-    std::fs::copy(tiny().space.path().join("image.lock"), space.path().join("image.lock")).unwrap();
+    copy_locked(tiny().space.path(), space.path());
 }
 
 fn source(space: &Space, name: &str) {
@@ -79,7 +72,6 @@ fn patched(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Names of modules in the initrd.
 fn initrd_modules(space: &Space) -> Vec<String> {
     let bytes = std::fs::read(space.artefact("tiny", "initrd-stateless")).unwrap();
     let plain = zstd::decode_all(&bytes[..]).unwrap();
@@ -108,8 +100,7 @@ fn boot_a_driver_built_from_source_is_loaded_on_a_node() {
 #[test]
 fn an_edit_of_a_drivers_source_runs_its_build_and_what_lies_below() {
     let space = copy();
-    copy_tree(built().space.path(), space.path());
-    std::fs::copy(built().space.path().join("image.lock"), space.path().join("image.lock")).unwrap();
+    copy_locked(built().space.path(), space.path());
     space.run(&["build", "--locked"]).good();
     assert_eq!(space.to_do(), Vec::<String>::new());
     let before = module(&space, "site_base");
@@ -212,7 +203,6 @@ fn deb(to: &Path, name: &str, depends: &str, files: &[(&str, &[u8])]) {
     );
 }
 
-/// An RPM package of some files.
 fn rpm(to: &Path, arch: &str, files: &[(&str, &[u8])], compression: rpm::CompressionType) {
     let mut builder = rpm::PackageBuilder::new("kmod-site", "1", "GPL", arch, "x");
     builder.using_config(rpm::BuildConfig::v4().compression(compression));

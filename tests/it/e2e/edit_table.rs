@@ -8,23 +8,18 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{mini, shared, store};
-use crate::support::{Space, copy_tree, project};
+use crate::support::{Space, copy_locked, copy_tree, project};
 
-/// One edit.
 struct Edit {
     /// Fields of the schema that it is about.
     fields: &'static [&'static str],
-    /// What it is called.
     name: &'static str,
-    /// Makes it.
     make: fn(&Space),
-    /// How far it is tried.
     how: How,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum How {
-    /// Plan and build.
     Build,
     /// Plan and build, with other packages: the comparison starts from the essential ones.
     Packages,
@@ -32,7 +27,6 @@ enum How {
     Plan,
     /// It is for RPM distributions or another CPU, and the recipe is told so; rpm_node.rs and foreign.rs try it on one.
     Refused,
-    /// There is one value only; the schema must say so.
     OneValue,
 }
 
@@ -48,7 +42,6 @@ const fn packages(fields: &'static [&'static str], name: &'static str, make: fn(
     Edit { fields, name, make, how: How::Packages }
 }
 
-/// Adds a line at the end of a table of the recipe.
 fn add(space: &Space, table: &str, line: &str) {
     space.edit("image.toml", &format!("[{table}]\n"), &format!("[{table}]\n{line}\n"));
 }
@@ -88,7 +81,6 @@ fn local_package(space: &Space) {
     std::fs::remove_dir_all(tree).unwrap();
 }
 
-/// A package with nothing but firmware.
 fn firmware_package(space: &Space) {
     let tree = space.path().join("pkg");
     std::fs::create_dir_all(tree.join("DEBIAN")).unwrap();
@@ -611,11 +603,9 @@ fn artefacts(space: &Space, image: &str) -> Vec<(String, Vec<u8>)> {
     found
 }
 
-/// A copy of the recipe with its lock.
 fn copy_of(base: &Space, in_store: &Path) -> Space {
     let space = Space::new().with_store(in_store);
-    copy_tree(base.path(), space.path());
-    std::fs::copy(base.path().join("image.lock"), space.path().join("image.lock")).unwrap();
+    copy_locked(base.path(), space.path());
     space
 }
 
@@ -660,14 +650,12 @@ fn network_each_edit_is_planned_with_its_cause() {
     insta::assert_snapshot!(table);
 }
 
-/// Undoes an edit.
 fn take_back(space: &Space, base: &Space) {
     for entry in std::fs::read_dir(space.path()).unwrap().flatten().filter(|entry| entry.file_name() != "out") {
         let path = entry.path();
         if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) }.unwrap();
     }
-    copy_tree(base.path(), space.path());
-    std::fs::copy(base.path().join("image.lock"), space.path().join("image.lock")).unwrap();
+    copy_locked(base.path(), space.path());
 }
 
 /// Builds each edit of a part of the table on top of the recipe's own build, and from nothing but packages: the bytes are the same.

@@ -8,14 +8,13 @@ use std::path::{Path, PathBuf};
 use super::kills::forget_with;
 use super::offline::{assert_same, build, fresh, warm};
 use super::{compute, store};
-use crate::support::{Space, copy_tree};
+use crate::support::{Space, copy_locked};
 
 /// A copy of the built example whose lock is the same: everything is in the store.
 fn copy() -> Space {
     let built = compute();
     let space = Space::new().with_store(&store());
-    copy_tree(built.space.path(), space.path());
-    std::fs::copy(built.space.path().join("image.lock"), space.path().join("image.lock")).unwrap();
+    copy_locked(built.space.path(), space.path());
     space.run(&["build", "--locked"]).good();
     space
 }
@@ -186,7 +185,6 @@ fn network_a_package_more_leaves_the_parts_of_the_list_before_it_alone() {
     assert_eq!(marked.good().out, "libnl-3-200\nlibwrap0\n");
 }
 
-/// A part of a transaction, as the lock has it.
 fn locked_part(space: &Space, name: &str) -> String {
     let lock = std::fs::read_to_string(space.path().join("image.lock")).unwrap();
     let is_it = |part: &&str| part.starts_with(&format!("\nname = \"{name}\"\n"));

@@ -7,15 +7,14 @@ use std::process::{Child, Command, Stdio};
 
 use super::offline::{SAME, fresh, vendored, warm};
 use super::tiny;
-use crate::support::{Ran, Space, copy_tree, project};
+use crate::support::{Ran, Space, copy_locked, project};
 
 /// The image `tiny`, and one more that has a file besides; both locked.
 fn workspace() -> Space {
     let (space, one) = (Space::new(), fresh());
     for name in ["tiny", "beta"] {
         let image = space.path().join("images").join(name);
-        copy_tree(one.path(), &image);
-        std::fs::copy(one.path().join("image.lock"), image.join("image.lock")).unwrap();
+        copy_locked(one.path(), &image);
     }
     space.edit("images/beta/image.toml", "name = \"tiny\"", "name = \"beta\"");
     let text = std::fs::read_to_string(space.path().join("images/beta/image.toml")).unwrap();
@@ -25,7 +24,6 @@ fn workspace() -> Space {
     space
 }
 
-/// A store in which `tiny` is built.
 fn warm_store(space: &Space, name: &str) -> PathBuf {
     let to = space.path().join(name);
     let copied = Command::new("cp").arg("-a").arg(warm().store()).arg(&to).status().unwrap();
@@ -307,7 +305,6 @@ fn jobs_on_machines_that_share_a_cache_alone_build_what_a_plain_build_does() {
     }
 }
 
-/// Slurm with one node, on loopback.
 struct Slurm {
     daemons: Vec<Child>,
     conf: PathBuf,
@@ -373,7 +370,6 @@ impl Drop for Slurm {
     }
 }
 
-/// Waits until something is so.
 fn wait(what: &str, is_so: impl Fn() -> bool) {
     for _ in 0..1200 {
         if is_so() {

@@ -12,7 +12,7 @@ use imgbuild::digest::Sha256;
 
 use super::private_archive::{Archive, Deb, Mirror, copy, copy_from};
 use super::{store, tiny};
-use crate::support::{Ran, Space, copy_tree, project};
+use crate::support::{Ran, Space, copy_locked, copy_tree, project};
 
 /// All attempts of tests/fixtures/escapes/attempts.c; each must have been made, and refused.
 const ATTEMPTS: [&str; 39] = [
@@ -151,7 +151,6 @@ impl Drop for Canaries {
     }
 }
 
-/// A command, as another user if one is named.
 fn as_user(user: Option<&str>, program: &str) -> Command {
     let Some(user) = user else { return Command::new(program) };
     let mut command = Command::new("setpriv");
@@ -204,7 +203,6 @@ fn store_is_whole(store: &Path, before: &[(PathBuf, Vec<u8>)]) {
     }
 }
 
-/// Records of a store.
 fn records(store: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let entries = std::fs::read_dir(store.join("v1/actions")).into_iter().flatten().flatten();
     let paths = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "json"));
@@ -329,8 +327,7 @@ fn network_nothing_that_a_users_build_runs_reaches_the_host() {
     let own_store = home.path().join("store");
     copy_tree(&store().join("v1/packages"), &own_store.join("v1/packages"));
     let space = Space::new();
-    copy_tree(tiny().space.path(), space.path());
-    std::fs::copy(tiny().space.path().join("image.lock"), space.path().join("image.lock")).unwrap();
+    copy_locked(tiny().space.path(), space.path());
     let owner = format!("{0}:{0}", user.name);
     assert!(Command::new("chown").args(["-R", &owner]).arg(home.path()).status().unwrap().success());
     attempts_fail(Some(&user.name), &space, &own_store);

@@ -5,9 +5,10 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{store, tiny};
+use super::built_copy as copy;
+use super::store;
 use crate::schemas::assert_valid;
-use crate::support::{Space, copy_tree, project};
+use crate::support::project;
 
 /// A TOML file as Python's own reader has it.
 fn toml(path: &Path) -> Value {
@@ -19,15 +20,6 @@ fn toml(path: &Path) -> Value {
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
-}
-
-/// The built image `tiny` in a directory of its own, published there.
-fn copy() -> Space {
-    let space = Space::new().with_store(&store());
-    copy_tree(tiny().space.path(), space.path());
-    std::fs::copy(tiny().space.path().join("image.lock"), space.path().join("image.lock")).unwrap();
-    space.run(&["build", "--locked"]).good();
-    space
 }
 
 #[test]

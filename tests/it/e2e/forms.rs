@@ -10,7 +10,7 @@ use super::namespaced::Lan;
 use super::offline::vendored;
 use super::same_bytes::Mounted;
 use super::{Built, store, tiny};
-use crate::support::{Space, copy_tree};
+use crate::support::{Space, copy_locked, copy_tree};
 
 /// What images hold that archives lose: in a script, with its first argument the root.
 const ODD: &str = r#"
@@ -29,8 +29,7 @@ mkdir "$odd/small"; for n in $(seq 3000); do printf '%01000d' "$n" >"$odd/small/
 /// The tiny image in a form, with what archives lose; its init says what it finds.
 pub fn image(pack: &str, more: &str) -> Space {
     let space = Space::new().with_store(&store());
-    copy_tree(tiny().space.path(), space.path());
-    std::fs::copy(tiny().space.path().join("image.lock"), space.path().join("image.lock")).unwrap();
+    copy_locked(tiny().space.path(), space.path());
     let recipe = std::fs::read_to_string(space.path().join("image.toml")).unwrap();
     space.write("image.toml", &format!("{recipe}\n[pack]\n{pack}\n"));
     space.edit(
@@ -73,7 +72,6 @@ pub fn mounted(image: &Path, kind: &str) -> Mounted {
     Mounted::of(image.to_str().unwrap(), &["-t", kind, "-o", "ro,loop"])
 }
 
-/// The attribute of a file.
 fn note(root: &Path) -> Vec<u8> {
     let mut value = [0; 16];
     let size = rustix::fs::getxattr(root.join("srv/odd/sub/second"), "user.note", &mut value).unwrap();

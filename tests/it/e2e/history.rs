@@ -3,18 +3,10 @@
 use std::path::Path;
 use std::process::Command;
 
+use super::built_copy as copy;
 use super::{store, tiny};
 use crate::history::assert_valid;
 use crate::support::{Ran, Space, copy_tree};
-
-/// A copy of the tiny image, built with the shared store.
-fn copy() -> Space {
-    let space = Space::new().with_store(&store());
-    copy_tree(tiny().space.path(), space.path());
-    std::fs::copy(tiny().space.path().join("image.lock"), space.path().join("image.lock")).unwrap();
-    space.run(&["build", "--locked"]).good();
-    space
-}
 
 /// Adds a line to the script that makes the image's last layer.
 fn edit(space: &Space, line: &str) {

@@ -13,7 +13,7 @@ use super::namespaced::Lan;
 use super::offline::vendored;
 use super::statelite::Ganesha;
 use super::{Built, store, tiny};
-use crate::support::{Space, copy_tree, project};
+use crate::support::{Space, copy_locked, copy_tree, project};
 
 /// What the image's init does: it says what it finds, and its kernel crashes.
 const INIT: &str = r#"echo "LOADED $(cat /sys/kernel/kexec_crash_loaded): $(cat /run/imgbuild/kdump)"
@@ -27,8 +27,7 @@ fn image(packages: &str, table: &str) -> Built {
     let space = Space::new().with_store(&store());
     match packages {
         "" => {
-            copy_tree(tiny().space.path(), space.path());
-            std::fs::copy(tiny().space.path().join("image.lock"), space.path().join("image.lock")).unwrap();
+            copy_locked(tiny().space.path(), space.path());
         }
         packages => {
             copy_tree(&project().join("tests/fixtures/tiny"), space.path());
@@ -273,8 +272,7 @@ fn reports() -> (u16, std::sync::mpsc::Receiver<String>) {
 #[test]
 fn privileged_a_node_that_cannot_write_a_dump_says_so_and_boots() {
     let space = Space::new().with_store(&store());
-    copy_tree(tiny().space.path(), space.path());
-    std::fs::copy(tiny().space.path().join("image.lock"), space.path().join("image.lock")).unwrap();
+    copy_locked(tiny().space.path(), space.path());
     let recipe = std::fs::read_to_string(space.path().join("image.toml")).unwrap();
     space.write("image.toml", &format!("{recipe}\n[kdump]\nto = \"nfs:///dumps\"\n"));
     let built = Built { space, key: tiny().key.clone() };

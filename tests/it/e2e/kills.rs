@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::offline::{assert_same, fresh, vendored, warm};
 use super::store;
-use crate::support::{Space, copy_tree};
+use crate::support::{Space, copy_locked};
 
 /// Places in the work of any action.
 const STARTED: [&str; 1] = ["action.started"];
@@ -39,7 +39,6 @@ fn processes() -> BTreeMap<u32, (u32, u64)> {
     found
 }
 
-/// A process and all below it.
 fn tree(root: u32) -> Vec<Process> {
     let all = processes();
     let mut found = vec![root];
@@ -205,18 +204,13 @@ pub fn forget(space: &Space, action: &str) {
     }
 }
 
-/// Kills of one stage.
 #[derive(Clone)]
 struct Round<'a> {
-    /// What the histogram calls it.
     stage: &'a str,
-    /// The action that runs again.
     action: Option<&'a str>,
-    /// Where it is killed.
     places: Vec<&'a str>,
     /// Whether each kill is followed by a whole build, or only the last one.
     each: bool,
-    /// How often.
     times: usize,
 }
 
@@ -235,10 +229,8 @@ fn forget_answers(space: &Space) {
     }
 }
 
-/// What an action that unpacks packages comes to.
 const UNPACKED: [&str; 4] = ["plain.writing", "plain.keeping", "helper.before", "unpack.package"];
 
-/// In an empty store.
 fn cold() -> Vec<Round<'static>> {
     vec![
         Round {
@@ -382,8 +374,7 @@ fn trial(in_store: Space) -> (Space, Space) {
     clean.write("site/motd", "a node\n").write("a.synclist", "site/motd -> /etc/motd\n");
     clean.edit("image.toml", "[exclude]", "[sync]\nlists = [\"a.synclist\"]\n\n[exclude]");
     clean.run(&["build", "--vendor", vendored().to_str().unwrap()]).good();
-    copy_tree(clean.path(), in_store.path());
-    std::fs::copy(clean.path().join("image.lock"), in_store.path().join("image.lock")).unwrap();
+    copy_locked(clean.path(), in_store.path());
     (clean, in_store)
 }
 

@@ -19,7 +19,6 @@ pub struct Leases(Arc<Given>);
 struct Given {
     server: [u8; 4],
     address: [u8; 4],
-    /// The node's name, if it is given one.
     name: Option<&'static str>,
     seconds: u32,
     acknowledged: AtomicUsize,

@@ -14,7 +14,6 @@ use super::net::Net;
 use super::{Built, mini, tiny};
 use crate::support::project;
 
-/// A program that ends with this value.
 struct Program(Child);
 
 impl Drop for Program {
@@ -26,7 +25,6 @@ impl Drop for Program {
 
 /// A network behind a managed switch: addresses by DHCP, and an image's files.
 pub struct Site {
-    /// Its namespace.
     pub net: Net,
     sockets: tempfile::TempDir,
     port: u16,

@@ -2,7 +2,7 @@
 
 use super::offline::{assert_same, fresh, vendored};
 use super::{mini, store};
-use crate::support::{Space, copy_tree};
+use crate::support::{Space, copy_locked, copy_tree};
 
 /// A copy of the example `mini` with a synced file, and its lock.
 fn copy() -> Space {
@@ -198,8 +198,7 @@ fn network_updating_one_package_changes_no_byte_of_kernel_initrd_or_synced_files
     space.edit("image.toml", &repo, "[exclude]");
     // Something that the security suite has a newer version of, and that makes no kernel.
     let probe = Space::new().with_store(&store());
-    copy_tree(space.path(), probe.path());
-    std::fs::copy(space.path().join("image.lock"), probe.path().join("image.lock")).unwrap();
+    copy_locked(space.path(), probe.path());
     let all = probe.run(&["update"]).good();
     let newer: Vec<&str> =
         all.out.lines().filter(|line| line.contains(" -> ") && !line.starts_with("linux-")).collect();

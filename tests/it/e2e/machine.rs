@@ -30,7 +30,6 @@ pub type Misdeed = dyn Fn(&str, usize, Vec<u8>) -> Option<Vec<u8>> + Send + Sync
 
 /// A server whose answers can be corrupt; without ranges, as some servers are.
 pub struct Server {
-    /// Its port.
     pub port: u16,
 }
 
@@ -99,7 +98,6 @@ pub fn cmdline_of(built: &Built, image: &str, rootimg: &str, url: &str) -> Strin
     words.join(" ")
 }
 
-/// Starts a machine from an image's artefacts.
 pub fn start(built: &Built, image: &str, cmdline: String, change: impl FnOnce(&mut Machine)) -> Running {
     let artefact = |name: &str| -> PathBuf { built.space.artefact(image, name).canonicalize().unwrap() };
     let mut machine = Machine {
@@ -162,7 +160,6 @@ pub fn expect(running: &Running, text: &str) {
     assert!(came, "the console did not show `{text}`:\n{console}");
 }
 
-/// Runs commands on a node.
 pub struct Node {
     /// Program and arguments in front of ssh, for instance to enter a network namespace.
     prefix: Vec<String>,
@@ -194,7 +191,6 @@ impl Drop for Connection {
 }
 
 impl Node {
-    /// A node with a forwarded port of this machine.
     pub fn forwarded(port: u16, key: &Path) -> Self {
         Self::new(&[], "127.0.0.1", port, key)
     }
@@ -254,7 +250,6 @@ impl Node {
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 
-    /// Waits until the node answers.
     #[track_caller]
     pub fn wait(&self, running: &Running) {
         let began = std::time::Instant::now();
@@ -271,7 +266,6 @@ impl Node {
     }
 }
 
-/// A port of the loopback that is free now.
 pub fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }

@@ -40,7 +40,6 @@ fn key() -> String {
     key
 }
 
-/// A medium as Rocky's.
 fn rocky(space: &Space) {
     let key = &key();
     space

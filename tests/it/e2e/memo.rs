@@ -89,7 +89,6 @@ fn edited(what: &'static str, there: impl Fn(&Space) + 'static, back: impl Fn(&S
     (what, Box::new(there), Box::new(back))
 }
 
-/// Another text in a file.
 fn text(what: &'static str, name: &'static str, was: &'static str, now: &'static str) -> Edit {
     let replace = |space: &Space, name: &str, from: &str, to: &str| {
         space.edit(name, from, to);
@@ -97,14 +96,12 @@ fn text(what: &'static str, name: &'static str, was: &'static str, now: &'static
     edited(what, move |space| replace(space, name, was, now), move |space| replace(space, name, now, was))
 }
 
-/// Another name.
 fn renamed(what: &'static str, from: &'static str, to: &'static str) -> Edit {
     let rename =
         |space: &Space, from: &str, to: &str| std::fs::rename(space.path().join(from), space.path().join(to)).unwrap();
     edited(what, move |space| rename(space, from, to), move |space| rename(space, to, from))
 }
 
-/// A new file.
 fn added(what: &'static str, name: &'static str) -> Edit {
     edited(
         what,

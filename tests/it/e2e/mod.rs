@@ -107,7 +107,7 @@ mod xcat_site;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use crate::support::{Space, copy_tree, project};
+use crate::support::{Space, copy_locked, copy_tree, project};
 
 /// The store that these tests share; empty in a fresh clone.
 pub fn store() -> PathBuf {
@@ -118,7 +118,6 @@ pub fn store() -> PathBuf {
 
 /// A copy of an example with a key that the test has; built once for all tests of a run.
 pub struct Built {
-    /// Where.
     pub space: Space,
     /// File with the private key.
     pub key: PathBuf,
@@ -145,12 +144,10 @@ fn built(space: Space) -> Built {
     Built { space, key }
 }
 
-/// Copies an example into a space.
 fn example(name: &str, space: &Space) {
     copy_tree(&project().join("examples").join(name), space.path());
 }
 
-/// `examples/mini`, built.
 pub fn mini() -> &'static Built {
     static MINI: OnceLock<Built> = OnceLock::new();
     MINI.get_or_init(|| {
@@ -161,7 +158,6 @@ pub fn mini() -> &'static Built {
     })
 }
 
-/// `examples/compute`, built.
 pub fn compute() -> &'static Built {
     static COMPUTE: OnceLock<Built> = OnceLock::new();
     COMPUTE.get_or_init(|| {
@@ -195,4 +191,18 @@ pub fn tiny() -> &'static Built {
             build(space);
         })
     })
+}
+
+/// A copy of the tiny image, with its lock.
+pub fn locked_copy() -> Space {
+    let space = Space::new().with_store(&store());
+    copy_locked(tiny().space.path(), space.path());
+    space
+}
+
+/// The same, built.
+pub fn built_copy() -> Space {
+    let space = locked_copy();
+    space.run(&["build", "--locked"]).good();
+    space
 }

@@ -191,7 +191,6 @@ pub struct Node {
 }
 
 impl Node {
-    /// What it printed so far.
     pub fn console(&self) -> String {
         self.console.lock().unwrap().clone()
     }

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Runs a program that must succeed.
 #[track_caller]
 pub fn run(words: &[&str]) {
     let output = Command::new(words[0]).args(&words[1..]).output().unwrap_or_else(|error| panic!("{words:?}: {error}"));
@@ -14,13 +13,11 @@ pub fn run(words: &[&str]) {
 
 /// A network namespace with a bridge, as the network of the nodes.
 pub struct Net {
-    /// Its name.
     pub name: String,
     children: Vec<Child>,
 }
 
 impl Net {
-    /// One in which the management node has an address.
     pub fn new(address: &str) -> Self {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let name = format!("ibnet-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
@@ -33,7 +30,6 @@ impl Net {
         net
     }
 
-    /// `ip` in it.
     pub fn ip(&self, words: &str) {
         run(&[&["ip", "-n", &self.name], &words.split(' ').collect::<Vec<_>>()[..]].concat());
     }
@@ -45,7 +41,6 @@ impl Net {
         self.ip(&format!("link set {name} up"));
     }
 
-    /// A program in it.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.name, program]);
@@ -60,7 +55,6 @@ impl Net {
         self.children.len() - 1
     }
 
-    /// Ends a program that was started.
     pub fn end(&mut self, number: usize) {
         let _ = self.children[number].kill();
         let _ = self.children[number].wait();
@@ -89,14 +83,12 @@ impl Drop for Net {
     }
 }
 
-/// A server that runs.
 pub struct Serving {
     child: Child,
     log: PathBuf,
 }
 
 impl Serving {
-    /// What it said.
     pub fn said(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
@@ -113,7 +105,6 @@ impl Serving {
         }
     }
 
-    /// Its process.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
@@ -123,7 +114,6 @@ impl Serving {
         self.child.wait().unwrap().code()
     }
 
-    /// Sends a signal.
     pub fn signal(&self, name: &str) {
         run(&["kill", "-s", name, &self.child.id().to_string()]);
     }

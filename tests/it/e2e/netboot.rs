@@ -21,7 +21,6 @@ pub enum Firmware {
     Bios,
     /// OVMF, which loads by TFTP.
     Uefi,
-    /// OVMF, which loads by HTTP.
     UefiHttp,
     /// OVMF with iPXE in the card's memory.
     UefiIpxe,
@@ -31,16 +30,13 @@ pub enum Firmware {
 
 /// `examples/cluster` with three compute nodes, built, and its management node.
 pub struct Cluster {
-    /// Its workspace.
     pub space: Space,
     key: PathBuf,
-    /// Its network.
     pub net: Net,
     scratch: tempfile::TempDir,
 }
 
 impl Cluster {
-    /// One whose nodes have a loader.
     pub fn new(loader: &str) -> Self {
         let space = Space::example("cluster").with_store(&store());
         let key = space.path().join("admin");
@@ -51,12 +47,10 @@ impl Cluster {
         Self { space, key, net: Net::new("10.0.0.1/24"), scratch: tempfile::tempdir().unwrap() }
     }
 
-    /// imgbuild in its workspace.
     pub fn run(&self, arguments: &[&str]) -> Ran {
         self.space.run(arguments)
     }
 
-    /// Its server, with dnsmasq.
     pub fn serve(&self) -> Serving {
         let files = self.space.path().join("files");
         let own = if files.is_dir() { vec!["--loaders", files.to_str().unwrap()] } else { Vec::new() };
@@ -136,7 +130,6 @@ impl Cluster {
         }
     }
 
-    /// A login on a node.
     pub fn node(&self, number: u8) -> Node {
         Node::new(&["ip", "netns", "exec", &self.net.name], &format!("10.0.0.{}", 10 + number), 22, &self.key)
     }

@@ -7,7 +7,6 @@ use super::net::{Net, run};
 use crate::nodes::nodeset::publish;
 use crate::support::{Space, project};
 
-/// The blocks of commands of a section.
 fn blocks(section: &str) -> Vec<String> {
     let text = std::fs::read_to_string(project().join("docs/nodes.md")).unwrap();
     let text = text.split(section).nth(1).unwrap_or_else(|| panic!("docs/nodes.md has no `{section}`"));

@@ -19,7 +19,6 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Starts one in a directory; `more` is added to its settings.
     pub fn start(directory: &Path, more: &str) -> Self {
         let tls = match more.contains("auth") {
             true => format!("  tls: {{certificate: {0}/server.pem, key: {0}/server.key}}\n", directory.display()),

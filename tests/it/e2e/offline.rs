@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use std::time::SystemTime;
 
 use super::{shared, tiny};
-use crate::support::{Ran, Space, copy_tree};
+use crate::support::{Ran, Space, copy_locked};
 
 /// All packages of the tiny image, as `imgbuild vendor` keeps them.
 pub fn vendored() -> &'static Path {
@@ -41,10 +41,8 @@ pub fn warm() -> Space {
     space
 }
 
-/// The same in a space that is there.
 pub fn copied_to(space: Space) -> Space {
-    copy_tree(tiny().space.path(), space.path());
-    std::fs::copy(tiny().space.path().join("image.lock"), space.path().join("image.lock")).unwrap();
+    copy_locked(tiny().space.path(), space.path());
     space
 }
 

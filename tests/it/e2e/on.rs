@@ -9,12 +9,10 @@ use std::time::{Duration, Instant};
 use super::offline::{assert_same, fresh, warm};
 use crate::support::{Ran, Space, project};
 
-/// The machine that builds.
 struct Machine {
     sshd: Child,
     /// Where its users keep caches.
     home: PathBuf,
-    /// What reaches it.
     ssh: String,
 }
 
@@ -79,12 +77,10 @@ impl Machine {
         self.command(space, arguments).output().unwrap().into()
     }
 
-    /// What is below its directory.
     fn left(&self) -> Vec<PathBuf> {
         walkdir::WalkDir::new(&self.home).min_depth(1).into_iter().flatten().map(walkdir::DirEntry::into_path).collect()
     }
 
-    /// Processes that work there.
     fn processes(&self) -> Vec<String> {
         let home = self.home.display().to_string();
         let entries = std::fs::read_dir("/proc").unwrap().flatten();

@@ -2,18 +2,10 @@
 
 use imgbuild::boot::FileServer;
 
+use super::locked_copy as copy;
 use super::machine::{expect, start};
 use super::namespaced::Lan;
-use super::{Built, store, tiny};
-use crate::support::{Space, copy_tree};
-
-/// A copy of the tiny image with its lock.
-fn copy() -> Space {
-    let space = Space::new().with_store(&store());
-    copy_tree(tiny().space.path(), space.path());
-    std::fs::copy(tiny().space.path().join("image.lock"), space.path().join("image.lock")).unwrap();
-    space
-}
+use super::{Built, tiny};
 
 #[test]
 fn privileged_gzip_throughout_with_an_address_that_is_given() {

@@ -5,9 +5,8 @@ use std::process::Command;
 
 use super::kills::forget_with;
 use super::{store, tiny};
-use crate::support::{Space, copy_tree};
+use crate::support::{Space, copy_locked};
 
-/// Makes a package with one file.
 fn package(directory: &Path, name: &str, version: &str, depends: &str) {
     let root = tempfile::tempdir().unwrap();
     let debian = root.path().join("DEBIAN");
@@ -33,8 +32,7 @@ fn package(directory: &Path, name: &str, version: &str, depends: &str) {
 #[test]
 fn network_other_packages_come_from_the_folder_that_the_list_names() {
     let space = Space::new().with_store(&store());
-    copy_tree(tiny().space.path(), space.path());
-    std::fs::copy(tiny().space.path().join("image.lock"), space.path().join("image.lock")).unwrap();
+    copy_locked(tiny().space.path(), space.path());
     let dir = space.path().join("otherpkgs");
     package(&dir.join("core"), "site-tool", "1.0", "site-lib");
     package(&dir.join("dep/x86"), "site-lib", "2.0", "");

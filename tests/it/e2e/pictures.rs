@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::{mini, tiny};
-use crate::support::{Space, copy_tree};
+use crate::support::{Space, copy_locked};
 
 /// Runs the browser without a window; gives what it wrote.
 fn browser(arguments: &[&str], page: &Path) -> String {
@@ -268,8 +268,7 @@ fn the_graph_is_drawn_for_people_and_programs_with_shapes_beside_colours() {
 #[test]
 fn what_a_line_of_the_exclude_list_takes_away_is_known_before_the_build() {
     let space = Space::new().with_store(&super::store());
-    copy_tree(mini().space.path(), space.path());
-    std::fs::copy(mini().space.path().join("image.lock"), space.path().join("image.lock")).unwrap();
+    copy_locked(mini().space.path(), space.path());
     space.run(&["build", "--locked"]).good();
     let json =
         |arguments: &[&str]| -> serde_json::Value { serde_json::from_str(&space.run(arguments).good().out).unwrap() };

@@ -11,13 +11,13 @@ use std::time::Duration;
 use imgbuild::digest::Sha256;
 use imgbuild::recipe::Lock;
 
+pub use super::built_copy as copy;
 use super::{shared, store, tiny};
-use crate::support::{Space, copy_tree};
+use crate::support::Space;
 
 /// What the server does with a request.
 #[derive(Debug, Clone)]
 pub enum Deed {
-    /// Sends what is there.
     Serve,
     /// Sends other bytes in its place.
     Give(Vec<u8>),
@@ -37,7 +37,6 @@ pub enum Deed {
     Close,
 }
 
-/// One request as the server saw it.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// Path without the slash in front.
@@ -64,7 +63,6 @@ pub struct Mirror {
 }
 
 impl Mirror {
-    /// Starts one.
     pub fn start() -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -83,12 +81,10 @@ impl Mirror {
         Self { shared, url }
     }
 
-    /// Serves a file.
     pub fn put(&self, path: &str, bytes: Vec<u8>) {
         self.shared.files.lock().unwrap().insert(path.to_owned(), Arc::new(bytes));
     }
 
-    /// Writes all that it serves into a directory.
     pub fn save(&self, directory: &Path) {
         for (path, bytes) in self.shared.files.lock().unwrap().iter() {
             let path = directory.join(path);
@@ -103,7 +99,6 @@ impl Mirror {
         self.shared.seen.lock().unwrap().clear();
     }
 
-    /// Misbehaves for paths that end so.
     pub fn misbehave(&self, ending: &str, deed: Deed) {
         let ending = ending.to_owned();
         self.rule(move |request, _| if request.path.ends_with(&ending) { deed.clone() } else { Deed::Serve });
@@ -114,7 +109,6 @@ impl Mirror {
         self.shared.seen.lock().unwrap().clone()
     }
 
-    /// Publishes an archive in place of what was there.
     pub fn publish(&self, archive: &Archive) {
         *self.shared.files.lock().unwrap() = archive.files();
         self.rule(|_, _| Deed::Serve);
@@ -194,14 +188,11 @@ fn serve(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
     }
 }
 
-/// Who signs the Release file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signer {
     /// The key that the recipe names.
     Known,
-    /// Another key.
     Stranger,
-    /// Nobody.
     Nobody,
 }
 
@@ -219,7 +210,6 @@ pub struct Archive {
     pub plain: bool,
     /// More lines of the Release file.
     pub fields: String,
-    /// Who signs.
     pub signer: Signer,
     /// The index in place of the compressed stanzas, if it is to be another.
     pub index: Option<Vec<u8>>,
@@ -263,7 +253,6 @@ impl Archive {
         made.clone()
     }
 
-    /// One without packages.
     pub fn empty() -> Self {
         Self { stanzas: String::new(), packages: BTreeMap::new(), ..Self::of_tiny() }
     }
@@ -279,7 +268,6 @@ impl Archive {
         self.put(&deb.pool_path(), deb.build());
     }
 
-    /// Text of the Release file for an index.
     fn release(&self, index: &[u8]) -> String {
         let listed = |bytes: &[u8], name: &str| format!(" {} {} {name}\n", Sha256::of(bytes), bytes.len());
         let plain =
@@ -356,10 +344,8 @@ impl Archive {
     }
 }
 
-/// What says what a flat archive has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flat {
-    /// One signed file.
     InRelease,
     /// The same, with an index in bzip2 alone.
     Bzip2,
@@ -371,7 +357,6 @@ pub enum Flat {
     Apart,
     /// A file that nobody signed.
     Unsigned,
-    /// Nothing.
     Bare,
 }
 
@@ -402,7 +387,6 @@ pub fn clear_signed(text: &str) -> Vec<u8> {
     keys().sign("known@example.invalid", text)
 }
 
-/// The keys that sign, armored.
 pub fn armored_key(name: &str) -> String {
     String::from_utf8(keys().gpg(&["--armor", "--export", name], b"")).unwrap()
 }
@@ -414,14 +398,12 @@ fn gz(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// Compresses as mirrors do.
 pub fn xz(bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     liblzma::read::XzEncoder::new(bytes, 1).read_to_end(&mut out).unwrap();
     out
 }
 
-/// Two keys for signing.
 struct Keys {
     home: PathBuf,
 }
@@ -464,7 +446,6 @@ impl Keys {
 /// A package that a test makes.
 #[derive(Debug, Clone, Default)]
 pub struct Deb {
-    /// Name.
     pub name: String,
     /// Version; empty: 1.0.
     pub version: &'static str,
@@ -474,7 +455,6 @@ pub struct Deb {
     pub scripts: Vec<(&'static str, String)>,
     /// More files of the control archive, executable: scripts find them beside themselves.
     pub control_files: Vec<(String, Vec<u8>)>,
-    /// Files by path.
     pub files: Vec<(String, Vec<u8>)>,
     /// Symbolic links: path and target.
     pub links: Vec<(String, String)>,
@@ -487,7 +467,6 @@ impl Deb {
         Self { name: name.to_owned(), files: vec![file], ..Self::default() }
     }
 
-    /// With a script.
     pub fn script(mut self, name: &'static str, text: &str) -> Self {
         self.scripts.push((name, text.to_owned()));
         self
@@ -553,20 +532,10 @@ impl Deb {
         std::fs::read(file).unwrap()
     }
 
-    /// Writes it into a directory, for otherpkgs.
     pub fn write(&self, directory: &Path) {
         std::fs::create_dir_all(directory).unwrap();
         std::fs::write(directory.join(format!("{}_1.0_all.deb", self.name)), self.build()).unwrap();
     }
-}
-
-/// A copy of the tiny image, built and locked.
-pub fn copy() -> Space {
-    let space = Space::new().with_store(&store());
-    copy_tree(tiny().space.path(), space.path());
-    std::fs::copy(tiny().space.path().join("image.lock"), space.path().join("image.lock")).unwrap();
-    space.run(&["build", "--locked"]).good();
-    space
 }
 
 /// The same with its packages from a mirror of the test, and with more of them wanted.

@@ -196,7 +196,6 @@ fn build_knowing(space: &Space, variables: &[(&str, &str)]) -> Ran {
     command.output().unwrap().into()
 }
 
-/// Files of a directory with a text in them.
 fn files_with(directory: &std::path::Path, text: &str) -> Vec<std::path::PathBuf> {
     let has = |path: &std::path::Path| {
         std::fs::read(path).is_ok_and(|bytes| memchr::memmem::find(&bytes, text.as_bytes()).is_some())
@@ -288,12 +287,10 @@ pub struct Guarded {
     /// Has the certificates and keys: `ca`, `server`, `client`, `other`.
     pub directory: tempfile::TempDir,
     child: std::process::Child,
-    /// Where it answers.
     pub url: String,
 }
 
 impl Guarded {
-    /// Serves what is put into a directory.
     pub fn start(put: &dyn Fn(&std::path::Path)) -> Self {
         use std::io::BufRead;
         use std::process::{Command, Stdio};

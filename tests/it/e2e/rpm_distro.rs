@@ -14,14 +14,12 @@ use crate::support::{Space, project};
 /// A distribution on disk. Its repositories are `distro` (also as `distro-xz` and `distro-zst`, which differ in the
 /// metadata alone), `suse`, `broken`; `otherpkgs` is a directory of packages without metadata.
 pub struct Distribution {
-    /// The directory.
     pub root: PathBuf,
     /// The public key that signed the metadata and the packages.
     pub key: PathBuf,
 }
 
 impl Distribution {
-    /// A repository's directory.
     pub fn repository(&self, name: &str) -> PathBuf {
         self.root.join(name)
     }
@@ -90,7 +88,6 @@ fn digest_of(directory: &Path) -> String {
     Sha256::of(&all).to_string()[..16].to_owned()
 }
 
-/// The recipe for one more kernel and its headers.
 const OTHER_KERNEL: &str = "[image]\nname = \"kernel\"\nrelease = \"bookworm\"\n\n[packages]\nbase = \"essential\"\n\
 install = [\"@HEADERS@\"]\n\n[kernel]\npackage = \"@KERNEL@\"\n";
 

@@ -363,7 +363,6 @@ fn driver_update_disks_with_the_distributions_own_packages_reach_the_initrd_of_t
     assert!(path == format!("{new}/weak-updates/ifb/ifb.ko") && found == weak, "{path}");
 }
 
-/// A package of one module.
 fn kmod(space: &Space, name: &str, path: &str, module: &[u8]) -> PathBuf {
     let mut builder = rpm::PackageBuilder::new(&format!("kmod-{name}"), "1", "GPL", "x86_64", "x");
     builder.with_file_contents(module, rpm::FileOptions::new(path)).unwrap();

@@ -12,7 +12,7 @@ use super::kills::forget_with;
 use super::machine::{Node, cmdline, expect, free_port, start};
 use super::rpm_distro::distribution;
 use super::{Built, shared};
-use crate::support::{Space, copy_tree, project};
+use crate::support::{Space, copy_locked, copy_tree, project};
 
 /// Writes a package that nobody signed, made by rpmbuild: its name and version, and what its spec file has besides.
 pub fn write_rpm(directory: &Path, name: &str, version: &str, spec: &str) -> PathBuf {
@@ -108,12 +108,10 @@ pub fn node() -> &'static Built {
 /// A copy of a built recipe with its lock; everything is in the store.
 pub fn copy_of(built: &Space) -> Space {
     let space = Space::new().with_store(&built.store());
-    copy_tree(built.path(), space.path());
-    std::fs::copy(built.path().join("image.lock"), space.path().join("image.lock")).unwrap();
+    copy_locked(built.path(), space.path());
     space
 }
 
-/// What build.json says.
 pub fn information(space: &Space, image: &str) -> serde_json::Value {
     serde_json::from_slice(&std::fs::read(space.artefact(image, "build.json")).unwrap()).unwrap()
 }

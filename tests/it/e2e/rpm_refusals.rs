@@ -9,7 +9,6 @@ use super::rpm_node::{repository, write_keys, write_rpm};
 use super::store;
 use crate::support::{Space, copy_tree};
 
-/// A recipe for a few packages: the repositories, and the list.
 fn few(repositories: &[String], list: &str) -> Space {
     let space = Space::new().with_store(&store());
     write_keys(&space);
@@ -61,7 +60,6 @@ impl Copy {
         self.directory.path().join(name)
     }
 
-    /// The metadata file of a kind.
     fn metadata(&self, kind: &str) -> PathBuf {
         let found = std::fs::read_dir(self.at("repodata")).unwrap().map(|entry| entry.unwrap().path());
         let mut found = found.filter(|path| path.to_str().unwrap().contains(kind));

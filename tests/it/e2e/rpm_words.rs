@@ -174,7 +174,6 @@ fn repo_files_are_read_as_dnf_reads_them() {
     assert!(ran.code == 4 && ran.err.contains("127.0.0.1:1/gone"), "{} {}", ran.code, ran.err);
 }
 
-/// Packs bytes.
 type Packer<'a> = &'a dyn Fn(&[u8]) -> Vec<u8>;
 
 /// Writes a repository's primary and filelists again: with this ending and compression, and digests of one kind in repomd.xml.

@@ -9,7 +9,6 @@ use crate::support::Space;
 
 /// A file system of its own in a file or in memory; unmounted when dropped.
 pub struct Mounted {
-    /// Where.
     pub path: PathBuf,
     _directory: tempfile::TempDir,
 }
@@ -27,7 +26,6 @@ impl Mounted {
         Self::at(directory, image.to_str().unwrap(), options)
     }
 
-    /// Mounts an image that is there.
     pub fn of(image: &str, options: &[&str]) -> Self {
         Self::at(tempfile::tempdir().unwrap(), image, options)
     }
@@ -92,9 +90,7 @@ fn shared(file: &Path) -> (u64, u64) {
 
 /// An ordinary user with subordinate ids, made for the test and removed again.
 pub struct Ordinary {
-    /// Its name.
     pub name: String,
-    /// Its home directory.
     pub home: PathBuf,
 }
 
@@ -131,8 +127,7 @@ impl Ordinary {
     /// A directory of the user's with a copy of a space's recipe, and the program under test.
     pub fn copy(&self, space: &Space) -> PathBuf {
         let recipe = self.home.join("recipe");
-        crate::support::copy_tree(space.path(), &recipe);
-        std::fs::copy(space.path().join("image.lock"), recipe.join("image.lock")).unwrap();
+        crate::support::copy_locked(space.path(), &recipe);
         std::fs::copy(env!("CARGO_BIN_EXE_imgbuild"), self.home.join("imgbuild")).unwrap();
         let owned =
             Command::new("chown").arg("-R").arg(format!("{0}:{0}", self.name)).arg(&self.home).status().unwrap();

@@ -15,7 +15,6 @@ fn inside(space: &Space, command: &str) -> String {
     space.run(&["shell", "--", "/bin/sh", "-c", command]).good().out
 }
 
-/// The tiny image with a script of these lines.
 fn with_script(lines: &str) -> Space {
     let space = warm();
     let script = std::fs::read_to_string(space.path().join("tiny.postinstall")).unwrap();

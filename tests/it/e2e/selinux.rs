@@ -8,7 +8,7 @@ use imgbuild::boot::FileServer;
 
 use super::machine::{cmdline, expect, start};
 use super::{Built, build, shared, store};
-use crate::support::{Space, copy_tree, project};
+use crate::support::{Space, copy_locked, copy_tree, project};
 
 /// Packages with a policy, and a unit that says what the node has.
 fn labelled() -> &'static Built {
@@ -22,12 +22,10 @@ fn labelled() -> &'static Built {
     })
 }
 
-/// The index of a built image.
 fn index(space: &Space) -> serde_json::Value {
     serde_json::from_slice(&std::fs::read(space.artefact("labelled", "rootimg.cpio.zst.index")).unwrap()).unwrap()
 }
 
-/// Labels by path, as the index has them.
 fn named(index: &serde_json::Value) -> BTreeMap<String, String> {
     let mut named = BTreeMap::new();
     for (label, paths) in index["labels"].as_object().expect("the index has labels") {
@@ -102,8 +100,7 @@ fn network_each_label_is_the_one_that_libselinux_says() {
 fn network_labels_are_the_same_twice_and_follow_the_recipe() {
     let built = labelled();
     let space = Space::new().with_store(&store());
-    copy_tree(built.space.path(), space.path());
-    std::fs::copy(built.space.path().join("image.lock"), space.path().join("image.lock")).unwrap();
+    copy_locked(built.space.path(), space.path());
     // The same bytes, also of what the policy's packages compile.
     space.run(&["build", "--locked", "--verify"]).good();
     assert_eq!(index(&space), index(&built.space));

@@ -11,7 +11,6 @@ use super::tiny;
 use crate::support::Space;
 use crate::support::server::started;
 
-/// Where `serve` has the build.
 const BUILD: &str = ".builds/tiny/0123456789ab";
 
 #[test]

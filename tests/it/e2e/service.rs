@@ -6,7 +6,7 @@ use imgbuild::boot::{FileServer, Machine};
 
 use super::machine::{Node, cmdline, expect, free_port, start};
 use super::{service, store, tiny};
-use crate::support::{Space, copy_tree};
+use crate::support::{Space, copy_locked};
 
 #[test]
 fn boot_service_node_starts_what_the_recipe_says_and_nothing_else() {
@@ -63,8 +63,7 @@ fn boot_service_node_starts_what_the_recipe_says_and_nothing_else() {
 fn copy() -> Space {
     let built = service();
     let space = Space::new().with_store(&store());
-    copy_tree(built.space.path(), space.path());
-    std::fs::copy(built.space.path().join("image.lock"), space.path().join("image.lock")).unwrap();
+    copy_locked(built.space.path(), space.path());
     let ran = space.run(&["build", "--locked"]).good();
     assert!(ran.err.contains("ran nothing"), "{}", ran.err);
     space
@@ -238,8 +237,7 @@ fn a_script_that_removes_declared_lines_is_stopped() {
 #[test]
 fn without_systemd_init_scripts_are_enabled_and_disabled_and_never_masked() {
     let space = Space::new().with_store(&store());
-    copy_tree(tiny().space.path(), space.path());
-    std::fs::copy(tiny().space.path().join("image.lock"), space.path().join("image.lock")).unwrap();
+    copy_locked(tiny().space.path(), space.path());
     let script = "#!/bin/sh\n### BEGIN INIT INFO\n# Provides: NAME\n# Required-Start:\n# Required-Stop:\n# Default-Start: 2 3 4 5\n# Default-Stop: 0 1 6\n# Short-Description: x\n### END INIT INFO\n";
     for name in ["site-a", "site-b"] {
         space.edit(

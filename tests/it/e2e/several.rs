@@ -31,12 +31,10 @@ fn workspace() -> Space {
     space
 }
 
-/// The events of a run with `--progress json`.
 fn events(ran: &Ran) -> Vec<serde_json::Value> {
     ran.err.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
-/// How often an action was begun.
 fn begun(events: &[serde_json::Value], action: &str) -> usize {
     events.iter().filter(|event| event["event"] == "started" && event["action"] == action).count()
 }

@@ -11,7 +11,6 @@ fn cached(space: &Space, more: &[&str]) -> Ran {
     run_through(&["unshare", "-n"], space, &[&["build", "--locked"], more].concat())
 }
 
-/// Files below a directory of a cache.
 fn files(cache: &Path, below: &str) -> Vec<PathBuf> {
     let entries = walkdir::WalkDir::new(cache.join("v1").join(below)).into_iter().map(Result::unwrap);
     entries.filter(|entry| entry.file_type().is_file()).map(walkdir::DirEntry::into_path).collect()

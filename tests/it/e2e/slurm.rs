@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::offline::{SAME, fresh, vendored, warm};
-use crate::support::{Ran, Space, copy_tree};
+use crate::support::{Ran, Space, copy_locked};
 
 /// Nodes of the partition that is used if no other is named.
 const NODES: [&str; 3] = ["cn1", "cn2", "cn3"];
@@ -25,7 +25,6 @@ slurmd -D -f "$2/slurm.conf" >"$2/$1/out" 2>&1 &
 wait
 "#;
 
-/// A cluster.
 struct Cluster {
     directory: tempfile::TempDir,
     munge: Child,
@@ -129,7 +128,6 @@ impl Cluster {
         self.nodes.push((name, child));
     }
 
-    /// The node is gone, with all that runs on it.
     fn kill_node(&mut self, name: &str) {
         let at = self.nodes.iter().position(|(other, _)| *other == name).unwrap();
         let (_, mut node) = self.nodes.remove(at);
@@ -199,7 +197,6 @@ fn wait(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
-/// A build that goes on, and what it says.
 struct Building {
     child: Child,
     said: PathBuf,
@@ -225,7 +222,6 @@ impl Building {
         std::fs::read_to_string(&self.said).unwrap()
     }
 
-    /// Waits for a word.
     #[track_caller]
     fn wait_for(&mut self, word: &str) {
         let until = Instant::now() + Duration::from_secs(400);
@@ -247,8 +243,7 @@ fn eight(space: &Space) {
     for number in 1..=8 {
         let name = image(number);
         let directory = space.path().join("images").join(&name);
-        copy_tree(one.path(), &directory);
-        std::fs::copy(one.path().join("image.lock"), directory.join("image.lock")).unwrap();
+        copy_locked(one.path(), &directory);
         space.edit(&format!("images/{name}/image.toml"), "name = \"tiny\"", &format!("name = \"{name}\""));
         let own = std::fs::read_to_string(directory.join("tiny.postinstall")).unwrap();
         let script = format!("{own}\nsleep 5\necho {name} >\"$1/etc/which\"\n");
@@ -446,8 +441,7 @@ fn privileged_each_chain_waits_for_its_own_and_one_that_fails_ends_no_other() {
     let first = fresh();
     for number in 1..=3 {
         let (name, directory) = (image(number), space.path().join("images").join(image(number)));
-        copy_tree(first.path(), &directory);
-        std::fs::copy(first.path().join("image.lock"), directory.join("image.lock")).unwrap();
+        copy_locked(first.path(), &directory);
         let (recipe, script) = (format!("images/{name}/image.toml"), format!("images/{name}/tiny.postinstall"));
         space.edit(&recipe, "name = \"tiny\"", &format!("name = \"{name}\""));
         let text = std::fs::read_to_string(directory.join("image.toml")).unwrap();

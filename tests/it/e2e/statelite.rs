@@ -10,7 +10,7 @@ use super::machine::{Server, cmdline, expect, start};
 use super::namespaced::{Lan, Node};
 use super::offline::vendored;
 use super::{Built, store, tiny};
-use crate::support::{Space, copy_tree};
+use crate::support::{Space, copy_locked};
 
 /// What the image's init does: it says what it finds, and writes to it.
 const INIT: &str = r#"grep -q . /proc/mounts
@@ -26,8 +26,7 @@ while :;"#;
 /// The tiny image with trees in it and a list.
 fn image(table: &str) -> Built {
     let space = Space::new().with_store(&store());
-    copy_tree(tiny().space.path(), space.path());
-    std::fs::copy(tiny().space.path().join("image.lock"), space.path().join("image.lock")).unwrap();
+    copy_locked(tiny().space.path(), space.path());
     space.edit("tiny.postinstall", "while :;", INIT);
     let script = std::fs::read_to_string(space.path().join("tiny.postinstall")).unwrap();
     let trees = "for tree in one two; do\nmkdir -p \"$1/opt/$tree/etc\"\necho \"both of $tree\" >\"$1/opt/$tree/etc/both\"\ndone\n\

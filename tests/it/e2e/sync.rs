@@ -36,7 +36,6 @@ impl Node {
         Self { name: name.to_owned(), sshd, port }
     }
 
-    /// Waits until it answers.
     pub fn wait(&self, directory: &Path) {
         let until = Instant::now() + Duration::from_secs(20);
         while TcpStream::connect(("127.0.0.1", self.port)).is_err() {

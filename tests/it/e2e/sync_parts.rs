@@ -13,7 +13,6 @@ use super::private_archive::Deb;
 use super::sync::{Node, make_keys, ssh_config};
 use crate::support::{Ran, Space, imgbuild};
 
-/// A workspace and its nodes.
 struct Site {
     space: Space,
     nodes: Vec<Node>,
@@ -164,7 +163,6 @@ fn nodes_get_the_packages_of_the_lock_by_their_own_apt_and_run_their_scripts_aga
     what_goes_wrong_is_said_of_the_script(&site);
 }
 
-/// The lock with these versions.
 fn lock_debs(site: &Site, tool: Deb, kernel: &str) {
     let directory = site.space.path().join("compute/otherpkgs");
     let _ = std::fs::remove_dir_all(&directory);

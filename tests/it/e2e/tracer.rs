@@ -75,7 +75,6 @@ fn digests(text: &str) -> Vec<(&'static str, String)> {
 /// The operation that makes packages ready: it reads packages alone.
 const READY: &str = "apt-plain";
 
-/// What the processes of one build did.
 struct Trace {
     /// Digests of the store that sandboxes opened or mounted, by the key of the action that ran.
     by_action: BTreeMap<String, BTreeSet<(&'static str, String)>>,

@@ -6,7 +6,7 @@ use imgbuild::boot::FileServer;
 
 use super::machine::{cmdline, expect, start};
 use super::{Built, mini, store, tiny};
-use crate::support::{Space, copy_tree};
+use crate::support::{Space, copy_locked};
 
 /// A site's postscripts: the names that nodes need, and what else such a directory holds.
 fn site(space: &Space) {
@@ -27,8 +27,7 @@ fn site(space: &Space) {
 /// A copy of a built image, with its lock, whose recipe asks for node support.
 fn copy(built: &Built, more: &str) -> Space {
     let space = Space::new().with_store(&store());
-    copy_tree(built.space.path(), space.path());
-    std::fs::copy(built.space.path().join("image.lock"), space.path().join("image.lock")).unwrap();
+    copy_locked(built.space.path(), space.path());
     site(&space);
     let own =
         "#!/bin/sh\nprintf 'SCRIPT SAYS: %s\\n' \"$1 $NODESETSTATE $PROVMETHOD\" | tee /dev/console 2>/dev/null || :\n";

@@ -8,24 +8,17 @@ use std::sync::OnceLock;
 
 use imgbuild::boot::{Board, Machine};
 
+use super::locked_copy as copy;
 use super::machine::{QUICK, Server, expect};
 use super::namespaced::{Lan, Node};
 use super::{shared, store, tiny};
-use crate::support::{Space, copy_tree};
+use crate::support::{Space, copy_locked, copy_tree};
 
 /// The osimage's rootimgdir, below what the server serves.
 const ROOTIMGDIR: &str = "install/netboot/debian12/x86_64/compute";
 
-/// A copy of the tiny image with its lock.
-fn copy() -> Space {
-    let space = Space::new().with_store(&store());
-    copy_into(&space);
-    space
-}
-
 fn copy_into(space: &Space) {
-    copy_tree(tiny().space.path(), space.path());
-    std::fs::copy(tiny().space.path().join("image.lock"), space.path().join("image.lock")).unwrap();
+    copy_locked(tiny().space.path(), space.path());
 }
 
 fn target(space: &Space) -> PathBuf {
@@ -57,7 +50,6 @@ fn names(directory: &Path) -> Vec<String> {
 const PUBLISHED: [&str; 5] =
     ["initrd-stateless.gz", "kernel", "rootimg.cpio.gz", "rootimg.cpio.gz.index", "rootimg.cpio.gz.sha256"];
 
-/// Runs a shell script in a directory; what it prints.
 #[track_caller]
 fn shell(directory: &Path, script: &str) -> String {
     let output = Command::new("sh").args(["-ec", script]).current_dir(directory).output().unwrap();

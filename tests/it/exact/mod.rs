@@ -89,7 +89,6 @@ pub fn write_files(space: &Space) {
     }
 }
 
-/// Reads the recipe of a directory; it must be good.
 #[track_caller]
 pub fn read(directory: &Path) -> Recipe {
     let loaded = load(directory);
@@ -213,7 +212,6 @@ pub fn difference(one: &Keys, other: &Keys) -> Vec<String> {
     found
 }
 
-/// Writes a document as the recipe of a space.
 pub fn write_toml(space: &Space, document: &Value) {
     space.write("image.toml", &toml::to_string(document).unwrap());
 }

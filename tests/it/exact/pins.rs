@@ -61,7 +61,6 @@ fn the_key_of_a_fixed_action_stays() {
     insta::assert_snapshot!(FieldHasher::new("a context").text("a").field(b"\0").finish(), @"b57bea63ca8d09cec05bc00758e692a1618cf5252710c70d4814cbf4ba13baaa");
 }
 
-/// A tree with one of each kind of entry.
 fn tree() -> Manifest {
     let plain = |kind: Kind, mode: u32| Entry { kind, mode, mtime: 1_700_000_000, ..Entry::whiteout() };
     let file = |text: &str| Kind::File { size: text.len() as u64, digest: Digest::of(text.as_bytes()) };

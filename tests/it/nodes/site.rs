@@ -58,7 +58,6 @@ fn nodes_of_xcat_come_in_and_go_back() {
     assert!(back.contains("\ncompute:\n    objtype=group\n    grouptype=static\n    members=n01,n02\n"), "{back}");
 }
 
-/// A command of xCAT by its name.
 fn named(space: &Space, words: &[&str]) -> Ran {
     let link = space.path().join("bin").join(words[0]);
     if !link.exists() {

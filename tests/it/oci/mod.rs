@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use imgbuild::digest::Sha256;
 use server::{Door, Fault, Registry};
 
-use crate::support::{Ran, imgbuild};
+use crate::support::{Ran, files, imgbuild};
 
 /// Frames of one byte each repeated: content that tells one from another.
 fn frames(kinds: &[u8]) -> Vec<Vec<u8>> {
@@ -58,16 +58,6 @@ fn publish(out: &Path, frames: &[Vec<u8>]) {
     for (name, bytes) in image(frames) {
         std::fs::write(place.join(name), bytes).unwrap();
     }
-}
-
-fn files(directory: &Path) -> Vec<(String, Vec<u8>)> {
-    let mut found: Vec<_> = std::fs::read_dir(directory)
-        .unwrap()
-        .flatten()
-        .map(|entry| (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap()))
-        .collect();
-    found.sort();
-    found
 }
 
 /// A place for images here and there, and who asks: no one, unless a file says so.

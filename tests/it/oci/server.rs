@@ -21,9 +21,7 @@ pub enum Fault {
     Longer,
     /// The manifest comes with a space behind it, which its digest does not have.
     OtherManifest,
-    /// Uploads are to go elsewhere.
     UploadsTo(String),
-    /// Blobs are elsewhere.
     BlobsAt(String),
 }
 
@@ -31,7 +29,6 @@ pub enum Fault {
 #[derive(Clone, PartialEq)]
 pub enum Door {
     Open,
-    /// By this header.
     Basic(String),
     /// By tokens that count so many times, which this header gets; none: all get them.
     Bearer(Option<String>, usize),
@@ -81,7 +78,6 @@ impl Registry {
         Self { address, state }
     }
 
-    /// Address of an image.
     pub fn url(&self, name: &str) -> String {
         format!("oci://{}/{name}", self.address)
     }

@@ -73,7 +73,6 @@ pub const PASSES: [Pass<'static>; 5] = [
     ),
 ];
 
-/// The text of a lock.
 pub fn lock(passes: &[Pass<'_>]) -> String {
     let mut text =
         "# Written by imgbuild.\nformat = 1\nepoch = 1700000000\ntarget = \"debian bookworm x86_64\"\nsuite = []\n"

@@ -6,7 +6,6 @@ pub mod server;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// Root of this project.
 pub fn project() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
@@ -20,11 +19,8 @@ pub fn imgbuild() -> Command {
 
 /// What a run printed and how it ended.
 pub struct Ran {
-    /// Exit code.
     pub code: i32,
-    /// Standard output.
     pub out: String,
-    /// Standard error.
     pub err: String,
 }
 
@@ -50,7 +46,6 @@ impl Ran {
     }
 }
 
-/// Where a space lies.
 enum Place {
     /// Removed with it.
     Scratch(tempfile::TempDir),
@@ -66,7 +61,6 @@ pub struct Space {
 }
 
 impl Space {
-    /// An empty one.
     pub fn new() -> Self {
         Self { directory: Place::Scratch(tempfile::tempdir().unwrap()), store: None }
     }
@@ -83,7 +77,6 @@ impl Space {
         Self { directory: Place::Kept(directory.to_owned()), store: None }
     }
 
-    /// A copy of an example.
     pub fn example(name: &str) -> Self {
         let space = Self::new();
         copy_tree(&project().join("examples").join(name), space.path());
@@ -97,7 +90,6 @@ impl Space {
         self
     }
 
-    /// The directory.
     pub fn path(&self) -> &Path {
         match &self.directory {
             Place::Scratch(directory) => directory.path(),
@@ -105,12 +97,10 @@ impl Space {
         }
     }
 
-    /// Path of the store.
     pub fn store(&self) -> PathBuf {
         self.store.clone().unwrap_or_else(|| self.path().join(".store"))
     }
 
-    /// Writes a file.
     pub fn write(&self, name: &str, text: &str) -> &Self {
         let path = self.path().join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -147,7 +137,6 @@ impl Space {
         self.path().join("out").join(image).join(name)
     }
 
-    /// The plan as JSON.
     pub fn plan(&self) -> serde_json::Value {
         serde_json::from_str(&self.run(&["plan", "--json"]).good().out).unwrap()
     }
@@ -171,6 +160,23 @@ impl Space {
             })
             .collect()
     }
+}
+
+/// A recipe's directory with its lock, which [`copy_tree`] leaves out.
+pub fn copy_locked(from: &Path, to: &Path) {
+    copy_tree(from, to);
+    std::fs::copy(from.join("image.lock"), to.join("image.lock")).unwrap();
+}
+
+/// Content of the files of a directory, by name.
+pub fn files(directory: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut found: Vec<_> = std::fs::read_dir(directory)
+        .unwrap()
+        .flatten()
+        .map(|entry| (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap()))
+        .collect();
+    found.sort();
+    found
 }
 
 /// Copies a directory, modes and all, without what builds leave.

@@ -11,9 +11,7 @@ use super::Space;
 
 /// A server that runs, and is ended with the test.
 pub struct Running {
-    /// The process.
     pub child: Child,
-    /// Where it listens.
     pub address: SocketAddr,
     /// What it said when it was ready.
     pub line: String,
@@ -54,12 +52,10 @@ pub fn serving(root: &Path, more: &[&str]) -> Running {
 }
 
 impl Running {
-    /// Sends a signal.
     pub fn signal(&self, name: &str) {
         assert!(Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap().success());
     }
 
-    /// A connection.
     pub fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
@@ -88,7 +84,6 @@ impl Running {
         line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
     }
 
-    /// What the kernel says of it.
     pub fn status(&self) -> String {
         std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap()
     }
@@ -100,7 +95,6 @@ pub fn split(bytes: Vec<u8>) -> (String, Vec<u8>) {
     (String::from_utf8_lossy(&bytes[..end]).to_lowercase(), bytes[end..].to_vec())
 }
 
-/// The value of a header.
 pub fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).map(str::trim)
 }

@@ -42,7 +42,6 @@ fn plain(text: Option<&clap::builder::StyledStr>) -> String {
     text.map(ToString::to_string).unwrap_or_default().replace('|', "\\|").replace('\n', " ")
 }
 
-/// A command with its options, then those below it.
 fn section(page: &mut String, path: &str, known: &Command, depth: usize) {
     let level = "#".repeat(depth);
     page.push_str(&format!("\n{level} {path}\n\n{}.\n", plain(known.get_about()).trim_end_matches('.')));

@@ -1,11 +1,9 @@
 //! Reads the texts that a program can print out of its source: enough of Rust's tokens for that.
 
-/// What a text is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// `#[error("...")]`, or the message of a finding.
     Message,
-    /// What to do about it.
     Help,
     /// The words at the place itself.
     Label,
@@ -13,11 +11,9 @@ pub enum Kind {
     Usage,
 }
 
-/// One text, in the order of the source.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Text {
     pub kind: Kind,
-    /// The code of the diagnostic it belongs to, if it has one.
     pub code: Option<String>,
     pub text: String,
 }

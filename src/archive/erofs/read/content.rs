@@ -28,10 +28,8 @@ enum Mark {
     Inside(Option<u16>),
 }
 
-/// Bytes of the content that are stored together.
 #[derive(Debug, Clone, Copy)]
 struct Extent {
-    /// Bytes of content.
     length: u64,
     /// First block.
     block: u32,
@@ -39,7 +37,6 @@ struct Extent {
     is_compressed: bool,
 }
 
-/// A file's bytes.
 pub struct Reader<'a> {
     image: &'a Image,
     inode: &'a Inode,

@@ -34,7 +34,6 @@ pub struct Inode {
 }
 
 impl Inode {
-    /// Where what stands behind the attributes begins.
     pub fn end(&self) -> u64 {
         self.attributes.0 + self.attributes.1
     }

@@ -145,7 +145,6 @@ impl Extractor {
         Some(u64::try_from(rustix::fs::fstat(&file).ok()?.st_size).unwrap_or(0))
     }
 
-    /// Where a symbolic link leads.
     pub fn link(&self, path: &str) -> Option<String> {
         let (parent, name) = self.place(path)?;
         let target = rustix::fs::readlinkat(&parent, &*name, Vec::new()).ok()?;

@@ -13,7 +13,6 @@ const MOST_BLOCKS: u64 = 1 << 24;
 /// Longest target of a link, in bytes. Source: PATH_MAX.
 const LONGEST_LINK: u32 = 4096;
 
-/// A file, a directory, or something else.
 #[derive(Debug)]
 pub struct Inode {
     /// Type and permission bits, as stat(2) has them.
@@ -23,7 +22,6 @@ pub struct Inode {
     pub mtime: u32,
     pub number: u32,
     pub links: u32,
-    /// Which attributes, or [`NONE`].
     pub xattr: u32,
     pub kind: Kind,
 }
@@ -43,7 +41,6 @@ pub enum Kind {
     Other,
 }
 
-/// Where a file's bytes are.
 #[derive(Debug, Clone)]
 pub struct Content {
     pub size: u64,

@@ -46,7 +46,6 @@ impl Packing {
         }
     }
 
-    /// Unpacks a block of at most `most` bytes.
     fn unpack(self, bytes: &[u8], most: usize) -> io::Result<Vec<u8>> {
         let mut out = Vec::new();
         let limit = most as u64 + 1;
@@ -154,7 +153,6 @@ impl Table<'_> {
         Ok(out)
     }
 
-    /// Where it is now.
     pub fn place(&self) -> (u64, usize) {
         (self.block, self.offset)
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bazel_remote_apis::build::bazel::remote::execution::v2 as proto;
 use bazel_remote_apis::google::bytestream::byte_stream_client::ByteStreamClient;
 use bazel_remote_apis::google::bytestream::{ReadRequest, WriteRequest};
+use data_encoding::HEXLOWER;
 use proto::action_cache_client::ActionCacheClient;
 use proto::capabilities_client::CapabilitiesClient;
 use proto::content_addressable_storage_client::ContentAddressableStorageClient;
@@ -30,7 +31,6 @@ const DIGESTS: usize = 10_000;
 const KEEPS_WITHIN: Duration = Duration::from_secs(30);
 const FLOOR: u64 = 64 << 10;
 
-/// Why a request came to nothing.
 #[derive(Debug)]
 pub(super) struct Refused {
     pub problem: String,
@@ -56,7 +56,6 @@ fn refused(problem: impl Into<String>) -> Refused {
 }
 
 pub(super) struct Client {
-    /// Where it listens, as `http://` or `https://`.
     address: String,
     instance: String,
     rate: Rate,
@@ -83,7 +82,6 @@ async fn within<T>(patience: Duration, answer: impl Future<Output = Result<T, St
 }
 
 impl Client {
-    /// By its address, with the instance behind it.
     pub fn of(text: &str, rate: Rate) -> Result<Self, String> {
         let (scheme, rest) = match text.split_once("://") {
             Some(("grpc", rest)) => ("http", rest),
@@ -175,7 +173,6 @@ impl Client {
         Ok(())
     }
 
-    /// Those that it has not.
     pub fn missing(&self, digests: Vec<proto::Digest>) -> Result<Vec<proto::Digest>, Refused> {
         let open = self.open()?;
         let mut missing = Vec::new();
@@ -192,7 +189,6 @@ impl Client {
         Ok(missing)
     }
 
-    /// Small files by their hashes, those that it has.
     pub fn read_small(&self, digests: Vec<proto::Digest>) -> Result<HashMap<String, Vec<u8>>, Refused> {
         let open = self.open()?;
         let ask = proto::BatchReadBlobsRequest {
@@ -326,7 +322,7 @@ fn random_name() -> std::io::Result<String> {
     File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = HEXLOWER.encode(&bytes);
     Ok(format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]))
 }
 

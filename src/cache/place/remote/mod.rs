@@ -22,7 +22,6 @@ use crate::distro::Progress;
 use crate::store::StoreError;
 use client::{Client, Refused};
 
-/// The output file with the entry.
 const ENTRY: &str = "entry.json";
 /// Files up to this size go several in one message; gRPC's usual limit for one is 4 MiB.
 const SMALL: u64 = 1 << 20;
@@ -41,7 +40,6 @@ fn object_of(bytes: &[u8]) -> Object {
     Object { size: bytes.len() as u64, sha256: Sha256::of(bytes) }
 }
 
-/// The digest under which an action's result is kept.
 fn action_of(key: &Digest) -> proto::Digest {
     let action = proto::Action { salt: key.0.to_vec(), ..proto::Action::default() };
     digest_of(&object_of(&action.encode_to_vec()))

@@ -11,7 +11,6 @@ use crate::cli::verbs::nodes::{checked, root_of};
 use crate::nodes::{NodeSet, Nodes};
 use crate::site::nodes::xcat::attributes;
 
-/// Where nodes were looked for.
 pub enum Found {
     Ours(Box<Nodes>, NodeSet),
     /// The workspace has no such nodes: xCAT's own may.
@@ -168,7 +167,6 @@ pub fn chdef(shell: &Shell) -> Result<Option<()>, Ended> {
     }
 }
 
-/// What `set` takes for an attribute of xCAT.
 fn edit(shell: &Shell, name: &str, value: &str, sign: &str) -> Result<Vec<String>, Ended> {
     let (key, is_list) = match name {
         "provmethod" => ("image", false),

@@ -4,13 +4,11 @@ use super::{Found, find};
 use crate::cli::names::Done;
 use crate::cli::names::shell::Shell;
 
-/// What of xCAT's parts is asked for.
 #[derive(Debug, Default)]
 struct Asked<'a> {
     range: Vec<&'a str>,
     sync: bool,
     packages: bool,
-    /// The scripts: all without names.
     scripts: Option<&'a str>,
     /// The first flag whose work is not done here.
     other: Option<&'a str>,

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 
 use super::{Done, Ended, Name};
 use crate::cli::output::render;
+use crate::cli::plans::emit::quote::shell as quoted;
 use crate::recipe::{Known, Overlay, Recipe, known, select};
 
 /// Runs imgbuild's own commands for one of xCAT's.
@@ -17,15 +18,6 @@ pub struct Shell {
     pub name: Name,
     /// What it was started as, and its arguments.
     pub arguments: Vec<String>,
-}
-
-/// A word as a shell takes it.
-pub fn quoted(word: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=,+@%".contains(c);
-    match !word.is_empty() && word.chars().all(is_plain) {
-        true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', "'\\''")),
-    }
 }
 
 impl Shell {
@@ -38,7 +30,6 @@ impl Shell {
         Ended(1)
     }
 
-    /// What the command was started as.
     pub fn program(&self) -> &str {
         self.arguments.first().map_or(self.name.name(), String::as_str)
     }
@@ -111,7 +102,6 @@ impl Shell {
         recipe.ok_or_else(|| self.fail(&format!("the recipe of {image} cannot be read: imgbuild check {image}")))
     }
 
-    /// Where this link is.
     pub fn directory(&self) -> PathBuf {
         let program = self.program();
         let directory = match program.rsplit_once('/') {
@@ -150,7 +140,6 @@ impl Shell {
         self.quietly(arguments)
     }
 
-    /// The same; says nothing.
     pub fn quietly(&self, arguments: &[&str]) -> Done {
         let status = self.command(arguments)?.status();
         match status.map_err(|error| self.fail(&format!("cannot start imgbuild: {error}")))?.success() {
@@ -159,7 +148,6 @@ impl Shell {
         }
     }
 
-    /// What a command of imgbuild prints.
     pub fn output(&self, arguments: &[&str]) -> Result<String, Ended> {
         let (text, done) = self.listing(arguments)?;
         done.map(|()| text)
@@ -173,7 +161,6 @@ impl Shell {
         Ok((String::from_utf8_lossy(&output.stdout).into_owned(), done))
     }
 
-    /// An attribute of an image, as xCAT has it.
     pub fn attribute(&self, image: &str, attribute: &str) -> Result<String, Ended> {
         let text = self.output(&["show", image, "-i", attribute])?;
         let value = text.lines().find_map(|line| line.trim_start().strip_prefix(attribute)?.strip_prefix('='));

@@ -6,7 +6,7 @@ mod github;
 mod gitlab;
 mod make;
 mod ninja;
-mod quote;
+pub mod quote;
 mod slurm;
 
 use std::path::Path;
@@ -41,7 +41,6 @@ pub enum Engine {
 }
 
 impl Engine {
-    /// As the command line names it.
     fn name(self) -> &'static str {
         match self {
             Self::Ninja => "ninja",
@@ -72,7 +71,6 @@ impl Engine {
 /// Where a job collects what was published.
 const OUT: &str = "published";
 
-/// Why no file can be written.
 #[derive(Debug, Error, Diagnostic)]
 enum EmitError {
     #[error(
@@ -95,26 +93,20 @@ enum EmitError {
 }
 
 fn refused(error: EmitError) -> Exit {
-    render::say(&render::error(error));
-    Exit::Input
+    render::refused(Exit::Input, error)
 }
 
 pub struct Wanted<'a> {
-    /// Names or globs of images.
     pub images: &'a [String],
     pub publish: &'a [Target],
-    /// Where artefacts go.
     pub out: Option<&'a Path>,
     /// Where the file goes; none for the standard output.
     pub output: Option<&'a Path>,
     pub caches: &'a CacheArguments,
 }
 
-/// What a file is written from.
 struct Emission {
-    /// Words before `build`.
     before: Vec<String>,
-    /// Words after the actions.
     after: Vec<String>,
     steps: Vec<Step>,
     /// Where artefacts go, where the file collects them.
@@ -122,7 +114,6 @@ struct Emission {
 }
 
 impl Emission {
-    /// The command of a step, as a shell reads it.
     fn command(&self, step: &Step) -> String {
         let only = step.actions.iter().flat_map(|action| ["--only", action.as_str()]);
         let words = self.before.iter().map(String::as_str).chain(["build"]).chain(only);
@@ -133,12 +124,10 @@ impl Emission {
         step.images.first().map(String::as_str).filter(|_| step.publishes)
     }
 
-    /// Names of steps that come before another.
     fn before<'s>(&'s self, step: &'s Step) -> impl Iterator<Item = &'s Step> {
         step.after.iter().filter_map(|index| self.steps.get(*index))
     }
 
-    /// What stands at the top of each file.
     fn head(&self, engine: Engine) -> String {
         format!(
             "# Made by `imgbuild plan --emit {}`. It lists actions, not what is up to date: write it again when image.lock or a recipe\n\
@@ -148,7 +137,6 @@ impl Emission {
     }
 }
 
-/// Runs the command.
 pub fn run(arguments: &Common, own: &Wanted<'_>, engine: Engine) -> Result<Exit, Exit> {
     let emission = emission(arguments, own, engine)?;
     let text = match engine {

@@ -1,6 +1,5 @@
 //! Words of a command as each program reads them.
 
-/// A word for a POSIX shell.
 pub fn shell(word: &str) -> String {
     let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "_@%+=:,./-".contains(letter);
     match !word.is_empty() && word.chars().all(is_plain) {

@@ -39,7 +39,6 @@ pub struct Arguments {
     pub out: Option<std::path::PathBuf>,
 }
 
-/// One action as it is drawn.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
     /// Stage and layer.
@@ -56,11 +55,8 @@ pub struct Shape {
     pub nodes: Vec<Node>,
 }
 
-pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
-    let shapes = match shapes(arguments, own) {
-        Ok(shapes) => shapes,
-        Err(exit) => return exit,
-    };
+pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, Exit> {
+    let shapes = shapes(arguments, own)?;
     let text = if own.json {
         json(&shapes)
     } else if own.dot {
@@ -73,7 +69,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
         shapes.iter().map(plain).collect::<Vec<_>>().join("\n")
     };
     render::print(&text);
-    Exit::Done
+    Ok(Exit::Done)
 }
 
 fn shapes(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Vec<Shape>, Exit> {

@@ -40,7 +40,6 @@ pub fn escaped(text: &str) -> String {
     safe
 }
 
-/// Draws images below one another.
 pub fn draw(shapes: &[Shape]) -> String {
     let mut body = String::new();
     let (mut width, mut top) = (420, MARGIN);

@@ -52,19 +52,16 @@ fn failed(error: GitError) -> Exit {
         GitError::NoRevision(_) => Exit::Usage,
         _ => Exit::Input,
     };
-    render::say(&render::error(error));
-    exit
+    render::refused(exit, error)
 }
 
 impl Revision {
-    /// Finds a revision of the repository around a directory.
     pub fn open(directory: &Path, revision: &str) -> Result<Self, Exit> {
         let repository = Repository::around(directory).map_err(failed)?;
         let commit = repository.commit(revision).map_err(failed)?;
         Ok(Self { repository, commit, trees: BTreeMap::new(), names: BTreeMap::new() })
     }
 
-    /// How the plan names it.
     pub fn document(&self) -> AgainstDocument {
         AgainstDocument { revision: self.commit.revision.clone(), commit: self.commit.id.clone() }
     }

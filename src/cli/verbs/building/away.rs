@@ -98,7 +98,6 @@ fn read_manifest(directory: &Path) -> Result<Manifest, String> {
     serde_json::from_str(&text).map_err(said)
 }
 
-/// Whether a build is looked after.
 fn is_running(directory: &Path) -> bool {
     // Nothing is made by asking: the directory may be gone.
     let lock = File::open(directory.join("running"));

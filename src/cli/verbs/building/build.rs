@@ -250,11 +250,7 @@ fn expected(
 /// Takes layers of the last build out of the store that someone changed.
 fn remove_damaged(setup: &Setup, recipe: &Recipe) -> Result<(), Exit> {
     let Some(root) = setup.store.root(&recipe.directory, &recipe.model.image.name) else { return Ok(()) };
-    let damaged = remove_damaged_layers(&setup.store, &setup.namespace, &root).map_err(|error| {
-        let exit = Exit::from(&error);
-        render::say(&render::error(error));
-        exit
-    })?;
+    let damaged = remove_damaged_layers(&setup.store, &setup.namespace, &root).map_err(render::failed)?;
     for drift in damaged {
         render::say(&format!("note: layer {} was modified ({}) and will be rebuilt", drift.name, drift.problem));
     }

@@ -27,7 +27,6 @@ pub struct Arguments {
     pub json: bool,
 }
 
-/// One action, as the document has it.
 #[derive(Debug, Serialize)]
 struct Explained {
     action: String,

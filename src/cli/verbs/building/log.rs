@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::cli::Exit;
 use crate::cli::output::render;
+use crate::cli::plans::emit::quote::shell;
 use crate::cli::setup::{chosen_to_look, store_directory};
 use crate::digest::Digest;
 use crate::stage::Estimate;
@@ -183,7 +184,6 @@ fn took(milliseconds: u64) -> String {
     render::took(std::time::Duration::from_millis(milliseconds))
 }
 
-/// The job and the node in which it ran.
 fn place(run: &Run) -> String {
     let node = run.node.as_ref().map(|node| format!(" on {node}")).unwrap_or_default();
     run.job.as_ref().map(|job| format!(" (job {job}{node})")).unwrap_or_default()
@@ -238,16 +238,6 @@ fn text(builds: &[PastBuild], own: &Arguments, verbose: u8) -> String {
     text
 }
 
-/// A word of a shell's command line.
-fn word(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+=:,@%".contains(&byte);
-    if !text.is_empty() && text.bytes().all(plain) {
-        text.to_owned()
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
-    }
-}
-
 /// For each action that fits: its last run, and the command that does it again.
 fn what_ran(histories: &[Vec<PastBuild>], stage: &str, store: &Path) -> Result<(), Exit> {
     let mut out = String::new();
@@ -271,10 +261,10 @@ fn what_ran(histories: &[Vec<PastBuild>], stage: &str, store: &Path) -> Result<(
                 ));
                 out.push_str(&format!(
                     "imgbuild -C {} --store {} shell {} --action {} --key {key} --run\n",
-                    word(&build.began.recipe.display().to_string()),
-                    word(&store.display().to_string()),
-                    word(&build.began.image),
-                    word(&run.action),
+                    shell(&build.began.recipe.display().to_string()),
+                    shell(&store.display().to_string()),
+                    shell(&build.began.image),
+                    shell(&run.action),
                 ));
             }
         }

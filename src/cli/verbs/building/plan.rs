@@ -59,32 +59,26 @@ pub struct Arguments {
     pub no_memo: bool,
 }
 
-pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
+pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, Exit> {
     if let Some(engine) = own.emit {
         let (images, publish, caches) = (own.images.as_slice(), own.publish.as_slice(), &own.caches);
         let wanted = emit::Wanted { images, publish, out: own.out.as_deref(), output: own.output.as_deref(), caches };
-        return emit::run(arguments, &wanted, engine).unwrap_or_else(|exit| exit);
+        return emit::run(arguments, &wanted, engine);
     }
     let format = if own.json { Format::Json } else { own.format };
     // What earlier plans remember is no more than text and JSON.
     if own.against.is_none() && own.output.is_none() && matches!(format, Format::Text | Format::Json) {
         return many(arguments, own, format);
     }
-    let recipes = match chosen(arguments, &own.images) {
-        Ok(recipes) => recipes,
-        Err(exit) => return exit,
-    };
+    let recipes = chosen(arguments, &own.images)?;
     let planned = match &own.against {
         Some(revision) => against(arguments, own, &recipes, revision),
         None => as_it_is(arguments, own, &recipes),
     };
-    let (against, images) = match planned {
-        Ok(planned) => planned,
-        Err(exit) => return exit,
-    };
+    let (against, images) = planned?;
     let work = images.iter().any(PlannedImage::has_work);
     if own.output.as_deref() == Some(Path::new("-")) {
-        return if own.detailed_exitcode && work { Exit::Work } else { Exit::Done };
+        return Ok(if own.detailed_exitcode && work { Exit::Work } else { Exit::Done });
     }
     let works: Vec<(&str, &Workload)> =
         images.iter().filter_map(|one| Some((one.name.as_str(), one.work.as_ref()?))).collect();
@@ -97,15 +91,12 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
         Format::Json | Format::Gitlab => render::print_json(&text),
         _ => render::print(&text),
     }
-    if own.detailed_exitcode && work { Exit::Work } else { Exit::Done }
+    Ok(if own.detailed_exitcode && work { Exit::Work } else { Exit::Done })
 }
 
 /// Plans by what earlier plans remember, as far as it holds.
-fn many(arguments: &crate::cli::Arguments, own: &Arguments, format: Format) -> Exit {
-    let directory = match store_directory(arguments) {
-        Ok(directory) => directory,
-        Err(exit) => return exit,
-    };
+fn many(arguments: &crate::cli::Arguments, own: &Arguments, format: Format) -> Result<Exit, Exit> {
+    let directory = store_directory(arguments)?;
     let planning = Planning {
         store: Store::existing(&directory),
         out: own.out.as_deref(),
@@ -115,14 +106,8 @@ fn many(arguments: &crate::cli::Arguments, own: &Arguments, format: Format) -> E
         with_memos: !own.no_memo && !own.thorough,
         more: &|recipe| if own.thorough { damaged_layers(arguments, recipe) } else { Ok(Vec::new()) },
     };
-    let images = match planning.images(arguments, &own.images) {
-        Ok(images) => images,
-        Err(exit) => return exit,
-    };
-    let cached = match in_caches(arguments, own, images.iter().any(|image| image.has_work)) {
-        Ok(cached) => cached,
-        Err(exit) => return exit,
-    };
+    let images = planning.images(arguments, &own.images)?;
+    let cached = in_caches(arguments, own, images.iter().any(|image| image.has_work))?;
     match format {
         Format::Json => render::print_json(&json_of(&images, &cached)),
         _ => {
@@ -133,7 +118,7 @@ fn many(arguments: &crate::cli::Arguments, own: &Arguments, format: Format) -> E
             render::print(&(folded(&images, arguments.verbose) + &lines.collect::<String>()));
         }
     }
-    if own.detailed_exitcode && images.iter().any(|image| image.has_work) { Exit::Work } else { Exit::Done }
+    Ok(if own.detailed_exitcode && images.iter().any(|image| image.has_work) { Exit::Work } else { Exit::Done })
 }
 
 fn in_caches(arguments: &crate::cli::Arguments, own: &Arguments, has_work: bool) -> Result<Vec<CachedActions>, Exit> {
@@ -163,7 +148,6 @@ fn against(
     Ok((Some(revision.document()), images))
 }
 
-/// The plan of what a build would do now.
 fn as_it_is(arguments: &crate::cli::Arguments, own: &Arguments, recipes: &[Recipe]) -> Result<Planned, Exit> {
     let store = Store::existing(&store_directory(arguments)?);
     let mut images = Vec::new();
@@ -185,10 +169,6 @@ fn as_it_is(arguments: &crate::cli::Arguments, own: &Arguments, recipes: &[Recip
 fn damaged_layers(arguments: &crate::cli::Arguments, recipe: &Recipe) -> Result<Vec<Drift>, Exit> {
     let setup = Setup::open(arguments)?;
     let Some(root) = setup.store.root(&recipe.directory, &recipe.model.image.name) else { return Ok(Vec::new()) };
-    let damaged = drift_of_layers(&setup.store, &setup.namespace, &root).map_err(|error| {
-        let exit = Exit::from(&error);
-        render::say(&render::error(error));
-        exit
-    })?;
+    let damaged = drift_of_layers(&setup.store, &setup.namespace, &root).map_err(render::failed)?;
     Ok(damaged.into_iter().map(|(_, drift)| drift).collect())
 }

@@ -38,24 +38,12 @@ fn parse_epoch(text: &str) -> Result<i64, String> {
     }
 }
 
-pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
-    let recipes = match recipes_of(arguments, own) {
-        Ok(recipes) => recipes,
-        Err(exit) => return exit,
-    };
-    let setup = match Setup::open(arguments) {
-        Ok(setup) => setup,
-        Err(exit) => return exit,
-    };
-    let _held = match setup.share() {
-        Ok(held) => held,
-        Err(exit) => return exit,
-    };
+pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, Exit> {
+    let recipes = recipes_of(arguments, own)?;
+    let setup = Setup::open(arguments)?;
+    let _held = setup.share()?;
     let reporter = Reporter::new(arguments.progress, arguments.verbose);
-    let shared = match setup.shared(false, None, &recipes) {
-        Ok(shared) => shared,
-        Err(exit) => return exit,
-    };
+    let shared = setup.shared(false, None, &recipes)?;
     for recipe in &recipes {
         let report = reporter.of((recipes.len() > 1).then_some(recipe.model.image.name.as_str()));
         let namespace = namespace_for(&setup.namespace, recipe);
@@ -86,12 +74,12 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
                 if !error.is_told() {
                     render::say(&format!("{of}{}", render::error(error)));
                 }
-                return exit;
+                return Err(exit);
             }
         }
     }
     reporter.end();
-    Exit::Done
+    Ok(Exit::Done)
 }
 
 /// The recipes; a package's name where an image's is expected says what is meant.

@@ -24,35 +24,20 @@ pub struct Arguments {
     pub places: PlacesArguments,
 }
 
-pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
-    let recipe = match recipe(arguments, own.image.as_deref()) {
-        Ok(recipe) => recipe,
-        Err(exit) => return exit,
-    };
-    let lock = match lock(&recipe) {
-        Ok(lock) => lock,
-        Err(exit) => return exit,
-    };
+pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, Exit> {
+    let recipe = recipe(arguments, own.image.as_deref())?;
+    let lock = lock(&recipe)?;
     let Ok(lock) = fresh_lock(&recipe, lock) else {
         render::say(&format!(
             "{} is out of date with the recipe: run `imgbuild build` or `imgbuild update` first",
             recipe.lock_name()
         ));
-        return Exit::Input;
+        return Err(Exit::Input);
     };
-    let setup = match Setup::open(arguments) {
-        Ok(setup) => setup,
-        Err(exit) => return exit,
-    };
-    let _held = match setup.share() {
-        Ok(held) => held,
-        Err(exit) => return exit,
-    };
+    let setup = Setup::open(arguments)?;
+    let _held = setup.share()?;
     let reporter = Reporter::new(arguments.progress, arguments.verbose);
-    let shared = match setup.shared(false, None, std::slice::from_ref(&recipe)) {
-        Ok(shared) => shared,
-        Err(exit) => return exit,
-    };
+    let shared = setup.shared(false, None, std::slice::from_ref(&recipe))?;
     let report = reporter.of(None);
     let namespace = namespace_for(&setup.namespace, &recipe);
     let builder = Builder::new(
@@ -64,7 +49,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     );
     let outcome = vendor(&builder, &lock, &own.target);
     reporter.end();
-    match outcome {
+    Ok(match outcome {
         Ok(count) => {
             let place = own.target.display();
             render::say(&format!(
@@ -72,10 +57,6 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
             ));
             Exit::Done
         }
-        Err(error) => {
-            let exit = Exit::from(&error);
-            render::say(&render::error(error));
-            exit
-        }
-    }
+        Err(error) => render::failed(error),
+    })
 }

@@ -68,54 +68,42 @@ fn reserved(words: &[String]) -> u64 {
     reserve.map_or(0, |reserve| reserve.of(4 << 30) >> 20)
 }
 
-pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
-    let (name, out) = match image_and_out(arguments, own.image.as_deref(), own.out.as_deref()) {
-        Ok(found) => found,
-        Err(exit) => return exit,
-    };
+pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, Exit> {
+    let (name, out) = image_and_out(arguments, own.image.as_deref(), own.out.as_deref())?;
     let name = &name;
-    let found = match published_image(&out, name) {
-        Ok(found) => found,
-        Err(exit) => return exit,
-    };
+    let found = published_image(&out, name)?;
     let Some((directory, info)) = found else {
         render::say(&format!("nothing is published in {}: run `imgbuild build` first", out.join(name).display()));
-        return Exit::Input;
+        return Err(Exit::Input);
     };
     let board = Board::of(info.target.rsplit(' ').next().unwrap_or_default());
-    let (cmdline, memory) = match published_form(&info, own.rootimg.as_deref()) {
-        Ok(form) => form,
-        Err(exit) => return exit,
-    };
+    let (cmdline, memory) = published_form(&info, own.rootimg.as_deref())?;
     let files = artefact(&directory, "kernel")
         .and_then(|kernel| Ok((kernel, artefact(&directory, crate::nodes::loaders::initrd_of(cmdline))?)));
     let (kernel, initrd) = match files {
         Ok(files) => files,
         Err(error) => {
             render::say(&format!("an artefact is missing ({error}): run `imgbuild build` to restore it"));
-            return Exit::Input;
+            return Err(Exit::Input);
         }
     };
     // QEMU itself cannot unpack such a kernel.
-    let firmware = match (own.uefi || needs_uefi(&kernel)).then(|| Firmware::of(board.machine)).transpose() {
-        Ok(firmware) => firmware,
-        Err(error) => {
-            render::say(&render::error(error));
-            return Exit::Machine;
-        }
-    };
+    let firmware = (own.uefi || needs_uefi(&kernel))
+        .then(|| Firmware::of(board.machine))
+        .transpose()
+        .map_err(|error| render::refused(Exit::Machine, error))?;
     if let Some(disk) = own.disks.iter().find(|disk| !disk.is_file()) {
         let shown = disk.display();
         render::say(&format!(
             "--disk {shown} is not a file; create one: `truncate -s 4G {shown} && mkfs.ext4 -L nodecache {shown}`"
         ));
-        return Exit::Input;
+        return Err(Exit::Input);
     }
     let server = match FileServer::start(&directory) {
         Ok(server) => server,
         Err(error) => {
             render::say(&format!("cannot get a loopback port: {error}"));
-            return Exit::Machine;
+            return Err(Exit::Machine);
         }
     };
     let port = if own.ssh { own.ssh_port.or_else(free_port) } else { None };
@@ -137,13 +125,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
         network: vec![Machine::user_network(&own.mac, port)],
         disks: own.disks.clone(),
     };
-    let running = match machine.start() {
-        Ok(running) => running,
-        Err(error) => {
-            render::say(&render::error(error));
-            return Exit::Machine;
-        }
-    };
+    let running = machine.start().map_err(|error| render::refused(Exit::Machine, error))?;
     let deadline = own.timeout.map(|seconds| Instant::now() + Duration::from_secs(seconds));
     let left = || deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
     if let Some(port) = port {
@@ -165,14 +147,14 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
         !interrupt::came()
     });
     if interrupt::came() {
-        return Exit::Interrupted;
+        return Err(Exit::Interrupted);
     }
     if own.until.is_none() {
-        return Exit::Done;
+        return Ok(Exit::Done);
     }
     if came {
-        return Exit::Done;
+        return Ok(Exit::Done);
     }
     render::say(&format!("the console did not show `{}`", own.until.as_deref().unwrap_or_default()));
-    Exit::Stage
+    Ok(Exit::Stage)
 }

@@ -62,7 +62,7 @@ struct Entry {
 
 const KERNEL: &str = "kernel";
 
-pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
+pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, Exit> {
     let url = own.url.trim_end_matches('/');
     let host = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://")).filter(|rest| !rest.is_empty());
     if host.is_none() || url.contains(char::is_whitespace) {
@@ -70,37 +70,30 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
         render::say(&format!(
             "error: `{shown}` is not a URL that nodes can use: write http://HOST/PATH or https://HOST/PATH"
         ));
-        return Exit::Usage;
+        return Err(Exit::Usage);
     }
-    let (name, out) = match image_and_out(arguments, own.image.as_deref(), own.out.as_deref()) {
-        Ok(found) => found,
-        Err(exit) => return exit,
-    };
+    let (name, out) = image_and_out(arguments, own.image.as_deref(), own.out.as_deref())?;
     let name = &name;
-    let info = match published_image(&out, name) {
-        Ok(Some((_, info))) => info,
-        Ok(None) => {
+    let info = match published_image(&out, name)? {
+        Some((_, info)) => info,
+        None => {
             render::say(&format!("nothing is published in {}: run `imgbuild build` first", out.join(name).display()));
-            return Exit::Input;
+            return Err(Exit::Input);
         }
-        Err(exit) => return exit,
     };
     let initrd = initrd_of(&info.cmdline);
     if let Some(missing) = [KERNEL, initrd].iter().find(|file| !info.artefacts.iter().any(|one| one.name == **file)) {
         render::say(&format!(
             "the published image has no `{missing}`: nodes cannot boot it; `imgbuild build` publishes all"
         ));
-        return Exit::Input;
+        return Err(Exit::Input);
     }
-    let (words, _) = match published_form(&info, own.rootimg.as_deref()) {
-        Ok(form) => form,
-        Err(exit) => return exit,
-    };
+    let (words, _) = published_form(&info, own.rootimg.as_deref())?;
     let device_tree = match device_tree(&info.device_trees(), own.device_tree.as_deref()) {
         Ok(tree) => tree,
         Err(problem) => {
             render::say(&problem);
-            return Exit::Usage;
+            return Err(Exit::Usage);
         }
     };
     let words = words.iter().map(|word| word.replace("{url}", url));
@@ -112,14 +105,14 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
             Some(text) => text,
             None => {
                 render::say("error: GRUB fetches by http only: give --url with http://, or use another loader");
-                return Exit::Usage;
+                return Err(Exit::Usage);
             }
         },
         Loader::Pxelinux if entry.url.starts_with("https:") => {
             render::say(
                 "error: pxelinux fetches by http and TFTP only: give --url with http://, or use another loader",
             );
-            return Exit::Usage;
+            return Err(Exit::Usage);
         }
         Loader::Pxelinux => entry.pxelinux(),
         Loader::Dnsmasq => entry.dnsmasq(),
@@ -132,7 +125,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
         }
     };
     render::print_whole(&text);
-    Exit::Done
+    Ok(Exit::Done)
 }
 
 /// The device tree that an entry names: the one that is asked for, or the only one.

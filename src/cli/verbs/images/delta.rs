@@ -34,9 +34,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     let delta = match delta(&at(&own.old), &at(&own.new), &Fetcher::new()) {
         Ok(delta) => delta,
         Err(error) => {
-            let exit = exit(&error);
-            render::say(&render::error(error));
-            return exit;
+            return render::refused(exit(&error), error);
         }
     };
     if own.json {

@@ -64,7 +64,6 @@ fn unreadable(error: SideError) -> Exit {
     failed(render::error(error), Exit::Input)
 }
 
-/// Whether there is a recipe to take image names from.
 fn has_recipe(arguments: &crate::cli::Arguments) -> bool {
     ["image.toml", "image.kdl", "imgbuild.toml"].iter().any(|name| arguments.directory.join(name).is_file())
 }
@@ -133,7 +132,6 @@ impl Resolver<'_> {
         ))
     }
 
-    /// A directory with artefacts; the history may know it.
     fn of_directory(&self, path: &Path, name: &str) -> BuildPlace {
         let directory = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let known = self.store.builds_of_all().into_iter().flatten();
@@ -226,9 +224,7 @@ fn one_lock(text: &str, mut names: Vec<String>) -> Result<(), Exit> {
 /// image.lock of a recipe at a revision; the path is that of the recipe or of the lock, relative to where imgbuild stands.
 fn git_lock(directory: &Path, revision: &str, path: &str) -> Result<Vec<u8>, Exit> {
     let refused = |error: GitError| {
-        let exit = if matches!(error, GitError::NoRevision(_)) { Exit::Usage } else { Exit::Input };
-        render::say(&render::error(error));
-        exit
+        render::refused(if matches!(error, GitError::NoRevision(_)) { Exit::Usage } else { Exit::Input }, error)
     };
     let repository = Repository::around(directory).map_err(refused)?;
     let commit = repository.commit(revision).map_err(refused)?;

@@ -31,7 +31,6 @@ fn digest(text: &str) -> Result<Sha256, String> {
     Sha256::parse(text).map_err(|_| "64 hexadecimal digits, as sha256sum prints them".to_owned())
 }
 
-/// How a command ends with an error of a copy.
 pub fn exit(error: &FetchError) -> Exit {
     match error {
         FetchError::Server(DistroError::Store(_))
@@ -57,7 +56,6 @@ pub fn json(value: &impl serde::Serialize) -> String {
     format!("{document:#}\n")
 }
 
-/// Whether a text is an address, and not a path.
 pub fn is_address(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
     ["http://", "https://", "file:"].iter().any(|scheme| text.starts_with(scheme))
@@ -76,9 +74,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     let brought = match outcome {
         Ok(brought) => brought,
         Err(error) => {
-            let exit = exit(&error);
-            render::say(&render::error(error));
-            return exit;
+            return render::refused(exit(&error), error);
         }
     };
     if own.json {

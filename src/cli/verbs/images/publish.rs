@@ -9,7 +9,6 @@ use crate::cli::output::render;
 use crate::cli::setup::{image_and_out, published_image};
 use crate::stage::unpack_published;
 
-/// Where a tree goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NfsTarget(PathBuf);
 
@@ -40,25 +39,21 @@ pub struct Arguments {
     pub out: Option<PathBuf>,
 }
 
-pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
-    let (name, out) = match image_and_out(arguments, own.image.as_deref(), own.out.as_deref()) {
-        Ok(found) => found,
-        Err(exit) => return exit,
-    };
+pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, Exit> {
+    let (name, out) = image_and_out(arguments, own.image.as_deref(), own.out.as_deref())?;
     let name = &name;
-    let (directory, info) = match published_image(&out, name) {
-        Ok(Some(found)) => found,
-        Ok(None) => {
+    let (directory, info) = match published_image(&out, name)? {
+        Some(found) => found,
+        None => {
             render::say(&format!("nothing is published in {}: run `imgbuild build` first", out.join(name).display()));
-            return Exit::Input;
+            return Err(Exit::Input);
         }
-        Err(exit) => return exit,
     };
     if !rustix::process::geteuid().is_root() {
         render::say(
             "error: only root can publish a tree for NFS\n  help: its files belong to root and to users of the image: run this command as root (the build needs no root)",
         );
-        return Exit::Machine;
+        return Err(Exit::Machine);
     }
     let forms = info.forms();
     let Some(rootimg) = forms.iter().find(|form| form.starts_with("rootimg.cpio") || form.starts_with("rootimg.tar"))
@@ -67,9 +62,9 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
             "error: {} cannot be unpacked\n  help: add a form that can to the recipe: [[pack.also]] archive = \"cpio\"",
             forms.join(", ")
         ));
-        return Exit::Input;
+        return Err(Exit::Input);
     };
-    match write(&own.target.0, &directory, rootimg) {
+    Ok(match write(&own.target.0, &directory, rootimg) {
         Ok(()) => {
             let shown = own.target.0.display();
             render::say(&format!("published {name} in {shown}/rootimg"));
@@ -85,7 +80,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
             render::say(&format!("error: {problem}"));
             Exit::Machine
         }
-    }
+    })
 }
 
 /// How many trees are kept besides: nodes run from them until they start again.

@@ -36,9 +36,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     let (_, pulled) = match outcome {
         Ok(pulled) => pulled,
         Err(error) => {
-            let exit = exit(&error);
-            render::say(&render::error(error));
-            return exit;
+            return render::refused(exit(&error), error);
         }
     };
     if own.json {

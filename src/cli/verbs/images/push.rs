@@ -37,47 +37,32 @@ pub struct Arguments {
     pub json: bool,
 }
 
-pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
-    let (name, out) = match image_and_out(arguments, own.image.as_deref(), own.out.as_deref()) {
-        Ok(found) => found,
-        Err(exit) => return exit,
-    };
-    let (directory, info) = match published_image(&out, &name) {
-        Ok(Some(found)) => found,
-        Ok(None) => {
+pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, Exit> {
+    let (name, out) = image_and_out(arguments, own.image.as_deref(), own.out.as_deref())?;
+    let (directory, info) = match published_image(&out, &name)? {
+        Some(found) => found,
+        None => {
             render::say(&format!("nothing is published in {}: run `imgbuild build` first", out.join(&name).display()));
-            return Exit::Input;
+            return Err(Exit::Input);
         }
-        Err(exit) => return exit,
     };
-    let to = match destination(arguments, &own.destination, &own.registry, &own.mount_from) {
-        Ok(to) => to,
-        Err(error) => return failed(error.into()),
-    };
+    let to = destination(arguments, &own.destination, &own.registry, &own.mount_from)
+        .map_err(|error| failed(error.into()))?;
     let reporter = Reporter::new(arguments.progress, arguments.verbose);
     let report = reporter.of(None);
     let outcome = if own.as_container {
         let made = recipe(arguments, own.image.as_deref())
             .and_then(|recipe| container(arguments, &recipe, &info, &*to, &report));
-        match made {
-            Ok(outcome) => outcome,
-            Err(exit) => return exit,
-        }
+        made?
     } else {
-        let lock = match lock_of_build(arguments, own, &directory, &info) {
-            Ok(lock) => lock,
-            Err(exit) => return exit,
-        };
+        let lock = lock_of_build(arguments, own, &directory, &info)?;
         artefact(&directory, &info, lock).map_err(CarryError::from).and_then(|parcel| sent(&*to, &parcel, &report))
     };
     reporter.end();
-    let sent = match outcome {
-        Ok(sent) => sent,
-        Err(error) => return failed(error),
-    };
+    let sent = outcome.map_err(failed)?;
     if own.json {
         render::print_json(&super::fetch::json(&sent));
-        return Exit::Done;
+        return Ok(Exit::Done);
     }
     let place = one_line(&own.destination.to_string());
     let mounted = match sent.blobs_mounted {
@@ -96,13 +81,11 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     } else {
         render::print(&format!("{}\n", sent.digest));
     }
-    Exit::Done
+    Ok(Exit::Done)
 }
 
 fn failed(error: CarryError) -> Exit {
-    let exit = exit(&error);
-    render::say(&render::error(error));
-    exit
+    render::refused(exit(&error), error)
 }
 
 fn sent(to: &dyn Destination, parcel: &Parcel, report: &dyn Report) -> Result<Sent, CarryError> {

@@ -46,7 +46,6 @@ fn registry(
     Registry::new(reference, access)
 }
 
-/// Where something goes.
 pub fn destination(
     arguments: &crate::cli::Arguments,
     place: &Place,
@@ -68,7 +67,6 @@ pub fn destination(
     })
 }
 
-/// Where something comes from.
 pub fn source(
     arguments: &crate::cli::Arguments,
     place: &Place,
@@ -84,7 +82,6 @@ pub fn source(
     })
 }
 
-/// How a command ends with an error.
 pub fn exit(error: &CarryError) -> Exit {
     match error {
         CarryError::Oci(error) => error.into(),

@@ -51,7 +51,6 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> std::process::
     }
 }
 
-/// The command to run: the user's, or a shell.
 fn command(own: &Arguments) -> Vec<String> {
     if own.command.is_empty() { vec!["/bin/sh".to_owned(), "-i".to_owned()] } else { own.command.clone() }
 }
@@ -65,7 +64,6 @@ fn failed(text: String, exit: Exit) -> Exit {
     exit
 }
 
-/// Stands in the tree of a packed image.
 fn of_file(arguments: &crate::cli::Arguments, own: &Arguments, file: &str) -> Result<i32, Exit> {
     if own.action.is_some() {
         return Err(failed(
@@ -118,7 +116,6 @@ fn start(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<i32, Exit
     stand((&setup, &namespace), own, name, ShellTree::Layers(layers))
 }
 
-/// Runs the command in a tree; gives its status.
 fn stand((setup, namespace): (&Setup, &Namespace), own: &Arguments, name: &str, tree: ShellTree) -> Result<i32, Exit> {
     let store_error = |error: crate::store::StoreError| failed(render::error(error), Exit::Machine);
     let _held = setup.store.share_use().map_err(store_error)?;
@@ -154,7 +151,6 @@ fn stand((setup, namespace): (&Setup, &Namespace), own: &Arguments, name: &str, 
     Ok(result.status)
 }
 
-/// Stands where an action stands, or runs it again.
 fn of_action(
     arguments: &crate::cli::Arguments,
     own: &Arguments,

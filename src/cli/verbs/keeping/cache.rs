@@ -71,7 +71,6 @@ impl CacheArguments {
 }
 
 impl CacheArguments {
-    /// Addresses that the command or the environment names.
     pub fn named(&self) -> impl Iterator<Item = &String> {
         self.cache.iter().filter(|text| !text.is_empty())
     }
@@ -85,8 +84,7 @@ impl CacheArguments {
 }
 
 fn refuse(error: CacheError) -> Exit {
-    render::say(&render::error(error));
-    Exit::Input
+    render::refused(Exit::Input, error)
 }
 
 /// Arguments of `cache`.

@@ -97,46 +97,32 @@ struct KeptBuild<'a> {
     kept: bool,
 }
 
-pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
-    let setup = match Setup::open(arguments) {
-        Ok(setup) => setup,
-        Err(exit) => return exit,
-    };
+pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, Exit> {
+    let setup = Setup::open(arguments)?;
     let store = &setup.store;
-    let failed = |error: StoreError| {
-        let exit = Exit::from(&error);
-        render::say(&render::error(error));
-        exit
-    };
+    let failed = render::failed::<StoreError>;
     let held = match store.take_use(PATIENCE) {
         Ok(Some(held)) => held,
         Ok(None) => {
             render::say("a build is using the store: run gc again when it is done");
-            return Exit::Machine;
+            return Err(Exit::Machine);
         }
-        Err(error) => return failed(error),
+        Err(error) => return Err(failed(error)),
     };
     // No one uses the store now: what is left of others is of killed ones.
     let left = store.leftovers();
-    let survey = match store.survey() {
-        Ok(survey) => survey,
-        Err(error) => return failed(error),
-    };
+    let survey = store.survey().map_err(failed)?;
     let policy = Policy { keep: own.keep, max_age: own.max_age, max_size: own.max_size };
     let kept = survey.kept(&policy, SystemTime::now());
     let surplus = survey.surplus(&kept, &policy);
     let gone = survey.collected(&surplus);
     if !own.dry_run {
-        if let Err(error) = remove_collected(store, &setup.namespace, gone) {
-            let exit = Exit::from(&error);
-            render::say(&render::error(error));
-            return exit;
-        }
+        remove_collected(store, &setup.namespace, gone).map_err(render::failed)?;
         setup.clear(left);
     }
     drop(held);
     show(own, &survey, &kept, &surplus, arguments.verbose);
-    Exit::Done
+    Ok(Exit::Done)
 }
 
 fn show(own: &Arguments, survey: &Survey, kept: &BTreeSet<usize>, surplus: &[usize], verbose: u8) {

@@ -84,22 +84,19 @@ pub fn words(kind: ItemKind) -> (&'static str, &'static str) {
 }
 
 fn failed(error: StoreError) -> Exit {
-    let exit = Exit::from(&error);
-    render::say(&render::error(error));
-    exit
+    render::failed(error)
 }
 
-pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
-    let outcome = match &own.command {
+pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, Exit> {
+    match &own.command {
         Command::Verify { repair, json } => verify(arguments, *repair, *json),
         Command::Stats { json } => stats(arguments, *json),
-        Command::Save(own) => Ok(carry::save(arguments, own)),
-        Command::Load(own) => Ok(carry::load(arguments, own)),
+        Command::Save(own) => carry::save(arguments, own),
+        Command::Load(own) => carry::load(arguments, own),
         Command::Pin { label: None, json, .. } => pins(arguments, *json),
         Command::Pin { label: Some(label), remove: true, .. } => unpin(arguments, label),
         Command::Pin { label: Some(label), image, .. } => pin(arguments, label, image.as_deref()),
-    };
-    outcome.unwrap_or_else(|exit| exit)
+    }
 }
 
 fn survey(store: &Store) -> Result<Survey, Exit> {
@@ -167,11 +164,7 @@ fn verify(arguments: &crate::cli::Arguments, repair: bool, json: bool) -> Result
         let named = some.iter().filter_map(|item| Digest::parse(item.path.rsplit('/').next()?).ok());
         let digests: Vec<Digest> = named.collect();
         let found: Vec<DamagedLayer> =
-            setup.namespace.call("check-layers", &digests, &mut |_| {}).map_err(|error| {
-                let exit = Exit::from(&error);
-                render::say(&render::error(error));
-                exit
-            })?;
+            setup.namespace.call("check-layers", &digests, &mut |_| {}).map_err(render::failed)?;
         damaged
             .extend(found.into_iter().map(|one| Damage { path: Store::tree_name(&one.layer), problem: one.problem }));
         let strange =
@@ -234,11 +227,7 @@ fn verify(arguments: &crate::cli::Arguments, repair: bool, json: bool) -> Result
 /// Takes damaged things out, each with what belongs to it.
 fn remove<'a>(setup: &Setup, paths: impl Iterator<Item = &'a str>) -> Result<(), Exit> {
     let gone = Collected::with_kin(paths);
-    remove_collected(&setup.store, &setup.namespace, gone).map_err(|error| {
-        let exit = Exit::from(&error);
-        render::say(&render::error(error));
-        exit
-    })
+    remove_collected(&setup.store, &setup.namespace, gone).map_err(render::failed)
 }
 
 /// A line that moves on a terminal; elsewhere nothing, or events.

@@ -130,37 +130,30 @@ pub struct ListedValue {
     pub line: usize,
 }
 
-pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
-    let site = match open(arguments, &own.state) {
-        Ok(site) => site,
-        Err(exit) => return exit,
-    };
-    let set = match site.select(own.range.as_deref(), arguments.verbose) {
-        Ok(set) => set,
-        Err(exit) => return exit,
-    };
+pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, Exit> {
+    let site = open(arguments, &own.state)?;
+    let set = site.select(own.range.as_deref(), arguments.verbose)?;
     if own.fold {
         render::print(&format!("{set}\n"));
-        return Exit::Done;
+        return Ok(Exit::Done);
     }
     if own.watch {
-        return super::watch::run(&site, &set, own.json);
+        return Ok(super::watch::run(&site, &set, own.json));
     }
     if let Some(format) = own.format {
         let nodes: Vec<Effective> = set.iter().filter_map(|name| site.nodes.get(name)).collect();
         let (text, left_out) = written(format.into(), &nodes);
         render::print_as_is(&text);
         left_out.iter().for_each(|line| render::say(&format!("note: {line}")));
-        return Exit::Done;
+        return Ok(Exit::Done);
     }
-    match shown(&site, &set, own) {
+    Ok(match shown(&site, &set, own) {
         Ok(failed) if failed => Exit::Work,
         Ok(_) => Exit::Done,
         Err(exit) => exit,
-    }
+    })
 }
 
-/// Prints the nodes; whether some have failed.
 fn shown(site: &Site, set: &NodeSet, own: &Arguments) -> Result<bool, Exit> {
     let assigned = site.state.assignments().map_err(failed)?;
     let mut reports = site.state.reports();
@@ -195,7 +188,6 @@ fn shown(site: &Site, set: &NodeSet, own: &Arguments) -> Result<bool, Exit> {
     Ok(has_failed)
 }
 
-/// All values of a node, in the order of the keys.
 fn values(node: &Effective) -> Vec<ListedValue> {
     let mut found = Vec::new();
     for attr in Attr::ALL {

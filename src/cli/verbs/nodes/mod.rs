@@ -95,7 +95,6 @@ fn with_scripts(mut nodes: Nodes, root: &Path, known: Option<&Known>) -> Nodes {
 }
 
 impl Site {
-    /// The nodes of a range; all without one.
     pub fn select(&self, range: Option<&str>, verbose: u8) -> Result<NodeSet, Exit> {
         let Some(range) = range else { return Ok(NodeSet::of(self.nodes.names())) };
         self.nodes.select(range).map_err(|findings| {
@@ -110,6 +109,5 @@ pub fn failed(error: StateError) -> Exit {
         StateError::Newer(_) | StateError::Damaged { .. } => Exit::Input,
         StateError::Io { .. } | StateError::Full { .. } => Exit::Machine,
     };
-    render::say(&render::error(error));
-    exit
+    render::refused(exit, error)
 }

@@ -73,10 +73,10 @@ pub struct Arguments {
     pub units: bool,
 }
 
-pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
+pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, Exit> {
     if own.units {
         print!("{UNITS}");
-        return Exit::Done;
+        return Ok(Exit::Done);
     }
     let dhcp = own.dnsmasq.map(|answers| DhcpSettings {
         answers,
@@ -90,19 +90,12 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
             Ok((text, left_out)) => {
                 render::print_as_is(&text);
                 left_out.iter().for_each(|line| render::say(&format!("note: {line}")));
-                Exit::Done
+                Ok(Exit::Done)
             }
-            Err(error) => refused(arguments, error),
+            Err(error) => Err(refused(arguments, error)),
         };
     }
-    let roots = match own.root.is_empty() {
-        true => outs(arguments),
-        false => Ok(own.root.clone()),
-    };
-    let roots = match roots {
-        Ok(roots) => roots,
-        Err(exit) => return exit,
-    };
+    let roots = if own.root.is_empty() { outs(arguments)? } else { own.root.clone() };
     let tls = match (&own.tls_certificate, &own.tls_key) {
         (Some(certificate), Some(key)) => Some(TlsFiles {
             certificate: certificate.clone(),
@@ -133,13 +126,12 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
         println!("serving {} at {}", shown.join(" and "), addresses.join(" and "));
     };
     crate::sandbox::interrupt::leave_to_others();
-    match serve(settings, ready) {
+    Ok(match serve(settings, ready) {
         Ok(()) => Exit::Done,
         Err(error) => refused(arguments, error),
-    }
+    })
 }
 
-/// Tells why it does not serve.
 fn refused(arguments: &crate::cli::Arguments, error: ServeError) -> Exit {
     match error {
         ServeError::Nodes(findings) => {
@@ -155,8 +147,7 @@ fn refused(arguments: &crate::cli::Arguments, error: ServeError) -> Exit {
                 | ServeError::Dhcp { is_machine: false, .. } => Exit::Input,
                 _ => Exit::Machine,
             };
-            render::say(&render::error(error));
-            exit
+            render::refused(exit, error)
         }
     }
 }

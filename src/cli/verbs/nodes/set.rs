@@ -1,13 +1,11 @@
 //! `imgbuild set RANGE`: values of nodes, in `nodes.toml`.
 
-use std::io::Write;
-use std::path::Path;
-
 use super::root_of;
 use crate::cli::Exit;
 use crate::cli::output::render;
 use crate::cli::recipe_lock::RecipeLock;
 use crate::cli::setup::print_findings;
+use crate::cli::verbs::recipe::set::write;
 use crate::nodes::edit::{Target, changed};
 use crate::nodes::{Nodes, nodes_file};
 use crate::recipe::{Edit, Overlay, known};
@@ -92,18 +90,4 @@ fn set(arguments: &crate::cli::Arguments, range: &str, edits: &[Edit]) -> Result
         Ok(false) => Err(input(format!("{name} was written by somebody else at the same time: nothing was changed"))),
         Err(error) => Err((format!("cannot write {name}: {error}"), Exit::Machine)),
     }
-}
-
-/// Writes aside, with the file's own mode, and renames into place, unless the file holds something else than it did.
-fn write(path: &Path, was: &str, text: &str) -> std::io::Result<bool> {
-    let real = path.canonicalize()?;
-    let folder = real.parent().unwrap_or(Path::new("."));
-    let mut aside = tempfile::Builder::new().prefix(".imgbuild-set.").tempfile_in(folder)?;
-    aside.as_file().set_permissions(std::fs::metadata(&real)?.permissions())?;
-    aside.write_all(text.as_bytes())?;
-    aside.as_file().sync_all()?;
-    if std::fs::read(&real)? != was.as_bytes() {
-        return Ok(false);
-    }
-    aside.persist(&real).map(|_| true).map_err(|error| error.error)
 }

@@ -8,7 +8,6 @@ use crate::nodes::state::{Boots, age};
 use crate::nodes::{Assigned, ReportState};
 use crate::source::counted_as;
 
-/// What a node boots, in few words.
 pub fn boots(assigned: Option<&Assigned>, image: Option<&str>) -> String {
     match (assigned.map(|one| &one.boots), image) {
         (Some(Boots::Image { image, build, .. }), _) => format!("{image}@{}", &build[..build.len().min(12)]),
@@ -80,7 +79,6 @@ pub fn scripts(node: &ListedNode) -> String {
     text
 }
 
-/// How many nodes are in which state.
 pub fn summary(nodes: &[ListedNode]) -> String {
     let mut counts: BTreeMap<Option<ReportState>, usize> = BTreeMap::new();
     for node in nodes {

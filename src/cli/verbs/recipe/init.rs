@@ -36,7 +36,6 @@ const RPM_PKGLIST: &str = "# Packages, one per line; `@group`, `@module:stream`.
 
 const SUSE_PKGLIST: &str = "# Packages, one per line; `@group` is a pattern. Kernels belong to `kernel` of the recipe.\nbash\nsystemd\nopenssh\nwicked\niproute2\niputils\nhostname\n";
 
-/// Reads a distribution's name.
 fn distro(text: &str) -> Result<Distro, String> {
     serde_json::from_value(serde_json::Value::String(text.to_owned()))
         .map_err(|_| "one of debian, ubuntu, rhel, rocky, alma, centos, oracle, fedora, sles, opensuse".to_owned())
@@ -235,13 +234,13 @@ boot {{
     )
 }
 
-pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
+pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, Exit> {
     let (directory, name) = match own.name.as_deref().and_then(|name| name.trim_end_matches('/').rsplit_once('/')) {
         // A path says where.
         Some((_, name)) => (arguments.directory.join(own.name.as_deref().unwrap_or_default()), Some(name.to_owned())),
         None => match place_of(&arguments.directory, own.name.as_deref()) {
             Ok(directory) => (directory, own.name.as_ref().map(|name| name.trim_end_matches('/').to_owned())),
-            Err(exit) => return exit,
+            Err(exit) => return Err(exit),
         },
     };
     let directory = &directory;
@@ -258,19 +257,19 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
         Ok(start) => start,
         Err(problem) => {
             render::say(&format!("error: {problem}"));
-            return Exit::Usage;
+            return Err(Exit::Usage);
         }
     };
     let problem = check_release_name(start.distro, &start.release, None);
     if let Some(problem) = problem.as_ref().filter(|problem| problem.severity == Severity::Error) {
         print_findings(std::slice::from_ref(problem), 0);
-        return Exit::Usage;
+        return Err(Exit::Usage);
     }
     if !good(&name) || !good(&start.release) {
         render::say(&format!(
             "`{name}` is not a valid image name: use letters, digits, `.`, `_` and `-`, for instance `imgbuild init compute`"
         ));
-        return Exit::Usage;
+        return Err(Exit::Usage);
     }
     let key = public_key();
     let mut files = vec![
@@ -288,16 +287,16 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     files.push(recipe);
     if let Some(taken) = [RECIPE_FILE, KDL_RECIPE_FILE].iter().find(|file| directory.join(file).exists()) {
         render::say(&format!("`{}` already exists; nothing was written", directory.join(taken).display()));
-        return Exit::Input;
+        return Err(Exit::Input);
     }
     if let Some((taken, _)) = files.iter().find(|(file, _)| file != ".gitignore" && directory.join(file).exists()) {
         render::say(&format!("`{}` already exists; nothing was written", directory.join(taken).display()));
-        return Exit::Input;
+        return Err(Exit::Input);
     }
     for (file, text) in &files {
         if let Err(error) = write(&directory.join(file), text) {
             render::say(&format!("cannot write `{}`: {error}", directory.join(file).display()));
-            return Exit::Machine;
+            return Err(Exit::Machine);
         }
     }
     let written: Vec<&str> = files.iter().map(|(file, _)| file.as_str()).collect();
@@ -321,7 +320,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
         false => format!("cd {}, ", directory.strip_prefix(".").unwrap_or(directory).display()),
     };
     render::say(&format!("next: {first}imgbuild build, then imgbuild boot --ssh"));
-    Exit::Done
+    Ok(Exit::Done)
 }
 
 /// Where the new recipe goes: the directory itself, but in a workspace's root a folder where its globs look for images, and

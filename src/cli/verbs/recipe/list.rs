@@ -25,33 +25,27 @@ pub struct Arguments {
     pub out: Option<std::path::PathBuf>,
 }
 
-pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
-    let (recipes, exit) = match good_to_look(arguments, &own.images) {
-        Ok(found) => found,
-        Err(exit) => return exit,
-    };
+pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, Exit> {
+    let (recipes, exit) = good_to_look(arguments, &own.images)?;
     if own.long {
         let all = definitions_of(&recipes);
         let texts: Vec<String> = all.iter().map(|one| long_text(&one.definition, &[])).collect();
         render::print_as_is(&texts.join("\n"));
-        return exit;
+        return Ok(exit);
     }
     let mut images = Vec::new();
     for recipe in &recipes {
-        match published_image(&out_of(recipe, own), &recipe.model.image.name) {
-            Ok(found) => images.push((recipe, found)),
-            Err(exit) => return exit,
-        }
+        images.push((recipe, published_image(&out_of(recipe, own), &recipe.model.image.name)?));
     }
     if own.json {
         let images = images.into_iter().map(|(recipe, found)| listed(recipe, own, found)).collect();
         let document = serde_json::json!(ListDocument { format_version: LIST_FORMAT.to_string(), images });
         render::print_json(&format!("{document:#}\n"));
-        return exit;
+        return Ok(exit);
     }
     let texts: Vec<String> = images.into_iter().map(|(recipe, found)| text_of(recipe, own, found)).collect();
     render::print(&texts.concat());
-    exit
+    Ok(exit)
 }
 
 fn out_of(recipe: &Recipe, own: &Arguments) -> std::path::PathBuf {

@@ -35,7 +35,6 @@ pub struct Arguments {
     pub node: bool,
 }
 
-/// Where changes are written.
 struct Target {
     path: PathBuf,
     name: String,
@@ -272,7 +271,7 @@ fn check(arguments: &crate::cli::Arguments, target: &Target, text: &str) -> Resu
 
 /// Writes aside, with the file's own mode, and renames into place, unless the file holds something else than it did; whether
 /// it was written.
-fn write(path: &Path, was: &str, text: &str) -> std::io::Result<bool> {
+pub fn write(path: &Path, was: &str, text: &str) -> std::io::Result<bool> {
     let real = path.canonicalize()?;
     let folder = real.parent().unwrap_or(Path::new("."));
     let mut aside = tempfile::Builder::new().prefix(".imgbuild-set.").tempfile_in(folder)?;

@@ -32,13 +32,9 @@ pub struct Arguments {
     pub attributes: Vec<String>,
 }
 
-/// Prints attributes of xCAT's definition.
-fn attributes(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
+fn attributes(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, Exit> {
     let images = if own.image == "." { Vec::new() } else { vec![own.image.clone()] };
-    let recipes = match chosen_to_look(arguments, &images) {
-        Ok(recipes) => recipes,
-        Err(exit) => return exit,
-    };
+    let recipes = chosen_to_look(arguments, &images)?;
     let wanted: Vec<String> = own.attributes.iter().map(|one| one.trim().to_owned()).collect();
     let is_known = |name: &&String| {
         ["usercomment", "objtype"].contains(&name.as_str())
@@ -48,21 +44,18 @@ fn attributes(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
         let near = nearest(unknown, OSIMAGE_COLUMNS.iter().chain(&LINUXIMAGE_COLUMNS).copied());
         let near = near.first().map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
         render::say(&format!("error: an osimage has no attribute `{unknown}`{near}"));
-        return Exit::Usage;
+        return Err(Exit::Usage);
     }
     let all = definitions_of(&recipes);
     render::print_as_is(&all.iter().map(|one| long_text(&one.definition, &wanted)).collect::<Vec<_>>().join("\n"));
-    Exit::Done
+    Ok(Exit::Done)
 }
 
-pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
+pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, Exit> {
     if !own.attributes.is_empty() {
         return attributes(arguments, own);
     }
-    let (known, draft) = match named_draft(arguments, &own.image) {
-        Ok(found) => found,
-        Err(exit) => return exit,
-    };
+    let (known, draft) = named_draft(arguments, &own.image)?;
     let draft = &draft;
     let said = draft.document.to_json();
     let effective =
@@ -82,13 +75,13 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
         }
         (true, None) => {
             render::say("error: the recipe is incomplete, so its defaults are unknown: `imgbuild check` shows why");
-            return Exit::Input;
+            return Err(Exit::Input);
         }
     };
     drop(known);
     print_findings(&draft.findings, arguments.verbose);
     let shown = Shown { spans };
-    match &own.path {
+    Ok(match &own.path {
         Some(path) => shown.one(path, &value, own),
         None if own.json => {
             let mut values = Vec::new();
@@ -105,7 +98,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
             render::print(text.trim_start_matches('\n'));
             Exit::Done
         }
-    }
+    })
 }
 
 /// What speaks of files and not of the image, `extends`, `variant`, `plain` and `remove`: as the last of the image's files
@@ -208,7 +201,6 @@ impl Shown {
         }
     }
 
-    /// The values of a table that are no tables themselves.
     fn values(&self, path: &str, entries: &serde_json::Map<String, Json>, text: &mut String) {
         for (name, value) in entries {
             let at = join(&path.replace('\u{1f}', "."), name);

@@ -66,13 +66,11 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
                 CaptureError::Io { .. } | CaptureError::Node { .. } => Exit::Machine,
                 _ => Exit::Input,
             };
-            render::say(&render::error(error));
-            exit
+            render::refused(exit, error)
         }
     }
 }
 
-/// Why nothing was captured.
 enum Failed {
     Reported(Exit),
     Capture(CaptureError),

@@ -88,7 +88,7 @@ pub enum TableName {
     Linuximage,
 }
 
-pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
+pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, Exit> {
     match &own.what {
         What::Xcat(own) => xcat(arguments, own),
         What::Nodes(own) => super::nodes::export(arguments, own.range.as_deref()),
@@ -96,15 +96,12 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     }
 }
 
-fn bundle(arguments: &crate::cli::Arguments, own: &BundleArguments) -> Exit {
+fn bundle(arguments: &crate::cli::Arguments, own: &BundleArguments) -> Result<Exit, Exit> {
     let images = if own.image == "." { Vec::new() } else { vec![own.image.clone()] };
-    let recipes = match chosen_to_look(arguments, &images) {
-        Ok(recipes) => recipes,
-        Err(exit) => return exit,
-    };
+    let recipes = chosen_to_look(arguments, &images)?;
     let [recipe] = recipes.as_slice() else {
         render::say("error: a bundle has one image: name it");
-        return Exit::Usage;
+        return Err(Exit::Usage);
     };
     let below = |path: &Path| arguments.directory.join(path);
     let extra = |text: &String| match text.split_once(':') {
@@ -116,27 +113,24 @@ fn bundle(arguments: &crate::cli::Arguments, own: &BundleArguments) -> Exit {
         extras.iter().find(|(_, dest)| dest.as_deref().is_some_and(|dest| !is_plain_path(dest)))
     {
         render::say(&format!("error: `{dest}` is not an absolute path: name a folder on the node"));
-        return Exit::Usage;
+        return Err(Exit::Usage);
     }
     let postscripts = match &own.postscripts {
         None => None,
-        Some(node) => match postscripts_of(node, &below(&own.tables)) {
-            Ok(names) => Some(names),
-            Err(exit) => return exit,
-        },
+        Some(node) => Some(postscripts_of(node, &below(&own.tables))?),
     };
     let scratch = match tempfile::tempdir() {
         Ok(scratch) => scratch,
         Err(error) => {
             render::say(&format!("error: cannot create a temporary directory: {error}"));
-            return Exit::Machine;
+            return Err(Exit::Machine);
         }
     };
     let records = scratch.path().join("store.saved");
     if own.records
         && let Err(exit) = save_image(arguments, &records, &recipe.directory, &recipe.model.image.name)
     {
-        return exit;
+        return Err(exit);
     }
     let request = BundleExport {
         to: below(&own.output),
@@ -149,7 +143,7 @@ fn bundle(arguments: &crate::cli::Arguments, own: &BundleArguments) -> Exit {
         epoch: recipe.lock().ok().flatten().and_then(|lock| u64::try_from(lock.epoch).ok()).unwrap_or_default(),
     };
     let workspace = Workspace::above(&recipe.directory).ok().flatten();
-    match export_bundle(recipe, workspace.as_ref(), &request) {
+    Ok(match export_bundle(recipe, workspace.as_ref(), &request) {
         Ok(written) => {
             for note in &written.notes {
                 render::say(&format!("note: {note}"));
@@ -159,7 +153,7 @@ fn bundle(arguments: &crate::cli::Arguments, own: &BundleArguments) -> Exit {
             Exit::Done
         }
         Err(error) => super::import::failed(error, arguments.verbose),
-    }
+    })
 }
 
 /// Names of a node's scripts, from xCAT's tables.
@@ -175,11 +169,8 @@ fn postscripts_of(node: &str, tables: &Path) -> Result<(String, String), Exit> {
     })
 }
 
-fn xcat(arguments: &crate::cli::Arguments, own: &XcatArguments) -> Exit {
-    let (recipes, exit) = match good_to_look(arguments, &own.images) {
-        Ok(found) => found,
-        Err(exit) => return exit,
-    };
+fn xcat(arguments: &crate::cli::Arguments, own: &XcatArguments) -> Result<Exit, Exit> {
+    let (recipes, exit) = good_to_look(arguments, &own.images)?;
     let exported = definitions_of(&recipes);
     for one in exported.iter().filter(|one| !one.lost.is_empty()) {
         let said = one.lost.join(", ");
@@ -192,7 +183,7 @@ fn xcat(arguments: &crate::cli::Arguments, own: &XcatArguments) -> Exit {
         None => definitions.iter().enumerate().map(|(at, one)| write_stanza(one, at == 0)).collect(),
     };
     render::print_whole(&text);
-    exit
+    Ok(exit)
 }
 
 pub fn definitions_of(recipes: &[Recipe]) -> Vec<Exported> {

@@ -161,9 +161,7 @@ fn xcat(arguments: &crate::cli::Arguments, own: &XcatArguments) -> Exit {
     let mut report = match import(&site, &request) {
         Ok(report) => report,
         Err(error) => {
-            let exit = exit(&error);
-            render::say(&render::error(error));
-            return exit;
+            return render::refused(exit(&error), error);
         }
     };
     super::rootimg::of_import(&site, &mut report, &request.into);
@@ -205,7 +203,7 @@ fn bundle(arguments: &crate::cli::Arguments, own: &BundleArguments) -> Exit {
     };
     print_findings(&findings, arguments.verbose);
     for file in &report.records {
-        let exit = carry::load(arguments, &carry::LoadArguments { file: file.clone() });
+        let exit = carry::load(arguments, &carry::LoadArguments { file: file.clone() }).into();
         let _ = std::fs::remove_file(file);
         if exit != Exit::Done {
             return exit;
@@ -264,8 +262,7 @@ fn media(arguments: &crate::cli::Arguments, own: &MediaArguments) -> Exit {
                 MediaError::Io { .. } | MediaError::Full { .. } => Exit::Machine,
                 _ => Exit::Input,
             };
-            render::say(&render::error(error));
-            return exit;
+            return render::refused(exit, error);
         }
     };
     if own.json {
@@ -296,7 +293,6 @@ fn media(arguments: &crate::cli::Arguments, own: &MediaArguments) -> Exit {
     Exit::Done
 }
 
-/// Says why there was no bundle.
 pub fn failed(error: BundleError, verbose: u8) -> Exit {
     if let BundleError::Manifest { findings, .. } = &error {
         print_findings(findings, verbose);
@@ -307,11 +303,9 @@ pub fn failed(error: BundleError, verbose: u8) -> Exit {
         BundleError::Import(error) => exit(error),
         _ => Exit::Input,
     };
-    render::say(&render::error(error));
-    exit
+    render::refused(exit, error)
 }
 
-/// Says whether what was written can be built.
 pub fn check(arguments: &crate::cli::Arguments, into: &std::path::Path) {
     let into = plain(into);
     // `--into .` has no part left.

@@ -19,7 +19,6 @@ pub fn files_with_nodes(paths: &[PathBuf]) -> Vec<PathBuf> {
     paths.iter().filter(has).cloned().collect()
 }
 
-/// Writes `nodes.toml` of what files say.
 pub fn import(arguments: &crate::cli::Arguments, files: &[PathBuf], into: &Path, dry_run: bool) -> Exit {
     let below = |path: &Path| arguments.directory.join(path);
     let refused = |problem: &str| {
@@ -83,15 +82,9 @@ pub fn import(arguments: &crate::cli::Arguments, files: &[PathBuf], into: &Path,
 }
 
 /// Prints nodes and their groups as xCAT's stanzas.
-pub fn export(arguments: &crate::cli::Arguments, range: Option<&str>) -> Exit {
-    let site = match open(arguments, &StateArguments { state_directory: None }) {
-        Ok(site) => site,
-        Err(exit) => return exit,
-    };
-    let set = match site.select(range, arguments.verbose) {
-        Ok(set) => set,
-        Err(exit) => return exit,
-    };
+pub fn export(arguments: &crate::cli::Arguments, range: Option<&str>) -> Result<Exit, Exit> {
+    let site = open(arguments, &StateArguments { state_directory: None })?;
+    let set = site.select(range, arguments.verbose)?;
     let mut definitions = Vec::new();
     for group in site.nodes.groups() {
         let members: Vec<&str> = group.nodes.iter().filter(|name| set.contains(name)).collect();
@@ -114,5 +107,5 @@ pub fn export(arguments: &crate::cli::Arguments, range: Option<&str>) -> Exit {
     }
     let text: String = definitions.iter().enumerate().map(|(at, one)| write_stanza(one, at == 0)).collect();
     render::print_as_is(&text);
-    Exit::Done
+    Ok(Exit::Done)
 }

@@ -34,7 +34,6 @@ pub struct Candidate<'a> {
 }
 
 impl SuiteIndex {
-    /// Takes a Packages file's text.
     pub fn new(origin: String, base_url: String, text: String) -> Self {
         let mut by_name: HashMap<String, Vec<Range<usize>>> = HashMap::new();
         let mut start = 0;
@@ -160,7 +159,6 @@ impl Archive {
             .collect()
     }
 
-    /// The package of a name with the highest version.
     pub fn newest(&self, name: &str) -> Option<Candidate<'_>> {
         let mut best: Option<(debversion::Version, Candidate<'_>)> = None;
         for candidate in self.candidates(name) {

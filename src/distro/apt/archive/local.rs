@@ -8,7 +8,6 @@ use crate::distro::DistroError;
 use crate::distro::apt::SuiteIndex;
 use crate::witness;
 
-/// One local repository: a directory that holds package files.
 #[derive(Debug, Clone)]
 pub struct LocalRepository {
     /// Path below the otherpkgs directory; `.` for the directory itself.

@@ -114,7 +114,6 @@ pub fn of_one(gathering: &Gathering<'_>, index: usize) -> Result<Vec<Named>, Dis
     Ok(all)
 }
 
-/// Gives archives names of their own where their suites are not.
 fn call(recipe: &Recipe, all: &mut [Named]) {
     // `./` and `stable` are names that many archives have; those of the release are the host's, where it is asked, too.
     let mut seen = BTreeSet::new();

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use data_encoding::HEXLOWER;
+
 use super::named::Architectures;
 use super::source::below;
 use crate::digest::Sha256;
@@ -252,7 +254,7 @@ fn by_longer_digest(
             // A mirror may have the plain name alone.
             _ => plain()?,
         };
-        let found: String = sha2::Sha512::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let found = HEXLOWER.encode(&sha2::Sha512::digest(&bytes));
         if found != *digest || bytes.len() as u64 != *size {
             let problem = format!("does not match {file}: SHA-512 {found}, {} bytes", bytes.len());
             return Err(DistroError::Format { file: format!("{base}/{path}"), problem });

@@ -180,7 +180,6 @@ impl Source {
         self.called.as_ref().map_or_else(|| suite.to_owned(), |called| format!("{called}:{suite}"))
     }
 
-    /// The directory with the Release file of a suite.
     pub fn base(&self, suite: &str) -> String {
         match below(suite) {
             None => format!("{}/dists/{suite}", self.uri),

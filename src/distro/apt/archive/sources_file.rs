@@ -68,7 +68,6 @@ struct Reader<'a> {
     findings: Vec<Finding>,
 }
 
-/// What an archive is made from, before it is checked.
 struct Said {
     uri: String,
     suites: Vec<String>,

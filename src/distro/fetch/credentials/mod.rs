@@ -24,7 +24,6 @@ const LIMIT: u64 = 1 << 20;
 #[derive(Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Own {
-    /// Where they count: an address, and all below it.
     url: String,
     user: Option<String>,
     password: Option<String>,
@@ -219,7 +218,6 @@ impl Credentials {
         Ok(header.clone())
     }
 
-    /// Certificates of a request to an address.
     pub fn tls(&self, url: &str) -> Tls {
         if let Some(access) = access_of(url).filter(|access| access.tls != Tls::default()) {
             return access.tls;
@@ -235,7 +233,6 @@ impl Credentials {
         }
     }
 
-    /// Where someone has to look who was not let in.
     pub fn hint(&self, url: &str) -> String {
         let known = match self.rule(url).is_some() || access_of(url).is_some() {
             true => "this host's credentials for it were rejected",

@@ -22,7 +22,6 @@ pub enum Verb {
     Put,
 }
 
-/// Signs requests for what lies in a bucket.
 pub struct Signer {
     bucket: Bucket,
     credentials: Credentials,
@@ -42,7 +41,6 @@ impl Signer {
     }
 }
 
-/// What names credentials, the region and the server.
 struct Settings<'a> {
     variable: &'a dyn Fn(&str) -> Option<String>,
     profile: BTreeMap<String, String>,

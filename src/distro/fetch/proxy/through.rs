@@ -12,7 +12,6 @@ pub fn is_for(url: &str, proxy: &ureq::Proxy) -> bool {
     url.starts_with("http://") && proxy.uri().scheme_str() == Some("http")
 }
 
-/// A client that asks all servers by way of a proxy.
 pub fn agent(config: Config, proxy: &ureq::Proxy) -> ureq::Agent {
     let authorization = proxy.username().map(|user| {
         let words = format!("{user}:{}", proxy.password().unwrap_or_default());

@@ -3,11 +3,11 @@
 use std::fmt;
 use std::io::Read;
 
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use sha2::Digest as _;
 
 use crate::digest::Sha256;
 
-/// A digest that is strong enough to be believed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Checksum {
     Sha256(Sha256),
@@ -55,7 +55,6 @@ impl Checksum {
         })
     }
 
-    /// The SHA-256, if it is one.
     pub fn sha256(&self) -> Option<Sha256> {
         match self {
             Self::Sha256(digest) => Some(*digest),
@@ -63,7 +62,6 @@ impl Checksum {
         }
     }
 
-    /// The name of its kind, as metadata have it.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Sha256(_) => "sha256",
@@ -73,15 +71,13 @@ impl Checksum {
     }
 
     pub fn digits(&self) -> String {
-        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         match self {
             Self::Sha256(digest) => digest.to_string(),
-            Self::Sha384(bytes) => hex(bytes),
-            Self::Sha512(bytes) => hex(bytes),
+            Self::Sha384(bytes) => HEXLOWER.encode(bytes),
+            Self::Sha512(bytes) => HEXLOWER.encode(bytes),
         }
     }
 
-    /// Whether some bytes have it.
     pub fn fits(&self, bytes: &[u8]) -> bool {
         self.of_same_kind(bytes).is_ok_and(|found| found == *self)
     }
@@ -89,16 +85,7 @@ impl Checksum {
 
 /// A digest of so many bytes.
 fn read<const N: usize>(digits: &str) -> Option<[u8; N]> {
-    let bytes = digits.as_bytes();
-    if bytes.len() != 2 * N {
-        return None;
-    }
-    let mut digest = [0; N];
-    for (byte, pair) in digest.iter_mut().zip(bytes.chunks_exact(2)) {
-        let digit = |at: usize| char::from(pair[at]).to_digit(16);
-        *byte = (digit(0)? * 16 + digit(1)?) as u8;
-    }
-    Some(digest)
+    HEXLOWER_PERMISSIVE.decode(digits.as_bytes()).ok()?.try_into().ok()
 }
 
 impl fmt::Display for Checksum {

@@ -170,21 +170,6 @@ fn content_of(metadata: &MetadataFile, limit: u64) -> Result<Limited<Box<dyn Rea
     Ok(Limited::new(content, metadata.open_size.unwrap_or(limit).min(limit)))
 }
 
-/// What a metadata file in zchunk holds, for readers that know no zchunk; none of any other.
-/// Errors: A text that says what is wrong with the file.
-pub fn from_zchunk(metadata: &MetadataFile) -> Result<Option<Vec<u8>>, String> {
-    let mut start = Vec::new();
-    let file = File::open(&metadata.file).map_err(|error| format!("is not in the store: {error}"))?;
-    let cannot = |error: std::io::Error| format!("cannot be unpacked: {error}");
-    file.take(8).read_to_end(&mut start).map_err(cannot)?;
-    if coding(&start) != Coding::Zchunk {
-        return Ok(None);
-    }
-    let mut bytes = Vec::new();
-    content_of(metadata, METADATA_LIMIT)?.read_to_end(&mut bytes).map_err(cannot)?;
-    Ok(Some(bytes))
-}
-
 /// The ending of a metadata file's name by its content, as solvers know it.
 /// Errors: Where it cannot be read.
 pub fn ending(metadata: &MetadataFile) -> std::io::Result<&'static str> {
@@ -197,11 +182,9 @@ pub fn ending(metadata: &MetadataFile) -> std::io::Result<&'static str> {
         Coding::Lzma => ".lzma",
         Coding::Zstd => ".zst",
         Coding::Bzip2 => ".bz2",
-        Coding::Zchunk => ".zck",
     })
 }
 
-/// Reads what this program itself needs of a metadata file.
 fn read_metadata(repository: &mut Repository, metadata: &MetadataFile) -> Result<(), String> {
     let open = |limit: u64| Ok::<_, String>(BufReader::with_capacity(1 << 16, content_of(metadata, limit)?));
     match metadata.kind.as_str() {
@@ -228,14 +211,13 @@ struct Wanted<'r> {
 /// The entries that are fetched, each with its digest.
 fn wanted<'r>(repomd: &'r Repomd, place: &str) -> Result<Vec<Wanted<'r>>, DistroError> {
     let wrong = |problem: String| DistroError::Format { file: format!("{place}/repodata/repomd.xml"), problem };
-    // In zchunk where the repository has nothing else.
-    let entry = |kind: &str| repomd.entry(kind).or_else(|| repomd.entry(&format!("{kind}_zck")));
-    if entry("primary").is_none() {
+    // Those in zchunk (`primary_zck`) are copies that createrepo_c writes beside these.
+    if repomd.entry("primary").is_none() {
         return Err(wrong("lists no `primary`, which describes the packages".to_owned()));
     }
     let mut found = Vec::new();
     for kind in KINDS {
-        let Some(entry) = entry(kind) else { continue };
+        let Some(entry) = repomd.entry(kind) else { continue };
         if entry.size.is_some_and(|size| size > METADATA_LIMIT) {
             return Err(wrong(format!("announces more than {} GiB of `{kind}`", METADATA_LIMIT >> 30)));
         }
@@ -249,7 +231,6 @@ fn wanted<'r>(repomd: &'r Repomd, place: &str) -> Result<Vec<Wanted<'r>>, Distro
     Ok(found)
 }
 
-/// Where a metadata file is kept in the store.
 fn kept_at(store: &Store, checksum: &Checksum) -> PathBuf {
     match checksum {
         Checksum::Sha256(digest) => store.index(digest),
@@ -257,7 +238,6 @@ fn kept_at(store: &Store, checksum: &Checksum) -> PathBuf {
     }
 }
 
-/// Where a repository's files are.
 struct Found {
     bases: Vec<String>,
     metalink: Option<Metalink>,

@@ -32,7 +32,6 @@ pub struct Repomd {
 }
 
 impl Repomd {
-    /// Reads a repomd.xml.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         let mut reader = Reader::new(bytes);
         let mut repomd = Self::default();

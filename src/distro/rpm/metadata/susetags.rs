@@ -25,7 +25,6 @@ struct Content {
 }
 
 impl Content {
-    /// Reads it.
     fn parse(text: &str) -> Result<Self, String> {
         let mut content = Self { data: "suse".to_owned(), descriptions: "suse/setup/descr".to_owned(), packages: None };
         for line in text.lines() {

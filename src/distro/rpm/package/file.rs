@@ -12,7 +12,6 @@ use crate::digest::Sha256;
 use crate::distro::rpm::{Candidate, Capability, Checksum, Evr, Relation, Requirement, Weak};
 use crate::distro::{Keyring, Strength, verify_package};
 
-/// A script that rpm would run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scriptlet {
     /// `pre`, `post`, `preun`, `postun`, `pretrans`, `posttrans`, `preuntrans`, `postuntrans`, `verify`, `trigger`,
@@ -38,7 +37,6 @@ const SCRIPTLETS: [(&str, u32, u32); 12] = [
     ("transfiletrigger", 5076, 5077),
 ];
 
-/// A file that a package brings or owns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileEntry {
     /// Absolute path.
@@ -91,7 +89,6 @@ pub enum VerifiedBy {
     WeakSignature,
 }
 
-/// A package file whose header was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Package {
     /// As a repository would list it; its location is the file's name.

@@ -59,7 +59,6 @@ pub(in crate::distro::rpm) mod tag {
     pub const SIG_GPG: u32 = 1005;
 }
 
-/// Where an entry's data are.
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     kind: u32,

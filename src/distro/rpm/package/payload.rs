@@ -23,7 +23,6 @@ pub(in crate::distro::rpm) struct Owners {
 }
 
 impl Owners {
-    /// Takes the texts of `/etc/passwd` and `/etc/group`.
     pub fn read(passwd: &str, group: &str) -> Self {
         let table = |text: &str| {
             text.lines()
@@ -364,7 +363,6 @@ impl<R: Read> Archive<R> {
     }
 }
 
-/// Makes the directories and symbolic links of a package.
 pub(in crate::distro::rpm) fn skeleton(
     extractor: &mut Extractor,
     package: &Package,

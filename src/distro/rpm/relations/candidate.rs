@@ -59,7 +59,6 @@ pub struct Candidate {
     pub requires: Vec<Requirement>,
     pub conflicts: Vec<Capability>,
     pub obsoletes: Vec<Capability>,
-    /// What it would like.
     pub weak: Weak,
     /// Those of its files that `primary` names; all, if it was read from a package.
     pub files: Vec<String>,
@@ -99,7 +98,6 @@ impl Candidate {
     }
 }
 
-/// A file of a repository's metadata, kept in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MetadataFile {
     /// `primary`, `filelists`, `group`, `modules`, `updateinfo` …
@@ -129,9 +127,7 @@ pub struct RepositorySource {
     /// URL of a list of such URLs.
     pub mirrorlist: Option<String>,
     pub metalink: Option<String>,
-    /// Keys that sign repomd.xml and packages.
     pub keys: Option<Keyring>,
-    /// Whether repomd.xml must be signed.
     pub repo_gpgcheck: bool,
     pub gpgcheck: bool,
     /// The lower, the more it is preferred; none: 99.
@@ -148,7 +144,6 @@ pub struct RepositorySource {
     pub skip_if_unavailable: Option<Span>,
 }
 
-/// A repository whose metadata were read and checked.
 #[derive(Debug, Clone, Default)]
 pub struct Repository {
     pub id: String,

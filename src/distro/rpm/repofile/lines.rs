@@ -16,7 +16,6 @@ pub struct Setting {
 /// A section: its name, where it begins, its options.
 pub type Section = (String, Span, Vec<Setting>);
 
-/// The sections of a file; every finding is an error.
 pub fn sections(file: &Arc<SourceFile>) -> (Vec<Section>, Vec<Finding>) {
     let mut findings = Vec::new();
     let mut sections: Vec<Section> = Vec::new();

@@ -130,7 +130,6 @@ pub fn read_repo_file(file: &Arc<SourceFile>, variables: &Variables) -> (Vec<Rep
     (entries, findings)
 }
 
-/// Whether a section says that it is not used.
 fn is_off(settings: &[Setting], variables: &Variables) -> bool {
     let said = settings.iter().rev().find(|setting| setting.name == "enabled");
     said.is_some_and(|said| variables.expand(&said.value).ok().and_then(|value| flag(&value)) == Some(false))

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::digest::Sha256;
 use crate::distro::DistroError;
-use crate::distro::rpm::{Candidate, Capability, MetadataFile, Repository, ending, from_zchunk};
+use crate::distro::rpm::{Candidate, Capability, MetadataFile, Repository, ending};
 use crate::distro::rpm_family::resolve::solver::shown_id;
 use crate::store::{Scratch, StoreError};
 
@@ -23,15 +23,6 @@ pub fn lay_out(scratch: &Scratch, repository: &Repository) -> Result<String, Dis
         scratch.write_link(&format!("{root}/{path}"), &bytes, 0o644)?;
     }
     for file in repository.metadata.iter().filter(|file| KINDS.contains(&file.kind.as_str())) {
-        let unpacked =
-            from_zchunk(file).map_err(|problem| DistroError::Format { file: file.location.clone(), problem })?;
-        if let Some(bytes) = unpacked {
-            // Old solvers do not support zchunk, and ours are configured not to use it.
-            let path = format!("repodata/{}.xml", file.kind);
-            scratch.write_link(&format!("{root}/{path}"), &bytes, 0o644)?;
-            entry(&mut entries, &file.kind, &path, &Sha256::of(&bytes).to_string(), "sha256", bytes.len() as u64);
-            continue;
-        }
         let location = shown(file)?;
         scratch.link(&file.file, &format!("{root}/{location}"))?;
         let (kind, digits) = (file.checksum.kind(), file.checksum.digits());

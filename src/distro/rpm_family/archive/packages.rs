@@ -286,7 +286,6 @@ impl RpmArchive {
         Ok(items)
     }
 
-    /// The repositories as the solver sees them.
     pub(in crate::distro::rpm_family) fn shown(&self) -> Vec<Shown> {
         self.repositories
             .iter()

@@ -13,7 +13,6 @@ use crate::source::{Finding, Severity};
 /// How deep below a `file:` directory repositories may lie.
 const DEPTH_LIMIT: usize = 6;
 
-/// All repositories of a recipe, in its order.
 pub fn places(gathering: &Gathering<'_>) -> Result<Vec<Place>, DistroError> {
     if let Some(directory) = &gathering.places.vendor {
         return vendored::places(gathering, directory);

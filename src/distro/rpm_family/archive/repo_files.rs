@@ -26,7 +26,6 @@ pub struct Host {
 }
 
 impl Host {
-    /// Reads it; what cannot be read is not there.
     pub fn read() -> Self {
         let below = |directories: &[&str], is_wanted: &dyn Fn(&Path) -> bool| {
             let mut paths: Vec<PathBuf> = directories
@@ -66,7 +65,6 @@ impl Host {
     }
 }
 
-/// What the recipe says of a `.repo` file.
 pub struct Said<'a> {
     pub repo: &'a Repo,
     /// Whether packages are to be signed; none where it does not say so.

@@ -21,7 +21,6 @@ use crate::sandbox::helper::News;
 use crate::sandbox::{Bind, CommandRequest, CommandResult, TreeMount, run_command};
 use crate::store::{Scratch, in_scratch, lower_directories, make_directories, remove_tree};
 
-/// One pass in the solver's words.
 pub struct Wanted<'a> {
     pub items: Vec<String>,
     /// Names to remove before.
@@ -65,7 +64,6 @@ pub struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    /// Prepares; of `held` packages the other versions are not used.
     pub fn open(
         archive: &'a RpmArchive,
         solving: &'a Solving<'a>,
@@ -372,7 +370,6 @@ impl Drop for Session<'_> {
     }
 }
 
-/// A question, as it is asked inside.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AskRequest {
     /// Scratch directory, relative to the store's.
@@ -382,7 +379,6 @@ pub struct AskRequest {
     /// Directory with packages that are in the database.
     pub packages: String,
     pub tools: Vec<Digest>,
-    /// Files below /imgbuild.
     pub files: Vec<(String, String)>,
     pub script: String,
     /// Seconds since 1970, for the environment.

@@ -2,7 +2,6 @@
 
 use crate::distro::rpm::Evr;
 
-/// A repository as the solver sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shown {
     /// Its short name; also that of its directory below /repo.
@@ -67,7 +66,6 @@ pub struct Answer {
     pub modules: Vec<String>,
 }
 
-/// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
     /// Nothing is called so.
@@ -90,11 +88,9 @@ pub trait Solver: Sync {
     fn finds_files(&self) -> bool;
     /// Exactly this package, in its words.
     fn exactly(&self, name: &str, version: &str, arch: &str) -> String;
-    /// Its configuration: files below /imgbuild by path.
     fn files(&self, question: &Question<'_>) -> Vec<(String, String)>;
     /// Shell commands that ask it; what they print is read by [`Solver::read`].
     fn script(&self, question: &Question<'_>) -> String;
-    /// Reads what the script printed.
     fn read(&self, said: &str, status: i32) -> Result<Answer, Refusal>;
     /// Files of the image that switch streams of modules on: path and text by `name:stream`.
     fn module_files(&self, modules: &[String]) -> Vec<(String, String)>;

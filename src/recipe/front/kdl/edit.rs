@@ -6,12 +6,10 @@ use super::{guard, parse};
 use crate::recipe::front::field::Field;
 use crate::recipe::{Change, Edit};
 
-/// A recipe's text that changes.
 pub struct KdlText {
     text: String,
 }
 
-/// Where a value stands.
 enum Found<'a> {
     /// As the arguments of a node, or of the `-` nodes in its block.
     Node(&'a KdlNode),
@@ -53,7 +51,6 @@ impl KdlText {
         this.document().map(|_| this)
     }
 
-    /// The text as it is now.
     pub fn text(&self) -> &str {
         &self.text
     }
@@ -63,12 +60,10 @@ impl KdlText {
         parse(&self.text).map_err(|problems| problems.into_iter().next().map_or_else(String::new, |one| one.1))
     }
 
-    /// Whether a value stands in this very text.
     pub fn has(&self, keys: &[&str], leading: Option<&str>) -> bool {
         self.document().is_ok_and(|document| matches!(find(&document, keys, leading), Ok((_, Some(_)))))
     }
 
-    /// Whether a list in this very text holds an item.
     pub fn holds(&self, keys: &[&str], item: &str) -> bool {
         let Ok(document) = self.document() else { return false };
         let Ok((_, Some(found))) = find(&document, keys, None) else { return false };
@@ -248,7 +243,6 @@ fn key(entry: &KdlEntry) -> String {
     entry.name().map(ToString::to_string).unwrap_or_default()
 }
 
-/// Items of a list, with what to take out for each.
 fn items<'a>(found: &Found<'a>) -> Vec<(std::ops::Range<usize>, &'a KdlValue)> {
     match found {
         Found::Node(node) => {

@@ -23,7 +23,6 @@ pub struct Refusal {
     pub help: &'static str,
 }
 
-/// What stands between the words of a text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Remarks {
     pub comments: Vec<Range<usize>>,

@@ -2,6 +2,8 @@
 
 use serde_json::Value as Json;
 
+use crate::recipe::front::check::resolved;
+
 #[derive(Debug, Clone, Copy)]
 pub enum Shape<'a> {
     Scalar,
@@ -16,23 +18,6 @@ pub enum Shape<'a> {
     Unknown,
 }
 
-/// Follows references, and the one alternative that is not null.
-fn resolve<'a>(root: &'a Json, schema: &'a Json) -> &'a Json {
-    let mut schema = schema;
-    for _ in 0..16 {
-        if let Some(name) = schema["$ref"].as_str().and_then(|path| path.strip_prefix("#/$defs/")) {
-            schema = &root["$defs"][name];
-        } else if let Some(one) =
-            schema["anyOf"].as_array().and_then(|all| all.iter().find(|one| one["type"] != "null"))
-        {
-            schema = one;
-        } else {
-            break;
-        }
-    }
-    schema
-}
-
 fn is(schema: &Json, kind: &str) -> bool {
     match &schema["type"] {
         Json::String(one) => one == kind,
@@ -41,7 +26,6 @@ fn is(schema: &Json, kind: &str) -> bool {
     }
 }
 
-/// Whether a schema allows everything.
 fn is_any(schema: &Json) -> bool {
     schema.as_object().is_some_and(serde_json::Map::is_empty)
 }
@@ -57,15 +41,14 @@ impl<'a> Shape<'a> {
         matches!(self, Self::Map(inner) if matches!(Self::of(root, inner), Self::Table(_)))
     }
 
-    /// The shape that a schema describes; `root` has its definitions.
     pub fn of(root: &'a Json, schema: &'a Json) -> Self {
-        let schema = resolve(root, schema);
+        let schema = resolved(root, schema);
         if schema.as_object().is_none_or(|one| one.is_empty()) {
             Self::Unknown
         } else if is(schema, "array") && is(schema, "string") {
             Self::OneOrMore
         } else if is(schema, "array") {
-            let items = resolve(root, &schema["items"]);
+            let items = resolved(root, &schema["items"]);
             if is(items, "object") { Self::Tables(items) } else { Self::List }
         } else if is(schema, "object") {
             if schema["properties"].is_object() {

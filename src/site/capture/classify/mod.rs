@@ -168,7 +168,6 @@ fn differences(seen: &Seen, file: &InstalledFile, users: &Ids, groups: &Ids) -> 
 
 type Ids = HashMap<String, u32>;
 
-/// Numbers by name, of passwd or group.
 pub fn ids(text: &str) -> Ids {
     let of_line = |line: &str| {
         let mut fields = line.split(':');

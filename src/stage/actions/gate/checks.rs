@@ -16,7 +16,6 @@ use crate::store::{Entry, Kind, LayerReader, Manifest, Merged};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ReadFileRequest {
-    /// Layers, lowest first.
     pub layers: Vec<Digest>,
     pub path: String,
 }
@@ -212,7 +211,6 @@ fn fstab_line(recipe: &Recipe, point: &str) -> Option<crate::source::Span> {
     recipe.spans.nearest(&format!("system.fstab[{at}]")).cloned()
 }
 
-/// An interface that a node will not have.
 fn of_interface(obstacle: &Obstacle) -> (String, String) {
     let Obstacle::Interface { file, kind, module, left_out } = obstacle else { return Default::default() };
     match left_out {
@@ -262,7 +260,6 @@ fn leaves_out(recipe: &Recipe, path: &str) -> String {
     }
 }
 
-/// A service that fails on each node.
 fn of_unit(recipe: &Recipe, obstacle: &Obstacle) -> (String, String) {
     let Obstacle::Unit { unit, left_out } = obstacle else { return Default::default() };
     let name = unit.trim_end_matches(".service");

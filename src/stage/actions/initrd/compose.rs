@@ -36,7 +36,6 @@ pub struct InitrdRequest {
 pub struct InitrdAnswer {
     /// Names that the recipe wants and the kernel lacks, with near names; nothing was made then.
     pub missing: Vec<(String, Vec<String>)>,
-    /// Default names that the kernel lacks.
     pub skipped: Vec<String>,
     /// Modules of driver updates that the initrd does not have.
     pub unused_updates: Vec<String>,
@@ -49,7 +48,6 @@ pub struct InitrdAnswer {
 
 /// Collects entries; directories come before what is in them.
 pub(in crate::stage) struct Tree {
-    /// The archive as it grows.
     pub(in crate::stage) out: Vec<u8>,
     made: BTreeSet<String>,
     epoch: i64,
@@ -58,7 +56,6 @@ pub(in crate::stage) struct Tree {
 }
 
 impl Tree {
-    /// An archive without entries.
     pub(in crate::stage) fn new(epoch: i64, merged: bool) -> Self {
         Self { out: Vec::new(), made: BTreeSet::new(), epoch, merged }
     }
@@ -80,7 +77,6 @@ impl Tree {
         Ok(())
     }
 
-    /// Adds an entry unless there is one of its name.
     pub(in crate::stage) fn add(&mut self, path: &str, mode: u32, body: Body<'_>) -> Result<(), String> {
         if !self.made.insert(path.to_owned()) {
             return Ok(());
@@ -149,7 +145,6 @@ pub(in crate::stage) fn driver_settings(reader: &LayerReader) -> Result<Vec<(Str
     Ok(found)
 }
 
-/// A module of the layers, without compression.
 pub(in crate::stage) fn read_module(reader: &LayerReader, release: &str, path: &str) -> Result<Vec<u8>, String> {
     let from = format!("{}/{path}", folder_of(release));
     let bytes = reader.read(&from)?.ok_or_else(|| format!("the module {path} is missing"))?;

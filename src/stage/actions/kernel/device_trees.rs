@@ -85,7 +85,6 @@ fn choose(names: &[String], known: &[&str]) -> Result<Vec<String>, Unmet> {
     Ok(chosen.into_values().collect())
 }
 
-/// All files below a folder.
 fn files(editor: &TreeEditor, folder: &str, found: &mut Vec<String>) {
     for name in editor.names(folder) {
         let path = format!("{folder}/{name}").trim_start_matches('/').to_owned();

@@ -8,7 +8,6 @@ use crate::stage::StageError;
 use crate::stage::actions::packages::requests::PackageRequest;
 use crate::xcat::matches;
 
-/// A package that brings a kernel, with its release.
 type Kernel = (String, PinnedPackage);
 
 /// Puts kernels into the order of their versions; of one release the shortest name comes first: it is the whole kernel, the

@@ -9,7 +9,6 @@ use crate::xcat::matches;
 /// Modules that every initrd wants: ways to reach a virtual machine's devices, raw sockets for DHCP, and what `bond=` and `vlan=` make.
 const ALWAYS: [&str; 5] = ["virtio_pci", "virtio_mmio", "af_packet", "bonding", "8021q"];
 
-/// What depmod knows of a kernel's modules.
 #[derive(Debug, Clone, Default)]
 pub struct ModuleIndex {
     /// Paths below the release's folder, by name.
@@ -22,7 +21,6 @@ pub struct ModuleIndex {
     builtin: BTreeSet<String>,
 }
 
-/// What a set of drivers comes to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
     /// Paths of modules below the release's folder, sorted.
@@ -62,7 +60,6 @@ impl ModuleIndex {
         index
     }
 
-    /// The modules that a name or an alias stands for.
     fn find(&self, name: &str) -> Vec<String> {
         let normal = normal_name(name);
         if self.paths.contains_key(&normal) {
@@ -79,7 +76,6 @@ impl ModuleIndex {
         self.builtin.contains(&normal_name(name))
     }
 
-    /// Chooses modules with all that they need.
     pub fn select(&self, wanted: &Wanted) -> Selection {
         let mut selection = Selection::default();
         let mut queue: VecDeque<String> = ALWAYS.iter().flat_map(|name| self.find(name)).collect();

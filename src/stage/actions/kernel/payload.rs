@@ -17,7 +17,6 @@ use crate::store::scan;
 use crate::store::{Kind, Manifest, ScanAnswer, ScanRequest, TreeEditor, lower_directories};
 use crate::store::{in_scratch, make_directories};
 
-/// What the payload is made from.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct KernelRequest {
     /// Scratch directory, relative to the store's.
@@ -25,7 +24,6 @@ pub struct KernelRequest {
     /// Package files, relative to the store's directory, with their names.
     pub packages: Vec<(String, String)>,
     pub tools: Vec<Digest>,
-    /// The release to take, where there are several.
     pub version: Option<String>,
     /// Device trees that are published next to it: names, or patterns.
     pub device_trees: Vec<String>,
@@ -61,7 +59,6 @@ pub enum KernelAnswer {
     Failed(CommandResult),
 }
 
-/// What of a package belongs to the kernel stage.
 fn wanted(path: &str) -> bool {
     let path = path.strip_prefix("usr/").unwrap_or(path);
     // SUSE has a compressed copy for debuggers beside the kernel that boots.

@@ -33,7 +33,6 @@ const NEEDED: [(&[&str], &str); 7] = [
     (&["usr/sbin/sshd"], "openssh-server"),
 ];
 
-/// Packages that the scripts need and a tree lacks.
 pub fn lacking(tree: &Merged) -> Vec<&'static str> {
     let missing = |paths: &[&str]| !paths.iter().any(|path| tree.0.contains_key(*path));
     NEEDED.iter().filter(|(paths, _)| missing(paths)).map(|(_, package)| *package).collect()

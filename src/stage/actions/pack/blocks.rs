@@ -51,7 +51,6 @@ pub fn label(entries: &mut [(String, Entry, usize)], labels: &Labels) {
 /// Frames in order, and how many of them are new.
 pub type Frames = (Vec<(Digest, FrameInfo)>, usize);
 
-/// What the frames of an image are made from.
 pub struct Source<'a> {
     pub request: &'a PackRequest,
     /// Sorted by path.

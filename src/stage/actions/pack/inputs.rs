@@ -26,7 +26,6 @@ pub struct Pack {
     pub wanted: Said<Wanted>,
 }
 
-/// Adds the action of the packed image.
 pub fn add(reader: &mut Reader<'_>, id: &str) {
     let recipe = reader.recipe;
     let packed = packed_form(recipe, id);

@@ -11,7 +11,6 @@ use crate::recipe::Recipe;
 use crate::source::{Finding, Severity};
 use crate::store::Kind;
 
-/// What is not as someone wants it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mismatch {
     /// An account has another number than the one that packages were installed with.
@@ -24,8 +23,10 @@ pub enum Mismatch {
         /// A path that belongs to the locked number, if there is one.
         owned: Option<String>,
     },
-    /// Accounts of packages are no longer in a file of accounts.
-    Lacks { file: Accounts, names: Vec<String> },
+    Lacks {
+        file: Accounts,
+        names: Vec<String>,
+    },
     /// A user of the recipe has a shell that the image does not have.
     NoShell {
         name: String,
@@ -33,9 +34,17 @@ pub enum Mismatch {
         shell: String,
     },
     /// More may read or write a file than its program takes.
-    Open { path: String, mode: u32, consequence: String },
+    Open {
+        path: String,
+        mode: u32,
+        consequence: String,
+    },
     /// A tmpfs covers what the image has there, and nothing makes it again when a node starts.
-    Covered { point: String, first: String, count: usize },
+    Covered {
+        point: String,
+        first: String,
+        count: usize,
+    },
     /// A directory that is exported and that is not there.
     NotExported(String),
     /// A file that the recipe brings, and that an exclude list leaves out.
@@ -59,11 +68,8 @@ impl Accounts {
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Wanted {
-    /// Numbers of users in the lock.
     pub users: BTreeMap<String, u32>,
-    /// Numbers of groups in the lock.
     pub groups: BTreeMap<String, u32>,
-    /// Users of the recipe.
     pub named: BTreeSet<String>,
     /// For each layer, whether its files are wanted by name: the system's settings and what is synced.
     pub brought: Vec<bool>,
@@ -86,7 +92,6 @@ const GUARDED: [(&str, u32, &str); 9] = [
 /// Directories of tmpfiles.d(5).
 const TMPFILES: [&str; 2] = ["usr/lib/tmpfiles.d/", "etc/tmpfiles.d/"];
 
-/// Looks for all of it.
 pub fn mismatches(view: &View<'_>, wanted: &Wanted) -> Result<Vec<Mismatch>, String> {
     let mut found = Vec::new();
     accounts(view, wanted, &mut found)?;
@@ -230,7 +235,6 @@ fn exports(view: &View<'_>, found: &mut Vec<Mismatch>) -> Result<(), String> {
 /// How many are named of a kind; of the rest the number is said.
 const NAMED: usize = 5;
 
-/// Warnings of all of them, with the places of the recipe.
 pub fn findings(all: &[Mismatch], recipe: &Recipe) -> Vec<Finding> {
     let mut findings = Vec::new();
     let kind = std::mem::discriminant::<Mismatch>;
@@ -353,7 +357,6 @@ fn finding(one: &Mismatch, recipe: &Recipe, more: Option<usize>) -> Finding {
     Finding { span, ..finding }
 }
 
-/// Where the recipe mounts a tmpfs.
 fn tmpfs(recipe: &Recipe, point: &str) -> Option<crate::source::Span> {
     let own = recipe.model.boot.tmpfs.keys().find(|key| key.trim_matches('/') == point);
     let own = own.and_then(|key| recipe.spans.nearest(&format!("boot.tmpfs.{key}")).cloned());

@@ -11,7 +11,6 @@ use super::startable::Obstacle;
 use crate::archive::{Compression, Form, FrameInfo};
 use crate::digest::Digest;
 
-/// What the archive is made from.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PackRequest {
     /// Layers, lowest first.
@@ -25,7 +24,6 @@ pub struct PackRequest {
     pub own: Vec<bool>,
     pub zone: Option<String>,
     pub locale: Option<String>,
-    /// What else is compared with the tree.
     pub wanted: Wanted,
     /// Whether entries get the labels of an installed SELinux policy.
     pub selinux: bool,

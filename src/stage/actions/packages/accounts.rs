@@ -10,7 +10,6 @@ use crate::store::Outputs;
 /// Name of the value that holds the accounts of a transaction.
 pub const VALUE: &str = "accounts";
 
-/// Whether an action installs packages of the image.
 pub fn is_of_image(action: &Action) -> bool {
     matches!(action.kind, ActionKind::Bootstrap | ActionKind::Container | ActionKind::Install)
         && !PassRole::of(action.layer()).is_aside()

@@ -28,7 +28,6 @@ pub fn packages_of(manager: &dyn PackageManager, lock: &Lock, action: &Action) -
     }
 }
 
-/// Bytes of packages.
 pub fn bytes_of(packages: &[PinnedPackage]) -> u64 {
     packages.iter().map(|package| package.size).sum()
 }

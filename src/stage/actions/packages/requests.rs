@@ -7,7 +7,6 @@ use crate::recipe::{Generator, Lock, PassRole, Recipe};
 use crate::source::Span;
 use crate::xcat::PassList;
 
-/// Distribution, release and architecture in one text.
 pub fn target(recipe: &Recipe) -> String {
     let image = &recipe.model.image;
     format!("{} {} {}", image.distro.name(), image.release, image.arch.machine())

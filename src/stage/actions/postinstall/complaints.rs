@@ -9,7 +9,6 @@ use crate::recipe::{Recipe, Script};
 use crate::sandbox::shown;
 use crate::source::{Finding, Severity};
 
-/// A line that looks like a failure.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Complaint {
     pub text: String,

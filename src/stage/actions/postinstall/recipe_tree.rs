@@ -12,7 +12,6 @@ pub struct Shown {
     pub what: ShownAs,
 }
 
-/// What it is; modes are permission bits.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum ShownAs {
     /// A file: its content, by a path relative to the store's directory, and its mode.

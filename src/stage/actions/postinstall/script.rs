@@ -41,7 +41,6 @@ pub struct PostinstallRequest {
     pub packages: Vec<(String, String)>,
     pub tools: Vec<Digest>,
     pub base: Vec<Digest>,
-    /// The scripts with their arguments, in order.
     pub commands: Vec<Vec<String>>,
     /// Variables: xCAT's and the recipe's.
     pub variables: Vec<(String, String)>,
@@ -58,7 +57,6 @@ pub enum PostinstallAnswer {
     Made(Made),
     /// What runs a script, by its number, is not there.
     NoInterpreter(usize, String),
-    /// A script, by its number, failed.
     Failed(usize, CommandResult),
 }
 

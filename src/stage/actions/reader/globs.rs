@@ -9,7 +9,6 @@ use crate::source::Span;
 /// Patterns of one field of the recipe, in its order.
 pub struct Patterns(Vec<(String, Option<GlobMatcher>)>);
 
-/// Whether a text is more than the name of one file.
 fn is_pattern(text: &str) -> bool {
     text.contains(['*', '?', '[', '{'])
 }

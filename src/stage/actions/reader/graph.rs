@@ -28,7 +28,6 @@ pub struct StageGraph {
     pub described: BTreeMap<String, Described>,
 }
 
-/// Which forms of the initrd and the packed image are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Forms {
     /// Those that the recipe names.

@@ -38,7 +38,6 @@ pub fn xcat_pack(recipe: &Recipe) -> String {
     own.map_or_else(|| ids::PACK_GZIP.to_owned(), |form| pack_action(&form))
 }
 
-/// The action that makes a form that the recipe asks for.
 pub fn pack_action(form: &PackedForm) -> String {
     if form.is_first() { ids::PACK.to_owned() } else { ids::pack_also(form.rootimg()) }
 }
@@ -62,7 +61,6 @@ pub fn initrd_compression(recipe: &Recipe, action: &str) -> Compression {
     if action == gzip_initrd(recipe) { Compression::Gzip(GZIP_LEVEL) } else { Compression::Zstd(ZSTD_LEVEL) }
 }
 
-/// How a form compresses the image.
 pub fn compression(form: &PackedForm) -> Compression {
     match form.compress {
         PackCompress::Zstd => Compression::Zstd(form.effective_level()),
@@ -128,7 +126,6 @@ pub fn form_modules(recipe: &Recipe, action: &str) -> Vec<(&'static str, String)
 pub const CACHE_FILESYSTEM: &str = "boot.cache.filesystem";
 /// The setting that names the file system of the disks of what is the node's own.
 pub const STATELITE_FILESYSTEM: &str = "statelite.filesystem";
-/// The setting that asks for NFS in the initrd.
 pub const STATELITE_MODULES: &str = "statelite.files";
 
 /// The setting that asks for NFS in the initrd of a dump.

@@ -16,7 +16,6 @@ use crate::store::scan;
 use crate::store::{Kind, LayerReader, Merged, ScanAnswer, ScanRequest, lower_directories, root_of};
 use crate::store::{in_scratch, make_directories};
 
-/// What the layer is made from.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ServicesRequest {
     /// Scratch directory, relative to the store's.
@@ -31,7 +30,6 @@ pub struct ServicesRequest {
     pub log: String,
 }
 
-/// Something to say about one unit.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Remark {
     /// Its place in the request.
@@ -43,7 +41,6 @@ pub struct Remark {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum ServicesAnswer {
     Made(ScanAnswer, Vec<Remark>),
-    /// The image cannot do what the recipe says.
     Refused(Vec<Remark>),
     Failed(String, CommandResult),
 }
@@ -210,7 +207,6 @@ impl<'a> Image<'a> {
         })
     }
 
-    /// The commands that make a unit what it is to be.
     fn commands(&self, state: UnitState, name: &str) -> Vec<Vec<String>> {
         let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
         if self.has_systemd {
@@ -327,7 +323,6 @@ pub fn inside(request: ServicesRequest, news: News<'_>) -> Result<ServicesAnswer
     })
 }
 
-/// Runs one command of the image in its own tree.
 fn run_in(
     request: &ServicesRequest,
     at: &dyn Fn(&str) -> String,

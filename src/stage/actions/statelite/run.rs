@@ -15,9 +15,7 @@ use crate::store::Outputs;
 /// What the list names and the image lacks.
 #[derive(Debug, PartialEq, Eq)]
 enum Lack<'a> {
-    /// A tree that is to be a directory of the image.
     Tree(&'a str, &'a Span),
-    /// A path that neither the image nor a tree may have.
     Path(&'a str, &'a Span),
     /// A folder without `/` at its end: entries below it are not its own.
     Folder(&'a str, &'a Span),

@@ -18,7 +18,6 @@ pub struct SyncItem {
     /// File with the content, relative to the store's directory; none for a directory or a link.
     pub content: Option<String>,
     pub link: Option<String>,
-    /// Absolute path in the image.
     pub destination: String,
     /// Name below the destination, if that is a folder in the image.
     pub name_in_folder: Option<String>,
@@ -46,7 +45,6 @@ impl SyncItem {
     }
 }
 
-/// What the layer is made from.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SyncRequest {
     /// Scratch directory, relative to the store's.
@@ -80,7 +78,6 @@ enum Written {
     Made(Vec<u8>),
 }
 
-/// Why an item is not made.
 enum Unmade {
     Failed(String),
     Refused(usize, String),

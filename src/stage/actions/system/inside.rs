@@ -9,7 +9,6 @@ use crate::stage::actions::reader::Declared;
 use crate::stage::inside::edit::layer_by_edit;
 use crate::store::{LayerReader, ScanAnswer};
 
-/// What the layer is made from.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SystemRequest {
     /// Scratch directory, relative to the store's.
@@ -25,7 +24,6 @@ pub struct SystemRequest {
     pub hostname: Option<String>,
     pub timezone: Option<String>,
     pub locale: Option<String>,
-    /// Public keys of those who may log in as root.
     pub authorized_keys: String,
     pub root_password_hash: Option<String>,
 }
@@ -34,7 +32,6 @@ pub struct SystemRequest {
 pub struct SystemAnswer {
     pub layer: ScanAnswer,
     pub warnings: Vec<String>,
-    /// Installed packages: name, version, architecture.
     pub installed: Vec<(String, String, String)>,
 }
 

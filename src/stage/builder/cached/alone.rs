@@ -193,7 +193,6 @@ impl Known<'_> {
         Ok(())
     }
 
-    /// Runs an action, when what it uses is in the store.
     fn make(&mut self, action: &Action, supply: &crate::stage::supply::Supply<'_>) -> Result<Finished, StageError> {
         let (builder, graph) = (self.builder, &self.plan.stages.graph);
         let below = graph.with_all_below(|one| one.id == action.id);
@@ -260,7 +259,6 @@ fn bring(builder: &Builder<'_>, action: &str, found: BTreeMap<String, Found>) ->
     Err(not_built(builder, action, lacking.iter().map(|one| one.record.action.clone()).collect()))
 }
 
-/// An action as `--only` takes it.
 fn shown(builder: &Builder<'_>, id: &str) -> String {
     format!("{}/{id}", builder.recipe.model.image.name)
 }

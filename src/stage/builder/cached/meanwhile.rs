@@ -11,7 +11,6 @@ use crate::plan::ActionGraph;
 use crate::recipe::Lock;
 use crate::stage::builder::run::Builder;
 
-/// Takes keys of actions that ran.
 pub struct Meanwhile<'b> {
     builder: &'b Builder<'b>,
     cache: Option<&'b Cache>,

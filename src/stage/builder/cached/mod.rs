@@ -51,7 +51,6 @@ pub fn bring(
     Ok(())
 }
 
-/// Has in the store what entries name.
 fn take(builder: &Builder<'_>, cache: &Cache, found: &[Found]) -> Result<(), StageError> {
     if found.is_empty() {
         return Ok(());
@@ -252,7 +251,6 @@ pub fn give(builder: &Builder<'_>, to: &Cache, keys: impl Iterator<Item = Digest
     }
 }
 
-/// What a store has of a recipe's actions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Here {
     /// Keys of those that it has, in the order of the graph.

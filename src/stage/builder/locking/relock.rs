@@ -131,7 +131,6 @@ fn not_fitting(builder: &Builder<'_>, problem: &str) -> StageError {
     StageError::Locked { lock: builder.recipe.lock_name(), problem: problem.to_owned() }
 }
 
-/// Writes the lock aside and renames it into place.
 pub fn write_lock(builder: &Builder<'_>, lock: &Lock) -> Result<(), StageError> {
     let path = builder.recipe.lock_path.clone();
     let said = |source| StageError::Publish { intent: "write", path: path.display().to_string(), source };
@@ -148,7 +147,6 @@ pub fn write_lock(builder: &Builder<'_>, lock: &Lock) -> Result<(), StageError> 
     aside.persist(&path).map(drop).map_err(|error| said(error.error))
 }
 
-/// Says what a renewed lock changed.
 fn say_difference(builder: &Builder<'_>, lines: &[String]) {
     let lock = builder.recipe.lock_name();
     let say = |text: String| builder.report.finding(&Finding::nowhere(Severity::Note, "lock::changed", text));

@@ -217,7 +217,6 @@ fn modules(tree: &Tree, place: &str) -> BTreeMap<String, String> {
     all
 }
 
-/// Releases that a tree has modules or settings of.
 fn releases(tree: &Tree) -> BTreeSet<String> {
     let below = |path: &String| -> Option<String> {
         let rest = path.strip_prefix("usr/lib/modules/").or_else(|| path.strip_prefix("lib/modules/"))?;

@@ -22,7 +22,6 @@ use crate::xcat::{ExcludeList, Pattern};
 
 #[derive(Debug, Error, Diagnostic)]
 pub enum SideError {
-    /// A file or directory cannot be read.
     #[error("cannot read `{}`: {source}", path.display())]
     #[diagnostic(code(diff::read))]
     Read { path: PathBuf, source: std::io::Error },
@@ -42,7 +41,6 @@ pub enum SideError {
 
 #[derive(Debug, Default)]
 pub struct Side {
-    /// As the command line named it.
     pub name: String,
     /// `build`, `bundle`, `archive`, `lock` or `directory`.
     pub kind: &'static str,
@@ -54,7 +52,6 @@ pub struct Side {
     /// The tree with what is left out of the packed image, where that is known.
     pub all_files: Option<Tree>,
     pub initrd: Option<Tree>,
-    /// The kernel's release, where something says it.
     pub release: Option<String>,
     /// Words for the kernel's command line, but for those that name the image's own files.
     pub cmdline: Option<Vec<String>>,
@@ -80,10 +77,8 @@ const ROOTIMGS: [&str; 13] = [
 ];
 const INITRDS: [&str; 2] = ["initrd-stateless", "initrd-stateless.gz"];
 
-/// A build: its artefacts, and where its layers may be.
 #[derive(Debug, Clone)]
 pub struct BuildPlace {
-    /// As the command line named it.
     pub name: String,
     pub directory: PathBuf,
     /// Keys of its actions, where the history has them.
@@ -131,7 +126,6 @@ impl BuildPlace {
         Some(Layers { merged, excluded })
     }
 
-    /// The packages, where the store has the records of all layers.
     fn packages(&self, store: &Store, info: &BuildInfo) -> Option<Packages> {
         let mut inputs = Vec::new();
         for (action, _) in info.layers.iter().filter(|(action, _)| action.starts_with("rootfs/")) {
@@ -192,7 +186,6 @@ fn packed(directory: &Path) -> Result<Side, SideError> {
     })
 }
 
-/// A packed image with what its index says.
 fn archive(file: &Path) -> Result<Tree, SideError> {
     #[derive(Deserialize)]
     struct Index {

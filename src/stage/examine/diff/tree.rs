@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::Path;
 
+use data_encoding::HEXLOWER;
+
 use crate::archive::{Budget, Container, Listed, Unlisted, list_directory, list_packed, over};
 use crate::digest::Digest;
 use crate::distro::installed::{LONGEST_DATABASE, lists_packages};
@@ -13,7 +15,6 @@ use crate::store::{Kind, Merged};
 pub struct Node {
     /// `directory`, `file`, `link`, `character device`, `block device`, `pipe` or `socket`.
     pub kind: &'static str,
-    /// Bytes of a file.
     pub size: u64,
     /// Permission bits, set-id and sticky bits included.
     pub mode: u32,
@@ -53,10 +54,6 @@ fn kind_of(mode: u32) -> &'static str {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// Digest of a file's content and its size; the content too where it is asked for.
 fn digest_of(content: &mut dyn Read, keep: bool) -> io::Result<(String, u64, Option<Vec<u8>>)> {
     let mut hasher = blake3::Hasher::new();
@@ -79,7 +76,7 @@ impl Tree {
             kind,
             mode: entry.mode & 0o7777,
             owner: (entry.uid, entry.gid),
-            xattrs: entry.xattrs.iter().map(|(name, value)| (name.clone(), hex(value))).collect(),
+            xattrs: entry.xattrs.iter().map(|(name, value)| (name.clone(), HEXLOWER.encode(value))).collect(),
             ..Node::default()
         };
         match kind {
@@ -175,7 +172,7 @@ impl Tree {
                 Kind::Socket => ("socket", 0, String::new()),
                 Kind::Whiteout => continue,
             };
-            let xattrs = entry.xattrs.iter().map(|(name, value)| (name.clone(), hex(value))).collect();
+            let xattrs = entry.xattrs.iter().map(|(name, value)| (name.clone(), HEXLOWER.encode(value))).collect();
             let owner = (entry.uid, entry.gid);
             // A link's mode says nothing; cpio and file systems write 0777.
             let mode = if kind == "link" { 0o777 } else { entry.mode };

@@ -12,20 +12,17 @@ use crate::distro::installed;
 #[derive(Debug, Default)]
 pub struct SizedTree {
     pub files: Vec<SizedFile>,
-    /// The package of each path, where there is a database.
     pub owners: BTreeMap<String, String>,
     pub has_packages: bool,
     /// Whether it is packed; of a directory the compressed bytes are those that its files take one by one.
     pub is_packed: bool,
 }
 
-/// Why sizes of a tree are not known.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum TreeError {
     #[error("cannot read `{}`: {source}", path.display())]
     #[diagnostic(code(size::read))]
     Read { path: PathBuf, source: io::Error },
-    /// It is something else.
     #[error("`{}` is neither a directory nor an archive in cpio, tar or squashfs", path.display())]
     #[diagnostic(code(size::unknown), help("{help}"))]
     Unknown { path: PathBuf, help: String },

@@ -8,7 +8,6 @@ use thiserror::Error;
 use crate::digest::Sha256;
 use crate::distro::DistroError;
 
-/// What can go wrong with a copy of an image.
 #[derive(Debug, Error, Diagnostic)]
 pub enum FetchError {
     /// The server, or what lies between.
@@ -23,7 +22,6 @@ pub enum FetchError {
         )
     )]
     NotThere { file: String, url: String, answer: String },
-    /// The server did not answer, or not to the end.
     #[error("cannot fetch `{file}` from {url}: {problem}")]
     #[diagnostic(
         code(fetch::unreached),
@@ -32,18 +30,15 @@ pub enum FetchError {
         )
     )]
     Unreached { file: String, url: String, problem: String },
-    /// The place for the image is no directory.
     #[error("`{}` is a file, but the image needs a directory", path.display())]
     #[diagnostic(code(fetch::a_file), help("give a separate directory for the image, empty or new"))]
     AFile { path: PathBuf },
-    /// There is something at the address, and no image.
     #[error("{url} {problem}")]
     #[diagnostic(
         code(fetch::not_an_image),
         help("give the address of a directory that `imgbuild build` published: that of its build.json")
     )]
     NotAnImage { url: String, problem: String },
-    /// What came is not what was announced.
     #[error("`{file}` of {url} has the SHA-256 {found}, but {expected} was expected")]
     #[diagnostic(
         code(fetch::digest),
@@ -65,7 +60,6 @@ pub enum FetchError {
         help("the new files are collected there; remove it, and give a directory whose parent only you can write to")
     )]
     Planted { path: PathBuf, problem: String },
-    /// This machine could not keep what came.
     #[error("cannot {intent} `{}`: {source}", path.display())]
     #[diagnostic(
         code(fetch::keep),

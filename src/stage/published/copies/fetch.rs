@@ -124,7 +124,6 @@ fn files_here(here: &Path) -> Result<Vec<String>, FetchError> {
     }
 }
 
-/// Whether a directory has all files of an image.
 fn is_whole(directory: &Path, info: &BuildInfo) -> bool {
     let sums_there = std::fs::read(directory.join(SUMS)).is_ok_and(|text| text == sums(&info.artefacts).as_bytes());
     sums_there

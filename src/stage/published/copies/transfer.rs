@@ -37,7 +37,6 @@ pub struct Brought {
     pub unchanged: bool,
 }
 
-/// Where a frame lies here.
 pub struct Known {
     pub file: PathBuf,
     /// Its first byte there.

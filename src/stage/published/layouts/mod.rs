@@ -8,7 +8,6 @@ use std::str::FromStr;
 
 pub use xcat::{XcatPublication, XcatPublished, xcat_drift};
 
-/// Where else a build publishes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     Xcat(PathBuf),

@@ -34,7 +34,6 @@ const ROOTIMGS: [&str; 6] =
 
 const LOCK: &str = ".imgbuild-publish.lock";
 
-/// What is published; the initrd is gzip.
 pub struct XcatPublication<'a> {
     pub store: &'a Store,
     pub rootimg: &'static str,

@@ -7,18 +7,14 @@ use crate::oci::OciError;
 use crate::stage::StageError;
 use crate::store::StoreError;
 
-/// What can go wrong with images in registries.
 #[derive(Debug, Error, Diagnostic)]
 pub enum CarryError {
-    /// The registry, or what came.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Oci(#[from] OciError),
-    /// Publishing, or the store.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Stage(#[from] StageError),
-    /// The container would not be the published image.
     #[error("{image} cannot be pushed as a container: {problem}")]
     #[diagnostic(code(oci::not_built), help("run `imgbuild build` first, with the store that has its layers"))]
     NotBuilt { image: String, problem: String },

@@ -17,7 +17,6 @@ const COMPRESSION: Compression = Compression::Gzip(6);
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LayersRequest {
-    /// The image's layers, lowest first.
     pub layers: Vec<Digest>,
     pub excluded: BTreeSet<String>,
     /// Where the archives go: `TO-0`, `TO-1`, ..
@@ -71,7 +70,6 @@ impl<W: Write> Write for Hashed<W> {
     }
 }
 
-/// Runs inside.
 pub fn inside(request: LayersRequest, news: News<'_>) -> Result<LayersAnswer, String> {
     let reader = LayerReader::open(&request.layers)?;
     let manifests = request.layers.iter().map(manifest_of).collect::<Result<Vec<_>, _>>()?;

@@ -99,7 +99,6 @@ fn add_names(
     }
 }
 
-/// Adds the directories above all paths.
 fn add_parents(layer: &mut BTreeMap<String, Planned>, tree: &Merged) {
     let mut missing = BTreeSet::new();
     for path in layer.keys() {

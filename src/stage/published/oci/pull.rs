@@ -243,7 +243,6 @@ fn bring(
     }
 }
 
-/// Whether a directory has all files of an image.
 fn is_whole(place: &Path, found: &Artefacts) -> bool {
     let has = |name: &str, bytes: &[u8]| std::fs::read(place.join(name)).is_ok_and(|there| there == bytes);
     has(BUILD, &found.text)

@@ -18,7 +18,6 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 /// What a disk writes whole or not at all.
 const SECTOR: usize = 512;
-/// The largest write that is taken.
 const LARGEST: u32 = 128 << 10;
 /// Number of the only file; the directory's is 1.
 const FILE: u64 = 2;
@@ -35,7 +34,6 @@ impl Chance {
         mixed ^ (mixed >> 31)
     }
 
-    /// One of so many.
     pub fn below(&mut self, count: u64) -> u64 {
         self.next() % count
     }
@@ -71,13 +69,11 @@ fn ran(command: &mut Command) {
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Mounts an image of a disk.
 pub fn mounted(image: &Path, at: &Path) {
     std::fs::create_dir_all(at).unwrap();
     ran(Command::new("mount").args(["-o", "loop"]).arg(image).arg(at));
 }
 
-/// The end of a mount.
 pub fn unmounted(at: &Path) {
     let output = Command::new("umount").arg(at).output().unwrap();
     if !output.status.success() {
@@ -105,7 +101,6 @@ impl Disk {
         disk
     }
 
-    /// Where the file system is.
     pub fn files(&self) -> PathBuf {
         self.place.join("files")
     }

@@ -186,7 +186,6 @@ impl Order<'_> {
         words
     }
 
-    /// Takes a lock that the machine made or renewed.
     fn keep_lock(&self, recipe: &Recipe, before: Option<&str>, text: &str) -> Result<(), Exit> {
         if before == Some(text) || self.own.locked {
             return Ok(());

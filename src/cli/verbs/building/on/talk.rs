@@ -39,7 +39,6 @@ impl Order<'_> {
         self.host.talk(&words, command, &interrupt::came, with)
     }
 
-    /// What an answer that did not come means.
     fn refused(&self, failed: Failed, there: Option<&There>) -> Exit {
         let (host, login) = (self.shown(), self.host.login().to_owned());
         match failed {
@@ -123,7 +122,6 @@ impl Order<'_> {
         Ok((there, machine))
     }
 
-    /// An imgbuild for another CPU.
     fn program_for(&self, machine: &str) -> Result<Vec<u8>, Exit> {
         let variable = format!("IMGBUILD_PROGRAM_{}", machine.to_uppercase());
         let beside = std::env::current_exe().ok().map(|path| path.with_file_name(format!("imgbuild-{machine}")));

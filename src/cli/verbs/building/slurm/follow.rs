@@ -82,7 +82,6 @@ fn stuck(reason: &str) -> Option<&'static str> {
     is(&["DependencyNeverSatisfied"]).then_some("a job that it waits for has failed")
 }
 
-/// Looks after jobs.
 pub struct Follower<'a> {
     jobs: &'a Jobs<'a>,
     place: &'a Place,
@@ -109,7 +108,6 @@ impl<'a> Follower<'a> {
         Self { jobs, place, round, steps, numbers: Vec::new(), failures: Vec::new(), lost: None, is_silent: false }
     }
 
-    /// Submits all jobs.
     pub fn submit(&mut self) -> Result<(), Exit> {
         for (index, members) in self.round.order.submissions.iter().enumerate() {
             let asks = self.round.asks.get(index).copied().unwrap_or_default();
@@ -161,7 +159,6 @@ impl<'a> Follower<'a> {
         Ok(())
     }
 
-    /// Submits a job or an array; none for an interruption.
     fn submit_one(&mut self, submission: &Submission) -> Result<Vec<String>, Option<SlurmError>> {
         if interrupt::came() {
             return Err(None);
@@ -177,7 +174,6 @@ impl<'a> Follower<'a> {
         error.map_or_else(|| self.jobs.stopped(), |error| self.jobs.failed(error))
     }
 
-    /// Follows them to their end.
     pub fn follow(&mut self) -> Result<Ending, Exit> {
         let began = Instant::now();
         let mut asked: Option<Instant> = None;
@@ -284,7 +280,6 @@ impl<'a> Follower<'a> {
         step.actions.iter().take(1).cloned().chain(more).collect::<Vec<_>>().join(", ")
     }
 
-    /// A job says how it ended.
     fn ended(&mut self, index: usize, ended: Ended) {
         let shown = self.shown(index);
         let (job, node) = (ended.began.job.clone(), ended.began.node.clone());
@@ -317,7 +312,6 @@ impl<'a> Follower<'a> {
         let _ = self.jobs.setup.namespace.call::<_, ()>("keep-log", &KeptLog { name, text }, &mut |_| {});
     }
 
-    /// Asks Slurm where the others are.
     fn ask(&mut self) -> Result<(), SlurmError> {
         let open: Vec<usize> = (0..self.steps.len())
             .filter(|index| !matches!(self.steps[*index].phase, Phase::Done | Phase::Over))
@@ -461,7 +455,6 @@ impl<'a> Follower<'a> {
         step_directory(&self.round.directory, index).join(BEGAN).exists()
     }
 
-    /// The last line of what Slurm and the script said.
     fn said(&self, index: usize) -> String {
         let all = self.round.order.submissions.iter().enumerate();
         let place = all.filter_map(|(at, members)| Some((at, members.iter().find(|(_, step)| **step == index)?.0)));

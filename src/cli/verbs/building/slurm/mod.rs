@@ -31,7 +31,6 @@ const MOST_ROUNDS: u32 = 12;
 /// How often that is where nothing came of the time before.
 const MOST_IN_VAIN: u32 = 3;
 
-/// What `[executor]` says for a build; none where it runs here.
 pub fn executor(arguments: &crate::cli::Arguments, own: &Arguments) -> Option<(WorkspaceExecutor, Option<PathBuf>)> {
     // What is wrong with the file was said.
     let workspace = Workspace::above(&arguments.directory).ok().flatten();
@@ -48,7 +47,6 @@ pub struct Jobs<'a> {
     pub arguments: &'a crate::cli::Arguments,
     pub own: &'a Arguments,
     pub settings: WorkspaceExecutor,
-    /// The workspace's directory, where there is one.
     pub root: Option<PathBuf>,
     pub setup: &'a Setup,
     pub builders: &'a [Builder<'a>],
@@ -56,7 +54,6 @@ pub struct Jobs<'a> {
     pub reporter: &'a Reporter,
 }
 
-/// What jobs made; removed when it is dropped.
 pub struct Made {
     place: Place,
     pub runs: BTreeMap<String, Vec<Run>>,
@@ -65,7 +62,6 @@ pub struct Made {
 }
 
 impl Made {
-    /// The directory with results, a cache.
     pub fn results(&self) -> PathBuf {
         self.place.results()
     }
@@ -239,7 +235,6 @@ impl Jobs<'_> {
     }
 }
 
-/// A path without links, where there is one.
 fn real(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }

@@ -103,22 +103,18 @@ impl Place {
         Ok(Self { directory, program, left, results, held: Some(held), is_kept: Cell::new(false) })
     }
 
-    /// The cache that jobs take from and write to.
     pub fn results(&self) -> PathBuf {
         self.directory.join("results")
     }
 
-    /// What builds that were killed had made.
     pub fn earlier(&self) -> &[PathBuf] {
         &self.results
     }
 
-    /// Whether there was such a build; says so once.
     pub fn had_earlier(&self) -> bool {
         !self.results.is_empty()
     }
 
-    /// Leaves it for the next build.
     pub fn keep(&self) {
         self.is_kept.set(true);
     }

@@ -46,7 +46,6 @@ pub struct Round {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Asks {
     pub cpus: usize,
-    /// Memory in MiB.
     pub mebibytes: u64,
     /// Time in minutes; none for what the partition gives.
     pub minutes: Option<u64>,
@@ -60,7 +59,6 @@ impl Asks {
 }
 
 impl Jobs<'_> {
-    /// What is missing, as steps.
     pub(super) fn work(&self) -> Result<Work, Exit> {
         let mut graphs: Vec<(String, StageGraph)> = Vec::new();
         let (mut needs, mut expected, mut given) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
@@ -263,7 +261,6 @@ impl Jobs<'_> {
         Asks { cpus, mebibytes, minutes }
     }
 
-    /// Words of the command in jobs, before `build`.
     fn words(&self) -> Vec<String> {
         let arguments = self.arguments;
         let mut words = vec!["--progress=plain".to_owned()];
@@ -274,7 +271,6 @@ impl Jobs<'_> {
     }
 }
 
-/// SHA-256 of the packages that a step is given.
 fn packages_of(step: &Step, work: &Work) -> Vec<String> {
     let needs = step.actions.iter().filter_map(|action| work.needs.get(action));
     let all: BTreeSet<String> =

@@ -113,11 +113,7 @@ fn preview(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, E
     for recipe in &recipes {
         let name = &recipe.model.image.name;
         let layers = layers(own, recipe).ok_or_else(|| not_built(name))?;
-        let lines = crate::stage::excluded(recipe, &store, &layers).map_err(|error| {
-            let exit = Exit::from(&error);
-            render::say(&render::error(error));
-            exit
-        })?;
+        let lines = crate::stage::excluded(recipe, &store, &layers).map_err(render::failed)?;
         all.push((name.clone(), lines));
     }
     if own.json {
@@ -129,7 +125,6 @@ fn preview(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, E
     Ok(Exit::Done)
 }
 
-/// Layers of the published image.
 fn layers(own: &Arguments, recipe: &Recipe) -> Option<Vec<Digest>> {
     let out = own.out.clone().unwrap_or_else(|| recipe.out.clone());
     let (_, info) = published(&out, &recipe.model.image.name)?;
@@ -166,11 +161,7 @@ fn of_recipe(
     store: &Store,
 ) -> Result<Sized, Exit> {
     let name = &recipe.model.image.name;
-    let failed = |error: crate::stage::StageError| {
-        let exit = Exit::from(&error);
-        render::say(&render::error(error));
-        exit
-    };
+    let failed = render::failed::<crate::stage::StageError>;
     let not_built = || not_built(name);
     let root = store.root(&recipe.directory, name).filter(|root| !root.frames.is_empty()).ok_or_else(not_built)?;
     let files = sizes(store, &root).map_err(failed)?;
@@ -187,10 +178,7 @@ fn of_recipe(
 
 /// Any tree: a directory or an archive.
 fn of_path(arguments: &crate::cli::Arguments, own: &Arguments, text: &str) -> Result<Sized, Exit> {
-    let tree = sized_tree(&arguments.directory.join(text)).map_err(|error| {
-        render::say(&render::error(error));
-        Exit::Input
-    })?;
+    let tree = sized_tree(&arguments.directory.join(text)).map_err(|error| render::refused(Exit::Input, error))?;
     if own.by == By::Package && !tree.has_packages {
         render::say(&format!("note: `{text}` has no package database of dpkg or rpm"));
     }
@@ -201,7 +189,6 @@ fn of_path(arguments: &crate::cli::Arguments, own: &Arguments, text: &str) -> Re
     Ok(Sized { image: text.to_owned(), by: own.by, files })
 }
 
-/// Where a file stands in the treemap.
 fn place(by: By, path: &str, owners: &BTreeMap<String, String>) -> Vec<String> {
     let parts: Vec<String> = path.split('/').map(str::to_owned).collect();
     let group = match by {

@@ -66,35 +66,17 @@ impl Failed {
             (other, _) => other,
         };
         match error {
-            Self::Store(error) => {
-                let exit = Exit::from(&error);
-                render::say(&render::error(error));
-                exit
-            }
-            Self::Inside(error) => {
-                let exit = Exit::from(&error);
-                render::say(&render::error(error));
-                exit
-            }
-            Self::Stage(error) => {
-                let exit = Exit::from(&error);
-                render::say(&render::error(error));
-                exit
-            }
+            Self::Store(error) => render::failed(error),
+            Self::Inside(error) => render::failed(error),
+            Self::Stage(error) => render::failed(error),
         }
     }
 }
 
-pub fn save(arguments: &Arguments, own: &SaveArguments) -> Exit {
-    let setup = match Setup::open(arguments) {
-        Ok(setup) => setup,
-        Err(exit) => return exit,
-    };
-    let _held = match setup.share() {
-        Ok(held) => held,
-        Err(exit) => return exit,
-    };
-    match write(&setup, &own.file, !own.without_packages, &|_| true) {
+pub fn save(arguments: &Arguments, own: &SaveArguments) -> Result<Exit, Exit> {
+    let setup = Setup::open(arguments)?;
+    let _held = setup.share()?;
+    Ok(match write(&setup, &own.file, !own.without_packages, &|_| true) {
         Ok((carried, bytes)) => {
             render::say(&format!(
                 "saved {} builds: {} actions, {} layers, {} frames, {} packages; {} in {}",
@@ -109,7 +91,7 @@ pub fn save(arguments: &Arguments, own: &SaveArguments) -> Exit {
             Exit::Done
         }
         Err(error) => error.tell(None),
-    }
+    })
 }
 
 /// Saves what the last builds of one image need, for a bundle.
@@ -167,16 +149,10 @@ fn write(
     Ok((carried, bytes))
 }
 
-pub fn load(arguments: &Arguments, own: &LoadArguments) -> Exit {
-    let setup = match Setup::open(arguments) {
-        Ok(setup) => setup,
-        Err(exit) => return exit,
-    };
-    let _held = match setup.share() {
-        Ok(held) => held,
-        Err(exit) => return exit,
-    };
-    match read(&setup, own) {
+pub fn load(arguments: &Arguments, own: &LoadArguments) -> Result<Exit, Exit> {
+    let setup = Setup::open(arguments)?;
+    let _held = setup.share()?;
+    Ok(match read(&setup, own) {
         Ok(brought) => {
             render::say(&format!(
                 "loaded {} builds: {} actions, {} layers, {} frames, {} packages were not here before",
@@ -185,7 +161,7 @@ pub fn load(arguments: &Arguments, own: &LoadArguments) -> Exit {
             Exit::Done
         }
         Err(error) => error.tell(Some(&own.file)),
-    }
+    })
 }
 
 fn read(setup: &Setup, own: &LoadArguments) -> Result<Brought, Failed> {

@@ -134,7 +134,6 @@ impl<'a> Builds<'a> {
     }
 }
 
-/// Reads a published build, and compares its build.json with its name.
 fn read(image: &str, directory: &Path) -> Outcome<Build> {
     let path = directory.join("build.json");
     let shown = path.display();

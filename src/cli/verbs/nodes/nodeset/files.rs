@@ -25,7 +25,6 @@ pub fn loader_of(own: &Arguments, node: &Effective) -> Outcome<Loader> {
     })
 }
 
-/// The directory that nodes are served from.
 pub fn out_of(own: &Arguments, site: &Site) -> Outcome<PathBuf> {
     let root = site.nodes.file.path.parent().map(PathBuf::from).unwrap_or_default();
     let of_file = || site.nodes.out.as_ref().map(|out| root.join(out));

@@ -117,30 +117,26 @@ enum Target {
 /// A problem that was reported already.
 type Outcome<T> = Result<T, Exit>;
 
-/// Says what is wrong with the arguments.
 fn refused(problem: &str, exit: Exit) -> Exit {
     render::say(&format!("error: {problem}"));
     exit
 }
 
-pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
+pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, Exit> {
     if let Some(loader) = own.template {
         render::print_as_is(Loader::from(loader).built_in());
-        return Exit::Done;
+        return Ok(Exit::Done);
     }
-    let site = match open(arguments, &own.state) {
-        Ok(site) => site,
-        Err(exit) => return exit,
-    };
+    let site = open(arguments, &own.state)?;
     let outcome = match (own.go_on, own.abort) {
         (true, _) => canary::go_on(arguments, own, &site),
         (_, true) => canary::abort(arguments, own, &site),
         _ => of_range(arguments, own, &site),
     };
-    match outcome {
+    Ok(match outcome {
         Ok(()) => Exit::Done,
         Err(exit) => exit,
-    }
+    })
 }
 
 fn of_range(arguments: &crate::cli::Arguments, own: &Arguments, site: &Site) -> Outcome<()> {
@@ -208,7 +204,6 @@ fn wanted(
     Ok(found)
 }
 
-/// Gives nodes what they had before.
 fn rollback(arguments: &crate::cli::Arguments, own: &Arguments, site: &Site, set: &NodeSet) -> Outcome<()> {
     let assigned = site.state.assignments().map_err(failed)?;
     let wanted = before(&assigned, set);

@@ -38,7 +38,6 @@ pub fn stat(site: &Site, set: &NodeSet, as_json: bool) -> Outcome<()> {
     Ok(())
 }
 
-/// What was done, or would be.
 pub fn done(
     own: &Arguments,
     wanted: &BTreeMap<String, Assigned>,

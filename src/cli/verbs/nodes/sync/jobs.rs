@@ -16,7 +16,6 @@ use crate::stage::{LockState, lock_state};
 use crate::store::Store;
 use crate::sync::{Job, Packages, orders, wanted};
 
-/// What each node of the range is to have.
 pub fn jobs(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Vec<Job>, Exit> {
     let site = open(arguments, &own.state)?;
     let set = site.select(Some(&own.range), arguments.verbose)?;

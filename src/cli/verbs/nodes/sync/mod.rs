@@ -82,18 +82,15 @@ impl Arguments {
     }
 }
 
-pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
-    let jobs = match jobs(arguments, own) {
-        Ok(jobs) => jobs,
-        Err(exit) => return exit,
-    };
+pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, Exit> {
+    let jobs = jobs(arguments, own)?;
     let ssh: Vec<String> = own.ssh.split_whitespace().map(str::to_owned).collect();
     let program = ssh.first().map_or("ssh", String::as_str);
     if !is_there(program) {
         render::say(&format!(
             "error: there is no program `{program}` to reach nodes with\n  help: install openssh-client, or name another command with --ssh"
         ));
-        return Exit::Machine;
+        return Err(Exit::Machine);
     }
     let settings = Settings {
         ssh,
@@ -116,13 +113,13 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     }
     render::say(&shown::summary(&states, purpose, began.elapsed()));
     if interrupt::came() {
-        return Exit::Interrupted;
+        return Err(Exit::Interrupted);
     }
     if states.iter().any(|state| matches!(state, shown::State::Failed | shown::State::Untried)) {
-        return Exit::Stage;
+        return Err(Exit::Stage);
     }
     let differs = states.contains(&shown::State::Differs);
-    if purpose == Purpose::Check && differs { Exit::Work } else { Exit::Done }
+    Ok(if purpose == Purpose::Check && differs { Exit::Work } else { Exit::Done })
 }
 
 fn is_there(program: &str) -> bool {

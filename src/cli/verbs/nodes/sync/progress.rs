@@ -78,7 +78,6 @@ impl Progress {
         }
     }
 
-    /// Takes the moving line away.
     pub fn end(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();

@@ -3,7 +3,6 @@ use std::os::unix::fs::MetadataExt;
 use super::*;
 use crate::distro::rpm::package::file::tests::write;
 
-/// The owner that a test may give to files.
 fn owners() -> Owners {
     let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
     Owners { users: HashMap::from([("me".to_owned(), uid)]), groups: HashMap::from([("me".to_owned(), gid)]) }

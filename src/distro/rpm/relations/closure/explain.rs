@@ -14,7 +14,6 @@ const LINES: usize = 12;
 /// How many packages a line names at most.
 const NAMES: usize = 4;
 
-/// Seeds that nothing provides.
 pub(super) fn unknown(pool: &Pool<'_>, seeds: &[&Capability]) -> DistroError {
     let lines: Vec<String> =
         seeds.iter().map(|seed| format!("no repository has `{seed}`{}", near(pool, seed))).collect();
@@ -91,7 +90,6 @@ pub(super) fn contradiction<'r>(
     }
 }
 
-/// Who provides something.
 fn by(pool: &Pool<'_>, wanted: &str) -> String {
     let ids: Vec<Id> = match super::super::rich::Rich::of(&Capability::parse(wanted)) {
         Ok(rich) => pool.set(&rich).into_iter().collect(),

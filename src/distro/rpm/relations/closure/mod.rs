@@ -58,7 +58,7 @@ pub fn closure_of(
         for id in &ids {
             maker.package(*id);
         }
-        seed_rules.push(Rule::new(ids, Reason::Seed(number)));
+        seed_rules.push(Rule { literals: ids, reason: Reason::Seed(number) });
     }
     if !unknown.is_empty() {
         return Err(explain::unknown(&pool, &unknown));

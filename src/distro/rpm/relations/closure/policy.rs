@@ -19,7 +19,6 @@ pub(super) struct Liked {
 }
 
 impl Liked {
-    /// Adds the wishes of a package that was chosen.
     pub fn add(&mut self, pool: &Pool<'_>, id: Id) {
         let weak = &pool.candidate(id).weak;
         collect(pool, &weak.recommends, &mut self.recommended);

@@ -175,7 +175,6 @@ impl<'a> Pool<'a> {
         self.providers.keys().copied()
     }
 
-    /// Whether a dependency is met by what is chosen.
     pub fn met(&self, capability: &Capability, chosen: &dyn Fn(Id) -> bool) -> bool {
         Rich::of(capability).is_ok_and(|rich| self.rich_met(&rich, chosen))
     }

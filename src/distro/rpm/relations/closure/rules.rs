@@ -23,23 +23,11 @@ pub(super) enum Reason {
     Learnt,
 }
 
-/// One rule: at least one of its literals holds.
 #[derive(Debug, Clone)]
 pub(super) struct Rule {
     /// Never empty.
     pub literals: Vec<Id>,
-    /// The two that are watched; zero: none.
-    pub watched: [Id; 2],
-    /// The next rules that watch the same literals.
-    pub next: [usize; 2],
     pub reason: Reason,
-}
-
-impl Rule {
-    pub fn new(literals: Vec<Id>, reason: Reason) -> Self {
-        let watched = [literals.first().copied().unwrap_or(0), literals.get(1).copied().unwrap_or(0)];
-        Self { literals, watched, next: [0; 2], reason }
-    }
 }
 
 /// What rpm itself provides; a package that asks for another feature cannot be installed. Source: rpm 4.18,
@@ -95,7 +83,7 @@ impl<'p, 'a> Maker<'p, 'a> {
         {
             return;
         }
-        self.rules.push(Rule::new(literals, reason));
+        self.rules.push(Rule { literals, reason });
     }
 
     fn visit(&mut self, ids: &[Id]) {
@@ -209,7 +197,7 @@ impl<'p, 'a> Maker<'p, 'a> {
         let mut rules = self.rules;
         rules.sort_by(|one, two| order(&one.literals, &two.literals));
         rules.dedup_by(|one, two| one.literals == two.literals);
-        rules.insert(0, Rule::new(vec![0], Reason::Learnt));
+        rules.insert(0, Rule { literals: vec![0], reason: Reason::Learnt });
         rules
     }
 }

@@ -21,22 +21,13 @@ struct Branch {
     level: i32,
 }
 
-/// Where in memory the number of the next watching rule stands.
-#[derive(Clone, Copy)]
-enum Link {
-    Head(usize),
-    Next(usize, usize),
-}
-
 pub(super) struct Solver<'p, 'a> {
     pool: &'p Pool<'a>,
     rules: Vec<Rule>,
     /// Where rules of packages end and seeds begin; where those end.
     seeds: std::ops::Range<usize>,
-    /// Rules with one literal.
-    assertions: Vec<usize>,
-    /// The first rule that watches each literal: negative ones, nothing, positive ones.
-    watches: Vec<usize>,
+    /// The rules that have each literal: negative ones, nothing, positive ones.
+    rules_with: Vec<Vec<usize>>,
     /// Level of each decision, negative where a package is left out.
     decided: Vec<i32>,
     queue: Vec<Id>,
@@ -56,31 +47,33 @@ type Step = Result<i32, Contradiction>;
 
 impl<'p, 'a> Solver<'p, 'a> {
     /// Takes the rules of packages and those of the seeds.
-    pub fn new(pool: &'p Pool<'a>, mut rules: Vec<Rule>, seeds: Vec<Rule>) -> Self {
-        let start = rules.len();
-        rules.extend(seeds);
-        let end = rules.len();
+    pub fn new(pool: &'p Pool<'a>, rules: Vec<Rule>, seeds: Vec<Rule>) -> Self {
         let mut solver = Self {
             pool,
-            seeds: start..end,
-            assertions: (1..end).filter(|index| rules[*index].literals.len() == 1).collect(),
-            watches: vec![0; pool.len() * 2 + 1],
+            seeds: rules.len()..rules.len() + seeds.len(),
+            first_learnt: rules.len() + seeds.len(),
+            rules_with: vec![Vec::new(); pool.len() * 2 + 1],
             decided: vec![0; pool.len()],
             queue: Vec::new(),
             why: Vec::new(),
             propagated: 0,
             branches: Vec::new(),
             learnt_from: Vec::new(),
-            first_learnt: end,
             liked: Liked::default(),
             wishes_at: 0,
             wishes_stale: false,
-            rules,
+            rules: Vec::new(),
         };
-        for rule in (1..end).rev() {
-            solver.watch(rule);
-        }
+        rules.into_iter().chain(seeds).for_each(|rule| solver.add(rule));
         solver
+    }
+
+    fn add(&mut self, rule: Rule) {
+        for literal in &rule.literals {
+            let slot = self.slot(*literal);
+            self.rules_with[slot].push(self.rules.len());
+        }
+        self.rules.push(rule);
     }
 
     pub fn rule(&self, number: usize) -> &Rule {
@@ -127,17 +120,6 @@ impl<'p, 'a> Solver<'p, 'a> {
         (self.pool.len() as i64 + i64::from(literal)) as usize
     }
 
-    fn watch(&mut self, rule: usize) {
-        for side in 0..2 {
-            if self.rules[rule].watched[1] == 0 {
-                return;
-            }
-            let slot = self.slot(self.rules[rule].watched[side]);
-            self.rules[rule].next[side] = self.watches[slot];
-            self.watches[slot] = rule;
-        }
-    }
-
     fn is_true(&self, literal: Id) -> bool {
         let decided = self.decided[literal.unsigned_abs() as usize];
         if literal > 0 { decided > 0 } else { decided < 0 }
@@ -154,10 +136,11 @@ impl<'p, 'a> Solver<'p, 'a> {
         self.why.push(why);
     }
 
-    /// Makes all rules with one literal decisions.
     fn assert_rules(&mut self) -> Result<(), Contradiction> {
-        for at in 0..self.assertions.len() {
-            let rule = self.assertions[at];
+        for rule in 1..self.rules.len() {
+            if self.rules[rule].literals.len() != 1 {
+                continue;
+            }
             let literal = self.rules[rule].literals[0];
             if self.is_false(literal) {
                 let mut shown = BTreeSet::new();
@@ -175,59 +158,19 @@ impl<'p, 'a> Solver<'p, 'a> {
         Ok(())
     }
 
-    fn link(&self, link: Link) -> usize {
-        match link {
-            Link::Head(slot) => self.watches[slot],
-            Link::Next(rule, side) => self.rules[rule].next[side],
-        }
-    }
-
-    fn set_link(&mut self, link: Link, to: usize) {
-        match link {
-            Link::Head(slot) => self.watches[slot] = to,
-            Link::Next(rule, side) => self.rules[rule].next[side] = to,
-        }
-    }
-
     /// Draws all conclusions; gives a rule that can no longer hold.
     fn propagate(&mut self, level: i32) -> Option<usize> {
         while self.propagated < self.queue.len() {
-            let fallen = -self.queue[self.propagated];
+            let fallen = self.slot(-self.queue[self.propagated]);
             self.propagated += 1;
-            let mut link = Link::Head(self.slot(fallen));
-            loop {
-                let number = self.link(link);
-                if number == 0 {
-                    break;
+            for at in 0..self.rules_with[fallen].len() {
+                let number = self.rules_with[fallen][at];
+                let mut open = self.rules[number].literals.iter().copied().filter(|literal| !self.is_false(*literal));
+                match (open.next(), open.next()) {
+                    (None, _) => return Some(number),
+                    (Some(last), None) if !self.is_true(last) => self.decide(last, level, Some(number)),
+                    _ => {}
                 }
-                let side = usize::from(self.rules[number].watched[0] != fallen);
-                let other = self.rules[number].watched[1 - side];
-                let next = Link::Next(number, side);
-                if self.is_true(other) {
-                    link = next;
-                    continue;
-                }
-                let rule = &self.rules[number];
-                let free = if rule.literals.len() > 2 {
-                    rule.literals.iter().copied().find(|literal| *literal != other && !self.is_false(*literal))
-                } else {
-                    None
-                };
-                if let Some(free) = free {
-                    // The watch moves there; `link` stays where it is.
-                    let after = self.link(next);
-                    self.set_link(link, after);
-                    let slot = self.slot(free);
-                    self.rules[number].watched[side] = free;
-                    self.rules[number].next[side] = self.watches[slot];
-                    self.watches[slot] = number;
-                    continue;
-                }
-                if self.is_false(other) {
-                    return Some(number);
-                }
-                self.decide(other, level, Some(number));
-                link = next;
             }
         }
         None
@@ -272,99 +215,49 @@ impl<'p, 'a> Solver<'p, 'a> {
     /// Finds what a contradiction comes from, and makes a rule of it that would have forbidden it earlier.
     fn learn(&mut self, level: i32, conflict: usize) -> (i32, usize) {
         let mut seen = vec![false; self.pool.len()];
-        let (mut open, mut open_first, mut back_to) = (0usize, 0usize, 1);
-        let mut literals: Vec<Id> = Vec::new();
-        let mut first: Id = 0;
+        let (mut open, mut back_to) = (0usize, 1);
+        let mut literals: Vec<Id> = vec![0];
         let mut from = Vec::new();
-        let mut at = self.queue.len();
-        let mut number = conflict;
-        'rules: loop {
-            from.push(number);
-            for literal in &self.rules[number].literals {
-                let place = literal.unsigned_abs() as usize;
-                if self.is_true(*literal) || std::mem::replace(&mut seen[place], true) {
-                    continue;
-                }
-                match self.decided[place].abs() {
-                    1 => open_first += 1,
-                    own if own == level => open += 1,
-                    own => {
-                        literals.push(*literal);
-                        back_to = back_to.max(own);
-                    }
-                }
-            }
-            loop {
-                if open == 0 {
-                    // Only decisions of the first level are left; they are followed for the explanation alone.
-                    if open_first == 0 {
-                        break 'rules;
-                    }
-                    open_first -= 1;
-                    if open_first == 0 {
-                        break 'rules;
-                    }
-                }
-                let decided = loop {
-                    if at == 0 {
-                        break 'rules;
-                    }
-                    at -= 1;
-                    if seen[self.queue[at].unsigned_abs() as usize] {
-                        break self.queue[at];
-                    }
-                };
-                seen[decided.unsigned_abs() as usize] = false;
-                if open > 0 {
-                    open -= 1;
-                    if open == 0 {
-                        first = -decided;
-                        if open_first == 0 {
-                            break 'rules;
-                        }
-                        for literal in &literals {
-                            seen[literal.unsigned_abs() as usize] = false;
-                        }
-                        open_first += 1;
+        // The rule before all else, then those that forced what it stands on, the last one first.
+        let mut waiting = Some(conflict);
+        for at in (0..self.queue.len()).rev() {
+            if let Some(rule) = waiting.take() {
+                from.push(rule);
+                for literal in &self.rules[rule].literals {
+                    let place = literal.unsigned_abs() as usize;
+                    if self.is_true(*literal) || std::mem::replace(&mut seen[place], true) {
                         continue;
                     }
-                }
-                if let Some(why) = self.why[at] {
-                    number = why;
-                    break;
+                    match self.decided[place].abs() {
+                        own if own == level => open += 1,
+                        // What the first level says holds anyway; it is followed for the explanation alone.
+                        1 => {}
+                        own => {
+                            literals.push(*literal);
+                            back_to = back_to.max(own);
+                        }
+                    }
                 }
             }
+            let place = self.queue[at].unsigned_abs() as usize;
+            let own = self.decided[place].abs();
+            if !seen[place] || own != level && own != 1 {
+                continue;
+            }
+            if own == level {
+                open -= 1;
+                if open == 0 {
+                    literals[0] = -self.queue[at];
+                    continue;
+                }
+            }
+            waiting = self.why[at];
         }
+        from.extend(waiting);
         self.revert(back_to);
-        let learnt = self.rules.len();
-        let all = std::iter::once(first).chain(literals).collect();
-        self.rules.push(Rule::new(all, Reason::Learnt));
+        self.add(Rule { literals, reason: Reason::Learnt });
         self.learnt_from.push(from);
-        if self.rules[learnt].literals.len() > 1 {
-            self.watch_highest(learnt);
-            self.watch(learnt);
-        } else {
-            self.assertions.push(learnt);
-        }
-        (back_to, learnt)
-    }
-
-    /// Watches, beside the first literal, the one that was decided last.
-    fn watch_highest(&mut self, number: usize) {
-        let rule = &self.rules[number];
-        if rule.literals.len() <= 2 {
-            return;
-        }
-        let mut highest = 0;
-        let mut watched = rule.watched[1];
-        for literal in &rule.literals[1..] {
-            let level = self.decided[literal.unsigned_abs() as usize].abs();
-            if level > highest {
-                highest = level;
-                watched = *literal;
-            }
-        }
-        self.rules[number].watched[1] = watched;
+        (back_to, self.rules.len() - 1)
     }
 
     /// The rules of packages and seeds that a rule comes from.
@@ -379,7 +272,6 @@ impl<'p, 'a> Solver<'p, 'a> {
         }
     }
 
-    /// All that a contradiction on the first level comes from.
     fn contradiction(&self, conflict: usize) -> Contradiction {
         let mut shown = BTreeSet::new();
         let mut involved = vec![false; self.pool.len()];

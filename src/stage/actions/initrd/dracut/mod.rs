@@ -45,18 +45,15 @@ const PLACE: &str = "/imgbuild";
 /// Files of depmod's input that the modules themselves do not hold.
 const MODULE_LISTS: [&str; 3] = ["modules.order", "modules.builtin", "modules.builtin.modinfo"];
 
-/// What the initrd is made from.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct DracutRequest {
     /// Scratch directory, relative to the store's.
     pub scratch: String,
-    /// As for imgbuild's own.
     pub initrd: InitrdRequest,
     pub tools: Vec<Digest>,
     /// dracut's modules that are added to its own choice.
     pub add: Vec<String>,
     pub omit: Vec<String>,
-    /// Files of dracut.conf.d: name, text.
     pub conf: Vec<(String, String)>,
     /// Log file, relative to the store's directory.
     pub log: String,

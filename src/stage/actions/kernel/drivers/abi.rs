@@ -98,7 +98,6 @@ pub struct Kernel {
     pub exports: Result<HashMap<String, Option<u32>>, String>,
 }
 
-/// Why a module does not fit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Misfit {
     Unreadable(String),

@@ -31,7 +31,6 @@ pub struct BuildRequest {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum BuildAnswer {
     Made(ScanAnswer),
-    /// The build failed; the lines that say why.
     Failed(CommandResult),
     Refused(String),
 }

@@ -19,7 +19,6 @@ use crate::stage::actions::kernel::modules::{decompress_module, modinfo};
 /// Files of a disk by path; those that do not count have no content.
 pub type Tree = BTreeMap<String, Vec<u8>>;
 
-/// Whether the content of a file of a disk can count.
 pub fn counts(path: &str) -> bool {
     let base = path.rsplit('/').next().unwrap_or(path);
     [".rpm", ".deb"].iter().any(|ending| base.ends_with(ending))

@@ -6,13 +6,11 @@ use crate::recipe::Arch;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DriverFile {
-    /// Where it comes from, for messages.
     pub source: String,
     pub place: Place,
     pub content: Content,
 }
 
-/// Where a file goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
     /// A module for a release (none: for the image's), and its path below the release's folder.

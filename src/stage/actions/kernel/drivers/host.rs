@@ -47,7 +47,6 @@ pub fn package_request(recipe: &Recipe) -> Option<PackageRequest> {
     Some(package_request)
 }
 
-/// The release whose headers the lock has for building drivers.
 pub fn headers_release(recipe: &Recipe, lock: &Lock) -> Option<String> {
     let manager = manager(recipe);
     let pass = lock.pass(PassRole::DRIVER_TOOLS)?;

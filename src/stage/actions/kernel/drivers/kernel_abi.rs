@@ -12,13 +12,11 @@ use crate::stage::actions::kernel::modules::decompress_module;
 use crate::store::{Kind, LayerReader, TreeEditor};
 
 pub trait Files {
-    /// A regular file's content, if it exists.
     fn read(&self, path: &str) -> Result<Option<Vec<u8>>, String>;
 
     /// Modules below a folder, by their paths in it, sorted.
     fn modules(&self, folder: &str) -> Vec<String>;
 
-    /// A text; empty if it is missing.
     fn text(&self, path: &str) -> Result<String, String> {
         Ok(self.read(path)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default())
     }
@@ -131,7 +129,6 @@ pub struct Provided<'f> {
 }
 
 impl<'f> Provided<'f> {
-    /// Reads the index.
     pub fn new(files: &'f dyn Files, release: &str) -> Result<Self, String> {
         let folder = format!("usr/lib/modules/{release}");
         let mut providers = HashMap::new();

@@ -38,7 +38,6 @@ use crate::store::{LayerReader, TreeEditor};
 /// left out of modules; 3: dkms.conf has more variables.
 pub const VERSION: u32 = 4;
 
-/// What the kernel stage adds to the kernel.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Extra {
     pub arch: Arch,
@@ -48,7 +47,6 @@ pub struct Extra {
 }
 
 impl Extra {
-    /// Whether there is nothing.
     pub fn is_empty(&self) -> bool {
         self.updates.is_empty() && self.builds.is_empty()
     }

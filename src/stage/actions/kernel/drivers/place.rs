@@ -15,7 +15,6 @@ use crate::store::TreeEditor;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Placed {
     pub source: String,
-    /// Path below the release's folder.
     pub path: String,
     /// The release in whose folder its package has it, where that is another one.
     pub other_release: Option<String>,

@@ -27,7 +27,6 @@ pub struct Unusable {
     pub problem: String,
 }
 
-/// The letter of a line's TYPE field.
 fn letter(kind: &Kind) -> u8 {
     match kind {
         Kind::File { .. } | Kind::Whiteout => b'-',
@@ -183,7 +182,6 @@ fn compile(pattern: &str) -> Result<Regex, regex::Error> {
         .build()
 }
 
-/// Reads a line; none for one that says nothing.
 fn rule(line: &str) -> Result<Option<Rule>, String> {
     let words: Vec<&str> = line.split_ascii_whitespace().collect();
     let (pattern, kind, label) = match words[..] {

@@ -4,7 +4,6 @@ use object::Endianness;
 use object::elf::{DT_NEEDED, DT_RPATH, DT_RUNPATH, FileHeader32, FileHeader64};
 use object::read::elf::{Dyn, FileHeader, ProgramHeader};
 
-/// What an ELF file names that has to be there.
 #[derive(Default)]
 pub struct Needs {
     pub interpreter: Option<String>,

@@ -158,9 +158,7 @@ const PATH: [&str; 6] = ["usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin
 
 pub(in crate::stage) struct Whole {
     pub program: String,
-    /// What it names as its interpreter, and where that is.
     pub interpreter: Option<(String, String)>,
-    /// Names of libraries, and where they are.
     pub libraries: BTreeMap<String, String>,
 }
 
@@ -202,7 +200,6 @@ pub(in crate::stage) fn whole(
     Ok(Ok(Whole { program, interpreter, libraries }))
 }
 
-/// A path that leads nowhere.
 pub(in crate::stage) struct Gone {
     path: String,
     is_left_out: bool,
@@ -216,7 +213,6 @@ pub(in crate::stage) struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    /// A merged tree, and what is left out of it.
     pub(in crate::stage) fn new(reader: &'a LayerReader, excluded: &'a BTreeSet<String>) -> Self {
         Self { reader, excluded, seen: BTreeSet::new() }
     }
@@ -225,12 +221,10 @@ impl<'a> View<'a> {
         &self.reader.tree
     }
 
-    /// Whether the exclude lists leave a path out.
     pub(in crate::stage) fn is_left_out(&self, path: &str) -> bool {
         self.excluded.contains(path)
     }
 
-    /// Follows a path to the end, links too.
     pub(in crate::stage) fn resolve(&self, path: &str) -> Result<(String, &'a MergedEntry), Gone> {
         let mut ahead: Vec<String> = path.split('/').rev().map(str::to_owned).collect();
         let mut here: Vec<String> = Vec::new();
@@ -299,7 +293,6 @@ impl<'a> View<'a> {
         self.reader.open_in(found.layer, path, (size, &digest)).and_then(Checked::whole).map(Some).map_err(said)
     }
 
-    /// What a program or library lacks.
     fn program(&mut self, path: &str, interpreters: usize) -> Result<Option<Obstacle>, String> {
         if interpreters == 0 || !self.seen.insert(path.to_owned()) {
             return Ok(None);

@@ -44,7 +44,6 @@ struct Lacking {
     point: String,
     kind: String,
     needs: String,
-    /// A path that the exclude lists leave out.
     left_out: Option<String>,
     /// Whether the node starts all the same.
     is_optional: bool,

@@ -8,7 +8,6 @@ use crate::stage::actions::services::inside::UNIT_DIRECTORIES;
 /// What may stand before a program. Source: systemd.service(5), "Command lines"; `-` is dealt with apart.
 const PREFIXES: [char; 5] = ['@', ':', '+', '!', '|'];
 
-/// Enabled services without their program.
 pub fn units(view: &View<'_>) -> Result<Vec<Obstacle>, String> {
     let mut lacking = Vec::new();
     if view.excluded.is_empty() {
@@ -24,7 +23,6 @@ pub fn units(view: &View<'_>) -> Result<Vec<Obstacle>, String> {
     Ok(lacking)
 }
 
-/// Services that a target starts.
 fn enabled(view: &View<'_>) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for directory in UNIT_DIRECTORIES {

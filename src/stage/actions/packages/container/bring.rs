@@ -43,7 +43,6 @@ fn source(work: &Work<'_>) -> Result<Box<dyn Containers>, StageError> {
     }
 }
 
-/// Writes bytes into the store under their digest.
 fn keep(store: &Store, digest: &Sha256, bytes: &[u8]) -> Result<(), StoreError> {
     let path = store.package(digest);
     crate::distro::write_file(&path, bytes).map_err(|source| StoreError::io("keep the file", &path, source))
@@ -68,7 +67,6 @@ pub fn find(work: &Work<'_>) -> Result<LockedBase, StageError> {
     })
 }
 
-/// Whether the store has a file of that size.
 fn is_there(store: &Store, digest: &Sha256, size: u64) -> bool {
     std::fs::metadata(store.package(digest)).is_ok_and(|found| found.is_file() && found.len() == size)
 }

@@ -58,7 +58,6 @@ pub struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Unpacks the layers and commits what came of them.
     fn make(&self, base: &LockedBase, epoch: i64) -> Result<Outputs, StageError> {
         bring::bring(self, base)?;
         for layer in &base.layers {

@@ -30,7 +30,6 @@ impl Solver<'_, '_> {
         }
     }
 
-    /// Takes the best of some packages.
     fn choose(&mut self, level: i32, mut ids: Vec<Id>) -> Step {
         self.filter(&mut ids, true);
         if ids.len() > 1 {
@@ -61,7 +60,6 @@ impl Solver<'_, '_> {
         (!ids.is_empty()).then_some(ids)
     }
 
-    /// Chooses what the seeds ask for.
     pub(super) fn resolve_seeds(&mut self, mut level: i32) -> Step {
         let lowest = level;
         let mut number = self.seeds.start;
@@ -85,7 +83,6 @@ impl Solver<'_, '_> {
         Ok(level)
     }
 
-    /// Chooses what the rules of chosen packages ask for.
     pub(super) fn resolve_rules(&mut self, mut level: i32) -> Step {
         let lowest = level;
         // Rules with several good choices wait until no other rule is open.
