@@ -149,7 +149,7 @@ fn the_text_of_a_lock_stays() {
     write_files(&space);
     write_toml(&space, &recipe_document());
     let lock = lock_of(&read(space.path()));
-    insta::assert_snapshot!(Sha256::of(lock.to_text().as_bytes()), @"762787b777af725ae837f6a58b4a8420e1aee50a555b4cb493aca98699c978a5");
+    insta::assert_snapshot!(Sha256::of(lock.to_text().as_bytes()), @"3402b45fc226ef53a742f28b4de77711a1422dc1e1ce25b15ae06c6e6d706859");
 }
 
 #[test]
@@ -165,8 +165,8 @@ fn the_keys_of_a_fixed_recipe_stay() {
     initrd/stateless-gzip 1798ab70a145
     kernel/build-1 4d239a7a70fe
     kernel/payload bab7f7a105d1
-    pack/rootimg c1f4fc64b93d
-    pack/rootimg-gzip a20f8bb313cd
+    pack/rootimg cf61669a3a2e
+    pack/rootimg-gzip 7c32153dcf43
     rootfs/base 27ff5052ed74
     rootfs/gate bd8cac4e4ad4
     rootfs/kernel d14a805dbe63
