@@ -219,10 +219,11 @@ fn bring_loopback_up() -> rustix::io::Result<()> {
 
 /// What is said of a panic, and the exit status.
 fn panicked(text: &str) -> i32 {
-    let failure = Failure::of_panic(text);
+    let is_start = Failure::of_panic(text).is_some();
+    let failure = Failure::of_panic(text).or_else(|| Failure::of(text));
     let message = match failure {
-        Some(_) if text.contains(failure::NOT_STARTED) => text.to_owned(),
-        Some(_) => format!("{}: {text}", failure::NOT_STARTED),
+        Some(_) if is_start && !text.contains(failure::NOT_STARTED) => format!("{}: {text}", failure::NOT_STARTED),
+        Some(_) => text.to_owned(),
         None => format!("bug in imgbuild, please report it: {text}"),
     };
     say(&Message::Failed(Failed { message, failure }));

@@ -33,6 +33,12 @@ impl Store {
         Ok(BlobRef { digest, size })
     }
 
+    /// Whether a blob is there and has the content of its name; it is read.
+    pub fn is_whole_blob(&self, digest: &Digest) -> bool {
+        let path = self.blob(digest);
+        std::fs::metadata(&path).is_ok_and(|found| found.is_file() && is_there(&path, digest, found.len()))
+    }
+
     /// Gives a file that is whole its place, over whatever is there.
     pub(super) fn place(&self, copy: tempfile::NamedTempFile, place: &Path) -> Result<(), StoreError> {
         use std::os::unix::fs::PermissionsExt;

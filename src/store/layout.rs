@@ -106,6 +106,11 @@ impl Store {
         }
         let has_map = Self::refuse_foreign(directory, id_map, tree_owner)?;
         make(directory, 0o700)?;
+        if !inner.is_dir() {
+            // Content of scripts and keys will lie there: an empty directory that someone made before is closed, too.
+            std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700))
+                .map_err(|source| StoreError::io("set the mode of", directory, source))?;
+        }
         make(&inner, 0o755)?;
         for name in OWN_DIRECTORIES {
             make(&inner.join(name), 0o755)?;

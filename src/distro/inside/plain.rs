@@ -13,6 +13,7 @@ use super::common::side_by_side;
 use super::decompressed;
 use crate::digest::Sha256;
 use crate::distro::{DistroError, ready_name};
+use crate::failure::{DAMAGED, Failure};
 use crate::fault;
 use crate::recipe::PinnedPackage;
 use crate::sandbox::Namespace;
@@ -88,7 +89,7 @@ fn one(directory: &str, digest: &Sha256, name: &str, write: Rewrite) -> Result<b
     let written = write(&mut from, &mut file);
     std::io::copy(&mut from, &mut std::io::sink()).map_err(said)?;
     if Sha256(sha2::Digest::finalize(from.hasher).into()) != *digest {
-        return Err(format!("the store is damaged: the package `{name}` does not match its digest"));
+        return Err(Failure::Damaged.met(format!("{DAMAGED}: the package `{name}` does not match its digest")));
     }
     let is_slow = written.map_err(|error| format!("the package `{name}` {error}"))?;
     file.flush().map_err(said)?;

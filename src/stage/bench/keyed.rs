@@ -1,8 +1,8 @@
 //! What an action is described by: values that its key has. Work is asked for with these, and with nothing else of the recipe.
 //!
-//! A key is made minutes before its action runs. A file of the build host is described by name, mode and digest; when the work needs
-//! it, it is read once and compared with them: one that someone edits during a build ends the build, and no record names what it
-//! became.
+//! A key is made minutes before its action runs. A file of the build host is described by name, mode and digest. Where the store has that
+//! content, it is used; else the file is read once and compared with them: one that someone edits during a build ends the build, and no record
+//! names what it became.
 
 use std::io::Read;
 use std::ops::Deref;
@@ -134,16 +134,28 @@ impl InputFile {
     }
 
     /// Has its content in the store; gives the path there, relative to the store's directory. Where it is there already, the file
-    /// itself is not looked at again: what it became since then belongs to the next build.
-    ///
-    /// # Errors
-    /// [`StageError::Changed`] where it is no longer what the key says, [`StageError::Input`] where it cannot be read.
+    /// itself is not looked at again: what it became since then belongs to the next build. What uses the content compares it with its
+    /// name; else see [`InputFile::whole_content`].
+    /// Errors: [`StageError::Changed`] where it is no longer what the key says, [`StageError::Input`] where it cannot be read.
     pub fn content(&self, store: &Store) -> Result<String, StageError> {
         if !store.blob(&self.digest).is_file() {
-            let file = std::fs::File::open(&self.path).map_err(|source| self.said(source))?;
-            self.compare(&file, &store.ensure_blob_of(&self.path)?.digest)?;
+            self.take(store)?;
         }
         Ok(Store::blob_name(&self.digest))
+    }
+
+    /// The same with content that was compared with its name: one that is damaged is taken from the file once more.
+    /// Errors: As [`InputFile::content`].
+    pub fn whole_content(&self, store: &Store) -> Result<String, StageError> {
+        if !store.is_whole_blob(&self.digest) {
+            self.take(store)?;
+        }
+        Ok(Store::blob_name(&self.digest))
+    }
+
+    fn take(&self, store: &Store) -> Result<(), StageError> {
+        let file = std::fs::File::open(&self.path).map_err(|source| self.said(source))?;
+        self.compare(&file, &store.ensure_blob_of(&self.path)?.digest)
     }
 
     /// Its text. It is not kept: it may be a secret.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Contents, FORMAT, FrameFiles, LayerTexts, Names, Seen, tree};
 use crate::digest::Digest;
+use crate::failure::{DAMAGED, Failure};
 use crate::fault;
 use crate::name::shown;
 use crate::store::{Kind, Manifest, Store};
@@ -31,7 +32,7 @@ pub fn save_layers(request: &SaveRequest) -> Result<u64, String> {
         let name = Store::manifest_name(layer);
         let text = std::fs::read_to_string(&name).map_err(|error| format!("cannot read {name}: {error}"))?;
         if Digest::of(text.as_bytes()) != *layer {
-            return Err(format!("the store is damaged: {name} does not match the digest in its name"));
+            return Err(Failure::Damaged.met(format!("{DAMAGED}: {name} does not match the digest in its name")));
         }
         let manifest = Manifest::parse(&text).map_err(|error| format!("{name}: {error}"))?;
         let skeleton = tree::skeleton(layer, &manifest)?.to_text();
@@ -114,7 +115,7 @@ fn copy_checked(mut file: File, size: u64, digest: &Digest, out: &mut dyn Write)
     if left != 0 || Digest(*hasher.finalize().as_bytes()) != *digest {
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,
-            "the store is damaged: the file does not match its manifest",
+            Failure::Damaged.met(format!("{DAMAGED}: the file does not match its manifest")),
         ));
     }
     Ok(())

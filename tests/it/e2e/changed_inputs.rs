@@ -142,6 +142,25 @@ fn a_file_that_changes_during_a_build_is_named_and_its_new_bytes_stand_under_no_
     }
 }
 
+/// Content is compared with its name before a script or a driver is made of it: nothing else looks at it.
+#[test]
+fn a_damaged_copy_of_a_script_or_driver_is_taken_once_more() {
+    let space = image();
+    build(&space).good();
+    let expected = artefacts(&space);
+    for (action, file) in FILES {
+        let Some(blob) = blob_of(&space, &std::fs::read(space.path().join(file)).unwrap()) else { continue };
+        let whole = std::fs::read(&blob).unwrap();
+        let mut bytes = whole.clone();
+        *bytes.last_mut().unwrap() ^= 1;
+        std::fs::write(&blob, bytes).unwrap();
+        forget(&space, action);
+        build(&space).good();
+        assert!(artefacts(&space) == expected, "{file}");
+        assert!(std::fs::read(&blob).unwrap() == whole, "{file}");
+    }
+}
+
 /// The store's copy of a content.
 fn blob_of(space: &Space, content: &[u8]) -> Option<PathBuf> {
     let entries = walkdir::WalkDir::new(space.store().join("v1/blobs")).into_iter().flatten();

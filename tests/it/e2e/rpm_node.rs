@@ -68,7 +68,8 @@ pub fn write_keys(space: &Space) -> PathBuf {
 
 /// Lets a recipe's image have an init, without which none is packed: a script, so that no package is needed for it.
 pub fn add_init(space: &Space) {
-    let script = "#!/bin/sh\nset -e\nmkdir -p \"$1/usr/sbin\"\nprintf '#!/bin/sh\\nexec sleep 1000000\\n' >\"$1/usr/sbin/init\"\n\
+    // What it is told of the release is the image's own.
+    let script = "#!/bin/sh\nset -e\ncase $2$IMG_OSVER in *debian*) exit 9;; esac\nmkdir -p \"$1/usr/sbin\"\nprintf '#!/bin/sh\\nexec sleep 1000000\\n' >\"$1/usr/sbin/init\"\n\
                   chmod 755 \"$1/usr/sbin/init\"\n";
     space.write("init.postinstall", script);
     let path = space.path().join("init.postinstall");

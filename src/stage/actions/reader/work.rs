@@ -143,12 +143,10 @@ impl<'a> Above<'a> {
         self.store.record(root.actions.get(&self.action.id)?)?.outputs.layer
     }
 
-    /// Has a file of the build host in the store; gives its path there.
-    ///
-    /// # Errors
-    /// As [`InputFile::content`].
+    /// Has a file of the build host in the store, whole; gives its path there.
+    /// Errors: As [`InputFile::content`].
     pub fn content(&self, file: &InputFile) -> Result<String, StageError> {
-        file.content(self.store)
+        file.whole_content(self.store)
     }
 
     /// Has bytes in the store; gives their path there.
@@ -226,15 +224,19 @@ pub fn perform<W: Work>(
         Some(StoreError::Damaged { path, problem: "does not match the digest in its name".to_owned() })
     };
     let mut answer = ask()?;
-    if let Some(error) = damaged(&answer) {
+    let mut removed = None;
+    while let Some(error) = damaged(&answer) {
+        let path = W::damaged(&answer).map(str::to_owned);
+        // It was taken once more, and is damaged again.
+        if path == removed {
+            return Err(error.into());
+        }
         // What the store had is taken out, and taken from the file once more.
         remove_damaged(bench.store, bench.namespace, &error)?;
         let text = format!("{error}; it was removed and will be rebuilt");
         bench.report.finding(&Finding::nowhere(Severity::Warning, "store::damaged", text));
+        removed = path;
         answer = ask()?;
-        if let Some(error) = damaged(&answer) {
-            return Err(error.into());
-        }
     }
     work.finish(&Desk { bench, lock: context.lock, above: &above, place: &place }, answer)
 }

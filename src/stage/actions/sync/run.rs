@@ -36,7 +36,8 @@ impl Work for Sync {
         let item = |(synced, file): &(Keyed<Synced>, Option<Keyed<InputFile>>)| {
             let file = file.as_deref();
             Ok::<_, StageError>(SyncItem {
-                content: file.map(|file| above.content(file)).transpose()?,
+                // What writes the layer compares it.
+                content: file.map(|file| file.content(above.store)).transpose()?,
                 link: None,
                 destination: synced.destination.clone(),
                 name_in_folder: synced.name_in_folder.clone(),

@@ -3,12 +3,12 @@
 use super::plan::variables;
 use crate::digest::Digest;
 use crate::plan::{ActionKind, Input, Origin};
-use crate::recipe::ScriptFailure;
+use crate::recipe::{Arch, ScriptFailure};
 use crate::stage::StageError;
 use crate::stage::actions::Described;
 use crate::stage::actions::reader::Reader;
 use crate::stage::bench::ids;
-use crate::stage::bench::keyed::{InputFile, Key, Keyed};
+use crate::stage::bench::keyed::{InputFile, Key, Keyed, Said};
 
 /// Scripts that nodes run.
 #[derive(Debug)]
@@ -16,6 +16,8 @@ pub struct Postscripts {
     pub epoch: Keyed<i64>,
     /// The program that runs them.
     pub init: Keyed<Digest>,
+    /// Its CPU.
+    pub arch: Said<Arch>,
     pub image: Keyed<String>,
     /// Seconds.
     pub timeout: Keyed<u32>,
@@ -45,6 +47,7 @@ pub fn add(reader: &mut Reader<'_>, init: &Digest) -> Result<(), StageError> {
         init: key.keep(*init, |init| {
             Input::new("tools imgbuild-init", init.to_string()).of(Origin::Imgbuild("init program".to_owned()))
         }),
+        arch: Said(recipe.model.image.arch),
         image: key.keep(recipe.model.image.name.clone(), |name| reader.setting("image", name, "image.name")),
         timeout: key.keep(table.timeout, |timeout| reader.setting("timeout", timeout, "node.timeout")),
         on_failure: key

@@ -8,7 +8,8 @@ use crate::stage::actions::reader::work::{Above, Desk, Place, Work};
 use crate::stage::actions::sync::inside::{SyncAnswer, SyncItem, SyncRequest};
 use crate::stage::bench::Bench;
 use crate::stage::bench::results::layer_outputs;
-use crate::store::{Outputs, Store};
+use crate::stage::inside::init::init_for;
+use crate::store::Outputs;
 
 /// The units: name and text. The first is a part of the usual target, so that what is ordered behind it, and the node's report, wait
 /// for it; the second runs behind the target, and nothing waits for it but the report.
@@ -64,7 +65,7 @@ impl Work for Postscripts {
     fn request(&self, above: &Above<'_>, place: &Place) -> Result<SyncRequest, StageError> {
         let file = |name: String, content, mode| SyncItem::file(&format!("{DIRECTORY}/{name}"), content, mode);
         let mut items = vec![
-            file("imgbuild-init".to_owned(), Store::blob_name(&self.init), 0o755),
+            file("imgbuild-init".to_owned(), above.kept(init_for(self.arch.0)?)?, 0o755),
             // Variables of the recipe are in it.
             file("postscripts.json".to_owned(), above.kept(&text(self))?, 0o600),
             SyncItem::directory(&format!("{DIRECTORY}/postscripts")),
