@@ -156,3 +156,16 @@ same_packages() {
     [ "$(wc -l <"$work/packages.1")" -gt 100 ] || { echo "$1 has next to no packages" >&2; exit 4; }
     diff "$work/packages.1" "$work/packages.2" >&2 || { echo "$1 and $2 have other packages" >&2; exit 4; }
 }
+
+# tiny_image DIR COUNT: the tests' smallest recipe as image i0000, with COUNT synced files; the first is its init, so that no script runs.
+tiny_image() {
+    local i
+    mkdir -p "$1/site" "$1/keys"
+    cp tests/fixtures/tiny/* "$1/"
+    echo 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGKRkbNXsrZuG0DY24YcLBn0bpOjO3bUTMXsZkVDp8Ty bench' >"$1/keys/admin.pub"
+    sed -i 's/^name = .*/name = "i0000"/; /^\[postinstall\]/d; /^script = /d; s/^\[exclude\]/[sync]\nlists = ["files.synclist"]\n\n[exclude]/' "$1/image.toml"
+    printf '%s\n' 'site/* -> /etc/site/' 'site/f00000 -> /usr/sbin/init' >"$1/files.synclist"
+    for ((i = 0; i < $2; i++)); do printf 'setting %d\n' "$i" >"$1/site/f$(printf %05d "$i")"; done
+    printf '#!/bin/sh\nexec sleep 1000000\n' >"$1/site/f00000"
+    chmod 755 "$1/site/f00000"
+}
