@@ -7,6 +7,7 @@ use crate::distro::inside::container::{
     self, ContainerFamily, ContainerMade, ContainerPackage, ContainerPackages, ContainerRequest, OsRelease,
     PackagesRequest, Refused, TEXT_LIMIT,
 };
+use crate::distro::installed::dpkg::field;
 use crate::sandbox::helper::News;
 use crate::store::{LayerReader, TreeEditor};
 
@@ -117,10 +118,6 @@ fn left_out(editor: &TreeEditor) -> Option<String> {
             files.join(", ")
         )
     })
-}
-
-fn field<'a>(stanza: &'a str, name: &str) -> Option<&'a str> {
-    stanza.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
 }
 
 /// Reads the packages of a container image, by name, from dpkg's status and apt's marks.

@@ -27,7 +27,8 @@ fn text_of(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn field<'a>(stanza: &'a str, name: &str) -> Option<&'a str> {
+/// A field of a stanza of dpkg's files, on one line. Source: deb822(5).
+pub fn field<'a>(stanza: &'a str, name: &str) -> Option<&'a str> {
     stanza.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
 }
 

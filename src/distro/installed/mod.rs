@@ -2,7 +2,7 @@
 //! ndb and Berkeley DB. Read from bytes, wherever they come from; nothing is run, and nothing is trusted to be whole.
 
 mod berkeley;
-mod dpkg;
+pub mod dpkg;
 mod ndb;
 mod rpm;
 mod sqlite;

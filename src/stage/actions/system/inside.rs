@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::archive::Meta;
 use crate::digest::Digest;
+use crate::distro::installed::dpkg::field;
 use crate::sandbox::helper::News;
 use crate::stage::actions::reader::Declared;
 use crate::stage::inside::edit::layer_by_edit;
@@ -145,14 +146,12 @@ pub fn inside(request: SystemRequest, _: News<'_>) -> Result<SystemAnswer, Strin
 
 /// Packages that dpkg's status file calls installed. Source: dpkg(1), deb822.
 fn installed_packages(status: &str) -> Vec<(String, String, String)> {
-    let field = |stanza: &str, name: &str| {
-        stanza.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned())
-    };
     status
         .split("\n\n")
-        .filter(|stanza| field(stanza, "Status:").is_some_and(|state| state.ends_with(" installed")))
+        .filter(|stanza| field(stanza, "Status").is_some_and(|state| state.ends_with(" installed")))
         .filter_map(|stanza| {
-            Some((field(stanza, "Package:")?, field(stanza, "Version:")?, field(stanza, "Architecture:")?))
+            let field = |name| field(stanza, name).map(str::to_owned);
+            Some((field("Package")?, field("Version")?, field("Architecture")?))
         })
         .collect()
 }
