@@ -19,6 +19,8 @@ pub enum InputKind {
     Remove,
     RemoveAfter,
     RemoveWith,
+    /// A package of a container image that goes for others.
+    Conflicting,
     Failing,
     /// A part of the container image below: its manifest, a layer.
     Container,
@@ -55,7 +57,7 @@ pub enum InputKind {
 }
 
 impl InputKind {
-    const TEXTS: [(Self, &str); 37] = [
+    const TEXTS: [(Self, &str); 38] = [
         (Self::Action, "action"),
         (Self::File, "file"),
         (Self::Package, "package"),
@@ -66,6 +68,7 @@ impl InputKind {
         (Self::Remove, "remove"),
         (Self::RemoveAfter, "remove-after"),
         (Self::RemoveWith, "remove-with"),
+        (Self::Conflicting, "conflicting"),
         (Self::Failing, "failing"),
         (Self::Container, "container"),
         (Self::Module, "module"),

@@ -26,6 +26,8 @@ const SHOWN: usize = 4;
 pub struct Packages {
     family: Family,
     wanted: Vec<Package>,
+    /// What the container image below has, by name and architecture, with the version: there is no file of these.
+    base: BTreeMap<(String, String), String>,
 }
 
 #[derive(Debug)]
@@ -65,9 +67,14 @@ impl Packages {
     /// Those that are in an image of a lock at the end; `file` says where the file of one is on this host.
     pub fn of(family: Family, lock: &Lock, lock_name: &str, file: &dyn Fn(&PinnedPackage) -> PathBuf) -> Self {
         let mut wanted: Vec<Package> = Vec::new();
+        let base = lock.base.iter().flat_map(|base| &base.packages);
+        let base = base.map(|one| ((one.name.clone(), one.architecture.clone()), plain(&one.version)));
+        let mut base: BTreeMap<(String, String), String> = base.collect();
         for pass in lock.image_passes() {
             let is_removed = |one: &Package, names: &[String]| names.contains(&one.pinned.name);
             wanted.retain(|one| !is_removed(one, &pass.remove));
+            let going = [&pass.remove, &pass.remove_after, &pass.remove_with, &pass.conflicting];
+            base.retain(|(name, _), _| !going.iter().any(|names| names.contains(name)));
             for pinned in &pass.packages {
                 // A later transaction may bring another version of the same.
                 let is_of_kernel = pass.role() == PassRole::Kernel;
@@ -80,9 +87,14 @@ impl Packages {
                     pinned: pinned.clone(),
                 });
             }
-            wanted.retain(|one| !is_removed(one, &pass.remove_after) && !is_removed(one, &pass.remove_with));
+            let going = [&pass.remove_after, &pass.remove_with];
+            wanted.retain(|one| !going.iter().any(|names| is_removed(one, names)));
+            // One that goes for those that this transaction brings came before it.
+            let is_brought = |one: &Package| pass.packages.contains(&one.pinned);
+            wanted.retain(|one| is_brought(one) || !is_removed(one, &pass.conflicting));
         }
-        Self { family, wanted }
+        base.retain(|(name, architecture), _| !wanted.iter().any(|one| one.key() == (name, architecture)));
+        Self { family, wanted, base }
     }
 }
 
@@ -126,6 +138,8 @@ fn installed(connection: &mut Connection, family: Family) -> Result<Installed, S
 struct Difference<'a> {
     lacking: Vec<(&'a Package, Change)>,
     kernel: Vec<Change>,
+    /// Packages of the container image that a node lacks or has in another version.
+    base: Vec<Change>,
     removed: Vec<Change>,
 }
 
@@ -147,7 +161,17 @@ fn difference<'a>(packages: &'a Packages, found: &Installed) -> Difference<'a> {
             false => difference.lacking.push((one, change(what))),
         }
     }
-    let wanted: BTreeSet<(&str, &str)> = packages.wanted.iter().map(Package::key).collect();
+    for ((name, architecture), version) in &packages.base {
+        let versions = found.get(&(name.clone(), architecture.clone()));
+        if versions.is_none_or(|versions| !versions.contains(version)) {
+            let was = versions.and_then(|versions| versions.last());
+            let path = was.map_or_else(|| format!("{name} {version}"), |was| format!("{name} {was} -> {version}"));
+            let what = vec![if was.is_some() { What::Version } else { What::Package }];
+            difference.base.push(Change { path, what, line: "[image] from".to_owned() });
+        }
+    }
+    let of_base = packages.base.keys().map(|(name, architecture)| (name.as_str(), architecture.as_str()));
+    let wanted: BTreeSet<(&str, &str)> = packages.wanted.iter().map(Package::key).chain(of_base).collect();
     for ((name, architecture), versions) in found {
         if !wanted.contains(&(name.as_str(), architecture.as_str())) {
             // The other architecture of a package that is there in both forms goes by its own name.
@@ -175,6 +199,12 @@ fn refused(difference: &Difference<'_>) -> Option<String> {
             "the kernel's packages are different: {names}: only a boot changes a kernel: run `imgbuild build` and `imgbuild nodeset`, and boot the node"
         ));
     }
+    if !difference.base.is_empty() {
+        let names = named(&difference.base);
+        return Some(format!(
+            "the container image that `[image] from` names has other packages than the node: {names}: there are no files of these: boot the node with a new build"
+        ));
+    }
     if !difference.removed.is_empty() {
         let names = named(&difference.removed);
         return Some(format!(
@@ -195,7 +225,9 @@ pub fn install(
     let found = installed(connection, packages.family)?;
     let difference = difference(packages, &found);
     let changes = difference.lacking.iter().map(|(_, change)| change.clone());
-    answer.changes.extend(changes.chain(difference.kernel.clone()).chain(difference.removed.clone()));
+    answer.changes.extend(
+        changes.chain(difference.kernel.clone()).chain(difference.base.clone()).chain(difference.removed.clone()),
+    );
     if let Some(problem) = refused(&difference).filter(|_| mode == Mode::Write || !difference.lacking.is_empty()) {
         // For a plan too: what it lacks would not come.
         return Err(problem);
@@ -277,6 +309,7 @@ fn script(family: Family, folder: &Path, lacking: &[&Package]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::digest::Sha256;
 
     fn lock(passes: &str) -> Lock {
         let head = "format = 1\nepoch = 1\ntarget = \"debian bookworm x86_64\"\nsuite = []\n";
@@ -327,5 +360,32 @@ mod tests {
         let removed =
             difference(&packages, &found(&[("bash", "5.1"), ("htop", "3"), ("linux-image-6", "6.1"), ("nano", "7")]));
         assert!(refused(&removed).unwrap().contains("nano 7"));
+    }
+
+    #[test]
+    fn packages_of_a_container_image_are_known_and_only_a_boot_brings_them() {
+        let one = |name: &str, version: &str| crate::recipe::BasePackage {
+            name: name.to_owned(),
+            version: version.to_owned(),
+            architecture: "amd64".to_owned(),
+        };
+        let text = pass("base", "", &[])
+            + &pass("packages-1", "conflicting = [\"small\"]\n", &[("bash", "5.1"), ("large", "1")]);
+        let document = || crate::recipe::LockedDocument { sha256: Sha256([0; 32]), size: 1 };
+        let mut lock = lock(&text);
+        lock.base = Some(crate::recipe::LockedBase {
+            manifest: document(),
+            config: document(),
+            layers: Vec::new(),
+            packages: vec![one("bash", "5"), one("libc6", "0:2"), one("small", "1")],
+        });
+        let packages = Packages::of(Family::Debian, &lock, "image.lock", &|_| PathBuf::new());
+        let same = difference(&packages, &found(&[("libc6", "2"), ("bash", "5"), ("large", "1")]));
+        assert_eq!(refused(&same), None);
+        assert_eq!(same.lacking.iter().map(|(_, change)| change.path.as_str()).collect::<Vec<_>>(), ["bash 5 -> 5.1"]);
+        let other = difference(&packages, &found(&[("libc6", "1"), ("bash", "5.1"), ("large", "1")]));
+        assert!(refused(&other).unwrap().contains("libc6 1 -> 2: there are no files"), "{:?}", refused(&other));
+        let left = difference(&packages, &found(&[("libc6", "2"), ("bash", "5.1"), ("large", "1"), ("small", "1")]));
+        assert!(refused(&left).unwrap().contains("small 1"));
     }
 }

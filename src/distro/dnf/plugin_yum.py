@@ -10,7 +10,7 @@ plugin_type = (TYPE_CORE,)
 SECTIONS = (
     ('asked', ('installed', 'reinstalled')),
     ('needed', ('depinstalled', 'updated', 'depupdated', 'downgraded')),
-    ('removed', ('removed', 'depremoved')),
+    ('removed', ('removed', 'depremoved', 'obsoleted')),
 )
 
 

@@ -49,7 +49,9 @@ pub fn read(said: &str) -> Result<Answer, Refusal> {
         return Ok(Answer::default());
     }
     let Some(table) = said.split_once("\nTransaction Summary").map(|(table, _)| table) else {
-        return Err(match said.split_once("Error:") {
+        // dnf's words, then dnf5's.
+        let problem = said.split_once("Error:").or_else(|| said.split_once("Failed to resolve the transaction:"));
+        return Err(match problem {
             Some((_, problem)) if is_about_packages(problem) => Refusal::Unsatisfiable(problem.trim().to_owned()),
             _ => Refusal::Broken(said.trim().to_owned()),
         });
@@ -59,6 +61,9 @@ pub fn read(said: &str) -> Result<Answer, Refusal> {
         None => of_table(table),
     }
 }
+
+/// Ends of `name.architecture` in what dnf says.
+const ARCHITECTURES: [&str; 6] = ["noarch", "x86_64", "aarch64", "ppc64le", "i686", "i386"];
 
 fn of_table(table: &str) -> Result<Answer, Refusal> {
     let mut answer = Answer::default();
@@ -76,8 +81,22 @@ fn of_table(table: &str) -> Result<Answer, Refusal> {
             now = section(line.trim());
             continue;
         }
-        // What a package replaces stands below it, indented.
-        if now == Section::Other || (indent > 1 && words.is_empty()) {
+        // What a package replaces stands below it, indented: its own other version, or a package that it obsoletes.
+        if indent > 1 && words.is_empty() {
+            let replaced = line.trim_start().strip_prefix("replacing ").and_then(|rest| rest.split_whitespace().next());
+            // dnf has the architecture behind a dot.
+            let names = |old: &str, new: &Picked| old == new.name || old == format!("{}.{}", new.name, new.arch);
+            if let (Some(old), Some(new)) = (replaced, answer.install.last())
+                && now != Section::Removed
+                && !names(old, new)
+            {
+                let name =
+                    old.rsplit_once('.').filter(|(_, end)| ARCHITECTURES.contains(end)).map_or(old, |(name, _)| name);
+                answer.remove.push(name.to_owned());
+            }
+            continue;
+        }
+        if now == Section::Other {
             continue;
         }
         words.extend(line.split_whitespace());
@@ -172,7 +191,16 @@ mod tests {
         let names: Vec<_> = answer.install.iter().map(|one| (one.name.as_str(), one.automatic)).collect();
         assert_eq!(names, [("kernel", false), ("a-lib", true)]);
         assert_eq!((answer.install[1].evr.epoch, answer.install[1].repository.as_str()), (1, "app-stream"));
-        assert_eq!((answer.remove, answer.modules), (vec!["gone".to_owned()], vec!["nodejs:18".to_owned()]));
+        assert_eq!(answer.remove, ["old", "gone"]);
+        assert_eq!(answer.modules, ["nodejs:18"]);
+        // dnf5: what a package replaces of its own name is an older version.
+        let dnf5 = "Repositories loaded.\nPackage Arch Version Repository Size\nUpgrading:\n a-lib x86_64 0:2-1 updates 1.0 MiB\n\
+            \x20  replacing a-lib x86_64 0:1-1 fedora 0.9 MiB\n   replacing a-old x86_64 0:1-1 fedora 0.1 MiB\n\n\
+            Transaction Summary:\n Upgrading: 1 package\n";
+        assert_eq!(read(dnf5).unwrap().remove, ["a-old"]);
+        let conflict =
+            "Failed to resolve the transaction:\nProblem: problem with installed package coreutils-single-9.5-1\n";
+        assert!(matches!(read(conflict), Err(Refusal::Unsatisfiable(_))));
     }
 
     #[test]

@@ -48,6 +48,10 @@ pub trait ContainerFamily {
     fn of_containers(&self) -> &'static [&'static str];
     /// Files of the package manager that differ from run to run.
     fn normalised(&self) -> &'static [&'static str];
+    /// Folders whose content it makes again, however deep it is.
+    fn caches(&self) -> &'static [&'static str] {
+        &[]
+    }
     /// Whether the tree is of the release that is asked for.
     fn is_release(&self, request: &ContainerRequest, release: &OsRelease, tree: &Extractor) -> bool;
     /// Why no packages can be installed over the tree, whatever its database says.
@@ -151,6 +155,21 @@ fn masked(extractor: &Extractor, editor: &TreeEditor) -> Option<String> {
     })
 }
 
+/// Levels of folders at most that a cache has.
+const DEEPEST: usize = 32;
+
+/// Removes what is in a folder.
+fn empty(editor: &TreeEditor, folder: &str, depth: usize) -> Result<(), String> {
+    for name in editor.names(folder).iter().filter(|name| !name.contains('*')) {
+        let path = format!("{folder}/{name}");
+        if depth < DEEPEST {
+            empty(editor, &path, depth + 1)?;
+        }
+        editor.remove(&path)?;
+    }
+    Ok(())
+}
+
 /// Takes out what makes a container of a tree, and what differs from image to image by chance.
 fn settle(
     family: &dyn ContainerFamily,
@@ -167,6 +186,9 @@ fn settle(
         if editor.open_file(path).is_some_and(is_empty) {
             editor.remove(path)?;
         }
+    }
+    for folder in family.caches() {
+        empty(&editor, folder, 0)?;
     }
     keystore::settle(&editor, request.epoch)?;
     normalise(tree, family.normalised())?;

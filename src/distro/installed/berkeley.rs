@@ -90,6 +90,7 @@ pub fn places(bytes: &[u8], take: &mut dyn FnMut(Place) -> Result<(), String>) -
         return Err("is encrypted".to_owned());
     }
     let last = file.u32(bytes, 32).unwrap_or(0) as usize;
+    let mut sum = 0_usize;
     for number in 1..=last {
         let Some(page) = file.page(number) else {
             return Err(damaged(format!("it is truncated before page {number}")));
@@ -117,7 +118,8 @@ pub fn places(bytes: &[u8], take: &mut dyn FnMut(Place) -> Result<(), String>) -
                     let (first, length) = (file.u32(page, value + 4), file.u32(page, value + 8));
                     let (first, length) = first.zip(length).ok_or_else(wrong)?;
                     // No more than the file has: pages that lead in a circle would give anything.
-                    let is_there = length as usize <= bytes.len();
+                    sum = sum.saturating_add(length as usize);
+                    let is_there = sum <= bytes.len();
                     let place = is_there.then(|| file.overflow(first, length as usize)).flatten();
                     take(place.ok_or_else(|| damaged(format!("the value that starts on page {first} is truncated")))?)?;
                 }

@@ -21,6 +21,7 @@ pub fn headers(bytes: &[u8], take: &mut dyn FnMut(&[u8]) -> Result<(), String>) 
     let damaged = |what: &str| format!("is damaged: {what}");
     let slots = pages.checked_mul(PAGE).and_then(|end| bytes.get(..end));
     let slots = slots.ok_or_else(|| damaged("its package table is truncated"))?;
+    let mut sum = 0_usize;
     let mut seen = std::collections::HashSet::new();
     // The head of the file has the place of two slots.
     for slot in slots.chunks_exact(SLOT_SIZE).skip(2) {
@@ -40,6 +41,10 @@ pub fn headers(bytes: &[u8], take: &mut dyn FnMut(&[u8]) -> Result<(), String>) 
             return Err(damaged(&format!("package number {index} is missing")));
         }
         let length = little(blob, 12).unwrap_or(0) as usize;
+        sum = sum.saturating_add(length);
+        if sum > bytes.len() {
+            return Err(damaged("two packages overlap"));
+        }
         let header = BLOB_HEAD.checked_add(length).and_then(|end| blob.get(BLOB_HEAD..end));
         take(header.ok_or_else(|| damaged(&format!("package number {index} is truncated")))?)?;
     }

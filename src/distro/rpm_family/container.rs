@@ -9,13 +9,13 @@ use crate::archive::Extractor;
 use crate::distro::inside::accounts::{MAKERS, text_in};
 use crate::distro::inside::container::{
     self, ContainerFamily, ContainerMade, ContainerPackage, ContainerPackages, ContainerRequest, OsRelease,
-    PackagesRequest, Refused,
+    PackagesRequest, Refused, TEXT_LIMIT,
 };
 use crate::distro::installed::{self, Installed, InstalledPackage, LONGEST_DATABASE, RPM_PLACES, rpm_database_files};
 use crate::recipe::Distro;
 use crate::sandbox::helper::News;
 use crate::source::counted_as;
-use crate::store::{LayerReader, TreeEditor};
+use crate::store::{Kind, LayerReader, TreeEditor};
 
 /// Version of what a container image is made into; part of the key. 1: first.
 pub const CONTAINER_VERSION: u32 = 1;
@@ -69,7 +69,11 @@ pub fn packages(request: PackagesRequest, _: News<'_>) -> Result<Result<Containe
         let start = format!("{folder}/");
         let own =
             reader.tree.0.range(start.clone()..).map(|(path, _)| path).take_while(|path| path.starts_with(&start));
-        for path in own.filter(|path| path.ends_with(".conf")) {
+        let is_text = |path: &&String| {
+            let kind = reader.tree.0.get(*path).map(|found| &found.entry.kind);
+            path.ends_with(".conf") && matches!(kind, Some(Kind::File { size, .. }) if *size <= TEXT_LIMIT)
+        };
+        for path in own.filter(is_text) {
             let bytes = reader.read(path)?.unwrap_or_default();
             protected.push_str(&String::from_utf8_lossy(&bytes));
             protected.push('\n');
@@ -148,6 +152,10 @@ impl ContainerFamily for OfRpm {
 
     fn normalised(&self) -> &'static [&'static str] {
         &NORMALISED
+    }
+
+    fn caches(&self) -> &'static [&'static str] {
+        &["var/cache/dnf", "var/cache/libdnf5", "var/cache/yum", "var/cache/zypp"]
     }
 
     fn is_release(&self, request: &ContainerRequest, release: &OsRelease, _: &Extractor) -> bool {

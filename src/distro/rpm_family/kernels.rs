@@ -1,13 +1,26 @@
 //! How RPM distributions name their kernels. Whose release a package has is no matter of names: see [`super::releases`].
 
 /// Endings of names that bring neither kernel nor modules.
-const OTHERS: [&str; 8] = ["-headers", "-devel", "-tools", "-tools-libs", "-doc", "-macros", "-source", "-syms"];
+const OTHERS: [&str; 11] = [
+    "-headers",
+    "-devel",
+    "-tools",
+    "-tools-libs",
+    "-doc",
+    "-docs",
+    "-docs-html",
+    "-macros",
+    "-source",
+    "-syms",
+    "-obs-build",
+];
 
 pub fn is_kernel(name: &str) -> bool {
-    name.starts_with("kernel")
+    (name == "kernel" || name.starts_with("kernel-"))
         && !name.contains("abi")
         && !OTHERS.iter().any(|ending| name.ends_with(ending))
         && !name.contains("-devel-")
+        && !name.contains("-source-")
 }
 
 /// How the package with the headers of a kernel is called, for messages.
@@ -27,6 +40,8 @@ mod tests {
         }
         for name in
             ["kernel-headers", "kernel-devel", "kernel-abi-stablelists", "kernel-tools", "kernel-syms", "systemd"]
+                .into_iter()
+                .chain(["kernelshark", "kernel-docs", "kernel-source-rt", "kernel-obs-build"])
         {
             assert!(!is_kernel(name), "{name}");
         }

@@ -163,16 +163,25 @@ impl PackageArchive for RpmArchive {
             self.check_words(&others)?;
             wanted.push(Wanted { items, remove: &pass.remove, remove_after: &pass.remove_after, aside: pass.aside });
         }
+        let before = held.clone();
+        let mut may_erase = false;
         loop {
             let mut session = Session::open(self, solving, &held)?;
+            session.may_erase = may_erase;
             match session.resolve(&wanted) {
                 // A held version that stands in the way gives way; the lock's difference names it (D13).
                 Err(Ended::Refused(Refusal::Unsatisfiable(words), log)) => {
                     let count = held.len();
                     held.retain(|package| !words.contains(&format!("{}-", package.name)));
-                    if held.len() == count {
+                    if held.len() < count {
+                        continue;
+                    }
+                    if may_erase || solving.base.is_none() {
                         return Err(DistroError::Unsatisfiable { detail: shortened(&words), log });
                     }
+                    // Only then may packages of the container image go.
+                    held.clone_from(&before);
+                    may_erase = true;
                 }
                 Err(Ended::Refused(Refusal::Unknown(names), _)) => {
                     // A list's own version goes before the one that the lock has.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::distro::ContainerPackages;
 use crate::distro::inside::common::{environment, write};
-use crate::distro::installed::RPM_PLACES;
+use crate::distro::installed::{LONGEST_DATABASE, RPM_PLACES};
 use crate::distro::rpm_family::inside::DATABASE_LINE;
 use crate::sandbox::helper::News;
 use crate::sandbox::{Bind, CommandRequest, CommandResult, TreeMount, run_command};
@@ -55,7 +55,9 @@ pub fn inside(request: BaseRequest, _: News<'_>) -> Result<BaseAnswer, String> {
     in_scratch(&request.scratch, || {
         let at = |name: &str| format!("{}/{name}", request.scratch);
         make_directories(&request.scratch, &["mount", "root", "root-work", "settings"])?;
-        let script = format!("rpm --root /imgbuild/state/root -qa --qf '{DATABASE_LINE}\\n' >/imgbuild/installed\n");
+        let script = format!(
+            "rpm --root /imgbuild/state/root -qa --nosignature --nodigest --qf '{DATABASE_LINE}\\n' >/imgbuild/installed\n"
+        );
         write(&at("settings/run"), &script)?;
         let result = run_command(&CommandRequest {
             root: TreeMount {
@@ -85,7 +87,11 @@ fn copy(layer: Digest, root: &str) -> Result<(), String> {
     let is_wanted = |path: &str| {
         RPM_PLACES.iter().chain(&SEEN).any(|place| path.starts_with(place) || path == place.trim_end_matches('/'))
     };
+    let mut left = LONGEST_DATABASE;
     for (path, found) in reader.tree.0.iter().filter(|(path, _)| is_wanted(path)) {
+        if let Kind::File { size, .. } = found.entry.kind {
+            left = left.checked_sub(size).ok_or("the package database has more than 2 GiB")?;
+        }
         match &found.entry.kind {
             Kind::Directory => editor.make_directory(path)?,
             Kind::Symlink(target) => editor.symlink(path, target)?,
@@ -107,7 +113,8 @@ pub fn difference(packages: &ContainerPackages, installed: &str) -> Option<Strin
     let only: Vec<&str> = has.symmetric_difference(&finds).map(String::as_str).collect();
     let more = if only.len() > SHOWN { ", .." } else { "" };
     (!only.is_empty()).then(|| {
-        let names = only.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
+        let names =
+            only.iter().take(SHOWN).map(|line| line.escape_default().to_string()).collect::<Vec<_>>().join(", ");
         format!(
             "it has {}, but the release's rpm finds {} of them in it; they differ in {names}{more}",
             counted_as(has.len(), "package", "packages"),

@@ -61,6 +61,8 @@ pub struct Session<'a> {
     is_begun: bool,
     /// Names of all packages that were found so far.
     found: BTreeSet<String>,
+    /// Whether packages of a container image may go.
+    pub may_erase: bool,
 }
 
 impl<'a> Session<'a> {
@@ -108,7 +110,7 @@ impl<'a> Session<'a> {
         held_back.dedup();
         let shown = archive.shown();
         let (pending, news, known) = (String::new(), FieldHasher::new(HEARD), known.finish());
-        let (is_begun, found) = (false, BTreeSet::new());
+        let (is_begun, found, may_erase) = (false, BTreeSet::new(), false);
         Ok(Self {
             archive,
             solving,
@@ -122,6 +124,7 @@ impl<'a> Session<'a> {
             known,
             is_begun,
             found,
+            may_erase,
         })
     }
 
@@ -148,7 +151,11 @@ impl<'a> Session<'a> {
                 if !pass.aside {
                     self.note(root, &packages, &answer.remove);
                 }
-                self.found.extend(packages.iter().map(|one| one.name.clone()));
+                // What lists name and the container image has is theirs, too; tools roots are no part of the image.
+                if !pass.aside {
+                    let named = pass.items.iter().map(|item| item.split('=').next().unwrap_or(item));
+                    self.found.extend(named.map(str::to_owned).chain(packages.iter().map(|one| one.name.clone())));
+                }
                 if self.solving.base.is_some() {
                     let comes = |name: &String| packages.iter().any(|one| one.name == *name);
                     found.conflicting = answer.remove.iter().filter(|name| !comes(name)).cloned().collect();
@@ -253,7 +260,7 @@ impl<'a> Session<'a> {
             Err(Ended::Refused(refusal @ Refusal::Unsatisfiable(_), log)) => Ended::Refused(refusal, log),
             other => return other,
         };
-        let Some(base) = self.solving.base else { return Err(refused) };
+        let Some(base) = self.solving.base.filter(|_| self.may_erase) else { return Err(refused) };
         match self.ask(root, Doing::Install, items, true) {
             Ok(answer)
                 if answer.remove.iter().all(|name| base.packages.contains_key(name) && !self.found.contains(name)) =>
