@@ -6,6 +6,7 @@
 
 use crate::distro::rpm::Evr;
 use crate::distro::rpm_family::{Answer, Picked, Refusal};
+use crate::recipe::Arch;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Section {
@@ -62,9 +63,6 @@ pub fn read(said: &str) -> Result<Answer, Refusal> {
     }
 }
 
-/// Ends of `name.architecture` in what dnf says.
-const ARCHITECTURES: [&str; 6] = ["noarch", "x86_64", "aarch64", "ppc64le", "i686", "i386"];
-
 fn of_table(table: &str) -> Result<Answer, Refusal> {
     let mut answer = Answer::default();
     let mut now = Section::Other;
@@ -90,8 +88,10 @@ fn of_table(table: &str) -> Result<Answer, Refusal> {
                 && now != Section::Removed
                 && !names(old, new)
             {
-                let name =
-                    old.rsplit_once('.').filter(|(_, end)| ARCHITECTURES.contains(end)).map_or(old, |(name, _)| name);
+                let name = old
+                    .rsplit_once('.')
+                    .filter(|(_, end)| *end == "noarch" || Arch::named(end).is_some())
+                    .map_or(old, |(name, _)| name);
                 answer.remove.push(name.to_owned());
             }
             continue;
