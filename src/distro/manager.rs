@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::dnf::Dnf;
+use super::inside::common::PackageFile;
 use super::inside::container::ContainerPackages;
 use super::inside::plain::make_plain;
 use super::inside::uname::Uname;
@@ -16,10 +17,10 @@ use super::zypper::Zypper;
 use super::{DistroError, Fetcher, Progress, apt, rpm};
 use crate::digest::{Digest, Sha256};
 use crate::recipe::{Accounts, Family, LockedSuite, PinnedPackage, Recipe};
-use crate::sandbox::Namespace;
 use crate::sandbox::helper::Operation;
+use crate::sandbox::{CommandResult, Namespace};
 use crate::source::Finding;
-use crate::store::{ScanAnswer, Store};
+use crate::store::Store;
 
 /// Where packages come from, instead of where the recipe says.
 #[derive(Debug, Clone, Default)]
@@ -135,6 +136,7 @@ pub struct Pass {
 pub struct Resolution {
     /// Packages to install, in the package manager's order.
     pub packages: Vec<PinnedPackage>,
+    /// Names of packages that go, for whatever reason.
     pub removed: Vec<String>,
     /// Names of packages that go with those that are to be removed, because they need one of them.
     pub remove_with: Vec<String>,
@@ -228,24 +230,25 @@ pub trait PackageArchive {
     ) -> Result<Vec<Resolution>, DistroError>;
 }
 
-pub struct Bootstrap<'a> {
-    /// Layers of the tools root; none: the packages themselves do all.
-    pub tools: Vec<Digest>,
-    pub packages: &'a [PinnedPackage],
-    /// Directory of the store that has them made ready.
-    pub ready: &'a str,
-    /// Whether the package manager configures them; otherwise they are only unpacked.
-    pub configure: bool,
-    pub machine: String,
-    pub failing: &'a [String],
-    /// No time in it is later than this.
-    pub epoch: i64,
-    pub log: String,
+/// What a transaction makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Makes {
+    /// A root whose programs are run: packages are only unpacked.
+    Root,
+    /// The lowest layer of an image: its package manager configures the packages.
+    Base,
+    /// A layer over others.
+    Layer,
 }
 
-/// One transaction over an image's layers.
-pub struct Install<'a> {
+/// A transaction, without a network.
+pub struct Transaction<'a> {
+    pub makes: Makes,
+    /// Scratch directory, relative to the store's.
+    pub scratch: String,
+    /// Layers of the tools root; none: the packages themselves do all.
     pub tools: Vec<Digest>,
+    /// What it is installed over.
     pub base: Vec<Digest>,
     pub packages: &'a [PinnedPackage],
     /// Directory of the store that has them made ready.
@@ -261,17 +264,26 @@ pub struct Install<'a> {
     pub conflicting: &'a [String],
     /// Streams of modules that are switched on with it.
     pub modules: &'a [String],
-    pub failing: &'a [String],
     pub variables: &'a [(String, String)],
     /// No time in the layer is later than this.
     pub epoch: i64,
+    /// Log file, relative to the store's directory.
     pub log: String,
 }
 
-/// A layer, and the users and groups that came with it.
-pub type Layer = (ScanAnswer, Accounts);
+impl Transaction<'_> {
+    /// Its packages by the names that the package manager wants.
+    pub fn files(&self, called: impl Fn(&PinnedPackage) -> String) -> Vec<PackageFile> {
+        let file = |one: &PinnedPackage| PackageFile {
+            file: ready_name(self.ready, &one.sha256),
+            name: one.name.clone(),
+            called: called(one),
+        };
+        self.packages.iter().map(file).collect()
+    }
+}
 
-pub trait PackageManager: Sync {
+pub trait PackageManager: Sync + std::fmt::Debug {
     /// What it calls a CPU that `uname -m` calls so.
     fn architecture(&self, machine: &str) -> &'static str;
     /// Its names of what imgbuild asks for by itself.
@@ -325,22 +337,16 @@ pub trait PackageManager: Sync {
     ) -> Result<(), DistroError> {
         make_plain(self.plain_operation(), work, directory, packages, done)
     }
-    /// Makes a root of packages alone.
-    /// Errors: [`DistroError::MaintainerScript`] when a script fails, [`DistroError::PackageManager`] for anything else.
-    fn bootstrap(
-        &self,
-        work: (&Store, &Namespace),
-        request: &Bootstrap<'_>,
-        progress: &mut dyn FnMut(&str),
-    ) -> Result<Layer, DistroError>;
-    /// Installs packages over layers, with no network.
-    /// Errors: As [`PackageManager::bootstrap`].
-    fn install(
-        &self,
-        work: (&Store, &Namespace),
-        request: &Install<'_>,
-        progress: &mut dyn FnMut(&str),
-    ) -> Result<Layer, DistroError>;
+    /// What the inside calls a transaction; its answer is [`super::Made`].
+    fn operation(&self, makes: Makes) -> &'static str;
+    /// What the inside is asked then.
+    fn asked(&self, transaction: &Transaction<'_>) -> serde_json::Value;
+    /// What is said of a command of a transaction that failed, by its log; `what` is what it did.
+    fn failure(&self, what: &str, result: &CommandResult, log: &Path) -> DistroError;
+    /// What is said of a script that failed in a transaction that went on; not those of the packages `allowed`.
+    fn failing(&self, _log: &Path, _allowed: &[String]) -> Option<DistroError> {
+        None
+    }
 }
 
 /// Path of a package that was made ready, relative to the store's directory.

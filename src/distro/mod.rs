@@ -21,6 +21,7 @@ pub use fetch::credentials::s3::s3_address;
 pub use fetch::downloads::{Download, Progress, side_by_side};
 pub use fetch::fetcher::{Fetcher, pause, redirected};
 pub use fetch::pace::{PATIENCE, Paced};
+pub use inside::common::Made;
 pub use inside::container::{
     ContainerLayer, ContainerMade, ContainerPackage, ContainerPackages, ContainerRequest, PackagesRequest,
 };
@@ -28,9 +29,9 @@ pub use inside::part::unpack_part;
 pub use inside::secrets::{Maker, SECRETS, Secret};
 pub use inside::uname::{Uname, script as uname_script};
 pub use manager::{
-    Bootstrap, ContainerBase, ContainerOperations, Gathering, Install, Layer, Names, News, PackageArchive,
-    PackageManager, PackageSources, Pass, Relations, Resolution, Solving, Unusable, VENDOR_MARK, VersionOrder,
-    Versions, manager, operations, ready_name, write_file,
+    ContainerBase, ContainerOperations, Gathering, Makes, Names, News, PackageArchive, PackageManager, PackageSources,
+    Pass, Relations, Resolution, Solving, Transaction, Unusable, VENDOR_MARK, VersionOrder, Versions, manager,
+    operations, ready_name, write_file,
 };
 
 use std::path::Path;

@@ -21,6 +21,8 @@ pub enum InputKind {
     RemoveWith,
     /// A package of a container image that goes for others.
     Conflicting,
+    /// A package that goes for others by itself.
+    Replaced,
     Failing,
     /// A part of the container image below: its manifest, a layer.
     Container,
@@ -57,7 +59,7 @@ pub enum InputKind {
 }
 
 impl InputKind {
-    const TEXTS: [(Self, &str); 38] = [
+    const TEXTS: [(Self, &str); 39] = [
         (Self::Action, "action"),
         (Self::File, "file"),
         (Self::Package, "package"),
@@ -69,6 +71,7 @@ impl InputKind {
         (Self::RemoveAfter, "remove-after"),
         (Self::RemoveWith, "remove-with"),
         (Self::Conflicting, "conflicting"),
+        (Self::Replaced, "replaced"),
         (Self::Failing, "failing"),
         (Self::Container, "container"),
         (Self::Module, "module"),

@@ -9,7 +9,7 @@ use super::node::{Mode, Put, opened, put};
 use super::stream::{Bytes, Entry};
 use super::words::{encoded, quoted};
 use super::{Answer, Change, Executed, What};
-use crate::recipe::{Family, Lock, PassRole, PinnedPackage};
+use crate::recipe::{Family, Lock, PassRole, PinnedPackage, plain_version};
 use crate::source::counted_as;
 
 /// Installs packages on a Debian node.
@@ -58,42 +58,24 @@ impl Package {
     }
 }
 
-/// A version without an epoch of 0, which some write and others do not.
-fn plain(version: &str) -> String {
-    version.strip_prefix("0:").unwrap_or(version).to_owned()
-}
-
 impl Packages {
     /// Those that are in an image of a lock at the end; `file` says where the file of one is on this host.
     pub fn of(family: Family, lock: &Lock, lock_name: &str, file: &dyn Fn(&PinnedPackage) -> PathBuf) -> Self {
-        let mut wanted: Vec<Package> = Vec::new();
-        let base = lock.base.iter().flat_map(|base| &base.packages);
-        let base = base.map(|one| ((one.name.clone(), one.architecture.clone()), plain(&one.version)));
-        let mut base: BTreeMap<(String, String), String> = base.collect();
-        for pass in lock.image_passes() {
-            let is_removed = |one: &Package, names: &[String]| names.contains(&one.pinned.name);
-            wanted.retain(|one| !is_removed(one, &pass.remove));
-            let going = [&pass.remove, &pass.remove_after, &pass.remove_with, &pass.conflicting];
-            base.retain(|(name, _), _| !going.iter().any(|names| names.contains(name)));
-            for pinned in &pass.packages {
-                // A later transaction may bring another version of the same.
-                let is_of_kernel = pass.role() == PassRole::Kernel;
-                wanted.retain(|one| is_of_kernel || one.key() != (&pinned.name, &pinned.architecture));
-                wanted.push(Package {
-                    version: plain(&pinned.version),
-                    file: file(pinned),
-                    line: format!("{lock_name}: {}", pass.name),
-                    is_of_kernel,
-                    pinned: pinned.clone(),
-                });
-            }
-            let going = [&pass.remove_after, &pass.remove_with];
-            wanted.retain(|one| !going.iter().any(|names| is_removed(one, names)));
-            // One that goes for those that this transaction brings came before it.
-            let is_brought = |one: &Package| pass.packages.contains(&one.pinned);
-            wanted.retain(|one| is_brought(one) || !is_removed(one, &pass.conflicting));
+        let (mut wanted, mut base) = (Vec::new(), BTreeMap::new());
+        for one in lock.in_image() {
+            let version = plain_version(one.version).to_owned();
+            let Some((pass, pinned)) = one.brought else {
+                base.insert((one.name.to_owned(), one.architecture.to_owned()), version);
+                continue;
+            };
+            wanted.push(Package {
+                version,
+                file: file(pinned),
+                line: format!("{lock_name}: {}", pass.name),
+                is_of_kernel: pass.role() == PassRole::Kernel,
+                pinned: pinned.clone(),
+            });
         }
-        base.retain(|(name, architecture), _| !wanted.iter().any(|one| one.key() == (name, architecture)));
         Self { family, wanted, base }
     }
 }
@@ -121,7 +103,7 @@ fn installed(connection: &mut Connection, family: Family) -> Result<Installed, S
             && *name != NO_PACKAGE
         {
             let key = ((*name).to_owned(), (*architecture).to_owned());
-            found.entry(key).or_default().insert(plain(version));
+            found.entry(key).or_default().insert(plain_version(version).to_owned());
         }
     }
     if code != "0" || found.is_empty() {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::distro::inside::accounts::{self, text_in};
-use crate::distro::inside::common::{Made, normalise, quoted, write};
+use crate::distro::inside::common::{Made, PackageFile, call_packages, normalise, quoted, write};
 use crate::distro::inside::keystore;
 use crate::distro::inside::uname::Uname;
 use crate::fault;
@@ -14,15 +14,6 @@ use crate::sandbox::{Bind, CommandRequest, STAND_IN_DIRECTORY, TreeMount, run_co
 use crate::source::counted_as;
 use crate::store::scan;
 use crate::store::{ScanRequest, TreeEditor, in_scratch, lower_directories, make_directories, root_of};
-
-/// A package file: where it is in the store and what it is called for the package manager.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct PackageFile {
-    /// Path relative to the store's directory.
-    pub file: String,
-    /// Name as apt gives it.
-    pub name: String,
-}
 
 /// Environment of apt, dpkg and their scripts.
 pub fn environment(epoch: i64) -> Vec<(String, String)> {
@@ -72,12 +63,9 @@ pub const POLICY: &[u8] = b"#!/bin/sh\nexit 101\n";
 pub struct InstallRequest {
     /// Scratch directory, relative to the store's.
     pub scratch: String,
-    /// Directory with the packages under their names, relative to the store's.
-    pub links: String,
     pub tools: Vec<Digest>,
     pub base: Vec<Digest>,
-    /// File names of the packages, in order.
-    pub packages: Vec<String>,
+    pub packages: Vec<PackageFile>,
     pub remove: Vec<String>,
     pub remove_after: Vec<String>,
     /// Debian's name of the image's architecture, where apt's own is another one.
@@ -150,7 +138,8 @@ pub fn install(request: InstallRequest, progress: News<'_>) -> Result<Made, Stri
                 "apt/etc/sources.list.d",
             ],
         )?;
-        for name in &request.packages {
+        let packages = call_packages(&request.scratch, &request.packages)?;
+        for PackageFile { called: name, .. } in &request.packages {
             std::os::unix::fs::symlink(format!("../debs/{name}"), at(&format!("apt/archives/{name}")))
                 .map_err(|error| format!("a link to {name}: {error}"))?;
         }
@@ -196,7 +185,7 @@ pub fn install(request: InstallRequest, progress: News<'_>) -> Result<Made, Stri
             target: Some(tree(&request.base, "tree", "work")?),
             binds: vec![
                 Bind { source: at("apt"), target: "/imgbuild".to_owned(), writable: true },
-                Bind { source: request.links.clone(), target: "/debs".to_owned(), writable: false },
+                Bind { source: packages, target: "/debs".to_owned(), writable: false },
             ],
             target_binds: [("/debs", "/run/imgbuild/debs"), ("/imgbuild/archives", "/run/imgbuild/archives")]
                 .map(|(from, to)| (from.to_owned(), to.to_owned()))
@@ -250,7 +239,7 @@ while read -r name state; do test "$state" != installed || echo "$name$2"; done
 fn install_script(request: &InstallRequest) -> String {
     let mut script = String::from("set -e\n");
     let mut words: Vec<String> =
-        request.packages.iter().map(|name| quoted(&format!("/target/run/imgbuild/debs/{name}"))).collect();
+        request.packages.iter().map(|one| quoted(&format!("/target/run/imgbuild/debs/{}", one.called))).collect();
     script.push_str(PRESENT);
     // Removing what is not there is no error.
     let removals: Vec<String> = request.remove.iter().map(|name| format!("$(present {} -)", quoted(name))).collect();

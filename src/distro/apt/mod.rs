@@ -29,13 +29,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::distro::{
-    Bootstrap, ContainerOperations, DistroError, Gathering, Install, Layer, Names, PackageArchive, PackageManager,
-    Unusable, VersionOrder, Versions,
+    ContainerOperations, DistroError, Gathering, Makes, Names, PackageArchive, PackageManager, Transaction, Unusable,
+    VersionOrder, Versions,
 };
 use crate::recipe::{Base, Distro, Recipe};
-use crate::sandbox::Namespace;
+use crate::sandbox::CommandResult;
 use crate::sandbox::helper::{Operation, answer};
-use crate::store::Store;
 
 /// The release of the kernel that a package brings: Debian's names have it.
 fn kernel_release(package: &PinnedPackage) -> Option<String> {
@@ -166,22 +165,22 @@ impl PackageManager for Apt {
         "apt-plain"
     }
 
-    fn bootstrap(
-        &self,
-        (store, namespace): (&Store, &Namespace),
-        request: &Bootstrap<'_>,
-        progress: &mut dyn FnMut(&str),
-    ) -> Result<Layer, DistroError> {
-        bootstrap::bootstrap(store, namespace, request, progress)
+    fn operation(&self, makes: Makes) -> &'static str {
+        match makes {
+            Makes::Root | Makes::Base => "apt-root",
+            Makes::Layer => "apt-install",
+        }
     }
 
-    fn install(
-        &self,
-        (store, namespace): (&Store, &Namespace),
-        request: &Install<'_>,
-        progress: &mut dyn FnMut(&str),
-    ) -> Result<Layer, DistroError> {
-        install::install(store, namespace, request, progress)
+    fn asked(&self, transaction: &Transaction<'_>) -> serde_json::Value {
+        match transaction.makes {
+            Makes::Root | Makes::Base => serde_json::json!(bootstrap::request(transaction)),
+            Makes::Layer => serde_json::json!(install::request(transaction)),
+        }
+    }
+
+    fn failure(&self, what: &str, result: &CommandResult, log: &Path) -> DistroError {
+        blame::failure(what, result, log)
     }
 }
 

@@ -83,7 +83,7 @@ impl Resolver<'_> {
         let mut answers = Vec::new();
         let repositories = self.repositories();
         for (number, pass) in passes.iter().enumerate() {
-            let answer = if pass.install.is_empty() && pass.remove.is_empty() && pass.remove_after.is_empty() {
+            let mut answer = if pass.install.is_empty() && pass.remove.is_empty() && pass.remove_after.is_empty() {
                 Resolution::default()
             } else {
                 let over = if pass.aside { first.as_ref().unwrap_or(&installed) } else { &installed };
@@ -93,14 +93,23 @@ impl Resolver<'_> {
                 answers.push(answer);
                 continue;
             }
-            for name in answer.removed.iter().chain(&pass.remove_after) {
+            for name in &answer.removed {
                 installed.remove(name);
             }
             for package in &answer.packages {
-                if !pass.remove_after.contains(&package.name) {
-                    installed.insert(package.name.clone(), (package.version.clone(), package.automatic));
-                }
+                installed.insert(package.name.clone(), (package.version.clone(), package.automatic));
             }
+            if !pass.remove.is_empty() {
+                answer.remove_with.extend(answer.removed.iter().filter(|name| !pass.remove.contains(name)).cloned());
+            }
+            if pass.remove_after.iter().any(|name| installed.contains_key(name)) {
+                let after = Pass { remove: pass.remove_after.clone(), ..Pass::default() };
+                let gone = self.resolve_pass(number, &after, &installed, held, &repositories)?.removed;
+                gone.iter().for_each(|name| drop(installed.remove(name)));
+                answer.remove_with.extend(gone.into_iter().filter(|name| !pass.remove_after.contains(name)));
+            }
+            answer.remove_with.sort();
+            answer.remove_with.dedup();
             answers.push(answer);
             first.get_or_insert_with(|| installed.clone());
         }

@@ -4,10 +4,10 @@ use std::fs::File;
 
 use serde::{Deserialize, Serialize};
 
-use super::inside::{NORMALISED, POLICY, PackageFile, environment, scripts_that_make_accounts};
+use super::inside::{NORMALISED, POLICY, environment, scripts_that_make_accounts};
 use crate::archive::{Extractor, extract_tar, read_members};
 use crate::distro::inside::accounts;
-use crate::distro::inside::common::{Made, normalise};
+use crate::distro::inside::common::{Made, PackageFile, call_packages, normalise};
 use crate::fault;
 use crate::recipe::Accounts;
 use crate::sandbox::helper::News;
@@ -20,8 +20,6 @@ use crate::store::{ScanRequest, TreeEditor, in_scratch, make_directories};
 pub struct RootRequest {
     /// Scratch directory, relative to the store's.
     pub scratch: String,
-    /// Directory with the packages under their names, relative to the store's.
-    pub links: String,
     /// Whether dpkg configures the packages; without that the root only serves to run programs of it.
     pub configure: bool,
     /// Whether the packages' CPU has its loader in /lib64.
@@ -113,13 +111,14 @@ pub fn inside(request: RootRequest, progress: News<'_>) -> Result<Made, String> 
             editor.write(name, b"", 0o644)?;
         }
         editor.write("usr/sbin/policy-rc.d", POLICY, 0o755)?;
+        let packages = call_packages(&request.scratch, &request.packages)?;
         fault::point("unpack.done");
         progress(&format!("configuring {}", counted_as(request.packages.len(), "package", "packages")));
         let mount_point = format!("{}/mount", request.scratch);
         make_directories(&mount_point, &[""])?;
         let result = run_command(&CommandRequest {
             root: TreeMount { lower: Vec::new(), upper: tree.clone(), work: String::new(), root: None },
-            binds: vec![Bind { source: request.links.clone(), target: "/debs".to_owned(), writable: false }],
+            binds: vec![Bind { source: packages, target: "/debs".to_owned(), writable: false }],
             arguments: ["/bin/sh", "-c", BOOTSTRAP_SCRIPT].map(str::to_owned).to_vec(),
             environment: environment(request.epoch),
             log: request.log.clone(),

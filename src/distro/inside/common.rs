@@ -14,9 +14,9 @@ use crate::failure::start;
 use crate::recipe::Accounts;
 use crate::sandbox::CommandResult;
 use crate::sandbox::helper::News;
-use crate::store::{ScanAnswer, TreeEditor};
+use crate::store::{ScanAnswer, TreeEditor, make_directories};
 
-/// What came of it: a layer, or how the command failed.
+/// What came of a transaction: a layer, or how the command failed.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Made {
     /// A committed layer, and the users and groups that came with it.
@@ -24,6 +24,29 @@ pub enum Made {
     Failed(CommandResult),
     /// Scripts asked for the kernel's release, which is not known.
     AsksRelease,
+    /// Packages that the database does not have afterwards.
+    Lacking(Vec<String>),
+}
+
+/// A package of a transaction.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PackageFile {
+    /// Path relative to the store's directory.
+    pub file: String,
+    pub name: String,
+    /// What its package manager has to find it as.
+    pub called: String,
+}
+
+/// Gives packages the names that their package manager wants, in a directory below the scratch directory; gives its path.
+pub fn call_packages<'a>(scratch: &str, packages: impl IntoIterator<Item = &'a PackageFile>) -> Result<String, String> {
+    let directory = format!("{scratch}/packages");
+    make_directories(&directory, &[""])?;
+    for package in packages {
+        std::fs::hard_link(&package.file, format!("{directory}/{}", package.called))
+            .map_err(|error| format!("cannot link the package `{}`: {error}", package.name))?;
+    }
+    Ok(directory)
 }
 
 /// Environment of package managers and their scripts: nothing of the host's (D3).

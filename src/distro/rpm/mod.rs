@@ -23,7 +23,7 @@ pub use package::file::{FileEntry, Package, Scriptlet, VerifiedBy};
 pub use package::installed::InstalledHeader;
 pub use package::payload::{read_members, unpack, unpack_part, write_payload_listing};
 pub use package::plain::write_plain;
-pub use package::root::{ROOT_VERSION, RpmFile, RpmRoot, RpmRootRequest, make_root, unpack_all};
+pub use package::root::{ROOT_VERSION, RpmRootRequest, unpack_all};
 pub use relations::candidate::{Candidate, Capability, MetadataFile, Repository, RepositorySource, Requirement, Weak};
 pub use relations::closure::{closure, closure_of, left_out};
 pub use relations::rich::plain_names;

@@ -9,7 +9,9 @@ use super::kernels::is_kernel;
 use super::{database, depmod};
 use crate::digest::Digest;
 use crate::distro::inside::accounts;
-use crate::distro::inside::common::{environment, normalise, quoted, quoted_words, write};
+use crate::distro::inside::common::{
+    Made, PackageFile, call_packages, environment, normalise, quoted, quoted_words, write,
+};
 use crate::distro::inside::keystore;
 use crate::distro::inside::uname::Uname;
 use crate::distro::rpm::Package;
@@ -20,22 +22,25 @@ use crate::sandbox::{Bind, CommandRequest, CommandResult, STAND_IN_DIRECTORY, Tr
 use crate::source::counted_as;
 use crate::store::scan;
 use crate::store::{
-    Kind, ScanAnswer, ScanRequest, TreeEditor, in_scratch, lower_directories, make_directories, manifest_of, merged_of,
-    root_of,
+    Kind, ScanRequest, TreeEditor, in_scratch, lower_directories, make_directories, manifest_of, merged_of, root_of,
 };
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RpmPackage {
+    pub file: PackageFile,
+    /// What the database must say of it: name, version, architecture.
+    pub line: String,
+}
 
 /// Asks rpm of a tools root for a transaction on an image's layers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct InstallRequest {
     /// Scratch directory, relative to the store's.
     pub scratch: String,
-    /// Directory with the packages under their names, relative to the store's.
-    pub links: String,
     pub tools: Vec<Digest>,
     /// Layers of the image so far; none: the image begins here.
     pub base: Vec<Digest>,
-    /// File names and names of the packages, and what the database must say of each: name, version, architecture.
-    pub packages: Vec<(String, String, String)>,
+    pub packages: Vec<RpmPackage>,
     /// Names of packages to remove before.
     pub remove: Vec<String>,
     pub remove_after: Vec<String>,
@@ -53,16 +58,6 @@ pub struct InstallRequest {
     pub epoch: i64,
     /// Log file, relative to the store's directory.
     pub log: String,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub enum InstallAnswer {
-    Layer(ScanAnswer, Accounts),
-    /// Packages that the database does not have afterwards.
-    Lacking(Vec<String>),
-    Failed(CommandResult),
-    /// Scripts asked for the kernel's release, which is not known.
-    AsksRelease,
 }
 
 /// Programs that would make an initrd in the image, or reach for a running system; replaced in the sandbox only (D19).
@@ -95,7 +90,7 @@ pub const DATABASE_LINE: &str = "%{NAME} %|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEAS
 /// Where the script leaves a line for all that is installed.
 const INSTALLED: &str = "installed";
 
-pub fn install(request: InstallRequest, progress: News<'_>) -> Result<InstallAnswer, String> {
+pub fn install(request: InstallRequest, progress: News<'_>) -> Result<Made, String> {
     in_scratch(&request.scratch, || {
         let at = |name: &str| format!("{}/{name}", request.scratch);
         make_directories(&request.scratch, &["mount", "tree", "work", "root", "root-work", "settings"])?;
@@ -110,6 +105,7 @@ pub fn install(request: InstallRequest, progress: News<'_>) -> Result<InstallAns
         if request.over_payload {
             write_indexed(&request, &at(&format!("settings/{}", depmod::INDEXED)))?;
         }
+        let packages = call_packages(&request.scratch, request.packages.iter().map(|one| &one.file))?;
         progress(&format!("installing {}", counted_as(request.packages.len(), "package", "packages")));
         let tree = |digests: &[Digest], upper: &str, work: &str| -> Result<TreeMount, String> {
             Ok(TreeMount {
@@ -127,7 +123,7 @@ pub fn install(request: InstallRequest, progress: News<'_>) -> Result<InstallAns
                 target: Some(tree(&request.base, "tree", "work")?),
                 binds: vec![
                     Bind { source: at("settings"), target: "/imgbuild".to_owned(), writable: true },
-                    Bind { source: request.links.clone(), target: "/packages".to_owned(), writable: false },
+                    Bind { source: packages.clone(), target: "/packages".to_owned(), writable: false },
                 ],
                 stand_ins: STAND_INS
                     .map(|name| (name.to_owned(), "#!/bin/sh\nexit 0\n".to_owned()))
@@ -145,15 +141,15 @@ pub fn install(request: InstallRequest, progress: News<'_>) -> Result<InstallAns
         let result = command(["/bin/sh", "-e", "/imgbuild/run"], request.log.clone())?;
         fault::point("install.done");
         if request.uname.was_asked(&editor)? {
-            return Ok(InstallAnswer::AsksRelease);
+            return Ok(Made::AsksRelease);
         }
         if result.status != 0 {
-            return Ok(InstallAnswer::Failed(result));
+            return Ok(Made::Failed(result));
         }
         let installed = std::fs::read_to_string(at(&format!("settings/{INSTALLED}"))).unwrap_or_default();
         let lacking = lacking(&request, &installed);
         if !lacking.is_empty() {
-            return Ok(InstallAnswer::Lacking(lacking));
+            return Ok(Made::Lacking(lacking));
         }
         let editor = TreeEditor::open(&at("tree"))?;
         if database::settle_times(&editor, request.epoch)? {
@@ -162,7 +158,7 @@ pub fn install(request: InstallRequest, progress: News<'_>) -> Result<InstallAns
             let result = command(["/bin/sh", "-c", &format!("{} --rebuilddb", rpm())], log.clone())?;
             if result.status != 0 {
                 let _ = std::fs::rename(&log, &request.log);
-                return Ok(InstallAnswer::Failed(result));
+                return Ok(Made::Failed(result));
             }
             let _ = std::fs::remove_file(&log);
         }
@@ -179,7 +175,7 @@ pub fn install(request: InstallRequest, progress: News<'_>) -> Result<InstallAns
             epoch: request.epoch,
             whole: upper_is_whole(),
         })?;
-        Ok(InstallAnswer::Layer(answer, found))
+        Ok(Made::Layer(answer, found))
     })
 }
 
@@ -188,8 +184,8 @@ fn write_indexed(request: &InstallRequest, directory: &str) -> Result<(), String
     let Some(payload) = request.base.last() else { return Ok(()) };
     let below = manifest_of(payload)?;
     let mut brought = Vec::new();
-    for (file, _, _) in &request.packages {
-        brought.extend(Package::paths(Path::new(&format!("{}/{file}", request.links)))?);
+    for RpmPackage { file, .. } in &request.packages {
+        brought.extend(Package::paths(Path::new(&file.file))?);
     }
     let all = depmod::indexed(below.0.keys().map(String::as_str), brought.iter().map(String::as_str));
     make_directories(directory, &[""])?;
@@ -213,16 +209,15 @@ fn settle_directories(base: &[Digest], editor: &TreeEditor) -> Result<(), String
 
 fn lacking(request: &InstallRequest, installed: &str) -> Vec<String> {
     let known: BTreeSet<String> = installed.lines().map(|line| line.replacen(" 0:", " ", 1)).collect();
-    let wanted = request.packages.iter().filter(|(_, name, _)| !request.remove_after.contains(name));
-    wanted.filter(|(_, _, line)| !known.contains(line)).map(|(_, _, line)| line.clone()).collect()
+    let wanted = request.packages.iter().filter(|one| !request.remove_after.contains(&one.file.name));
+    wanted.map(|one| &one.line).filter(|line| !known.contains(*line)).cloned().collect()
 }
 
 /// Texts of the packages' scripts that may make users and groups.
 fn scripts_that_make_accounts(request: &InstallRequest) -> Vec<(String, String)> {
     let mut scripts = Vec::new();
-    for (file, name, _) in &request.packages {
-        let path = format!("{}/{file}", request.links);
-        for text in Package::script_texts(Path::new(&path)).unwrap_or_default() {
+    for RpmPackage { file: PackageFile { file, name, .. }, .. } in &request.packages {
+        for text in Package::script_texts(Path::new(file)).unwrap_or_default() {
             if accounts::MAKERS.iter().any(|tool| text.contains(tool)) {
                 scripts.push((name.clone(), text));
             }
@@ -296,10 +291,10 @@ fn script(request: &InstallRequest) -> String {
     }
     if !request.packages.is_empty() {
         let files: Vec<String> =
-            request.packages.iter().map(|(file, _, _)| quoted(&format!("/packages/{file}"))).collect();
+            request.packages.iter().map(|one| quoted(&format!("/packages/{}", one.file.called))).collect();
         // Kernels stand beside each other, as dnf and zypper have it; an upgrade would take the older one away.
         let (kernels, others): (Vec<&str>, Vec<&str>) =
-            request.packages.iter().map(|(_, name, _)| name.as_str()).partition(|name| is_kernel(name));
+            request.packages.iter().map(|one| one.file.name.as_str()).partition(|name| is_kernel(name));
         let any = |names: &[&str], mode: &str| match names {
             [] => String::new(),
             _ => {

@@ -1,70 +1,35 @@
-//! Transactions of pinned packages, with no network.
+//! What transactions of pinned packages are asked with.
 
-use super::blame::{failing, failure};
-use super::inside::{InstallAnswer, InstallRequest};
+use super::inside::{InstallRequest, RpmPackage};
 use super::packages::package_file;
 use super::resolve::solver::Solver;
-use crate::distro::{DistroError, Install, Layer, ready_name};
-use crate::sandbox::Namespace;
-use crate::store::Store;
+use crate::distro::Transaction;
 
-/// Installs packages and commits the layer.
-/// Errors: [`DistroError::MaintainerScript`] with the package when one of its scripts fails, [`DistroError::PackageManager`]
-/// with the log's last lines for anything else.
-pub fn install(
-    solver: &dyn Solver,
-    store: &Store,
-    namespace: &Namespace,
-    request: &Install<'_>,
-    progress: &mut dyn FnMut(&str),
-) -> Result<Layer, DistroError> {
-    let scratch = store.scratch()?;
-    for package in request.packages {
-        scratch.link(&store.directory().join(ready_name(request.ready, &package.sha256)), &package_file(package))?;
-    }
+pub fn request(solver: &dyn Solver, transaction: &Transaction<'_>) -> InstallRequest {
     // What needs a package goes with it, when it goes.
     let with = |names: &[String]| match names {
         [] => Vec::new(),
-        names => names.iter().chain(request.remove_with).cloned().collect(),
+        names => names.iter().chain(transaction.remove_with).cloned().collect(),
     };
-    let inside = InstallRequest {
-        scratch: scratch.name.clone(),
-        links: scratch.links_name.clone(),
-        tools: request.tools.clone(),
-        base: request.base.clone(),
-        packages: request
-            .packages
-            .iter()
-            .map(|one| {
-                let line = format!("{} {} {}", one.name, one.version, one.architecture);
-                (package_file(one), one.name.clone(), line)
-            })
-            .collect(),
-        remove: with(request.remove),
-        remove_after: with(request.remove_after),
-        conflicting: request.conflicting.to_vec(),
-        accounts: request.accounts.clone(),
-        uname: request.uname.clone(),
-        over_payload: request.over_payload,
-        files: solver.module_files(request.modules),
-        variables: request.variables.to_vec(),
-        epoch: request.epoch,
-        log: request.log.clone(),
+    let files = transaction.files(package_file).into_iter().zip(transaction.packages);
+    let package = |(file, one): (_, &crate::recipe::PinnedPackage)| RpmPackage {
+        file,
+        line: format!("{} {} {}", one.name, one.version, one.architecture),
     };
-    let log = store.directory().join(&request.log);
-    match namespace.call("rpm-install", &inside, progress)? {
-        // rpm itself goes on after most scripts that fail.
-        InstallAnswer::Layer(answer, accounts) => match failing(&log, request.failing) {
-            Some(error) => Err(error),
-            None => Ok((answer, accounts)),
-        },
-        InstallAnswer::AsksRelease => Err(DistroError::AsksRelease),
-        InstallAnswer::Lacking(names) => Err(DistroError::PackageManager {
-            what: format!("installing packages: afterwards the package database lacks {}", names.join(", ")),
-            status: 0,
-            lines: String::new(),
-            log: log.display().to_string(),
-        }),
-        InstallAnswer::Failed(result) => Err(failure("installing packages", &result, &log)),
+    InstallRequest {
+        scratch: transaction.scratch.clone(),
+        tools: transaction.tools.clone(),
+        base: transaction.base.clone(),
+        packages: files.map(package).collect(),
+        remove: with(transaction.remove),
+        remove_after: with(transaction.remove_after),
+        conflicting: transaction.conflicting.to_vec(),
+        accounts: transaction.accounts.clone(),
+        uname: transaction.uname.clone(),
+        over_payload: transaction.over_payload,
+        files: solver.module_files(transaction.modules),
+        variables: transaction.variables.to_vec(),
+        epoch: transaction.epoch,
+        log: transaction.log.clone(),
     }
 }

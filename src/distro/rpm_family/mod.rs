@@ -23,18 +23,17 @@ use std::path::{Path, PathBuf};
 
 use super::inside::plain;
 use super::inside::plain::PlainRequest;
-use super::inside::uname::Uname;
-use super::rpm::{self, RpmFile, RpmRoot};
+use super::rpm::{self, RpmRootRequest};
 use super::{
-    Bootstrap, ContainerOperations, DistroError, Gathering, Install, Layer, Names, PackageArchive, PackageManager,
-    Unusable, VersionOrder, Versions, ready_name,
+    ContainerOperations, DistroError, Gathering, Makes, Names, PackageArchive, PackageManager, Transaction, Unusable,
+    VersionOrder, Versions,
 };
-use crate::recipe::{Accounts, PinnedPackage, Recipe};
-use crate::sandbox::Namespace;
+use crate::recipe::{PinnedPackage, Recipe};
+use crate::sandbox::CommandResult;
 use crate::sandbox::helper::{News, Operation, answer};
-use crate::store::Store;
 
 /// The package manager of a family: rpm with one of the solvers.
+#[derive(Debug)]
 pub struct RpmFamily(pub &'static dyn Solver);
 
 pub fn operations() -> Vec<(&'static str, Operation)> {
@@ -54,7 +53,7 @@ fn plain(request: PlainRequest, news: News<'_>) -> Result<usize, String> {
     plain::inside(request, news, |from, to| rpm::write_plain(from, to))
 }
 
-/// Version of what [`install::install`] does; part of the keys. 1: first; 2: random keys are taken out;
+/// Version of what [`inside::install`] does; part of the keys. 1: first; 2: random keys are taken out;
 /// 3: by the list of secrets; 4: so are logs of packages' own directories and names of initiators;
 /// 5: so is openldap's; times of Berkeley DB, of rpm before 4.14 and of Java's authorities are the epoch;
 /// 6: systemd's tools find a chroot, `uname` and /proc tell the image's kernel.
@@ -157,48 +156,30 @@ impl PackageManager for RpmFamily {
         "rpm-plain"
     }
 
-    fn bootstrap(
-        &self,
-        (store, namespace): (&Store, &Namespace),
-        request: &Bootstrap<'_>,
-        progress: &mut dyn FnMut(&str),
-    ) -> Result<Layer, DistroError> {
-        if !request.configure {
-            let packages: Vec<RpmFile> = request
-                .packages
-                .iter()
-                .map(|one| RpmFile { file: ready_name(request.ready, &one.sha256), name: one.name.clone() })
-                .collect();
-            let root = RpmRoot { packages: &packages, epoch: request.epoch };
-            return Ok((rpm::make_root(store, namespace, &root, progress)?, Accounts::default()));
+    fn operation(&self, makes: Makes) -> &'static str {
+        match makes {
+            Makes::Root => "rpm-root",
+            Makes::Base | Makes::Layer => "rpm-install",
         }
-        let transaction = Install {
-            tools: request.tools.clone(),
-            base: Vec::new(),
-            packages: request.packages,
-            ready: request.ready,
-            accounts: &Accounts::default(),
-            uname: Uname { release: None, machine: request.machine.clone(), is_of_image: false },
-            over_payload: false,
-            remove: &[],
-            remove_after: &[],
-            remove_with: &[],
-            conflicting: &[],
-            modules: &[],
-            failing: request.failing,
-            variables: &[],
-            epoch: request.epoch,
-            log: request.log.clone(),
-        };
-        install::install(self.0, store, namespace, &transaction, progress)
     }
 
-    fn install(
-        &self,
-        (store, namespace): (&Store, &Namespace),
-        request: &Install<'_>,
-        progress: &mut dyn FnMut(&str),
-    ) -> Result<Layer, DistroError> {
-        install::install(self.0, store, namespace, request, progress)
+    fn asked(&self, transaction: &Transaction<'_>) -> serde_json::Value {
+        match transaction.makes {
+            Makes::Root => serde_json::json!(RpmRootRequest {
+                scratch: transaction.scratch.clone(),
+                packages: transaction.files(packages::package_file),
+                epoch: transaction.epoch,
+            }),
+            Makes::Base | Makes::Layer => serde_json::json!(install::request(self.0, transaction)),
+        }
+    }
+
+    fn failure(&self, what: &str, result: &CommandResult, log: &Path) -> DistroError {
+        blame::failure(what, result, log)
+    }
+
+    /// rpm itself goes on after most scripts that fail.
+    fn failing(&self, log: &Path, allowed: &[String]) -> Option<DistroError> {
+        blame::failing(log, allowed)
     }
 }

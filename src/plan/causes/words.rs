@@ -363,7 +363,9 @@ impl Subject<'_> {
             InputKind::Container => {
                 (format!("container image's {bare}"), |text| text.split(' ').next().map(shown).unwrap_or_default())
             }
-            InputKind::RemoveWith | InputKind::Conflicting => (format!("removal of {bare}"), |_| String::new()),
+            InputKind::RemoveWith | InputKind::Conflicting | InputKind::Replaced => {
+                (format!("removal of {bare}"), |_| String::new())
+            }
             _ => (name.to_string(), shown),
         };
         let lock = self.lock;
@@ -384,6 +386,7 @@ impl Subject<'_> {
             | InputKind::Module
             | InputKind::RemoveWith
             | InputKind::Conflicting
+            | InputKind::Replaced
             | InputKind::Container => Origin::Lock,
             InputKind::Driver => Origin::Item("kernel.drivers".to_owned()),
             InputKind::Enable | InputKind::Disable | InputKind::Mask => Origin::Item(format!("services.{word}")),

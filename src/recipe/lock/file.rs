@@ -13,7 +13,7 @@ use crate::recipe::{Accounts, LockedGroup, LockedUser, PassRole};
 /// Version of the lock's form. A lock of a later form is refused, an earlier one is renewed.
 pub const LOCK_FORMAT: u32 = 1;
 /// Its minor version; the lock has a key `minor` from 1 on. What a later one adds is left alone.
-pub const LOCK_MINOR: u32 = 5;
+pub const LOCK_MINOR: u32 = 6;
 
 /// A package that is pinned: what it is called and what its file holds.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
@@ -76,12 +76,16 @@ pub struct LockedPass {
     /// Names removed afterwards.
     #[serde(default)]
     pub remove_after: Vec<String>,
-    /// Names of RPM packages that go with those, because they need one of them.
+    /// Names of packages that go with those, because they need one of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remove_with: Vec<String>,
     /// Names of RPM packages of the container image that go because others of this transaction conflict with them or replace them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conflicting: Vec<String>,
+    /// Names of installed packages that the package manager takes away by itself, because others of this transaction conflict with
+    /// them, replace them or no longer have what they need.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replaced: Vec<String>,
     /// Streams of modules that are switched on with it: `name:stream`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub modules: Vec<String>,
@@ -191,6 +195,7 @@ impl Lock {
                 ("remove_after", &pass.remove_after),
                 ("remove_with", &pass.remove_with),
                 ("conflicting", &pass.conflicting),
+                ("replaced", &pass.replaced),
                 ("modules", &pass.modules),
                 ("kernel_releases", &pass.kernel_releases),
             ];
@@ -349,12 +354,12 @@ impl Lock {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use crate::recipe::LockError;
     use crate::recipe::lock::base::{BasePackage, LockedDocument, LockedLayer};
 
-    fn sample() -> Lock {
+    pub fn sample() -> Lock {
         let package = PinnedPackage {
             name: "bash".into(),
             version: "1:5.2\"-2".into(),

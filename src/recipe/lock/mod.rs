@@ -2,6 +2,7 @@
 
 pub mod base;
 pub mod file;
+pub mod installed;
 pub mod places;
 pub mod read;
 pub mod role;

@@ -18,19 +18,21 @@ pub mod sync;
 pub mod system;
 
 pub use reader::graph::{Forms, StageGraph, graph_of};
-pub use reader::work::Context;
+pub use reader::work::{Context, Given};
 pub use reader::{gzip_initrd, kernel_packages, pack_action, packed_form, xcat_pack};
 
 use self::reader::work::{Above, perform};
 use super::StageError;
 use super::bench::Bench;
 use super::bench::results::missing;
-use crate::plan::{Action, ActionKind};
+use crate::plan::Action;
 use crate::store::Outputs;
 
 /// An action, as its key describes it.
 #[derive(Debug)]
 pub enum Described {
+    Transaction(packages::inputs::Transaction),
+    Container(packages::container::Image),
     Kernel(kernel::inputs::Kernel),
     Driver(kernel::inputs::Driver),
     System(system::inputs::System),
@@ -48,29 +50,24 @@ pub enum Described {
 
 /// Does the work of an action that is not in the store.
 pub fn run(bench: &Bench<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
-    let Some(described) = context.stages.described.get(&action.id) else {
-        return match action.kind {
-            ActionKind::Unpack | ActionKind::Bootstrap => packages::run::bootstrap(bench, action, context),
-            ActionKind::Container => packages::container::run(bench, action, context),
-            ActionKind::Install => packages::run::install(bench, action, context),
-            // What comes before and after the graph, and what each graph describes.
-            _ => Err(missing(&action.id)),
-        };
-    };
-    let above = Above::new(bench, action, context);
+    let given = context.given;
+    // What comes before and after the graph is described nowhere.
+    let described = context.stages.described.get(&action.id).ok_or_else(|| missing(&action.id))?;
     match described {
-        Described::Kernel(work) => perform(work, bench, action, context),
-        Described::Driver(work) => perform(work, bench, action, context),
-        Described::System(work) => perform(work, bench, action, context),
-        Described::Postinstall(work) => perform(work, bench, action, context),
-        Described::Services(work) => perform(work, bench, action, context),
-        Described::NodeSupport(work) => perform(work, bench, action, context),
-        Described::Postscripts(work) => perform(work, bench, action, context),
-        Described::Sync(work) => perform(work, bench, action, context),
-        Described::Initrd(work) => perform(work, bench, action, context),
-        Described::Dracut(work) => perform(work, bench, action, context),
-        Described::Pack(work) => perform(work, bench, action, context),
-        Described::Gate(work) => work.run(bench, &above),
-        Described::Statelite(work) => work.run(bench, &above),
+        Described::Kernel(work) => perform(work, bench, action, given),
+        Described::Driver(work) => perform(work, bench, action, given),
+        Described::System(work) => perform(work, bench, action, given),
+        Described::Postinstall(work) => perform(work, bench, action, given),
+        Described::Services(work) => perform(work, bench, action, given),
+        Described::NodeSupport(work) => perform(work, bench, action, given),
+        Described::Postscripts(work) => perform(work, bench, action, given),
+        Described::Sync(work) => perform(work, bench, action, given),
+        Described::Initrd(work) => perform(work, bench, action, given),
+        Described::Dracut(work) => perform(work, bench, action, given),
+        Described::Pack(work) => perform(work, bench, action, given),
+        Described::Transaction(work) => perform(work, bench, action, given),
+        Described::Container(work) => perform(work, bench, action, given),
+        Described::Gate(work) => work.run(bench, &Above::new(bench, action, given)),
+        Described::Statelite(work) => work.run(bench, &Above::new(bench, action, given)),
     }
 }

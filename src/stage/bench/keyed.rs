@@ -66,6 +66,11 @@ impl Key {
         Keyed(value)
     }
 
+    /// What is empty, and so has no input.
+    pub fn nothing<T: Default>(&mut self) -> Keyed<T> {
+        Keyed(T::default())
+    }
+
     /// Keeps each of several values with its input.
     pub fn keep_each<T>(
         &mut self,

@@ -26,12 +26,12 @@ use crate::sandbox::{Namespace, SandboxError};
 use crate::source::{Finding, Severity};
 use crate::stage::StageError;
 use crate::stage::actions;
-use crate::stage::actions::Context;
 use crate::stage::actions::kernel::device_trees;
 use crate::stage::actions::packages::accounts;
 use crate::stage::actions::packages::emulator;
 use crate::stage::actions::packages::needs::{bytes_of, packages_of};
 use crate::stage::actions::packages::requests::target;
+use crate::stage::actions::{Context, Given};
 use crate::stage::actions::{StageGraph, kernel_packages};
 use crate::stage::bench::Bench;
 use crate::stage::bench::history::{PlacesOfInputs, StoreHistory, places_of};
@@ -354,7 +354,7 @@ impl<'a> Builder<'a> {
             // Where there is no thread for it, all of it is brought at the end.
             let _ = start(scope, || meanwhile.run(lock, graph));
             let done = run_side_by_side(&in_order, &options, &|action, known| {
-                let context = Context { stages: &plan.stages, lock, done: known, supply };
+                let context = Context { stages: &plan.stages, lock, given: Given { done: known, supply } };
                 let (record, one) = self.ensure(action, &context, &history)?;
                 cached::compare(self, &record)?;
                 if accounts::is_of_image(action) {
@@ -467,7 +467,7 @@ impl<'a> Builder<'a> {
         context: &Context<'_>,
         history: &StoreHistory<'_>,
     ) -> Result<(ActionRecord, Finished), StageError> {
-        let known = context.done;
+        let known = context.given.done;
         let began = Instant::now();
         let decisions = BTreeMap::new();
         let decision = decide(action, &Follow { graph: &context.stages.graph, known, history, decisions: &decisions });
@@ -504,11 +504,11 @@ impl<'a> Builder<'a> {
         let began = Instant::now();
         self.report.started(&action.id, &decision.causes);
         fault::point("action.started");
-        let (at, _) = (SystemTime::now(), context.supply.waited());
+        let (at, _) = (SystemTime::now(), context.given.supply.waited());
         let bench = self.bench();
         let outcome = emulator::of_action(&bench, &self.shared.made, action, context)
             .and_then(|()| actions::run(&bench, action, context));
-        let waited = context.supply.waited();
+        let waited = context.given.supply.waited();
         let mut run = Run {
             key: Some(key),
             milliseconds: trace::milliseconds(began.elapsed().saturating_sub(waited)),

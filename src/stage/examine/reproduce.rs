@@ -9,8 +9,8 @@ use crate::digest::Digest;
 use crate::plan::{Action, ActionGraph, ActionKind, Follow, Known, Verdict, key_and_trace};
 use crate::sandbox::{CommandResult, Substitute};
 use crate::stage::StageError;
-use crate::stage::actions::Context;
 use crate::stage::actions::Forms;
+use crate::stage::actions::{Context, Given};
 use crate::stage::bench::Bench;
 use crate::stage::bench::history::{StoreHistory, outputs_by_name};
 use crate::stage::bench::results::{Done, below, missing};
@@ -125,7 +125,7 @@ pub fn reproduce(
     }
     let fetcher = builder.fetcher()?;
     let supply = builder.supply(&fetcher);
-    let context = Context { stages, lock: &lock, done: &done, supply: &supply };
+    let context = Context { stages, lock: &lock, given: Given { done: &done, supply: &supply } };
     crate::stage::actions::packages::emulator::of_action(&builder.bench(), &builder.shared.made, action, &context)?;
     match again {
         Again::Run => {

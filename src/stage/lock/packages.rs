@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::distro::installed::{DatabaseKind, Installed, InstalledPackage};
 use crate::distro::rpm::Evr;
 use crate::plan::InputName;
-use crate::recipe::{Distro, Family, Lock};
+use crate::recipe::{Distro, Family, InImage, Lock};
 
 /// A package of one side.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
@@ -84,22 +84,11 @@ pub fn compare_versions(family: Family, one: &str, two: &str) -> Ordering {
 impl Packages {
     /// Packages of an image by its lock: of all transactions, less what later ones remove; tools are left out.
     pub fn of_lock(lock: &Lock) -> Self {
-        let mut all = BTreeMap::new();
-        for package in lock.base.iter().flat_map(|base| &base.packages) {
-            let (name, arch) = (package.name.clone(), package.architecture.clone());
-            all.insert(Package { name, arch, version: package.version.clone() }, None);
-        }
-        for pass in lock.image_passes() {
-            for package in &pass.packages {
-                remove(&mut all, &package.name, Some(&package.architecture));
-                let (name, arch) = (package.name.clone(), package.architecture.clone());
-                all.insert(Package { name, arch, version: package.version.clone() }, Some(package.sha256.to_string()));
-            }
-            let gone = [&pass.remove, &pass.remove_after, &pass.remove_with, &pass.conflicting];
-            for name in gone.into_iter().flatten() {
-                remove(&mut all, name, None);
-            }
-        }
+        let package = |one: InImage<'_>| {
+            let (name, arch, version) = (one.name.to_owned(), one.architecture.to_owned(), one.version.to_owned());
+            (Package { name, arch, version }, one.brought.map(|(_, package)| package.sha256.to_string()))
+        };
+        let all = lock.in_image().into_iter().map(package).collect();
         Self { family: family_of(&lock.target), all }
     }
 
@@ -116,7 +105,7 @@ impl Packages {
                 let (name, arch) = (name.to_owned(), arch.to_owned());
                 all.insert(Package { name, arch, version }, words.next().map(str::to_owned));
             }
-            for kind in ["remove ", "remove-after ", "remove-with ", "conflicting "] {
+            for kind in ["remove ", "remove-after ", "remove-with ", "conflicting ", "replaced "] {
                 later.extend(name.strip_prefix(kind).map(str::to_owned));
             }
             // The next layer begins: what this one removes is gone.

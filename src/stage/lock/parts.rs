@@ -17,7 +17,9 @@ pub fn cut(pass: LockedPass, relations: Option<Relations>) -> Vec<LockedPass> {
 
 /// Whether it removes nothing.
 fn only_adds(pass: &LockedPass) -> bool {
-    [&pass.remove, &pass.remove_after, &pass.remove_with, &pass.conflicting].iter().all(|list| list.is_empty())
+    [&pass.remove, &pass.remove_after, &pass.remove_with, &pass.conflicting, &pass.replaced]
+        .iter()
+        .all(|list| list.is_empty())
 }
 
 fn cut_at(pass: LockedPass, relations: Option<Relations>, least: usize) -> Vec<LockedPass> {

@@ -1,8 +1,8 @@
 //! Lock state: what the recipe requests, what the lock covers, and resolving.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use super::local_files::{changed_files, local_digest};
@@ -11,7 +11,7 @@ use super::repositories;
 use super::stale as asked;
 use crate::digest::Digest;
 use crate::distro::{
-    DistroError, Fetcher, Gathering, PackageArchive, PackageManager, PackageSources, Pass, Solving, manager,
+    DistroError, Fetcher, Gathering, PackageArchive, PackageManager, PackageSources, Pass, Resolution, Solving, manager,
 };
 use crate::plan::{Cause, Change, Origin, Place, Reason, Subject};
 use crate::recipe::{LOCK_MINOR, Lock, LockedPass, LockedSuite, PassRole, PinnedPackage, Recipe};
@@ -23,7 +23,8 @@ use crate::stage::actions::kernel::drivers::headers_release;
 use crate::stage::actions::packages::accounts;
 use crate::stage::actions::packages::container::{self, Resolved};
 use crate::stage::actions::packages::requests::{PackageRequest, package_requests, target};
-use crate::stage::actions::packages::tools::{ensure_tools, tools_action, tools_run_here};
+use crate::stage::actions::packages::tools::{Before, tools_run_here};
+use crate::stage::bench::Bench;
 use crate::stage::bench::ids;
 use crate::stage::bench::report::{Report, ReportedNews, refuse};
 use crate::stage::supply::Supply;
@@ -228,7 +229,10 @@ impl Locking<'_> {
             let replaces = base.as_ref().is_some_and(|base| base.replaced(names()));
             let relations = archive.relations(&answer.packages, &install)?;
             let relations = relations.filter(|_| answer.removed.is_empty() && !replaces);
+            let replaced = replaced(request, &answer);
+            self.say_what_is_replaced(&asked, request, &replaced);
             let whole = LockedPass {
+                replaced,
                 name: request.name.clone(),
                 install,
                 remove: request.pass.remove.clone(),
@@ -276,7 +280,7 @@ impl Locking<'_> {
         let asked = self.recipe.model.image.from.as_ref();
         let is_same = |lock: &&Lock| lock.pass(PassRole::BASE).and_then(|pass| pass.install.first()) == asked;
         let kept = earlier.filter(is_same).filter(|_| *renew != Renew::Everything).and_then(|lock| lock.base.as_ref());
-        container::resolve(&self.container(), kept, epoch, self.made)
+        container::resolve(&self.container(), kept, epoch, &self.before())
     }
 
     fn container(&self) -> container::Work<'_> {
@@ -313,17 +317,16 @@ impl Locking<'_> {
     /// The layer that the release's own solver runs in: the last of the roots, which is the solver's if it has one of its own.
     fn solver_root(&self, manager: &dyn PackageManager, last: Option<&LockedPass>) -> Result<Digest, StageError> {
         let (name, tools) = last.map(|pass| (pass.name.clone(), pass.packages.clone())).unwrap_or_default();
-        let action = tools_action(manager, &name, &tools, &target(self.recipe));
         // Tools of the image's own CPU are emulated, too.
         if !tools_run_here(manager, &tools) {
             crate::stage::actions::packages::emulator::ensure(self.namespace, self.store, || Ok(None))?;
         }
-        let work = (self.store, self.namespace);
-        let (layer, made) = ensure_tools(manager, work, &action, &tools, self.supply, self.report)?;
-        if let Some(made) = made {
-            self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(made.key, made.took);
-        }
-        Ok(layer)
+        self.before().root(&name, tools)
+    }
+
+    fn before(&self) -> Before<'_> {
+        let Self { recipe, store, namespace, report, supply, made, .. } = *self;
+        Before { bench: Bench { recipe, store, namespace, report, is_locked: false }, supply, made }
     }
 
     /// The transactions to resolve, with the kernel that the recipe chooses by version or from a directory; and that directory's
@@ -422,6 +425,23 @@ impl Locking<'_> {
         }
     }
 
+    /// Says which packages that lists ask for give way to those of a later transaction.
+    fn say_what_is_replaced(&self, asked: &[&PackageRequest], later: &PackageRequest, replaced: &[String]) {
+        let before = || asked.iter().take_while(|one| one.name != later.name).filter(|one| !one.role().is_aside());
+        for name in replaced {
+            let Some(span) = before().find_map(|one| one.spans.get(name)) else { continue };
+            let text =
+                format!("{} removes `{name}`, which this line asks for: they cannot be installed together", later.name);
+            let finding = Finding::warning("pkglist::replaced", span, text).label("not in the image");
+            let help = format!(
+                "remove the line, or what conflicts with it: {} has the packages of {} (`replaced`)",
+                self.recipe.lock_name(),
+                later.name
+            );
+            self.report.finding(&finding.help(help));
+        }
+    }
+
     fn say_what_goes_with(&self, package_request: &PackageRequest, names: &[String]) {
         let first = package_request
             .pass
@@ -440,6 +460,14 @@ impl Locking<'_> {
             );
         }
     }
+}
+
+/// What goes by itself: neither asked for, nor with what is asked for, nor what comes again.
+fn replaced(request: &PackageRequest, answer: &Resolution) -> Vec<String> {
+    let known = [&request.pass.remove, &answer.remove_with, &answer.conflicting];
+    let comes = |name: &String| answer.packages.iter().any(|one| one.name == *name);
+    let own = answer.removed.iter().filter(|name| !known.iter().any(|names| names.contains(name)) && !comes(name));
+    own.cloned().collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// Packages that keep their versions: those of the earlier lock that are not to be updated, and the chosen kernels.

@@ -87,6 +87,7 @@ fn supposed_pass(recipe: &Recipe, known: LockedPass, wanted: LockedPass, earlier
         name: known.name,
         remove_with: known.remove_with,
         conflicting: known.conflicting,
+        replaced: known.replaced,
         modules: known.modules,
         asks_release: known.asks_release,
         kernel_releases: known.kernel_releases,

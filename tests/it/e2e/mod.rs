@@ -68,6 +68,7 @@ mod publishing;
 mod random_trees;
 mod releases;
 mod remote_caches;
+mod replaced;
 mod repositories;
 mod rpm_distro;
 mod rpm_drivers;

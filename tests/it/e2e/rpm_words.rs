@@ -14,7 +14,7 @@ use super::store;
 use crate::support::{Ran, Space};
 
 /// A recipe of the test distribution, with a list and one more [[repo]].
-fn with(distro: &str, release: &str, more: &str, list: &str) -> Space {
+pub fn with(distro: &str, release: &str, more: &str, list: &str) -> Space {
     let space = Space::new().with_store(&store());
     write_keys(&space);
     space.write("few.pkglist", list);
@@ -44,7 +44,7 @@ fn locked(space: &Space) -> Vec<(String, String)> {
 }
 
 /// What was said, without the frame's marks and line breaks.
-fn flat(ran: &Ran) -> String {
+pub fn flat(ran: &Ran) -> String {
     ran.err.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ")
 }
 

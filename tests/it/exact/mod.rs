@@ -9,9 +9,9 @@ use std::path::Path;
 
 use imgbuild::digest::{Digest, Sha256};
 use imgbuild::plan::{Known, key_and_trace};
-use imgbuild::recipe::{LOCK_MINOR, Lock, LockedPass, LockedSuite, PinnedPackage, Recipe, load};
+use imgbuild::recipe::{LOCK_MINOR, Lock, LockedSuite, PinnedPackage, Recipe, load};
 use imgbuild::recipe::{LockedBase, LockedDocument, LockedLayer};
-use imgbuild::stage::{Forms, graph_of};
+use imgbuild::stage::{Forms, graph_of, requested};
 use serde_json::{Value, json};
 
 use crate::support::Space;
@@ -143,24 +143,11 @@ pub fn lock_of(recipe: &Recipe) -> Lock {
         file: format!("pool/{}.deb", Sha256::of(name.as_bytes()).short()),
         automatic: false,
     };
-    // What is asked for is known from the graph, and that needs packages of the tools that it uses.
-    for name in ["tools-postinstall", "tools-dracut"] {
-        let packages = vec![pin(&name.to_owned())];
-        lock.pass.push(LockedPass { name: name.to_owned(), packages, ..LockedPass::default() });
+    lock.pass = requested(recipe).pass;
+    for pass in &mut lock.pass {
+        pass.packages = pass.install.iter().map(pin).collect();
+        pass.kernel_releases.extend((pass.name == "tools-driver").then(|| "6.1.0-30-amd64".to_owned()));
     }
-    let wishes = graph_of(recipe, &lock, &Digest::of(b"init"), Forms::Own).unwrap().package_requests;
-    lock.pass = wishes
-        .into_iter()
-        .map(|wish| LockedPass {
-            kernel_releases: if wish.name == "tools-driver" { vec!["6.1.0-30-amd64".to_owned()] } else { Vec::new() },
-            name: wish.name,
-            packages: wish.pass.install.iter().map(pin).collect(),
-            install: wish.pass.install,
-            remove: wish.pass.remove,
-            remove_after: wish.pass.remove_after,
-            ..LockedPass::default()
-        })
-        .collect();
     lock
 }
 

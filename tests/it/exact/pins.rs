@@ -149,7 +149,7 @@ fn the_text_of_a_lock_stays() {
     write_files(&space);
     write_toml(&space, &recipe_document());
     let lock = lock_of(&read(space.path()));
-    insta::assert_snapshot!(Sha256::of(lock.to_text().as_bytes()), @"3402b45fc226ef53a742f28b4de77711a1422dc1e1ce25b15ae06c6e6d706859");
+    insta::assert_snapshot!(Sha256::of(lock.to_text().as_bytes()), @"5a5b886626448bc68e2d5d7c6a9bb61b2253c20a6dce5584665a169a8b30d86e");
 }
 
 #[test]

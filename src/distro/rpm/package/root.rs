@@ -9,63 +9,36 @@ use serde::{Deserialize, Serialize};
 
 use super::payload::{Opened, Owners, skeleton};
 use crate::archive::Extractor;
-use crate::distro::DistroError;
+use crate::distro::inside::common::{Made, PackageFile};
 use crate::distro::rpm::Package;
 use crate::fault;
-use crate::sandbox::Namespace;
+use crate::recipe::Accounts;
 use crate::sandbox::helper::News;
 use crate::store::scan;
-use crate::store::{ScanAnswer, ScanRequest, Store, TreeEditor, in_scratch, make_directories};
+use crate::store::{ScanRequest, TreeEditor, in_scratch, make_directories};
 
-/// Version of what [`make_root`] does; part of the keys of what runs in tools roots (D9). 1: first.
+/// Version of what [`inside`] does; part of the keys of what runs in tools roots (D9). 1: first.
 pub const ROOT_VERSION: u32 = 1;
-
-/// A package file: where it is in the store and what messages call it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct RpmFile {
-    /// Path relative to the store's directory.
-    pub file: String,
-    pub name: String,
-}
-
-#[derive(Debug)]
-pub struct RpmRoot<'a> {
-    /// Its packages; those that bring only directories and links are unpacked first, whatever their order.
-    pub packages: &'a [RpmFile],
-    /// No time in it is later than this.
-    pub epoch: i64,
-}
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RpmRootRequest {
     /// Scratch directory, relative to the store's.
     pub scratch: String,
-    pub packages: Vec<RpmFile>,
+    /// Those that bring only directories and links are unpacked first, whatever their order.
+    pub packages: Vec<PackageFile>,
     /// No time is later than this.
     pub epoch: i64,
 }
 
 /// Unpacks packages in an empty root and commits the layer. No script runs.
-/// Errors: [`DistroError::Sandbox`] for what cannot be unpacked.
-pub fn make_root(
-    store: &Store,
-    namespace: &Namespace,
-    request: &RpmRoot<'_>,
-    progress: &mut dyn FnMut(&str),
-) -> Result<ScanAnswer, DistroError> {
-    let scratch = store.scratch()?;
-    let inside =
-        RpmRootRequest { scratch: scratch.name.clone(), packages: request.packages.to_vec(), epoch: request.epoch };
-    Ok(namespace.call("rpm-root", &inside, progress)?)
-}
-
-pub fn inside(request: RpmRootRequest, progress: News<'_>) -> Result<ScanAnswer, String> {
+pub fn inside(request: RpmRootRequest, progress: News<'_>) -> Result<Made, String> {
     in_scratch(&request.scratch, || {
         let tree = format!("{}/tree", request.scratch);
         make_directories(&tree, &[""])?;
         unpack_all(&tree, &request.packages, progress)?;
         fault::point("unpack.done");
-        scan(&ScanRequest { tree, base: Vec::new(), epoch: request.epoch, whole: false })
+        let answer = scan(&ScanRequest { tree, base: Vec::new(), epoch: request.epoch, whole: false })?;
+        Ok(Made::Layer(answer, Accounts::default()))
     })
 }
 
@@ -74,8 +47,8 @@ pub fn inside(request: RpmRootRequest, progress: News<'_>) -> Result<ScanAnswer,
 /// First come directories and links, in the packages' order, so that what is made does not depend on which thread is
 /// faster; then files. A file that two packages have must be the same in both.
 /// Errors: A text that names the package.
-pub fn unpack_all(tree: &str, files: &[RpmFile], progress: News<'_>) -> Result<(), String> {
-    let open = |package: &RpmFile| -> Result<Opened<BufReader<File>>, String> {
+pub fn unpack_all(tree: &str, files: &[PackageFile], progress: News<'_>) -> Result<(), String> {
+    let open = |package: &PackageFile| -> Result<Opened<BufReader<File>>, String> {
         let file = File::open(&package.file).map_err(|error| format!("{}: {error}", package.name))?;
         Opened::new(BufReader::with_capacity(1 << 17, file)).map_err(|problem| format!("{} {problem}", package.name))
     };
@@ -111,14 +84,14 @@ pub fn unpack_all(tree: &str, files: &[RpmFile], progress: News<'_>) -> Result<(
     extractor.finish()
 }
 
-type Open<'a> = &'a dyn Fn(&RpmFile) -> Result<Opened<BufReader<File>>, String>;
+type Open<'a> = &'a dyn Fn(&PackageFile) -> Result<Opened<BufReader<File>>, String>;
 
 /// The users and groups of the packages that bring /etc/passwd and /etc/group; these are unpacked for it.
 fn accounts(
     tree: &str,
     packages: &[(usize, Package)],
     open: Open<'_>,
-    files: &[RpmFile],
+    files: &[PackageFile],
     extractor: &mut Extractor,
 ) -> Result<Owners, String> {
     let is_table = |path: &str| matches!(path, "/etc/passwd" | "/etc/group");
@@ -143,7 +116,7 @@ fn accounts(
 }
 
 /// Which package brings each file: the first that has it.
-fn claims<'p>(packages: &'p [(usize, Package)], files: &[RpmFile]) -> Result<HashMap<&'p str, usize>, String> {
+fn claims<'p>(packages: &'p [(usize, Package)], files: &[PackageFile]) -> Result<HashMap<&'p str, usize>, String> {
     let mut owner: HashMap<&str, (usize, usize)> = HashMap::new();
     for (place, (_, package)) in packages.iter().enumerate() {
         for (index, file) in package.files.iter().enumerate().filter(|(_, file)| file.is_file() && !file.ghost) {

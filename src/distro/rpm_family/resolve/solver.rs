@@ -76,7 +76,7 @@ pub enum Refusal {
     Broken(String),
 }
 
-pub trait Solver: Sync {
+pub trait Solver: Sync + std::fmt::Debug {
     /// What a tools root needs for it, best first: `a|b` is the first that a repository has.
     fn seeds(&self) -> &'static [&'static str];
     /// What an image's lowest layer holds; `a|` may be missing.

@@ -21,10 +21,9 @@ impl Gate {
     /// # Errors
     /// [`StageError`] of its kind.
     pub fn run(&self, bench: &Bench<'_>, above: &Above<'_>) -> Result<Outputs, StageError> {
-        let made = above.made_below()?;
         let layers = above.below()?;
-        let of = |ids: &[&str]| -> Vec<Digest> {
-            made.iter().filter(|(id, _)| ids.contains(id)).map(|(_, layer)| *layer).collect()
+        let of = |ids: &[&str]| -> Result<Vec<Digest>, StageError> {
+            ids.iter().filter(|id| above.takes(id, "layer")).map(|id| above.layer(id)).collect()
         };
         let modules = bench.store.merged_folder(&layers, gate::MODULES)?;
         let payload = bench.store.manifest(&above.layer(ids::PAYLOAD)?)?;
@@ -32,7 +31,7 @@ impl Gate {
         match *self.modules_from {
             ModulesFrom::Kernel => {
                 let mut settings = Vec::new();
-                for layer in of(&[ids::POSTINSTALL]) {
+                for layer in of(&[ids::POSTINSTALL])? {
                     bench.store.each_entry(&layer, &mut |path, entry| {
                         settings.extend(gate::is_setting(&path, &entry).then_some(path));
                     })?;
@@ -45,7 +44,7 @@ impl Gate {
             }
         }
         leftovers::foreign_releases(&modules, &release)?;
-        let by_hand = of(&[ids::POSTINSTALL, ids::SYNC]);
+        let by_hand = of(&[ids::POSTINSTALL, ids::SYNC])?;
         if !by_hand.is_empty() {
             let request = ProgramsRequest { layers: by_hand, arch: self.arch.0 };
             let paths: Vec<String> = bench.namespace.call("foreign-programs", &request, &mut |_| {})?;

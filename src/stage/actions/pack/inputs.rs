@@ -22,6 +22,8 @@ pub struct Pack {
     /// The time zone and locale of the system layer.
     pub zone: Said<Option<String>>,
     pub locale: Said<Option<String>>,
+    /// What makes the layers.
+    pub kinds: Said<Vec<ActionKind>>,
     /// Accounts; whether a layer brings what is wanted by name is not known here.
     pub wanted: Said<Wanted>,
 }
@@ -75,7 +77,9 @@ pub fn add(reader: &mut Reader<'_>, id: &str) {
         named: recipe.model.users.keys().cloned().collect(),
         brought: Vec::new(),
     };
+    let kind = |id: &String| reader.actions.iter().find(|action| action.id == *id).map(|action| action.kind);
     let pack = Pack {
+        kinds: Said(reader.layers.iter().filter_map(kind).collect()),
         epoch,
         form,
         compression,

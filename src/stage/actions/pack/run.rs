@@ -21,7 +21,6 @@ impl Work for Pack {
     type Answer = PackAnswer;
 
     fn request(&self, above: &Above<'_>, place: &Place) -> Result<PackRequest, StageError> {
-        let made = above.made_below()?;
         let layers = above.below()?;
         let exclusion = self.exclude.apply(&above.store.paths(&layers)?);
         if above.id() == ids::PACK {
@@ -29,23 +28,20 @@ impl Work for Pack {
                 above.report.finding(finding);
             }
         }
-        let kinds = || made.iter().map(|(id, _)| above.kind(id));
+        let kinds = || self.kinds.0.iter().copied();
         let is_wanted = |kind: ActionKind| {
             matches!(kind, ActionKind::System | ActionKind::Sync | ActionKind::NodeSupport | ActionKind::Postscripts)
         };
         Ok(PackRequest {
             layers,
-            own: kinds().map(|kind| kind.is_some_and(ActionKind::is_of_the_recipe)).collect(),
+            own: kinds().map(ActionKind::is_of_the_recipe).collect(),
             excluded: exclusion.excluded,
             compression: *self.compression,
             form: *self.form,
             epoch: *self.epoch,
             zone: self.zone.0.clone(),
             locale: self.locale.0.clone(),
-            wanted: Wanted {
-                brought: kinds().map(|kind| kind.is_some_and(is_wanted)).collect(),
-                ..self.wanted.0.clone()
-            },
+            wanted: Wanted { brought: kinds().map(is_wanted).collect(), ..self.wanted.0.clone() },
             selinux: *self.selinux == Selinux::Auto,
             scratch: place.scratch.clone(),
         })

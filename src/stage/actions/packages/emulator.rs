@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::digest::Digest;
@@ -16,8 +16,9 @@ use crate::sandbox::Namespace;
 use crate::sandbox::emulator;
 use crate::stage::StageError;
 use crate::stage::actions::Context;
+use crate::stage::actions::packages::inputs::root;
 use crate::stage::actions::packages::requests::target;
-use crate::stage::actions::packages::tools::{ensure_tools, tools_action, tools_run_here};
+use crate::stage::actions::packages::tools::{Before, tools_run_here};
 use crate::stage::bench::Bench;
 use crate::stage::bench::results::Done;
 use crate::store::Store;
@@ -77,18 +78,12 @@ pub fn of_action(
         return Ok(());
     }
     ensure(bench.namespace, bench.store, || {
-        let manager = manager(bench.recipe);
         let Some(pass) = context.lock.pass(PassRole::TOOLS) else { return Ok(None) };
-        if !tools_run_here(manager, &pass.packages) {
+        if !tools_run_here(manager(bench.recipe), &pass.packages) {
             return Ok(None);
         }
-        let action = tools_action(manager, PassRole::TOOLS, &pass.packages, &target(bench.recipe));
-        let work = (bench.store, bench.namespace);
-        let (layer, made) = ensure_tools(manager, work, &action, &pass.packages, context.supply, bench.report)?;
-        if let Some(made) = made {
-            just_made.lock().unwrap_or_else(PoisonError::into_inner).insert(made.key, made.took);
-        }
-        Ok(Some(layer))
+        let before = Before { bench: *bench, supply: context.given.supply, made: just_made };
+        before.root(PassRole::TOOLS, pass.packages.clone()).map(Some)
     })
 }
 
@@ -102,7 +97,7 @@ pub fn emulator_of_lock(
 ) -> Result<(), StageError> {
     ensure(namespace, store, || {
         let Some(pass) = lock.and_then(|lock| lock.pass(PassRole::TOOLS)) else { return Ok(None) };
-        let action = tools_action(manager(recipe), PassRole::TOOLS, &pass.packages, &target(recipe));
+        let (action, _) = root(manager(recipe), PassRole::TOOLS, pass.packages.clone(), &target(recipe));
         let (key, _) = key_and_trace(&action, &Done(BTreeMap::new()));
         let record = key.and_then(|key| store.record(&key)).filter(|record| store.has_outputs(&record.outputs));
         Ok(record.and_then(|record| record.outputs.layer))

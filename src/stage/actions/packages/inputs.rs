@@ -1,112 +1,226 @@
 //! Inputs of the keys of transactions.
 
-use crate::plan::{ActionKind, Input, Origin, Upstream};
-use crate::recipe::PassRole;
+use crate::distro::{Makes, PackageManager};
+use crate::plan::{Action, ActionKind, Input, Origin, Stage, Upstream};
+use crate::recipe::{Accounts, LockedPass, PassRole, PinnedPackage};
 use crate::stage::StageError;
 use crate::stage::actions::packages::requests::PackageRequest;
-use crate::stage::actions::packages::tools::{base_action, tools_action, tools_driver_action};
 use crate::stage::actions::packages::{accounts, container};
 use crate::stage::actions::reader::Reader;
+use crate::stage::actions::{Described, kernel};
 use crate::stage::bench::ids;
+use crate::stage::bench::keyed::{Key, Keyed};
+
+/// No time in a tools root is later: the same for all images, so that they share it. 1 January 2020.
+pub const TOOLS_EPOCH: i64 = 1_577_836_800;
+
+/// Packages that are installed together.
+#[derive(Debug)]
+pub struct Transaction {
+    /// Its name.
+    pub role: PassRole,
+    pub makes: Makes,
+    /// The distribution's.
+    pub manager: Keyed<&'static dyn PackageManager>,
+    /// As `uname -m` calls it.
+    pub machine: Keyed<String>,
+    pub epoch: Keyed<i64>,
+    /// Where they come from is not in the key: they are known by their content.
+    pub packages: Keyed<Vec<PinnedPackage>>,
+    pub remove: Keyed<Vec<String>>,
+    pub remove_after: Keyed<Vec<String>>,
+    pub remove_with: Keyed<Vec<String>>,
+    /// What goes because some of these conflict with it.
+    pub conflicting: Keyed<Vec<String>>,
+    /// Streams of modules.
+    pub modules: Keyed<Vec<String>>,
+    pub variables: Keyed<Vec<(String, String)>>,
+    /// Packages whose scripts may fail.
+    pub failing: Keyed<Vec<String>>,
+    /// What is made first.
+    pub accounts: Keyed<Accounts>,
+}
+
+impl Transaction {
+    /// One that only has packages so far.
+    fn new(
+        key: &mut Key,
+        (name, makes): (&str, Makes),
+        manager: &'static dyn PackageManager,
+        platform: &str,
+        epoch: i64,
+    ) -> Self {
+        let platform = key.keep(platform.to_owned(), |platform| Input::parameter("platform", platform));
+        let machine = platform.rsplit(' ').next().unwrap_or_default().to_owned();
+        Self {
+            role: PassRole::of(name),
+            makes,
+            manager: platform.follows(manager),
+            machine: platform.follows(machine),
+            epoch: key.keep(epoch, |epoch| Input::parameter("epoch", epoch)),
+            packages: key.nothing(),
+            remove: key.nothing(),
+            remove_after: key.nothing(),
+            remove_with: key.nothing(),
+            conflicting: key.nothing(),
+            modules: key.nothing(),
+            variables: key.nothing(),
+            failing: key.nothing(),
+            accounts: key.nothing(),
+        }
+    }
+
+    fn with_packages(mut self, key: &mut Key, packages: Vec<PinnedPackage>) -> Self {
+        self.packages = key.keep_all(packages, |all| all.iter().map(Input::package).collect());
+        self
+    }
+}
+
+/// A root whose programs are run: its packages are only unpacked.
+pub fn root(
+    manager: &'static dyn PackageManager,
+    name: &str,
+    packages: Vec<PinnedPackage>,
+    platform: &str,
+) -> (Action, Transaction) {
+    let mut key = Key::default();
+    let transaction = Transaction::new(&mut key, (name, Makes::Root), manager, platform, TOOLS_EPOCH)
+        .with_packages(&mut key, packages);
+    (lowest(name, ActionKind::Unpack, manager.versions().unpack, key), transaction)
+}
+
+/// An action that stands on no layer.
+pub fn lowest(name: &str, kind: ActionKind, version: u32, key: Key) -> Action {
+    let (id, upstream, needs) = (ids::layer(name), Vec::new(), Vec::new());
+    Action { id, stage: Stage::Rootfs, kind, version, inputs: key.inputs(), upstream, needs }
+}
 
 /// Adds the action of a transaction.
 /// Errors: [`StageError::Input`] for a file that vanished since the recipe was read.
 pub fn add(reader: &mut Reader<'_>, package_request: &PackageRequest) -> Result<(), StageError> {
     let packages = reader.locked(&package_request.name);
-    let role = package_request.role();
-    match role {
-        PassRole::Tools => {
-            reader.actions.push(tools_action(reader.manager, PassRole::TOOLS, &packages, &reader.platform));
-            return Ok(());
+    match package_request.role() {
+        PassRole::Tools | PassRole::DriverTools => {
+            let (action, root) = root(reader.manager, &package_request.name, packages, &reader.platform);
+            reader.describe(&action.id, Described::Transaction(root));
+            reader.actions.push(action);
         }
-        PassRole::SolverTools => return Ok(()),
-        PassRole::DriverTools => {
-            reader.actions.push(tools_driver_action(reader.manager, &packages, &reader.platform));
-            return Ok(());
-        }
+        PassRole::SolverTools => {}
         PassRole::Base if reader.recipe.model.image.from.is_some() => {
-            let action =
-                container::action(reader.manager, reader.lock.base.as_ref(), reader.lock.epoch, &reader.platform);
+            let (epoch, platform) = (reader.lock.epoch, &reader.platform);
+            let (action, image) =
+                container::describe(container::of_recipe(reader.recipe), reader.lock.base.as_ref(), epoch, platform);
             reader.layers.push(action.id.clone());
+            reader.describe(&action.id, Described::Container(image));
             reader.actions.push(action);
-            return Ok(());
         }
-        PassRole::Base => {
-            let mut action = base_action(reader.manager, &packages, reader.lock.epoch, &reader.platform);
-            if reader.manager.base_needs_tools() {
-                action.inputs.push(reader.tools());
-                action.inputs.extend(reader.failing(&packages));
-                action.needs.push(ids::TOOLS.to_owned());
+        PassRole::Base => add_base(reader, packages),
+        PassRole::Kernel => {
+            kernel::inputs::add(reader, &packages)?;
+            add_layer(reader, package_request, packages);
+        }
+        PassRole::PostinstallTools | PassRole::DracutTools | PassRole::Packages | PassRole::Otherpkgs => {
+            add_layer(reader, package_request, packages);
+        }
+    }
+    Ok(())
+}
+
+/// The image's essential packages, configured.
+fn add_base(reader: &mut Reader<'_>, packages: Vec<PinnedPackage>) {
+    let (manager, name) = (reader.manager, PassRole::BASE);
+    let mut key = Key::default();
+    let base = Transaction::new(&mut key, (name, Makes::Base), manager, &reader.platform, reader.lock.epoch);
+    let mut base = base.with_packages(&mut key, packages);
+    let needs_tools = manager.base_needs_tools();
+    if needs_tools {
+        key.also(reader.tools());
+        base.failing = failing(reader, &mut key, &base.packages, &[]);
+    }
+    let mut action = lowest(name, ActionKind::Bootstrap, manager.versions().bootstrap, key);
+    action.needs.extend(needs_tools.then(|| ids::TOOLS.to_owned()));
+    reader.layers.push(action.id.clone());
+    reader.describe(&action.id, Described::Transaction(base));
+    reader.actions.push(action);
+}
+
+/// Packages over the layers so far.
+fn add_layer(reader: &mut Reader<'_>, package_request: &PackageRequest, packages: Vec<PinnedPackage>) {
+    let (name, role, pass) = (&package_request.name, package_request.role(), &package_request.pass);
+    if packages.is_empty() && pass.remove.is_empty() && pass.remove_after.is_empty() {
+        return;
+    }
+    let unlocked = LockedPass::default();
+    let locked = reader.lock.pass(name).unwrap_or(&unlocked);
+    let span = |word: &str| package_request.spans.get(word);
+    let mut key = Key::default();
+    let (manager, platform) = (reader.manager, &reader.platform);
+    let mut layer = Transaction::new(&mut key, (name, Makes::Layer), manager, platform, reader.lock.epoch);
+    key.also(reader.tools());
+    layer.variables = key.keep_all(package_request.variables.clone(), |all| {
+        let input = |(name, value): &(String, String)| {
+            reader.asked(Input::parameter(&format!("environment {name}"), value), span(&format!("#ENV {name}")))
+        };
+        all.iter().map(input).collect()
+    });
+    let gone = [&pass.remove, &pass.remove_after, &locked.remove_with, &locked.conflicting, &locked.replaced];
+    layer.failing = failing(reader, &mut key, &packages, &gone.map(Vec::as_slice));
+    let of_lock = |input: Input, _: &str| input.of(Origin::Lock);
+    let of_list = |input: Input, name: &str| reader.asked(input, span(name));
+    layer.modules = words(&mut key, "module", &locked.modules, &of_lock);
+    layer.remove = words(&mut key, "remove", &pass.remove, &of_list);
+    layer.remove_after = words(&mut key, "remove-after", &pass.remove_after, &of_list);
+    layer.remove_with = words(&mut key, "remove-with", &locked.remove_with, &of_lock);
+    layer.conflicting = words(&mut key, "conflicting", &locked.conflicting, &of_lock);
+    // It follows from the packages: said, so that what an image has is known from its inputs.
+    words(&mut key, "replaced", &locked.replaced, &of_lock);
+    layer.packages = key.keep_all(packages, |all| {
+        let input = |package: &PinnedPackage| {
+            let mut input = reader.asked(Input::package(package), span(&package.name));
+            if package.automatic {
+                input.value.push_str(" automatic");
             }
-            reader.layers.push(action.id.clone());
-            reader.actions.push(action);
-            return Ok(());
-        }
-        PassRole::Kernel => super::super::kernel::inputs::add(reader, &packages)?,
-        PassRole::PostinstallTools | PassRole::DracutTools | PassRole::Packages | PassRole::Otherpkgs => {}
-    }
-    if packages.is_empty() && package_request.pass.remove.is_empty() && package_request.pass.remove_after.is_empty() {
-        return Ok(());
-    }
-    let mut inputs = vec![
-        Input::parameter("platform", &reader.platform),
-        Input::parameter("epoch", reader.lock.epoch),
-        reader.tools(),
-    ];
-    for (name, value) in &package_request.variables {
-        let input = Input::parameter(&format!("environment {name}"), value);
-        inputs.push(reader.asked(input, package_request.spans.get(&format!("#ENV {name}"))));
-    }
-    inputs.extend(reader.failing(&packages));
-    for module in reader.lock.pass(&package_request.name).iter().flat_map(|pass| &pass.modules) {
-        inputs.push(Input::new(format!("module {module}"), "yes").of(Origin::Lock));
-    }
-    for (kind, names) in
-        [("remove", &package_request.pass.remove), ("remove-after", &package_request.pass.remove_after)]
-    {
-        for name in names {
-            inputs.push(reader.asked(Input::new(format!("{kind} {name}"), "yes"), package_request.spans.get(name)));
-        }
-    }
-    for name in reader.lock.pass(&package_request.name).iter().flat_map(|pass| &pass.remove_with) {
-        inputs.push(Input::new(format!("remove-with {name}"), "yes").of(Origin::Lock));
-    }
-    for name in reader.lock.pass(&package_request.name).iter().flat_map(|pass| &pass.conflicting) {
-        inputs.push(Input::new(format!("conflicting {name}"), "yes").of(Origin::Lock));
-    }
-    for package in &packages {
-        let mut input = reader.asked(Input::package(package), package_request.spans.get(&package.name));
-        if package.automatic {
-            input.value.push_str(" automatic");
-        }
-        inputs.push(input);
-    }
+            input
+        };
+        all.iter().map(input).collect()
+    });
     if !role.is_aside() {
         let is_first = reader.layers == [ids::BASE];
-        let made = accounts::made_before(reader.recipe, reader.lock, &package_request.name, is_first);
-        inputs.extend(accounts::inputs(reader.recipe, &made));
-        reader.accounts.insert(ids::layer(&package_request.name), made);
+        let made = accounts::made_before(reader.recipe, reader.lock, name, is_first);
+        layer.accounts = key.keep_all(made, |made| accounts::inputs(reader.recipe, made));
     }
+    let asks_release = locked.asks_release || role == PassRole::Kernel;
     let above = role.is_aside().then(|| std::mem::replace(&mut reader.layers, vec![ids::BASE.to_owned()]));
     if role == PassRole::Kernel {
         // Its files come from the payload, which the initrd is made of too; the package manager adds the rest.
         reader.layers.push(ids::PAYLOAD.to_owned());
     }
-    reader.layer(
-        &package_request.name,
-        ActionKind::Install,
-        reader.manager.versions().install,
-        inputs,
-        vec![ids::TOOLS.to_owned()],
-    );
-    let asks = reader.lock.pass(&package_request.name).is_some_and(|pass| pass.asks_release);
-    if let Some(action) = reader.actions.last_mut()
-        && (asks || role == PassRole::Kernel)
-    {
+    let version = manager.versions().install;
+    reader.layer(name, ActionKind::Install, version, key.inputs(), vec![ids::TOOLS.to_owned()]);
+    reader.describe(&ids::layer(name), Described::Transaction(layer));
+    if let Some(action) = reader.actions.last_mut().filter(|_| asks_release) {
         action.upstream.push(Upstream { action: ids::PAYLOAD.to_owned(), output: "value release".to_owned() });
     }
     if let Some(layers) = above {
         reader.layers = layers;
     }
-    Ok(())
+}
+
+/// Names in an input each; `said` gives where they are from.
+fn words(key: &mut Key, kind: &str, names: &[String], said: &dyn Fn(Input, &str) -> Input) -> Keyed<Vec<String>> {
+    let input = |name: &String| said(Input::new(format!("{kind} {name}"), "yes"), name);
+    key.keep_all(names.to_vec(), |names| names.iter().map(input).collect())
+}
+
+/// Packages whose scripts may fail: of those that come, and those that go.
+fn failing(reader: &Reader<'_>, key: &mut Key, come: &[PinnedPackage], go: &[&[String]]) -> Keyed<Vec<String>> {
+    let names = &reader.recipe.model.packages.failing_scripts;
+    let is_here =
+        |name: &String| come.iter().any(|package| package.name == *name) || go.iter().any(|names| names.contains(name));
+    let here: Vec<(usize, &String)> = names.iter().enumerate().filter(|(_, name)| is_here(name)).collect();
+    let input = |(index, name): &(usize, &String)| {
+        let input = Input::new(format!("failing script of {name}"), "allowed");
+        input.item(&reader.recipe.spans, "packages.failing_scripts", *index)
+    };
+    key.keep_all(here.iter().map(|(_, name)| (*name).clone()).collect(), |_| here.iter().map(input).collect())
 }

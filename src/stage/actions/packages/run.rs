@@ -1,93 +1,79 @@
-//! Host side of transactions: builds the request, stores the answer.
+//! Asks for transactions, and says what became of them.
 
-use crate::plan::Action;
-use crate::recipe::Accounts;
-use crate::stage::actions::Context;
-use crate::stage::bench::Bench;
-use crate::store::ScanAnswer;
-
-use crate::distro::{Bootstrap, DistroError, Install, Uname, manager};
-use crate::plan::ActionKind;
-use crate::recipe::PassRole;
-use crate::stage::bench::ids;
-use crate::stage::bench::results::{below, layer_outputs, missing};
-
+use super::inputs::Transaction;
+use crate::distro::{self, DistroError, Made, Makes, Uname};
+use crate::recipe::{Accounts, PassRole};
 use crate::stage::StageError;
-use crate::stage::actions::packages::tools::TOOLS_EPOCH;
-use crate::store::Outputs;
+use crate::stage::actions::reader::work::{Above, Desk, Place, Work};
+use crate::stage::bench::ids;
+use crate::store::{Outputs, ScanAnswer};
 
-/// Makes a tools root, whose packages are only unpacked, or the base.
-pub fn bootstrap(bench: &Bench<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
-    let Some(pass) = context.lock.pass(action.layer()) else { return Err(missing(&action.id)) };
-    context.supply.have(&pass.packages)?;
-    let configure = action.kind == ActionKind::Bootstrap;
-    let request = Bootstrap {
-        tools: if configure { context.done.layer(ids::TOOLS).into_iter().collect() } else { Vec::new() },
-        packages: &pass.packages,
-        ready: context.supply.directory(),
-        configure,
-        machine: bench.recipe.model.image.arch.machine().to_owned(),
-        failing: &bench.recipe.model.packages.failing_scripts,
-        epoch: if configure { context.lock.epoch } else { TOOLS_EPOCH },
-        log: bench.log_name(action),
-    };
-    let work = (bench.store, bench.namespace);
-    let answer = manager(bench.recipe).bootstrap(work, &request, &mut |text| bench.report.progress(text))?;
-    Ok(with_accounts(&answer))
-}
+impl Work for Transaction {
+    type Request = serde_json::Value;
+    type Answer = Made;
 
-/// Runs a transaction.
-/// Errors: [`StageError`] of its kind, with the script that failed.
-pub fn install(bench: &Bench<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
-    let (lock, done) = (context.lock, context.done);
-    let Some(pass) = lock.pass(action.layer()) else { return Err(missing(&action.id)) };
-    context.supply.have(&pass.packages)?;
-    let variables = context
-        .stages
-        .package_requests
-        .iter()
-        .find(|package_request| package_request.name == pass.name)
-        .map(|package_request| package_request.variables.clone())
-        .unwrap_or_default();
-    let made = context.stages.accounts.get(&action.id).cloned().unwrap_or_default();
-    let request = Install {
-        tools: vec![done.layer(ids::TOOLS)?],
-        base: below(action, done)?,
-        packages: &pass.packages,
-        ready: context.supply.directory(),
-        accounts: &made,
-        uname: Uname {
-            release: (pass.asks_release || pass.role() == PassRole::Kernel)
-                .then(|| done.value(ids::PAYLOAD, "release"))
-                .transpose()?,
-            machine: bench.recipe.model.image.arch.machine().to_owned(),
-            is_of_image: !pass.role().is_aside(),
-        },
-        over_payload: pass.role() == PassRole::Kernel,
-        remove: &pass.remove,
-        remove_after: &pass.remove_after,
-        remove_with: &pass.remove_with,
-        conflicting: &pass.conflicting,
-        modules: &pass.modules,
-        failing: &bench.recipe.model.packages.failing_scripts,
-        variables: &variables,
-        epoch: lock.epoch,
-        log: bench.log_name(action),
-    };
-    let work = (bench.store, bench.namespace);
-    let answer = manager(bench.recipe).install(work, &request, &mut |text| bench.report.progress(text));
-    match answer {
-        Err(DistroError::AsksRelease) => Err(StageError::AsksRelease {
-            lock: bench.recipe.lock_name(),
-            pass: pass.name.clone(),
-            is_final: bench.is_locked,
-        }),
-        answer => Ok(with_accounts(&answer?)),
+    fn operation(&self) -> &'static str {
+        self.manager.operation(self.makes)
+    }
+
+    fn request(&self, above: &Above<'_>, place: &Place) -> Result<serde_json::Value, StageError> {
+        above.supply().have(&self.packages)?;
+        let release = above.takes(ids::PAYLOAD, "value release").then(|| above.value(ids::PAYLOAD, "release"));
+        Ok(self.manager.asked(&distro::Transaction {
+            makes: self.makes,
+            scratch: place.scratch.clone(),
+            tools: above.needs(ids::TOOLS).then(|| above.layer(ids::TOOLS)).into_iter().collect::<Result<_, _>>()?,
+            base: above.below()?,
+            packages: &self.packages,
+            ready: above.supply().directory(),
+            accounts: &self.accounts,
+            uname: Uname {
+                release: release.transpose()?,
+                machine: self.machine.clone(),
+                is_of_image: self.makes == Makes::Layer && !self.role.is_aside(),
+            },
+            over_payload: self.role == PassRole::Kernel,
+            remove: &self.remove,
+            remove_after: &self.remove_after,
+            remove_with: &self.remove_with,
+            conflicting: &self.conflicting,
+            modules: &self.modules,
+            variables: &self.variables,
+            epoch: *self.epoch,
+            log: place.log.clone(),
+        }))
+    }
+
+    fn finish(&self, desk: &Desk<'_>, answer: Made) -> Result<Outputs, StageError> {
+        let log = desk.log();
+        let what = match self.makes {
+            Makes::Root | Makes::Base => "configuring the base packages",
+            Makes::Layer => "installing packages",
+        };
+        match answer {
+            Made::Layer(answer, accounts) => match self.manager.failing(&log, &self.failing) {
+                Some(error) if self.makes != Makes::Root => Err(error.into()),
+                _ => Ok(with_accounts(&answer, &accounts)),
+            },
+            Made::AsksRelease => Err(StageError::AsksRelease {
+                lock: desk.bench.recipe.lock_name(),
+                pass: desk.above.pass().to_owned(),
+                is_final: desk.bench.is_locked,
+            }),
+            Made::Lacking(names) => Err(StageError::Distro(DistroError::PackageManager {
+                what: format!("installing packages: afterwards the package database lacks {}", names.join(", ")),
+                status: 0,
+                lines: String::new(),
+                log: log.display().to_string(),
+            })),
+            Made::Failed(result) => Err(self.manager.failure(what, &result, &log).into()),
+        }
     }
 }
 
-pub fn with_accounts((answer, accounts): &(ScanAnswer, Accounts)) -> Outputs {
-    let mut outputs = layer_outputs(answer);
+/// A layer, and the accounts that came with it.
+pub fn with_accounts(answer: &ScanAnswer, accounts: &Accounts) -> Outputs {
+    let mut outputs = crate::stage::bench::results::layer_outputs(answer);
     if !accounts.is_empty() {
         let text = serde_json::to_string(accounts).unwrap_or_default();
         outputs.values.insert(super::accounts::VALUE.to_owned(), text);

@@ -6,10 +6,9 @@ use std::collections::BTreeMap;
 use crate::digest::Digest;
 use crate::distro::manager;
 use crate::plan::{ActionGraph, Origin, Place, Removals, Taken};
-use crate::recipe::Accounts;
 use crate::recipe::{Lock, Recipe};
 use crate::stage::StageError;
-use crate::stage::actions::packages::requests::{PackageRequest, package_requests_in, target};
+use crate::stage::actions::packages::requests::{package_requests_in, target};
 use crate::stage::actions::{
     Described, gate, initrd, node_support, pack, packages, postinstall, services, statelite, sync, system,
 };
@@ -21,10 +20,7 @@ pub struct StageGraph {
     pub graph: ActionGraph,
     /// Ids of the actions that make the image's layers, lowest first.
     pub layers: Vec<String>,
-    pub package_requests: Vec<PackageRequest>,
-    /// Users and groups that are made before a transaction, by action.
-    pub accounts: BTreeMap<String, Accounts>,
-    /// What the work of actions is asked with, by action: those of transactions take it of the lock.
+    /// What the work of actions is asked with, by action.
     pub described: BTreeMap<String, Described>,
 }
 
@@ -47,7 +43,6 @@ pub fn graph_of(recipe: &Recipe, lock: &Lock, init: &Digest, forms: Forms) -> Re
         platform: target(recipe),
         actions: Vec::new(),
         layers: Vec::new(),
-        accounts: BTreeMap::new(),
         described: BTreeMap::new(),
     };
     let package_requests = package_requests_in(recipe, lock);
@@ -87,8 +82,8 @@ pub fn graph_of(recipe: &Recipe, lock: &Lock, init: &Digest, forms: Forms) -> Re
     let asked = install.map(|name| name.split('=').next().unwrap_or(name).to_owned()).collect();
     let actions = std::mem::take(&mut reader.actions);
     let graph = ActionGraph::new(actions)?.taking(Removals::of(recipe, taken(recipe), asked));
-    let Reader { layers, accounts, described, .. } = reader;
-    Ok(StageGraph { graph, layers, package_requests, accounts, described })
+    let Reader { layers, described, .. } = reader;
+    Ok(StageGraph { graph, layers, described })
 }
 
 /// Default drivers that the recipe takes away by `-name`.

@@ -12,11 +12,11 @@ use crate::archive::{Compression, Form};
 use crate::distro::PackageManager;
 use crate::kdump::Target;
 use crate::plan::{Action, ActionKind, Input, Origin, Stage, Upstream};
-use crate::recipe::{Accounts, GZIP_LEVEL, PassRole, ZSTD_LEVEL};
 use crate::recipe::{
     ArchiveKind, Export, Frames, InitrdCompress, Lock, LockedBase, ModulesFrom, Mount, PackCompress, PackedForm,
     PinnedPackage, Recipe, kdump_target,
 };
+use crate::recipe::{GZIP_LEVEL, PassRole, ZSTD_LEVEL};
 use crate::source::Span;
 use crate::stage::bench::ids;
 use crate::stage::bench::keyed::{Key, Keyed};
@@ -142,8 +142,6 @@ pub struct Reader<'a> {
     pub actions: Vec<Action>,
     /// Ids of those that make layers, lowest first.
     pub layers: Vec<String>,
-    /// Users and groups that are made before a transaction, by action.
-    pub accounts: BTreeMap<String, Accounts>,
     /// What the work of actions is asked with, by action.
     pub described: BTreeMap<String, Described>,
 }
@@ -177,17 +175,6 @@ impl Reader<'_> {
         }
         let origin = Origin::Asked { option: "--publish".to_owned(), what: format!("{what} in gzip") };
         Input { place: None, ..input.of(origin) }
-    }
-
-    /// Packages of a transaction whose scripts may fail.
-    pub fn failing(&self, packages: &[PinnedPackage]) -> Vec<Input> {
-        let names = self.recipe.model.packages.failing_scripts.iter().enumerate();
-        let here = names.filter(|(_, name)| packages.iter().any(|package| package.name == **name));
-        here.map(|(index, name)| {
-            let input = Input::new(format!("failing script of {name}"), "allowed");
-            input.item(&self.recipe.spans, "packages.failing_scripts", index)
-        })
-        .collect()
     }
 
     /// Where the initrd's modules come from: decides what late layers may hold.

@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 
 use super::graph::StageGraph;
 use crate::digest::Digest;
-use crate::plan::{Action, ActionKind};
+use crate::plan::Action;
 use crate::recipe::Lock;
 use crate::sandbox::CommandResult;
 use crate::source::{Finding, Severity};
@@ -13,7 +13,7 @@ use crate::stage::StageError;
 use crate::stage::bench::Bench;
 use crate::stage::bench::keyed::InputFile;
 use crate::stage::bench::report::Report;
-use crate::stage::bench::results::{Done, missing};
+use crate::stage::bench::results::{Done, below, missing};
 use crate::stage::inside::removal::remove_damaged;
 use crate::stage::supply::Supply;
 use crate::store::{Outputs, Store, StoreError};
@@ -23,6 +23,12 @@ pub struct Context<'a> {
     /// The actions.
     pub stages: &'a StageGraph,
     pub lock: &'a Lock,
+    pub given: Given<'a>,
+}
+
+/// What requests are made of besides descriptions.
+#[derive(Clone, Copy)]
+pub struct Given<'a> {
     /// Results so far.
     pub done: &'a Done,
     pub supply: &'a Supply<'a>,
@@ -30,11 +36,15 @@ pub struct Context<'a> {
 
 /// The work of one kind of action.
 pub trait Work {
-    /// What the inside calls it.
-    const OPERATION: &'static str;
+    /// What the inside calls it, where it is always the same.
+    const OPERATION: &'static str = "";
     /// What is asked: values of the key, files by digest, layers, and places below the store's directory.
     type Request: Serialize;
     type Answer: DeserializeOwned;
+
+    fn operation(&self) -> &'static str {
+        Self::OPERATION
+    }
 
     /// Says and refuses what is known before.
     ///
@@ -66,14 +76,14 @@ pub trait Work {
 pub struct Above<'a> {
     bench: &'a Bench<'a>,
     action: &'a Action,
-    context: &'a Context<'a>,
+    given: Given<'a>,
     pub store: &'a Store,
     pub report: &'a dyn Report,
 }
 
 impl<'a> Above<'a> {
-    pub fn new(bench: &'a Bench<'a>, action: &'a Action, context: &'a Context<'a>) -> Self {
-        Self { bench, action, context, store: bench.store, report: bench.report }
+    pub fn new(bench: &'a Bench<'a>, action: &'a Action, given: Given<'a>) -> Self {
+        Self { bench, action, given, store: bench.store, report: bench.report }
     }
 
     /// The action's id.
@@ -81,9 +91,19 @@ impl<'a> Above<'a> {
         &self.action.id
     }
 
+    /// The transaction's name.
+    pub fn pass(&self) -> &str {
+        self.action.layer()
+    }
+
     /// Packages.
     pub fn supply(&self) -> &Supply<'_> {
-        self.context.supply
+        self.given.supply
+    }
+
+    /// Whether it is made with what is not in its key by itself.
+    pub fn needs(&self, id: &str) -> bool {
+        self.action.needs.iter().any(|named| named == id)
     }
 
     fn named(&self, id: &str) -> Result<(), StageError> {
@@ -102,7 +122,7 @@ impl<'a> Above<'a> {
     /// [`StageError::Gate`] for one that the action does not name.
     pub fn layer(&self, id: &str) -> Result<Digest, StageError> {
         self.named(id)?;
-        self.context.done.layer(id)
+        self.given.done.layer(id)
     }
 
     /// A value of an action.
@@ -111,29 +131,15 @@ impl<'a> Above<'a> {
     /// As [`Above::layer`].
     pub fn value(&self, id: &str, name: &str) -> Result<String, StageError> {
         self.named(id)?;
-        self.context.done.value(id, name)
+        self.given.done.value(id, name)
     }
 
-    /// Layers that the action stands on, lowest first, each with the action that made it.
-    ///
-    /// # Errors
-    /// As [`Above::layer`].
-    pub fn made_below(&self) -> Result<Vec<(&str, Digest)>, StageError> {
-        let layers = self.action.upstream.iter().filter(|upstream| upstream.output == "layer");
-        layers.map(|upstream| Ok((upstream.action.as_str(), self.context.done.layer(&upstream.action)?))).collect()
-    }
-
-    /// The layers alone.
+    /// Layers that the action stands on, lowest first.
     ///
     /// # Errors
     /// As [`Above::layer`].
     pub fn below(&self) -> Result<Vec<Digest>, StageError> {
-        Ok(self.made_below()?.into_iter().map(|(_, layer)| layer).collect())
-    }
-
-    /// What kind of action made a layer.
-    pub fn kind(&self, id: &str) -> Option<ActionKind> {
-        self.context.stages.graph.get(id).map(|action| action.kind)
+        below(self.action, self.given.done)
     }
 
     /// The layer that the image's last build made of the same action: what did not change need not be written again.
@@ -171,7 +177,6 @@ pub struct Place {
 /// Where answers are taken.
 pub struct Desk<'a> {
     pub bench: &'a Bench<'a>,
-    pub lock: &'a Lock,
     pub above: &'a Above<'a>,
     pub place: &'a Place,
 }
@@ -203,13 +208,8 @@ impl Desk<'_> {
 ///
 /// # Errors
 /// [`StageError`] of its kind.
-pub fn perform<W: Work>(
-    work: &W,
-    bench: &Bench<'_>,
-    action: &Action,
-    context: &Context<'_>,
-) -> Result<Outputs, StageError> {
-    let above = Above::new(bench, action, context);
+pub fn perform<W: Work>(work: &W, bench: &Bench<'_>, action: &Action, given: Given<'_>) -> Result<Outputs, StageError> {
+    let above = Above::new(bench, action, given);
     work.before(bench, &above)?;
     let scratch = bench.store.scratch()?;
     let handover = format!("handover/{}-{}", scratch.name.replace('/', "-"), action.layer());
@@ -217,7 +217,7 @@ pub fn perform<W: Work>(
     let _left = bench.handover(&place.handover);
     let ask = || -> Result<W::Answer, StageError> {
         let request = work.request(&above, &place)?;
-        Ok(bench.namespace.call(W::OPERATION, &request, &mut |text| bench.report.progress(text))?)
+        Ok(bench.namespace.call(work.operation(), &request, &mut |text| bench.report.progress(text))?)
     };
     let damaged = |answer: &W::Answer| {
         let path = bench.store.directory().join(W::damaged(answer)?);
@@ -238,5 +238,5 @@ pub fn perform<W: Work>(
         removed = path;
         answer = ask()?;
     }
-    work.finish(&Desk { bench, lock: context.lock, above: &above, place: &place }, answer)
+    work.finish(&Desk { bench, above: &above, place: &place }, answer)
 }

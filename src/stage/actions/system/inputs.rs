@@ -1,11 +1,17 @@
 //! Inputs of the `system` action's key.
 
+use std::collections::BTreeSet;
+
 use crate::plan::ActionKind;
+use crate::recipe::{InImage, plain_version};
 use crate::stage::StageError;
 use crate::stage::actions::Described;
 use crate::stage::actions::reader::{Declared, Reader};
 use crate::stage::bench::ids;
-use crate::stage::bench::keyed::{InputFile, Key, Keyed};
+use crate::stage::bench::keyed::{InputFile, Key, Keyed, Said};
+
+/// The lock's minor form that has `replaced`.
+const LISTS_REPLACED: u32 = 6;
 
 /// Settings of the image's own.
 #[derive(Debug)]
@@ -17,6 +23,10 @@ pub struct System {
     pub declared: Declared,
     pub authorized_keys: Vec<Keyed<InputFile>>,
     pub root_password_hash: Option<Keyed<InputFile>>,
+    /// Names, versions and architectures of what the image has by its lock: what is installed is compared with them.
+    pub locked: Said<BTreeSet<[String; 3]>>,
+    /// Whether the lock tells which packages go by themselves.
+    pub lists_all_that_goes: Said<bool>,
 }
 
 /// Adds the action of the system layer.
@@ -30,7 +40,10 @@ pub fn add(reader: &mut Reader<'_>) -> Result<(), StageError> {
             reader.setting(name, value.as_deref().unwrap_or("unset"), &format!("system.{name}"))
         })
     };
+    let package = |one: InImage<'_>| [one.name, plain_version(one.version), one.architecture].map(str::to_owned);
     let system = System {
+        locked: Said(reader.lock.in_image().into_iter().map(package).collect()),
+        lists_all_that_goes: Said(reader.lock.minor >= LISTS_REPLACED),
         epoch: key.epoch(reader.lock),
         timezone: setting(&mut key, "timezone", &settings.timezone),
         locale: setting(&mut key, "locale", &settings.locale),

@@ -1,10 +1,13 @@
 //! The system layer: fstab, machine-id, time zone, names, and who may log in (D24, D34, D35).
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::{Deserialize, Serialize};
 
 use crate::archive::Meta;
 use crate::digest::Digest;
-use crate::distro::installed::dpkg::field;
+use crate::distro::installed::dpkg::STATUS;
+use crate::distro::{self, installed::rpm_database_files};
 use crate::sandbox::helper::News;
 use crate::stage::actions::reader::Declared;
 use crate::stage::inside::edit::layer_by_edit;
@@ -33,7 +36,7 @@ pub struct SystemRequest {
 pub struct SystemAnswer {
     pub layer: ScanAnswer,
     pub warnings: Vec<String>,
-    pub installed: Vec<(String, String, String)>,
+    pub installed: BTreeSet<[String; 3]>,
 }
 
 /// Text of the mounts that a recipe declares.
@@ -140,20 +143,21 @@ pub fn inside(request: SystemRequest, _: News<'_>) -> Result<SystemAnswer, Strin
         }
         Ok(())
     })?;
-    let status = reader.read("var/lib/dpkg/status")?.unwrap_or_default();
-    Ok(SystemAnswer { layer, warnings, installed: installed_packages(&String::from_utf8_lossy(&status)) })
+    Ok(SystemAnswer { layer, warnings, installed: installed(&reader)? })
 }
 
-/// Packages that dpkg's status file calls installed. Source: dpkg(1), deb822.
-fn installed_packages(status: &str) -> Vec<(String, String, String)> {
-    status
-        .split("\n\n")
-        .filter(|stanza| field(stanza, "Status").is_some_and(|state| state.ends_with(" installed")))
-        .filter_map(|stanza| {
-            let field = |name| field(stanza, name).map(str::to_owned);
-            Some((field("Package")?, field("Version")?, field("Architecture")?))
-        })
-        .collect()
+/// What rpm lists, and is no package: keys.
+const NO_PACKAGE: &str = "gpg-pubkey";
+
+/// Names, versions and architectures of what dpkg or rpm calls installed.
+fn installed(reader: &LayerReader) -> Result<BTreeSet<[String; 3]>, String> {
+    let mut files = BTreeMap::new();
+    for path in rpm_database_files().chain([STATUS.to_owned()]) {
+        files.extend(reader.read(&path)?.map(|bytes| (path, bytes)));
+    }
+    let packages = distro::installed::read(&files)?.map(|found| found.packages).unwrap_or_default();
+    let packages = packages.into_iter().filter(|one| one.name != NO_PACKAGE);
+    Ok(packages.map(|one| [one.name, one.version, one.arch]).collect())
 }
 
 /// A shadow file with another password for root. Source: shadow(5).

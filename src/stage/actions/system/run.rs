@@ -37,32 +37,27 @@ impl Work for System {
 
     fn finish(&self, desk: &Desk<'_>, answer: SystemAnswer) -> Result<Outputs, StageError> {
         // Afterwards the package database must be what the lock says (D12).
-        let locked: std::collections::BTreeSet<(&str, &str, &str)> =
-            desk.lock
-                .image_passes()
-                .flat_map(|pass| &pass.packages)
-                .map(|package| (package.name.as_str(), package.version.as_str(), package.architecture.as_str()))
-                .chain(
-                    desk.lock.base.iter().flat_map(|base| &base.packages).map(|package| {
-                        (package.name.as_str(), package.version.as_str(), package.architecture.as_str())
-                    }),
-                )
-                .collect();
-        let is_locked = |(name, version, architecture): &&(String, String, String)| {
-            locked.contains(&(name.as_str(), version.as_str(), architecture.as_str()))
+        let lock = desk.bench.recipe.lock_name();
+        let named = |packages: Vec<&[String; 3]>| {
+            packages.into_iter().map(|[name, version, _]| format!("{name} {version}")).collect::<Vec<_>>().join(", ")
         };
-        let strange: Vec<String> = answer
-            .installed
-            .iter()
-            .filter(|package| !is_locked(package))
-            .map(|(name, version, _)| format!("{name} {version}"))
-            .collect();
+        let strange: Vec<&[String; 3]> = answer.installed.difference(&self.locked.0).collect();
         if !strange.is_empty() {
-            let lock = desk.bench.recipe.lock_name();
             return Err(StageError::Gate {
-                problem: format!("the image has packages that {lock} does not list: {}", strange.join(", ")),
+                problem: format!("the image has packages that {lock} does not list: {}", named(strange)),
                 help: format!("delete {lock} to resolve all packages again, and report this"),
             });
+        }
+        let lacking: Vec<&[String; 3]> = self.locked.0.difference(&answer.installed).collect();
+        if !lacking.is_empty() {
+            let first = lacking[0];
+            let problem = format!("the image lacks packages that {lock} lists: {}", named(lacking));
+            if self.lists_all_that_goes.0 {
+                let help = format!("delete {lock} to resolve all packages again, and report this");
+                return Err(StageError::Gate { problem, help });
+            }
+            let text = format!("{problem}; they made way for others: `imgbuild update {}` has {lock} say so", first[0]);
+            desk.bench.report.finding(&Finding::nowhere(Severity::Warning, "system::lacking", text));
         }
         for text in answer.warnings {
             desk.bench.report.finding(&Finding::nowhere(Severity::Warning, "system::image", text));

@@ -1,7 +1,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::{RpmFile, unpack_all};
+use super::{PackageFile, unpack_all};
 use crate::distro::rpm::package::file::tests::write;
 
 type Builder = rpm::PackageBuilder;
@@ -10,9 +10,12 @@ fn content(builder: &mut Builder, path: &str, text: &str) {
     builder.with_file_contents(text, rpm::FileOptions::new(path)).unwrap();
 }
 
-fn listed(paths: &[PathBuf]) -> Vec<RpmFile> {
+fn listed(paths: &[PathBuf]) -> Vec<PackageFile> {
     let name = |path: &PathBuf| path.file_stem().unwrap().to_str().unwrap().to_owned();
-    paths.iter().map(|path| RpmFile { file: path.to_str().unwrap().to_owned(), name: name(path) }).collect()
+    paths
+        .iter()
+        .map(|path| PackageFile { file: path.to_str().unwrap().to_owned(), name: name(path), called: String::new() })
+        .collect()
 }
 
 fn unpacked(paths: &[PathBuf]) -> Result<tempfile::TempDir, String> {

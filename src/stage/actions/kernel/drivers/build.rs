@@ -8,7 +8,7 @@ use crate::archive::{MemberKind, plain, read_tar};
 use crate::digest::Digest;
 use crate::sandbox::helper::News;
 use crate::sandbox::{Bind, CommandRequest, CommandResult, TreeMount, run_command};
-use crate::stage::actions::packages::tools::TOOLS_EPOCH;
+use crate::stage::actions::packages::inputs::TOOLS_EPOCH;
 use crate::store::scan;
 use crate::store::{ScanAnswer, ScanRequest, Store, TreeEditor, in_scratch, lower_directories, make_directories};
 

@@ -73,10 +73,10 @@ fn is_there(store: &Store, digest: &Sha256, size: u64) -> bool {
 
 /// Brings the layers that the store lacks, each compared with its digest.
 /// Errors: [`StageError::Oci`].
-pub fn bring(work: &Work<'_>, base: &LockedBase) -> Result<(), StageError> {
+pub fn bring(work: &Work<'_>, layers: &[LockedLayer]) -> Result<(), StageError> {
     let store = work.store;
     let lacking: Vec<&LockedLayer> =
-        base.layers.iter().filter(|layer| !is_there(store, &layer.sha256, layer.size)).collect();
+        layers.iter().filter(|layer| !is_there(store, &layer.sha256, layer.size)).collect();
     if lacking.is_empty() {
         return Ok(());
     }
@@ -128,7 +128,7 @@ pub fn vendor(work: &Work<'_>, base: Option<&LockedBase>, directory: &Path) -> R
         std::fs::remove_dir_all(&to).map_err(StageError::publishing("remove", &to))?;
     }
     let Some(base) = base else { return Ok(()) };
-    bring(work, base)?;
+    bring(work, &base.layers)?;
     let [manifest, config] = documents(work, base)?;
     let layout = Layout::make(&to, Some(VENDORED_TAG))?;
     let config_of = Descriptor::new(IMAGE_CONFIG, base.config.sha256, base.config.size);

@@ -2,53 +2,114 @@
 
 pub mod bring;
 
-use std::collections::BTreeMap;
-use std::sync::PoisonError;
-use std::time::{Duration, Instant};
-
 use super::super::reader::is_firmware;
 use super::accounts;
-use super::tools::Made;
+use super::inputs::lowest;
+use super::run::with_accounts;
+use super::tools::Before;
 use crate::digest::Digest;
 use crate::distro::{
     ContainerBase, ContainerLayer, ContainerMade, ContainerPackage, ContainerPackages, ContainerRequest,
     PackageManager, PackageSources, PackagesRequest, Resolution, manager,
 };
-use crate::plan::{Action, ActionKind, Input, Origin, Stage, key_and_trace};
-use crate::recipe::{Accounts, BasePackage, LockedBase, PassRole, Recipe, release_named};
+use crate::plan::{Action, ActionKind, Input, Origin};
+use crate::recipe::{Accounts, BasePackage, Distro, LockedBase, LockedLayer, PassRole, Recipe, release_named};
 use crate::sandbox::Namespace;
 use crate::source::{Finding, Severity};
 use crate::stage::StageError;
-use crate::stage::actions::Context;
 use crate::stage::actions::packages::requests::{PackageRequest, target};
+use crate::stage::actions::reader::work::{self, Above, Desk, Place};
 use crate::stage::bench::Bench;
-use crate::stage::bench::ids;
+use crate::stage::bench::keyed::{Key, Keyed};
 use crate::stage::bench::report::{Report, refuse};
-use crate::stage::bench::results::{Done, missing, record};
-use crate::store::{FileLock, Outputs, Store};
+use crate::stage::bench::results::missing;
+use crate::store::{Outputs, Store};
 
 pub const FIELD: &str = "image.from";
 
+/// The container image that a recipe begins with.
+#[derive(Debug)]
+pub struct Image {
+    manager: Keyed<&'static dyn PackageManager>,
+    distro: Keyed<Distro>,
+    release: Keyed<String>,
+    epoch: Keyed<i64>,
+    layers: Keyed<Vec<LockedLayer>>,
+}
+
 /// The action that makes a container image the lowest layer. Without a lock nothing of it is known.
-pub fn action(manager: &dyn PackageManager, base: Option<&LockedBase>, epoch: i64, platform: &str) -> Action {
-    let mut inputs = vec![Input::parameter("platform", platform), Input::parameter("epoch", epoch)];
+pub fn describe(
+    (manager, distro, release): (&'static dyn PackageManager, Distro, &str),
+    base: Option<&LockedBase>,
+    epoch: i64,
+    platform: &str,
+) -> (Action, Image) {
+    let mut key = Key::default();
+    let platform = key.keep(platform.to_owned(), |platform| Input::parameter("platform", platform));
+    let epoch = key.keep(epoch, |epoch| Input::parameter("epoch", epoch));
     let manifest = base.map_or_else(|| "?".to_owned(), |base| base.manifest.sha256.to_string());
-    inputs.push(Input::new("container manifest", manifest).of(Origin::Lock));
-    for (index, layer) in base.iter().flat_map(|base| &base.layers).enumerate() {
-        let value = format!("{} {}", layer.sha256, layer.diff);
-        inputs.push(Input::new(format!("container layer {}", index + 1), value).of(Origin::Lock));
+    key.also(Input::new("container manifest", manifest).of(Origin::Lock));
+    let layers = base.map(|base| base.layers.clone()).unwrap_or_default();
+    let layers = key.keep_all(layers, |layers| {
+        let input = |(index, layer): (usize, &LockedLayer)| {
+            let value = format!("{} {}", layer.sha256, layer.diff);
+            Input::new(format!("container layer {}", index + 1), value).of(Origin::Lock)
+        };
+        layers.iter().enumerate().map(input).collect()
+    });
+    let (distro, release) = (platform.follows(distro), platform.follows(release.to_owned()));
+    let described = Image { manager: platform.follows(manager), distro, release, epoch, layers };
+    (lowest(PassRole::BASE, ActionKind::Container, manager.container().version, key), described)
+}
+
+/// What a recipe says of it, besides the platform.
+pub fn of_recipe(recipe: &Recipe) -> (&'static dyn PackageManager, Distro, &str) {
+    (manager(recipe), recipe.model.image.distro, &recipe.model.image.release)
+}
+
+impl work::Work for Image {
+    type Request = ContainerRequest;
+    type Answer = ContainerMade;
+
+    fn operation(&self) -> &'static str {
+        self.manager.container().make
     }
-    Action {
-        id: ids::layer(PassRole::BASE),
-        stage: Stage::Rootfs,
-        kind: ActionKind::Container,
-        version: manager.container().version,
-        inputs,
-        upstream: Vec::new(),
-        needs: Vec::new(),
+
+    fn before(&self, bench: &Bench<'_>, above: &Above<'_>) -> Result<(), StageError> {
+        let (recipe, store, namespace, report) = (bench.recipe, bench.store, bench.namespace, bench.report);
+        bring::bring(&Work { recipe, store, namespace, places: above.supply().places(), report }, &self.layers)
+    }
+
+    fn request(&self, above: &Above<'_>, place: &Place) -> Result<ContainerRequest, StageError> {
+        let layer = |layer: &LockedLayer| -> Result<ContainerLayer, StageError> {
+            above.store.check_package(&layer.sha256)?;
+            Ok(ContainerLayer { file: Store::package_name(&layer.sha256), diff: layer.diff })
+        };
+        Ok(ContainerRequest {
+            scratch: place.scratch.clone(),
+            layers: self.layers.iter().map(layer).collect::<Result<_, _>>()?,
+            distro: *self.distro,
+            release: self.release.clone(),
+            number: release_number(*self.distro, &self.release),
+            epoch: *self.epoch,
+        })
+    }
+
+    fn finish(&self, desk: &Desk<'_>, answer: ContainerMade) -> Result<Outputs, StageError> {
+        let (report, recipe) = (desk.bench.report, desk.bench.recipe);
+        match answer {
+            ContainerMade::Layer(answer, accounts, notes) => {
+                for text in notes {
+                    report.finding(&Finding::nowhere(Severity::Warning, "container::image", text));
+                }
+                Ok(with_accounts(&answer, &accounts))
+            }
+            ContainerMade::Refused(problem, help) => Err(refuse(report, recipe, FIELD, problem, help)),
+        }
     }
 }
 
+/// What finding and bringing a container image takes.
 pub struct Work<'a> {
     pub recipe: &'a Recipe,
     pub store: &'a Store,
@@ -58,58 +119,8 @@ pub struct Work<'a> {
 }
 
 impl Work<'_> {
-    fn make(&self, base: &LockedBase, epoch: i64) -> Result<Outputs, StageError> {
-        bring::bring(self, base)?;
-        for layer in &base.layers {
-            self.store.check_package(&layer.sha256)?;
-        }
-        let image = &self.recipe.model.image;
-        let number = release_number(self.recipe);
-        let scratch = self.store.scratch()?;
-        let request = ContainerRequest {
-            scratch: scratch.name.clone(),
-            layers: base
-                .layers
-                .iter()
-                .map(|layer| ContainerLayer { file: Store::package_name(&layer.sha256), diff: layer.diff })
-                .collect(),
-            distro: image.distro,
-            release: image.release.clone(),
-            number,
-            epoch,
-        };
-        match self
-            .namespace
-            .call(manager(self.recipe).container().make, &request, &mut |text| self.report.progress(text))?
-        {
-            ContainerMade::Layer(answer, accounts, notes) => {
-                for text in notes {
-                    self.report.finding(&Finding::nowhere(Severity::Warning, "container::image", text));
-                }
-                Ok(super::run::with_accounts(&(answer, accounts)))
-            }
-            ContainerMade::Refused(problem, help) => Err(self.refused(problem, help)),
-        }
-    }
-
     fn refused(&self, problem: String, help: impl Into<String>) -> StageError {
         refuse(self.report, self.recipe, FIELD, problem, help.into())
-    }
-
-    /// The layer of a container image, from the store where it is there: locking needs it before there is a plan; and, where it was
-    /// made now, how long it took.
-    fn ensure(&self, action: &Action, base: &LockedBase, epoch: i64) -> Result<(Outputs, Option<Made>), StageError> {
-        let (key, trace) = key_and_trace(action, &Done(BTreeMap::new()));
-        let key = key.ok_or_else(|| missing(&action.id))?;
-        let lock = FileLock::take(&self.store.directory().join("locks").join(key.to_string()))?;
-        if let Some(known) = self.store.record(&key).filter(|known| self.store.has_outputs(&known.outputs)) {
-            return Ok((known.outputs, None));
-        }
-        let began = Instant::now();
-        let outputs = self.make(base, epoch)?;
-        self.store.commit(record(key, &action.id, trace, outputs.clone(), began.elapsed()))?;
-        lock.remove();
-        Ok((outputs, Some(Made { key, took: began.elapsed() })))
     }
 
     /// What a container image has installed, which the packages of the lists are resolved over.
@@ -134,26 +145,12 @@ impl Work<'_> {
     }
 }
 
-/// The number of the recipe's release, where its archive knows it by a name.
-fn release_number(recipe: &Recipe) -> Option<String> {
-    let image = &recipe.model.image;
+/// The number of a release, where its archive knows it by a name.
+fn release_number(distro: Distro, release: &str) -> Option<String> {
     // Numbers of all releases so far are below these.
     let numbers = (1..60).flat_map(|major| [format!("{major}"), format!("{major}.04"), format!("{major}.10")]);
-    let mut of_release = numbers.filter(|number| release_named(image.distro, number) == Some(image.release.as_str()));
+    let mut of_release = numbers.filter(|number| release_named(distro, number) == Some(release));
     of_release.next()
-}
-
-/// Makes a container image the lowest layer.
-pub fn run(bench: &Bench<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
-    let Some(base) = &context.lock.base else { return Err(missing(&action.id)) };
-    let work = Work {
-        recipe: bench.recipe,
-        store: bench.store,
-        namespace: bench.namespace,
-        places: context.supply.places(),
-        report: bench.report,
-    };
-    work.make(base, context.lock.epoch)
 }
 
 pub struct Resolved {
@@ -184,7 +181,7 @@ pub fn resolve(
     work: &Work<'_>,
     earlier: Option<&LockedBase>,
     epoch: i64,
-    made: &std::sync::Mutex<BTreeMap<Digest, Duration>>,
+    before: &Before<'_>,
 ) -> Result<Option<Resolved>, StageError> {
     if work.recipe.model.image.from.is_none() {
         return Ok(None);
@@ -193,11 +190,8 @@ pub fn resolve(
         Some(earlier) => earlier.clone(),
         None => bring::find(work)?,
     };
-    let action = action(manager(work.recipe), Some(&base), epoch, &target(work.recipe));
-    let (outputs, ran) = work.ensure(&action, &base, epoch)?;
-    if let Some(ran) = ran {
-        made.lock().unwrap_or_else(PoisonError::into_inner).insert(ran.key, ran.took);
-    }
+    let (action, image) = describe(of_recipe(work.recipe), Some(&base), epoch, &target(work.recipe));
+    let outputs = before.ensure(&action, &image)?;
     let layer = outputs.layer.ok_or_else(|| missing(&action.id))?;
     let installed = work.installed(layer)?;
     let package = |(name, one): (&String, &ContainerPackage)| BasePackage {
@@ -250,7 +244,9 @@ mod tests {
     use super::*;
     use crate::digest::Sha256;
     use crate::distro::apt::Apt;
-    use crate::recipe::{LockedDocument, LockedLayer};
+    use crate::plan::key_and_trace;
+    use crate::recipe::LockedDocument;
+    use crate::stage::bench::results::Done;
 
     #[test]
     fn the_key_has_the_manifest_and_each_layer() {
@@ -262,8 +258,10 @@ mod tests {
             layers: vec![layer(b"1"), layer(b"2")],
             packages: vec![],
         };
-        let key =
-            |base: Option<&LockedBase>| key_and_trace(&action(&Apt, base, 1, "debian x y"), &Done(BTreeMap::new())).0;
+        let of_recipe = (&Apt as &dyn PackageManager, Distro::Debian, "y");
+        let key = |base: Option<&LockedBase>| {
+            key_and_trace(&describe(of_recipe, base, 1, "debian y z").0, &Done::default()).0
+        };
         let first = key(Some(&base));
         let mut other = base.clone();
         other.layers[1] = layer(b"3");
