@@ -341,8 +341,8 @@ pub trait PackageManager: Sync + std::fmt::Debug {
     fn operation(&self, makes: Makes) -> &'static str;
     /// What the inside is asked then.
     fn asked(&self, transaction: &Transaction<'_>) -> serde_json::Value;
-    /// What is said of a command of a transaction that failed, by its log; `what` is what it did.
-    fn failure(&self, what: &str, result: &CommandResult, log: &Path) -> DistroError;
+    /// What is said of a command of a transaction that failed, by its log.
+    fn failure(&self, makes: Makes, result: &CommandResult, log: &Path) -> DistroError;
     /// What is said of a script that failed in a transaction that went on; not those of the packages `allowed`.
     fn failing(&self, _log: &Path, _allowed: &[String]) -> Option<DistroError> {
         None

@@ -36,7 +36,14 @@ pub use manager::{
 
 use std::path::Path;
 
+use crate::recipe::Family;
+
 pub use rpm::yaml;
+
+/// Whether several versions of a package may be installed at once: kernels of RPM distributions. Source: dnf.conf(5), installonlypkgs.
+pub fn stands_beside(family: Family, name: &str) -> bool {
+    family != Family::Debian && rpm_family::is_kernel(name)
+}
 
 pub use crate::pgp::{Keyring, Strength, verify_clear_signed, verify_detached, verify_package};
 

@@ -9,6 +9,7 @@ use super::node::{Mode, Put, opened, put};
 use super::stream::{Bytes, Entry};
 use super::words::{encoded, quoted};
 use super::{Answer, Change, Executed, What};
+use crate::distro::stands_beside;
 use crate::recipe::{Family, Lock, PassRole, PinnedPackage, plain_version};
 use crate::source::counted_as;
 
@@ -62,7 +63,7 @@ impl Packages {
     /// Those that are in an image of a lock at the end; `file` says where the file of one is on this host.
     pub fn of(family: Family, lock: &Lock, lock_name: &str, file: &dyn Fn(&PinnedPackage) -> PathBuf) -> Self {
         let (mut wanted, mut base) = (Vec::new(), BTreeMap::new());
-        for one in lock.in_image() {
+        for one in lock.in_image(&|name| stands_beside(family, name)) {
             let version = plain_version(one.version).to_owned();
             let Some((pass, pinned)) = one.brought else {
                 base.insert((one.name.to_owned(), one.architecture.to_owned()), version);

@@ -29,10 +29,11 @@ fn refused(ran: &Ran, code: i32, version: &str, needs: &str) {
 fn a_lock_of_a_later_form_is_refused_and_of_a_later_minor_form_read() {
     let space = space();
     let wanted = space.run(&["explain"]).good().out;
-    space.edit("image.lock", &format!("minor = {}\n", imgbuild::recipe::LOCK_MINOR), "minor = 6\nseal = \"x\"\n");
+    let [own, later] = [0, 1].map(|more| format!("minor = {}\n", imgbuild::recipe::LOCK_MINOR + more));
+    space.edit("image.lock", &own, &format!("{later}seal = \"x\"\n"));
     space.edit("image.lock", "name = \"base\"\n", "name = \"base\"\nhints = [1, 2]\n");
     assert_eq!(space.run(&["explain"]).good().out, wanted);
-    space.edit("image.lock", "format = 1\nminor = 6\n", "format = 2\nneeds_imgbuild = \"0.7.0\"\n");
+    space.edit("image.lock", &format!("format = 1\n{later}"), "format = 2\nneeds_imgbuild = \"0.7.0\"\n");
     for command in [&["plan"][..], &["explain"], &["build", "--locked"], &["update"]] {
         let before = std::fs::read(space.path().join("image.lock")).unwrap();
         refused(&space.run(command), 1, "2.0", "imgbuild 0.7.0 or later");

@@ -179,7 +179,11 @@ impl PackageManager for Apt {
         }
     }
 
-    fn failure(&self, what: &str, result: &CommandResult, log: &Path) -> DistroError {
+    fn failure(&self, makes: Makes, result: &CommandResult, log: &Path) -> DistroError {
+        let what = match makes {
+            Makes::Root | Makes::Base => "configuring the base packages",
+            Makes::Layer => "installing packages",
+        };
         blame::failure(what, result, log)
     }
 }

@@ -9,7 +9,9 @@ use super::archive::words::{of_suite, of_version};
 use super::query::{Prepare, QueryAnswer, QueryRequest};
 use super::{Archive, PinnedPackage, SuiteRelease};
 use crate::digest::{Digest, Sha256};
+use crate::distro::inside::common::quoted;
 use crate::distro::{DistroError, Pass, Resolution, Solving};
+use crate::recipe::{is_meant, is_pattern};
 use crate::sandbox::CommandResult;
 use crate::source::nearest;
 use crate::store::Store;
@@ -83,31 +85,32 @@ impl Resolver<'_> {
         let mut answers = Vec::new();
         let repositories = self.repositories();
         for (number, pass) in passes.iter().enumerate() {
-            let mut answer = if pass.install.is_empty() && pass.remove.is_empty() && pass.remove_after.is_empty() {
+            let over = if pass.aside { first.as_ref().unwrap_or(&installed) } else { &installed };
+            let pass = &Pass { remove: expanded(&pass.remove, over), ..pass.clone() };
+            // What needs them goes with them, unless what is installed takes their place.
+            let with = self.gone(number, &pass.remove, over, &repositories)?;
+            let mut answer = if pass.install.is_empty() && pass.remove.is_empty() {
                 Resolution::default()
             } else {
-                let over = if pass.aside { first.as_ref().unwrap_or(&installed) } else { &installed };
                 self.resolve_pass(number, pass, over, held, &repositories)?
             };
             if pass.aside {
                 answers.push(answer);
                 continue;
             }
+            let comes = |name: &String| answer.packages.iter().any(|one| one.name == *name);
+            answer.remove_with =
+                with.into_iter().filter(|name| answer.removed.contains(name) && !comes(name)).collect();
             for name in &answer.removed {
                 installed.remove(name);
             }
             for package in &answer.packages {
                 installed.insert(package.name.clone(), (package.version.clone(), package.automatic));
             }
-            if !pass.remove.is_empty() {
-                answer.remove_with.extend(answer.removed.iter().filter(|name| !pass.remove.contains(name)).cloned());
-            }
-            if pass.remove_after.iter().any(|name| installed.contains_key(name)) {
-                let after = Pass { remove: pass.remove_after.clone(), ..Pass::default() };
-                let gone = self.resolve_pass(number, &after, &installed, held, &repositories)?.removed;
-                gone.iter().for_each(|name| drop(installed.remove(name)));
-                answer.remove_with.extend(gone.into_iter().filter(|name| !pass.remove_after.contains(name)));
-            }
+            let after = expanded(&pass.remove_after, &installed);
+            let with = self.gone(number, &after, &installed, &repositories)?;
+            after.iter().chain(&with).for_each(|name| drop(installed.remove(name)));
+            answer.remove_with.extend(with);
             answer.remove_with.sort();
             answer.remove_with.dedup();
             answers.push(answer);
@@ -234,26 +237,6 @@ impl Resolver<'_> {
         self.check_names(pass, installed)?;
         let install: Vec<String> =
             pass.install.iter().map(|item| self.in_folder(item).unwrap_or_else(|| item.clone())).collect();
-        let mut status = String::new();
-        let mut marks = String::new();
-        for (name, (version, automatic)) in installed {
-            let of_base =
-                self.solving.base.and_then(|base| base.packages.get(name)).filter(|one| one.version == *version);
-            let stanza = match (of_base, self.archive.exact(name, version)) {
-                (Some(one), _) => Some((one.text.clone(), one.architecture.clone())),
-                (None, candidate) => candidate.map(|candidate| {
-                    let text = format!("Status: install ok installed\n{}", candidate.stanza.trim_end());
-                    (text, candidate.field("Architecture").unwrap_or("all").to_owned())
-                }),
-            };
-            if let Some((text, architecture)) = stanza {
-                status.push_str(text.trim_end());
-                status.push_str("\n\n");
-                if *automatic {
-                    marks.push_str(&format!("Package: {name}\nArchitecture: {architecture}\nAuto-Installed: 1\n\n"));
-                }
-            }
-        }
         // A package of which there is one version needs no word: what is asked is the same then, whatever else is held.
         let has_others = |package: &&PinnedPackage| {
             let versions = self.archive.candidates(&package.name);
@@ -267,45 +250,11 @@ impl Resolver<'_> {
                 format!("Package: {}\nPin: version {}\nPin-Priority: 1001\n\n", package.name, package.version)
             })
             .collect();
-        let word = |text: &String| format!("'{}'", text.replace('\'', r"'\''"));
-        let mut words: Vec<String> = install.iter().map(word).collect();
+        let mut words: Vec<String> = install.iter().map(|item| quoted(item)).collect();
         let known = |name: &&String| installed.contains_key(*name) || !self.archive.candidates(name).is_empty();
-        words.extend(pass.remove.iter().filter(known).map(|name| word(&format!("{name}-"))));
-        let script = format!(
-            "set -e\nmkdir -p /imgbuild/cache/archives/partial /imgbuild/log /imgbuild/t\n\
-             echo '{}'\napt-get install -q -s {}\n",
-            SIMULATION.trim_end(),
-            words.join(" ")
-        );
-        let file = |path: &str, text: String| (path.to_owned(), text);
-        let log = format!("{}-{number}.log", self.solving.log);
-        let mut request = QueryRequest {
-            scratch: String::new(),
-            known: repositories.known.clone(),
-            prepare: None,
-            check: false,
-            tools: self.solving.tools.clone(),
-            files: vec![
-                file("apt.conf", configuration(self.architecture)),
-                file("etc/sources.list", repositories.sources.clone()),
-                file("etc/preferences", preferences),
-                file("etc/preferences.d/.keep", String::new()),
-                file("etc/apt.conf.d/.keep", String::new()),
-                file("status", status),
-                file("state/extended_states", marks),
-            ],
-            script,
-            epoch: self.solving.epoch,
-            log: log.clone(),
-        };
-        let (status, said) = self.ask(&mut request, repositories)?;
-        if status != 0 {
-            let path = self.solving.store.directory().join(&log);
-            if !said.contains(SIMULATION) {
-                return Err(DistroError::Indices { said: clean(said.trim()), log: path.display().to_string() });
-            }
-            return Err(DistroError::Unsatisfiable { detail: solver_words(&said), log: path.display().to_string() });
-        }
+        words.extend(pass.remove.iter().filter(known).map(|name| quoted(&format!("{name}-"))));
+        let command = format!("install -q -s {}", words.join(" "));
+        let said = self.simulate(number, installed, (&repositories.sources, preferences), &command, repositories)?;
         self.read_simulation(&said, pass)
     }
 
@@ -354,6 +303,92 @@ impl Resolver<'_> {
         if unknown.is_empty() { Ok(()) } else { Err(unknown_names(self.archive, unknown)) }
     }
 
+    /// What goes with packages that are removed, because it needs one of them: as the inside asks apt, which knows no repository there.
+    fn gone(
+        &self,
+        number: usize,
+        names: &[String],
+        installed: &BTreeMap<String, (String, bool)>,
+        repositories: &Repositories<'_>,
+    ) -> Result<Vec<String>, DistroError> {
+        let here: Vec<String> =
+            names.iter().filter(|name| installed.contains_key(*name)).map(|name| quoted(name)).collect();
+        if here.is_empty() {
+            return Ok(Vec::new());
+        }
+        let command = format!("remove -q -s {}", here.join(" "));
+        let said = self.simulate(number, installed, ("", String::new()), &command, repositories)?;
+        let gone = said.lines().filter_map(|line| line.strip_prefix("Remv ")?.split_whitespace().next());
+        let gone = gone.map(str::to_owned);
+        Ok(gone.filter(|name| !names.contains(name)).collect())
+    }
+
+    /// What apt says that it would do over installed packages.
+    fn simulate(
+        &self,
+        number: usize,
+        installed: &BTreeMap<String, (String, bool)>,
+        (sources, preferences): (&str, String),
+        command: &str,
+        repositories: &Repositories<'_>,
+    ) -> Result<String, DistroError> {
+        let mut status = String::new();
+        let mut marks = String::new();
+        for (name, (version, automatic)) in installed {
+            let of_base =
+                self.solving.base.and_then(|base| base.packages.get(name)).filter(|one| one.version == *version);
+            let stanza = match (of_base, self.archive.exact(name, version)) {
+                (Some(one), _) => Some((one.text.clone(), one.architecture.clone())),
+                (None, candidate) => candidate.map(|candidate| {
+                    let text = format!("Status: install ok installed\n{}", candidate.stanza.trim_end());
+                    (text, candidate.field("Architecture").unwrap_or("all").to_owned())
+                }),
+            };
+            if let Some((text, architecture)) = stanza {
+                status.push_str(text.trim_end());
+                status.push_str("\n\n");
+                if *automatic {
+                    marks.push_str(&format!("Package: {name}\nArchitecture: {architecture}\nAuto-Installed: 1\n\n"));
+                }
+            }
+        }
+        let script = format!(
+            "set -e\nmkdir -p /imgbuild/cache/archives/partial /imgbuild/log /imgbuild/t\n\
+             echo '{}'\napt-get {command}\n",
+            SIMULATION.trim_end(),
+        );
+        let file = |path: &str, text: String| (path.to_owned(), text);
+        let log = format!("{}-{number}.log", self.solving.log);
+        let mut request = QueryRequest {
+            scratch: String::new(),
+            known: repositories.known.clone(),
+            prepare: None,
+            check: false,
+            tools: self.solving.tools.clone(),
+            files: vec![
+                file("apt.conf", configuration(self.architecture)),
+                file("etc/sources.list", sources.to_owned()),
+                file("etc/preferences", preferences),
+                file("etc/preferences.d/.keep", String::new()),
+                file("etc/apt.conf.d/.keep", String::new()),
+                file("status", status),
+                file("state/extended_states", marks),
+            ],
+            script,
+            epoch: self.solving.epoch,
+            log: log.clone(),
+        };
+        let (status, said) = self.ask(&mut request, repositories)?;
+        if status != 0 {
+            let path = self.solving.store.directory().join(&log);
+            if !said.contains(SIMULATION) {
+                return Err(DistroError::Indices { said: clean(said.trim()), log: path.display().to_string() });
+            }
+            return Err(DistroError::Unsatisfiable { detail: solver_words(&said), log: path.display().to_string() });
+        }
+        Ok(said)
+    }
+
     fn read_simulation(&self, said: &str, pass: &Pass) -> Result<Resolution, DistroError> {
         let mut resolution = Resolution::default();
         let simulation = said.split_once(SIMULATION).map_or("", |(_, rest)| rest);
@@ -378,6 +413,15 @@ impl Resolver<'_> {
         }
         Ok(resolution)
     }
+}
+
+/// Names of installed packages for patterns, as dpkg-query finds them inside; other names as they are.
+fn expanded(names: &[String], installed: &BTreeMap<String, (String, bool)>) -> Vec<String> {
+    let found = |name: &String| match is_pattern(name) {
+        true => installed.keys().filter(|one| is_meant(name, one)).cloned().collect(),
+        false => vec![name.clone()],
+    };
+    names.iter().flat_map(found).collect()
 }
 
 /// What is said of names that no archive has, each with what is known of it.

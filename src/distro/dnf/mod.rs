@@ -22,6 +22,10 @@ impl Solver for Dnf {
         &["filesystem", "bash", "coreutils", "rpm", "dnf|dnf5|yum", "kmod|module-init-tools"]
     }
 
+    fn makes_accounts(&self) -> Option<&'static str> {
+        Some("systemd-standalone-sysusers")
+    }
+
     fn base(&self) -> &'static [&'static str] {
         &["filesystem", "setup|", "bash", "coreutils", "glibc|"]
     }
@@ -78,12 +82,11 @@ impl Solver for Dnf {
              *) settings=with-dnf.conf;;\n\
              esac\n\
              case $settings in\n\
-             with-yum.conf) modular=; erasing=; set -- {items};;\n\
-             *) erasing=--allowerasing; modular=--setopt=module_platform_id={platform}; set -- {plain};;\n\
+             with-yum.conf) erasing=; set -- {items};;\n\
+             *) erasing=--allowerasing; set -- {plain};;\n\
              esac\n\
              echo '{MARK}'\n\
-             $dnf -c /imgbuild/$settings --installroot={root} --releasever={release} $modular --assumeno {doing} \"$@\" 2>&1\n",
-            platform = quoted_words(&[question.platform.to_owned()]),
+             $dnf -c /imgbuild/$settings --installroot={root} --releasever={release} --assumeno {doing} \"$@\" 2>&1\n",
             root = question.root,
             release = question.release,
             items = quoted_words(question.items),

@@ -33,8 +33,9 @@ pub fn settings(question: &Question<'_>, plugins: Option<&str>) -> String {
          protected_packages=\n\
          protected_multilib=0\n\
          multilib_policy=best\n\
-         arch={}\n",
-        question.arch
+         arch={}\n\
+         module_platform_id={}\n",
+        question.arch, question.platform
     );
     for repository in question.repositories {
         let id = &repository.id;

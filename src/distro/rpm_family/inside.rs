@@ -240,6 +240,12 @@ fn rpm() -> String {
     )
 }
 
+/// rpm makes accounts by itself since 4.19, by a program outside of what it installs into; tools roots run no scripts, so that it may
+/// have the name that its package gives it. Source: rpm, docs/manual/users_and_groups.md; Fedora, systemd.spec.
+const ACCOUNTS: &str = "accounts=\n\
+    for one in /usr/bin/systemd-sysusers /usr/bin/systemd-sysusers.standalone; do\n\
+    test ! -x $one || { accounts=$one; break; }\ndone\n";
+
 /// Options of all transactions: the files were checked when their payloads were stored, which is what rpm's digest of the payload is not of.
 const OPTIONS: &str = "--oldpackage --replacepkgs --nosignature --nodigest --ignoresize";
 
@@ -276,8 +282,8 @@ fn verify(rpm: &str) -> String {
 }
 
 fn script(request: &InstallRequest) -> String {
-    let rpm = rpm();
-    let mut script = String::from("set -e\n");
+    let rpm = format!("{} ${{accounts:+--define \"__systemd_sysusers $accounts\"}}", rpm());
+    let mut script = format!("set -e\n{ACCOUNTS}");
     // Removing what is not there is no error.
     let present = |names: &[String], more: &str| {
         let all: Vec<String> = names.iter().map(|name| quoted(name)).collect();

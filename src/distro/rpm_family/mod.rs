@@ -16,6 +16,7 @@ mod packages;
 mod releases;
 mod resolve;
 
+pub use kernels::is_kernel;
 pub use resolve::solver::{Answer, Doing, Picked, Question, Refusal, Solver};
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -174,8 +175,8 @@ impl PackageManager for RpmFamily {
         }
     }
 
-    fn failure(&self, what: &str, result: &CommandResult, log: &Path) -> DistroError {
-        blame::failure(what, result, log)
+    fn failure(&self, _: Makes, result: &CommandResult, log: &Path) -> DistroError {
+        blame::failure("installing packages", result, log)
     }
 
     /// rpm itself goes on after most scripts that fail.

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use super::file::{Lock, LockedPass, PinnedPackage};
-use super::role::PassRole;
 use crate::xcat;
 
 /// A package of an image.
@@ -23,18 +22,25 @@ impl<'a> InImage<'a> {
         Self { name, architecture, version, brought: Some((pass, package)) }
     }
 
-    fn key(&self) -> (&'a str, &'a str) {
-        (self.name, self.architecture)
-    }
-
-    fn is_in(&self, lists: &[&[String]]) -> bool {
-        lists.iter().copied().flatten().any(|word| word == self.name || xcat::matches(word, self.name))
+    fn is_in(&self, names: &[String]) -> bool {
+        names.iter().any(|name| is_meant(name, self.name))
     }
 }
 
+/// Whether a name of a list stands for those of installed packages that match it. Source: dpkg-query(1), fnmatch(3).
+pub fn is_pattern(name: &str) -> bool {
+    name.contains(['*', '?', '['])
+}
+
+/// Whether a package is meant by a name or pattern that is removed.
+pub fn is_meant(name: &str, package: &str) -> bool {
+    name == package || is_pattern(name) && xcat::matches(name, package)
+}
+
 impl Lock {
-    /// Packages of all transactions, in their order, less what later ones remove or replace; tools are left out.
-    pub fn in_image(&self) -> Vec<InImage<'_>> {
+    /// Packages of all transactions, in their order, less what later ones remove or replace; tools are left out. `beside` are names of
+    /// which several versions may be there.
+    pub fn in_image(&self, beside: &dyn Fn(&str) -> bool) -> Vec<InImage<'_>> {
         let of_base = self.base.iter().flat_map(|base| &base.packages);
         let mut all: Vec<InImage<'_>> = of_base
             .map(|one| InImage {
@@ -45,15 +51,23 @@ impl Lock {
             })
             .collect();
         for pass in self.image_passes() {
-            let brought: Vec<InImage<'_>> = pass.packages.iter().map(|package| InImage::of(pass, package)).collect();
-            // Kernels stand beside each other.
-            let stays = pass.role() == PassRole::Kernel;
-            let again: BTreeSet<_> = brought.iter().filter(|_| !stays).map(InImage::key).collect();
-            let gone = [&pass.remove, &pass.remove_with, &pass.conflicting, &pass.replaced].map(Vec::as_slice);
-            all.retain(|one| !again.contains(&one.key()) && !one.is_in(&gone));
-            all.extend(brought);
-            let gone = [&pass.remove_after, &pass.remove_with].map(Vec::as_slice);
-            all.retain(|one| !one.is_in(&gone));
+            all.retain(|one| !one.is_in(&pass.remove));
+            if pass.remove_after.is_empty() {
+                all.retain(|one| !one.is_in(&pass.remove_with));
+            }
+            let there: BTreeSet<&str> = all.iter().map(|one| one.name).collect();
+            let comes = |name: &str| pass.packages.iter().any(|one| one.name == name);
+            // rpm upgrades all or nothing.
+            let upgrades = pass.packages.iter().any(|one| there.contains(&*one.name) && !beside(&one.name));
+            let gone = [&pass.conflicting, &pass.replaced];
+            all.retain(|one| {
+                let again = comes(one.name) && (upgrades || !beside(one.name));
+                !again && !gone.iter().any(|names| one.is_in(names))
+            });
+            all.extend(pass.packages.iter().map(|package| InImage::of(pass, package)));
+            if !pass.remove_after.is_empty() {
+                all.retain(|one| !one.is_in(&pass.remove_after) && !one.is_in(&pass.remove_with));
+            }
         }
         all
     }
@@ -101,9 +115,26 @@ mod tests {
                 pass.remove = names(&["old-*", "second"]);
                 pass.remove_after = names(&["first"]);
             }),
-            pass("kernel", &["kernel 2"], |_| {}),
+            pass("kernel", &["kernel 2", "more 1"], |_| {}),
         ];
-        let found: Vec<_> = lock.in_image().iter().map(|one| format!("{} {}", one.name, one.version)).collect();
-        assert_eq!(found, ["kernel 1", "bash 2", "postfix 1", "second 1", "kernel 2"]);
+        let found = |lock: &Lock, beside: &dyn Fn(&str) -> bool| {
+            lock.in_image(beside).iter().map(|one| format!("{} {}", one.name, one.version)).collect::<Vec<_>>()
+        };
+        let same = ["bash 2", "postfix 1", "second 1", "kernel 2", "more 1"];
+        assert_eq!(found(&lock, &|_| false), same);
+        // Kernels stand beside each other, unless rpm upgrades.
+        assert_eq!(found(&lock, &|name| name == "kernel"), [&["kernel 1"], &same[..]].concat());
+        lock.pass.push(pass("otherpkgs-1", &["kernel 3", "bash 3"], |_| {}));
+        let now = found(&lock, &|name| name == "kernel");
+        assert_eq!(now, ["postfix 1", "second 1", "more 1", "kernel 3", "bash 3"]);
+        // What goes with what is removed before may come again at once; afterwards it goes.
+        for (field, stays) in [(false, true), (true, false)] {
+            let again = pass("otherpkgs-2", &["second 2"], |pass| {
+                *(if field { &mut pass.remove_after } else { &mut pass.remove }) = names(&["more"]);
+                pass.remove_with = names(&["second"]);
+            });
+            let lock = Lock { pass: lock.pass.iter().cloned().chain([again]).collect(), ..lock.clone() };
+            assert_eq!(found(&lock, &|_| false).contains(&"second 2".to_owned()), stays);
+        }
     }
 }

@@ -8,8 +8,9 @@ use serde::Serialize;
 
 use crate::distro::installed::{DatabaseKind, Installed, InstalledPackage};
 use crate::distro::rpm::Evr;
+use crate::distro::stands_beside;
 use crate::plan::InputName;
-use crate::recipe::{Distro, Family, InImage, Lock};
+use crate::recipe::{Distro, Family, InImage, Lock, is_meant};
 
 /// A package of one side.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
@@ -84,24 +85,28 @@ pub fn compare_versions(family: Family, one: &str, two: &str) -> Ordering {
 impl Packages {
     /// Packages of an image by its lock: of all transactions, less what later ones remove; tools are left out.
     pub fn of_lock(lock: &Lock) -> Self {
+        let family = family_of(&lock.target);
         let package = |one: InImage<'_>| {
             let (name, arch, version) = (one.name.to_owned(), one.architecture.to_owned(), one.version.to_owned());
             (Package { name, arch, version }, one.brought.map(|(_, package)| package.sha256.to_string()))
         };
-        let all = lock.in_image().into_iter().map(package).collect();
-        Self { family: family_of(&lock.target), all }
+        let all = lock.in_image(&|name| stands_beside(family, name)).into_iter().map(package).collect();
+        Self { family, all }
     }
 
     /// Packages of an image by the recorded inputs of its layers, lowest first.
     pub fn of_inputs<'a>(target: &str, inputs: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
-        let mut all = BTreeMap::new();
+        let family = family_of(target);
+        let mut all: BTreeMap<Package, Option<String>> = BTreeMap::new();
         let mut later: Vec<String> = Vec::new();
         let mut inputs = inputs.peekable();
         while let Some((name, value)) = inputs.next() {
             if let Some((name, arch)) = InputName::of(name).package() {
                 let mut words = value.split(' ');
                 let version = words.next().unwrap_or_default().to_owned();
-                remove(&mut all, name, Some(arch));
+                if !stands_beside(family, name) {
+                    all.retain(|package, _| package.name != name);
+                }
                 let (name, arch) = (name.to_owned(), arch.to_owned());
                 all.insert(Package { name, arch, version }, words.next().map(str::to_owned));
             }
@@ -110,10 +115,11 @@ impl Packages {
             }
             // The next layer begins: what this one removes is gone.
             if inputs.peek().is_none_or(|(name, _)| *name == "action") {
-                later.drain(..).for_each(|name| remove(&mut all, &name, None));
+                let gone: Vec<String> = std::mem::take(&mut later);
+                all.retain(|package, _| !gone.iter().any(|name| is_meant(name, &package.name)));
             }
         }
-        Self { family: family_of(target), all }
+        Self { family, all }
     }
 
     pub fn of_installed(installed: &Installed) -> Self {
@@ -126,20 +132,6 @@ impl Packages {
         };
         Self { family, all: installed.packages.iter().map(package).collect() }
     }
-}
-
-/// Takes a package away; where no version may be there twice, the one that another replaces. Kernels of RPM
-/// distributions stand beside one another, and have other versions.
-fn remove(all: &mut BTreeMap<Package, Option<String>>, name: &str, arch: Option<&str>) {
-    if arch.is_some_and(|_| is_kept_beside(name)) {
-        return;
-    }
-    all.retain(|package, _| !(package.name == name && arch.is_none_or(|arch| package.arch == arch)));
-}
-
-/// Packages of which several versions are installed at once. Source: dnf.conf(5), installonlypkgs.
-fn is_kept_beside(name: &str) -> bool {
-    name == "gpg-pubkey" || name.starts_with("kernel")
 }
 
 pub fn compare(was: &Packages, now: &Packages) -> PackageDifference {

@@ -14,7 +14,7 @@ use crate::distro::{
     DistroError, Fetcher, Gathering, PackageArchive, PackageManager, PackageSources, Pass, Resolution, Solving, manager,
 };
 use crate::plan::{Cause, Change, Origin, Place, Reason, Subject};
-use crate::recipe::{LOCK_MINOR, Lock, LockedPass, LockedSuite, PassRole, PinnedPackage, Recipe};
+use crate::recipe::{LOCK_MINOR, Lock, LockedPass, LockedSuite, PassRole, PinnedPackage, Recipe, is_meant};
 use crate::sandbox::Namespace;
 use crate::source::{Finding, Severity};
 use crate::stage::StageError;
@@ -429,7 +429,9 @@ impl Locking<'_> {
     fn say_what_is_replaced(&self, asked: &[&PackageRequest], later: &PackageRequest, replaced: &[String]) {
         let before = || asked.iter().take_while(|one| one.name != later.name).filter(|one| !one.role().is_aside());
         for name in replaced {
-            let Some(span) = before().find_map(|one| one.spans.get(name)) else { continue };
+            let manager = manager(self.recipe);
+            let asks = |one: &&&PackageRequest| one.pass.install.iter().any(|item| manager.plain_name(item) == name);
+            let Some(span) = before().filter(asks).find_map(|one| one.spans.get(name)) else { continue };
             let text =
                 format!("{} removes `{name}`, which this line asks for: they cannot be installed together", later.name);
             let finding = Finding::warning("pkglist::replaced", span, text).label("not in the image");
@@ -465,8 +467,9 @@ impl Locking<'_> {
 /// What goes by itself: neither asked for, nor with what is asked for, nor what comes again.
 fn replaced(request: &PackageRequest, answer: &Resolution) -> Vec<String> {
     let known = [&request.pass.remove, &answer.remove_with, &answer.conflicting];
+    let is_known = |name: &String| known.iter().any(|names| names.iter().any(|one| is_meant(one, name)));
     let comes = |name: &String| answer.packages.iter().any(|one| one.name == *name);
-    let own = answer.removed.iter().filter(|name| !known.iter().any(|names| names.contains(name)) && !comes(name));
+    let own = answer.removed.iter().filter(|name| !is_known(name) && !comes(name));
     own.cloned().collect::<BTreeSet<_>>().into_iter().collect()
 }
 

@@ -71,6 +71,7 @@ mod remote_caches;
 mod replaced;
 mod repositories;
 mod rpm_distro;
+mod rpm_dnf5;
 mod rpm_drivers;
 mod rpm_files;
 mod rpm_host;

@@ -18,7 +18,8 @@ fn pass(space: &Space, name: &str) -> LockedPass {
 
 fn in_image(space: &Space) -> Vec<String> {
     let lock = lock(space);
-    let own = lock.in_image().into_iter().map(|one| one.name.to_owned()).filter(|name| name.starts_with("site-"));
+    let own =
+        lock.in_image(&|_| false).into_iter().map(|one| one.name.to_owned()).filter(|name| name.starts_with("site-"));
     let mut own: Vec<String> = own.collect();
     own.sort();
     own
@@ -34,6 +35,11 @@ fn what_a_later_list_takes_away_is_said_and_the_lock_tells_what_is_there() {
     own.add(&Deb::new("site-post").of_version("1").fields("Conflicts: site-mail\nReplaces: site-mail\n"));
     own.add(&Deb::new("site-lib").of_version("1"));
     own.add(&Deb::new("site-more").of_version("1"));
+    own.add(&Deb::new("site-old").of_version("1"));
+    // Where the first is removed inside, there is no repository that has the second.
+    own.add(&Deb::new("site-agent-a").of_version("1"));
+    own.add(&Deb::new("site-agent-b").of_version("1"));
+    own.add(&Deb::new("site-mailx").of_version("1").fields("Depends: site-agent-a | site-agent-b\n"));
     own.add(&Deb::new("site-user").of_version("1").fields("Depends: site-lib\n"));
     own.publish_flat(&mirror, "own", Flat::InRelease);
     let repo =
@@ -41,7 +47,8 @@ fn what_a_later_list_takes_away_is_said_and_the_lock_tells_what_is_there() {
     let space = with_repo("site-more", &repo);
     space.write(
         "a.pkglist",
-        "# mail\nsite-reader\nsite-mail\nsite-user\n#NEW_INSTALL_LIST#\nsite-post\n#NEW_INSTALL_LIST#\n--site-lib\n",
+        "# mail\nsite-reader\nsite-mail\nsite-user\nsite-agent-a\nsite-mailx\nsite-old\n#NEW_INSTALL_LIST#\n-site-old\nsite-post\n\
+         #NEW_INSTALL_LIST#\n--site-l?b\n--site-agent-a\n",
     );
     space.edit("image.toml", "[packages]", "[packages]\nlists = [\"a.pkglist\"]");
     let ran = space.run(&["build", "--until", "rootfs"]).good();
@@ -49,12 +56,11 @@ fn what_a_later_list_takes_away_is_said_and_the_lock_tells_what_is_there() {
     for text in ["removes `site-mail`, which this line asks for", "a.pkglist:3:1", "a.pkglist:2:1", "image.lock"] {
         assert!(said.contains(text), "`{text}` is not in {said}");
     }
-    // Whatever is installed for a list, its last words decide.
-    assert!(said.contains("removing it also removes what needs it: site-user"), "{said}");
+    assert!(said.contains("removing it also removes what needs it: site-mailx, site-user"), "{said}");
     let posts = lock(&space).pass.into_iter().find(|pass| pass.install.iter().any(|name| name == "site-post")).unwrap();
-    assert_eq!(posts.replaced, ["site-mail", "site-reader"]);
-    let last = lock(&space).pass.into_iter().find(|pass| pass.remove_after == ["site-lib"]).unwrap();
-    assert_eq!(last.remove_with, ["site-user"]);
+    assert_eq!((posts.replaced, posts.remove_with), (vec!["site-mail".to_owned(), "site-reader".to_owned()], vec![]));
+    let last = lock(&space).pass.into_iter().find(|pass| pass.remove_after == ["site-l?b", "site-agent-a"]).unwrap();
+    assert_eq!(last.remove_with, ["site-mailx", "site-user"]);
     assert_eq!(in_image(&space), ["site-more", "site-post"]);
     // Nothing moves that is not asked to.
     assert!(!space.to_do().iter().any(|one| one.starts_with("rootfs")), "{:?}", space.to_do());

@@ -91,6 +91,11 @@ fn digest_of(directory: &Path) -> String {
 const OTHER_KERNEL: &str = "[image]\nname = \"kernel\"\nrelease = \"bookworm\"\n\n[packages]\nbase = \"essential\"\n\
 install = [\"@HEADERS@\"]\n\n[kernel]\npackage = \"@KERNEL@\"\n";
 
+/// Debian's packages that the distribution was made of.
+pub fn debs_of() -> Vec<PathBuf> {
+    debs(&store().with_file_name("rpm-distro"))
+}
+
 /// Debian's packages: those of the recipe, and one more kernel. Downloaded once for each recipe.
 fn debs(place: &Path) -> Vec<PathBuf> {
     let recipe = std::fs::read_to_string(fixture().join("image.toml")).unwrap();
@@ -110,7 +115,7 @@ fn debs(place: &Path) -> Vec<PathBuf> {
     rpm_distro::debs_below(&[&done]).unwrap()
 }
 
-fn vendor(recipe: &str, to: &Path) {
+pub fn vendor(recipe: &str, to: &Path) {
     let space = Space::new().with_store(&store());
     space.write("image.toml", recipe);
     space.run(&["update", "--progress", "plain"]).good();

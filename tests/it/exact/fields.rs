@@ -377,7 +377,7 @@ fn every_field_moves_the_keys_that_it_means_and_no_others() {
     packages.base: lock rootfs/packages-1
     packages.lists: lock rootfs/packages-1 rootfs/postinstall
     packages.install: lock rootfs/packages-1
-    packages.failing_scripts: rootfs/packages-1
+    packages.failing_scripts: rootfs/kernel rootfs/packages-1
     otherpkgs.dir: lock rootfs/postinstall
     otherpkgs.lists: lock rootfs/otherpkgs-1 rootfs/postinstall
     otherpkgs.install: lock rootfs/otherpkgs-1

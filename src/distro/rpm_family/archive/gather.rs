@@ -117,7 +117,8 @@ impl PackageArchive for RpmArchive {
     }
 
     fn tools(&self, seed: &[String], held: &[PinnedPackage]) -> Result<Vec<PinnedPackage>, DistroError> {
-        let seeds: Vec<String> = seed.iter().filter_map(|item| self.pick(item)).collect();
+        let mut seeds: Vec<String> = seed.iter().filter_map(|item| self.pick(item)).collect();
+        seeds.extend(self.makes_accounts().filter(|_| seeds.iter().any(|name| name == "rpm")));
         // No other version of what is held.
         let may = |repository: &Repository, candidate: &Candidate| {
             let of_it = |package: &&PinnedPackage| package.origin == repository.id && package.name == candidate.name;
@@ -190,12 +191,12 @@ impl PackageArchive for RpmArchive {
                     if held.len() < count {
                         continue;
                     }
-                    // As the list has them: dnf is asked for an environment without its sign.
-                    let listed = wanted.iter().flat_map(|pass| &pass.items);
-                    let environments: Vec<&str> = listed.filter_map(|item| item.strip_prefix("@^")).collect();
-                    let as_listed = |name: String| match name.strip_prefix('@') {
-                        Some(id) if environments.contains(&id) => format!("@^{id}"),
-                        _ => name,
+                    // As the list has them: dnf is asked for an environment without its sign, and dnf5 answers without signs.
+                    let listed: Vec<&String> = wanted.iter().flat_map(|pass| &pass.items).collect();
+                    let as_listed = |name: String| {
+                        let id = name.trim_start_matches('@');
+                        let mut forms = [name.clone(), format!("@^{id}"), format!("@{id}")].into_iter();
+                        forms.find(|form| listed.contains(&form)).unwrap_or(name)
                     };
                     return Err(self.unknown(names.into_iter().map(as_listed).collect()));
                 }

@@ -196,6 +196,17 @@ impl RpmArchive {
         Some(format!("available versions of `{name}`: {}", shown.join(", ")))
     }
 
+    /// The package with what makes accounts for rpm, where the release's rpm makes those that packages declare: since 4.19, unless the
+    /// distribution left it out.
+    pub(in crate::distro::rpm_family) fn makes_accounts(&self) -> Option<String> {
+        let name = self.solver.makes_accounts()?;
+        let has = |wanted: &dyn Fn(&Candidate) -> bool| self.candidates().any(|(_, candidate)| wanted(candidate));
+        let since = Evr::parse("4.19-0");
+        let declares = |one: &Candidate| one.provides.iter().any(|one| one.name.starts_with("user("));
+        let makes = has(&|one| one.name == "rpm" && one.evr >= since) && has(&declares) && has(&|one| one.name == name);
+        makes.then(|| name.to_owned())
+    }
+
     /// `a|b` is the first that a repository has, `a|` may be missing.
     pub(in crate::distro::rpm_family) fn pick(&self, item: &str) -> Option<String> {
         if !item.contains('|') {

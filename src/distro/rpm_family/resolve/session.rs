@@ -65,6 +65,9 @@ pub struct Session<'a> {
     pub may_erase: bool,
 }
 
+/// rpm since 4.19 makes accounts whatever it is told of scripts.
+const NO_ACCOUNTS: &str = "--define '__systemd_sysusers %{nil}'";
+
 impl<'a> Session<'a> {
     pub fn open(
         archive: &'a RpmArchive,
@@ -206,7 +209,7 @@ impl<'a> Session<'a> {
 
     /// What the database has to hear before the next question.
     fn note(&mut self, root: &str, packages: &[PinnedPackage], removed: &[String]) {
-        let rpm = format!("rpm --root {root} --justdb --noscripts --notriggers --nodeps");
+        let rpm = format!("rpm --root {root} {NO_ACCOUNTS} --justdb --noscripts --notriggers --nodeps");
         if !removed.is_empty() {
             self.tell(&format!("{rpm} -e --allmatches {}\n", quoted_words(removed)));
         }

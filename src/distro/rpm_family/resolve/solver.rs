@@ -79,6 +79,10 @@ pub enum Refusal {
 pub trait Solver: Sync + std::fmt::Debug {
     /// What a tools root needs for it, best first: `a|b` is the first that a repository has.
     fn seeds(&self) -> &'static [&'static str];
+    /// The package with what makes accounts for rpm itself, where the release's rpm does that.
+    fn makes_accounts(&self) -> Option<&'static str> {
+        None
+    }
     /// What an image's lowest layer holds; `a|` may be missing.
     fn base(&self) -> &'static [&'static str];
     fn kernel(&self) -> &'static str;

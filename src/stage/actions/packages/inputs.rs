@@ -1,5 +1,7 @@
 //! Inputs of the keys of transactions.
 
+use std::collections::BTreeSet;
+
 use crate::distro::{Makes, PackageManager};
 use crate::plan::{Action, ActionKind, Input, Origin, Stage, Upstream};
 use crate::recipe::{Accounts, LockedPass, PassRole, PinnedPackage};
@@ -135,7 +137,7 @@ fn add_base(reader: &mut Reader<'_>, packages: Vec<PinnedPackage>) {
     let needs_tools = manager.base_needs_tools();
     if needs_tools {
         key.also(reader.tools());
-        base.failing = failing(reader, &mut key, &base.packages, &[]);
+        base.failing = failing(reader, &mut key, name);
     }
     let mut action = lowest(name, ActionKind::Bootstrap, manager.versions().bootstrap, key);
     action.needs.extend(needs_tools.then(|| ids::TOOLS.to_owned()));
@@ -163,8 +165,7 @@ fn add_layer(reader: &mut Reader<'_>, package_request: &PackageRequest, packages
         };
         all.iter().map(input).collect()
     });
-    let gone = [&pass.remove, &pass.remove_after, &locked.remove_with, &locked.conflicting, &locked.replaced];
-    layer.failing = failing(reader, &mut key, &packages, &gone.map(Vec::as_slice));
+    layer.failing = failing(reader, &mut key, name);
     let of_lock = |input: Input, _: &str| input.of(Origin::Lock);
     let of_list = |input: Input, name: &str| reader.asked(input, span(name));
     layer.modules = words(&mut key, "module", &locked.modules, &of_lock);
@@ -212,12 +213,16 @@ fn words(key: &mut Key, kind: &str, names: &[String], said: &dyn Fn(Input, &str)
     key.keep_all(names.to_vec(), |names| names.iter().map(input).collect())
 }
 
-/// Packages whose scripts may fail: of those that come, and those that go.
-fn failing(reader: &Reader<'_>, key: &mut Key, come: &[PinnedPackage], go: &[&[String]]) -> Keyed<Vec<String>> {
+/// Packages whose scripts may fail. rpm runs scripts of those that come and go, and of those that wait for others (triggers).
+fn failing(reader: &Reader<'_>, key: &mut Key, name: &str) -> Keyed<Vec<String>> {
     let names = &reader.recipe.model.packages.failing_scripts;
-    let is_here =
-        |name: &String| come.iter().any(|package| package.name == *name) || go.iter().any(|names| names.contains(name));
-    let here: Vec<(usize, &String)> = names.iter().enumerate().filter(|(_, name)| is_here(name)).collect();
+    let mut below =
+        reader.lock.pass.iter().filter(|pass| pass.role().is_in_image() || pass.name == name).collect::<Vec<_>>();
+    below.truncate(below.iter().position(|pass| pass.name == name).map_or(0, |at| at + 1));
+    let of_base = reader.lock.base.iter().flat_map(|base| &base.packages).map(|one| &one.name);
+    let of_passes = below.iter().flat_map(|pass| &pass.packages).map(|one| &one.name);
+    let known: BTreeSet<&String> = of_base.chain(of_passes).collect();
+    let here: Vec<(usize, &String)> = names.iter().enumerate().filter(|(_, name)| known.contains(name)).collect();
     let input = |(index, name): &(usize, &String)| {
         let input = Input::new(format!("failing script of {name}"), "allowed");
         input.item(&reader.recipe.spans, "packages.failing_scripts", *index)

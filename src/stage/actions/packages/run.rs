@@ -46,10 +46,6 @@ impl Work for Transaction {
 
     fn finish(&self, desk: &Desk<'_>, answer: Made) -> Result<Outputs, StageError> {
         let log = desk.log();
-        let what = match self.makes {
-            Makes::Root | Makes::Base => "configuring the base packages",
-            Makes::Layer => "installing packages",
-        };
         match answer {
             Made::Layer(answer, accounts) => match self.manager.failing(&log, &self.failing) {
                 Some(error) if self.makes != Makes::Root => Err(error.into()),
@@ -66,7 +62,7 @@ impl Work for Transaction {
                 lines: String::new(),
                 log: log.display().to_string(),
             })),
-            Made::Failed(result) => Err(self.manager.failure(what, &result, &log).into()),
+            Made::Failed(result) => Err(self.manager.failure(self.makes, &result, &log).into()),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::distro::stands_beside;
 use crate::plan::ActionKind;
 use crate::recipe::{InImage, plain_version};
 use crate::stage::StageError;
@@ -25,8 +26,8 @@ pub struct System {
     pub root_password_hash: Option<Keyed<InputFile>>,
     /// Names, versions and architectures of what the image has by its lock: what is installed is compared with them.
     pub locked: Said<BTreeSet<[String; 3]>>,
-    /// Whether the lock tells which packages go by themselves.
-    pub lists_all_that_goes: Said<bool>,
+    /// Names that lists ask for, where the lock tells which packages go by themselves.
+    pub named: Said<BTreeSet<String>>,
 }
 
 /// Adds the action of the system layer.
@@ -41,9 +42,12 @@ pub fn add(reader: &mut Reader<'_>) -> Result<(), StageError> {
         })
     };
     let package = |one: InImage<'_>| [one.name, plain_version(one.version), one.architecture].map(str::to_owned);
+    let beside = |name: &str| stands_beside(recipe.model.image.distro.family(), name);
+    let words =
+        reader.lock.image_passes().filter(|_| reader.lock.minor >= LISTS_REPLACED).flat_map(|pass| &pass.install);
     let system = System {
-        locked: Said(reader.lock.in_image().into_iter().map(package).collect()),
-        lists_all_that_goes: Said(reader.lock.minor >= LISTS_REPLACED),
+        named: Said(words.map(|word| reader.manager.plain_name(word).to_owned()).collect()),
+        locked: Said(reader.lock.in_image(&beside).into_iter().map(package).collect()),
         epoch: key.epoch(reader.lock),
         timezone: setting(&mut key, "timezone", &settings.timezone),
         locale: setting(&mut key, "locale", &settings.locale),

@@ -146,9 +146,6 @@ pub fn inside(request: SystemRequest, _: News<'_>) -> Result<SystemAnswer, Strin
     Ok(SystemAnswer { layer, warnings, installed: installed(&reader)? })
 }
 
-/// What rpm lists, and is no package: keys.
-const NO_PACKAGE: &str = "gpg-pubkey";
-
 /// Names, versions and architectures of what dpkg or rpm calls installed.
 fn installed(reader: &LayerReader) -> Result<BTreeSet<[String; 3]>, String> {
     let mut files = BTreeMap::new();
@@ -156,8 +153,7 @@ fn installed(reader: &LayerReader) -> Result<BTreeSet<[String; 3]>, String> {
         files.extend(reader.read(&path)?.map(|bytes| (path, bytes)));
     }
     let packages = distro::installed::read(&files)?.map(|found| found.packages).unwrap_or_default();
-    let packages = packages.into_iter().filter(|one| one.name != NO_PACKAGE);
-    Ok(packages.map(|one| [one.name, one.version, one.arch]).collect())
+    Ok(packages.into_iter().map(|one| [one.name, one.version, one.arch]).collect())
 }
 
 /// A shadow file with another password for root. Source: shadow(5).

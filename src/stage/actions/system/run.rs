@@ -50,13 +50,13 @@ impl Work for System {
         }
         let lacking: Vec<&[String; 3]> = self.locked.0.difference(&answer.installed).collect();
         if !lacking.is_empty() {
-            let first = lacking[0];
+            let is_asked = lacking.iter().any(|[name, ..]| self.named.0.contains(name));
             let problem = format!("the image lacks packages that {lock} lists: {}", named(lacking));
-            if self.lists_all_that_goes.0 {
+            if is_asked {
                 let help = format!("delete {lock} to resolve all packages again, and report this");
                 return Err(StageError::Gate { problem, help });
             }
-            let text = format!("{problem}; they made way for others: `imgbuild update {}` has {lock} say so", first[0]);
+            let text = format!("{problem}; they went with others, and a lock that `imgbuild update` renews says so");
             desk.bench.report.finding(&Finding::nowhere(Severity::Warning, "system::lacking", text));
         }
         for text in answer.warnings {

@@ -2,6 +2,8 @@
 
 pub mod bring;
 
+use std::collections::BTreeSet;
+
 use super::super::reader::is_firmware;
 use super::accounts;
 use super::inputs::lowest;
@@ -13,7 +15,9 @@ use crate::distro::{
     PackageManager, PackageSources, PackagesRequest, Resolution, manager,
 };
 use crate::plan::{Action, ActionKind, Input, Origin};
-use crate::recipe::{Accounts, BasePackage, Distro, LockedBase, LockedLayer, PassRole, Recipe, release_named};
+use crate::recipe::{
+    Accounts, BasePackage, Distro, LockedBase, LockedLayer, PassRole, Recipe, is_meant, release_named,
+};
 use crate::sandbox::Namespace;
 use crate::source::{Finding, Severity};
 use crate::stage::StageError;
@@ -212,12 +216,14 @@ impl Work<'_> {
         request: &PackageRequest,
         answer: &Resolution,
     ) -> Result<(), StageError> {
-        // What goes with those that are to be removed is said where that is asked for.
-        let is_asked = |name: &String| request.pass.remove.contains(name) || answer.remove_with.contains(name);
+        let is_asked = |name: &String| request.pass.remove.iter().any(|one| is_meant(one, name));
         let of_base = |name: &&String| resolved.installed.contains_key(*name) && !is_asked(name);
-        let names: Vec<&str> = answer.removed.iter().filter(of_base).map(String::as_str).collect();
+        let all: BTreeSet<&String> = answer.removed.iter().chain(&answer.remove_with).filter(of_base).collect();
         let is_essential = |name: &&str| resolved.installed.get(*name).is_some_and(|one| one.essential);
-        let essential: Vec<&str> = names.iter().copied().filter(is_essential).collect();
+        let essential: Vec<&str> = all.iter().map(|name| name.as_str()).filter(is_essential).collect();
+        // What goes with those that are to be removed is said where that is asked for.
+        let names = all.iter().filter(|name| !answer.remove_with.contains(name));
+        let names: Vec<&str> = names.map(|name| name.as_str()).collect();
         if !essential.is_empty() {
             let problem = format!(
                 "{} would remove essential packages of the container image: {}",
