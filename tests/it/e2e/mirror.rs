@@ -129,7 +129,8 @@ fn a_server_that_stalls_drips_or_breaks_is_asked_again_and_then_named() {
             mirror.misbehave("InRelease", Deed::Stall);
             let began = std::time::Instant::now();
             fails_with(&space, &["--mirror-timeout", "1"], 4, &["cannot download `InRelease`", "timeout"]);
-            assert!(began.elapsed() < std::time::Duration::from_secs(60));
+            // Five times the usual patience would be longer, however busy the machine is.
+            assert!(began.elapsed() < 4 * imgbuild::distro::PATIENCE);
             assert_eq!(mirror.seen().len(), 5);
             mirror.misbehave("InRelease", Deed::Close);
             fails_with(&space, &["--mirror-timeout", "1"], 4, &["cannot download `InRelease`"]);

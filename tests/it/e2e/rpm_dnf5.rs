@@ -44,7 +44,7 @@ fn space(distribution: &Distribution, store: &Path) -> Space {
     let space = Space::new().with_store(store);
     let text = format!(
         "[image]\nname = \"few\"\ndistro = \"fedora\"\nrelease = \"44\"\n\n[[repo]]\nid = \"distro\"\nuri = \"file:{}\"\n\
-         signed-by = \"keys/site\"\nmodule-hotfixes = true\n\n[packages]\nlists = [\"few.pkglist\"]\n\n[system]\nauthorized_keys = [\"keys/admin.pub\"]\n",
+         signed-by = \"keys/site\"\nmodule-hotfixes = true\n\n[packages]\nlists = [\"few.pkglist\"]\n\n[boot]\ncmdline = [\"console=ttyS0\"]\n\n[system]\nauthorized_keys = [\"keys/admin.pub\"]\n",
         distribution.repository("distro").display()
     );
     super::rpm_node::write_keys(&space);
@@ -70,6 +70,7 @@ fn network_dnf5_resolves_and_rpm_makes_the_accounts_that_packages_declare() {
         .run(&["shell", "--", "/bin/sh", "-c", "rpm -q hello figlet | sed 's/-[0-9].*//'; id -un messagebus"])
         .good();
     assert_eq!(ran.out, "hello\npackage figlet is not installed\nmessagebus\n");
+    first.run(&["boot", "--timeout", "900", "--until", "login:"]).good();
     // The same bytes in an empty store, by the lock.
     let other = tempfile::tempdir().unwrap();
     let again = space(&distribution, other.path());
