@@ -34,7 +34,7 @@ pub use load::{
 };
 pub use lock::base::{BasePackage, LockedBase, LockedDocument, LockedLayer};
 pub use lock::file::{LOCK_MINOR, Lock, LockedPass, LockedRepo, LockedSuite, PinnedPackage, epoch_of_today};
-pub use lock::installed::{InImage, is_meant, is_pattern, plain_version};
+pub use lock::installed::{InImage, is_meant, is_pattern, plain_version, takes_place};
 pub use lock::places::{LockItem, LockPlaces};
 pub use lock::read::LockError;
 pub use lock::role::PassRole;

@@ -240,11 +240,12 @@ fn rpm() -> String {
     )
 }
 
-/// rpm makes accounts by itself since 4.19, by a program outside of what it installs into; tools roots run no scripts, so that it may
+/// rpm makes accounts by itself since 4.19, unless the distribution switched that off, by a program outside of what it installs into; tools roots run no scripts, so that it may
 /// have the name that its package gives it. Source: rpm, docs/manual/users_and_groups.md; Fedora, systemd.spec.
 const ACCOUNTS: &str = "accounts=\n\
+    if test -n \"$(rpm --eval '%{?__systemd_sysusers}' 2>/dev/null)\"; then\n\
     for one in /usr/bin/systemd-sysusers /usr/bin/systemd-sysusers.standalone; do\n\
-    test ! -x $one || { accounts=$one; break; }\ndone\n";
+    test ! -x $one || { accounts=$one; break; }\ndone\nfi\n";
 
 /// Options of all transactions: the files were checked when their payloads were stored, which is what rpm's digest of the payload is not of.
 const OPTIONS: &str = "--oldpackage --replacepkgs --nosignature --nodigest --ignoresize";

@@ -37,6 +37,14 @@ pub fn is_meant(name: &str, package: &str) -> bool {
     name == package || is_pattern(name) && xcat::matches(name, package)
 }
 
+/// Whether packages of one name take each other's place: those of one CPU do, and those for any CPU take that of all; those of another
+/// one stand beside (`glibc.i686`). A CPU's newer generations are called `x86_64_v2` and so on.
+pub fn takes_place(architecture: &str, other: &str) -> bool {
+    let is_any = |one: &str| matches!(one, "all" | "noarch");
+    let cpu = |one| str::split(one, "_v").next();
+    is_any(architecture) || is_any(other) || cpu(architecture) == cpu(other)
+}
+
 impl Lock {
     /// Packages of all transactions, in their order, less what later ones remove or replace; tools are left out. `beside` are names of
     /// which several versions may be there.
@@ -56,12 +64,16 @@ impl Lock {
                 all.retain(|one| !one.is_in(&pass.remove_with));
             }
             let there: BTreeSet<&str> = all.iter().map(|one| one.name).collect();
-            let comes = |name: &str| pass.packages.iter().any(|one| one.name == name);
+            let comes = |old: &InImage<'_>| {
+                let is_it =
+                    |one: &&PinnedPackage| one.name == old.name && takes_place(&one.architecture, old.architecture);
+                pass.packages.iter().any(|one| is_it(&one))
+            };
             // rpm upgrades all or nothing.
             let upgrades = pass.packages.iter().any(|one| there.contains(&*one.name) && !beside(&one.name));
             let gone = [&pass.conflicting, &pass.replaced];
             all.retain(|one| {
-                let again = comes(one.name) && (upgrades || !beside(one.name));
+                let again = comes(one) && (upgrades || !beside(one.name));
                 !again && !gone.iter().any(|names| one.is_in(names))
             });
             all.extend(pass.packages.iter().map(|package| InImage::of(pass, package)));
@@ -101,6 +113,18 @@ mod tests {
         let mut pass = LockedPass { name: name.to_owned(), packages, ..LockedPass::default() };
         change(&mut pass);
         pass
+    }
+
+    #[test]
+    fn packages_of_several_cpus_stand_beside_each_other() {
+        for (one, other, takes) in [
+            ("x86_64", "i686", false),
+            ("x86_64", "x86_64_v2", true),
+            ("noarch", "x86_64", true),
+            ("amd64", "all", true),
+        ] {
+            assert_eq!((takes_place(one, other), takes_place(other, one)), (takes, takes), "{one} {other}");
+        }
     }
 
     #[test]

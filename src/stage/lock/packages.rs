@@ -10,7 +10,7 @@ use crate::distro::installed::{DatabaseKind, Installed, InstalledPackage};
 use crate::distro::rpm::Evr;
 use crate::distro::stands_beside;
 use crate::plan::InputName;
-use crate::recipe::{Distro, Family, InImage, Lock, is_meant};
+use crate::recipe::{Distro, Family, InImage, Lock, is_meant, takes_place};
 
 /// A package of one side.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
@@ -98,25 +98,34 @@ impl Packages {
     pub fn of_inputs<'a>(target: &str, inputs: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
         let family = family_of(target);
         let mut all: BTreeMap<Package, Option<String>> = BTreeMap::new();
-        let mut later: Vec<String> = Vec::new();
+        // Of one layer: what comes, and what goes before and afterwards.
+        let (mut comes, mut before, mut after) = (Vec::new(), Vec::new(), Vec::new());
+        let mut with: Vec<String> = Vec::new();
         let mut inputs = inputs.peekable();
         while let Some((name, value)) = inputs.next() {
             if let Some((name, arch)) = InputName::of(name).package() {
                 let mut words = value.split(' ');
                 let version = words.next().unwrap_or_default().to_owned();
-                if !stands_beside(family, name) {
-                    all.retain(|package, _| package.name != name);
-                }
                 let (name, arch) = (name.to_owned(), arch.to_owned());
-                all.insert(Package { name, arch, version }, words.next().map(str::to_owned));
+                comes.push((Package { name, arch, version }, words.next().map(str::to_owned)));
             }
-            for kind in ["remove ", "remove-after ", "remove-with ", "conflicting ", "replaced "] {
-                later.extend(name.strip_prefix(kind).map(str::to_owned));
-            }
-            // The next layer begins: what this one removes is gone.
+            let gone = |kind: &str| name.strip_prefix(kind).map(str::to_owned);
+            before.extend(["remove ", "conflicting ", "replaced "].iter().find_map(|kind| gone(kind)));
+            after.extend(gone("remove-after "));
+            with.extend(gone("remove-with "));
             if inputs.peek().is_none_or(|(name, _)| *name == "action") {
-                let gone: Vec<String> = std::mem::take(&mut later);
-                all.retain(|package, _| !gone.iter().any(|name| is_meant(name, &package.name)));
+                let goes = |names: &[String], package: &Package| names.iter().any(|name| is_meant(name, &package.name));
+                // As the lock has it: what goes with others goes when they do.
+                if after.is_empty() { &mut before } else { &mut after }.append(&mut with);
+                all.retain(|old, _| {
+                    let is_it = |new: &Package| new.name == old.name && takes_place(&new.arch, &old.arch);
+                    let again = !stands_beside(family, &old.name) && comes.iter().any(|(new, _)| is_it(new));
+                    !again && !goes(&before, old)
+                });
+                all.extend(comes.drain(..));
+                all.retain(|package, _| !goes(&after, package));
+                before.clear();
+                after.clear();
             }
         }
         Self { family, all }

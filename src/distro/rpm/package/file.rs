@@ -216,11 +216,17 @@ impl Package {
         Ok(files(&Headers::read(&mut file)?.main)?.into_iter().map(|file| file.path).collect())
     }
 
-    /// Texts of its scripts.
+    /// Texts of its scripts, and a line for each account that rpm makes for it. Source: rpm, docs/manual/users_and_groups.md.
     pub fn script_texts(path: &Path) -> Result<Vec<String>, String> {
         let mut file = File::open(path).map_err(|error| format!("cannot be opened: {error}"))?;
         let headers = Headers::read(&mut file)?;
-        Ok(script_texts(&headers.main))
+        let provides = headers.main.texts(1047).unwrap_or_default().into_iter();
+        let account = |name: &str| {
+            let name = ["user(", "group("].iter().find_map(|kind| name.strip_prefix(kind))?.strip_suffix(')')?;
+            Some(format!("systemd-sysusers {name}"))
+        };
+        let accounts: Vec<String> = provides.filter_map(account).collect();
+        Ok(script_texts(&headers.main).into_iter().chain(accounts).collect())
     }
 
     /// The kernel releases (`uname -r`) whose modules or image it brings, sorted.

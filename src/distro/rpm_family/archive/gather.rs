@@ -118,7 +118,9 @@ impl PackageArchive for RpmArchive {
 
     fn tools(&self, seed: &[String], held: &[PinnedPackage]) -> Result<Vec<PinnedPackage>, DistroError> {
         let mut seeds: Vec<String> = seed.iter().filter_map(|item| self.pick(item)).collect();
-        seeds.extend(self.makes_accounts().filter(|_| seeds.iter().any(|name| name == "rpm")));
+        // Where the solver runs nothing is installed.
+        let is_solvers = seed.iter().eq(self.solver.seeds());
+        seeds.extend(self.makes_accounts().filter(|_| !is_solvers && seeds.iter().any(|name| name == "rpm")));
         // No other version of what is held.
         let may = |repository: &Repository, candidate: &Candidate| {
             let of_it = |package: &&PinnedPackage| package.origin == repository.id && package.name == candidate.name;

@@ -26,8 +26,8 @@ pub struct System {
     pub root_password_hash: Option<Keyed<InputFile>>,
     /// Names, versions and architectures of what the image has by its lock: what is installed is compared with them.
     pub locked: Said<BTreeSet<[String; 3]>>,
-    /// Names that lists ask for, where the lock tells which packages go by themselves.
-    pub named: Said<BTreeSet<String>>,
+    /// Packages that lists ask for, where the lock tells which packages go by themselves.
+    pub named: Said<Option<BTreeSet<String>>>,
 }
 
 /// Adds the action of the system layer.
@@ -43,10 +43,11 @@ pub fn add(reader: &mut Reader<'_>) -> Result<(), StageError> {
     };
     let package = |one: InImage<'_>| [one.name, plain_version(one.version), one.architecture].map(str::to_owned);
     let beside = |name: &str| stands_beside(recipe.model.image.distro.family(), name);
-    let words =
-        reader.lock.image_passes().filter(|_| reader.lock.minor >= LISTS_REPLACED).flat_map(|pass| &pass.install);
+    let tells = reader.lock.minor >= LISTS_REPLACED;
+    let packages = reader.lock.image_passes().flat_map(|pass| &pass.packages);
+    let named = packages.filter(|package| !package.automatic).map(|package| package.name.clone());
     let system = System {
-        named: Said(words.map(|word| reader.manager.plain_name(word).to_owned()).collect()),
+        named: Said(tells.then(|| named.collect())),
         locked: Said(reader.lock.in_image(&beside).into_iter().map(package).collect()),
         epoch: key.epoch(reader.lock),
         timezone: setting(&mut key, "timezone", &settings.timezone),

@@ -50,13 +50,15 @@ impl Work for System {
         }
         let lacking: Vec<&[String; 3]> = self.locked.0.difference(&answer.installed).collect();
         if !lacking.is_empty() {
-            let is_asked = lacking.iter().any(|[name, ..]| self.named.0.contains(name));
-            let problem = format!("the image lacks packages that {lock} lists: {}", named(lacking));
-            if is_asked {
-                let help = format!("delete {lock} to resolve all packages again, and report this");
-                return Err(StageError::Gate { problem, help });
-            }
-            let text = format!("{problem}; they went with others, and a lock that `imgbuild update` renews says so");
+            let problem = format!("the image lacks packages that {lock} lists: {}", named(lacking.clone()));
+            let text = match &self.named.0 {
+                Some(named) if lacking.iter().any(|[name, ..]| named.contains(name)) => {
+                    let help = format!("delete {lock} to resolve all packages again, and report this");
+                    return Err(StageError::Gate { problem, help });
+                }
+                Some(_) => format!("{problem}; no list asks for them: please report this"),
+                None => format!("{problem}; they went with others, and a lock that `imgbuild update` renews says so"),
+            };
             desk.bench.report.finding(&Finding::nowhere(Severity::Warning, "system::lacking", text));
         }
         for text in answer.warnings {

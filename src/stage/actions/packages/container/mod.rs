@@ -216,7 +216,8 @@ impl Work<'_> {
         request: &PackageRequest,
         answer: &Resolution,
     ) -> Result<(), StageError> {
-        let is_asked = |name: &String| request.pass.remove.iter().any(|one| is_meant(one, name));
+        let asked = || request.pass.remove.iter().chain(&request.pass.remove_after);
+        let is_asked = |name: &String| asked().any(|one| is_meant(one, name));
         let of_base = |name: &&String| resolved.installed.contains_key(*name) && !is_asked(name);
         let all: BTreeSet<&String> = answer.removed.iter().chain(&answer.remove_with).filter(of_base).collect();
         let is_essential = |name: &&str| resolved.installed.get(*name).is_some_and(|one| one.essential);
