@@ -52,9 +52,16 @@ fn name_of(package: &str) -> &str {
 }
 
 fn error_of(blame: Blame, log: &Path) -> DistroError {
+    // 127: there is no such program. Source: POSIX, shell command language.
+    let remedy = match blame.script.as_str() {
+        "%sysusers" if blame.ended.ends_with(" 127") => {
+            ": the tools root has no program that makes accounts for rpm; `imgbuild update` adds it to the lock"
+        }
+        _ => "",
+    };
     DistroError::MaintainerScript {
         script: format!("the script `{}` of the package `{}`", blame.script, name_of(&blame.package)),
-        ended: blame.ended,
+        ended: format!("{}{remedy}", blame.ended),
         lines: blame.lines.join("\n"),
         log: log.display().to_string(),
     }
@@ -93,6 +100,12 @@ mod tests {
         assert_eq!(found.lines.len(), 4);
         let log = "error: %preun(a-1:1-1.x86_64) scriptlet failed, signal 9\n";
         assert_eq!(blamed(log)[0].ended, "signal 9");
+        let log = "error: %sysusers(setup-2.15.0-13.fc42.noarch) scriptlet failed, exit status 127\n";
+        let said = error_of(blamed(log).remove(0), Path::new("log")).to_string();
+        assert!(
+            said.contains("of the package `setup` failed: exit status 127: the tools root has no program"),
+            "{said}"
+        );
         assert!(blamed("warning: something else (x) failed\n").is_empty());
     }
 }
