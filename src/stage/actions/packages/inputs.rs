@@ -19,7 +19,7 @@ pub const TOOLS_EPOCH: i64 = 1_577_836_800;
 /// Packages that are installed together.
 #[derive(Debug)]
 pub struct Transaction {
-    /// Its name.
+    /// What it is for.
     pub role: PassRole,
     pub makes: Makes,
     /// The distribution's.
