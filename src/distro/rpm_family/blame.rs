@@ -102,10 +102,7 @@ mod tests {
         assert_eq!(blamed(log)[0].ended, "signal 9");
         let log = "error: %sysusers(setup-2.15.0-13.fc42.noarch) scriptlet failed, exit status 127\n";
         let said = error_of(blamed(log).remove(0), Path::new("log")).to_string();
-        assert!(
-            said.contains("of the package `setup` failed: exit status 127: the tools root has no program"),
-            "{said}"
-        );
+        assert!(said.contains("package `setup` failed: exit status 127: the tools root has no program"), "{said}");
         assert!(blamed("warning: something else (x) failed\n").is_empty());
     }
 }

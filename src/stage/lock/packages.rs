@@ -98,7 +98,7 @@ impl Packages {
     pub fn of_inputs<'a>(target: &str, inputs: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
         let family = family_of(target);
         let mut all: BTreeMap<Package, Option<String>> = BTreeMap::new();
-        // Of one layer: what comes, and what goes before and afterwards.
+        // What comes in one layer, and what goes before and afterwards.
         let (mut comes, mut before, mut after) = (Vec::new(), Vec::new(), Vec::new());
         let mut with: Vec<String> = Vec::new();
         let mut inputs = inputs.peekable();

@@ -65,7 +65,7 @@ pub struct Session<'a> {
     pub may_erase: bool,
 }
 
-/// rpm since 4.19 makes accounts whatever it is told of scripts.
+/// rpm since 4.19 makes accounts with `--noscripts`, too.
 const NO_ACCOUNTS: &str = "--define '__systemd_sysusers %{nil}'";
 
 impl<'a> Session<'a> {

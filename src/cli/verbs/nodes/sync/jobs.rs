@@ -115,7 +115,9 @@ fn packages(arguments: &crate::cli::Arguments, recipes: &[Recipe]) -> Result<BTr
             let own = of_site(&recipe.otherpkgs_directory).filter(|_| package.origin.starts_with("otherpkgs/"));
             if in_store.is_file() { in_store } else { own.unwrap_or(in_store) }
         };
-        let packages = Packages::of(recipe.model.image.distro.family(), &lock, &shown, &file);
+        let family = recipe.model.image.distro.family();
+        let beside = |name: &str| crate::distro::stands_beside(family, name);
+        let packages = Packages::of(family, (&lock, &shown), &beside, &file);
         all.insert(name.clone(), Arc::new(packages));
     }
     if is_good { Ok(all) } else { Err(Exit::Input) }
