@@ -19,12 +19,6 @@ fn main() {
     ] {
         println!("cargo:rerun-if-changed={}", manifest.join(path).display());
     }
-    // Real lists as parser input lie beside the checkout; in CI their absence is a failure, elsewhere the test is absent.
-    println!("cargo:rustc-check-cfg=cfg(corpus)");
-    println!("cargo:rerun-if-env-changed=CI");
-    if std::env::var_os("CI").is_some() || manifest.join("../shared/corpus/xcat").is_dir() {
-        println!("cargo:rustc-cfg=corpus");
-    }
     let built = build_init(&manifest, &out, &target, None);
     std::fs::copy(&built, out.join("imgbuild-init")).expect("the program of the initrd can be copied");
     let machine = std::env::var("CARGO_CFG_TARGET_ARCH").expect("cargo sets CARGO_CFG_TARGET_ARCH");

@@ -3,7 +3,7 @@
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use crate::support::{Ran, Space, imgbuild};
+use crate::support::{Ran, Space, collected, imgbuild};
 
 /// Paths of all files below a directory; links are not followed.
 fn tree(directory: &Path) -> Vec<PathBuf> {
@@ -163,10 +163,9 @@ fn databases_that_compute_or_have_odd_names_are_refused() {
 }
 
 #[test]
-#[cfg(corpus)]
 fn hostile_files_that_were_collected_are_refused_by_every_reader() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus/hostile");
-    let Ok(entries) = std::fs::read_dir(&folder) else { return };
+    let Some(folder) = collected("corpus/hostile") else { return };
+    let entries = std::fs::read_dir(&folder).unwrap();
     for path in entries.flatten().map(|entry| entry.path()) {
         let space = Space::new();
         let name = path.to_str().unwrap();

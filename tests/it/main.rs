@@ -11,9 +11,7 @@ mod causes;
 mod check;
 mod checkouts;
 mod commands;
-#[cfg(corpus)]
 mod corpus;
-#[cfg(corpus)]
 mod corpus_rpm;
 #[cfg(feature = "e2e")]
 mod e2e;

@@ -74,7 +74,7 @@ fn mkdef_makes_what_it_can_and_leaves_the_rest_to_xcat() {
         "disk:\n    objtype=osimage\n    provmethod=install\n    osvers=rocky9\n    osarch=x86_64\n    profile=x\n";
     let node = "n1:\n    objtype=node\n    groups=all\n";
     for (line, input, said) in [
-        ("mkdef -z", node, "n1 is of the type node, and there is no other `mkdef` further down PATH"),
+        ("mkdef -z", node, "n1 is of the type node, and there is no `mkdef` of xCAT further down PATH"),
         ("mkdef -z", installed, "disk: provmethod is install: only diskless images"),
         ("mkdef -z", "", "there is no stanza on the standard input"),
         ("mkdef -z", "a=b\n", "the stanzas have errors"),

@@ -104,17 +104,17 @@ fn genimage_takes_xcats_flags_and_says_what_the_recipe_says() {
         (&["liteimg", COMPUTE], "is a stateless image"),
         (&["ilitefile", COMPUTE], "is a stateless image"),
         (&["litefile"], "usage: litefile NODERANGE"),
-        (&["imgcapture", "n01", "-t", "sysclone", "-o", COMPUTE], "no other `imgcapture` further down PATH"),
+        (&["imgcapture", "n01", "-t", "sysclone", "-o", COMPUTE], "no `imgcapture` of xCAT further down PATH"),
         (&["nodeset", "n01", &format!("osimage={COMPUTE}")], "imgbuild boot-entry debian12-x86_64-netboot-compute"),
-        (&["updatenode", "n01", "-F"], "no other `updatenode` further down PATH"),
-        (&["updatenode", "n01", "-P", "syslog"], "no other `updatenode` further down PATH"),
+        (&["updatenode", "n01", "-F"], "no `updatenode` of xCAT further down PATH"),
+        (&["updatenode", "n01", "-P", "syslog"], "no `updatenode` of xCAT further down PATH"),
         (&["updatenode", "n01", "-P", "a,osimage-postscripts-start-here"], "-P alone runs those of all lists"),
         (&["updatenode", "n01", "-S", "-k"], "-k is not done by imgbuild"),
-        (&["updatenode", "n01"], "no other `updatenode` further down PATH"),
+        (&["updatenode", "n01"], "no `updatenode` of xCAT further down PATH"),
         (&["updatenode"], "updatenode NODERANGE -F, -S or -P"),
-        (&["lsdef", "n01"], "no other `lsdef` further down PATH"),
+        (&["lsdef", "n01"], "no `lsdef` of xCAT further down PATH"),
         (&["lsdef", "-t", "group"], "objects of the type group belong to xCAT"),
-        (&["chdef", "-t", "group", "compute", "provmethod=x"], "no other `chdef` further down PATH"),
+        (&["chdef", "-t", "group", "compute", "provmethod=x"], "no `chdef` of xCAT further down PATH"),
     ] {
         let ran = run(&space, words);
         assert!(ran.code == 1 && ran.err.contains(said), "{words:?}: {} {}", ran.code, ran.err);
@@ -216,6 +216,9 @@ fn what_imgbuild_does_not_know_is_handed_on_to_the_real_command() {
         space.write(&file, "#!/bin/sh\necho \"real $(basename \"$0\") $*\"\n[ -t 0 ] || cat\nexit 7\n");
         std::fs::set_permissions(space.path().join(&file), PermissionsExt::from_mode(0o755)).unwrap();
     }
+    // What xCAT's commands are links to; without it a program is another package's, such as ClusterShell's `nodeset`.
+    space.write("xcat/xcatclient", "").write("first/nodeset", "#!/bin/sh\necho ClusterShell\n");
+    std::fs::set_permissions(space.path().join("first/nodeset"), PermissionsExt::from_mode(0o755)).unwrap();
     // A second directory of links is no real command.
     std::fs::create_dir(space.path().join("bin2")).unwrap();
     for name in ["lsdef", "nodeset"] {
@@ -224,7 +227,7 @@ fn what_imgbuild_does_not_know_is_handed_on_to_the_real_command() {
     let path = |real: &str| {
         let own = std::env::var("PATH").unwrap();
         let at = |name: &str| space.path().join(name).display().to_string();
-        format!("{}:{}:{own}:{}", at("bin"), at("bin2"), at(real))
+        format!("{}:{}:{}:{own}:{}", at("bin"), at("bin2"), at("first"), at(real))
     };
     let typed = |line: &str, real: &str| -> Ran {
         let mut command = Command::new("sh");

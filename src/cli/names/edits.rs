@@ -133,7 +133,7 @@ pub fn mkdef(shell: &Shell) -> Done {
     let real = shell.real();
     if let (Some(why), None) = (foreign.first(), &real) {
         return Err(shell.fail(&format!(
-            "{why}, and there is no other `mkdef` further down PATH; nothing was created\n  help: put xCAT's directories after this one in PATH (/opt/xcat/bin)"
+            "{why}, and there is no `mkdef` of xCAT further down PATH; nothing was created\n  help: put xCAT's directories after this one in PATH (/opt/xcat/bin)"
         )));
     }
     if let Some(name) = definitions.iter().map(|one| &one.name).find(|name| !own.force && shell.has(name)) {
@@ -167,7 +167,7 @@ pub fn chdef(shell: &Shell) -> Done {
     let real = shell.real();
     if let (Some(foreign), None) = (definitions.iter().find(|one| !is_ours(one)), &real) {
         return Err(shell.fail(&format!(
-            "{} is not an image of {}, and there is no other `chdef` further down PATH; nothing was changed\n  help: `lsdef -t osimage` lists the images; put xCAT's directories after this one in PATH (/opt/xcat/bin)",
+            "{} is not an image of {}, and there is no `chdef` of xCAT further down PATH; nothing was changed\n  help: `lsdef -t osimage` lists the images; put xCAT's directories after this one in PATH (/opt/xcat/bin)",
             foreign.name,
             shell.workspace.display()
         )));

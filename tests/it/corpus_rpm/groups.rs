@@ -9,6 +9,7 @@ use imgbuild::distro::rpm::{Comps, PackageKind, Repository, StreamChoice, hide_m
 use super::corpus;
 use super::metadata::stream;
 use crate::e2e::closure::{Random, read_all};
+use crate::support::collected;
 
 /// Runs a script with the libraries of dnf; what it prints is JSON.
 fn asked(script: &str, arguments: &[&str]) -> serde_json::Value {
@@ -50,6 +51,9 @@ fn own(comps: &Comps) -> serde_json::Value {
 
 #[test]
 fn groups_and_environments_are_those_that_libcomps_reads() {
+    if collected("corpus/rpm").is_none() {
+        return;
+    }
     let mut files: Vec<PathBuf> = Vec::new();
     for folder in ["comps", "repodata"] {
         for entry in walkdir::WalkDir::new(corpus().join(folder)).sort_by_file_name() {
@@ -116,6 +120,9 @@ json.dump(answers, sys.stdout)
 
 #[test]
 fn of_stream_9_the_packages_are_seen_that_dnf_sees_with_whatever_streams() {
+    if collected("corpus/rpm").is_none() {
+        return;
+    }
     let place = tempfile::tempdir().unwrap();
     let repositories = stream(place.path());
     let mut read: Vec<Repository> = read_all(place.path(), &repositories);

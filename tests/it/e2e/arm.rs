@@ -1,6 +1,6 @@
 //! Images for another CPU: built here, with nothing registered on the host, and booted in QEMU.
 
-use super::store;
+use super::{has_init, store};
 use crate::support::Space;
 use crate::support::cluster::chmod;
 
@@ -11,6 +11,9 @@ fn space() -> Space {
 
 #[test]
 fn boot_an_image_for_arm_is_built_and_boots() {
+    if !has_init("aarch64") {
+        return;
+    }
     let before = std::fs::read_dir("/proc/sys/fs/binfmt_misc").map_or(0, Iterator::count);
     let space = space();
     space.run(&["build"]).good();
@@ -60,6 +63,9 @@ fn boot_an_image_for_arm_is_built_and_boots() {
 
 #[test]
 fn what_an_image_for_another_cpu_cannot_have_is_said() {
+    if !has_init("aarch64") {
+        return;
+    }
     let space = space();
     space.edit("image.toml", "arch = \"aarch64\"", "arch = \"arm65\"");
     let ran = space.run(&["check"]);
@@ -87,7 +93,7 @@ fn what_an_image_for_another_cpu_cannot_have_is_said() {
     assert!(said.contains("IMGBUILD_EMULATOR_PROGRAM names `/bin/sh`, which is no static program"), "{said}");
     space.edit("image.toml", "arch = \"aarch64\"", "arch = \"ppc64le\"");
     // An imgbuild that has its program would build it.
-    if cfg!(init_ppc64le) {
+    if std::env::var_os("IMGBUILD_INIT_PPC64LE").is_some() {
         return;
     }
     let ran = space.run(&["build"]);

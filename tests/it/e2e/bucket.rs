@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use super::offline::{assert_same, fresh, vendored, warm};
-use crate::support::{Ran, Space, imgbuild};
+use crate::support::{Ran, Space, imgbuild, needed};
 
 /// s3rver on loopback, with a bucket `images`, and before it what looks at signatures.
 struct Server {
@@ -32,15 +32,11 @@ fn free_port() -> u16 {
 }
 
 impl Server {
-    /// Starts it; none where it is not there, which counts as a failure where all is to be tested.
+    /// Starts it; none where it is not there.
     fn start(directory: &Path) -> Option<Self> {
         let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
-        let (program, python) = (target.join("s3rver/node_modules/.bin/s3rver"), target.join("check-tools/bin/python"));
-        if !program.exists() || !python.exists() {
-            assert!(std::env::var_os("CI").is_none(), "there is no {}: tests/run installs it", program.display());
-            eprintln!("buckets are NOT tested: there is no {}; tests/run installs it", program.display());
-            return None;
-        }
+        let program = needed(target.join("s3rver/node_modules/.bin/s3rver"), "tests/run installs it")?;
+        let python = needed(target.join("check-tools/bin/python"), "tests/run installs it")?;
         let (behind, before) = (free_port().to_string(), free_port());
         let started = |command: &mut Command| command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
         let files = started(

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use super::offline::{SAME, fresh, vendored, warm};
 use super::tiny;
-use crate::support::{Ran, Space, copy_locked, project};
+use crate::support::{Ran, Space, copy_locked, needed, project};
 
 /// The image `tiny`, and one more that has a file besides; both locked.
 fn workspace() -> Space {
@@ -291,11 +291,8 @@ fn jobs_on_machines_that_share_a_cache_alone_build_what_a_plain_build_does() {
         [("w.yml", "github", "vendor.github-workflows"), ("g.yml", "gitlab", "vendor.gitlab-ci")]
     {
         space.write(name, &emitted(&space, engine, &["--cache", "the cache"]));
-        let checker = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/check-tools/bin/check-jsonschema");
-        if !checker.exists() && std::env::var_os("CI").is_none() {
-            eprintln!("{engine}'s schema is NOT tested: there is no {}; tests/run installs it", checker.display());
-            continue;
-        }
+        let checker = project().join("target/check-tools/bin/check-jsonschema");
+        let Some(checker) = needed(checker, "tests/run installs it") else { continue };
         let checker = checker.to_str().unwrap().to_owned();
         run(&space, &space.store(), &[&checker, "--builtin-schema", schema, name]).good();
         // It would find a mistake.

@@ -1,14 +1,12 @@
 //! Real images from a real mirror, booted in QEMU.
 
 mod apt_words;
-#[cfg(init_aarch64)]
 mod arm;
 mod boot_failures;
 mod bucket;
 mod build_failures;
 mod cache;
 mod capture;
-#[cfg(corpus)]
 mod centos;
 mod changed_inputs;
 mod ci;
@@ -29,7 +27,6 @@ mod escapes;
 mod examples;
 mod faults;
 mod first_node;
-#[cfg(init_aarch64)]
 mod foreign;
 mod formats;
 mod forms;
@@ -60,7 +57,6 @@ mod packages;
 mod parts;
 mod pictures;
 mod power;
-#[cfg(init_ppc64le)]
 mod ppc64;
 mod private_archive;
 mod proxies;
@@ -110,6 +106,27 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use crate::support::{Space, copy_locked, copy_tree, project};
+
+/// Whether there is a program of initrds for another CPU, which `tests/run` compiles where a group needs it.
+fn has_init(machine: &str) -> bool {
+    let variable = format!("IMGBUILD_INIT_{}", machine.to_uppercase());
+    let is_there = std::env::var_os(&variable).is_some_and(|file| std::path::Path::new(&file).exists());
+    if !is_there {
+        crate::support::skip(&format!(
+            "{variable} names no program of initrds: tests/run compiles it for groups that need it"
+        ));
+    }
+    is_there
+}
+
+/// Whether a mirror lacks parts of an old release, by what a build said: mirrors drop them piece by piece.
+fn is_dropped(release: &str, ran: &crate::support::Ran) -> bool {
+    let is_dropped = ["distro::no_suite", "distro::absent"].iter().any(|code| ran.err.contains(code));
+    if is_dropped {
+        crate::support::skip(&format!("the mirror no longer has {release}: {}", ran.err));
+    }
+    is_dropped
+}
 
 /// The store that these tests share; empty in a fresh clone.
 pub fn store() -> PathBuf {

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use super::oci::Registry;
 use super::offline::{assert_same, fresh, run_through, vendored, warm};
-use crate::support::Space;
+use crate::support::{Space, needed, project};
 
 /// A key for filling a cache, and its public half.
 fn key(space: &Space) -> (String, String) {
@@ -111,14 +111,9 @@ struct BuildGrid {
 }
 
 impl BuildGrid {
-    /// Starts it; none where it is not there, which counts as a failure where all is to be tested.
+    /// Starts it; none where it is not there.
     fn start(directory: &Path) -> Option<Self> {
-        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/buildgrid/bin/bgd");
-        if !program.exists() {
-            assert!(std::env::var_os("CI").is_none(), "there is no {}: tests/run installs it", program.display());
-            eprintln!("Bazel's remote cache is NOT tested: there is no {}; tests/run installs it", program.display());
-            return None;
-        }
+        let program = needed(project().join("target/buildgrid/bin/bgd"), "tests/run installs it")?;
         std::fs::create_dir_all(directory).unwrap();
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
         let settings = directory.join("settings.yml");

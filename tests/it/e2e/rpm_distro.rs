@@ -52,13 +52,11 @@ pub fn distribution() -> &'static Distribution {
 
 /// The Debian packages of the distribution for 64-bit Arm, which are installed once, emulated, as any lock is made: no more than a
 /// small image and a tools root need.
-#[cfg(init_aarch64)]
 const ARM: &str = "[image]\nname = \"rpm-distro\"\nrelease = \"bookworm\"\narch = \"aarch64\"\n\n[packages]\nbase = \"essential\"\n\
 install = [\"systemd\", \"systemd-sysv\", \"udev\", \"dbus\", \"kmod\", \"login\", \"passwd\", \"less\", \"cpio\", \"zstd\", \"xz-utils\", \"netbase\",\n\
 \"hello\", \"dnf\", \"rpm\"]\n\n[kernel]\npackage = \"linux-image-cloud-arm64\"\n\n[boot]\ncmdline = [\"console=ttyAMA0\"]\n";
 
 /// The same for 64-bit Arm: one repository with one kernel, and the public key.
-#[cfg(init_aarch64)]
 pub fn of_arm() -> Distribution {
     let root = shared::once(&format!("rpm-distro-arm-{}", digest_of(&fixture())), |directory| {
         let debs = directory.join("debs");

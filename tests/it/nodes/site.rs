@@ -105,9 +105,9 @@ fn nodeset_chdef_and_lsdef_answer_for_nodes() {
     for (words, said) in [
         (&["nodeset", "cn003-cn001", "boot"][..], "counts backwards"),
         (&["nodeset", "nosuch", "boot"], "there is no node `nosuch`"),
-        (&["nodeset", "cn001", "runcmd=bmcsetup"], "no other `nodeset` further down PATH"),
+        (&["nodeset", "cn001", "runcmd=bmcsetup"], "no `nodeset` of xCAT further down PATH"),
         (&["chdef", "cn001", "bmc=10.1.0.1"], "`bmc` has no counterpart"),
-        (&["lsdef", "-t", "network"], "no other `lsdef` further down PATH"),
+        (&["lsdef", "-t", "network"], "no `lsdef` of xCAT further down PATH"),
     ] {
         let ran = named(&space, words);
         assert!(ran.code == 1 && ran.err.contains(said), "{words:?}: {}", ran.err);

@@ -10,10 +10,34 @@ pub fn project() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The program under test.
+/// Says that a test, or a part of one, cannot be run here, and why: past the test harness, which would keep it to itself.
+/// `tests/gate/run.py` counts and lists it; with `CI` set it fails the run, unless tests/gate/tiers.toml names the test.
+pub fn skip(reason: &str) {
+    use std::io::Write as _;
+    let thread = std::thread::current();
+    let reason = reason.split_whitespace().collect::<Vec<_>>().join(" ");
+    let line = format!("\n*** SKIPPED {}: {reason}\n", thread.name().unwrap_or("a test"));
+    std::io::stderr().write_all(line.as_bytes()).expect("stderr can be written");
+}
+
+/// A file or directory that `tests/run` installs, or that lies beside the checkout; where it is missing, the test is skipped.
+pub fn needed(path: PathBuf, remedy: &str) -> Option<PathBuf> {
+    if path.exists() {
+        return Some(path);
+    }
+    skip(&format!("there is no {}; {remedy}", path.display()));
+    None
+}
+
+/// What was collected of others, beside the checkout: `../shared` and the path below it.
+pub fn collected(below: &str) -> Option<PathBuf> {
+    needed(project().join("../shared").join(below), "the collected files lie beside the checkout")
+}
+
+/// The program under test. The terminal is so wide that no message is wrapped: where it would be depends on the length of paths.
 pub fn imgbuild() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_imgbuild"));
-    command.env("NO_COLOR", "1").env("COLUMNS", "100").env_remove("IMGBUILD_MIRROR");
+    command.env("NO_COLOR", "1").env("COLUMNS", "1000").env_remove("IMGBUILD_MIRROR");
     command
 }
 

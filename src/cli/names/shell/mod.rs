@@ -49,7 +49,7 @@ impl Shell {
         let help = if help.is_empty() { String::new() } else { format!("\n  help: {help}") };
         let Some(path) = self.real() else {
             return self.fail(&format!(
-                "{what}, and there is no other `{name}` further down PATH\n  help: put xCAT's directories after this one in PATH (/opt/xcat/bin, /opt/xcat/sbin), or run xCAT's command by its path{help}"
+                "{what}, and there is no `{name}` of xCAT further down PATH\n  help: put xCAT's directories after this one in PATH (/opt/xcat/bin, /opt/xcat/sbin), or run xCAT's command by its path{help}"
             ));
         };
         let error = Command::new(&path).args(self.words()).exec();

@@ -5,15 +5,32 @@ use std::path::{Path, PathBuf};
 
 /// Finds it. `program` is what this process was started as: by a path, or by the name alone, which the shell looked up in PATH.
 ///
-/// Only places after the own one count, so that two imgbuilds in one PATH never hand a command to and fro.
+/// Only places after the own one count, so that two imgbuilds in one PATH never hand a command to and fro, and only xCAT's: `nodeset`
+/// is a program of ClusterShell, too.
 pub fn find(name: &str, program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     let own = std::env::current_exe().ok().and_then(|own| identity(&own));
-    let places: Vec<PathBuf> = std::env::split_paths(&path).collect();
-    find_in(&places, name, program, own)
+    let root = std::env::var_os("XCATROOT").map(PathBuf::from);
+    let places = std::env::split_paths(&path).collect::<Vec<_>>();
+    find_in(&places, name, program, own, root.as_deref())
 }
 
-fn find_in(places: &[PathBuf], name: &str, program: &str, own: Option<(u64, u64)>) -> Option<PathBuf> {
+/// Whether a directory of PATH is xCAT's: it lies below `XCATROOT`, or has the program that xCAT's commands are links to, itself or in
+/// the `bin` beside it. Source: xCAT's xcat-client.spec, which puts `xcatclient` into /opt/xcat/bin, and other commands into sbin.
+fn is_xcats(place: &Path, root: Option<&Path>) -> bool {
+    let Ok(place) = place.canonicalize() else { return false };
+    let is_below = root.and_then(|root| root.canonicalize().ok()).is_some_and(|root| place.starts_with(root));
+    let beside = [Some(place.join("xcatclient")), place.parent().map(|above| above.join("bin/xcatclient"))];
+    is_below || beside.into_iter().flatten().any(|client| client.is_file())
+}
+
+fn find_in(
+    places: &[PathBuf],
+    name: &str,
+    program: &str,
+    own: Option<(u64, u64)>,
+    root: Option<&Path>,
+) -> Option<PathBuf> {
     let is_own_place = |place: &PathBuf| match program.rsplit_once('/') {
         Some((directory, _)) => {
             let directory = if directory.is_empty() { "/" } else { directory };
@@ -22,7 +39,7 @@ fn find_in(places: &[PathBuf], name: &str, program: &str, own: Option<(u64, u64)
         None => is_program(&place.join(name)),
     };
     let after = places.iter().position(is_own_place).map_or(0, |at| at + 1);
-    let found = places[after..].iter().map(|place| place.join(name));
+    let found = places[after..].iter().filter(|place| is_xcats(place, root)).map(|place| place.join(name));
     let mut others = found.filter(|path| is_program(path) && identity(path) != own);
     // A path of a single word would be looked up in PATH again.
     others.next().map(|path| std::path::absolute(&path).unwrap_or(path))
@@ -57,9 +74,15 @@ mod tests {
         }
         program("no-program/lsdef", 0o644);
         program("above/lsdef", 0o755);
+        program("above/xcatclient", 0o755);
         program("xcat/lsdef", 0o755);
+        program("xcat/xcatclient", 0o755);
+        program("cluster-shell/nodeset", 0o755);
+        program("opt/xcat/bin/xcatclient", 0o755);
+        program("opt/xcat/sbin/nodeset", 0o755);
         let own = identity(&at("imgbuild"));
         let places = ["above", "ours", "no-program", "ours-too", "xcat"].map(at);
+        let find_in = |places: &[PathBuf], name: &str, program: &str, own| find_in(places, name, program, own, None);
         let by_path = at("ours").join("lsdef").display().to_string();
         assert_eq!(find_in(&places, "lsdef", &by_path, own), Some(at("xcat/lsdef")));
         // Started by its name: the first in PATH is the one that runs.
@@ -71,5 +94,11 @@ mod tests {
         let other = at("ours-too").join("lsdef").display().to_string();
         assert_eq!(find_in(&places, "lsdef", &other, None), Some(at("xcat/lsdef")));
         assert_eq!(find_in(&places, "nodeset", &by_path, own), None);
+        // A program of another package is not xCAT's, wherever it stands.
+        let places = ["ours", "cluster-shell", "opt/xcat/sbin"].map(at);
+        assert_eq!(find_in(&places[..2], "nodeset", &by_path, own), None);
+        assert_eq!(find_in(&places, "nodeset", &by_path, own), Some(at("opt/xcat/sbin/nodeset")));
+        let by_root = super::find_in(&places[..2], "nodeset", &by_path, own, Some(&at("cluster-shell")));
+        assert_eq!(by_root, Some(at("cluster-shell/nodeset")));
     }
 }
