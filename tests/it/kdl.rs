@@ -139,8 +139,7 @@ fn remedies_are_written_in_kdl() {
        ·           ╰── included by a.pkglist
      2 │ linux-image-amd64
        ╰────
-      help: create the file or correct the path; an absolute path of an xCAT host can be mapped: xcat
-            { path_map { "/opt/xcat/share/xcat" "vendor/xcat" } }
+      help: create the file or correct the path; an absolute path of an xCAT host can be mapped: xcat { path_map { "/opt/xcat/share/xcat" "vendor/xcat" } }
 
     include::variable
 
