@@ -25,7 +25,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
 use self::dhcp::Dnsmasq;
-use self::files::Tree;
+use self::files::{Roots, Tree};
 use self::metrics::Metrics;
 use self::site::desk::Desk;
 use self::sockets::connections::{Connections, Patient};
@@ -34,6 +34,7 @@ use crate::nodes::State;
 
 pub use self::dhcp::{Answers, DhcpSettings, printed};
 pub use self::error::ServeError;
+pub use self::files::Find;
 pub use self::sockets::tls::TlsFiles;
 
 /// How long a client may take for the headers of a request, for the next request of a connection, and for a TLS handshake.
@@ -51,7 +52,10 @@ const OTHER_FILES: usize = 64;
 pub type Say = Arc<dyn Fn(&str) + Send + Sync>;
 
 pub struct Settings {
+    /// Directories whose files are served, besides those that `find` gives.
     pub roots: Vec<PathBuf>,
+    /// Finds further ones, again and again: images come and go.
+    pub find: Option<Find>,
     /// Addresses, unless the service manager hands over sockets.
     pub addresses: Vec<SocketAddr>,
     pub tls: Option<TlsFiles>,
@@ -104,11 +108,13 @@ pub fn serve(settings: Settings, ready: impl FnOnce(&[SocketAddr])) -> Result<()
         (None, _) => None,
         (Some(_), None) => return Err(dhcp::no_nodes()),
         (Some(dhcp), Some(desk)) => {
-            Some(dhcp::start(dhcp, &listened, desk, &settings.roots, Arc::clone(&settings.say), settings.is_verbose)?)
+            let roots = Arc::new(Roots::new(settings.roots.clone(), settings.find.clone()));
+            Some(dhcp::start(dhcp, &listened, desk, roots, Arc::clone(&settings.say), settings.is_verbose)?)
         }
     };
     let mut roots = settings.roots;
     roots.extend(dnsmasq.as_ref().map(|running| running.files().to_owned()));
+    let roots = Arc::new(Roots::new(roots, settings.find));
     let most = settings.most_connections.min(files.saturating_sub(OTHER_FILES) / 2).max(1);
     let server = Arc::new(Server {
         tree: Tree::new(roots),
@@ -184,15 +190,13 @@ impl Server {
         let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Machine)?;
         ready(&addresses);
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-        let given_up = dnsmasq.as_ref().map(Dnsmasq::given_up).unwrap_or_default();
-        let ends = loop {
+        loop {
             tokio::select! {
                 _ = hangup.recv() => self.reload(),
-                _ = terminate.recv() => break Ok(()),
-                _ = interrupt.recv() => break Ok(()),
-                () = given_up.notified() => break Err(dhcp::gave_up()),
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
             }
-        };
+        }
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         let _ = end.send(true);
         drop(dnsmasq);
@@ -206,7 +210,7 @@ impl Server {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        ends
+        Ok(())
     }
 
     fn reload(&self) {

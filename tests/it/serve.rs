@@ -414,3 +414,41 @@ fn nodes_get_scripts_and_report_by_a_token_that_nobody_can_guess() {
     space.write("nodes.toml", "[node.cn9\n");
     assert!(server.get("/-/boot/ipxe?mac=52:54:00:00:00:09", "").0.starts_with("http/1.1 200"));
 }
+
+#[test]
+fn images_that_are_added_or_built_later_are_served() {
+    let space = Space::new();
+    published(&space);
+    let recipe = |name: &str| format!("[image]\nname = \"{name}\"\nrelease = \"bookworm\"\n");
+    space.write("imgbuild.toml", "images = [\"images/*\"]\n");
+    for name in ["compute", "later"] {
+        space.write(&format!("images/{name}/image.toml"), &recipe(name));
+    }
+    std::fs::rename(space.path().join("out"), space.path().join("images/compute/out")).unwrap();
+    let mut server = of_workspace(&space, &[]);
+    assert!(server.get("/compute/kernel", "").0.starts_with("http/1.1 200"));
+    assert!(server.get("/later/kernel", "").0.starts_with("http/1.1 404"));
+    let comes = |path: &str, status: &str| {
+        let began = Instant::now();
+        while !server.get(path, "").0.starts_with(status) {
+            assert!(began.elapsed() < Duration::from_secs(20), "{path} is not {status}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    };
+    // Built for the first time, and a recipe that did not exist.
+    space.write("images/later/out/later/kernel", "a kernel");
+    comes("/later/kernel", "http/1.1 200");
+    space.write("images/new/image.toml", &recipe("new")).write("images/new/out/new/kernel", "another kernel");
+    comes("/new/kernel", "http/1.1 200");
+    // What the workspace said before counts while it has an error.
+    space.write("imgbuild.toml", "images = [\"images/*\"");
+    comes("/new/kernel", "http/1.1 200");
+    space.write("imgbuild.toml", "images = [\"images/compute\", \"images/later\"]\n");
+    comes("/new/kernel", "http/1.1 404");
+    assert!(server.get("/compute/kernel", "").0.starts_with("http/1.1 200"));
+    server.signal("TERM");
+    server.child.wait().unwrap();
+    let mut said = String::new();
+    server.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(said.matches("images/later has no build yet").count(), 1, "{said}");
+}

@@ -2,7 +2,9 @@
 
 mod conf;
 mod interface;
+mod leases;
 mod loaders;
+mod lock;
 mod orphan;
 mod process;
 mod signed;
@@ -15,12 +17,13 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use super::error::ServeError;
+use super::files::Roots;
 use super::site::desk::Desk;
 use super::sockets::system;
 use crate::nodes::loaders::TEMPLATES;
 use crate::nodes::{Nodes, State};
 
-pub use process::{Dnsmasq, gave_up};
+pub use process::Dnsmasq;
 
 /// A site's own lines, below its directory of templates.
 const OWN_LINES: &str = "dnsmasq.conf";
@@ -168,7 +171,7 @@ pub fn start(
     settings: &DhcpSettings,
     listened: &[SocketAddr],
     desk: &Arc<Desk>,
-    roots: &[PathBuf],
+    roots: Arc<Roots>,
     say: super::Say,
     is_verbose: bool,
 ) -> Result<Dnsmasq, ServeError> {

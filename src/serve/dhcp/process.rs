@@ -12,22 +12,24 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
-
+use super::lock::Lock;
 use super::orphan::end_orphan;
 use super::signed::Behind;
-use super::{Answers, Places, Plan, conf, loaders};
+use super::{Answers, Places, Plan, conf, leases, loaders};
 use crate::nodes::Nodes;
 use crate::serve::Say;
 use crate::serve::error::ServeError;
+use crate::serve::files::Roots;
 use crate::serve::site::desk::Desk;
 use crate::serve::sockets::system;
 
 const PROGRAM: &str = "dnsmasq";
 const STARTS_WITHIN: Duration = Duration::from_secs(15);
-/// How often it is started again within [`WITHIN`] before the server gives up.
-const MOST_STARTS: usize = 5;
+/// How often it may end within [`WITHIN`] before the pauses stay as they are: files and boot scripts are served whatever happens to it.
+const MANY_ENDS: usize = 5;
 const WITHIN: Duration = Duration::from_secs(60);
+/// Between two tries when it has ended so often.
+const LONGEST_PAUSE: Duration = Duration::from_secs(16);
 pub(super) const ENDS_WITHIN: Duration = Duration::from_secs(5);
 /// How often nodes.toml is looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -39,9 +41,9 @@ pub struct Dnsmasq {
     end: Sender<()>,
     watch: Option<JoinHandle<()>>,
     files: PathBuf,
-    /// Says that it ended too often.
-    given_up: Arc<Notify>,
     readable: Readable,
+    #[allow(dead_code, reason = "held as long as it runs")]
+    lock: Lock,
 }
 
 /// A directory that goes with the server.
@@ -105,12 +107,13 @@ impl Dnsmasq {
         plan: Plan,
         directory: Option<&Path>,
         desk: Arc<Desk>,
-        roots: &[PathBuf],
+        roots: Arc<Roots>,
         say: Say,
         is_verbose: bool,
     ) -> Result<Self, ServeError> {
         is_installed()?;
         let state = desk.state();
+        let lock = Lock::take(&Places::of(state, PathBuf::new()), &plan.url())?;
         end_orphan(state, &say);
         free(&plan)?;
         let readable = readable(&plan.interface).map_err(|error| cannot_write("its directory", &error))?;
@@ -121,24 +124,19 @@ impl Dnsmasq {
         behind.look(&desk, &say);
         check(&places)?;
         let (end, ended) = channel();
-        let given_up = Arc::new(Notify::new());
-        let mut watch = Watch { places, desk, say, is_verbose, last: VecDeque::new(), hosts, nodes, behind };
-        let (files, telling) = (watch.places.tftp(), Arc::clone(&given_up));
+        let ends = VecDeque::new();
+        let watch = Watch { places, desk, say, is_verbose, ends, renewed: Instant::now(), hosts, nodes, behind };
+        let files = watch.places.tftp();
         let child = watch.spawn()?;
         let thread = std::thread::Builder::new().name(PROGRAM.to_owned());
-        let thread = thread.spawn(move || watch.run(child, &ended, &telling)).map_err(ServeError::Machine)?;
-        Ok(Self { end, watch: Some(thread), files, given_up, readable })
+        let thread = thread.spawn(move || watch.run(child, &ended)).map_err(ServeError::Machine)?;
+        Ok(Self { end, watch: Some(thread), files, readable, lock })
     }
 
     /// The directory of TFTP.
     pub fn files(&self) -> &Path {
         debug_assert!(self.files.starts_with(self.readable.path()));
         &self.files
-    }
-
-    /// Is notified when dnsmasq ended too often to be started again.
-    pub fn given_up(&self) -> Arc<Notify> {
-        Arc::clone(&self.given_up)
     }
 }
 
@@ -149,14 +147,6 @@ impl Drop for Dnsmasq {
             let _ = watch.join();
         }
     }
-}
-
-/// It ended too often.
-pub fn gave_up() -> ServeError {
-    ServeError::dhcp_machine(
-        format!("{PROGRAM} ended {MOST_STARTS} times within a minute"),
-        "the lines above are what it said; nodes that boot now get no address".to_owned(),
-    )
 }
 
 fn is_installed() -> Result<(), ServeError> {
@@ -170,7 +160,7 @@ fn is_installed() -> Result<(), ServeError> {
     }
 }
 
-fn cannot_write(what: &str, error: &std::io::Error) -> ServeError {
+pub(super) fn cannot_write(what: &str, error: &std::io::Error) -> ServeError {
     ServeError::dhcp_machine(
         format!("cannot write {what}: {error}"),
         "the state's directory (--state) and /run have to be writable, and loaders' files readable".to_owned(),
@@ -192,7 +182,7 @@ fn write(plan: &Plan, places: &Places, nodes: &Nodes, directory: Option<&Path>) 
         }
     }
     let hosts = conf::hosts(nodes);
-    write_readable(&places.hosts(), &hosts)?;
+    write_aside(&places.hosts(), &hosts)?;
     fs::write(places.conf(), plan.text(places, None))?;
     Ok(hosts)
 }
@@ -201,6 +191,13 @@ pub(super) fn write_readable(path: &Path, text: &str) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     fs::write(path, text)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o644))
+}
+
+/// Writes a file that dnsmasq reads, the whole of it or nothing.
+pub(super) fn write_aside(path: &Path, text: &str) -> std::io::Result<()> {
+    let aside = path.with_extension("new");
+    write_readable(&aside, text)?;
+    fs::rename(aside, path)
 }
 
 pub(super) fn conf_argument(places: &Places) -> String {
@@ -254,16 +251,18 @@ struct Watch {
     desk: Arc<Desk>,
     say: Say,
     is_verbose: bool,
-    /// When it was started last.
-    last: VecDeque<Instant>,
+    /// When it ended by itself, or could not be started.
+    ends: VecDeque<Instant>,
+    /// When it was given the nodes last.
+    renewed: Instant,
     hosts: String,
     nodes: Arc<Nodes>,
     behind: Behind,
 }
 
 impl Watch {
-    fn spawn(&mut self) -> Result<Child, ServeError> {
-        self.last.push_back(Instant::now());
+    fn spawn(&self) -> Result<Child, ServeError> {
+        leases::settle(&self.places.leases(), &self.nodes).map_err(|error| cannot_write("its leases", &error))?;
         let mut command = Command::new(PROGRAM);
         command.args(["--keep-in-foreground", "--log-facility=-", &conf_argument(&self.places)]);
         command.arg(format!("--pid-file={}", self.places.pid().display()));
@@ -294,7 +293,7 @@ impl Watch {
         ))
     }
 
-    fn run(mut self, child: Child, ended: &Receiver<()>, given_up: &Notify) {
+    fn run(mut self, child: Child, ended: &Receiver<()>) {
         let mut child = Some(child);
         let mut again = Instant::now();
         let mut looked = Instant::now();
@@ -307,64 +306,70 @@ impl Watch {
                 looked = Instant::now();
                 self.behind.look(&self.desk, &self.say);
             }
-            match &mut child {
-                Some(running) => {
-                    if let Ok(Some(status)) = running.try_wait() {
-                        (self.say)(&format!("{PROGRAM} ended: {status}"));
-                        child = None;
-                        self.last.retain(|at| at.elapsed() < WITHIN);
-                        if self.last.len() >= MOST_STARTS {
-                            given_up.notify_one();
-                            return;
-                        }
-                        again = Instant::now() + Duration::from_secs(1 << (self.last.len().max(1) - 1));
-                    } else {
-                        self.look(running);
-                    }
+            if let Some(running) = &mut child {
+                if let Ok(Some(status)) = running.try_wait() {
+                    (self.say)(&format!("{PROGRAM} ended: {status}"));
+                    child = None;
+                    again = Instant::now() + self.pause();
+                } else if self.renew() {
+                    // A hangup would not do: dnsmasq 2.90 dies of it when there is a lease, and it keeps to leases of before.
+                    end(child.take());
+                    again = Instant::now();
                 }
-                None if Instant::now() >= again => match self.spawn() {
+            }
+            if child.is_none() && Instant::now() >= again {
+                self.renew();
+                match self.spawn() {
                     Ok(running) => {
                         (self.say)(&format!("{PROGRAM} runs again"));
                         child = Some(running);
                     }
                     Err(error) => {
                         (self.say)(&error.to_string());
-                        if self.last.len() >= MOST_STARTS {
-                            given_up.notify_one();
-                            return;
-                        }
-                        again = Instant::now() + Duration::from_secs(1 << (self.last.len() - 1));
+                        again = Instant::now() + self.pause();
                     }
-                },
-                None => {}
+                }
             }
         }
     }
 
-    /// Gives it the nodes again where their file has changed.
-    fn look(&mut self, running: &Child) {
-        if self.last.back().is_some_and(|at| at.elapsed() < LOOK) {
-            return;
+    /// Notes that it ended without being asked to; how long to wait before it is started again.
+    fn pause(&mut self) -> Duration {
+        self.ends.retain(|at| at.elapsed() < WITHIN);
+        self.ends.push_back(Instant::now());
+        let count = self.ends.len();
+        if count == MANY_ENDS {
+            (self.say)(&format!(
+                "{PROGRAM} ended {MANY_ENDS} times within a minute: the lines above are what it said; it is started again every {} s, and nodes \
+                 that boot meanwhile get no address from it; files and boot scripts are served",
+                LONGEST_PAUSE.as_secs()
+            ));
         }
+        Duration::from_secs(1 << (count - 1).min(10)).min(LONGEST_PAUSE)
+    }
+
+    /// Writes the nodes where their file has changed; whether dnsmasq has to read them.
+    fn renew(&mut self) -> bool {
+        if self.renewed.elapsed() < LOOK {
+            return false;
+        }
+        self.renewed = Instant::now();
         let (nodes, _) = self.desk.nodes();
         if Arc::ptr_eq(&nodes, &self.nodes) {
-            return;
+            return false;
         }
         self.nodes = nodes;
         let hosts = conf::hosts(&self.nodes);
         if hosts == self.hosts {
-            return;
+            return false;
         }
-        if let Err(error) = write_readable(&self.places.hosts(), &hosts) {
+        if let Err(error) = write_aside(&self.places.hosts(), &hosts) {
             (self.say)(&format!("{PROGRAM} does not get the new nodes: {error}"));
-            return;
+            return false;
         }
         self.hosts = hosts;
-        let pid = i32::try_from(running.id()).ok().and_then(rustix::process::Pid::from_raw);
-        if let Some(pid) = pid {
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::HUP);
-        }
-        (self.say)("nodes.toml has changed: dnsmasq reads its nodes again");
+        (self.say)("nodes.toml has changed: dnsmasq is started again with its nodes");
+        true
     }
 }
 

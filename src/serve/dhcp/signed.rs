@@ -19,6 +19,7 @@ use crate::nodes::loaders::{Bootable, KERNEL, Loader, TEMPLATES, grub_word, init
 use crate::nodes::{Assignments, Effective, Nodes};
 use crate::serve::Say;
 use crate::serve::error::ServeError;
+use crate::serve::files::Roots;
 use crate::serve::site::boot::{Script, of_node as script_of};
 use crate::serve::site::desk::Desk;
 use crate::stage::{Artefact, BuildInfo};
@@ -82,7 +83,7 @@ struct Seen {
 
 /// Keeps what nodes behind shim load where they look for it.
 pub struct Behind {
-    roots: Vec<PathBuf>,
+    roots: Arc<Roots>,
     url: String,
     tftp: PathBuf,
     offers: Vec<Offer>,
@@ -105,11 +106,11 @@ pub struct Behind {
 
 impl Behind {
     /// None yet.
-    pub fn new(plan: &Plan, roots: &[PathBuf], tftp: PathBuf) -> Self {
+    pub fn new(plan: &Plan, roots: Arc<Roots>, tftp: PathBuf) -> Self {
         let shims = plan.offers.iter().filter(|offer| offer.loader == Loader::Shim);
         let authorities = shims.filter_map(|shim| efi::read(&shim.from).ok());
         Self {
-            roots: roots.to_vec(),
+            roots,
             url: plan.url(),
             tftp,
             offers: plan.offers.clone(),
@@ -149,7 +150,7 @@ impl Behind {
             return;
         }
         let images: BTreeSet<&str> = self.behind.iter().filter_map(|node| node.image.as_deref()).collect();
-        let published = |image: &&str| self.roots.iter().find_map(|root| fs::read_link(root.join(image)).ok());
+        let published = |image: &&str| self.roots.now().iter().find_map(|root| fs::read_link(root.join(image)).ok());
         let template = desk.root().join(TEMPLATES).join(format!("{}.j2", Loader::Shim.name()));
         let now = Seen {
             assigned: desk.assigned(),
@@ -192,7 +193,7 @@ impl Behind {
         let mut said = BTreeSet::new();
         for node in &self.behind {
             let of = (node.name.as_str(), Loader::Shim, self.url.as_str());
-            let (mut script, chosen) = script_of(desk, &self.roots, say, of, false);
+            let (mut script, chosen) = script_of(desk, &self.roots.now(), say, of, false);
             if let Some((bootable, directory)) = chosen {
                 let taking = || {
                     let mut note = |text: String| {

@@ -11,6 +11,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -34,10 +35,47 @@ type Stamp = (u64, u64, i64, i64, u64);
 
 type Artefacts = HashMap<String, (u64, String)>;
 
+/// Finds the directories whose files are served.
+pub type Find = Arc<dyn Fn() -> Vec<PathBuf> + Send + Sync>;
+
+/// How often they are looked for again, as images come and go.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The directories whose files are served, as they are now.
+pub struct Roots {
+    /// Those that stay.
+    named: Vec<PathBuf>,
+    find: Option<Find>,
+    found: Mutex<(Instant, Arc<[PathBuf]>)>,
+}
+
+impl Roots {
+    /// `named` are served first, then those that `find` gives, again and again.
+    pub fn new(named: Vec<PathBuf>, find: Option<Find>) -> Self {
+        let roots = Self { named, find, found: Mutex::new((Instant::now(), Arc::default())) };
+        let found = roots.look();
+        roots.found.lock().unwrap_or_else(PoisonError::into_inner).1 = found;
+        roots
+    }
+
+    fn look(&self) -> Arc<[PathBuf]> {
+        let found = self.find.iter().flat_map(|find| find());
+        self.named.iter().cloned().chain(found).collect()
+    }
+
+    /// The directories; a second old at most.
+    pub fn now(&self) -> Arc<[PathBuf]> {
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.find.is_some() && found.0.elapsed() >= LOOK {
+            *found = (Instant::now(), self.look());
+        }
+        Arc::clone(&found.1)
+    }
+}
+
 /// Directories whose files are served: of a name that two have, the first one's.
-#[derive(Debug)]
 pub struct Tree {
-    roots: Vec<PathBuf>,
+    roots: Arc<Roots>,
     known: Mutex<HashMap<Stamp, Arc<Artefacts>>>,
 }
 
@@ -59,18 +97,18 @@ pub enum Refusal {
 }
 
 impl Tree {
-    pub fn new(roots: Vec<PathBuf>) -> Self {
+    pub fn new(roots: Arc<Roots>) -> Self {
         Self { roots, known: Mutex::default() }
     }
 
-    pub fn roots(&self) -> &[PathBuf] {
-        &self.roots
+    pub fn roots(&self) -> Arc<[PathBuf]> {
+        self.roots.now()
     }
 
     /// Opens a file. Links are followed as long as they stay below the root.
     pub fn open(&self, place: &Place) -> Result<Found, Refusal> {
         let mut refused = Refusal::Missing;
-        for root in &self.roots {
+        for root in self.roots().iter() {
             match self.open_below(root, place) {
                 Err(refusal) if refused == Refusal::Missing => refused = refusal,
                 Err(_) => {}

@@ -5,7 +5,6 @@ mod images;
 mod nodes;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,7 +64,7 @@ pub async fn first(server: &Arc<Server>, fields: BTreeMap<String, String>) -> Re
             content += "<p>There is no <code>nodes.toml</code> beside these images.</p>";
         }
         content += "<h2>Images</h2>";
-        content += &images::table(server.tree.roots());
+        content += &images::table(&server.tree.roots());
         html::page("Nodes and images", &content)
     });
     made.await.map_or_else(|_| line(StatusCode::INTERNAL_SERVER_ERROR, "the page cannot be made"), html)
@@ -75,8 +74,8 @@ pub async fn image(server: &Arc<Server>, name: String) -> Response<Reply> {
     let server = Arc::clone(server);
     let is_name = !name.is_empty() && !name.starts_with('.') && !name.contains('/');
     let made = tokio::task::spawn_blocking(move || {
-        let roots: &[PathBuf] = server.tree.roots();
-        is_name.then(|| images::image_page(roots, &name, &lines(&server))).flatten()
+        let roots = server.tree.roots();
+        is_name.then(|| images::image_page(&roots, &name, &lines(&server))).flatten()
     });
     match made.await {
         Ok(Some(content)) => html(content),

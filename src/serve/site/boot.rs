@@ -83,7 +83,7 @@ fn make(
         None => return Script::Broken("the request names no host".to_owned()),
     };
     let (script, chosen) =
-        of_node(desk, server.tree.roots(), &server.say, (&name, loader, &url), claims.contains_key("uefi"));
+        of_node(desk, &server.tree.roots(), &server.say, (&name, loader, &url), claims.contains_key("uefi"));
     if matches!(script, Script::Text(_)) && chosen.is_some() {
         let _ = desk.keep(&name, ReportState::Booting, None);
     }

@@ -10,7 +10,7 @@ use crate::cli::output::render;
 use crate::cli::setup::print_findings;
 use crate::nodes::State;
 use crate::recipe::Workspace;
-use crate::serve::{Answers, DhcpSettings, ServeError, Settings, TlsFiles, printed, serve};
+use crate::serve::{Answers, DhcpSettings, Find, ServeError, Settings, TlsFiles, printed, serve};
 
 /// Arguments of `serve`.
 #[derive(Debug, clap::Args)]
@@ -95,7 +95,10 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, E
             Err(error) => Err(refused(arguments, error)),
         };
     }
-    let roots = if own.root.is_empty() { outs(arguments)? } else { own.root.clone() };
+    let (roots, find) = match own.root.is_empty() {
+        true => found_roots(arguments)?,
+        false => (own.root.clone(), None),
+    };
     let tls = match (&own.tls_certificate, &own.tls_key) {
         (Some(certificate), Some(key)) => Some(TlsFiles {
             certificate: certificate.clone(),
@@ -106,9 +109,12 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, E
     };
     let root = root_of(&arguments.directory);
     let scheme = if tls.is_some() { "https" } else { "http" };
-    let shown: Vec<String> = roots.iter().map(|root| root.display().to_string().escape_debug().to_string()).collect();
+    let all_roots: Vec<PathBuf> = roots.iter().cloned().chain(find.iter().flat_map(|find| find())).collect();
+    let shown: Vec<String> =
+        all_roots.iter().map(|root| root.display().to_string().escape_debug().to_string()).collect();
     let settings = Settings {
         roots,
+        find,
         addresses: own.listen.clone(),
         tls,
         nodes: Some((root.clone(), State::of(&root, own.state.state_directory.as_deref()))),
@@ -152,22 +158,44 @@ fn refused(arguments: &crate::cli::Arguments, error: ServeError) -> Exit {
     }
 }
 
-/// Where artefacts lie, from the directory of the workspace or the recipe.
-fn outs(arguments: &crate::cli::Arguments) -> Result<Vec<PathBuf>, Exit> {
+/// The directories of artefacts that stay, and what finds those of images that come and go.
+type FoundRoots = (Vec<PathBuf>, Option<Find>);
+
+/// Where artefacts lie, from the directory of the workspace or the recipe. What has no build yet is said, and served when it has one.
+fn found_roots(arguments: &crate::cli::Arguments) -> Result<FoundRoots, Exit> {
     let workspace = Workspace::above(&arguments.directory).map_err(|findings| {
         print_findings(&findings, arguments.verbose);
         Exit::Input
     })?;
-    let own = |directory: &PathBuf| directory.join("out");
-    let Some(workspace) = workspace else { return Ok(vec![own(&arguments.directory)]) };
+    let Some(workspace) = workspace else { return Ok((vec![arguments.directory.join("out")], None)) };
     if let Some(out) = workspace.out() {
-        return Ok(vec![out]);
+        return Ok((vec![out], None));
     }
-    let mut all: Vec<PathBuf> = workspace.images.iter().map(own).collect();
-    all.push(own(&workspace.root));
-    let built: Vec<PathBuf> = all.iter().filter(|out| out.is_dir()).cloned().collect();
-    // Nothing is built yet: the error names where it would be.
-    Ok(if built.is_empty() { all.into_iter().take(1).collect() } else { built })
+    let all = outs(&workspace);
+    if !all.iter().any(|out| out.is_dir()) {
+        // Nothing is built yet: the error names where it would be.
+        return Ok((all.into_iter().take(1).collect(), None));
+    }
+    for image in workspace.images.iter().filter(|image| !image.join("out").is_dir()) {
+        render::say(&format!("note: {} has no build yet; it is served as soon as it has one", image.display()));
+    }
+    let directory = arguments.directory.clone();
+    let last = std::sync::Mutex::new(all);
+    let find: Find = Arc::new(move || {
+        let mut last = last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        // While imgbuild.toml has an error, what it said before counts.
+        if let Ok(Some(workspace)) = Workspace::above(&directory) {
+            *last = outs(&workspace);
+        }
+        last.iter().filter(|out| out.is_dir()).cloned().collect()
+    });
+    Ok((Vec::new(), Some(find)))
+}
+
+/// Where the artefacts of each image of a workspace lie, built or not, and those of the workspace itself.
+fn outs(workspace: &Workspace) -> Vec<PathBuf> {
+    let own = |directory: &PathBuf| directory.join("out");
+    workspace.images.iter().chain([&workspace.root]).map(own).collect()
 }
 
 /// Units for systemd: the socket is root's, the server an account's of its own without any capability.
