@@ -1,5 +1,6 @@
-//! Builds imgbuild-init, the program of the initrd, statically to be embedded (D21): for the same target, and for each further
-//! CPU of images whose Rust target and C compiler are there (`imgbuild-init/cross` installs them).
+//! Builds imgbuild-init, the program of the initrd, statically to be embedded (D21): for the same target, and for further CPUs of
+//! images. `IMGBUILD_CPUS` names them, as in `aarch64,ppc64le`; a program that is not for tests has all whose Rust target and C
+//! compiler are there, if it is not set (`imgbuild-init/cross` installs them).
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -22,6 +23,15 @@ fn main() {
     let built = build_init(&manifest, &out, &target, None);
     std::fs::copy(&built, out.join("imgbuild-init")).expect("the program of the initrd can be copied");
     let machine = std::env::var("CARGO_CFG_TARGET_ARCH").expect("cargo sets CARGO_CFG_TARGET_ARCH");
+    println!("cargo:rerun-if-env-changed=IMGBUILD_CPUS");
+    let named = std::env::var("IMGBUILD_CPUS").ok();
+    for name in named.iter().flat_map(|names| names.split(',')) {
+        let known = name.is_empty() || CPUS.iter().any(|cpu| cpu.machine == name);
+        assert!(
+            known,
+            "IMGBUILD_CPUS: `{name}` is not a CPU of images; it takes aarch64, ppc64le and x86_64, with commas between them"
+        );
+    }
     for cpu in CPUS {
         let variable = format!("IMGBUILD_INIT_{}", cpu.machine.to_uppercase());
         println!("cargo:rerun-if-env-changed={variable}");
@@ -29,7 +39,7 @@ fn main() {
             // That is the first.
             _ if cpu.rust_name() == machine => None,
             Some(file) => Some(PathBuf::from(file)),
-            None if cpu.can_be_built() => Some(build_init(&manifest, &out, cpu.target, Some(cpu))),
+            None if cpu.is_wanted(named.as_deref()) => Some(build_init(&manifest, &out, cpu.target, Some(cpu))),
             None => None,
         };
         println!("cargo:rustc-check-cfg=cfg(init_{})", cpu.machine);
@@ -62,6 +72,20 @@ impl Cpu {
     /// Rust's name of the CPU.
     fn rust_name(&self) -> &str {
         if self.machine == "ppc64le" { "powerpc64" } else { self.machine }
+    }
+
+    /// Whether it is one of `IMGBUILD_CPUS`. Where that is not set: tests need none, and other programs have what can be built.
+    fn is_wanted(&self, named: Option<&str>) -> bool {
+        let Some(named) = named else {
+            return std::env::var("PROFILE").is_ok_and(|profile| profile != "debug") && self.can_be_built();
+        };
+        let is = named.split(',').any(|name| name == self.machine);
+        let machine = self.machine;
+        assert!(
+            !is || self.can_be_built(),
+            "IMGBUILD_CPUS: Rust's target or the C compiler for {machine} is missing; run imgbuild-init/cross {machine}"
+        );
+        is
     }
 
     /// Whether the target's library and the compiler with a C library are there.
@@ -121,8 +145,9 @@ fn build_init(manifest: &Path, out: &Path, target: &str, other: Option<&Cpu>) ->
         format!("--remap-path-prefix={}=/out", out.display()),
     ];
     command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
-    // Tests wait for the compiler, and the release for nobody: what it puts into initrds is as small as can be.
-    if std::env::var("PROFILE").is_ok_and(|profile| profile == "debug") {
+    // People and tests wait for the compiler, but not for the release: what that puts into initrds is as small as can be. Cargo names
+    // no profile but `debug` and `release` to build scripts; the directory has its name.
+    if !out.iter().any(|part| part == "dist") {
         command.env("CARGO_PROFILE_INIT_LTO", "off").env("CARGO_PROFILE_INIT_CODEGEN_UNITS", "16");
     }
     let status = command.status().expect("cargo can be run");

@@ -33,7 +33,7 @@ needs() {
     for pair in time=time "$@"; do
         type -P "${pair%=*}" >/dev/null || missing+=("${pair#*=}")
     done
-    [ -x "$imgbuild" ] || { echo "no $imgbuild: run cargo build --release, or set IMGBUILD" >&2; exit 3; }
+    [ -x "$imgbuild" ] || { echo "no $imgbuild: run cargo build --profile bench, or set IMGBUILD" >&2; exit 3; }
     [ "$(id -u)" = 0 ] || { echo "run it as root: the old way needs it" >&2; exit 3; }
     [ ${#missing[@]} = 0 ] || { echo "install first: apt-get install --no-install-recommends ${missing[*]}" >&2; exit 3; }
 }
