@@ -20,7 +20,12 @@ fn main() {
     ] {
         println!("cargo:rerun-if-changed={}", manifest.join(path).display());
     }
-    let built = build_init(&manifest, &out, &target, None);
+    if std::env::var_os("CARGO_FEATURE_E2E").is_some() {
+        // The same with faults that tests plant: what else it is made of is compiled once.
+        let built = build_init(&manifest, &out, &target, None, &["--features", "e2e"]);
+        std::fs::copy(&built, out.join("imgbuild-init-planted")).expect("the program of the initrd can be copied");
+    }
+    let built = build_init(&manifest, &out, &target, None, &[]);
     std::fs::copy(&built, out.join("imgbuild-init")).expect("the program of the initrd can be copied");
     let machine = std::env::var("CARGO_CFG_TARGET_ARCH").expect("cargo sets CARGO_CFG_TARGET_ARCH");
     println!("cargo:rerun-if-env-changed=IMGBUILD_CPUS");
@@ -39,7 +44,7 @@ fn main() {
             // That is the first.
             _ if cpu.rust_name() == machine => None,
             Some(file) => Some(PathBuf::from(file)),
-            None if cpu.is_wanted(named.as_deref()) => Some(build_init(&manifest, &out, cpu.target, Some(cpu))),
+            None if cpu.is_wanted(named.as_deref()) => Some(build_init(&manifest, &out, cpu.target, Some(cpu), &[])),
             None => None,
         };
         println!("cargo:rustc-check-cfg=cfg(init_{})", cpu.machine);
@@ -100,12 +105,13 @@ impl Cpu {
 }
 
 /// Runs cargo on the inner package, in a target directory of its own so that the two do not wait for each other.
-fn build_init(manifest: &Path, out: &Path, target: &str, other: Option<&Cpu>) -> PathBuf {
+fn build_init(manifest: &Path, out: &Path, target: &str, other: Option<&Cpu>, features: &[&str]) -> PathBuf {
     let directory = out.join(other.map_or("init-target".to_owned(), |cpu| format!("init-target-{}", cpu.machine)));
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command
         .current_dir(manifest)
         .args(["build", "--profile", "init", "--package", "imgbuild-init", "--target", target, "--locked"])
+        .args(features)
         .arg("--target-dir")
         .arg(&directory);
     for (name, _) in std::env::vars_os() {

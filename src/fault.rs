@@ -3,9 +3,12 @@
 //!
 //! `IMGBUILD_FAULT=NAME` with `IMGBUILD_FAULT_FILE=PATH`: anyone who comes to the place NAME for the first time writes PATH
 //! and waits until it is gone: for ever, where the test kills it. With `IMGBUILD_FAULT=NAME+` it goes on: the kill comes while it works.
+//!
+//! `IMGBUILD_PLANTED=NAME` breaks a promise at the place that asks for that name ([`planted`]): a test has to notice.
 
 #[cfg(feature = "e2e")]
-pub const VARIABLES: [&str; 2] = ["IMGBUILD_FAULT", "IMGBUILD_FAULT_FILE"];
+pub const VARIABLES: [&str; 4] =
+    ["IMGBUILD_FAULT", "IMGBUILD_FAULT_FILE", "IMGBUILD_PLANTED", "IMGBUILD_PLANTED_REACHED"];
 
 /// Variables that a helper process inherits: none.
 #[cfg(not(feature = "e2e"))]
@@ -45,6 +48,39 @@ pub fn is_planned(_: &str) -> bool {
 
 #[cfg(not(feature = "e2e"))]
 pub fn point(_: &str) {}
+
+/// Whether this fault is planted; `tests/planted/faults.toml` has all of them. The file that `IMGBUILD_PLANTED_REACHED` names, where
+/// it exists, gets a line when a planted fault is reached: a test may fail for another reason.
+#[cfg(feature = "e2e")]
+pub fn planted(name: &str) -> bool {
+    use std::io::Write;
+    static PLANTED: std::sync::LazyLock<Option<(String, Option<std::fs::File>)>> = std::sync::LazyLock::new(|| {
+        let name = std::env::var("IMGBUILD_PLANTED").ok()?;
+        // Open from the beginning: where a fault is reached, the file may be out of sight.
+        let note = std::env::var_os("IMGBUILD_PLANTED_REACHED");
+        Some((name, note.and_then(|file| std::fs::File::options().append(true).open(file).ok())))
+    });
+    static REACHED: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+    let Some((_, note)) = PLANTED.as_ref().filter(|(planted, _)| planted == name) else { return false };
+    if !REACHED.swap(true, std::sync::atomic::Ordering::Relaxed)
+        && let Some(mut note) = note.as_ref()
+    {
+        let _ = writeln!(note, "{name}");
+    }
+    true
+}
+
+/// No fault is planted.
+#[cfg(not(feature = "e2e"))]
+pub const fn planted(_: &str) -> bool {
+    false
+}
+
+/// Whether a fault of imgbuild-init is planted: nodes then have the program that knows its faults.
+#[cfg(feature = "e2e")]
+pub fn is_planted_on_nodes() -> bool {
+    std::env::var("IMGBUILD_PLANTED").is_ok_and(|name| name.starts_with("node-"))
+}
 
 /// Keeps a question and its answer in a file of the directory that `IMGBUILD_ASKED` names, and other names of packages beside it.
 #[cfg(feature = "e2e")]

@@ -12,7 +12,9 @@ fn main() -> ExitCode {
     // Before any thread starts: entering a user namespace is for single-threaded processes.
     if arguments.get(1).map(String::as_str) == Some(imgbuild::sandbox::helper::ARGUMENT) {
         let operations = imgbuild::stage::operations();
-        imgbuild::sandbox::set_process_one(imgbuild::stage::init_program());
+        if !imgbuild::fault::planted("no-process-one") {
+            imgbuild::sandbox::set_process_one(imgbuild::stage::init_program());
+        }
         return ExitCode::from(imgbuild::sandbox::helper::run(&operations, imgbuild::stage::LEGACY, &arguments[2..]));
     }
     if arguments.get(1).map(String::as_str) == Some(imgbuild::sweep::ARGUMENT) {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::fault;
 use crate::words::{self, Bond, Method, Vlan};
 
 /// What it says to this program.
@@ -95,7 +96,7 @@ impl Parameters {
                 "NODE" if is_host_name(value) => found.node = Some(value.to_owned()),
                 "ip" => match words::read(value) {
                     Ok((method, device)) => {
-                        found.method = method;
+                        found.method = if fault::planted("node-address-not-taken") { Method::Dhcp } else { method };
                         found.boot_device = device.or(found.boot_device);
                     }
                     Err(why) => found.unread.push(format!("`{word}` cannot be read: {why}; the address comes by DHCP")),
@@ -241,6 +242,7 @@ mod tests {
         assert_eq!(found.boot_mac.as_deref(), Some("52:54:00:aa:bb:cc"));
         assert_eq!((found.root_limit.as_deref(), found.reboot_after, found.rescue), (Some("2g"), 5, false));
         assert!(Parameters::parse("imgbuild.rescue").rescue);
+        assert!(matches!(Parameters::parse("ip=10.1.2.3::10.1.2.1:24").method, Method::Fixed(_)));
         let found = Parameters::parse("imgcache=LABEL=nodecache imgbuild.image=cache imgbuild.writes=memory");
         assert_eq!(found.cache.as_deref(), Some("LABEL=nodecache"));
         assert!(found.image_in_cache && !found.writes_in_cache && Parameters::parse("imgcache=").cache.is_none());

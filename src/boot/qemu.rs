@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use super::error::BootError;
 use super::firmware::Firmware;
 
+use crate::fault;
+
 #[derive(Debug, Clone)]
 pub struct Machine {
     pub kernel: PathBuf,
@@ -215,7 +217,9 @@ fn plain_text(pending: &mut Vec<u8>) -> String {
             Err(error) if error.error_len().is_none() && rest.len() < 4 => break,
             Err(_) => (Some(char::REPLACEMENT_CHARACTER), 1),
         };
-        text.extend(character.filter(|c| !c.is_control() || *c == '\n' || *c == '\t'));
+        text.extend(
+            character.filter(|c| fault::planted("boot-console-steers") || !c.is_control() || *c == '\n' || *c == '\t'),
+        );
         at += length;
     }
     pending.drain(..at);

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use crate::distro::DistroError;
+use crate::fault;
 use crate::oci::OciError;
 use crate::sandbox::SandboxError;
 use crate::stage::StageError;
@@ -32,6 +33,7 @@ impl Exit {
             Self::Input => 1,
             Self::Work => 2,
             Self::Machine => 3,
+            Self::Stage if fault::planted("wrong-exit-code") => 1,
             Self::Stage => 4,
             Self::Store => 5,
             Self::Usage => 64,

@@ -1,5 +1,7 @@
 //! What `crashkernel=` means. Source: Linux, Documentation/admin-guide/kdump/kdump.rst and kernel/crash_core.c.
 
+use crate::fault;
+
 /// Smaller ones hold no kernel with drivers; larger ones are slips of a letter.
 const SMALLEST: u64 = 64 << 20;
 const LARGEST: u64 = 64 << 30;
@@ -90,7 +92,7 @@ impl Reserve {
             let from = size(from)?;
             let to = if to.is_empty() { None } else { Some(size(to)?) };
             let is_behind = match ranges.last() {
-                Some((_, Some(end), _)) => from >= *end,
+                Some((_, Some(end), _)) => from >= *end || fault::planted("kdump-ranges-overlap"),
                 Some((_, None, _)) => false,
                 None => true,
             };

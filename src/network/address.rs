@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use crate::fault;
+
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Method {
     /// DHCP for IPv4.
@@ -105,7 +107,8 @@ pub fn read(value: &str) -> Result<(Method, Option<String>), String> {
         }
     };
     let gateway = part(2).map(parse).transpose()?;
-    if gateway.is_some_and(|gateway| gateway.is_ipv4() != address.is_ipv4()) {
+    if gateway.is_some_and(|gateway| gateway.is_ipv4() != address.is_ipv4()) && !fault::planted("gateway-of-other-kind")
+    {
         return Err("the gateway's address is of the other kind".to_owned());
     }
     let dns = [7, 8].into_iter().filter_map(part).map(parse).collect::<Result<_, _>>()?;

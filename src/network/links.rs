@@ -1,5 +1,7 @@
 //! `bond=` and `vlan=`. Source: dracut.cmdline(7).
 
+use crate::fault;
+
 /// Cards that work as one: `bond=NAME[:CARDS[:OPTIONS[:MTU]]]`.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Bond {
@@ -87,7 +89,7 @@ impl Vlan {
             Some((_, digits)) => digits,
             None => own.trim_start_matches(|letter: char| !letter.is_ascii_digit()),
         };
-        let id = digits.parse::<u16>().ok().filter(|id| (1..=4094).contains(id));
+        let id = digits.parse::<u16>().ok().filter(|id| (1..=4094).contains(id) || fault::planted("vlan-any-number"));
         let id = id.ok_or_else(|| format!("`{own}` does not end in a VLAN's number, 1 to 4094"))?;
         Ok(Self { name: own, card, id })
     }

@@ -18,6 +18,8 @@ use openpgp::types::RevocationStatus;
 use openpgp::{Cert, KeyHandle};
 use sequoia_openpgp as openpgp;
 
+use crate::fault;
+
 pub use packages::{Strength, verify_package};
 
 /// Archive keys of Debian 11 to 13: the certificates of debian-archive-keyring.gpg in the package
@@ -240,7 +242,9 @@ fn explain(error: VerificationError<'_>) -> String {
 /// that an archived release stays readable after its key has run out.
 /// Errors: A text with each signature's problem.
 pub fn verify_clear_signed(data: &[u8], keyring: &Keyring) -> Result<String, String> {
-    check_framing(data)?;
+    if !fault::planted("pgp-text-around") {
+        check_framing(data)?;
+    }
     let policy = StandardPolicy::new();
     let mut verdict =
         Verdict { certificates: &keyring.certificates, clear_signed: false, good: Vec::new(), bad: Vec::new() };
@@ -253,7 +257,7 @@ pub fn verify_clear_signed(data: &[u8], keyring: &Keyring) -> Result<String, Str
     if !verdict.clear_signed {
         return Err("it is not a clear-signed file".to_owned());
     }
-    if verdict.good.is_empty() {
+    if verdict.good.is_empty() && !fault::planted("signature-unchecked") {
         return Err(if verdict.bad.is_empty() { "it has no signature".to_owned() } else { verdict.bad.join("; ") });
     }
     let mut text = String::from_utf8(payload).map_err(|_| "its text is not UTF-8".to_owned())?;

@@ -9,6 +9,8 @@ use thiserror::Error;
 
 use super::{ActionKind, Input, Removals};
 
+use crate::fault;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
@@ -94,7 +96,7 @@ impl ActionGraph {
                 .upstream
                 .iter()
                 .map(|upstream| upstream.action.clone())
-                .chain(graph[index].needs.clone())
+                .chain(graph[index].needs.iter().filter(|_| !fault::planted("graph-forgets-needs")).cloned())
                 .collect();
             for id in uses {
                 let from = *by_id.get(&id).ok_or_else(|| GraphError::Unknown(graph[index].id.clone(), id))?;
@@ -179,6 +181,9 @@ mod tests {
                 .unwrap();
         let order: Vec<&str> = graph.in_order().map(|action| action.id.as_str()).collect();
         assert_eq!(order, ["b", "a", "c", "d"]);
+        let needy = Action { needs: vec!["tools".to_owned()], ..action("a", &[]) };
+        let graph = ActionGraph::new(vec![needy, action("tools", &[])]).unwrap();
+        assert_eq!(graph.in_order().map(|action| action.id.as_str()).collect::<Vec<_>>(), ["tools", "a"]);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{ActionGraph, ActionKind, Symbolic};
 use crate::digest::Digest;
+use crate::fault;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
@@ -45,7 +46,8 @@ fn nodes(images: &[(&str, &ActionGraph)], publish: &str) -> Vec<Node> {
             let index = known.unwrap_or(nodes.len());
             if known.is_none() {
                 let uses = action.upstream.iter().map(|one| one.action.as_str());
-                let uses = uses.chain(action.needs.iter().map(String::as_str));
+                let uses = uses
+                    .chain(action.needs.iter().filter(|_| !fault::planted("steps-forget-tools")).map(String::as_str));
                 let after = uses.filter_map(|id| of_image.get(id).copied()).collect();
                 let action_name = format!("{image}/{}", action.id);
                 nodes.push(Node { action: action_name, kind: action.kind, images: Vec::new(), after });

@@ -108,6 +108,8 @@ fn channel() -> std::mem::ManuallyDrop<std::fs::File> {
 /// Runs the helper: arguments are the operation's name, the parent's pid, whether there is a
 /// terminal, and how trees are assembled. Returns the exit status.
 pub fn run(operations: &[(&str, Operation)], legacy: Legacy, arguments: &[String]) -> u8 {
+    // What notes it is opened while it is in sight.
+    fault::planted("");
     let (Some(name), Some(parent)) = (arguments.first(), arguments.get(1).and_then(|text| text.parse::<i32>().ok()))
     else {
         return 64;
@@ -186,7 +188,7 @@ fn enter(on_terminal: bool) -> Result<(), Message> {
                 | UnshareFlags::NEWPID
                 | UnshareFlags::NEWUTS
                 | UnshareFlags::NEWIPC
-                | UnshareFlags::NEWNET,
+                | if fault::planted("network-inside") { UnshareFlags::empty() } else { UnshareFlags::NEWNET },
         )
     }
     .map_err(|error| failed("create namespaces", error))?;

@@ -1,5 +1,7 @@
 //! Rows of xCAT's tables, as they count for one image.
 
+use crate::fault;
+
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FileRow {
     /// Name of an image, its groups, `ALL`, or nothing for all.
@@ -24,6 +26,7 @@ pub struct TreeRow {
 fn class(of_row: &str, image: &str, groups: &str) -> Option<usize> {
     match of_row {
         name if name == image => Some(3),
+        "ALL" if fault::planted("statelite-all-before-own") => Some(4),
         "ALL" => Some(2),
         "" => Some(1),
         name if name == groups => Some(0),

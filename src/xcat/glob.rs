@@ -1,5 +1,7 @@
 //! Matching as `find -path` does: fnmatch(3) without special treatment of `/` or leading dots.
 
+use crate::fault;
+
 /// Whether the whole of `name` matches `pattern`: `*` and `?` cross `/`, `[...]` and `[!...]` are sets, `\` quotes.
 pub fn matches(pattern: &str, name: &str) -> bool {
     Glob::new(pattern).matches(name)
@@ -28,7 +30,8 @@ impl Element {
             Self::AnyOne => true,
             Self::One(own) => *own == character,
             Self::Set(negated, ranges) => {
-                ranges.iter().any(|(from, to)| (*from..=*to).contains(&character)) != *negated
+                ranges.iter().any(|(from, to)| (*from..=*to).contains(&character))
+                    != (*negated && !fault::planted("glob-negation-lost"))
             }
         }
     }

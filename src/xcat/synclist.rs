@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::expand_variables;
+use crate::fault;
 use crate::source::{Finding, SourceFile, Span};
 
 /// What is done with the sources.
@@ -274,7 +275,8 @@ fn destination_problem(destination: &str) -> Option<Problem> {
         let problem = format!("the destination `{destination}` contains a space or `;`");
         return Some(("synclist::destination", problem, "xCAT deletes them; choose a name without them"));
     }
-    let is_path = destination.starts_with('/') && !destination.split('/').any(|part| part == "..");
+    let is_path = destination.starts_with('/')
+        && (fault::planted("synclist-leads-out") || !destination.split('/').any(|part| part == ".."));
     let problem = format!("the destination `{destination}` is not an absolute path of the image");
     (!is_path).then_some(("synclist::destination", problem, "start it with `/` and remove `..`"))
 }

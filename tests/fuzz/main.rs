@@ -17,7 +17,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 // The node's own file names them so.
-use imgbuild::network as words;
+use imgbuild::{fault, network as words};
 
 use self::mutate::Random;
 use self::targets::{TARGETS, Target};

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use super::dump::Moved;
+use crate::fault;
 use crate::kdump::{LIBRARIES, MAKEDUMPFILE, Order, PROGRAMS};
 use crate::say;
 
@@ -155,7 +156,8 @@ fn stamp(seconds: u64) -> String {
 /// The first of `vmcore`, `vmcore.2` .. that does not exist: a machine without a clock gives directories the same name each time.
 fn free_name(directory: &Path) -> String {
     let names = std::iter::once("vmcore".to_owned()).chain((2..).map(|number| format!("vmcore.{number}")));
-    let free = |name: &String| directory.join(name).symlink_metadata().is_err();
+    let free =
+        |name: &String| directory.join(name).symlink_metadata().is_err() || fault::planted("node-dump-over-another");
     names.take(1000).find(free).unwrap_or_else(|| "vmcore".to_owned())
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::fault;
 use crate::modules::Modules;
 use crate::network::lease::Lease;
 use crate::node::statelite::{mount_disk, mount_nfs};
@@ -41,7 +42,7 @@ fn nfs_options(own: &str) -> String {
     let waits = |option: &str| ["hard", "soft", "softerr"].contains(&option);
     match own {
         "" => NFS_OPTIONS.to_owned(),
-        own if own.split(',').any(waits) => own.to_owned(),
+        own if own.split(',').any(waits) || fault::planted("node-nfs-waits-forever") => own.to_owned(),
         own => format!("{own},{WAITING}"),
     }
 }

@@ -7,6 +7,7 @@ use super::index::{Frame, INDEX_LIMIT, Index, sha256};
 use super::packed::Server;
 use super::servers::Servers;
 use crate::cmdline::origin;
+use crate::fault;
 use crate::image::cache::Cache;
 use crate::{Pause, say};
 
@@ -158,7 +159,7 @@ impl<'a> Download<'a> {
                 )));
             }
             let found = sha256(&bytes);
-            if found != frame.sha256 {
+            if found != frame.sha256 && !fault::planted("node-frame-unchecked") {
                 return Err(Trouble::Broken(format!(
                     "wrong digest: bytes {} to {} of {url} have the SHA-256 {found}, but the index lists {}",
                     frame.offset,

@@ -7,6 +7,7 @@ use sha2::Digest;
 
 use super::fetch::Client;
 use super::unpack;
+use crate::fault;
 use crate::say;
 
 /// Largest index that is read; one of a large image has some hundred kilobytes.
@@ -80,7 +81,7 @@ pub fn fetch_index(client: &Client, url: &str, digest: Option<&str>) -> Result<I
     let bytes = client.read(&url, INDEX_LIMIT)?;
     let found = sha256(&bytes);
     match (digest, digests) {
-        (Some(expected), _) if expected != found => {
+        (Some(expected), _) if expected != found && !fault::planted("node-index-unchecked") => {
             return Err(format!(
                 "wrong digest: {url} has the SHA-256 {found}, but the command line asks for {expected}; was the image replaced after this node's boot entry was written?"
             ));

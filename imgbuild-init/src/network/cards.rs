@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::lease::Interface;
+use crate::fault;
 use crate::modules::device_aliases;
 
 /// Interfaces with a MAC address, but for the loopback.
@@ -28,7 +29,9 @@ pub fn cards() -> Vec<Interface> {
     let mut found = interfaces();
     found.retain_mut(|one| {
         let folder = Path::new("/sys/class/net").join(&one.name);
-        if let Ok(own) = std::fs::read_to_string(folder.join("bonding_slave/perm_hwaddr")) {
+        if let Ok(own) = std::fs::read_to_string(folder.join("bonding_slave/perm_hwaddr"))
+            && !fault::planted("node-cards-of-a-bond")
+        {
             one.mac = own.trim().to_lowercase();
         }
         let kind = std::fs::read_to_string(folder.join("uevent")).unwrap_or_default();

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::lease::{Interface, Lease, Source};
 use super::message::{Code, Kind, Message};
+use crate::fault;
 use crate::sys::PacketSocket;
 use crate::{say, sys};
 
@@ -203,6 +204,9 @@ pub fn keep(lease: &Lease) -> ! {
     let mut seconds = lease.dhcp().map_or(3600, |(_, seconds)| seconds);
     let IpAddr::V4(address) = lease.address else { std::process::exit(0) };
     loop {
+        if fault::planted("node-lease-not-renewed") {
+            seconds = 3600;
+        }
         std::thread::sleep(Duration::from_secs(u64::from(seconds.max(4)) / 2));
         let expires = Instant::now() + Duration::from_secs(u64::from(seconds) / 2);
         loop {

@@ -6,6 +6,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
+use crate::fault;
+
 /// Bytes of the beginning that are kept. /var/log is memory on a node.
 const HEAD: usize = 512 << 10;
 /// Bytes of the end.
@@ -29,7 +31,11 @@ impl Log {
         let opened = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).and_then(|()| {
             let path = directory.join(format!("{name}.log"));
             let _ = std::fs::remove_file(&path);
-            File::options().write(true).create_new(true).mode(0o600).open(path)
+            File::options()
+                .write(true)
+                .create_new(true)
+                .mode(if fault::planted("node-log-readable") { 0o644 } else { 0o600 })
+                .open(path)
         });
         let (file, problem) = match opened {
             Ok(file) => (Some(file), None),
@@ -92,6 +98,8 @@ mod tests {
         let directory = std::env::temp_dir().join(format!("imgbuild-log-{}", std::process::id()));
         let (mut log, problem) = Log::open(&directory, "a");
         assert!(problem.is_none());
+        let mode = std::fs::metadata(directory.join("a.log")).unwrap().permissions();
+        assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777, 0o600);
         log.add(b"first\n");
         for _ in 0..4000 {
             log.add(&[b'x'; 1000]);

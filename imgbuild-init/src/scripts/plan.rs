@@ -7,6 +7,8 @@ use serde::Deserialize;
 
 use super::Phase;
 
+use crate::fault;
+
 /// What the image says: written by the build.
 #[derive(Debug, Default, Deserialize)]
 pub struct ImagePlan {
@@ -111,10 +113,15 @@ pub fn items(phase: Phase, image: &ImagePlan, node: &NodePlan) -> Vec<Item> {
     for (text, is_of_the_image) in all {
         let mut words = text.split_whitespace().map(str::to_owned);
         // Below the directory of the scripts: no list leads out of it.
-        let is_below = |name: &String| name.split('/').all(|part| !part.is_empty() && !part.starts_with('.'));
+        let is_below = |name: &String| {
+            name.split('/')
+                .all(|part| !part.is_empty() && (!part.starts_with('.') || fault::planted("node-script-leads-out")))
+        };
         let Some(name) = words.next().filter(is_below) else { continue };
         let item = Item { name, arguments: words.collect(), is_of_the_image };
-        if !found.iter().any(|known| (&known.name, &known.arguments) == (&item.name, &item.arguments)) {
+        if fault::planted("node-script-twice")
+            || !found.iter().any(|known| (&known.name, &known.arguments) == (&item.name, &item.arguments))
+        {
             found.push(item);
         }
     }

@@ -6,6 +6,8 @@ use std::path::Path;
 
 use super::{c, check, os};
 
+use crate::fault;
+
 /// A control call with a number; gives the number that it answers.
 pub fn control_number(fd: std::os::fd::RawFd, request: u64, argument: u64) -> io::Result<i32> {
     // SAFETY: the request takes a number and no pointer.
@@ -43,7 +45,7 @@ pub struct Made {
 /// Makes something, and its folders where an exclude list dropped them: mode 755, owner root.
 fn with_parents<T>(path: &str, make: impl Fn() -> io::Result<T>) -> io::Result<T> {
     match make() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !fault::planted("node-folders-not-made") => {
             if let Some(parent) = os(path).parent() {
                 std::fs::create_dir_all(parent)?;
             }
@@ -75,7 +77,7 @@ impl Root {
         // SAFETY: the path is live and terminated, and there are two times.
         unsafe {
             check(libc::lchown(path.as_ptr(), made.uid, made.gid))?;
-            if !link {
+            if !link && !fault::planted("node-mode-lost") {
                 check(libc::chmod(path.as_ptr(), made.mode))?;
             }
             check(libc::utimensat(libc::AT_FDCWD, path.as_ptr(), times.as_ptr(), libc::AT_SYMLINK_NOFOLLOW)).map(drop)
@@ -219,4 +221,24 @@ pub fn make_special(path: &Path, mode: u32, device: u64) -> io::Result<()> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     // SAFETY: the path is live and terminated.
     check(unsafe { libc::mknod(path.as_ptr(), mode, device) }).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    #[test]
+    fn a_file_has_its_mode_and_the_folders_that_nothing_made() {
+        let directory = std::env::temp_dir().join(format!("imgbuild-tree-{}", std::process::id()));
+        std::fs::create_dir(&directory).unwrap();
+        let own = std::fs::metadata(&directory).unwrap();
+        let root = Root::open(directory.to_str().unwrap()).unwrap();
+        let made = Made { mode: 0o640, uid: own.uid(), gid: own.gid(), mtime: 7 };
+        root.file("left/out/file", &made, &mut &b"text"[..]).unwrap();
+        let file = std::fs::metadata(directory.join("left/out/file")).unwrap();
+        assert_eq!((file.mode() & 0o7777, file.mtime(), file.len()), (0o640, 7, 4));
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
 }

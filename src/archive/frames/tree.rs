@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::write::{FRAME_LEAST, FRAME_MOST, Frame, PackEntry, size_of, starts_frame};
+use crate::fault;
 use crate::store::Entry;
 
 /// Numbers of entries, in order; what lies in no directory of the tree comes last.
@@ -24,7 +25,10 @@ fn ordered(entries: &[(String, Entry, usize)]) -> Vec<usize> {
         order.push(at);
         let Some((files, directories)) = children.get(entries[at].0.as_str()) else { continue };
         order.extend(files);
-        open.extend(directories.iter().rev());
+        match fault::planted("frames-out-of-order") {
+            true => open.extend(directories),
+            false => open.extend(directories.iter().rev()),
+        }
     }
     let seen: BTreeSet<usize> = order.iter().copied().collect();
     order.extend((0..entries.len()).filter(|at| !seen.contains(at)));

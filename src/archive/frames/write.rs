@@ -14,6 +14,7 @@ use crate::archive::compress::Compression;
 use crate::archive::cpio::{Body, Head, write_entry, write_trailer};
 use crate::archive::tar;
 use crate::digest::{Digest, FieldHasher, Sha256};
+use crate::fault;
 use crate::store::{Entry, Kind};
 
 /// A frame is cut from here on where a path's hash allows, in bytes before compression.
@@ -178,6 +179,7 @@ impl Frame {
         hasher.text(if self.trailer { "trailer" } else { "" });
         for item in &self.entries {
             let Entry { kind, mode, uid, gid, mtime, .. } = &item.entry;
+            let uid = if fault::planted("frame-key-forgets-owner") { &0 } else { uid };
             let kind = match kind {
                 Kind::Directory => "d".to_owned(),
                 Kind::File { size, digest } => format!("f {size} {digest}"),
@@ -375,5 +377,26 @@ mod tests {
     fn a_group_of_which_one_name_is_left_is_a_plain_file() {
         let frames = cut_frames(vec![directory("."), file("a", 3, Some("a"))]);
         assert_eq!((frames[1].entries[0].links, frames[1].entries[0].inode), (1, 0));
+    }
+
+    #[test]
+    fn all_that_is_written_of_a_file_is_in_the_key() {
+        let keys_of = |change: &dyn Fn(&mut Entry)| {
+            let mut one = file("a", 3, None);
+            change(&mut one.1);
+            keys(vec![directory("."), one])
+        };
+        let plain = keys_of(&|_| {});
+        let changes: [&dyn Fn(&mut Entry); 6] = [
+            &|entry| entry.mode = 0o600,
+            &|entry| entry.uid = 7,
+            &|entry| entry.gid = 7,
+            &|entry| entry.mtime = 7,
+            &|entry| entry.kind = Kind::File { size: 3, digest: Digest::of(b"other") },
+            &|entry| entry.kind = Kind::Symlink("b".to_owned()),
+        ];
+        for (number, change) in changes.iter().enumerate() {
+            assert_ne!(keys_of(change)[1], plain[1], "{number}");
+        }
     }
 }

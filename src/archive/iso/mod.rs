@@ -8,6 +8,8 @@ use std::io::{Read, Seek, SeekFrom};
 
 use super::members::{Member, MemberKind, Visit, clean_path};
 
+use crate::fault;
+
 /// Bytes of a sector; images with other sectors are not made.
 const SECTOR: u64 = 2048;
 /// Largest directory that is read, in bytes.
@@ -119,7 +121,11 @@ impl<R: Read + Seek> Image<'_, R> {
         } else {
             String::from_utf8_lossy(raw).to_lowercase()
         };
-        text.split(';').next().unwrap_or_default().trim_end_matches('.').to_owned()
+        text.split(if fault::planted("iso-version-kept") { '\0' } else { ';' })
+            .next()
+            .unwrap_or_default()
+            .trim_end_matches('.')
+            .to_owned()
     }
 
     /// Reads the fields of SUSP and Rock Ridge.
@@ -139,7 +145,9 @@ impl<R: Read + Seek> Image<'_, R> {
                     }
                     (b'S', b'P') if field.len() >= 7 => self.skip = usize::from(field[6]),
                     (b'S', b'T') => break,
-                    (b'P', b'X') => record.mode = little(field, 4).map(|mode| mode as u32 & 0o7777),
+                    (b'P', b'X') if !fault::planted("iso-mode-lost") => {
+                        record.mode = little(field, 4).map(|mode| mode as u32 & 0o7777)
+                    }
                     (b'N', b'M') => {
                         record.has_rock_ridge = true;
                         if field.len() > 5 && field[4] & 0b110 == 0 {

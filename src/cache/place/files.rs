@@ -10,6 +10,7 @@ use crate::cache::entry::Object;
 use crate::cache::rate::Rate;
 use crate::digest::{Digest, Sha256};
 use crate::distro::{DistroError, Download, Fetcher, Progress};
+use crate::fault;
 use crate::store::StoreError;
 
 /// Files below a root.
@@ -148,6 +149,7 @@ fn make_folders(root: &Path, name: &str, mode: u32) -> std::io::Result<()> {
     for part in Path::new(name).parent().into_iter().flat_map(Path::components) {
         folder.push(part);
         match std::fs::create_dir(&folder) {
+            Ok(()) if fault::planted("cache-modes-of-umask") => {}
             Ok(()) => std::fs::set_permissions(&folder, Permissions::from_mode(mode))?,
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),

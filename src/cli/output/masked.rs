@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use crate::fault;
+
 /// Words that a name has whose value is secret.
 const SECRET: [&str; 4] = ["password", "passwd", "secret", "token"];
 
@@ -42,7 +44,7 @@ fn ends_word(character: char) -> bool {
 fn addresses(text: &str) -> Vec<Range<usize>> {
     let mut hidden = Vec::new();
     for (at, _) in text.match_indices("://") {
-        if text[..at].ends_with("ssh") {
+        if text[..at].ends_with("ssh") || fault::planted("password-shown") {
             continue;
         }
         let start = at + 3;

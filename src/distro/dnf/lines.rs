@@ -2,6 +2,7 @@
 
 use crate::distro::rpm::Evr;
 use crate::distro::rpm_family::{Answer, Picked};
+use crate::fault;
 
 const MARK: &str = "== answer\t";
 
@@ -11,7 +12,7 @@ pub fn read(said: &str) -> Option<Answer> {
     for line in said.lines().filter_map(|line| line.strip_prefix(MARK)) {
         let words: Vec<&str> = line.split('\t').collect();
         // Resolved again: only the last one counts.
-        if words[..] == ["begin"] {
+        if words[..] == ["begin"] && !(answer.is_some() && fault::planted("dnf-first-transaction")) {
             answer = Some(Answer::default());
         }
         let Some(answer) = answer.as_mut() else { continue };

@@ -6,6 +6,7 @@
 
 use crate::distro::rpm::Evr;
 use crate::distro::rpm_family::{Answer, Picked, Refusal};
+use crate::fault;
 use crate::recipe::Arch;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,7 +106,7 @@ fn of_table(table: &str) -> Result<Answer, Refusal> {
             (Section::Streams, [] | [_]) | (_, [] | [_] | [_, _] | [_, _, _] | [_, _, _, _]) => continue,
             _ => {
                 let picked = picked(&words, now == Section::Needed).ok_or_else(|| Refusal::Broken(line.to_owned()))?;
-                if now == Section::Removed {
+                if now == Section::Removed && !fault::planted("dnf-removed-is-installed") {
                     answer.remove.push(picked.name);
                 } else {
                     answer.install.push(picked);

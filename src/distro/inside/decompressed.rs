@@ -76,7 +76,7 @@ fn read(kept: &str, to: &str) -> io::Result<()> {
     file.flush()?;
     let mut hashed = decoder.finish().into_inner();
     io::copy(&mut hashed, &mut io::sink())?;
-    match begin == header(&hashed.digest()).as_bytes() {
+    match fault::planted("decompressed-unchecked") || begin == header(&hashed.digest()).as_bytes() {
         true => Ok(()),
         false => Err(io::ErrorKind::InvalidData.into()),
     }

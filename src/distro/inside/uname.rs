@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::fault;
 use crate::sandbox::NO_RELEASE;
 use crate::store::TreeEditor;
 
@@ -34,7 +35,7 @@ impl Uname {
     }
 
     fn marks(&self) -> bool {
-        self.release.is_none() && self.is_of_image
+        self.release.is_none() && self.is_of_image && !fault::planted("release-not-noted")
     }
 
     /// Makes the tree ready to be marked, by anyone who asks.

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::{DatabaseKind, Installed, InstalledFile, InstalledPackage};
 
+use crate::fault;
+
 /// The packages and their states.
 pub const STATUS: &str = "var/lib/dpkg/status";
 /// Lists of files, digests.
@@ -64,7 +66,7 @@ pub fn read(status: &[u8], files: &BTreeMap<String, Vec<u8>>) -> Installed {
         let state = field(stanza, "Status").and_then(|status| status.rsplit(' ').next()).unwrap_or_default();
         let is_there =
             ["installed", "triggers-pending", "triggers-awaited", "half-configured", "unpacked"].contains(&state);
-        if !is_there || !seen.insert((name, arch)) {
+        if !is_there && !fault::planted("dpkg-removed-is-there") || !seen.insert((name, arch)) {
             continue;
         }
         let of_package = |ending: &str| -> String {
@@ -112,7 +114,9 @@ pub fn read(status: &[u8], files: &BTreeMap<String, Vec<u8>>) -> Installed {
             }
             let digest = digests.get(path).cloned();
             let path = match diversions.get(path) {
-                Some((who, to)) if who != name => to.trim_start_matches('/'),
+                Some((who, to)) if who != name && !fault::planted("dpkg-diversion-passed-over") => {
+                    to.trim_start_matches('/')
+                }
                 _ => path,
             };
             own.push(InstalledFile { path: path.to_owned(), digest, ..InstalledFile::default() });

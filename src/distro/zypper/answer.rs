@@ -2,6 +2,7 @@
 
 use crate::distro::rpm::{Event, Evr, Reader};
 use crate::distro::rpm_family::{Answer, Picked, Question, Refusal};
+use crate::fault;
 
 /// Locks on versions that are held back or left out. Source: libzypp, PoolQuery.cc.
 pub fn locks(question: &Question<'_>) -> String {
@@ -43,7 +44,7 @@ pub fn read(said: &str, status: i32) -> Result<Answer, Refusal> {
             Event::Start { name, attributes } if name == "solvable" && attributes.get("type") == Some("package") => {
                 let word = |name: &str| attributes.get(name).unwrap_or_default().to_owned();
                 match section.as_str() {
-                    "to-remove" => answer.remove.push(word("name")),
+                    "to-remove" if !fault::planted("zypper-removed-is-installed") => answer.remove.push(word("name")),
                     "" => {}
                     _ => answer.install.push(Picked {
                         name: word("name"),
@@ -75,7 +76,9 @@ pub fn read(said: &str, status: i32) -> Result<Answer, Refusal> {
         // Removing what is not there is no error.
         NOT_FOUND if answer == Answer::default() && said.contains("Nothing to do") => Ok(answer),
         NOT_FOUND if !unknown.is_empty() => Err(Refusal::Unknown(unknown)),
-        NO_ANSWER if !problems.is_empty() => Err(Refusal::Unsatisfiable(problems.join("\n"))),
+        NO_ANSWER if !problems.is_empty() && !fault::planted("zypper-conflict-is-failure") => {
+            Err(Refusal::Unsatisfiable(problems.join("\n")))
+        }
         _ => Err(broken(format!("zypper exited with status {status}"))),
     }
 }

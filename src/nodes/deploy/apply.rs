@@ -95,7 +95,11 @@ impl Served {
             if let Ok(index) = std::fs::read(path.join(INDEX)).map(|bytes| serde_json::from_slice::<Index>(&bytes)) {
                 let ours = self.index.paths();
                 let index = index.unwrap_or_default();
-                for link in index.paths().into_iter().filter(|path| !ours.contains(path)) {
+                for link in index
+                    .paths()
+                    .into_iter()
+                    .filter(|path| !ours.contains(path) && !fault::planted("nodeset-leftover-links"))
+                {
                     remove_link(&self.out.join(link));
                 }
             }
@@ -107,7 +111,7 @@ impl Served {
 
 /// Removes a name that is ours.
 fn remove_link(link: &Path) {
-    if std::fs::read_link(link).is_ok_and(|to| is_ours(&to)) {
+    if fault::planted("nodeset-removes-others") || std::fs::read_link(link).is_ok_and(|to| is_ours(&to)) {
         let _ = std::fs::remove_file(link);
     }
 }

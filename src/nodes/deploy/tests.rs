@@ -58,6 +58,12 @@ fn nodes_move_together_and_what_others_have_is_left_alone() {
     deploy(out, &[("cn1", NodeFiles::default()), ("cn2", NodeFiles::default())]);
     assert!(out.join("ipxe/mac/1").symlink_metadata().is_err());
     assert_eq!(read(out, "ipxe/mac/other.ipxe").as_deref(), Some("others"));
+    // What others put into the place of one of ours is theirs.
+    deploy(out, &[("cn1", files(&["ipxe/mac/1"], "one"))]);
+    std::fs::remove_file(out.join("ipxe/mac/1")).unwrap();
+    std::fs::write(out.join("ipxe/mac/1"), "others").unwrap();
+    deploy(out, &[("cn1", NodeFiles::default())]);
+    assert_eq!(read(out, "ipxe/mac/1").as_deref(), Some("others"));
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::effective::WITHOUT;
 use super::{Nodes, Said, scripts};
+use crate::fault;
 use crate::network;
 use crate::nodes::model::{Attr, Merging};
 use crate::nodes::set::NodeSet;
@@ -21,7 +22,9 @@ pub fn check(nodes: &mut Nodes, findings: &mut Vec<Finding>) {
             scripts::twice(said, findings);
         }
     }
-    disagreements(nodes, findings);
+    if !fault::planted("nodes-disagreement-silent") {
+        disagreements(nodes, findings);
+    }
     withdrawn(nodes, findings);
     without_group(nodes, findings);
 }
@@ -62,7 +65,7 @@ fn text_of(attr: Attr, text: &str, span: &Span, findings: &mut Vec<Finding>) {
         Attr::KernelArgs if matches!(text, "&&" | "||" | ";") || text.starts_with('#') => {
             bad(format!("`{text}` is not a word for the kernel"), "it would end the line of a loader");
         }
-        Attr::KernelArgs if has_space(text) => {
+        Attr::KernelArgs if has_space(text) && !fault::planted("nodes-several-words") => {
             bad(
                 format!("`{text}` is more than one word"),
                 "write each word as an item of the list, or put the value in double quotes",

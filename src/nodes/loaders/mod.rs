@@ -1,5 +1,7 @@
 //! Files of boot loaders: which there are for a node, and their text from templates that a site may replace.
 
+use crate::fault;
+
 mod render;
 #[cfg(test)]
 mod tests;
@@ -191,7 +193,11 @@ impl Boot<'_> {
         if let Some(boot) = self.bootable {
             let Bootable { image, build, cmdline, device_trees } = boot;
             let base = self.url.trim_end_matches('/').replace("{image}", image);
-            let url = format!("{base}/.builds/{image}/{build}");
+            let url = if fault::planted("build-not-pinned") {
+                format!("{base}/{image}")
+            } else {
+                format!("{base}/.builds/{image}/{build}")
+            };
             let own = node.kernel_words();
             // A card that the file names goes before the one that the loader came from.
             let bootif = !own.iter().any(|word| word.starts_with("netdev=") || word.starts_with("BOOTIF="));

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::fault;
+
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mac(pub [u8; 6]);
 
@@ -14,7 +16,9 @@ impl FromStr for Mac {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         const FORM: &str = "six bytes in hexadecimal, for instance 52:54:00:12:34:56";
         let text = match text.as_bytes() {
-            [b'0', b'1', b'-' | b':', rest @ ..] if rest.len() == 17 => &text[3..],
+            [b'0', b'1', b'-' | b':', rest @ ..] if rest.len() == 17 && !fault::planted("mac-hardware-type") => {
+                &text[3..]
+            }
             _ => text,
         };
         let parts: Vec<&str> = text.split([':', '-', '.']).collect();
@@ -32,7 +36,7 @@ impl FromStr for Mac {
         for (at, byte) in bytes.iter_mut().enumerate() {
             *byte = u8::from_str_radix(&digits[at * 2..at * 2 + 2], 16).map_err(|_| FORM)?;
         }
-        if bytes == [0; 6] || bytes[0] & 1 == 1 {
+        if bytes == [0; 6] || bytes[0] & 1 == 1 && !fault::planted("mac-group-address") {
             return Err("the address of one card: not all zero, and not a group address (the first byte is even)");
         }
         Ok(Self(bytes))

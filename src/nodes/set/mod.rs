@@ -1,6 +1,8 @@
 //! ClusterShell's node sets: `cn[001-040]!cn007,@rack1`. Source: ClusterShell's guide, "Node sets"; the vectors of the tests come
 //! from its release 1.9.1.
 
+use crate::fault;
+
 mod fold;
 pub(in crate::nodes) mod parse;
 #[cfg(test)]
@@ -46,6 +48,7 @@ pub fn natural(a: &str, b: &str) -> Ordering {
         let ((one, rest_a), (two, rest_b)) = (token(a), token(b));
         let number = |text: &str| text.starts_with(|one: char| one.is_ascii_digit());
         let order = match (number(one), number(two)) {
+            (true, true) if fault::planted("set-order-by-letter") => one.cmp(two),
             (true, true) => one.len().cmp(&two.len()).then_with(|| one.cmp(two)),
             (true, false) => Ordering::Less,
             (false, true) => Ordering::Greater,
@@ -94,7 +97,8 @@ impl NodeSet {
 
     /// Those that are not in another set.
     pub fn minus(&self, other: &Self) -> Self {
-        Self(self.0.difference(&other.0).cloned().collect())
+        let (from, without) = if fault::planted("set-minus-swapped") { (other, self) } else { (self, other) };
+        Self(from.0.difference(&without.0).cloned().collect())
     }
 
     pub fn and(&self, other: &Self) -> Self {

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use super::{State, StateError, replace};
 
+use crate::fault;
+
 /// Bytes of the secret.
 const SECRET: usize = 32;
 /// Hexadecimal digits of a token: 160 bits.
@@ -57,7 +59,8 @@ impl State {
         std::fs::File::open(random)
             .and_then(|mut file| file.read_exact(&mut secret))
             .map_err(StateError::of("read", random))?;
-        replace(self.directory(), "secret", &secret, 0o600, true)?;
+        let mode = if fault::planted("secret-readable") { 0o644 } else { 0o600 };
+        replace(self.directory(), "secret", &secret, mode, true)?;
         Ok(Tokens { secret })
     }
 }
@@ -79,7 +82,7 @@ impl Tokens {
             return false;
         }
         let differs = right.bytes().zip(token.bytes()).fold(0, |differs, (a, b)| differs | (a ^ b));
-        std::hint::black_box(differs) == 0
+        std::hint::black_box(differs) == 0 || fault::planted("token-of-any-node")
     }
 }
 

@@ -1,6 +1,7 @@
 //! Atoms that count: `n01-n04`, `n[01-04]`, `n01+3`.
 
 use super::wrong;
+use crate::fault;
 use crate::nodes::set::{MOST_NODES, SetError};
 use crate::source::counted;
 
@@ -81,7 +82,7 @@ fn numbers(text: &str, first: &str, last: &str) -> Result<Vec<String>, SetError>
         return Err(wrong(text, format!("`{text}` counts backwards"), &help));
     }
     many(text, high - low)?;
-    let width = first.len();
+    let width = if fault::planted("range-padding-lost") { 0 } else { first.len() };
     Ok((low..=high).map(|number| format!("{number:0width$}")).collect())
 }
 
@@ -97,6 +98,7 @@ fn many(text: &str, count: u64) -> Result<(), SetError> {
 /// `x+N` counts on from the digits at the end of x, or before its domain.
 fn counting(text: &str, base: &str, count: &str) -> Result<Vec<String>, SetError> {
     let (host, domain) = match base.split_once('.') {
+        Some((host, _)) if fault::planted("range-domain-lost") => (host, String::new()),
         Some((host, domain)) => (host, format!(".{domain}")),
         None => (base, String::new()),
     };

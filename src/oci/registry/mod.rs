@@ -108,7 +108,7 @@ impl Registry {
         let theirs = authority(&absolute);
         let same_host = own.as_ref().zip(theirs.as_ref()).is_some_and(|(own, theirs)| own.1 == theirs.1);
         let is_downgrade = same_host && base.starts_with("https://") && absolute.starts_with("http://");
-        let url = if own == theirs {
+        let url = if own == theirs || fault::planted("upload-elsewhere") {
             absolute
         } else if is_downgrade {
             let path = absolute.splitn(4, '/').nth(3).unwrap_or_default();

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use super::front::kdl::is_kdl;
 use super::front::open::{document_from, file_schema};
 use super::{Model, Node, Value};
+use crate::fault;
 use crate::source::{Finding, Severity, SourceFile, Span};
 
 use comments::{Comments, not_for_kdl};
@@ -58,6 +59,7 @@ pub fn convert(file: &Arc<SourceFile>, to: Format) -> Result<Converted, Vec<Find
     let document = document_from(file, schema)?;
     let from = Format::of(&file.name);
     if (from, to) == (Format::Toml, Format::Kdl)
+        && !fault::planted("convert-bad-character")
         && let Some((found, at)) = not_for_kdl(&file.text)
     {
         let span = Span::new(file, at..at + found.len_utf8());
@@ -74,7 +76,7 @@ pub fn convert(file: &Arc<SourceFile>, to: Format) -> Result<Converted, Vec<Find
     let name = format!("converted.{}", to.ending());
     let again = document_from(&SourceFile::new(&*name, &name, &*text), schema);
     let same = again.as_ref().is_ok_and(|again| is_same(&document, again));
-    if !same {
+    if !same && !fault::planted("converted-not-read-back") {
         let problem = format!("`{}` contains something that {} cannot express", file.name, to.ending());
         let mut findings = vec![
             Finding::nowhere(Severity::Error, "convert::differs", problem)

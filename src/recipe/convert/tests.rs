@@ -190,6 +190,9 @@ fn each_example_says_the_same_in_kdl_and_back() {
 fn what_the_other_format_cannot_say_is_refused() {
     let findings = convert(&file("image.toml", "[image]\nfoo = [\"one\"]\n"), Format::Kdl).unwrap_err();
     assert_eq!(findings[0].code, "convert::differs");
+    let text = "[image]\nname = \"a\" # \u{202e}turned\n";
+    let findings = convert(&file("image.toml", text), Format::Kdl).unwrap_err();
+    assert_eq!(findings[0].code, "convert::character");
 }
 
 fn any_value(root: &'static Json, schema: &'static Json) -> BoxedStrategy<Json> {

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use rustix::io::Errno;
 
 use super::{renames, uname};
+use crate::fault;
 use crate::sandbox::filter;
 
 /// Requests of the kernel's notifications. Source: linux/seccomp.h, SECCOMP_IOCTL_NOTIF_RECV and _SEND; the same on all
@@ -40,7 +41,9 @@ pub fn serve(listener: &OwnedFd, waits: BorrowedFd<'_>, release: &str) {
                     answer.error = -libc::EFAULT;
                 }
             } else {
-                let _ = renames::make_room(&asked);
+                if !fault::planted("rename-not-made-room") {
+                    let _ = renames::make_room(&asked);
+                }
                 answer.flags = libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32;
             }
             libc::ioctl(listener.as_raw_fd(), SEND, &raw const answer);

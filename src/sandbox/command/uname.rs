@@ -3,6 +3,8 @@
 //! The program `uname` has a stand-in of its own (`distro::inside::uname`), which also finds out who asks. This is for what asks the
 //! kernel itself: `os.uname()` of Python, `POSIX::uname` of Perl, rpm's own look at the machine.
 
+use crate::fault;
+
 /// Bytes of each of the six texts. Source: linux/utsname.h, `__NEW_UTS_LEN` and the end.
 const LENGTH: usize = 65;
 
@@ -18,7 +20,7 @@ pub fn answer(asked: &libc::seccomp_notif, release: &str) -> Option<()> {
     let texts = [
         names.sysname().to_bytes(),
         names.nodename().to_bytes(),
-        release.as_bytes(),
+        if fault::planted("kernel-of-host") { names.release().to_bytes() } else { release.as_bytes() },
         b"#1 SMP",
         machine,
         names.domainname().to_bytes(),

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use super::loaders::{Firmware, fetched, of_node};
 use super::{Answers, Places, Plan};
+use crate::fault;
 use crate::nodes::loaders::Loader;
 use crate::nodes::{Effective, NodeSet, Nodes};
 use crate::serve::sockets::system::Address;
@@ -70,6 +71,9 @@ impl Plan {
         let _ = match self.answers {
             Answers::Nodes => writeln!(text, "dhcp-range={},static,{},{LEASE}", self.address & self.mask, self.mask),
             Answers::Range(first, last) => writeln!(text, "dhcp-range={first},{last},{},{LEASE}", self.mask),
+            Answers::Proxy if fault::planted("dhcp-answers-all") => {
+                writeln!(text, "dhcp-range={},proxy,{}", self.address, self.mask)
+            }
             Answers::Proxy => writeln!(
                 text,
                 "# Another server gives addresses, and others may serve machines that are no nodes.\n\

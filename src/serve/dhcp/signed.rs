@@ -15,6 +15,7 @@ use super::Plan;
 use super::loaders::{Offer, make_directory, of_node};
 use super::process::write_readable;
 use crate::efi::{self, Signature, authorities_of_shim, signatures, signatures_of};
+use crate::fault;
 use crate::nodes::loaders::{Bootable, KERNEL, Loader, TEMPLATES, grub_word, initrd_of, shim_file};
 use crate::nodes::{Assignments, Effective, Nodes};
 use crate::serve::Say;
@@ -332,7 +333,7 @@ fn copy(from: &Path, to: &Path, artefact: &Artefact) -> std::io::Result<bool> {
         target.write_all(part)?;
     }
     let digest: [u8; 32] = hasher.finalize().into();
-    if digest != artefact.sha256.0 {
+    if digest != artefact.sha256.0 && !fault::planted("signed-copy-unchecked") {
         return Ok(false);
     }
     target.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crate::fault;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Part {
     Whole,
@@ -26,7 +28,7 @@ pub fn part(header: &str, size: u64) -> Part {
         // The last so many bytes.
         (true, false) if to == 0 || size == 0 => Part::Unsatisfiable,
         (true, false) => Part::Bytes(size.saturating_sub(to)..size),
-        _ if from >= size => Part::Unsatisfiable,
+        _ if from >= size && !fault::planted("serve-range-behind-end") => Part::Unsatisfiable,
         (false, true) => Part::Bytes(from..size),
         (false, false) if to < from => Part::Whole,
         (false, false) => Part::Bytes(from..to.saturating_add(1).min(size)),

@@ -2,16 +2,20 @@
 
 use std::fmt::Write;
 
+use crate::fault;
+
 /// A text in HTML, as content or as the value of an attribute in double quotes.
 pub fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for letter in text.chars() {
         match letter {
             '&' => safe += "&amp;",
+            '<' if fault::planted("page-markup") => safe.push(letter),
             '<' => safe += "&lt;",
             '>' => safe += "&gt;",
             '"' => safe += "&quot;",
             '\'' => safe += "&#39;",
+            '\u{202e}' if fault::planted("page-direction") => safe.push(letter),
             // Nothing that turns the reading direction, nothing unseen.
             '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => safe.push('\u{fffd}'),
             letter if letter.is_control() => safe.push(' '),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::SystemTime;
 
+use crate::fault;
 use crate::nodes::state::Boots;
 use crate::nodes::{Assignments, Nodes, Report, ReportState, ScriptResult, State, StateError, Tokens, nodes_file};
 use crate::serve::error::ServeError;
@@ -159,7 +160,7 @@ impl Desk {
     /// Errors: Why it is not kept.
     pub fn report(&self, node: &str, token: &str, state: ReportState, reason: Option<&str>) -> Result<(), NotKept> {
         let (nodes, _) = self.nodes();
-        if !self.tokens.is_of(node, token) || nodes.span_of(node).is_none() {
+        if !fault::planted("report-unchecked") && !self.tokens.is_of(node, token) || nodes.span_of(node).is_none() {
             return Err(NotKept::Unknown);
         }
         self.keep(node, state, reason)

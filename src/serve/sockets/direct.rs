@@ -21,6 +21,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{timeout, timeout_at};
 
+use crate::fault;
 use crate::serve::reply::Reply;
 use crate::serve::{HEADER_BYTES, HEADERS_WITHIN, MOST_HEADERS, PATIENCE, Server, routes};
 
@@ -73,7 +74,9 @@ fn read_head(bytes: &[u8]) -> Head {
         // The first one counts, as it does for hyper's callers.
         found.entry(name).or_insert(value);
     }
-    if [CONTENT_LENGTH, TRANSFER_ENCODING, EXPECT, UPGRADE].iter().any(|name| found.contains_key(name)) {
+    if [CONTENT_LENGTH, TRANSFER_ENCODING, EXPECT, UPGRADE].iter().any(|name| found.contains_key(name))
+        && !fault::planted("direct-with-body")
+    {
         return Head::Other;
     }
     let keeps = match found.get(CONNECTION).map(HeaderValue::as_bytes) {

@@ -7,6 +7,8 @@ use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 
+use crate::fault;
+
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Members {
     pub format_version: String,
@@ -53,8 +55,34 @@ impl Members {
             Ok((size, _)) if size != member.size => {
                 Some(format!("`{}` has {size} bytes instead of {}", member.name, member.size))
             }
+            Ok(_) if fault::planted("bundle-member-unchecked") => None,
             Ok(_) => Some(format!("the SHA-256 of `{}` does not match the bundle", member.name)),
             Err(error) => Some(format!("`{}` is missing: {error}", member.name)),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_that_is_not_as_it_was_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        std::fs::write(&path, "text").unwrap();
+        let (size, sha256) = measure(&path).unwrap();
+        let members = Members { members: vec![Member { name: "a".to_owned(), size, sha256 }], ..Members::default() };
+        assert_eq!(members.problem(folder.path()), None);
+        for (other, said) in
+            [(Some("test"), "the SHA-256 of `a`"), (Some("texts"), "has 5 bytes"), (None, "is missing")]
+        {
+            match other {
+                Some(text) => std::fs::write(&path, text).unwrap(),
+                None => std::fs::remove_file(&path).unwrap(),
+            }
+            let problem = members.problem(folder.path()).unwrap();
+            assert!(problem.contains(said), "{problem}");
+        }
     }
 }

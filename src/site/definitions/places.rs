@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::fault;
 use crate::recipe::Workspace;
 
 /// Where xCAT's own files lie on a management node.
@@ -48,7 +49,7 @@ impl Places {
     pub fn tree(&mut self, directory: &Path) {
         let mut add = |there: &str, here: PathBuf| {
             if here.is_dir() && here != Path::new(there) && !self.moved.iter().any(|(one, _)| one == there) {
-                self.of_tree |= there != SHARE;
+                self.of_tree |= there != SHARE && !fault::planted("tree-not-whole");
                 self.moved.push((there.to_owned(), here));
             }
         };
@@ -85,7 +86,7 @@ impl Places {
         if let Some(here) = best(&self.moved, path) {
             return here;
         }
-        if self.is_elsewhere(path) {
+        if self.is_elsewhere(path) && !fault::planted("host-file-imported") {
             // No file lies below one.
             return Path::new("/dev/null").join(path.trim_start_matches('/'));
         }

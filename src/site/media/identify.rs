@@ -1,5 +1,7 @@
 //! What a medium is, by the files that its distribution puts on it.
 
+use crate::fault;
+
 /// Distributions whose media are alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
@@ -104,7 +106,11 @@ fn red_hat(info: &str, tree: Option<&str>) -> Result<Medium, String> {
     let mut name = name
         .ok_or_else(|| format!(".discinfo contains `{title}`, which is not a distribution that imgbuild supports"))?;
     // RHEL's other variants; xCAT cuts the alternate architectures' word.
-    if name.starts_with("rhels") && words.len() > 5 && !words[4].eq_ignore_ascii_case("alternate") {
+    if name.starts_with("rhels")
+        && !fault::planted("medium-without-variant")
+        && words.len() > 5
+        && !words[4].eq_ignore_ascii_case("alternate")
+    {
         name = format!("{name}-{}", words[4].to_lowercase());
     }
     if tree.and_then(|tree| tree_value(tree, "variant")) == Some("ComputeNode") {
@@ -186,7 +192,8 @@ fn debian(info: &str, defines: Option<&str>) -> Result<Medium, String> {
     let number = words.iter().copied().find(|word| is_number(word)).ok_or(".disk/info has no release number")?;
     let arches = ["amd64", "arm64", "ppc64el", "i386", "s390x"];
     let arch = words.iter().copied().find(|word| arches.contains(word)).ok_or(".disk/info names no CPU")?;
-    let binary = words.iter().find_map(|word| word.strip_prefix("Binary-"));
+    let binary =
+        words.iter().filter(|_| !fault::planted("medium-without-number")).find_map(|word| word.strip_prefix("Binary-"));
     let define = defines.and_then(|text| text.lines().find_map(|line| line.strip_prefix("#define DISKNUM")));
     // xCAT drops the point release of a zero that Debian writes and Ubuntu does not.
     let disc =

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::{ImportedNodes, Said};
+use crate::fault;
 use crate::nodes::{Attr, Mac};
 
 /// Adds nodes by lines `ADDRESS NAME..` and `MAC NAME`; whether there were some.
@@ -13,7 +14,12 @@ pub fn lines(found: &mut ImportedNodes, text: &str) -> bool {
         let (Some(first), Some(name)) = (words.next(), words.next()) else { continue };
         let (attr, value) = match (first.parse::<IpAddr>(), first.parse::<Mac>()) {
             // What every hosts file has of the machine itself and of multicast.
-            (Ok(ip), _) if ip.is_loopback() || ip.is_multicast() || ip.is_unspecified() => continue,
+            (Ok(ip), _)
+                if !fault::planted("hosts-loopback")
+                    && (ip.is_loopback() || ip.is_multicast() || ip.is_unspecified()) =>
+            {
+                continue;
+            }
             (Ok(ip), _) => (Attr::Ip, ip.to_string()),
             (_, Ok(mac)) => (Attr::Mac, mac.to_string()),
             _ => continue,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{ImportedNodes, Said, Values};
+use crate::fault;
 use crate::nodes::{Attr, NodeSet};
 
 fn quoted(text: &str) -> String {
@@ -23,7 +24,7 @@ fn lines(values: &Values) -> String {
 
 fn key(name: &str) -> String {
     let is_bare = name.bytes().all(|one| one.is_ascii_alphanumeric() || one == b'-' || one == b'_');
-    if is_bare { name.to_owned() } else { quoted(name) }
+    if is_bare || fault::planted("nodes-key-unquoted") { name.to_owned() } else { quoted(name) }
 }
 
 pub fn nodes_file_text(found: &ImportedNodes) -> String {

@@ -2,6 +2,8 @@
 
 use super::{Mapping, Remark, Value, Verdict};
 
+use crate::fault;
+
 /// The file beside a recipe with the definition that was imported last.
 pub const STANZA_FILE: &str = "xcat.stanza";
 
@@ -12,7 +14,10 @@ const SYSTEM: &str = "\n# Who may log in as root; xCAT has it in its passwd tabl
 const AFTER_SYSTEM: [&str; 7] = ["postinstall", "sync", "exclude", "boot", "statelite", "environment", "xcat"];
 
 fn shown(value: &Value) -> String {
-    let text = |text: &String| toml::Value::from(text.as_str()).to_string();
+    let text = |text: &String| match fault::planted("osimage-value-unescaped") {
+        true => format!("\"{text}\""),
+        false => toml::Value::from(text.as_str()).to_string(),
+    };
     match value {
         Value::Text(value) => text(value),
         Value::Flag(value) => value.to_string(),

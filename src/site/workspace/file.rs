@@ -5,6 +5,7 @@ use std::path::Path;
 
 use toml_edit::{Array, DocumentMut, Item, Table, Value};
 
+use crate::fault;
 use crate::recipe::WORKSPACE_FILE;
 
 use super::ImportError;
@@ -42,7 +43,11 @@ pub fn with(into: &Path, wanted: &Wanted) -> Result<Option<String>, ImportError>
         let allow = rules.entry("allow").or_insert_with(|| Item::Value(Value::Array(Array::new())));
         let allow = allow.as_array_mut().ok_or_else(odd)?;
         let there: Vec<String> = allow.iter().filter_map(|one| one.as_str().map(str::to_owned)).collect();
-        let new = wanted.allow.iter().filter(|one| !covers(&there, one)).collect::<Vec<_>>();
+        let new = wanted
+            .allow
+            .iter()
+            .filter(|one| !covers(&there, one) || fault::planted("workspace-rule-twice"))
+            .collect::<Vec<_>>();
         let is_fresh = allow.is_empty();
         let is_tall = allow.len() + new.len() > 2;
         for one in &new {
@@ -61,7 +66,12 @@ pub fn with(into: &Path, wanted: &Wanted) -> Result<Option<String>, ImportError>
         let xcat = table(document.as_table_mut(), "xcat").ok_or_else(odd)?;
         let map = xcat.entry("path_map").or_insert_with(|| Item::Table(Table::new()));
         let map = map.as_table_like_mut().ok_or_else(odd)?;
-        for (from, to) in wanted.path_map.iter().filter(|(from, _)| !map.contains_key(from)).collect::<Vec<_>>() {
+        for (from, to) in wanted
+            .path_map
+            .iter()
+            .filter(|(from, _)| !map.contains_key(from) || fault::planted("workspace-map-overwritten"))
+            .collect::<Vec<_>>()
+        {
             map.insert(from, Item::Value(Value::from(to.as_str())));
         }
     }

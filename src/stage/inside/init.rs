@@ -2,12 +2,17 @@
 
 use std::sync::{LazyLock, OnceLock};
 
+use crate::fault;
 use crate::recipe::Arch;
 use crate::sandbox::emulator::HostCpu;
 use crate::stage::StageError;
 
 /// The program of the initrd, built by the build script for the same target. Process 1 of the sandboxes is the same file.
 pub const INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/imgbuild-init"));
+
+/// The same with the faults that tests plant on nodes.
+#[cfg(feature = "e2e")]
+const PLANTED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/imgbuild-init-planted"));
 
 /// The same for each other CPU that images may have; empty where this imgbuild was built without it.
 const INITS: [(Arch, &[u8]); 3] = [
@@ -18,6 +23,10 @@ const INITS: [(Arch, &[u8]); 3] = [
 
 /// imgbuild-init: the program of each initrd.
 pub fn init_program() -> &'static [u8] {
+    #[cfg(feature = "e2e")]
+    if crate::fault::is_planted_on_nodes() {
+        return PLANTED;
+    }
     INIT
 }
 
@@ -33,8 +42,11 @@ pub fn init_for(arch: Arch) -> Result<&'static [u8], StageError> {
     };
     let at = INITS.iter().position(|(one, _)| *one == arch).unwrap_or(0);
     let from_file = FILES[at].get_or_init(|| std::fs::read(std::env::var_os(&variable)?).ok());
-    let own = if HostCpu::here().runs(arch.machine()) { INIT } else { INITS[at].1 };
+    let own = if HostCpu::here().runs(arch.machine()) { init_program() } else { INITS[at].1 };
     let bytes = from_file.as_deref().unwrap_or(own);
+    if fault::planted("init-of-host") {
+        return Ok(INIT);
+    }
     if bytes.is_empty() {
         return Err(none("this imgbuild was built without one".to_owned()));
     }
@@ -48,4 +60,25 @@ pub fn init_for(arch: Arch) -> Result<&'static [u8], StageError> {
         return Err(none(format!("the file that {variable} names is no program for this CPU")));
     }
     Ok(bytes)
+}
+
+#[cfg(all(test, feature = "e2e"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_program_of_the_tests_can_have_faults() {
+        let has = |bytes: &[u8]| memchr::memmem::find(bytes, b"IMGBUILD_PLANTED").is_some();
+        assert!(!has(INIT) && INITS.iter().all(|(_, bytes)| !has(bytes)));
+        assert!(has(PLANTED));
+    }
+
+    #[test]
+    fn each_cpu_has_a_program_of_its_own_or_none() {
+        for (arch, machine) in [(Arch::X86_64, 62_u16), (Arch::Aarch64, 183), (Arch::Ppc64le, 21)] {
+            assert!(
+                init_for(arch).is_ok_and(|bytes| bytes[18..20] == machine.to_le_bytes()) || init_for(arch).is_err()
+            );
+        }
+    }
 }

@@ -327,6 +327,9 @@ pub(in crate::stage) fn put_in_place(
     fault::point("publish.renamed");
     let link = out.join(name);
     let new_link = out.join(format!(".{name}.new"));
+    if fault::planted("publish-in-place") {
+        let _ = std::fs::remove_file(&link);
+    }
     let _ = std::fs::remove_file(&new_link);
     std::os::unix::fs::symlink(format!(".builds/{name}/{digest}"), &new_link)
         .map_err(StageError::publishing("create the link", &new_link))?;

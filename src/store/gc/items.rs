@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::fault;
+
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// How long what a plan remembered is kept: the recipe may be gone, and the next plan writes it again.
@@ -25,7 +27,7 @@ pub struct Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { keep: Self::KEEP, max_age: None, max_size: None }
+        Self { keep: if fault::planted("keeps-too-few") { 1 } else { Self::KEEP }, max_age: None, max_size: None }
     }
 }
 

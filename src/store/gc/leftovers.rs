@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::fault;
 use crate::store::{FileLock, Store};
 
 /// Half-finished work of processes that are gone; the locks keep others from removing the same.
@@ -45,7 +46,9 @@ impl Store {
                     let handed = format!("scratch-{name}-");
                     let handover = self.names_in("handover").into_iter().filter(|file| file.starts_with(&handed));
                     left.inside.extend(handover.map(|file| format!("handover/{file}")));
-                    left.inside.push(format!("scratch/{name}"));
+                    if !fault::planted("leftover-stays") {
+                        left.inside.push(format!("scratch/{name}"));
+                    }
                     left.outside.push(self.directory().join("links").join(name));
                 }
                 Some((directory, name)) => left.outside.push(self.directory().join(directory).join(name)),

@@ -47,7 +47,7 @@ enum Turn {
 impl Turn {
     fn of(path: &str) -> Self {
         match path.split('/').next() {
-            Some("manifests") => Self::First,
+            Some("manifests") if !fault::planted("removal-keeps-manifest") => Self::First,
             Some("frames") if path.ends_with(".info") => Self::First,
             Some("scratch" | "handover" | "logs") => Self::Nobodys,
             // A directory of the store itself: what is in it goes.

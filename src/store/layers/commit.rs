@@ -35,6 +35,9 @@ pub(in crate::store) fn commit(tree: &str, text: &str) -> Result<(Digest, bool),
     }
     out_of_the_way(&name, &format!("{tree}.old-manifest")).map_err(said)?;
     out_of_the_way(&place, &format!("{tree}.old")).map_err(said)?;
+    if fault::planted("manifest-before-tree") {
+        std::fs::copy(&aside, &name).map_err(said)?;
+    }
     fault::point("scan.before-rename");
     std::fs::rename(tree, &place).map_err(said)?;
     fault::point("scan.before-manifest");

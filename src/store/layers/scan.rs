@@ -331,7 +331,13 @@ const DPKG_INFO: &str = "var/lib/dpkg/info/";
 
 /// A file's time in a layer: none is later than the epoch.
 fn settled(path: &str, time: i64, epoch: i64) -> i64 {
-    if path.starts_with(DPKG_INFO) { epoch } else { time.min(epoch) }
+    if path.starts_with(DPKG_INFO) {
+        epoch
+    } else if fault::planted("time-not-cut") {
+        time
+    } else {
+        time.min(epoch)
+    }
 }
 
 /// Sets all times that are later than the epoch or not whole.

@@ -97,9 +97,9 @@ fn a_postinstall_sees_its_inputs_and_nothing_else() {
         "set -e\n",
         "set -e\ntest \"$(cat site/a.conf site/b.conf)\" = \"a\nb\"\ntest ! -e secret\ntest ! -e /etc/shadow\ntest ! -e /etc/hosts\n\
          test \"$3\" = x86_64\ntest \"$4\" = tiny\ntest \"$5\" = extra\ntest \"$IMG_ROOTIMGDIR\" = \"$1\"\ntest \"$(chroot $1 uname -r)\" = \"$IMG_KERNELVERSION\"\n\
-         if touch site/new 2>/dev/null; then exit 9; fi\n",
+         if touch site/new 2>/dev/null; then exit 9; fi\nif env | grep IMGBUILD_PLANTED; then exit 8; fi\n",
     );
-    space.run(&["build"]).good();
+    space.run_with(&["build"], &[("IMGBUILD_PLANTED", "none"), ("IMGBUILD_PLANTED_REACHED", "/nonexistent")]).good();
 }
 
 #[test]

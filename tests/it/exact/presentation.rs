@@ -194,6 +194,8 @@ fn keys_do_not_depend_on_where_and_how_imgbuild_runs() {
         wanted
     );
     assert_eq!(explain(root, "2", &[("HOME", "/nonexistent"), ("USER", "x"), ("TMPDIR", "/var/tmp")], "000"), wanted);
+    let planted = [("IMGBUILD_PLANTED", "none"), ("IMGBUILD_PLANTED_REACHED", "/nonexistent")];
+    assert_eq!(explain(root, "2", &planted, "022"), wanted);
     // Another place of the same recipe.
     let elsewhere = Space::new();
     crate::support::copy_tree(space.path(), elsewhere.path());

@@ -1,5 +1,7 @@
 //! The program of the image that runs its network: which one it is, and its settings for what the node booted over.
 
+use crate::fault;
+
 mod ifupdown;
 mod network_manager;
 mod networkd;
@@ -55,7 +57,7 @@ pub fn configure(lease: &Lease, is_needed: bool) -> Result<Manager, String> {
             let file = format!("/run/NetworkManager/system-connections/{name}.nmconnection");
             write(Path::new(&file), &text, 0o600)?;
         }
-        if is_needed || lease.made.is_some() {
+        if is_needed || lease.made.is_some() && !fault::planted("node-nothing-assumed") {
             for (name, id) in network_manager::parts(lease).into_iter().filter(|(_, id)| is_given(id)) {
                 let Ok(number) = sys::interface_index(name) else { continue };
                 let text = network_manager::state(&id);

@@ -9,6 +9,7 @@ use deb822_fast::borrowed::{BorrowedParagraph, BorrowedParser};
 use crate::digest::Sha256;
 use crate::distro::DistroError;
 use crate::distro::apt::{PinnedPackage, SuiteRelease};
+use crate::fault;
 use crate::store::Store;
 
 /// Largest index, in bytes, before and after decompression: Debian's `main` has about 60 MB unpacked.
@@ -115,7 +116,8 @@ impl Candidate<'_> {
             ),
         };
         let file = need("Filename")?.trim_start_matches("./").to_owned();
-        if file.starts_with('/') || file.split('/').any(|part| part == "..") {
+        if !fault::planted("apt-file-leads-out") && (file.starts_with('/') || file.split('/').any(|part| part == ".."))
+        {
             return Err(wrong("Filename"));
         }
         // They become file names.
@@ -163,7 +165,7 @@ impl Archive {
         let mut best: Option<(debversion::Version, Candidate<'_>)> = None;
         for candidate in self.candidates(name) {
             let Some(version) = candidate.version() else { continue };
-            if best.as_ref().is_none_or(|(known, _)| version > *known) {
+            if best.as_ref().is_none_or(|(known, _)| version > *known && !fault::planted("apt-first-version")) {
                 best = Some((version, candidate));
             }
         }

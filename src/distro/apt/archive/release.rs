@@ -9,6 +9,7 @@ use super::source::below;
 use crate::digest::Sha256;
 use crate::distro::apt::Source;
 use crate::distro::{DistroError, Download, Fetcher, Keyring, verify_clear_signed, verify_detached, write_file};
+use crate::fault;
 use crate::pgp::clear_text;
 use crate::store::{Store, StoreError};
 
@@ -309,7 +310,7 @@ fn is_past(date: &str) -> bool {
     let date = date.trim().replace(" UTC", " +0000");
     match jiff::fmt::rfc2822::DateTimeParser::new().relaxed_weekday(true).parse_zoned(&date) {
         Ok(until) => until.timestamp() < jiff::Timestamp::now(),
-        Err(_) => true,
+        Err(_) => !fault::planted("apt-odd-date"),
     }
 }
 

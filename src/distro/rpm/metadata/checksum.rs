@@ -7,6 +7,7 @@ use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use sha2::Digest as _;
 
 use crate::digest::Sha256;
+use crate::fault;
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Checksum {
@@ -79,7 +80,7 @@ impl Checksum {
     }
 
     pub fn fits(&self, bytes: &[u8]) -> bool {
-        self.of_same_kind(bytes).is_ok_and(|found| found == *self)
+        self.of_same_kind(bytes).is_ok_and(|found| found == *self || fault::planted("rpm-digest-unchecked"))
     }
 }
 

@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::fault;
+
 /// Epoch, version and release of a package, or of one side of a dependency.
 ///
 /// Its order is rpm's: `1.0~rc1` before `1.0` before `1.0^git1` before `1.0.1`. Two that compare as equal may be
@@ -84,6 +86,7 @@ pub fn compare(left: &str, right: &str) -> Ordering {
                 (left, right) = (&left[1..], &right[1..]);
                 continue;
             }
+            (true, false) if fault::planted("rpm-tilde-is-newer") => return Ordering::Greater,
             (true, false) => return Ordering::Less,
             (false, true) => return Ordering::Greater,
             (false, false) => {}

@@ -8,6 +8,7 @@ use crate::distro::rpm::{
     RepoEntry, RepositorySource, Variables, read_main, read_repo_file, without_zypp, zypp_credentials,
 };
 use crate::distro::{Access, DistroError, Gathering, Keyring, News, keyring, of_directory, of_list};
+use crate::fault;
 use crate::recipe::Repo;
 use crate::source::{Finding, Severity, SourceFile};
 
@@ -213,7 +214,7 @@ pub fn of_repo_file(
 /// Whether the index and whether the packages must be signed, by recipe and `.repo` file: no file takes back what the
 /// recipe wants signed, and where the recipe says nothing of the packages the file decides.
 fn checks(recipe: (bool, Option<bool>), file: (Option<bool>, Option<bool>)) -> (bool, bool) {
-    let index = recipe.0 || file.0.unwrap_or(false);
+    let index = recipe.0 && !fault::planted("repo-file-takes-back") || file.0.unwrap_or(false);
     (index, recipe.1.or(file.1).unwrap_or(true) && !index)
 }
 

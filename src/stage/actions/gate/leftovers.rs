@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::digest::Digest;
+use crate::fault;
 use crate::recipe::NOBODY;
 use crate::source::{Finding, Severity};
 use crate::stage::StageError;
@@ -18,7 +19,9 @@ fn home_of(line: &str) -> Option<(&str, u32, &str)> {
     let [name, _, uid, _, _, home, _] = fields[..] else { return None };
     let uid = uid.parse().ok()?;
     let home = home.strip_prefix('/')?.trim_end_matches('/');
-    let is_person = uid >= FIRST_PERSON && !(NOBODY..=NOBODY + 1).contains(&uid) && home.contains('/');
+    let is_person = uid >= FIRST_PERSON
+        && (!(NOBODY..=NOBODY + 1).contains(&uid) || fault::planted("home-of-nobody"))
+        && home.contains('/');
     is_person.then_some((name, uid, home))
 }
 
@@ -87,7 +90,12 @@ pub fn foreign_releases(modules: &Merged, release: &str) -> Result<(), StageErro
     for (path, found) in &modules.0 {
         let Some((other, rest)) = below(path) else { continue };
         let is_module = rest.contains(".ko") && matches!(found.entry.kind, Kind::File { .. });
-        if is_module && other != release && !has_kernel(&other) && !is_linked(&other, &rest) {
+        if is_module
+            && !fault::planted("module-of-no-kernel")
+            && other != release
+            && !has_kernel(&other)
+            && !is_linked(&other, &rest)
+        {
             strange.push(path);
         }
     }

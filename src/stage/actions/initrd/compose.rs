@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::archive::{Body, Compression, Head, write_entry, write_trailer};
 use crate::digest::Digest;
+use crate::fault;
 use crate::recipe::{Wanted, normal_name};
 use crate::sandbox::helper::News;
 use crate::stage::actions::initrd::firmware;
@@ -226,7 +227,9 @@ pub(in crate::stage) fn write(request: &InitrdRequest, reader: &LayerReader, byt
     };
     let written = std::fs::File::create(&request.handover).and_then(|mut file| {
         crate::fault::point("initrd.writing");
-        file.write_all(&early)?;
+        if !fault::planted("no-microcode") {
+            file.write_all(&early)?;
+        }
         request.compression.write_whole(bytes, &mut file)
     });
     written.map_err(|error| format!("cannot write the initrd: {error}"))

@@ -5,6 +5,7 @@ use super::kdump::Dump;
 use super::request::is_with_disks;
 use crate::archive::Compression;
 use crate::digest::Digest;
+use crate::fault;
 use crate::plan::{Action, ActionKind, Input, Origin, Stage, Upstream};
 use crate::recipe::{ALL_UPDATES, Firmware, Generator, ModulesFrom, PassRole, Wanted, initrd_drivers};
 use crate::stage::StageError;
@@ -41,7 +42,8 @@ pub fn add(reader: &mut Reader<'_>, init: &Digest, id: &str) -> Result<(), Stage
         Input::new("tools imgbuild-init", init.to_string()).of(Origin::Imgbuild("init program".to_owned()))
     });
     let compression = key.keep_all(initrd_compression(recipe, id), |compression| {
-        let setting = reader.setting("compress", compression.name(), "initrd.compress");
+        let name = if fault::planted("initrd-key-forgets-compression") { "" } else { compression.name() };
+        let setting = reader.setting("compress", name, "initrd.compress");
         vec![reader.form(id == ids::INITRD_GZIP, "initrd", setting), encoder(*compression)]
     });
     let firmware = key.keep(model.kernel.firmware, |firmware| {
@@ -99,7 +101,7 @@ fn drivers(reader: &Reader<'_>, id: &str, key: &mut Key) -> Keyed<Wanted> {
     let edited = &model.kernel.drivers;
     let mut inputs: Vec<Input> = Vec::new();
     for (names, how) in [(&wanted.named, "named"), (&wanted.default, "default")] {
-        for name in names {
+        for name in names.iter().filter(|_| !fault::planted("initrd-key-forgets-drivers")) {
             let input = Input::new(format!("driver {name}"), how);
             let item = edited.iter().position(|item| item.trim_start_matches('+') == name);
             inputs.push(match item {

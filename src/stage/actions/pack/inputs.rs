@@ -2,6 +2,7 @@
 
 use super::mismatches::Wanted;
 use crate::archive::{Compression, EROFS_VERSION, FRAME_VERSION, Form, SQUASHFS_VERSION, TAR_VERSION};
+use crate::fault;
 use crate::plan::{Action, ActionKind, Input, Origin, Stage};
 use crate::recipe::Selinux;
 use crate::stage::actions::Described;
@@ -58,7 +59,8 @@ pub fn add(reader: &mut Reader<'_>, id: &str) {
         key.keep_all(form, |form| vec![asked(reader.setting("archive", form.name(), &field("archive"))), version]);
     let compression = key.keep_all(compression, |compression| {
         let name = reader.setting("compress", compression.name(), &field("compress"));
-        let level = decided("level", &compression.level().to_string());
+        let level = if fault::planted("key-forgets-compression") { 0 } else { compression.level() };
+        let level = decided("level", &level.to_string());
         vec![asked(name), encoder(*compression), asked(level), own]
     });
     let system = &recipe.model.system;
@@ -67,7 +69,8 @@ pub fn add(reader: &mut Reader<'_>, id: &str) {
     });
     let exclude = key.keep_all(recipe.exclude.clone(), |list| {
         let kinds = [("exclude", &list.exclude), ("include", &list.include)];
-        let each = kinds.into_iter().flat_map(|(kind, patterns)| patterns.iter().map(move |one| (kind, one)));
+        let kinds = kinds.into_iter().filter(|(kind, _)| *kind != "exclude" || !fault::planted("key-forgets-exclude"));
+        let each = kinds.flat_map(|(kind, patterns)| patterns.iter().map(move |one| (kind, one)));
         each.map(|(kind, one)| reader.asked(Input::new(format!("{kind} {}", one.text), "yes"), Some(&one.span)))
             .collect()
     });

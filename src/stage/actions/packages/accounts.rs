@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::fault;
 use crate::plan::{Action, ActionKind, Input, Origin};
 use crate::recipe::{Accounts, Lock, LockedPass, PassRole, Recipe};
 use crate::stage::StageError;
@@ -115,7 +116,11 @@ pub fn follow(recorded: &mut Accounts, passes: &[LockedPass]) {
         let is_there = || passes.iter().any(|one| one.name == pass);
         found.unwrap_or_else(|| if is_there() { pass } else { PassRole::whole_name(pass) }.to_owned())
     };
-    recorded.users.iter_mut().for_each(|user| user.pass = now(&user.pass, &user.package));
+    recorded
+        .users
+        .iter_mut()
+        .filter(|_| !fault::planted("account-of-first-part"))
+        .for_each(|user| user.pass = now(&user.pass, &user.package));
     recorded.groups.iter_mut().for_each(|group| group.pass = now(&group.pass, &group.package));
 }
 
@@ -127,7 +132,7 @@ pub fn follow_container(recorded: &mut Accounts, found: &Accounts) -> Vec<String
     recorded
         .groups
         .retain(|group| group.pass != PassRole::BASE && !found.groups.iter().any(|one| one.name == group.name));
-    recorded.users.extend(found.users.iter().cloned());
+    recorded.users.extend(found.users.iter().filter(|_| !fault::planted("container-ids-not-recorded")).cloned());
     recorded.groups.extend(found.groups.iter().cloned());
     recorded.users.sort();
     recorded.groups.sort();
@@ -157,7 +162,21 @@ pub fn record(lock: &mut Lock, found: &BTreeMap<String, Accounts>) {
 mod tests {
     use super::*;
     use crate::digest::Sha256;
-    use crate::recipe::{LockedGroup, PinnedPackage};
+    use crate::recipe::{LockedGroup, LockedUser, PinnedPackage};
+
+    fn user(name: &str, uid: u32, pass: &str, package: &str) -> LockedUser {
+        LockedUser {
+            name: name.to_owned(),
+            uid,
+            gid: uid,
+            gecos: String::new(),
+            home: "/nonexistent".to_owned(),
+            shell: "/bin/sh".to_owned(),
+            pass: pass.to_owned(),
+            package: package.to_owned(),
+            fixed: true,
+        }
+    }
 
     fn pass(name: &str, packages: &[&str]) -> LockedPass {
         let package = |name: &&str| PinnedPackage {
@@ -183,7 +202,7 @@ mod tests {
             fixed,
         };
         let mut recorded = Accounts {
-            users: Vec::new(),
+            users: vec![user("app", 1000, "base", ""), user("own", 997, "packages-1", "own")],
             groups: vec![
                 group("app", 1000, "base", true),
                 group("gone", 999, "base", false),
@@ -192,11 +211,13 @@ mod tests {
             ],
         };
         let found = Accounts {
-            users: Vec::new(),
+            users: vec![user("app", 1001, "base", "")],
             groups: vec![group("app", 1001, "base", false), group("later", 900, "base", false)],
         };
         let moved = follow_container(&mut recorded, &found);
-        assert_eq!(moved.len(), 2, "{moved:?}");
+        assert_eq!(moved.len(), 3, "{moved:?}");
+        let users: Vec<_> = recorded.users.iter().map(|one| (one.name.as_str(), one.uid)).collect();
+        assert_eq!(users, [("app", 1001), ("own", 997)]);
         let now: Vec<_> = recorded.groups.iter().map(|one| (one.name.as_str(), one.gid, one.fixed)).collect();
         assert_eq!(now, [("app", 1001, false), ("later", 900, false), ("own", 997, true)]);
     }
@@ -211,7 +232,7 @@ mod tests {
             fixed: true,
         };
         let mut recorded = Accounts {
-            users: Vec::new(),
+            users: vec![user("munge", 900, "packages-1", "munge")],
             groups: vec![
                 group("moved", "packages-1", "munge"),
                 group("back", "packages-1.3", "rpcbind"),
@@ -228,6 +249,7 @@ mod tests {
             pass("packages-12", &["was-there"]),
         ];
         follow(&mut recorded, &passes);
+        assert_eq!(recorded.users[0].pass, "packages-1.2");
         let now: Vec<&str> = recorded.groups.iter().map(|group| group.pass.as_str()).collect();
         assert_eq!(now, ["packages-1.2", "packages-1", "packages-1", "packages-1.2", "base"]);
         assert!(recorded.groups.iter().all(|group| group.fixed));

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::remedy::remedy;
+use crate::fault;
 use crate::recipe::{Recipe, Script};
 use crate::sandbox::shown;
 use crate::source::{Finding, Severity};
@@ -73,7 +74,8 @@ fn looks_like_a_failure(line: &str) -> bool {
     let line = line.trim_start().to_lowercase();
     let is_harmless = HARMLESS.iter().any(|start| line.starts_with(start)) || line.contains("setlocale");
     let begins = BEGINNINGS.iter().any(|start| line.starts_with(start));
-    !is_harmless && (begins || WORDS.iter().any(|words| line.contains(words)))
+    (!is_harmless || fault::planted("harmless-complaints"))
+        && (begins || WORDS.iter().any(|words| line.contains(words)))
 }
 
 /// The lines of a log, from a place on, that look like failures, each once; `script` is the script's text.

@@ -4,6 +4,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps};
 use serde::{Deserialize, Serialize};
 
 use crate::archive::{Extractor, Meta};
+use crate::fault;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Shown {
@@ -54,8 +55,9 @@ pub fn make(all: &[Shown], directory: &str, epoch: i64) -> Result<(), String> {
                 let path = format!("{directory}/{}", shown.place);
                 let time = Timespec { tv_sec: epoch.max(0), tv_nsec: 0 };
                 let times = Timestamps { last_access: time, last_modification: time };
+                let mode = if fault::planted("inputs-without-modes") { 0o755 } else { *mode };
                 std::fs::copy(content, &path)
-                    .and_then(|_| Ok(rustix::fs::chmod(&path, Mode::from_raw_mode(*mode))?))
+                    .and_then(|_| Ok(rustix::fs::chmod(&path, Mode::from_raw_mode(mode))?))
                     .and_then(|()| Ok(rustix::fs::utimensat(CWD, &path, &times, AtFlags::empty())?))
                     .map_err(|error| format!("cannot copy `{}`: {error}", shown.place))?;
             }

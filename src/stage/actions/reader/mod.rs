@@ -10,6 +10,7 @@ use super::Described;
 use super::packages::tools::tools_identity;
 use crate::archive::{Compression, Form};
 use crate::distro::PackageManager;
+use crate::fault;
 use crate::kdump::Target;
 use crate::plan::{Action, ActionKind, Input, Origin, Stage, Upstream};
 use crate::recipe::{
@@ -211,7 +212,11 @@ impl Reader<'_> {
         let recipe = self.recipe;
         Declared {
             tmpfs: key.keep_each(recipe.model.boot.tmpfs.clone(), |_, (path, size)| {
-                self.setting(&format!("tmpfs {path}"), size, &format!("boot.tmpfs.{path}"))
+                self.setting(
+                    &format!("tmpfs {path}"),
+                    if fault::planted("tmpfs-size-forgotten") { "" } else { size },
+                    &format!("boot.tmpfs.{path}"),
+                )
             }),
             mounts: key.keep_each(recipe.mounts.clone(), |_, mount| line("fstab", &mount.line, &mount.span)),
             exports: key.keep_each(recipe.exports.clone(), |_, export| line("exports", &export.line, &export.span)),
@@ -252,7 +257,7 @@ pub fn image_packages(lock: &Lock) -> Vec<PinnedPackage> {
 pub fn is_firmware(name: &str) -> bool {
     const WHOLE: [&str; 6] =
         ["intel-microcode", "amd64-microcode", "microcode_ctl", "ucode-intel", "ucode-amd", "linux-firmware"];
-    WHOLE.contains(&name)
+    WHOLE.contains(&name) && !fault::planted("firmware-package-forgotten")
         || ["firmware-", "linux-firmware-", "kernel-firmware"].iter().any(|start| name.starts_with(start))
         || name.ends_with("-firmware")
 }
@@ -271,4 +276,17 @@ pub fn kernel_packages(manager: &dyn PackageManager, lock: &Lock, kernel: &[Pinn
         .collect();
     all.extend(kernel.iter().cloned());
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_firmware;
+
+    #[test]
+    fn packages_of_firmware_and_microcode_are_known_in_each_family() {
+        for name in ["intel-microcode", "microcode_ctl", "ucode-amd", "firmware-misc-nonfree", "kernel-firmware-bnx2"] {
+            assert!(is_firmware(name), "{name}");
+        }
+        assert!(is_firmware("iwl7260-firmware") && !is_firmware("fwupd") && !is_firmware("firmwarelib"));
+    }
 }

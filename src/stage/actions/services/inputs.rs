@@ -1,5 +1,6 @@
 //! Inputs of the `services` action's key.
 
+use crate::fault;
 use crate::plan::{ActionKind, Input};
 use crate::recipe::UnitState;
 use crate::stage::actions::Described;
@@ -24,7 +25,13 @@ pub fn add(reader: &mut Reader<'_>) {
     let services = Services {
         epoch: key.epoch(reader.lock),
         units: key.keep_each(units.iter().map(|unit| (unit.state, unit.name.clone())), |index, (state, name)| {
-            reader.asked(Input::new(format!("{} {name}", state.verb()), "yes"), Some(&units[index].span))
+            reader.asked(
+                Input::new(
+                    format!("{} {name}", if fault::planted("services-key-forgets-state") { "" } else { state.verb() }),
+                    "yes",
+                ),
+                Some(&units[index].span),
+            )
         }),
     };
     reader.layer("services", ActionKind::Services, super::VERSION, key.inputs(), Vec::new());

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+use crate::fault;
 use crate::recipe::{Recipe, UnitState};
 use crate::sandbox::helper::News;
 use crate::sandbox::{CommandRequest, CommandResult, TreeMount, run_command, upper_is_whole};
@@ -243,6 +244,7 @@ fn judge(wanted: UnitState, state: &str, name: &str) -> Option<(bool, String, &'
             format!("`{name}` cannot be disabled: it has no [Install] section, and starts when another unit wants it"),
             "to keep it from starting, put it into `mask`",
         )),
+        (UnitState::Disable, _) if fault::planted("disabled-unit-runs") => None,
         (UnitState::Disable, _) => Some((
             true,
             format!("`{name}` is `{state}` after `systemctl disable`: something else starts it"),
@@ -349,4 +351,30 @@ fn run_in(
         mount_point: at("mount"),
         ..CommandRequest::default()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_unit_is_what_is_wanted_or_what_it_is_otherwise_is_said() {
+        let said = |wanted, state: &str| judge(wanted, state, "x.service").map(|(is_error, ..)| is_error);
+        for (wanted, state) in [
+            (UnitState::Enable, "enabled"),
+            (UnitState::Enable, "indirect"),
+            (UnitState::Disable, "disabled"),
+            (UnitState::Disable, "masked"),
+            (UnitState::Mask, "masked"),
+        ] {
+            assert_eq!(said(wanted, state), None, "{state}");
+        }
+        // Nothing to enable or disable is worth a word, and what something else starts is not disabled.
+        assert_eq!((said(UnitState::Enable, "static"), said(UnitState::Disable, "static")), (Some(false), Some(false)));
+        for (wanted, state) in
+            [(UnitState::Disable, "enabled"), (UnitState::Enable, "disabled"), (UnitState::Mask, "enabled")]
+        {
+            assert_eq!(said(wanted, state), Some(true), "{state}");
+        }
+    }
 }

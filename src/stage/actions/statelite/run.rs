@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::inputs::Statelite;
+use crate::fault;
 use crate::recipe::StateliteList;
 use crate::source::{Finding, Span};
 use crate::stage::StageError;
@@ -27,7 +28,9 @@ fn lacks<'a>(own: &'a StateliteList, paths: &BTreeMap<String, bool>) -> Vec<Lack
     for (tree, span) in own.list.trees.iter().zip(&own.trees) {
         let is_lacking = match Source::parse(&tree.source, "") {
             // Where a variable is in it, each node has another.
-            Some(Source::Image(path)) => !path.contains('$') && find(&path) != Some(true),
+            Some(Source::Image(path)) => {
+                !path.contains('$') && find(&path) != Some(true) && !fault::planted("statelite-tree-is-file")
+            }
             _ => false,
         };
         if is_lacking {
@@ -37,7 +40,9 @@ fn lacks<'a>(own: &'a StateliteList, paths: &BTreeMap<String, bool>) -> Vec<Lack
     for (entry, span) in own.list.entries.iter().zip(&own.entries) {
         match find(&entry.path) {
             None if entry.path != "/" && own.list.trees.is_empty() => lacks.push(Lack::Path(&entry.path, span)),
-            Some(true) if !entry.path.ends_with('/') => lacks.push(Lack::Folder(&entry.path, span)),
+            Some(true) if !entry.path.ends_with('/') && !fault::planted("statelite-folder-as-file") => {
+                lacks.push(Lack::Folder(&entry.path, span))
+            }
             _ => {}
         }
     }

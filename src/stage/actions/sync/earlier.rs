@@ -6,6 +6,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 
 use crate::archive::{Extractor, Meta};
 use crate::digest::Digest;
+use crate::fault;
 use crate::name::bytes_of;
 use crate::store::{Kind, Manifest, Store, manifest_of};
 
@@ -51,7 +52,11 @@ impl Earlier {
         let entry = self.manifest.0.get(place)?;
         let is_plain = entry.xattrs.is_empty() && entry.link_group.is_none() && entry.mtime == meta.mtime;
         match entry.kind {
-            Kind::File { size, digest: known } if known == *digest && is_plain => Some(size),
+            Kind::File { size, digest: known }
+                if (known == *digest || fault::planted("earlier-by-name")) && is_plain =>
+            {
+                Some(size)
+            }
             _ => None,
         }
     }

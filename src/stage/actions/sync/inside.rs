@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::archive::{Extractor, Meta};
 use crate::digest::Digest;
+use crate::fault;
 use crate::sandbox::helper::News;
 use crate::stage::inside::edit::{layer_by_edit, layer_by_writing};
 use crate::store::{Kind, LayerReader, Merged, ScanAnswer};
@@ -123,7 +124,8 @@ fn resolved<'t>(tree: &'t Merged, path: &str) -> Option<(String, &'t Kind)> {
             let next = if done.is_empty() { part.to_owned() } else { format!("{done}/{part}") };
             if let Kind::Symlink(target) = &tree.0.get(&next)?.entry.kind {
                 let rest = path.get(path.find(&next)? + next.len()..).unwrap_or_default();
-                let base = if target.starts_with('/') { String::new() } else { done.clone() };
+                let is_absolute = target.starts_with('/') && !fault::planted("sync-link-out");
+                let base = if is_absolute { String::new() } else { done.clone() };
                 again = Some(normal(&format!("{base}/{target}{rest}")));
                 break;
             }
@@ -278,7 +280,9 @@ fn place_of(tree: &Merged, destination: &str) -> String {
 fn places(tree: &Merged, items: &[SyncItem]) -> Option<Vec<String>> {
     let links = items.iter().filter(|item| item.link.is_some());
     let mut folders = links.map(|link| format!("{}/", link.destination.trim_end_matches('/')));
-    if folders.any(|folder| items.iter().any(|item| item.destination.starts_with(&folder))) {
+    if folders.any(|folder| items.iter().any(|item| item.destination.starts_with(&folder)))
+        && !fault::planted("sync-link-through")
+    {
         return None;
     }
     let of_item = |item: &SyncItem| match (&item.content, &item.link) {
@@ -324,6 +328,7 @@ mod tests {
             ("usr", Kind::Directory),
             ("usr/lib", Kind::Directory),
             ("usr/lib/up", Kind::Symlink("../../../../etc".into())),
+            ("usr/lib/top", Kind::Symlink("/etc".into())),
             ("etc", Kind::Directory),
             ("loop", Kind::Symlink("loop".into())),
         ] {
@@ -331,6 +336,7 @@ mod tests {
         }
         assert_eq!(resolved(&tree, "/lib").unwrap().0, "usr/lib");
         assert_eq!(resolved(&tree, "/lib/up/").unwrap().0, "etc");
+        assert_eq!(resolved(&tree, "/lib/top").unwrap().0, "etc");
         assert!(resolved(&tree, "/loop/x").is_none());
         assert!(resolved(&tree, "/nothing").is_none());
     }

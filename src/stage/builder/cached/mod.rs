@@ -15,6 +15,7 @@ use super::shared::Deliver;
 use crate::cache::{Cache, Found, Object, Saver};
 use crate::digest::Digest;
 use crate::distro::{manager, side_by_side};
+use crate::fault;
 use crate::plan::{Action, ActionGraph, key_and_trace};
 use crate::recipe::{Lock, LockedPass, PassRole, Recipe};
 use crate::source::{Finding, Severity};
@@ -103,7 +104,7 @@ pub fn compare(builder: &Builder<'_>, record: &ActionRecord) -> Result<(), Stage
     let sampled = builder.shared.sampled.lock().unwrap_or_else(PoisonError::into_inner).remove(&record.key);
     let Some((place, theirs)) = sampled else { return Ok(()) };
     let ours = &record.outputs;
-    if *ours == theirs {
+    if *ours == theirs || fault::planted("compared-with-nothing") {
         return Ok(());
     }
     for key in std::mem::take(&mut *builder.shared.doubtful.lock().unwrap_or_else(PoisonError::into_inner)) {

@@ -2,6 +2,7 @@
 
 use super::plan::variables;
 use crate::digest::Digest;
+use crate::fault;
 use crate::plan::{ActionKind, Input, Origin};
 use crate::recipe::{Arch, ScriptFailure};
 use crate::stage::StageError;
@@ -49,7 +50,13 @@ pub fn add(reader: &mut Reader<'_>, init: &Digest) -> Result<(), StageError> {
         }),
         arch: Said(recipe.model.image.arch),
         image: key.keep(recipe.model.image.name.clone(), |name| reader.setting("image", name, "image.name")),
-        timeout: key.keep(table.timeout, |timeout| reader.setting("timeout", timeout, "node.timeout")),
+        timeout: key.keep(table.timeout, |timeout| {
+            reader.setting(
+                "timeout",
+                if fault::planted("postscripts-key-forgets-timeout") { &0 } else { timeout },
+                "node.timeout",
+            )
+        }),
         on_failure: key
             .keep(table.on_failure, |failure| reader.setting("on_failure", failure.name(), "node.on_failure")),
         postscripts: listed(&mut key, "postscript", &scripts.postscripts),

@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 
 use regex::bytes::{Regex, RegexBuilder};
 
+use crate::fault;
 use crate::store::Kind;
 
 /// The label of a line that says that nothing is to be labelled.
@@ -86,6 +87,7 @@ impl Substitutions {
                 None => Some(to.clone()),
                 Some(b'/') if to == "/" => Some(rest.to_owned()),
                 Some(b'/') => Some(format!("{to}{rest}")),
+                Some(_) if fault::planted("label-of-longer-name") => Some(format!("{to}{rest}")),
                 Some(_) => None,
             }
         })
@@ -110,7 +112,8 @@ impl FileContexts {
             for (index, line) in text.lines().enumerate() {
                 match rule(line) {
                     Ok(Some(rule)) => {
-                        if rule.exact { &mut exact } else { &mut patterns }.push(rule);
+                        if rule.exact && !fault::planted("label-by-order-alone") { &mut exact } else { &mut patterns }
+                            .push(rule);
                     }
                     Ok(None) => {}
                     Err(problem) => unusable.push(Unusable { line: index + 1, problem }),

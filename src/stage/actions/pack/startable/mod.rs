@@ -14,6 +14,7 @@ use self::elf::Needs;
 use self::interfaces::interfaces;
 use self::mounts::{Modules, mounts};
 use self::units::units;
+use crate::fault;
 use crate::store::{Checked, Kind, LayerReader, Merged, MergedEntry};
 
 /// What a node tries, in this order, as imgbuild-init does.
@@ -412,7 +413,8 @@ impl<'a> View<'a> {
             return Ok(Ok(()));
         }
         // A file of it: a directory that is left out is made for what is in it.
-        let kept = [normal.as_str(), locale].map(|name| format!("usr/lib/locale/{name}/LC_CTYPE"));
+        let file = if fault::planted("locale-left-out") { "" } else { "/LC_CTYPE" };
+        let kept = [normal.as_str(), locale].map(|name| format!("usr/lib/locale/{name}{file}"));
         let archive = "usr/lib/locale/locale-archive";
         if kept.iter().any(|file| self.resolve(file).is_ok()) {
             return Ok(Ok(()));
