@@ -1,5 +1,6 @@
 //! System calls: all of this program's unsafe code.
 
+mod below;
 mod kexec;
 mod mounts;
 mod net;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 
 use crate::name::bytes_of;
 
+pub use below::*;
 pub use kexec::*;
 pub use mounts::*;
 pub use net::*;

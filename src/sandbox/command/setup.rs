@@ -130,10 +130,19 @@ fn bind_into_target(from: &str, to: &str) -> Result<(), String> {
 }
 
 /// Adds `ro` to a mount and those below it, whatever other flags it has to keep.
-fn set_read_only(point: &Path) -> std::io::Result<()> {
+pub fn set_read_only(point: &Path) -> std::io::Result<()> {
+    match set_flags(point, libc::MOUNT_ATTR_RDONLY) {
+        Ok(()) => Ok(()),
+        // Kernels before 5.12.
+        Err(_) => rustix::mount::mount_remount(point, MountFlags::BIND | MountFlags::RDONLY, "").map_err(Into::into),
+    }
+}
+
+/// Adds flags to a mount and those below it, whatever others it has to keep.
+pub fn set_flags(point: &Path, flags: u64) -> std::io::Result<()> {
     use std::os::unix::ffi::OsStrExt;
     let path = std::ffi::CString::new(point.as_os_str().as_bytes())?;
-    let attributes = libc::mount_attr { attr_set: libc::MOUNT_ATTR_RDONLY, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    let attributes = libc::mount_attr { attr_set: flags, attr_clr: 0, propagation: 0, userns_fd: 0 };
     // SAFETY: path and attributes outlive the call, and the size given is that of the structure.
     let result = unsafe {
         libc::syscall(
@@ -145,11 +154,7 @@ fn set_read_only(point: &Path) -> std::io::Result<()> {
             size_of::<libc::mount_attr>(),
         )
     };
-    if result == 0 {
-        return Ok(());
-    }
-    // Kernels before 5.12.
-    rustix::mount::mount_remount(point, MountFlags::BIND | MountFlags::RDONLY, "").map_err(Into::into)
+    if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
 /// Directory of the stand-ins inside the target; on /run, which is never part of a layer.

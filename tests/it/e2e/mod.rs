@@ -31,6 +31,7 @@ mod faults;
 mod first_node;
 #[cfg(init_aarch64)]
 mod foreign;
+mod foreign_trees;
 mod formats;
 mod forms;
 mod history;
