@@ -1,5 +1,6 @@
 //! Runs a command in an assembled root, with the layers of an image at /target.
 
+pub(super) mod caller;
 mod confined;
 mod limit;
 mod process_one;

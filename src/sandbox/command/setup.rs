@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use rustix::mount::MountFlags;
 use rustix::thread::UnshareFlags;
 
-use super::{Bind, CommandRequest};
+use super::{Bind, CommandRequest, caller};
 use crate::sandbox::tree::api_mounts;
 use crate::sandbox::tree::copy::copy_layers;
 use crate::sandbox::tree::overlay::upper_is_whole;
@@ -15,6 +15,9 @@ pub fn assemble(request: &CommandRequest) -> Result<(), String> {
     // SAFETY: this is the only thread of a freshly forked process.
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }
         .map_err(|error| format!("cannot create a mount namespace: {error}"))?;
+    // /proc tells of the caller's control group otherwise.
+    // SAFETY: as above.
+    let _ = unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWCGROUP) };
     let store = rustix::fs::open(
         ".",
         rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC,
@@ -61,12 +64,8 @@ pub fn enter(request: &CommandRequest) -> Result<(), String> {
     }
     let directory = if request.working_directory.is_empty() { "/" } else { &request.working_directory };
     rustix::process::chdir(directory).map_err(|error| format!("cannot enter {directory}: {error}"))?;
-    if request.interactive {
-        // SAFETY: restores the default, which the helper had set aside for itself.
-        unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
-    } else {
-        let _ = rustix::process::setsid();
-    }
+    // On a terminal the session stays the caller's; Ctrl-C, which the helper had set aside for itself, is the command's again.
+    caller::same_for_all(request.interactive);
     // SAFETY: marks descriptors above 2 close-on-exec; none is used after exec.
     unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     Ok(())

@@ -7,6 +7,7 @@ mod boot_failures;
 mod bucket;
 mod build_failures;
 mod cache;
+mod callers;
 mod capture;
 #[cfg(corpus)]
 mod centos;
