@@ -86,8 +86,8 @@ fn main() {
     }
     if program == "imgbuild-process-1" {
         // The process 1 of imgbuild's sandbox (src/sandbox/command/process_one.rs).
-        let child = std::env::args().nth(1).and_then(|word| word.parse().ok());
-        std::process::exit(child.map_or(1, sys::end_as));
+        let number = |at| std::env::args().nth(at).and_then(|word| word.parse().ok());
+        std::process::exit(number(1).zip(number(2)).map_or(1, |(child, ready)| sys::process_one(child, ready)));
     }
     if program.ends_with("reboot") {
         // For dracut's init, where the release's own program is not in the initrd.

@@ -58,6 +58,21 @@ impl IdMap {
         Ok(Self { uids: all(uid, uids), gids: all(gid, gids) })
     }
 
+    /// All ids that there are, each for itself: for what is to belong to ids of this machine. Only root can have it.
+    pub fn of_itself() -> Self {
+        let of = |file: &str| {
+            let text = std::fs::read_to_string(file).unwrap_or_default();
+            let line = |line: &str| {
+                let mut numbers = line.split_whitespace().map(|word| word.parse::<u32>().ok());
+                let first = numbers.next()??;
+                Some((first, first, numbers.nth(1)??))
+            };
+            let all: Vec<_> = text.lines().filter_map(line).collect();
+            if all.is_empty() { vec![(0, 0, u32::MAX)] } else { all }
+        };
+        Self { uids: of("/proc/self/uid_map"), gids: of("/proc/self/gid_map") }
+    }
+
     /// How many ids stand for an image's, users and groups alike.
     pub fn count(&self) -> u32 {
         let of = |map: &[(u32, u32, u32)]| map.iter().fold(0u32, |sum, line| sum.saturating_add(line.2));

@@ -23,8 +23,8 @@ mod substitute;
 mod tree;
 
 pub use command::{
-    Bind, CommandRequest, CommandResult, LIMIT_VARIABLE, STAND_IN_DIRECTORY, ScriptLimits, run_command,
-    set_process_one, shown,
+    Bind, CommandRequest, CommandResult, Confined, LIMIT_VARIABLE, STAND_IN_DIRECTORY, ScriptLimits, run_command,
+    run_confined, set_process_one, shown,
 };
 pub use error::SandboxError;
 pub use ids::{BUILT_IN_BASE, ID_COUNT, IdMap, ids_here};

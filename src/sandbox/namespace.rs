@@ -178,6 +178,7 @@ impl Namespace {
         // SAFETY: only system calls between fork and exec; `theirs` is open until after spawn.
         unsafe {
             command.pre_exec(move || {
+                super::command::caller::make_room(terminal);
                 let kept = if descriptor == super::helper::CHANNEL {
                     libc::fcntl(descriptor, libc::F_SETFD, 0)
                 } else {

@@ -16,6 +16,7 @@ pub fn operations() -> Vec<(&'static str, Operation)> {
         ("services", |request, news| answer(request, news, actions::services::inside::inside)),
         ("pack", |request, news| answer(request, news, actions::pack::inside::inside)),
         ("container-layers", |request, news| answer(request, news, published::oci::inside::inside)),
+        ("publish-tree", |request, news| answer(request, news, published::unpacked::inside)),
         ("read-file", |request, news| answer(request, news, actions::gate::checks::read_file)),
         ("foreign-programs", |request, news| answer(request, news, actions::gate::programs::inside)),
         ("shell", |request, news| answer(request, news, examine::shell::inside)),

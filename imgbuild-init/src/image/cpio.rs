@@ -142,13 +142,14 @@ fn entry(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::Devices;
 
     #[test]
     fn damaged_archives_are_errors_and_never_panics() {
         let folder = std::env::temp_dir().join(format!("imgbuild-init-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let root = folder.to_str().unwrap();
-        let root = Root::open(root).unwrap();
+        let root = Root::open(root, Devices::Made).unwrap();
         assert!(unpack(&mut &b"070701zz"[..], &root).is_ok());
         assert!(unpack(&mut &[b'x'; 200][..], &root).is_err());
         let mut evil = b"070701".to_vec();

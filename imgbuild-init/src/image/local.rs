@@ -8,8 +8,9 @@ use std::path::Path;
 use super::index::{check_index, sha256};
 use super::unpacked::{set_attributes, unpack_frames};
 use super::{index::Index, make_root_at};
+use crate::sys::Devices;
 
-/// Unpacks it into an empty directory; each frame is checked first.
+/// Unpacks it into an empty directory; each frame is checked first. The machine is not the image's: devices are refused.
 ///
 /// # Errors
 /// A text; what is in the directory is no image then.
@@ -25,8 +26,12 @@ pub fn unpack(index: &Path, image: &Path, directory: &str) -> Result<(), String>
         return Err(format!("{} stays packed: only cpio and tar can be unpacked", index.archive));
     }
     let file = File::open(image).map_err(said(image))?;
+    let there = file.metadata().map_err(said(image))?.len();
+    if index.size != there {
+        return Err(format!("{} has {there} bytes, and its index says {}", image.display(), index.size));
+    }
     make_root_at(directory);
-    unpack_frames(&index, |take| {
+    unpack_frames(&index, Devices::Refused, |take| {
         for frame in &index.frames {
             let size = usize::try_from(frame.size).map_err(|error| error.to_string())?;
             let mut bytes = vec![0; size];

@@ -169,6 +169,7 @@ mod tests {
     use std::os::unix::fs::MetadataExt;
 
     use super::*;
+    use crate::sys::Devices;
 
     fn header(name: &str, kind: u8, size: usize) -> Vec<u8> {
         let mut bytes = vec![0u8; 512];
@@ -197,7 +198,7 @@ mod tests {
     fn entries_are_unpacked_and_damaged_archives_are_errors_and_never_panics() {
         let folder = std::env::temp_dir().join(format!("imgbuild-init-tar-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        let root = Root::open(folder.to_str().unwrap()).unwrap();
+        let root = Root::open(folder.to_str().unwrap(), Devices::Made).unwrap();
         let record = b"18 path=long-name\n";
         let good = [header("d/", b'5', 0), header("x", b'x', 18), padded(record), header("n", b'0', 3), padded(b"abc")];
         let good = [good.concat(), header("second", b'1', 0)].concat();

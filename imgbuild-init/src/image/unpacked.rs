@@ -10,7 +10,7 @@ use super::{root, unpack};
 use crate::cmdline::Parameters;
 use crate::fault;
 use crate::name::shown;
-use crate::sys;
+use crate::sys::{self, Devices, Root};
 
 /// Whether the image fits, before anything large is fetched.
 pub fn check_memory(index: &Index) -> Result<(), String> {
@@ -49,7 +49,7 @@ pub fn unpack_all(download: Download<'_>, parameters: &Parameters) -> Result<(),
             format!("cannot create the root file system: {error}; are rootlimit= and rootflags= options of tmpfs?")
         })?;
     let index = download.index;
-    let outcome = unpack_frames(index, |take| download.run(take)).and_then(|()| set_attributes(index));
+    let outcome = unpack_frames(index, Devices::Made, |take| download.run(take)).and_then(|()| set_attributes(index));
     if outcome.is_err() {
         // Nothing half-unpacked stays.
         sys::unmount(root());
@@ -57,17 +57,27 @@ pub fn unpack_all(download: Download<'_>, parameters: &Parameters) -> Result<(),
     outcome
 }
 
-/// Sets the attributes that the archive has no place for.
+/// Sets the attributes that the archive has no place for. No other thread may use the working directory meanwhile.
 pub fn set_attributes(index: &Index) -> Result<(), String> {
+    let tree = open_root()?;
     for (path, name, value) in index.xattrs.iter().filter(|_| !fault::planted("node-xattr-lost")) {
-        sys::set_xattr(root(), path, name, value)
+        tree.set_xattr(path, name, value)
             .map_err(|error| format!("the attribute {name} of {path} cannot be set: {error}", path = shown(path)))?;
     }
     Ok(())
 }
 
+/// The new root, for what no longer makes devices.
+fn open_root() -> Result<Root, String> {
+    Root::open(root(), Devices::Refused).map_err(|error| format!("{}: {error}", root()))
+}
+
 /// Unpacks frames as they come, in order.
-pub fn unpack_frames(index: &Index, bring: impl FnOnce(Take<'_>) -> Result<(), String>) -> Result<(), String> {
+pub fn unpack_frames(
+    index: &Index,
+    devices: Devices,
+    bring: impl FnOnce(Take<'_>) -> Result<(), String>,
+) -> Result<(), String> {
     let workers = std::thread::available_parallelism().map_or(1, usize::from).min(16);
     let (sender, receiver) = sync_channel::<Vec<u8>>(workers);
     let receiver = Mutex::new(receiver);
@@ -78,7 +88,7 @@ pub fn unpack_frames(index: &Index, bring: impl FnOnce(Take<'_>) -> Result<(), S
             slot.get_or_insert(problem);
         }
     };
-    let one = |bytes: &[u8]| match unpack::frame(bytes, &index.archive, &index.compress, root()) {
+    let one = |bytes: &[u8]| match unpack::frame(bytes, &index.archive, &index.compress, root(), devices) {
         Ok(more) => {
             if let Ok(mut left) = left.lock() {
                 left.times.extend(more.times);
@@ -119,14 +129,15 @@ pub fn unpack_frames(index: &Index, bring: impl FnOnce(Take<'_>) -> Result<(), S
         return Err(format!("the image cannot be unpacked: {problem}"));
     }
     let Left { mut times, links } = left.into_inner().unwrap_or_default();
+    let tree = open_root()?;
     for (name, file) in links {
-        sys::hard_link(root(), &name, &file)
+        tree.hard_link(&name, &file)
             .map_err(|error| format!("cannot create the hard link {name} to {file}: {error}", name = shown(&name)))?;
     }
     // Deepest first: setting the time of what lies in a directory does not change the directory's.
     times.sort_by(|a, b| b.0.cmp(&a.0));
     for (path, time) in times {
-        sys::set_time(root(), &path, time)
+        tree.set_time(&path, time)
             .map_err(|error| format!("the time of {path} cannot be set: {error}", path = shown(&path)))?;
     }
     Ok(())

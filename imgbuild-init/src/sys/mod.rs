@@ -1,9 +1,11 @@
 //! System calls: all of this program's unsafe code.
 
+mod below;
 mod kexec;
 mod mounts;
 mod net;
 mod process;
+mod reaper;
 mod scripts;
 mod tree;
 mod worker;
@@ -14,10 +16,12 @@ use std::path::PathBuf;
 
 use crate::name::bytes_of;
 
+pub use below::*;
 pub use kexec::*;
 pub use mounts::*;
 pub use net::*;
 pub use process::*;
+pub use reaper::process_one;
 pub use scripts::*;
 pub use tree::*;
 pub use worker::*;

@@ -119,7 +119,7 @@ pub fn stop_here() -> ! {
 }
 
 /// Reaps until a process has ended; gives its status, or 128 and the number of the signal that ended it.
-pub fn end_as(child: libc::pid_t) -> i32 {
+pub(super) fn end_as(child: libc::pid_t) -> i32 {
     loop {
         let mut status = 0;
         // SAFETY: `status` is live.

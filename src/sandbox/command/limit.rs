@@ -1,7 +1,7 @@
 //! What a command may take: time, processes, memory, what it prints and what it writes. One that takes more is ended and named.
 //!
 //! Looked at from outside, several times a second, by what the kernel says of processes; a control group is not needed. Where it
-//! grows faster than it is looked at, limits of the kernel's own (processes, size of a file) hold it meanwhile.
+//! grows faster than it is looked at, limits of the kernel's own (processes; the size of a file, `caller.rs`) hold it meanwhile.
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
@@ -104,11 +104,10 @@ impl Bounds {
         self.limits.seconds
     }
 
-    /// Limits of the kernel's own for the process that becomes the command: between two looks it cannot do everything.
+    /// The kernel's own limit of processes for the one that becomes the command: between two looks it cannot do everything.
     pub fn hold(&self) {
         let limit = |most: u64| Rlimit { current: Some(most), maximum: Some(most) };
         let _ = setrlimit(Resource::Nproc, limit(self.held()));
-        let _ = setrlimit(Resource::Fsize, limit(self.disk));
     }
 
     /// Processes that the kernel holds a command at. Threads count too, for each user of the namespace: far above the limit itself.
@@ -171,8 +170,6 @@ pub fn wait(child: &mut Child, bounds: Option<&Bounds>, printed: &AtomicU64) -> 
     let (Some(bounds), Some(Ok(ended))) = (bounds, pid.map(|pid| pidfd_open(pid, PidfdFlags::empty()))) else {
         return child.wait().map(Waited::Ended);
     };
-    // Where the machine's memory runs out, the command is what the kernel ends.
-    let _ = std::fs::write(format!("/proc/{}/oom_score_adj", child.id()), "500");
     let until = Instant::now() + Duration::from_secs(bounds.limits.seconds);
     loop {
         let left = until.saturating_duration_since(Instant::now());

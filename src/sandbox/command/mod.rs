@@ -1,5 +1,7 @@
 //! Runs a command in an assembled root, with the layers of an image at /target.
 
+pub(super) mod caller;
+mod confined;
 mod limit;
 mod process_one;
 mod renames;
@@ -20,6 +22,7 @@ use super::tree::api_mounts::NO_RELEASE;
 use crate::failure::{Failure, NO_SPACE, NOT_STARTED, OVER_LIMIT, TOO_LONG, is_not_started, not_started};
 use crate::fault;
 
+pub use confined::{Confined, run_confined};
 pub use limit::{ScriptLimits, VARIABLE as LIMIT_VARIABLE};
 pub use process_one::set_process_one;
 pub use setup::STAND_IN_DIRECTORY;

@@ -4,7 +4,8 @@
 //! do nothing and succeed, and package scripts count on it (systemd: src/basic/virt.c, `running_in_chroot`; debianutils: ischroot).
 //! The helper cannot be that process 1, because nothing inside may look through its /proc entries: it has the host's files in
 //! sight. So each command gets a pid namespace with a process 1 whose root is /dev of the command's own tree, and whose program is a
-//! file in memory: `/proc/1/exe` leads to no file of the host either.
+//! file in memory: `/proc/1/exe` leads to no file of the host either. Nothing inside can trace it (the filter has no ptrace), stop or kill it (the
+//! kernel gives process 1 no signal of its own namespace), or lead it elsewhere (imgbuild-init's `sys/reaper.rs`).
 //!
 //! ```text
 //! helper ── waits: outside of the new namespace, hands on the status
@@ -30,8 +31,8 @@ const NAME: &str = "imgbuild-process-1";
 
 static PROGRAM: OnceLock<&[u8]> = OnceLock::new();
 
-/// Says which program becomes process 1 of each command: a static one that waits for the process that its argument names, reaps all
-/// others, and ends with that one's status. Without one process 1 cannot be looked at, and no chroot is found.
+/// Says which program becomes process 1 of each command: a static one that waits for the process that its first argument names, reaps all
+/// others, ends with that one's status, and closes the descriptor of its second argument once it cannot be led elsewhere. Without one process 1 cannot be looked at, and no chroot is found.
 pub fn set_process_one(program: &'static [u8]) {
     let _ = PROGRAM.set(program);
 }
@@ -65,12 +66,18 @@ pub fn below_a_new_one(release: &str, assemble: impl FnOnce() -> Result<(), Stri
         }
     }
     assemble()?;
-    // A kernel without seccomp is only slower, and has a kernel log and vsock in sight.
-    let listener = if fault::planted("no-filter") { None } else { filter::install(!upper_is_whole()).ok().flatten() };
+    // A kernel without seccomp is slower, and has all its calls in sight.
+    let listener = match filter::install(!upper_is_whole()) {
+        Err(error) if error.raw_os_error() != Some(libc::ENOSYS) => {
+            return Err(format!("cannot restrict system calls: {error}"));
+        }
+        _ if fault::planted("no-filter") => None,
+        installed => installed.ok().flatten(),
+    };
     supervisor::hand_over(&inner, listener.as_ref());
     drop((inner, listener));
     let program = PROGRAM.get().and_then(|bytes| in_memory(bytes));
-    // Its end is closed when process 1 has become the program, and can be looked at.
+    // Its end is closed when process 1 has become the program, can be looked at, and cannot be led elsewhere.
     let (mut ready, becoming) = std::io::pipe().map_err(|error| format!("cannot create a pipe: {error}"))?;
     // SAFETY: as above.
     match unsafe { libc::fork() } {
@@ -85,8 +92,9 @@ pub fn below_a_new_one(release: &str, assemble: impl FnOnce() -> Result<(), Stri
             // Another root than the command's, whichever that is: so it is in a chroot.
             let _ = rustix::process::chroot("/dev").and_then(|()| rustix::process::chdir("/"));
             if let Some(program) = program {
-                become_program(&program, child);
+                become_program(&program, child, &becoming);
             }
+            drop(becoming);
             end_as(child)
         }
     }
@@ -135,14 +143,16 @@ fn in_memory(bytes: &[u8]) -> Option<OwnedFd> {
 }
 
 /// Becomes the program; returns where that cannot be done.
-fn become_program(program: &OwnedFd, child: libc::pid_t) {
-    let Ok(argument) = CString::new(child.to_string()) else { return };
+fn become_program(program: &OwnedFd, child: libc::pid_t, ready: &std::io::PipeWriter) {
+    let argument = |number: i32| CString::new(number.to_string());
+    let (Ok(child), Ok(number)) = (argument(child), argument(ready.as_raw_fd())) else { return };
     let Ok(name) = CString::new(NAME) else { return };
-    let arguments = [name.as_ptr(), argument.as_ptr(), std::ptr::null()];
+    let arguments = [name.as_ptr(), child.as_ptr(), number.as_ptr(), std::ptr::null()];
     let environment = [std::ptr::null::<libc::c_char>()];
     // SAFETY: descriptors are only marked; the texts and both lists, which end with a null, outlive the calls.
     unsafe {
         libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
+        libc::fcntl(ready.as_raw_fd(), libc::F_SETFD, 0);
         libc::syscall(
             libc::SYS_execveat,
             program.as_raw_fd(),
@@ -152,6 +162,6 @@ fn become_program(program: &OwnedFd, child: libc::pid_t) {
             libc::AT_EMPTY_PATH,
         );
     }
-    // Still imgbuild: its program is the host's file.
+    // Still imgbuild: its program is the host's file, and its memory no one's inside.
     let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
 }

@@ -103,11 +103,13 @@ fn text_at(pid: i32, address: u64) -> Option<Vec<u8>> {
     const PAGE: usize = 4096;
     let mut text = vec![0u8; PATH_MAX];
     let first = (PAGE - address as usize % PAGE).min(PATH_MAX);
+    // A script may give any number for an address.
+    let second = usize::try_from(address).ok()?.checked_add(first)?;
     let local = libc::iovec { iov_base: text.as_mut_ptr().cast(), iov_len: text.len() };
     // In two pieces: the second page may not be there.
     let remote = [
         libc::iovec { iov_base: address as *mut libc::c_void, iov_len: first },
-        libc::iovec { iov_base: (address as usize + first) as *mut libc::c_void, iov_len: PATH_MAX - first },
+        libc::iovec { iov_base: second as *mut libc::c_void, iov_len: PATH_MAX - first },
     ];
     // SAFETY: the local piece is live and as long as said; the remote ones are read by the kernel, which checks them.
     let read = unsafe { libc::process_vm_readv(pid, &raw const local, 1, remote.as_ptr(), 2, 0) };

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use rustix::mount::MountFlags;
 use rustix::thread::UnshareFlags;
 
-use super::{Bind, CommandRequest};
+use super::{Bind, CommandRequest, caller};
 use crate::sandbox::tree::api_mounts;
 use crate::sandbox::tree::copy::copy_layers;
 use crate::sandbox::tree::overlay::upper_is_whole;
@@ -15,6 +15,9 @@ pub fn assemble(request: &CommandRequest) -> Result<(), String> {
     // SAFETY: this is the only thread of a freshly forked process.
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }
         .map_err(|error| format!("cannot create a mount namespace: {error}"))?;
+    // /proc tells of the caller's control group otherwise.
+    // SAFETY: as above.
+    let _ = unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWCGROUP) };
     let store = rustix::fs::open(
         ".",
         rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC,
@@ -61,12 +64,8 @@ pub fn enter(request: &CommandRequest) -> Result<(), String> {
     }
     let directory = if request.working_directory.is_empty() { "/" } else { &request.working_directory };
     rustix::process::chdir(directory).map_err(|error| format!("cannot enter {directory}: {error}"))?;
-    if request.interactive {
-        // SAFETY: restores the default, which the helper had set aside for itself.
-        unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
-    } else {
-        let _ = rustix::process::setsid();
-    }
+    // On a terminal the session stays the caller's; Ctrl-C, which the helper had set aside for itself, is the command's again.
+    caller::same_for_all(request.interactive);
     // SAFETY: marks descriptors above 2 close-on-exec; none is used after exec.
     unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     Ok(())
@@ -130,10 +129,19 @@ fn bind_into_target(from: &str, to: &str) -> Result<(), String> {
 }
 
 /// Adds `ro` to a mount and those below it, whatever other flags it has to keep.
-fn set_read_only(point: &Path) -> std::io::Result<()> {
+pub fn set_read_only(point: &Path) -> std::io::Result<()> {
+    match set_flags(point, libc::MOUNT_ATTR_RDONLY) {
+        Ok(()) => Ok(()),
+        // Kernels before 5.12.
+        Err(_) => rustix::mount::mount_remount(point, MountFlags::BIND | MountFlags::RDONLY, "").map_err(Into::into),
+    }
+}
+
+/// Adds flags to a mount and those below it, whatever others it has to keep.
+pub fn set_flags(point: &Path, flags: u64) -> std::io::Result<()> {
     use std::os::unix::ffi::OsStrExt;
     let path = std::ffi::CString::new(point.as_os_str().as_bytes())?;
-    let attributes = libc::mount_attr { attr_set: libc::MOUNT_ATTR_RDONLY, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    let attributes = libc::mount_attr { attr_set: flags, attr_clr: 0, propagation: 0, userns_fd: 0 };
     // SAFETY: path and attributes outlive the call, and the size given is that of the structure.
     let result = unsafe {
         libc::syscall(
@@ -145,11 +153,7 @@ fn set_read_only(point: &Path) -> std::io::Result<()> {
             size_of::<libc::mount_attr>(),
         )
     };
-    if result == 0 {
-        return Ok(());
-    }
-    // Kernels before 5.12.
-    rustix::mount::mount_remount(point, MountFlags::BIND | MountFlags::RDONLY, "").map_err(Into::into)
+    if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
 /// Directory of the stand-ins inside the target; on /run, which is never part of a layer.

@@ -1,5 +1,6 @@
 //! Attempts to get out of the sandbox, by all that a package or a script may do, on canaries of this host.
 
+use std::collections::BTreeSet;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
@@ -15,7 +16,7 @@ use super::{store, tiny};
 use crate::support::{Ran, Space, copy_locked, copy_tree, project};
 
 /// All attempts of tests/fixtures/escapes/attempts.c; each must have been made, and refused.
-const ATTEMPTS: [&str; 39] = [
+const ATTEMPTS: [&str; 47] = [
     "read_canary",
     "write_canary",
     "create_canary",
@@ -28,6 +29,14 @@ const ATTEMPTS: [&str; 39] = [
     "init_program",
     "init_getfd",
     "init_namespaces",
+    "init_traced",
+    "init_stopped",
+    "init_killed",
+    "init_memory",
+    "ring",
+    "ring_by_32",
+    "other_families",
+    "old_uname",
     "inherited_descriptors",
     "secret_variable",
     "kill_host",
@@ -57,11 +66,16 @@ const ATTEMPTS: [&str; 39] = [
     "types",
 ];
 
-/// The program with the attempts, linked statically: it runs in any image.
+/// The program with the attempts.
 fn program() -> Vec<u8> {
+    compiled("attempts.c")
+}
+
+/// A program linked statically: it runs in any image.
+fn compiled(source: &str) -> Vec<u8> {
     let made = tempfile::tempdir().unwrap();
     let to = made.path().join("attempts");
-    let source = project().join("tests/fixtures/escapes/attempts.c");
+    let source = project().join("tests/fixtures/escapes").join(source);
     let output = Command::new("gcc").args(["-static", "-O1", "-o"]).arg(&to).arg(source).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     std::fs::read(to).unwrap()
@@ -189,6 +203,33 @@ fn all_refused(result: &str) {
     assert!(bad.is_empty(), "{bad:?}\n{result}");
 }
 
+/// Each call of each ABI is known if and only if it is on the filter's list.
+#[track_caller]
+fn only_listed_calls(result: &str) {
+    let list = std::fs::read_to_string(project().join("src/sandbox/filter/calls.txt")).unwrap();
+    let listed = |column: usize| -> BTreeSet<u32> {
+        let lines = list.lines().filter(|line| !line.starts_with('#'));
+        lines.filter_map(|line| line.split(' ').nth(column)?.parse().ok()).collect()
+    };
+    let mut abis = Vec::new();
+    for line in result.lines() {
+        let (abi, numbers) = line.split_once(' ').unwrap_or((line, ""));
+        let known: BTreeSet<u32> = numbers.split(' ').filter_map(|number| number.parse().ok()).collect();
+        let listed = match abi {
+            "x86-64" => listed(1),
+            "i386" => listed(2),
+            _ => BTreeSet::new(),
+        };
+        let more: Vec<_> = known.difference(&listed).collect();
+        assert!(more.is_empty(), "{abi}: {more:?}");
+        // Those that this kernel does not have, by its age or its configuration.
+        let lacking: Vec<_> = listed.difference(&known).collect();
+        assert!(lacking.len() < 25, "{abi}: {lacking:?}");
+        abis.push(abi);
+    }
+    assert_eq!(abis, ["x86-64", "x32", "i386"]);
+}
+
 /// Everything of a store that its name or nobody may change.
 #[track_caller]
 fn store_is_whole(store: &Path, before: &[(PathBuf, Vec<u8>)]) {
@@ -247,6 +288,7 @@ fn hostile_recipe(space: &Space, canaries: &Canaries, store: &Path) {
     deb.control_files.push(("attempts".to_owned(), program.clone()));
     deb.files.push(("opt/attempts".to_owned(), program));
     deb.write(&space.path().join("otherpkgs"));
+    deb.files.push(("opt/calls".to_owned(), compiled("calls.c")));
     space.write("o.pkglist", "site-hostile\n");
     space.write("s/text", "synced\n");
     space.write(
@@ -260,7 +302,7 @@ fn hostile_recipe(space: &Space, canaries: &Canaries, store: &Path) {
     );
     space.edit("image.toml", "[system]", "[system]\ntimezone = \"Etc/UTC\"\nhostname = \"node\"\nlocale = \"C.UTF-8\"");
     let own = format!(
-        "set -e\n/target/opt/attempts {} >/target/opt/postinstall.txt 2>&1\n\
+        "set -e\n/target/opt/attempts {} >/target/opt/postinstall.txt 2>&1\n/target/opt/calls >/target/opt/calls.txt\n\
          rm -rf /target/opt/mnt /target/opt/jail\nhostname canary-host || :\nkill -9 -1 || :\n",
         canaries.arguments(store)
     );
@@ -281,6 +323,7 @@ fn attempts_fail(user: Option<&str>, space: &Space, store: &Path) {
     for name in ["preinst", "postinst", "postinstall"] {
         all_refused(&read(user, space, store, &format!("/opt/{name}.txt")));
     }
+    only_listed_calls(&read(user, space, store, "/opt/calls.txt"));
     // What imgbuild wrote is in the image, where the links were.
     assert!(read(user, space, store, "/etc/fstab").contains("imgbuild"));
     assert!(read(user, space, store, "/etc/hosts").contains("localhost"));

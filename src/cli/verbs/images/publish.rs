@@ -7,6 +7,7 @@ use std::str::FromStr;
 use crate::cli::Exit;
 use crate::cli::output::render;
 use crate::cli::setup::{image_and_out, published_image};
+use crate::sandbox::SandboxError;
 use crate::stage::unpack_published;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +77,9 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, E
             ));
             Exit::Done
         }
+        Err(Problem::Sandbox(error)) if !matches!(error, SandboxError::Operation { .. }) => {
+            render::refused(Exit::Machine, error)
+        }
         Err(problem) => {
             render::say(&format!("error: {problem}"));
             Exit::Machine
@@ -86,8 +90,30 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, E
 /// How many trees are kept besides: nodes run from them until they start again.
 const KEPT: usize = 2;
 
+/// Why a tree was not published.
+#[derive(Debug)]
+enum Problem {
+    Text(String),
+    Sandbox(SandboxError),
+}
+
+impl From<String> for Problem {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Sandbox(error) => error.fmt(f),
+        }
+    }
+}
+
 /// Writes the tree aside, and puts it in place by one rename; the one before keeps its files under another name.
-fn write(target: &Path, published: &Path, rootimg: &str) -> Result<(), String> {
+fn write(target: &Path, published: &Path, rootimg: &str) -> Result<(), Problem> {
     let said = |path: &Path| {
         let path = path.display().to_string();
         move |error: std::io::Error| format!("`{path}`: {error}")
@@ -101,23 +127,18 @@ fn write(target: &Path, published: &Path, rootimg: &str) -> Result<(), String> {
             let _ = std::fs::remove_dir_all(entry.path());
         }
     }
-    let aside = tempfile::Builder::new().prefix(".new-").tempdir_in(target).map_err(said(target))?;
-    unpack_published(published, rootimg, aside.path())?;
-    let list = published.join("statelite.json");
-    let own = aside.path().join(".statelite");
-    std::fs::create_dir_all(&own).map_err(said(&own))?;
-    if list.is_file() {
-        std::fs::copy(&list, own.join("statelite.json")).map_err(said(&list))?;
-    }
-    std::fs::set_permissions(aside.path(), std::fs::Permissions::from_mode(0o755)).map_err(said(aside.path()))?;
+    // In a directory of root's, so that no user of this machine is in the tree while it is written, whatever owner and mode it has.
+    let held = tempfile::Builder::new().prefix(".new-").tempdir_in(target).map_err(said(target))?;
+    let aside = held.path().join("rootimg");
+    std::fs::create_dir(&aside).map_err(said(&aside))?;
+    unpack_published(published, rootimg, &aside).map_err(Problem::Sandbox)?;
+    std::fs::set_permissions(&aside, std::fs::Permissions::from_mode(0o755)).map_err(said(&aside))?;
     rustix::fs::sync();
     let place = target.join("rootimg");
-    let aside = aside.keep();
     match place.symlink_metadata() {
         Err(_) => std::fs::rename(&aside, &place).map_err(said(&place))?,
         Ok(found) if !found.is_dir() => {
-            let _ = std::fs::remove_dir_all(&aside);
-            return Err(format!("`{}` is not a directory that imgbuild made: move it away", place.display()));
+            return Err(format!("`{}` is not a directory that imgbuild made: move it away", place.display()).into());
         }
         Ok(_) => {
             let flags = rustix::fs::RenameFlags::EXCHANGE;
