@@ -22,6 +22,10 @@ import time
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+from content import git
+from units import environment
+
 PROJECT = pathlib.Path(__file__).resolve().parent.parent.parent
 FAULTS = PROJECT / "tests/planted/faults.toml"
 TIMES = PROJECT / "tests/planted/times.tsv"
@@ -47,8 +51,9 @@ def write_times(times):
     TIMES.write_text("\n".join(["fault\tseconds\tCPU seconds", *lines]) + "\n")
 
 
-def rotate(count, cpu_seconds, seed):
-    """Names of faults for one gate: in the order that the seed gives, as far as count and processor time go."""
+def rotate(count, cpu_seconds):
+    """Names of faults for one gate: in the order that HEAD gives, as far as count and processor time go."""
+    seed = (git("rev-parse", "HEAD") or b"").decode().strip()
     times = read_times()
     names = [name for name, fault in read_faults().items() if fault.get("gate", True)]
     names.sort(key=lambda name: hashlib.sha256(f"{seed} {name}".encode()).digest())
@@ -97,9 +102,7 @@ def one(fault, programs):
     note.touch()
     # The sandbox's users write there.
     os.chmod(note, 0o666)
-    variables = {name: value for name, value in os.environ.items() if name not in ["RUSTC_WORKSPACE_WRAPPER", "CLIPPY_ARGS"]}
-    variables |= {"CARGO_MANIFEST_DIR": str(package), "INSTA_WORKSPACE_ROOT": str(PROJECT), "INSTA_UPDATE": "no",
-                  "PROPTEST_CASES": "64", "IMGBUILD_TESTS_SHARED": f"{room}/s", "CARGO_TARGET_TMPDIR": f"{room}/t",
+    variables = environment(package) | {"INSTA_UPDATE": "no", "PROPTEST_CASES": "64", "IMGBUILD_TESTS_SHARED": f"{room}/s", "CARGO_TARGET_TMPDIR": f"{room}/t",
                   "TMPDIR": f"{room}/x", "IMGBUILD_PLANTED": fault["name"], "IMGBUILD_PLANTED_REACHED": str(note)}
     try:
         with tempfile.TemporaryFile() as output:
@@ -150,10 +153,10 @@ def main():
     parser.add_argument("--rotate", type=int, help="so many, chosen by HEAD")
     parser.add_argument("--binaries", required=True)
     arguments = parser.parse_args()
-    from run import binaries, git
+    from run import binaries
     names = arguments.names or list(read_faults())
     if arguments.rotate:
-        names = rotate(arguments.rotate, float("inf"), git("rev-parse", "HEAD") or "")
+        names = rotate(arguments.rotate, float("inf"))
     if unknown := sorted(set(names) - set(read_faults())):
         sys.exit(f"tests/planted: tests/planted/faults.toml has no {', '.join(unknown)}")
     began = time.monotonic()

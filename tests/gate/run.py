@@ -21,12 +21,15 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import content
+import planted
 from tiers import Selection, Tiers, belongs
 from units import PROJECT, Run, Unit
 
 TIMES = PROJECT / "tests/times.tsv"
 NEW_TIMES = PROJECT / "tests/times.new.tsv"
 CHOSEN = PROJECT / "target/chosen.json"
+# Planted faults of a gate: how many, and their processor time together.
+PLANTED, PLANTED_CPU_SECONDS = 10, 60
 # With this variable all that can be tested is tested, and what is left out is a failure.
 IS_CI = "CI" in os.environ
 
@@ -138,6 +141,17 @@ def untested():
         print(line)
 
 
+def plant(arguments, programs):
+    """Plants faults, all of them or as many as a gate has time for; those that no test noticed."""
+    before = time.time()
+    names = sorted(planted.read_faults()) if arguments.tier == "long" else planted.rotate(PLANTED, PLANTED_CPU_SECONDS)
+    came = planted.plant(names, programs, note=arguments.tier == "long")
+    missed = [f"{one.name} ({one.verdict})" for one in came if not one.is_found]
+    print(f"tests/run: planted faults: {len(came) - len(missed)} of {len(came)} found in {time.time() - before:.0f} s, "
+          f"{sum(one.cpu for one in came):.0f} s of processor time: {', '.join(names)}")
+    return missed
+
+
 def passed_groups(run, everything, tiers):
     """Groups of which each test there is passed here, none was skipped, and their CPU seconds."""
     ran = {}
@@ -211,11 +225,13 @@ def main():
     passed = passed_groups(run, everything, tiers)
     chosen.note(passed)
     report(run, before, arguments.began, rows, times)
-    return verdict(arguments, run, tiers, chosen, said)
+    # Whether a test notices a fault means something where it passes without.
+    missed = plant(arguments, programs) if arguments.tier in ["gate", "long"] and not run.failed else []
+    return verdict(arguments, run, tiers, chosen, said, missed)
 
 
-def verdict(arguments, run, tiers, chosen, said):
-    """The last lines, and exit code 1 if a test failed, or was skipped that CI has to run."""
+def verdict(arguments, run, tiers, chosen, said, missed):
+    """The last lines, and exit code 1 if a test failed, was skipped that CI has to run, or did not notice a fault."""
     for line in said:
         print(f"tests/run: {line}")
     wrong = []
@@ -227,7 +243,9 @@ def verdict(arguments, run, tiers, chosen, said):
         print(f"tests/run: {len(run.failed)} FAILED: {', '.join(run.failed)}")
     if wrong:
         print(f"tests/run: {len(wrong)} SKIPPED, and with CI set nothing may be that tiers.toml does not name: {', '.join(wrong)}")
-    failed = bool(run.failed or wrong)
+    if missed:
+        print(f"tests/run: {len(missed)} planted faults that no test noticed: {', '.join(missed)}")
+    failed = bool(run.failed or wrong or missed)
     if not failed:
         print(f"tests/run: all passed, {len(run.skipped)} skipped")
     if arguments.tier in ["gate", "long"]:
