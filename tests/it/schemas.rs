@@ -1,6 +1,6 @@
 //! The committed schemas are current, and examples and outputs fit them.
 
-use crate::support::{Ran, Space, copy_tree, imgbuild, project};
+use crate::support::{Ran, Space, copy_tree, imgbuild, needed, project};
 
 /// All formats; `imgbuild schema` must know no others.
 pub const FORMATS: [&str; 17] = [
@@ -52,11 +52,7 @@ print(json.dumps([[f"{error.json_path}: {error.message}" for error in kind(schem
 fn mistakes(format: &str, values: &[&serde_json::Value]) -> Option<Vec<Vec<String>>> {
     use std::io::Write as _;
     use std::process::{Command, Stdio};
-    let python = project().join("target/check-tools/bin/python");
-    if !python.exists() && std::env::var_os("CI").is_none() {
-        eprintln!("{format}.schema.json is NOT tested: there is no {}; tests/run installs it", python.display());
-        return None;
-    }
+    let python = needed(project().join("target/check-tools/bin/python"), "tests/run installs it")?;
     let mut python = Command::new(python);
     let mut child = python.args(["-c", CHECK]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let schema: serde_json::Value = serde_json::from_str(&schema(format)).unwrap();
