@@ -21,8 +21,9 @@ fn main() {
         println!("cargo:rerun-if-changed={}", manifest.join(path).display());
     }
     if std::env::var_os("CARGO_FEATURE_E2E").is_some() {
-        // The same with faults that tests plant: what else it is made of is compiled once.
-        let built = build_init(&manifest, &out, &target, None, &["--features", "e2e"]);
+        // The same with faults that tests plant: what else it is made of is compiled once, and itself without optimisation.
+        let quick = "profile.init.package.imgbuild-init.opt-level=0";
+        let built = build_init(&manifest, &out, &target, None, &["--features", "e2e", "--config", quick]);
         std::fs::copy(&built, out.join("imgbuild-init-planted")).expect("the program of the initrd can be copied");
     }
     let built = build_init(&manifest, &out, &target, None, &[]);

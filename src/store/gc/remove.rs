@@ -47,7 +47,7 @@ enum Turn {
 impl Turn {
     fn of(path: &str) -> Self {
         match path.split('/').next() {
-            Some("manifests") if !fault::planted("removal-keeps-manifest") => Self::First,
+            Some("manifests") => Self::First,
             Some("frames") if path.ends_with(".info") => Self::First,
             Some("scratch" | "handover" | "logs") => Self::Nobodys,
             // A directory of the store itself: what is in it goes.
@@ -68,6 +68,9 @@ pub fn remove(request: &RemoveRequest) -> Result<usize, String> {
     let mut paths: Vec<&String> = request.paths.iter().collect();
     // What says that another thing is whole goes before it.
     paths.sort_by_key(|path| Turn::of(path));
+    if fault::planted("removal-keeps-manifest") {
+        paths.reverse();
+    }
     std::fs::create_dir_all(&request.scratch).map_err(|error| format!("cannot create {}: {error}", request.scratch))?;
     let mut failed = Failed::default();
     let mut moved = 0;

@@ -42,12 +42,12 @@ pub fn add(reader: &mut Reader<'_>, init: &Digest, id: &str) -> Result<(), Stage
         Input::new("tools imgbuild-init", init.to_string()).of(Origin::Imgbuild("init program".to_owned()))
     });
     let compression = key.keep_all(initrd_compression(recipe, id), |compression| {
-        let name = if fault::planted("initrd-key-forgets-compression") { "" } else { compression.name() };
-        let setting = reader.setting("compress", name, "initrd.compress");
+        let setting = reader.setting("compress", compression.name(), "initrd.compress");
         vec![reader.form(id == ids::INITRD_GZIP, "initrd", setting), encoder(*compression)]
     });
     let firmware = key.keep(model.kernel.firmware, |firmware| {
         let firmware = match firmware {
+            _ if fault::planted("initrd-key-forgets-firmware") => "",
             Firmware::Warn => "warn",
             Firmware::Require => "require",
         };

@@ -22,16 +22,12 @@ pub fn add(reader: &mut Reader<'_>) {
         return;
     }
     let mut key = Key::default();
+    let named = units.iter().map(|unit| (unit.state, unit.name.clone()));
+    let named = named.filter(|(state, _)| *state != UnitState::Mask || !fault::planted("services-key-forgets-masked"));
     let services = Services {
         epoch: key.epoch(reader.lock),
-        units: key.keep_each(units.iter().map(|unit| (unit.state, unit.name.clone())), |index, (state, name)| {
-            reader.asked(
-                Input::new(
-                    format!("{} {name}", if fault::planted("services-key-forgets-state") { "" } else { state.verb() }),
-                    "yes",
-                ),
-                Some(&units[index].span),
-            )
+        units: key.keep_each(named, |index, (state, name)| {
+            reader.asked(Input::new(format!("{} {name}", state.verb()), "yes"), Some(&units[index].span))
         }),
     };
     reader.layer("services", ActionKind::Services, super::VERSION, key.inputs(), Vec::new());
