@@ -85,7 +85,7 @@ fn finish(fd: RawFd, made: &Made) -> io::Result<()> {
 impl Root {
     /// Uses a directory.
     pub fn open(path: &str, devices: Devices) -> io::Result<Self> {
-        let top = open_at(libc::AT_FDCWD, &*c(path)?, libc::O_PATH | libc::O_DIRECTORY)?;
+        let top = open_at(libc::AT_FDCWD, &c(path)?, libc::O_PATH | libc::O_DIRECTORY)?;
         Ok(Self { top: Rc::new(top), devices, last: RefCell::new(None) })
     }
 

@@ -12,7 +12,6 @@ mod worker;
 
 use std::ffi::CString;
 use std::io;
-use std::path::PathBuf;
 
 use crate::name::bytes_of;
 
@@ -28,12 +27,6 @@ pub use worker::*;
 
 fn c(text: &str) -> io::Result<CString> {
     Ok(CString::new(bytes_of(text).into_owned())?)
-}
-
-/// The path that a text stands for.
-fn os(text: &str) -> PathBuf {
-    use std::os::unix::ffi::OsStrExt;
-    PathBuf::from(std::ffi::OsStr::from_bytes(&bytes_of(text)))
 }
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
