@@ -334,7 +334,7 @@ const NAME_A_CPU: &[(&str, &str)] = &[
     ("src/recipe/model/mod.rs", "CPUs of recipes"),
     ("src/sandbox/command/uname.rs", "programs of 32 bits, which that CPU runs"),
     ("src/sandbox/emulator.rs", "ELF files by CPU"),
-    ("src/sandbox/filter.rs", "numbers of system calls of the CPU that imgbuild runs on"),
+    ("src/sandbox/filter/mod.rs", "numbers of system calls of the CPU that imgbuild runs on"),
     ("src/serve/dhcp/loaders.rs", "loaders by CPU"),
     ("src/oci/container.rs", "CPUs as containers call them"),
     ("src/site/capture/packages.rs", "kernels of Debian by CPU"),
@@ -343,6 +343,7 @@ const NAME_A_CPU: &[(&str, &str)] = &[
     ("src/stage/actions/gate/programs.rs", "ELF files by CPU"),
     ("src/stage/actions/reader/mod.rs", "microcode, which only that CPU has"),
     ("src/stage/inside/init.rs", "programs of the initrd by CPU"),
+    ("imgbuild-init/src/sys/reaper.rs", "instructions of the CPU that imgbuild runs on"),
 ];
 
 #[test]

@@ -41,6 +41,9 @@ mod tests {
     /// An entry: name, mode with its type, content or where a link leads, and the entry that it is a further name of.
     type Entry<'e> = (&'e str, u32, &'e str, Option<&'e str>);
 
+    /// What an archive tries, and its frames.
+    type Case<'e> = (&'e str, Vec<Vec<Entry<'e>>>);
+
     fn own() -> (u32, u32) {
         std::fs::metadata("/proc/self").map(|own| (own.uid(), own.gid())).unwrap()
     }
@@ -105,8 +108,11 @@ mod tests {
         all
     }
 
+    /// A file: its path, numbers, content.
+    type Seen = (PathBuf, [u64; 6], Vec<u8>);
+
     /// What must not change: names, modes, owners, times, links and content of a directory.
-    fn look(place: &Path) -> Vec<(PathBuf, [u64; 6], Vec<u8>)> {
+    fn look(place: &Path) -> Vec<Seen> {
         let mut found = Vec::new();
         let mut waiting = vec![place.to_owned()];
         while let Some(path) = waiting.pop() {
@@ -138,7 +144,7 @@ mod tests {
         let there = outside.to_str().unwrap();
         let absolute = format!("{there}/secret");
         let before = look(&outside);
-        let cases: Vec<(&str, Vec<Vec<Entry<'_>>>)> = vec![
+        let cases: Vec<Case<'_>> = vec![
             ("through an absolute link", vec![vec![("a", LINK, there, None), ("a/made", FILE, "evil", None)]]),
             ("through a relative link", vec![vec![("a", LINK, "../outside", None), ("a/secret", FILE, "evil", None)]]),
             ("in a later frame", vec![vec![("a", LINK, there, None)], vec![("a/made", FILE, "evil", None)]]),

@@ -12,6 +12,9 @@ use crate::support::{Ran, Space};
 /// An entry: name, mode with its type, content or where a link leads, and the entry that it is a further name of.
 type Entry<'e> = (&'e str, u32, &'e str, Option<&'e str>);
 
+/// An image: what it tries, its frames, and attributes.
+type Case<'e> = (&'e str, Vec<Vec<Entry<'e>>>, &'e [[&'e str; 3]]);
+
 fn as_cpio(entries: &[Entry<'_>]) -> Vec<u8> {
     let mut all = Vec::new();
     let mut put = |name: &str, mode: u32, inode: usize, links: u32, data: &[u8]| {
@@ -100,8 +103,11 @@ fn publish(space: &Space) -> Ran {
     space.run(&["publish", &format!("nfs:{}", space.path().join("nfs").display()), "tiny"])
 }
 
+/// What is seen of a file: its path, numbers, names of attributes, content.
+type Seen = (PathBuf, [u64; 6], Vec<u8>, Vec<u8>);
+
 /// Names, modes, owners, times, attributes and content of a directory.
-fn look(place: &Path) -> Vec<(PathBuf, [u64; 6], Vec<u8>, Vec<u8>)> {
+fn look(place: &Path) -> Vec<Seen> {
     let entries = walkdir::WalkDir::new(place).sort_by_file_name().into_iter().map(|entry| entry.unwrap().into_path());
     let one = |path: PathBuf| {
         let meta = path.symlink_metadata().unwrap();
@@ -134,7 +140,7 @@ fn privileged_an_image_of_others_touches_nothing_but_its_tree() {
     let top = (".", DIRECTORY, "", None);
     let user = [["a/secret", "user.evil", "6869"]];
     let access = [["a", "system.posix_acl_access", "0200000001000600ffffffff04000600ffffffff20000600ffffffff"]];
-    let cases: Vec<(&str, Vec<Vec<Entry<'_>>>, &[[&str; 3]])> = vec![
+    let cases: Vec<Case<'_>> = vec![
         ("a file through a link", vec![vec![top, link, ("a/made", FILE, "evil", None)]], &[]),
         ("in a later frame", vec![vec![top, link], vec![("a/made", FILE, "evil", None)]], &[]),
         ("a mode through a link", vec![vec![top, link, ("a/dir", DIRECTORY, "", None)]], &[]),
