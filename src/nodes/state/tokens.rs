@@ -1,5 +1,6 @@
 //! Tokens by which nodes report: no one can guess one, and anyone who has one can speak for that node alone.
 
+use crate::files::Durability;
 use std::io::Read;
 use std::path::PathBuf;
 
@@ -57,7 +58,7 @@ impl State {
         std::fs::File::open(random)
             .and_then(|mut file| file.read_exact(&mut secret))
             .map_err(StateError::of("read", random))?;
-        replace(self.directory(), "secret", &secret, 0o600, true)?;
+        replace(self.directory(), "secret", &secret, 0o600, Durability::PowerCut)?;
         Ok(Tokens { secret })
     }
 }
