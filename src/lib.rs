@@ -13,6 +13,7 @@ pub mod distro;
 pub mod efi;
 pub mod failure;
 pub mod fault;
+pub mod files;
 pub mod format;
 pub mod git;
 pub mod kdump;

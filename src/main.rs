@@ -20,6 +20,7 @@ fn main() -> ExitCode {
     if arguments.get(1).map(String::as_str) == Some(imgbuild::sweep::ARGUMENT) {
         return imgbuild::sweep::run();
     }
+    imgbuild::sandbox::interrupt::outlive_limits();
     // What is published is for a web server to read, whatever the caller's umask.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     if let Some(name) = arguments.first().and_then(|program| imgbuild::cli::names::Name::of(program)) {

@@ -34,6 +34,17 @@ impl SourceFile {
     }
 }
 
+/// Lines of a list; each becomes a value with its place.
+pub const MOST_LINES: usize = 100_000;
+/// Lines of a recipe's or nodes' file.
+pub const MOST_LINES_OF_FILE: usize = 200_000;
+
+/// Says that a text has more lines than are read, if it has.
+pub fn too_many_lines(bytes: &[u8], most: usize) -> Option<String> {
+    let lines = bytes.iter().filter(|byte| **byte == b'\n').count();
+    (lines > most).then(|| format!("it has {} lines: the limit is {}", counted(lines), counted(most)))
+}
+
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Span {
     pub file: Arc<SourceFile>,

@@ -10,7 +10,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -69,30 +69,43 @@ impl Drop for Swept {
 }
 
 /// Makes a temporary file beside its place; those of that kind go whose commands are dead. It is locked as long as it is open.
-pub fn file_in(folder: &Path, prefix: &str) -> std::io::Result<tempfile::NamedTempFile> {
-    /// Folders in which this process has looked.
-    static SWEPT: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
-    if is_own(folder) && SWEPT.lock().is_ok_and(|mut swept| swept.insert(folder.to_owned())) {
-        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-            let path = entry.path();
-            let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
-            if is_file
-                && entry.file_name().as_bytes().starts_with(prefix.as_bytes())
-                && let Some(_held) = lock(&path)
-            {
-                let _ = std::fs::remove_file(&path);
-            }
-        }
+/// `mode` is that of a new file, as for open(2).
+pub fn file_in(folder: &Path, prefix: &str, mode: u32) -> std::io::Result<tempfile::NamedTempFile> {
+    /// Folders in which this process has looked for a prefix.
+    static SWEPT: Mutex<BTreeSet<(PathBuf, String)>> = Mutex::new(BTreeSet::new());
+    if SWEPT.lock().is_ok_and(|mut swept| swept.insert((folder.to_owned(), prefix.to_owned()))) {
+        remove_dead_files(folder, prefix);
     }
     // Another process may take a new one for a dead one before it is locked.
     for _ in 0..32 {
-        let made = tempfile::Builder::new().prefix(prefix).tempfile_in(folder)?;
+        let made = new_file(folder, prefix, mode)?;
         let is_taken = matches!(made.as_file().try_lock(), Err(std::fs::TryLockError::WouldBlock));
         if !is_taken && made.path().symlink_metadata().is_ok() {
             return Ok(made);
         }
     }
-    tempfile::Builder::new().prefix(prefix).tempfile_in(folder)
+    new_file(folder, prefix, mode)
+}
+
+fn new_file(folder: &Path, prefix: &str, mode: u32) -> std::io::Result<tempfile::NamedTempFile> {
+    let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
+    tempfile::Builder::new().prefix(prefix).permissions(permissions).tempfile_in(folder)
+}
+
+/// Removes temporary files of this user whose commands are dead. Others may write to the folder, too: a name of theirs is left alone.
+pub fn remove_dead_files(folder: &Path, prefix: &str) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if !entry.file_name().as_bytes().starts_with(prefix.as_bytes()) {
+            continue;
+        }
+        let path = entry.path();
+        let is_own = path
+            .symlink_metadata()
+            .is_ok_and(|found| found.is_file() && found.uid() == rustix::process::geteuid().as_raw());
+        if is_own && let Some(_held) = lock(&path) {
+            let _ = std::fs::remove_file(&path);
+        }
+    }
 }
 
 /// Whether a folder is this user's, and no one else may write to it.
@@ -108,19 +121,21 @@ fn turn_of(folder: &Path) -> Option<File> {
 
 /// Takes the lock of a directory or a file, if it is free.
 fn lock(path: &Path) -> Option<File> {
-    let held = File::open(path).ok()?;
+    // Whatever another user puts there meanwhile: no link is followed, no pipe is waited for.
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    let held = File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path).ok()?;
     held.try_lock().is_ok().then_some(held)
 }
 
 /// Removes directories of this user whose commands are dead.
-fn remove_dead(parent: &Path, prefix: &OsStr) {
+pub fn remove_dead(parent: &Path, prefix: impl AsRef<OsStr>) {
     for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
         let path = entry.path();
         let is_own = path
             .symlink_metadata()
             .is_ok_and(|found| found.is_dir() && found.uid() == rustix::process::geteuid().as_raw());
         if is_own
-            && entry.file_name().as_bytes().starts_with(prefix.as_bytes())
+            && entry.file_name().as_bytes().starts_with(prefix.as_ref().as_bytes())
             && let Some(_held) = lock(&path)
         {
             let _ = std::fs::remove_dir_all(&path);

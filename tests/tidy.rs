@@ -8,6 +8,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("digest", &[]),
     ("beside", &[]),
     ("sweep", &["failure"]),
+    ("files", &["sweep"]),
     ("source", &[]),
     ("failure", &[]),
     ("fault", &[]),
@@ -22,7 +23,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("witness", &["digest"]),
     ("pgp", &[]),
     ("recipe", &["xcat", "source", "digest", "failure", "format", "witness", "pgp", "statelite", "network", "kdump"]),
-    ("nodes", &["recipe", "source", "witness", "fault", "format", "beside", "network"]),
+    ("nodes", &["recipe", "source", "witness", "fault", "format", "beside", "files", "network"]),
     ("sync", &["recipe", "nodes", "source", "xcat"]),
     ("plan", &["recipe", "digest", "source", "witness"]),
     ("store", &["digest", "failure", "fault", "format", "name", "witness"]),
@@ -30,10 +31,13 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("archive", &["store", "digest", "name"]),
     (
         "distro",
-        &["recipe", "source", "archive", "sandbox", "store", "digest", "failure", "fault", "witness", "pgp", "xml"],
+        &[
+            "recipe", "source", "archive", "sandbox", "store", "digest", "failure", "fault", "witness", "pgp", "xml",
+            "files",
+        ],
     ),
-    ("cache", &["store", "archive", "distro", "oci", "digest", "fault"]),
-    ("oci", &["digest", "distro", "failure", "fault", "sweep"]),
+    ("cache", &["store", "archive", "distro", "oci", "digest", "fault", "files"]),
+    ("oci", &["digest", "distro", "failure", "fault", "files", "sweep"]),
     (
         "stage",
         &[
@@ -54,6 +58,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "name",
             "witness",
             "beside",
+            "files",
             "sweep",
             "statelite",
             "kdump",
@@ -63,14 +68,14 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "site",
         &[
             "nodes", "recipe", "xcat", "source", "archive", "digest", "distro", "failure", "fault", "name", "store",
-            "beside", "sweep", "kdump",
+            "beside", "files", "sweep", "kdump",
         ],
     ),
-    ("away", &["recipe", "witness", "digest"]),
-    ("slurm", &[]),
+    ("away", &["recipe", "witness", "digest", "files"]),
+    ("slurm", &["files"]),
     ("boot", &[]),
     ("efi", &[]),
-    ("serve", &["nodes", "stage", "source", "efi"]),
+    ("serve", &["nodes", "stage", "source", "efi", "files"]),
     (
         "cli",
         &[
@@ -100,6 +105,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "name",
             "witness",
             "beside",
+            "files",
             "sweep",
             "statelite",
             "kdump",

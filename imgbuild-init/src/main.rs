@@ -69,10 +69,15 @@ use network::dhcp;
 use network::lease::Lease;
 use node::{handover, report, selinux, statelite as own_paths, switch};
 
-/// Prints a line on the console.
+/// Prints a line on the console, without what a terminal would obey: servers and files say what they like.
 #[macro_export]
 macro_rules! say {
-    ($($part:tt)*) => { println!("imgbuild: {}", format_args!($($part)*)) };
+    ($($part:tt)*) => { println!("imgbuild: {}", $crate::words_of(&format!($($part)*))) };
+}
+
+/// A text as the console shows it: control characters are question marks.
+pub fn words_of(text: &str) -> String {
+    text.chars().map(|one| if one.is_control() && !matches!(one, '\n' | '\t') { '?' } else { one }).collect()
 }
 
 fn main() {
@@ -395,5 +400,18 @@ impl Pause {
         let share = f64::from(sys::random_u32()) / f64::from(u32::MAX);
         std::thread::sleep(Duration::from_secs_f64(self.seconds * (0.5 + share / 2.0)));
         self.seconds = (self.seconds * 2.0).min(30.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_a_server_says_is_no_order_to_the_console() {
+        let index = r#"{"format":2,"archive":"\u001b[2Jcpio\u001b]0;x\u0007\u009b","compress":"zstd","size":1,"memory":1,"inodes":1,"frames":[],"xattrs":[]}"#;
+        let problem = crate::index::check_index(&serde_json::from_str(index).unwrap()).unwrap_err();
+        assert!(problem.contains('\u{1b}'), "{problem:?}");
+        let shown = crate::words_of(&problem);
+        assert!(shown.contains("(?[2Jcpio?]0;x??)"), "{shown:?}");
+        assert_eq!(crate::words_of("a\tb\nc é"), "a\tb\nc é");
     }
 }

@@ -8,7 +8,7 @@ use crate::network::lease::Lease;
 pub fn show(parameters: &Parameters, lease: Option<&Lease>, errors: &[String]) {
     println!("\n== imgbuild rescue ==");
     println!("kernel        {}", crate::sys::kernel_release());
-    println!("command line  {}", parameters.text);
+    println!("command line  {}", crate::words_of(&parameters.text));
     println!("image         {}", parameters.url.as_deref().unwrap_or("(no imgurl=)"));
     for other in &parameters.other_urls {
         println!("or            {other}");
@@ -43,7 +43,7 @@ pub fn show(parameters: &Parameters, lease: Option<&Lease>, errors: &[String]) {
     let names: Vec<&str> = modules.lines().filter_map(|line| line.split_whitespace().next()).collect();
     println!("modules       {}", names.join(" "));
     for error in errors.iter().rev().take(5) {
-        println!("problem       {error}");
+        println!("problem       {}", crate::words_of(&error.to_string()));
     }
     println!("== end ==\n");
 }

@@ -63,6 +63,10 @@ enum Compression {
     Bzip2,
 }
 
+pub(super) fn is_compressed(start: &[u8]) -> bool {
+    compression(start).is_some()
+}
+
 fn compression(start: &[u8]) -> Option<Compression> {
     Some(match start {
         [0x1f, 0x8b, ..] => Compression::Gzip,

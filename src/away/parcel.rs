@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::fault;
+use crate::files::{Aside, Durability};
 
 pub const VERSION: u32 = 1;
 
@@ -131,12 +132,9 @@ fn plain(path: &Path) -> Option<&Path> {
 
 /// Writes a file aside and gives it its name.
 fn put(to: &Path, from: &mut impl Read) -> Result<u64, String> {
-    let folder = to.parent().ok_or("a name is empty")?;
-    std::fs::create_dir_all(folder).map_err(said)?;
-    let mut aside = tempfile::Builder::new().prefix(".half-").tempfile_in(folder).map_err(said)?;
+    let mut aside = Aside::of(to, 0o600).map_err(said)?;
     let size = std::io::copy(from, &mut aside).map_err(said)?;
-    aside.flush().map_err(said)?;
-    aside.persist(to).map_err(said)?;
+    aside.replace(Durability::Kill).map_err(said)?;
     Ok(size)
 }
 

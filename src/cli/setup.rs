@@ -160,8 +160,17 @@ fn epoch_beside(recipe: &Recipe) -> Option<i64> {
         .max()
 }
 
+/// Findings of one kind of work that are printed. A list of thousands of bad lines is one mistake.
+const MOST_SHOWN: usize = 500;
+
 pub fn print_findings(findings: &[Finding], verbose: u8) {
-    for finding in findings {
+    // Errors go before the others where there are more than anyone reads.
+    let mut shown: Vec<&Finding> = findings.iter().collect();
+    if shown.len() > MOST_SHOWN {
+        shown.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+        shown.truncate(MOST_SHOWN);
+    }
+    for finding in &shown {
         if finding.severity == Severity::Note && verbose == 0 {
             let place = finding.span.as_ref().map(|span| format!("{span}: ")).unwrap_or_default();
             render::say(&format!("note: {place}{}", one_line(&render::worded(finding).message)));
@@ -169,6 +178,9 @@ pub fn print_findings(findings: &[Finding], verbose: u8) {
             render::say(render::finding(finding).trim_end());
             render::say("");
         }
+    }
+    if findings.len() > shown.len() {
+        render::say(&format!("and {} more; correct these first", findings.len() - shown.len()));
     }
 }
 

@@ -372,17 +372,6 @@ pub fn operations() -> Vec<(&'static str, Operation)> {
 /// Name of the file that marks a directory of vendored packages.
 pub const VENDOR_MARK: &str = "vendor.toml";
 
-/// Writes a file aside and renames it into place; its directory is made.
-pub fn write_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let parent = path.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(parent)?;
-    let mut aside = tempfile::Builder::new()
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-        .tempfile_in(parent)?;
-    std::io::Write::write_all(&mut aside, bytes)?;
-    aside.persist(path).map(drop).map_err(|error| error.error)
-}
-
 #[cfg(test)]
 mod tests {
     use super::VersionOrder;

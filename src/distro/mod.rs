@@ -31,7 +31,7 @@ pub use inside::uname::{Uname, script as uname_script};
 pub use manager::{
     ContainerBase, ContainerOperations, Gathering, Makes, Names, News, PackageArchive, PackageManager, PackageSources,
     Pass, Relations, Resolution, Solving, Transaction, Unusable, VENDOR_MARK, VersionOrder, Versions, manager,
-    operations, ready_name, write_file,
+    operations, ready_name,
 };
 
 use std::path::Path;

@@ -2,7 +2,7 @@
 //! Source: image-spec, "OCI Image Layout Specification".
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +10,7 @@ use super::document::{ARTIFACT_LIMIT, Descriptor, INDEX, Index, MANIFEST, Named}
 use super::error::OciError;
 use super::send::{Content, Counted, Destination, Kept, Moved, Source};
 use crate::digest::Sha256;
+use crate::files::{self, Aside, Durability};
 use crate::sweep::Swept;
 
 pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -82,14 +83,7 @@ impl Layout {
     /// Writes a file aside and gives it its name.
     fn put(&self, name: &str, bytes: &[u8]) -> Result<(), OciError> {
         let path = self.directory.join(name);
-        let written = || -> std::io::Result<()> {
-            let mut aside = named_aside(path.parent().unwrap_or(&self.directory))?;
-            aside.write_all(bytes)?;
-            aside.as_file().sync_data()?;
-            aside.persist(&path)?;
-            Ok(())
-        };
-        written().map_err(OciError::keeping("write", &path))
+        files::replace(&path, bytes, 0o644, Durability::PowerCut).map_err(OciError::keeping("write", &path))
     }
 
     fn open(&self, blob: &Descriptor) -> Result<File, OciError> {
@@ -132,12 +126,6 @@ impl Layout {
     }
 }
 
-/// A new file that all may read, as the umask allows.
-fn named_aside(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
-    let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-    tempfile::Builder::new().prefix(".new-").permissions(readable).tempfile_in(folder)
-}
-
 impl Destination for Layout {
     fn take(&self, blob: &Descriptor, content: &Content, moved: Moved<'_>) -> Result<Kept, OciError> {
         if self.open(blob).is_ok() {
@@ -146,10 +134,9 @@ impl Destination for Layout {
         content.check(blob)?;
         let path = self.blob(&blob.digest);
         let written = || -> std::io::Result<()> {
-            let mut aside = named_aside(path.parent().unwrap_or(&self.directory))?;
+            let mut aside = Aside::of(&path, 0o644)?;
             std::io::copy(&mut Counted { reader: content.open(blob.size)?, moved }, &mut aside)?;
-            aside.persist(&path)?;
-            Ok(())
+            aside.replace(Durability::Kill)
         };
         written().map_err(OciError::keeping("write", &path))?;
         Ok(Kept::Sent)

@@ -46,6 +46,16 @@ pub fn install() {
     }
 }
 
+extern "C" fn on_limit(_: libc::c_int) {}
+
+/// Has a limit on the size of files be an error of the write, and not the end of the program. Programs that are started have the
+/// signal as it was.
+pub fn outlive_limits() {
+    let handler = on_limit as extern "C" fn(libc::c_int);
+    // SAFETY: the handler does nothing.
+    unsafe { libc::signal(libc::SIGXFSZ, handler as libc::sighandler_t) };
+}
+
 /// What a signal says to the standard error before it ends the program; said once, before threads start.
 pub fn last_words(text: &'static str) {
     LENGTH.store(text.len(), Ordering::SeqCst);

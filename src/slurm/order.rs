@@ -1,7 +1,7 @@
 //! What jobs are to do and what they did, as files that compute nodes and the machine that submits share.
 
+use crate::files::{self, Durability};
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
@@ -81,10 +81,7 @@ pub const ORDER: &str = "order.json";
 pub fn write(path: &Path, value: &impl Serialize) -> Result<(), String> {
     let said = |error: &dyn std::fmt::Display| format!("`{}` cannot be written: {error}", path.display());
     let bytes = serde_json::to_vec(value).map_err(|error| said(&error))?;
-    let folder = path.parent().ok_or_else(|| said(&"it has no folder"))?;
-    let mut aside = tempfile::Builder::new().prefix(".half-").tempfile_in(folder).map_err(|error| said(&error))?;
-    aside.write_all(&bytes).and_then(|()| aside.as_file().sync_all()).map_err(|error| said(&error))?;
-    aside.persist(path).map(drop).map_err(|error| said(&error))
+    files::replace(path, &bytes, 0o600, Durability::PowerCut).map_err(|error| said(&error))
 }
 
 /// Reads a file; none where it is not there, or not whole.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::Answer;
-use super::connection::{Connection, Way};
+use super::connection::{Connection, Pool, Way};
 use super::node::{Mode, bring};
 use super::wanted::Job;
 
@@ -52,6 +52,7 @@ struct Shared {
     working: Mutex<BTreeMap<usize, Working>>,
     results: Mutex<Vec<Option<Reached>>>,
     workers: AtomicUsize,
+    pool: Pool,
 }
 
 /// Brings all nodes up to date, or looks at them; in the order of the jobs.
@@ -69,6 +70,7 @@ pub fn run(
         working: Mutex::default(),
         results: Mutex::new(jobs.iter().map(|_| None).collect()),
         workers: AtomicUsize::new(count),
+        pool: Pool::of(count),
     };
     std::thread::scope(|scope| {
         let mut started = 0;
@@ -125,7 +127,7 @@ fn one(
         // The node's own end comes after ours.
         seconds: settings.timeout.as_secs() + 10,
     };
-    let mut connection = Connection::start(&job.node, &way)?;
+    let mut connection = Connection::start(&job.node, &way, shared.pool.purse())?;
     let process = i32::try_from(connection.id()).ok().and_then(Pid::from_raw);
     let until = Instant::now() + settings.timeout;
     if let (Some(process), Ok(mut working)) = (process, shared.working.lock()) {

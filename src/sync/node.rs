@@ -181,7 +181,10 @@ fn answers(connection: &mut Connection, items: &[&Item]) -> Result<(Vec<Found>, 
         let number = |text: &str| text.parse::<usize>().ok().filter(|index| *index < items.len());
         match words.as_slice() {
             ["ok"] => return Ok((found, pending)),
-            ["q", key] => drop(pending.insert((*key).to_owned())),
+            ["q", key] => {
+                connection.spend(key.len())?;
+                pending.insert((*key).to_owned());
+            }
             ["F", count] => {
                 let files = std::mem::take(&mut files);
                 let (facts, digests) = (connection.lines()?, connection.lines()?);
@@ -217,6 +220,11 @@ fn answers(connection: &mut Connection, items: &[&Item]) -> Result<(Vec<Found>, 
             }
             [kind @ ("f" | "d" | "D" | "l" | "o" | "n" | "A"), index, place] if number(index).is_some() => {
                 let Some(index) = number(index) else { continue };
+                // Each is answered once.
+                if found[index].kind != char::default() {
+                    return Err(unclear(&text));
+                }
+                connection.spend(place.len())?;
                 found[index].kind = kind.chars().next().unwrap_or('n');
                 found[index].place = match *place {
                     "-" => items[index].destination.clone(),
@@ -447,7 +455,7 @@ fn execute(connection: &mut Connection, script: &Script, file: &Path) -> Result<
     match connection.words()?.as_slice() {
         [word, _, exit] if word == "e" => {
             let exit = exit.parse().map_err(|_| unclear(exit))?;
-            let output = String::from_utf8_lossy(&connection.bytes()?).into_owned();
+            let output = connection.output()?;
             Ok(Executed { name: script.name.clone(), exit, reason: None, output })
         }
         other => Err(unclear(&other.join(" "))),

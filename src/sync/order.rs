@@ -16,6 +16,9 @@ use crate::nodes::{Attr, Effective, Nodes, ScriptFault, ScriptResult, script_nam
 use crate::recipe::{NodeScripts, Recipe};
 use crate::source::{Finding, Severity, counted_as};
 
+/// Bytes of what is said of the scripts of one node.
+const MOST_RESULTS: usize = 4 << 20;
+
 /// The program of the image that runs scripts.
 const RUNNER: &str = "/usr/libexec/imgbuild/imgbuild-init";
 const ORDER: &str = "order.json";
@@ -279,13 +282,17 @@ pub fn again(
         [word, _, exit] if word == "e" => exit.clone(),
         other => return Err(unclear(&other.join(" "))),
     };
-    let said = String::from_utf8_lossy(&connection.bytes()?).into_owned();
+    let said = connection.output()?;
     match connection.words()?.as_slice() {
         [word] if word == "h" => {}
         other => return Err(unclear(&other.join(" "))),
     }
     let results: Vec<Reported> = match connection.bytes()? {
         bytes if bytes.is_empty() => return Err(not_run(&exit, &said)),
+        // A value costs more than its text.
+        bytes if bytes.len() > MOST_RESULTS => {
+            return Err("the node's results are longer than the limit of 4 MiB".to_owned());
+        }
         bytes => serde_json::from_slice(&bytes).map_err(|_| unclear(&String::from_utf8_lossy(&bytes)))?,
     };
     let mut failed = Vec::new();

@@ -108,6 +108,7 @@ fn installed(connection: &mut Connection, family: Family) -> Result<Installed, S
             && state.chars().nth(1) == Some('i')
             && *name != NO_PACKAGE
         {
+            connection.spend(line.len() + 64)?;
             let key = ((*name).to_owned(), (*architecture).to_owned());
             found.entry(key).or_default().insert(plain_version(version).to_owned());
         }
@@ -249,7 +250,7 @@ pub fn install(
         [word, _, exit] if word == "e" => exit.parse().map_err(|_| unclear(exit))?,
         other => return Err(unclear(&other.join(" "))),
     };
-    let output = String::from_utf8_lossy(&connection.bytes()?).into_owned();
+    let output = connection.output()?;
     if exit != 0 {
         let last = complaint(&output);
         answer.scripts.push(Executed { name: "packages".to_owned(), exit, reason: None, output });

@@ -11,6 +11,7 @@ use sha2::Digest as _;
 
 use super::order::Order;
 use super::packages::Packages;
+use crate::nodes::xcat_range::Files;
 use crate::nodes::{NodeSet, Nodes};
 use crate::recipe::{Clause, NodeFile, NodeScript, Recipe, SyncedKind, counted_mode};
 use crate::source::{Finding, Severity, Span};
@@ -125,7 +126,7 @@ fn text(path: &Path, name: &str, span: &Span) -> Result<Vec<u8>, Finding> {
 
 /// The files of one image, each with its nodes; files are read once, however many lines name them.
 struct Image {
-    items: Vec<(Option<NodeSet>, Arc<Item>)>,
+    items: Vec<(Option<Arc<NodeSet>>, Arc<Item>)>,
     scripts: Vec<Arc<Script>>,
 }
 
@@ -143,7 +144,7 @@ pub fn wanted(
     let mut jobs = Vec::new();
     for (node, name) in images {
         let Some(image) = read.get(name.as_str()) else { continue };
-        let is_for = |set: &Option<NodeSet>| set.as_ref().is_none_or(|set| set.contains(node));
+        let is_for = |set: &Option<Arc<NodeSet>>| set.as_ref().is_none_or(|set| set.contains(node));
         let items: Vec<Arc<Item>> =
             image.items.iter().filter(|(set, _)| is_for(set)).map(|(_, item)| Arc::clone(item)).collect();
         let has = |after: &PathBuf| items.iter().any(|item| item.source.starts_with(after));
@@ -175,7 +176,9 @@ fn clash(items: &[Arc<Item>]) -> Option<Finding> {
 
 /// The nodes of a line: a node set, or xCAT's noderange.
 fn nodes_of(nodes: &Nodes, text: &str, span: &Span) -> Result<NodeSet, Finding> {
-    let found = nodes.select(text).or_else(|_| nodes.select_xcat(text));
+    // A list may come from elsewhere: it names no file outside the workspace.
+    let folder = nodes.file.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let found = nodes.select(text).or_else(|_| nodes.select_xcat(text, Files::Below(folder)));
     found.map_err(|findings| {
         let first = findings.into_iter().next();
         let problem = first.as_ref().map_or_else(String::new, |first| first.message.clone());
@@ -183,6 +186,31 @@ fn nodes_of(nodes: &Nodes, text: &str, span: &Span) -> Result<NodeSet, Finding> 
         Finding::error("synclist::noderange", span, format!("the nodes of the line are not known: {problem}"))
             .help(help)
     })
+}
+
+/// What is wrong with the nodes of lines of a recipe's sync lists.
+pub fn unknown_nodes(nodes: &Nodes, recipe: &Recipe) -> Vec<Finding> {
+    let Ok((files, _, _)) = recipe.synced_nodes.read() else { return Vec::new() };
+    let (mut sets, mut findings) = (Sets::new(), Vec::new());
+    for one in &files {
+        findings.extend(set_of(nodes, one, &mut sets).err());
+    }
+    findings
+}
+
+/// Sets by their texts: a line of a folder is one of each of its files.
+type Sets = HashMap<String, Option<Arc<NodeSet>>>;
+
+/// The nodes of a line; what is wrong with a text is said once.
+fn set_of(nodes: &Nodes, one: &NodeFile, sets: &mut Sets) -> Result<Option<Arc<NodeSet>>, Finding> {
+    let Some(text) = &one.nodes else { return Ok(None) };
+    if let Some(known) = sets.get(text) {
+        return Ok(known.clone());
+    }
+    let found = nodes_of(nodes, text, &one.file.span).map(Arc::new);
+    // No node has a line that is wrong; all of it is refused in the end.
+    sets.insert(text.clone(), found.as_ref().ok().cloned().or_else(|| Some(Arc::default())));
+    found.map(Some)
 }
 
 fn image(nodes: &Nodes, recipe: &Recipe, findings: &mut Vec<Finding>) -> Image {
@@ -198,8 +226,9 @@ fn image(nodes: &Nodes, recipe: &Recipe, findings: &mut Vec<Finding>) -> Image {
         }
     };
     let mut known: HashMap<PathBuf, (u64, u32, String)> = HashMap::new();
+    let mut sets = Sets::new();
     for one in &files {
-        match item(nodes, one, &mut known) {
+        match set_of(nodes, one, &mut sets).and_then(|set| item(set, one, &mut known)) {
             Ok(found) => image.items.push(found),
             Err(finding) => findings.push(finding),
         }
@@ -214,12 +243,11 @@ fn image(nodes: &Nodes, recipe: &Recipe, findings: &mut Vec<Finding>) -> Image {
 }
 
 fn item(
-    nodes: &Nodes,
+    set: Option<Arc<NodeSet>>,
     one: &NodeFile,
     known: &mut HashMap<PathBuf, (u64, u32, String)>,
-) -> Result<(Option<NodeSet>, Arc<Item>), Finding> {
+) -> Result<(Option<Arc<NodeSet>>, Arc<Item>), Finding> {
     let file = &one.file;
-    let set = one.nodes.as_ref().map(|text| nodes_of(nodes, text, &file.span)).transpose()?;
     let (mut content, mut mode) = (None, 0o755);
     if file.kind == SyncedKind::File {
         let found = match known.get(&file.source) {

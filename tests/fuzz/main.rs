@@ -166,6 +166,6 @@ macro_rules! fed {
 
 fed! {
     bundle build_json cmdline comps control cpio csv deb dhcp dhcp6 dpkg erofs exlist index_json inrelease iso kdl lock manifest_xml
-    metalink modules otherpkgs packed pkglist primary repofile repomd router rpm rpm_header rpmdb saved sources sqlite squashfs stanzas
+    metalink modules noderange otherpkgs packed pkglist primary repofile repomd router rpm rpm_header rpmdb saved sources sqlite squashfs stanzas
     synclist tar toml
 }

@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use imgbuild::archive::{self, Member, MemberKind};
 use imgbuild::distro::{self, installed, rpm};
+use imgbuild::nodes::Nodes;
+use imgbuild::nodes::xcat_range::Files;
 use imgbuild::source::SourceFile;
 use imgbuild::xcat::{self, Flavor, LoadError, Loader};
 use imgbuild::{recipe, site, stage};
@@ -379,6 +381,26 @@ pub const TARGETS: &[Target] = &[
             for pattern in words.lines().take(20) {
                 let _ = xcat::matches(pattern, "usr/share/man/man1/ls.1.gz");
             }
+        }
+    ),
+    target!(
+        "noderange",
+        Text,
+        |_| [
+            "cn[001-003],-n2",
+            "a-1-x:a-3-x@(rack1,login)",
+            "^few,/cn.*,nodetype.arch!=x86_64",
+            "cn[1-3]a[1,4-9]+3,cn01+20"
+        ]
+        .map(|one| one.as_bytes().to_vec())
+        .to_vec(),
+        &[],
+        |bytes, place| {
+            std::fs::write(place.join("few"), bytes).unwrap();
+            let nodes = file("nodes.toml", b"[node.\"cn[001-100]\"]\n[group.rack1]\nnodes = \"cn[001-050]\"\n");
+            let nodes = Nodes::of_file(&nodes).unwrap();
+            let _ = nodes.select_xcat(&text(bytes), Files::Below(place));
+            let _ = nodes.select(&text(bytes));
         }
     ),
     target!(

@@ -5,6 +5,7 @@
 
 mod against;
 mod against_kin;
+mod all_or_nothing;
 mod bundles;
 mod capture;
 mod causes;

@@ -1,7 +1,6 @@
 //! A directory, or an address that takes PUT: each file by its name.
 
 use std::fs::Permissions;
-use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +10,7 @@ use crate::cache::rate::Rate;
 use crate::digest::{Digest, Sha256};
 use crate::distro::{DistroError, Download, Fetcher, Progress};
 use crate::fault;
+use crate::files::{Aside, Durability};
 use crate::store::StoreError;
 
 /// Files below a root.
@@ -63,15 +63,11 @@ impl Files {
         let to = directory.join(name);
         let copied = || -> std::io::Result<()> {
             let mode = std::fs::metadata(directory)?.permissions().mode() & 0o7777;
-            let parent = to.parent().unwrap_or(directory);
             make_folders(directory, name, mode)?;
-            let mut aside = tempfile::Builder::new().prefix(".half-").tempfile_in(parent)?;
+            let mut aside = Aside::of(&to, 0o600)?;
             std::io::copy(&mut self.rate.reading(std::fs::File::open(file)?), &mut aside)?;
-            aside.flush()?;
             aside.as_file().set_permissions(Permissions::from_mode(0o600 | mode & 0o666))?;
-            aside.as_file().sync_data()?;
-            aside.persist(&to)?;
-            Ok(())
+            aside.replace(Durability::PowerCut)
         };
         copied().map_err(|error| error.to_string())
     }

@@ -142,7 +142,7 @@ pub fn mkdef(shell: &Shell) -> Done {
     if !definitions.is_empty() {
         let text: String = definitions.iter().enumerate().map(|(at, one)| write_stanza(one, at == 0)).collect();
         let failed = |error: std::io::Error| shell.fail(&format!("cannot create a temporary file: {error}"));
-        let folder = tempfile::tempdir().map_err(failed)?;
+        let folder = crate::sweep::Swept::below(&std::env::temp_dir(), "imgbuild-mkdef-").map_err(failed)?;
         let file = folder.path().join("mkdef.stanza");
         std::fs::write(&file, text).map_err(failed)?;
         shell.quietly(&["import", "xcat", &file.display().to_string(), "--into", "."])?;

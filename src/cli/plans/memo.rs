@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cli::output::masked::masked;
 use crate::digest::{Digest, FieldHasher};
+use crate::files::{self, Durability};
 use crate::recipe::Workspace;
 use crate::source::{Finding, Severity, SourceFile, Span};
 use crate::stage::Target;
@@ -137,18 +138,13 @@ impl Memo {
     }
 
     fn try_write(&self, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-        use std::io::Write;
         let folder = self.path.parent().unwrap_or(&self.path);
         let store = folder.parent().and_then(Path::parent).unwrap_or(folder);
         // Planning makes no store, and writes into no other user's.
         if std::fs::metadata(store)?.uid() != rustix::process::geteuid().as_raw() {
             return Ok(());
         }
-        std::fs::create_dir_all(folder)?;
-        let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(folder)?;
-        file.write_all(bytes)?;
-        file.persist(path)?;
-        Ok(())
+        files::replace(path, bytes, 0o600, Durability::Kill)
     }
 }
 

@@ -129,7 +129,8 @@ pub fn write_text(file: &Path, text: &[u8]) -> Result<(), Exit> {
             folder: folder.display().to_string(),
         }));
     }
-    crate::distro::write_file(&std::path::absolute(file).map_err(said)?, text).map_err(said)
+    let path = std::path::absolute(file).map_err(said)?;
+    crate::files::replace(&path, text, 0o644, crate::files::Durability::PowerCut).map_err(said)
 }
 
 /// A plan that builds are held to.

@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
+use super::own::{self, Own, lead};
 use super::{CURRENT, HOME, INDEX, Index, Served, is_ours, kind, place, target};
 use crate::beside::{self, Beside};
 use crate::fault;
+use crate::files::Folders;
 use crate::nodes::loaders::NodeFiles;
 use crate::nodes::state::{STATE_FORMAT, StateError};
 
@@ -19,14 +21,28 @@ pub struct Pending<'a> {
     name: String,
     index: Index,
     made: Vec<PathBuf>,
+    /// The generation that counts; one of no nodes where there was none before.
+    base: Option<String>,
+    folders: Folders,
     is_taken: bool,
 }
 
 impl Drop for Pending<'_> {
     fn drop(&mut self) {
-        if !self.is_taken {
-            self.made.iter().for_each(|link| drop(std::fs::remove_file(link)));
-            let _ = std::fs::remove_dir_all(self.served.out.join(HOME).join(&self.name));
+        let (out, home) = (&self.served.out, self.served.out.join(HOME));
+        if self.is_taken {
+            std::mem::take(&mut self.folders).keep();
+            return;
+        }
+        own::give_back(out, &home.join(&self.name));
+        self.made.iter().for_each(|link| drop(std::fs::remove_file(link)));
+        let _ = std::fs::remove_dir_all(home.join(&self.name));
+        if let Some(base) = &self.base {
+            let _ = own::settle(out, &home.join(base));
+            if self.served.current.is_none() {
+                let _ = std::fs::remove_file(home.join(CURRENT));
+                let _ = std::fs::remove_dir_all(home.join(base));
+            }
         }
     }
 }
@@ -36,7 +52,8 @@ impl Served {
     /// Errors: It cannot be written; nothing of it is left then.
     pub fn write(&self, wanted: &BTreeMap<String, NodeFiles>) -> Result<Pending<'_>, StateError> {
         let home = self.out.join(HOME);
-        std::fs::create_dir_all(&self.out).map_err(StateError::of("make", &self.out))?;
+        let mut folders = Folders::default();
+        folders.also(&self.out).map_err(StateError::of("make", &self.out))?;
         // What killed runs left in it is removed: never what another user's link leads to.
         Beside::make(&home).map_err(StateError::of("use", &home))?;
         self.tidy();
@@ -50,7 +67,8 @@ impl Served {
         let number = self.current.as_deref().and_then(|name| name.parse::<u64>().ok()).unwrap_or(0);
         let name = (number + 1).to_string();
         let generation = home.join(&name);
-        let pending = Pending { served: self, name, index, made: Vec::new(), is_taken: false };
+        let base = self.current.clone();
+        let pending = Pending { served: self, name, index, made: Vec::new(), base, folders, is_taken: false };
         for folder in [generation.clone(), generation.join("plain"), generation.join("uefi")] {
             std::fs::create_dir(&folder).map_err(StateError::of("make", &folder))?;
         }
@@ -92,6 +110,7 @@ impl Served {
                 continue;
             }
             let path = entry.path();
+            own::give_back(&self.out, &path);
             if let Ok(index) = std::fs::read(path.join(INDEX)).map(|bytes| serde_json::from_slice::<Index>(&bytes)) {
                 let ours = self.index.paths();
                 let index = index.unwrap_or_default();
@@ -105,6 +124,9 @@ impl Served {
             }
             let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
             let _ = removed;
+        }
+        if let Some(current) = &self.current {
+            let _ = own::settle(&self.out, &home.join(current));
         }
     }
 }
@@ -129,6 +151,7 @@ impl Pending<'_> {
         let out = &self.served.out;
         let before = self.served.index.paths();
         let mut folder_made = PathBuf::new();
+        let mut own = Vec::new();
         for (node, paths) in &self.index.nodes {
             for path in paths {
                 let (link, to) = (out.join(path), target(path, node));
@@ -138,20 +161,26 @@ impl Pending<'_> {
                     Ok(is) if is_ours(&is) && before.contains(path.as_str()) => continue,
                     Ok(is) if is_ours(&is) => drop(std::fs::remove_file(&link)),
                     _ if force && link.symlink_metadata().is_ok() => {
-                        let kept = PathBuf::from(format!("{}.ORIG", link.display()));
-                        std::fs::rename(&link, &kept).map_err(StateError::of("keep", &link))?;
+                        beside::check_owners(out, &link).map_err(StateError::of("keep", &link))?;
+                        own.push(Own::of(out, path, node)?);
+                        continue;
                     }
                     _ => {}
                 }
                 let folder = link.parent().unwrap_or(out);
                 if folder != folder_made {
                     beside::check_owners(out, &link).map_err(StateError::of("make", folder))?;
-                    std::fs::create_dir_all(folder).map_err(StateError::of("make", folder))?;
+                    self.folders.also(folder).map_err(StateError::of("make", folder))?;
                     folder_made = folder.to_owned();
                 }
                 std::os::unix::fs::symlink(&to, &link).map_err(StateError::of("create the link", &link))?;
                 self.made.push(link);
             }
+        }
+        if !own.is_empty() {
+            let base = own::base(self.served)?;
+            self.base = Some(base.clone());
+            own::take(self.served, &base, &self.name, &own)?;
         }
         let file = File::open(out).map_err(StateError::of("open", out))?;
         rustix::fs::syncfs(&file).map_err(|error| StateError::of("sync", out)(error.into()))?;
@@ -163,10 +192,7 @@ impl Pending<'_> {
     /// Errors: The link cannot be turned; the old one counts then.
     pub fn take(mut self) -> Result<(), StateError> {
         let (link, name) = self.turn();
-        let aside = link.with_extension("new");
-        let _ = std::fs::remove_file(&aside);
-        std::os::unix::fs::symlink(&name, &aside).map_err(StateError::of("create the link", &aside))?;
-        std::fs::rename(&aside, &link).map_err(StateError::of("turn", &link))?;
+        lead(&self.served.out, &link, Path::new(&name))?;
         self.is_taken = true;
         fault::point("nodeset.turned");
         let home = self.served.out.join(HOME);
@@ -178,8 +204,7 @@ impl Pending<'_> {
             for path in paths {
                 let (link, to) = (self.served.out.join(path), target(path, node));
                 if std::fs::read_link(&link).is_ok_and(|is| is != to && is_ours(&is)) {
-                    remove_link(&link);
-                    std::os::unix::fs::symlink(&to, &link).map_err(StateError::of("create the link", &link))?;
+                    lead(&self.served.out, &link, &to)?;
                 }
             }
         }
@@ -187,7 +212,8 @@ impl Pending<'_> {
         for path in self.served.index.paths().into_iter().filter(|path| !now.contains(path)) {
             remove_link(&self.served.out.join(path));
         }
-        if let Some(old) = &self.served.current {
+        own::settle(&self.served.out, &home.join(&self.name))?;
+        if let Some(old) = &self.base {
             let _ = std::fs::remove_dir_all(home.join(old));
         }
         Ok(())

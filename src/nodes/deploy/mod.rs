@@ -9,6 +9,7 @@
 //! ```
 
 mod apply;
+mod own;
 #[cfg(test)]
 mod tests;
 
@@ -84,10 +85,15 @@ fn place(node: &str, kind: &str) -> PathBuf {
 
 /// Where the link of a name leads.
 fn target(path: &str, node: &str) -> PathBuf {
+    through_current(path, &place(node, kind(path)))
+}
+
+/// The way from a name to a place of the generation that counts.
+fn through_current(path: &str, place: &Path) -> PathBuf {
     let up = path.matches('/').count();
     let mut target = PathBuf::new();
     (0..up).for_each(|_| target.push(".."));
-    target.join(HOME).join(CURRENT).join(place(node, kind(path)))
+    target.join(HOME).join(CURRENT).join(place)
 }
 
 impl Served {

@@ -91,3 +91,90 @@ fn what_a_killed_run_left_goes_with_the_next() {
     assert!(out.join("a/2").symlink_metadata().is_err());
     assert_eq!(std::fs::read_dir(out.join(HOME)).unwrap().count(), 2);
 }
+
+/// Three nodes, two of which have a file of the site.
+fn with_files_of_the_site(out: &Path) -> BTreeMap<String, NodeFiles> {
+    std::fs::create_dir_all(out.join("a")).unwrap();
+    std::fs::write(out.join("a/1"), "site 1").unwrap();
+    std::fs::write(out.join("real"), "site 2").unwrap();
+    std::os::unix::fs::symlink("../real", out.join("a/2")).unwrap();
+    std::fs::create_dir(out.join("a/folder")).unwrap();
+    [("cn1", "a/1"), ("cn2", "a/2"), ("cn3", "a/3"), ("cn4", "a/folder")]
+        .map(|(node, path)| (node.to_owned(), files(&[path], node)))
+        .into()
+}
+
+fn is_as_it_was(out: &Path) {
+    assert_eq!(read(out, "a/1").as_deref(), Some("site 1"));
+    assert!(!out.join("a/1").is_symlink());
+    assert_eq!(std::fs::read_link(out.join("a/2")).unwrap(), Path::new("../real"));
+    assert!(out.join("a/folder").is_dir() && !out.join("a/folder").is_symlink());
+    let names = std::fs::read_dir(out.join("a")).unwrap().map(|one| one.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    assert_eq!(names, ["1", "2", "folder"]);
+}
+
+#[test]
+fn files_of_the_site_change_together_and_come_back() {
+    for (is_first, is_killed) in [(true, true), (true, false), (false, true), (false, false)] {
+        let directory = tempfile::tempdir().unwrap();
+        let out = directory.path();
+        let wanted = with_files_of_the_site(out);
+        if !is_first {
+            deploy(out, &[("other", files(&["o/1"], "other"))]);
+        }
+        {
+            let served = Served::open(out).unwrap();
+            let mut pending = served.write(&wanted).unwrap();
+            pending.link(true).unwrap();
+            // Nodes still boot what they did, though all is ready to be turned.
+            assert_eq!([read(out, "a/1").as_deref(), read(out, "a/2").as_deref()], [Some("site 1"), Some("site 2")]);
+            match is_killed {
+                true => std::mem::forget(pending),
+                false => drop(pending),
+            }
+        }
+        Served::open(out).unwrap().tidy();
+        is_as_it_was(out);
+        assert_eq!(read(out, "o/1").is_some(), !is_first);
+        // And then it is done.
+        let served = Served::open(out).unwrap();
+        let mut pending = served.write(&wanted).unwrap();
+        pending.link(true).unwrap();
+        pending.take().unwrap();
+        for (node, files) in &wanted {
+            assert_eq!(read(out, &files.paths[0]).as_deref(), Some(node.as_str()));
+            assert_eq!(std::fs::read_link(out.join(&files.paths[0])).unwrap(), target(&files.paths[0], node));
+        }
+        assert_eq!(
+            [read(out, "a/1.ORIG").as_deref(), read(out, "a/2.ORIG").as_deref()],
+            [Some("site 1"), Some("site 2")]
+        );
+        assert!(out.join("a/folder.ORIG").is_dir());
+        let mut left: Vec<_> = std::fs::read_dir(out.join(HOME)).unwrap().map(|one| one.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left.len(), 2, "{left:?}");
+        assert!(!out.join(HOME).join(&left[0]).join("own").exists());
+    }
+}
+
+#[test]
+fn a_change_that_fails_leaves_each_file_of_the_site_and_an_older_copy() {
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path();
+    let mut wanted = with_files_of_the_site(out);
+    std::fs::write(out.join("b"), "a file").unwrap();
+    wanted.insert("cn9".to_owned(), files(&["b/9"], "cn9"));
+    assert!(Served::open(out).unwrap().write(&wanted).unwrap().link(true).is_err());
+    is_as_it_was(out);
+    assert!(out.join(HOME).read_dir().is_ok_and(|mut all| all.next().is_none()));
+    // What an earlier change kept is kept.
+    wanted.remove("cn9");
+    std::fs::write(out.join("a/1.ORIG"), "older").unwrap();
+    let served = Served::open(out).unwrap();
+    let mut pending = served.write(&wanted).unwrap();
+    pending.link(true).unwrap();
+    pending.take().unwrap();
+    assert_eq!([read(out, "a/1.ORIG").as_deref(), read(out, "a/1.ORIG.1").as_deref()], [Some("older"), Some("site 1")]);
+}

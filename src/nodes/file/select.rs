@@ -5,11 +5,15 @@ use std::sync::Arc;
 
 use super::Nodes;
 use crate::nodes::set::{Groups, Name, NodeSet, SetError, natural, parse};
+use crate::nodes::xcat_range::Files;
 use crate::nodes::{Attr, xcat_range};
 use crate::source::{Finding, Severity, SourceFile, Span, nearest};
 
 /// How many unknown names a message tells.
 const MOST_TOLD: usize = 8;
+
+/// Bytes of folded names, and of one name, that a message shows.
+const LONGEST_SHOWN: usize = 400;
 
 /// Sources of groups besides the groups of the file: nodes by a value that they have.
 const SOURCES: [(&str, Attr); 3] = [("arch", Attr::Arch), ("image", Attr::Image), ("loader", Attr::Loader)];
@@ -68,12 +72,13 @@ impl Nodes {
         if findings.is_empty() { Ok(parsed.set) } else { Err(findings) }
     }
 
-    /// The nodes that a range means as xCAT writes it.
+    /// The nodes that a range means as xCAT writes it; `files` says what `^FILE` may read.
     /// Errors: As `select`.
-    pub fn select_xcat(&self, text: &str) -> Result<NodeSet, Vec<Finding>> {
+    pub fn select_xcat(&self, text: &str, files: Files<'_>) -> Result<NodeSet, Vec<Finding>> {
         let file = SourceFile::new("NODERANGE", "NODERANGE", text);
         let whole = Span::new(&file, 0..text.len());
-        let found = xcat_range::nodes(text, self).map_err(|error| vec![reported(&file, error)])?;
+        let tables = xcat_range::Of::new(self, files);
+        let found = xcat_range::nodes(text, &tables).map_err(|error| vec![reported(&file, error)])?;
         if !found.unknown.is_empty() {
             return Err(vec![self.unknown_names(found.unknown.iter().map(String::as_str), &whole)]);
         }
@@ -93,8 +98,8 @@ impl Nodes {
     fn unknown_names<'a>(&self, names: impl Iterator<Item = &'a str>, span: &Span) -> Finding {
         let names: Vec<&str> = names.collect();
         let shown = match names.len() {
-            0..=MOST_TOLD => names.join(", "),
-            _ => NodeSet::of(names.iter().copied()).folded(),
+            0..=MOST_TOLD => joined(&names),
+            _ => few(&NodeSet::of(names.iter().copied()).folded(), &names),
         };
         let file = &self.file.name;
         let message = match names.len() {
@@ -130,14 +135,34 @@ impl Nodes {
     }
 }
 
+/// Names folded, if that is short, or the first of them.
+fn few(folded: &str, names: &[&str]) -> String {
+    match folded.len() <= LONGEST_SHOWN && names.iter().take(MOST_TOLD).all(|name| name.len() <= LONGEST_SHOWN) {
+        true => folded.to_owned(),
+        false => format!("{}, ..", joined(names)),
+    }
+}
+
+/// The first names, each as far as it is short.
+fn joined(names: &[&str]) -> String {
+    names.iter().take(MOST_TOLD).map(|name| cut(name)).collect::<Vec<_>>().join(", ")
+}
+
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(LONGEST_SHOWN) {
+        Some((end, _)) => format!("{}..", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
 fn nothing(text: &str, span: &Span) -> Finding {
-    Finding::error("nodes::empty", span, format!("`{text}` means no node"))
+    Finding::error("nodes::empty", span, format!("`{}` means no node", cut(text)))
         .help("name nodes or groups: cn[001-040], @compute, or `*` for all")
 }
 
 /// An error of a set at its place. The text is the whole file.
 fn reported(file: &Arc<SourceFile>, error: SetError) -> Finding {
-    let message = format!("`{}` is not a set of nodes: {}", file.text, error.message);
+    let message = format!("`{}` is not a set of nodes: {}", cut(&file.text), error.message);
     let finding = Finding::nowhere(Severity::Error, "nodes::range", message).help(error.help);
     Finding { span: Some(Span::new(file, error.at)), ..finding }
 }

@@ -16,6 +16,14 @@ pub use parse::{Groups, Parsed, SetError, parse};
 /// More nodes than this are a slip of the keyboard.
 pub const MOST_NODES: usize = 1_000_000;
 
+/// Bytes of the names that a word may mean, with what each costs.
+const MOST_BYTES: u64 = 128 << 20;
+
+/// Whether so many names of so many bytes are more than a word may mean.
+pub(in crate::nodes) fn are_too_long(count: u64, length: usize) -> bool {
+    count.saturating_mul(length as u64 + 24) > MOST_BYTES
+}
+
 /// The name of a node, in the order in which people count: cn2 before cn10.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Name(pub String);

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{MOST_NODES, Name, NodeSet};
+use super::{MOST_NODES, Name, NodeSet, are_too_long};
 use crate::source::counted;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -193,13 +193,14 @@ fn wild(pattern: &str, name: &str) -> bool {
 /// All names of a word with brackets; `start` is where it stands in the whole text.
 pub fn expand(word: &str, start: usize) -> Result<Vec<String>, SetError> {
     let mut parts: Vec<Vec<String>> = Vec::new();
-    let mut count: usize = 1;
+    let (mut count, mut length): (usize, usize) = (1, 0);
     let mut at = 0;
     while at < word.len() {
         let rest = &word[at..];
         let next = rest.find(['[', ']']).unwrap_or(rest.len());
         if next > 0 {
             parts.push(vec![rest[..next].to_owned()]);
+            length += next;
             at += next;
             continue;
         }
@@ -216,11 +217,15 @@ pub fn expand(word: &str, start: usize) -> Result<Vec<String>, SetError> {
         };
         let values = numbers(&rest[1..end], place + 1)?;
         count = count.saturating_mul(values.len());
+        length += values.iter().map(String::len).max().unwrap_or_default();
         if count > MOST_NODES {
             return Err(too_many(start..start + word.len()));
         }
         parts.push(values);
         at += end + 1;
+    }
+    if are_too_long(count as u64, length) {
+        return Err(too_many(start..start + word.len()));
     }
     let mut names = vec![String::new()];
     for part in parts {

@@ -16,7 +16,6 @@ pub mod tokens;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
@@ -24,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use super::set::natural;
 use crate::fault;
+use crate::files::{self, Durability};
 use crate::format::{Newer, Version, version_of};
 
 pub(super) const STATE_FORMAT: Version = Version::new(1, 0);
@@ -231,7 +231,6 @@ impl State {
         }
     }
 
-    /// Writes a JSON file aside and renames it into place.
     fn write<T: Serialize>(&self, name: &str, value: &T) -> Result<(), StateError> {
         self.make()?;
         let unwritable = |error: serde_json::Error| StateError::Damaged {
@@ -240,7 +239,7 @@ impl State {
         };
         let mut text = serde_json::to_vec_pretty(value).map_err(unwritable)?;
         text.push(b'\n');
-        replace(&self.directory, name, &text, 0o644, true)
+        replace(&self.directory, name, &text, 0o644, Durability::PowerCut)
     }
 }
 
@@ -257,16 +256,16 @@ fn newer(path: &Path, bytes: &[u8]) -> Result<(), Newer> {
     }
 }
 
-/// Writes a file aside and renames it into place; `durable` waits for the disk.
-pub(super) fn replace(directory: &Path, name: &str, bytes: &[u8], mode: u32, durable: bool) -> Result<(), StateError> {
+/// Writes a file in the place of the one before.
+pub(super) fn replace(
+    directory: &Path,
+    name: &str,
+    bytes: &[u8],
+    mode: u32,
+    durability: Durability,
+) -> Result<(), StateError> {
     let path = directory.join(name);
-    let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
-    let made = tempfile::Builder::new().prefix(".new-").permissions(permissions).tempfile_in(directory);
-    let mut aside = made.map_err(StateError::of("write", &path))?;
-    let written = aside.write_all(bytes).and_then(|()| if durable { aside.as_file().sync_all() } else { Ok(()) });
-    written.map_err(StateError::of("write", &path))?;
-    aside.persist(&path).map_err(|error| StateError::of("write", &path)(error.error))?;
-    Ok(())
+    files::replace(&path, bytes, mode, durability).map_err(StateError::of("write", &path))
 }
 
 /// How long ago, in one unit.

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{STATE_FORMAT, State, StateError, now, replace};
+use crate::files::Durability;
 use crate::nodes::file::is_node_name;
 
 /// Longest reason that is kept, in characters.
@@ -99,7 +100,7 @@ impl State {
         let mut text = serde_json::to_vec(report).unwrap_or_default();
         text.push(b'\n');
         // The next report comes in seconds: none is worth a wait for the disk.
-        replace(&directory, &format!("{node}.json"), &text, 0o644, false)
+        replace(&directory, &format!("{node}.json"), &text, 0o644, Durability::Kill)
     }
 
     /// A node's last report, if it has one that can be read.

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{STATE_FORMAT, State, StateError, now, replace};
+use crate::files::Durability;
 use crate::nodes::file::is_node_name;
 
 /// Most scripts of a list that are kept, lines of each, and characters of a line or a reason.
@@ -103,7 +104,7 @@ impl State {
         let mut text = serde_json::to_vec(&scripts).unwrap_or_default();
         text.push(b'\n');
         // What scripts print is for those who run the server.
-        replace(&directory, &format!("{node}.json"), &text, 0o640, false)
+        replace(&directory, &format!("{node}.json"), &text, 0o640, Durability::Kill)
     }
 
     pub fn scripts(&self, node: &str) -> Option<Scripts> {

@@ -1,5 +1,6 @@
 //! Tokens by which nodes report: no one can guess one, and anyone who has one can speak for that node alone.
 
+use crate::files::Durability;
 use std::io::Read;
 use std::path::PathBuf;
 
@@ -60,7 +61,7 @@ impl State {
             .and_then(|mut file| file.read_exact(&mut secret))
             .map_err(StateError::of("read", random))?;
         let mode = if fault::planted("secret-readable") { 0o644 } else { 0o600 };
-        replace(self.directory(), "secret", &secret, mode, true)?;
+        replace(self.directory(), "secret", &secret, mode, Durability::PowerCut)?;
         Ok(Tokens { secret })
     }
 }

@@ -1,12 +1,21 @@
 //! Atoms that count: `n01-n04`, `n[01-04]`, `n01+3`.
 
-use super::wrong;
+use super::{shown, wrong};
 use crate::fault;
-use crate::nodes::set::{MOST_NODES, SetError};
+use crate::nodes::set::{MOST_NODES, SetError, are_too_long};
 use crate::source::counted;
+
+/// Bytes of one atom: names of hosts have 253 at most, lists in brackets more.
+const LONGEST_ATOM: usize = 1 << 20;
+/// Digits of a number. No host has more in its name.
+const MOST_DIGITS: usize = 18;
 
 /// The names that an atom means; a text in no other form is itself.
 pub fn names(text: &str) -> Result<Vec<String>, SetError> {
+    if text.len() > LONGEST_ATOM {
+        let message = format!("`{}` is longer than the limit of {LONGEST_ATOM} bytes", shown(text));
+        return Err(wrong(text, message, "write ranges with fewer places"));
+    }
     if text.contains(['[', ']']) {
         return brackets(text);
     }
@@ -58,19 +67,18 @@ fn bounds(text: &str, left: &str, right: &str) -> Result<Vec<String>, SetError> 
     if !number(first[*at]) || !number(last[*at]) {
         return Ok(vec![text.to_owned()]);
     }
-    let values = numbers(text, first[*at], last[*at])?;
+    let values = numbers(text, first[*at], last[*at], text.len())?;
     let (before, after) = (first[..*at].concat(), first[*at + 1..].concat());
     Ok(values.iter().map(|value| format!("{before}{value}{after}")).collect())
 }
 
-/// From one number to another, with the padding of the first.
-fn numbers(text: &str, first: &str, last: &str) -> Result<Vec<String>, SetError> {
-    let parse = |number: &str| number.parse::<u64>().ok().filter(|number| *number < u64::MAX / 2);
-    let (Some(low), Some(high)) = (parse(first), parse(last)) else {
-        return Err(wrong(text, format!("`{text}` has a number that is too large"), "correct it"));
+/// From one number to another, with the padding of the first; `length` is that of a name.
+fn numbers(text: &str, first: &str, last: &str, length: usize) -> Result<Vec<String>, SetError> {
+    let (Some(low), Some(high)) = (number(first), number(last)) else {
+        return Err(too_large(text));
     };
     if first.len() > last.len() {
-        let message = format!("`{text}` counts from {} digits to {}", first.len(), last.len());
+        let message = format!("`{}` counts from {} digits to {}", shown(text), first.len(), last.len());
         return Err(wrong(
             text,
             message,
@@ -79,17 +87,29 @@ fn numbers(text: &str, first: &str, last: &str) -> Result<Vec<String>, SetError>
     }
     if low > high {
         let help = format!("write {last} after {first}: xCAT counts on to all nines here");
-        return Err(wrong(text, format!("`{text}` counts backwards"), &help));
+        return Err(wrong(text, format!("`{}` counts backwards", shown(text)), &help));
     }
-    many(text, high - low)?;
+    many(text, high - low, length)?;
     let width = if fault::planted("range-padding-lost") { 0 } else { first.len() };
     Ok((low..=high).map(|number| format!("{number:0width$}")).collect())
 }
 
-fn many(text: &str, count: u64) -> Result<(), SetError> {
-    match count >= MOST_NODES as u64 {
+/// A number of digits that can be counted with.
+fn number(text: &str) -> Option<u64> {
+    text.parse().ok().filter(|_| text.len() <= MOST_DIGITS)
+}
+
+fn too_large(text: &str) -> SetError {
+    let message = format!("`{}` has a number that is too large", shown(text));
+    wrong(text, message, &format!("the limit is {MOST_DIGITS} digits"))
+}
+
+/// Whether so many names of so many bytes are not too many.
+fn many(text: &str, count: u64, length: usize) -> Result<(), SetError> {
+    match count >= MOST_NODES as u64 || are_too_long(count, length) {
         true => {
-            Err(wrong(text, format!("`{text}` means more than {} nodes", counted(MOST_NODES)), "correct the range"))
+            let problem = format!("`{}` means more than {} nodes", shown(text), counted(MOST_NODES));
+            Err(wrong(text, problem, "correct the range"))
         }
         false => Ok(()),
     }
@@ -104,49 +124,58 @@ fn counting(text: &str, base: &str, count: &str) -> Result<Vec<String>, SetError
     };
     let start = host.trim_end_matches(|letter: char| letter.is_ascii_digit()).len();
     let (name, digits) = host.split_at(start);
-    let (Ok(low), Ok(more)) = (digits.parse::<u64>(), count.parse::<u64>()) else {
-        return Err(wrong(text, format!("`{base}` has no number to count on from"), "write for instance n01+3"));
-    };
-    many(text, more)?;
+    if digits.is_empty() {
+        let message = format!("`{}` has no number to count on from", shown(base));
+        return Err(wrong(text, message, "write for instance n01+3"));
+    }
+    let (Some(low), Some(more)) = (number(digits), number(count)) else { return Err(too_large(text)) };
+    many(text, more, text.len())?;
     let width = digits.len();
     Ok((low..=low.saturating_add(more)).map(|number| format!("{name}{number:0width$}{domain}")).collect())
 }
 
-/// One bracket at a time, each bound glued to what is around it.
+/// One bracket after the other, each bound glued to what is around it.
 fn brackets(text: &str) -> Result<Vec<String>, SetError> {
-    let (Some(open), Some(close)) = (text.find('['), text.find(']')) else { return Ok(vec![text.to_owned()]) };
-    if open > close {
-        return Ok(vec![text.to_owned()]);
-    }
-    let (before, inner, after) = (&text[..open], &text[open + 1..close], &text[close + 1..]);
-    if before.is_empty() && after.is_empty() {
-        // A name that no one has: `[1-3]`.
-        return Ok(vec![text.to_owned()]);
-    }
-    let mut found = Vec::new();
-    for part in inner.split(',') {
-        let values = match part.split_once(['-', ':']) {
-            Some((left, right)) => letters_or_numbers(text, left, right)?,
-            None => vec![part.to_owned()],
-        };
-        for value in values {
-            let name = format!("{before}{value}{after}");
-            match after.contains('[') {
-                true => found.extend(brackets(&name)?),
-                false => found.push(name),
+    let mut found = vec![String::new()];
+    let mut rest = text;
+    loop {
+        let (open, close) = match (rest.find('['), rest.find(']')) {
+            (Some(open), Some(close)) if open < close => (open, close),
+            _ => {
+                let length = found.iter().map(String::len).max().unwrap_or_default() + rest.len();
+                many(text, found.len() as u64, length)?;
+                found.iter_mut().for_each(|name| name.push_str(rest));
+                return Ok(found);
             }
-            many(text, found.len() as u64)?;
+        };
+        let (before, inner, after) = (&rest[..open], &rest[open + 1..close], &rest[close + 1..]);
+        if before.is_empty() && after.is_empty() && found.iter().all(String::is_empty) {
+            // A name that no one has: `[1-3]`.
+            return Ok(vec![text.to_owned()]);
         }
+        let mut values = Vec::new();
+        let around = found.iter().map(String::len).max().unwrap_or_default() + before.len();
+        let mut length = 0;
+        for part in inner.split(',') {
+            match part.split_once(['-', ':']) {
+                Some((left, right)) => values.extend(letters_or_numbers(text, left, right)?),
+                None => values.push(part.to_owned()),
+            }
+            length = length.max(around + part.len());
+            many(text, (values.len() as u64).saturating_mul(found.len() as u64), length)?;
+        }
+        found =
+            found.iter().flat_map(|name| values.iter().map(move |value| format!("{name}{before}{value}"))).collect();
+        rest = after;
     }
-    Ok(found)
 }
 
 /// Numbers between two, or two names where the bounds are letters.
 fn letters_or_numbers(text: &str, left: &str, right: &str) -> Result<Vec<String>, SetError> {
     let digits = |part: &str| !part.is_empty() && part.bytes().all(|letter| letter.is_ascii_digit());
     if digits(left) && digits(right) {
-        return numbers(text, left, right);
+        return numbers(text, left, right, right.len());
     }
-    let message = format!("`{text}` counts from `{left}` to `{right}`");
+    let message = format!("`{}` counts from `{}` to `{}`", shown(text), shown(left), shown(right));
     Err(wrong(text, message, "numbers are counted, letters are not: name each"))
 }

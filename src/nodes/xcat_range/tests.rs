@@ -173,3 +173,105 @@ fn what_xcat_takes_as_nothing_or_as_too_much_is_an_error() {
     assert!(nodes(&"(".repeat(1000), &Vectors).is_err());
     assert!(nodes(&format!("{}n01{}", "(".repeat(1000), ")".repeat(1000)), &Vectors).is_err());
 }
+
+struct Many(NodeSet);
+
+impl Tables for Many {
+    fn has(&self, node: &str) -> bool {
+        self.0.contains(node)
+    }
+    fn all(&self) -> NodeSet {
+        self.0.clone()
+    }
+    fn group(&self, name: &str) -> Option<NodeSet> {
+        (name == "all").then(|| self.all())
+    }
+    fn value(&self, _: &str, _: &str, _: &str) -> Option<String> {
+        None
+    }
+    fn read(&self, _: &str) -> Result<String, String> {
+        Err("not there".to_owned())
+    }
+}
+
+/// What a hostile range may cost: an answer, soon, that does not fill the screen.
+#[test]
+fn no_range_takes_all_time_or_memory() {
+    let began = std::time::Instant::now();
+    let many = Many((0..1000).map(|number| Name(format!("n{number}"))).collect());
+    for text in [
+        format!("n{}1-n{}2", "0".repeat(70_000), "0".repeat(70_000)),
+        format!("n{}1+3", "0".repeat(70_000)),
+        format!("n[{}1-{}2]", "0".repeat(70_000), "0".repeat(70_000)),
+        format!("{}n01{}", "(".repeat(100_000), ")".repeat(100_000)),
+        format!("n{}", "[1-2]".repeat(100)),
+        format!("n[1-999999]{}", "x".repeat(100_000)),
+        "all@".repeat(2_000_000),
+        "/.*,".repeat(2_000_000),
+    ] {
+        let error = nodes(&text, &many).map(|found| found.set.len()).unwrap_err();
+        assert!(error.message.len() + error.help.len() < 1000, "{} {}", error.message.len(), error.help.len());
+    }
+    // Deep, and yet but one name; many names that no one has.
+    assert_eq!(nodes(&format!("n{}", "[1]".repeat(100_000)), &many).unwrap().unknown.len(), 1);
+    let names: String = (0..200_000).map(|number| format!("x{number},")).collect();
+    assert_eq!(nodes(&names, &many).unwrap().unknown.len(), 200_000);
+    assert!(began.elapsed().as_secs() < 300, "{:?}", began.elapsed());
+}
+
+struct Nested;
+
+impl Tables for Nested {
+    fn has(&self, node: &str) -> bool {
+        node == "n1"
+    }
+    fn all(&self) -> NodeSet {
+        NodeSet::of(["n1"])
+    }
+    fn group(&self, _: &str) -> Option<NodeSet> {
+        None
+    }
+    fn value(&self, _: &str, _: &str, _: &str) -> Option<String> {
+        None
+    }
+    fn read(&self, path: &str) -> Result<String, String> {
+        Ok(match path.parse::<u32>() {
+            Ok(0) => "n1\n".to_owned(),
+            // Each names the next one often.
+            Ok(number) if number < 19 => format!("(^{0})\n", number - 1).repeat(50),
+            _ => "(^self)\n".to_owned(),
+        })
+    }
+}
+
+#[test]
+fn a_file_is_read_once_and_never_by_itself() {
+    assert_eq!(nodes("^8", &Nested).unwrap().set, NodeSet::of(["n1"]));
+    assert!(nodes("^self", &Nested).unwrap_err().message.contains("names itself"));
+    assert!(nodes("^18", &Nested).is_err(), "it is too deep");
+}
+
+#[test]
+fn a_range_of_a_list_reads_nothing_outside_its_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    std::fs::create_dir(at("workspace")).unwrap();
+    std::fs::write(at("secret"), "root:secret\n").unwrap();
+    std::fs::write(at("workspace/few"), "n1\n").unwrap();
+    std::os::unix::fs::symlink(at("secret"), at("workspace/link")).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, at("workspace/pipe"), rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0)
+        .unwrap();
+    let workspace = at("workspace");
+    let below = Files::Below(&workspace);
+    assert_eq!(text_of(Path::new("few"), below), Ok("n1\n".to_owned()));
+    assert_eq!(text_of(&at("workspace/few"), below), Ok("n1\n".to_owned()));
+    // The same words for what is there and for what is not.
+    let outside = text_of(&at("secret"), below).unwrap_err();
+    for path in [at("workspace/link"), at("workspace/../secret"), at("nothing"), "../secret".into(), "/dev/zero".into()]
+    {
+        assert_eq!(text_of(&path, below).unwrap_err(), outside, "{path:?}");
+    }
+    assert!(text_of(Path::new("pipe"), below).unwrap_err().contains("regular"));
+    assert!(text_of(Path::new("/dev/zero"), Files::Any).unwrap_err().contains("regular"));
+    assert!(text_of(&at("secret"), Files::Any).is_ok());
+}

@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 use super::kdl::is_kdl;
 use crate::recipe::inherit::file_fields;
 use crate::recipe::{KDL_RECIPE_FILE, Node, RECIPE_FILE, Workspace};
-use crate::source::{Finding, Severity, SourceFile, Span};
+use crate::source::{Finding, MOST_LINES_OF_FILE, Severity, SourceFile, Span, too_many_lines};
 use crate::witness;
 
 const TEXT_LIMIT: u64 = 16 << 20;
@@ -157,6 +157,12 @@ pub fn text_of(path: &Path, name: &str) -> Result<Arc<SourceFile>, Vec<Finding>>
             Finding::nowhere(Severity::Error, "recipe::too_large", problem).help("is it the right file?"),
         ]);
     };
+    if let Some(problem) = too_many_lines(&bytes, MOST_LINES_OF_FILE) {
+        let problem = format!("`{}` cannot be read: {problem}", path.display());
+        return Err(vec![
+            Finding::nowhere(Severity::Error, "recipe::too_large", problem).help("is it the right file?"),
+        ]);
+    }
     text_from(bytes, path, name).map_err(|finding| vec![finding])
 }
 

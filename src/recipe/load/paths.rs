@@ -2,18 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::moved;
 use crate::recipe::front::open::is_allowed;
 use crate::recipe::inherit::relative::{between, plain};
 use crate::recipe::{Model, Workspace};
-use crate::source::{Finding, SourceFile, Span};
+use crate::source::{Finding, MOST_LINES, SourceFile, Span, too_many_lines};
 use crate::witness;
 use crate::xcat::{LoadError, Loader};
 
 /// Largest list or recipe that is read.
 const TEXT_LIMIT: u64 = 16 << 20;
+/// Bytes of all lists that are read for a recipe.
+const MOST_OF_ALL: u64 = 256 << 20;
 
 #[derive(Debug, Clone)]
 pub struct Paths {
@@ -31,6 +34,8 @@ pub struct Paths {
     included: Arc<Mutex<Included>>,
     /// Whether variables may come from this process: only for looking at one list.
     pub process_variables: bool,
+    /// Bytes of lists that were read.
+    taken: Arc<AtomicU64>,
 }
 
 /// Lists by their names, with the file that includes each and the line of it.
@@ -82,6 +87,7 @@ impl Paths {
             named: Arc::default(),
             included: Arc::default(),
             process_variables: false,
+            taken: Arc::default(),
         }
     }
 
@@ -171,6 +177,14 @@ impl Paths {
         }
         let bytes = witness::read_at_most(path, TEXT_LIMIT).map_err(|error| error.to_string())?;
         let bytes = bytes.ok_or_else(|| format!("it is larger than {} MiB", TEXT_LIMIT >> 20))?;
+        if let Some(problem) = too_many_lines(&bytes, MOST_LINES) {
+            return Err(problem);
+        }
+        // All lists of a recipe together: each may include others.
+        let total = self.taken.fetch_add(bytes.len() as u64, Ordering::Relaxed).saturating_add(bytes.len() as u64);
+        if total > MOST_OF_ALL {
+            return Err(format!("with it the lists are larger than the limit of {} MiB", MOST_OF_ALL >> 20));
+        }
         let text = String::from_utf8(bytes).map_err(|error| {
             let at = error.utf8_error().valid_up_to();
             let line = error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;

@@ -16,6 +16,7 @@ use super::lock::Lock;
 use super::orphan::end_orphan;
 use super::signed::Behind;
 use super::{Answers, Places, Plan, conf, leases, loaders};
+use crate::files::{Aside, Durability};
 use crate::nodes::Nodes;
 use crate::serve::Say;
 use crate::serve::error::ServeError;
@@ -195,9 +196,13 @@ pub(super) fn write_readable(path: &Path, text: &str) -> std::io::Result<()> {
 
 /// Writes a file that dnsmasq reads, the whole of it or nothing.
 pub(super) fn write_aside(path: &Path, text: &str) -> std::io::Result<()> {
-    let aside = path.with_extension("new");
-    write_readable(&aside, text)?;
-    fs::rename(aside, path)
+    use std::io::Write;
+    use std::os::unix::fs::PermissionsExt;
+    let mut aside = Aside::of(path, 0o644)?;
+    aside.write_all(text.as_bytes())?;
+    // Its own user reads it, whatever this server's umask is.
+    aside.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
+    aside.replace(Durability::Kill)
 }
 
 pub(super) fn conf_argument(places: &Places) -> String {

@@ -7,13 +7,14 @@ use serde::Serialize;
 
 use crate::beside;
 use crate::fault;
+use crate::files::{Aside, Replaced};
 use crate::recipe::{
     Change, Edit, Editable, FieldPath, KDL_RECIPE_FILE, RECIPE_FILE, Step, WORKSPACE_FILE, document_in, recipe_file,
 };
 use crate::site::definitions::{Places, Site};
 use crate::site::workspace::{ImportReport, ImportRequest, ImportState, import, write_whole};
 use crate::source::{Finding, Severity, SourceFile};
-use crate::sweep::{Swept, file_in};
+use crate::sweep::Swept;
 use crate::xcat::definitions::{Manifest, is_plain_path, parse_manifest};
 
 use super::begun::Begun;
@@ -134,10 +135,11 @@ pub fn import_bundle(request: &BundleImport) -> Result<(BundleReport, Vec<Findin
             }
         }
     }
+    let mut replaced = Replaced::default();
     for (to, from) in files {
         let shown = to.strip_prefix(&into).unwrap_or(&to).display().to_string();
         if !request.dry_run {
-            put(&from, &to, &into).map_err(|error| io(&to, error))?;
+            put(&from, &to, &into, &mut replaced).map_err(|error| io(&to, error))?;
         }
         done.files.push(shown);
     }
@@ -146,7 +148,7 @@ pub fn import_bundle(request: &BundleImport) -> Result<(BundleReport, Vec<Findin
         let name = &image.manifest.definition.name;
         let state = done.import.osimages.iter().find(|one| one.name == *name).map(|one| one.state);
         let note = match state {
-            Some(ImportState::New) => own_recipe(image, &into),
+            Some(ImportState::New) => own_recipe(image, &into, &mut replaced),
             Some(ImportState::Changed | ImportState::Same) => map_lists(image, &into).map(|()| None),
             _ => Ok(None),
         };
@@ -158,10 +160,11 @@ pub fn import_bundle(request: &BundleImport) -> Result<(BundleReport, Vec<Findin
         let from = image.folder.join(OWN).join(RECORDS);
         if from.is_file() {
             let to = into.join(format!(".{}.{RECORDS}", image.manifest.definition.name));
-            put(&from, &to, &into).map_err(|error| io(&to, error))?;
+            put(&from, &to, &into, &mut replaced).map_err(|error| io(&to, error))?;
             done.records.push(to);
         }
     }
+    replaced.keep();
     if !request.dry_run {
         begun.end();
     }
@@ -316,8 +319,9 @@ fn same(one: &Path, other: &Path) -> bool {
 
 /// Brings a file to its place below a folder; what was there is kept beside it. The bundle's own copy stays, as it may go to two
 /// places.
-fn put(from: &Path, to: &Path, root: &Path) -> std::io::Result<()> {
-    beside::make_folders(root, to)?;
+fn put(from: &Path, to: &Path, root: &Path, replaced: &mut Replaced) -> std::io::Result<()> {
+    beside::check(root, to)?;
+    let mut kept = None;
     if to.symlink_metadata().is_ok() {
         if same(from, to) {
             return Ok(());
@@ -327,18 +331,17 @@ fn put(from: &Path, to: &Path, root: &Path) -> std::io::Result<()> {
             0 => to.with_file_name(format!("{name}.ORIG")),
             number => to.with_file_name(format!("{name}.ORIG.{number}")),
         });
-        let kept = numbered.take(10_000).find(|path| path.symlink_metadata().is_err());
-        std::fs::rename(to, kept.ok_or_else(|| std::io::Error::other("there are too many .ORIG files"))?)?;
+        let free = numbered.take(10_000).find(|path| path.symlink_metadata().is_err());
+        kept = Some(free.ok_or_else(|| std::io::Error::other("there are too many .ORIG files"))?);
     }
-    let parent = to.parent().unwrap_or(root);
     let mut source = std::fs::File::open(from)?;
-    let mut file = file_in(parent, ".imgbuild-bundle.")?;
+    let mut file = Aside::of(to, 0o600)?;
     // On one file system the blocks are shared where it can.
     if rustix::fs::ioctl_ficlone(file.as_file(), &source).is_err() {
-        std::io::copy(&mut source, file.as_file_mut())?;
+        std::io::copy(&mut source, &mut file)?;
     }
     file.as_file().set_permissions(source.metadata()?.permissions())?;
-    file.persist(to).map(drop).map_err(|error| error.error)
+    file.exchange(kept, replaced)
 }
 
 /// Whether the bundle has a recipe for the image that the manifest defines.
@@ -350,7 +353,7 @@ fn takes_own_recipe(folder: &Path, manifest: &Manifest) -> bool {
 
 /// Puts the recipe that a bundle of imgbuild brought in the place of the one that was just made of the definition; what is to
 /// be said, where it is not taken.
-fn own_recipe(image: &Image, into: &Path) -> std::io::Result<Option<&'static str>> {
+fn own_recipe(image: &Image, into: &Path, replaced: &mut Replaced) -> std::io::Result<Option<&'static str>> {
     let brought = image.folder.join(OWN).join("recipe");
     let directory = into.join("images").join(&image.manifest.definition.name);
     if !crate::recipe::has_recipe(&brought) || !directory.is_dir() {
@@ -370,7 +373,7 @@ fn own_recipe(image: &Image, into: &Path) -> std::io::Result<Option<&'static str
         let name = base_of(entry.path());
         let is_recipe = [RECIPE_FILE, KDL_RECIPE_FILE].contains(&name.as_str()) && entry.depth() > 1;
         if entry.file_type().is_file() && !is_recipe && name != WORKSPACE_FILE && !name.starts_with('.') {
-            put(entry.path(), &directory.join(below), into)?;
+            put(entry.path(), &directory.join(below), into, replaced)?;
         }
     }
     for path in &image.paths {

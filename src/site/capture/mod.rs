@@ -24,6 +24,7 @@ use crate::beside;
 use crate::distro::installed;
 use crate::distro::rpm::Evr;
 use crate::fault;
+use crate::files::Replaced;
 use crate::recipe::{RECIPE_FILE, is_image_name};
 use crate::site::bundle::sha256_of;
 use crate::site::workspace::{Wanted as WantedRules, with_wanted, write_whole};
@@ -272,17 +273,17 @@ fn place(made: &Path, directory: &Path, files: &[String]) -> Result<(), CaptureE
     }
     // The recipe names the directory, so modules of another capture would be built in.
     let drivers = directory.join("drivers");
+    let mut replaced = Replaced::default();
     if drivers.symlink_metadata().is_ok() {
-        std::fs::rename(&drivers, original(&drivers)).map_err(io(&drivers))?;
+        replaced.move_away(&drivers, original(&drivers)).map_err(io(&drivers))?;
     }
     for name in files {
         let to = directory.join(name);
         beside::make_folders(directory, &to).map_err(io(&to))?;
-        if to.symlink_metadata().is_ok() {
-            std::fs::rename(&to, original(&to)).map_err(io(&to))?;
-        }
-        std::fs::rename(made.join(name), &to).map_err(io(&to))?;
+        let kept = to.symlink_metadata().is_ok().then(|| original(&to));
+        replaced.put(&made.join(name), &to, kept).map_err(io(&to))?;
     }
+    replaced.keep();
     Ok(())
 }
 

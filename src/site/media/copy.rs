@@ -11,6 +11,7 @@ use super::source::{Found, Source};
 use super::{Family, ImportedMedium, MediaError, MediaReport};
 use crate::beside;
 use crate::fault;
+use crate::files::{Aside, Durability, TEMPORARY};
 use crate::xcat::definitions::is_word;
 
 /// Version of what `import media --json` prints.
@@ -185,14 +186,11 @@ enum Failed {
     Here(PathBuf, std::io::Error),
 }
 
-/// How files begin that are being written.
-const BEGUN: &str = ".imgbuild-media.";
-
 /// Removes what killed imports had begun.
 fn remove_begun(place: &Path) {
     let walk = walkdir::WalkDir::new(place).into_iter().flatten();
     let begun =
-        walk.filter(|entry| entry.file_type().is_file() && entry.file_name().to_string_lossy().starts_with(BEGUN));
+        walk.filter(|entry| entry.file_type().is_file() && entry.file_name().to_string_lossy().starts_with(TEMPORARY));
     for entry in begun {
         let _ = std::fs::remove_file(entry.path());
     }
@@ -288,7 +286,7 @@ fn put(from: Option<&Path>, size: u64, content: &mut dyn Read, to: &Path) -> Res
     let here = |error: std::io::Error| Failed::Here(to.to_owned(), error);
     let folder = to.parent().unwrap_or(Path::new("/"));
     std::fs::create_dir_all(folder).map_err(here)?;
-    let mut file = tempfile::Builder::new().prefix(BEGUN).tempfile_in(folder).map_err(here)?;
+    let mut file = Aside::of(to, 0o644).map_err(here)?;
     fault::point("media.writing");
     let is_shared = from.is_some_and(|from| {
         File::open(from).is_ok_and(|from| rustix::fs::ioctl_ficlone(file.as_file(), &from).is_ok())
@@ -311,9 +309,7 @@ fn put(from: Option<&Path>, size: u64, content: &mut dyn Read, to: &Path) -> Res
             return Err(Failed::Medium(format!("it has {written} bytes instead of {size}")));
         }
     }
-    let mode = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o644);
-    file.as_file().set_permissions(mode).map_err(here)?;
-    file.persist(to).map(drop).map_err(|error| here(error.error))
+    file.replace(Durability::Kill).map_err(here)
 }
 
 /// Makes a link of the medium if what it leads to, all links followed, is in the repository.

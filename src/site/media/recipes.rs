@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use crate::distro::apt::architecture;
+use crate::files::TEMPORARY;
 use crate::recipe::{Arch, RECIPE_FILE};
 use crate::site::osimage::{Release, release_of};
-use crate::site::workspace::{TEMPORARY, Wanted, with_wanted, write_whole};
+use crate::site::workspace::{Wanted, with_wanted, write_whole};
 
 use super::identify::Medium;
 use super::{Family, MediaError, MediaReport};

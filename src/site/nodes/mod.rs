@@ -17,6 +17,8 @@ use crate::source::SourceFile;
 pub use text::nodes_file_text;
 
 const TEXT_LIMIT: u64 = 64 << 20;
+/// How many notes on names are made.
+const MOST_NOTES: usize = 200;
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Said {
@@ -43,8 +45,9 @@ pub struct ImportedNodes {
 impl ImportedNodes {
     fn node(&mut self, name: &str) -> Option<&mut (Values, BTreeSet<String>)> {
         if !crate::nodes::file::is_node_name(name) {
-            let note = format!("`{name}` cannot be the name of a node: left out");
-            if !self.notes.contains(&note) {
+            let note =
+                format!("`{}` cannot be the name of a node: left out", name.chars().take(80).collect::<String>());
+            if self.notes.len() < MOST_NOTES && !self.notes.contains(&note) {
                 self.notes.push(note);
             }
             return None;

@@ -116,3 +116,19 @@ fn what_is_no_file_of_nodes_is_refused() {
         assert!(read(&[&path]).unwrap_err().contains(said), "{text}");
     }
 }
+
+#[test]
+fn many_groups_take_no_more_than_their_nodes() {
+    let began = std::time::Instant::now();
+    let mut found = ImportedNodes::default();
+    for number in 0..30_000 {
+        found.nodes.entry(Name(format!("cn{number}"))).or_default().1.insert(format!("g{number}"));
+        found.node(&format!("-{number}"));
+    }
+    found.finish();
+    let text = nodes_file_text(&found);
+    assert!(text.contains("[group.g29999]\nnodes = \"cn29999\"\n"), "{}", text.len());
+    assert!(found.notes.len() < 1000);
+    // Each group with each node takes minutes.
+    assert!(began.elapsed().as_secs() < 300, "{:?}", began.elapsed());
+}

@@ -34,9 +34,14 @@ pub fn nodes_file_text(found: &ImportedNodes) -> String {
     if !found.defaults.is_empty() {
         text.push_str(&format!("\n[defaults]\n{}", lines(&found.defaults)));
     }
+    let mut members_of: BTreeMap<&str, NodeSet> = BTreeMap::new();
+    for (node, (_, groups)) in &found.nodes {
+        for group in groups {
+            members_of.entry(group).or_default().insert(node.0.as_str());
+        }
+    }
     for (name, values) in &found.groups {
-        let members = found.nodes.iter().filter(|(_, (_, groups))| groups.contains(name)).map(|(node, _)| node.clone());
-        let members: NodeSet = members.collect();
+        let members = members_of.remove(name.as_str()).unwrap_or_default();
         if members.is_empty() {
             text.push_str(&format!("\n# The group {name} has no nodes.\n"));
             text.extend(lines(values).lines().map(|line| format!("# {line}\n")));

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use crate::beside;
 use crate::digest::Digest;
 use crate::fault;
+use crate::files::{Aside, Durability};
 use crate::site::definitions::Places;
-use crate::sweep::file_in;
 
 use super::ImportError;
 use super::reads::Reads;
@@ -143,22 +143,17 @@ fn read_regular(path: &Path) -> std::io::Result<Vec<u8>> {
 }
 
 fn put(target: &Path, bytes: &[u8], from: &Path) -> std::io::Result<()> {
-    write_whole(target, bytes)?;
-    std::fs::set_permissions(target, std::fs::metadata(from)?.permissions())
-}
-
-/// How names of files begin that are being written.
-pub const TEMPORARY: &str = ".imgbuild-import.";
-
-/// Writes a file beside its place and renames it there.
-pub fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder)?;
-    let mut file = file_in(folder, TEMPORARY)?;
+    let mut file = Aside::of(target, 0o600)?;
     file.write_all(bytes)?;
     fault::point("import.writing");
-    file.as_file().sync_all()?;
-    let mode = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o644);
-    file.as_file().set_permissions(mode)?;
-    file.persist(path).map(drop).map_err(|error| error.error)
+    file.as_file().set_permissions(std::fs::metadata(from)?.permissions())?;
+    file.replace(Durability::PowerCut)
+}
+
+/// Writes a file in the place of what is there.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = Aside::of(path, 0o644)?;
+    file.write_all(bytes)?;
+    fault::point("import.writing");
+    file.replace(Durability::PowerCut)
 }

@@ -10,7 +10,7 @@ mod write;
 
 use std::path::PathBuf;
 
-pub use copies::{TEMPORARY, write_whole};
+pub use copies::write_whole;
 pub use file::Wanted;
 pub use keep::keep_attributes;
 pub use reads::included;

@@ -24,7 +24,7 @@ pub fn find(shell: &Shell, range: &str) -> Result<Found, Ended> {
         Ended(1)
     };
     let Some(nodes) = checked(&root_of(&shell.workspace)).map_err(reported)? else { return Ok(Found::Others) };
-    match nodes.select_xcat(range) {
+    match nodes.select_xcat(range, crate::nodes::xcat_range::Files::Any) {
         Ok(set) => Ok(Found::Ours(Box::new(nodes), set)),
         Err(findings) if shell.real().is_some() => {
             if let Some(first) = findings.first() {

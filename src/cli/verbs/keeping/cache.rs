@@ -1,7 +1,6 @@
 //! `imgbuild cache`: a cache that machines share, and the key of those who fill it.
 
-use std::io::{Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -11,6 +10,7 @@ use super::gc::parse_bytes;
 use crate::cache::{Cache, CacheError, Contents, Settings, public, secret};
 use crate::cli::Exit;
 use crate::cli::output::render;
+use crate::files::{self, Durability};
 use crate::recipe::Workspace;
 
 /// Which caches a build asks and fills.
@@ -150,9 +150,7 @@ fn key(file: &Path) -> Result<Exit, Exit> {
         .map_err(|error| failed(&error))?;
     let key = SigningKey::from_bytes(&bytes);
     // A key that is there is worth more than a new one.
-    let mut to =
-        std::fs::File::options().write(true).create_new(true).mode(0o600).open(file).map_err(|error| failed(&error))?;
-    to.write_all(secret(&key).as_bytes()).and_then(|()| to.sync_all()).map_err(|error| failed(&error))?;
+    files::create(file, secret(&key).as_bytes(), 0o600, Durability::PowerCut).map_err(|error| failed(&error))?;
     render::print(&format!("{}\n", public(&key.verifying_key())));
     Ok(Exit::Done)
 }

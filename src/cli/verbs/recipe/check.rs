@@ -58,6 +58,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     }
     let selected = checked(arguments, &own.names, own.mirror.as_deref(), own.online);
     let selected = if own.names.is_empty() { with_nodes(arguments, selected) } else { selected };
+    let selected = selected.map(|selected| with_nodes_of_lists(arguments, selected));
     let (findings, good, broken, is_several) = match &selected {
         Ok(selected) => {
             let good = selected.recipes.iter().map(|recipe| recipe.model.image.name.as_str()).collect();
@@ -99,6 +100,21 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
         });
     }
     if is_good { Exit::Done } else { Exit::Input }
+}
+
+/// The same with what `sync` would refuse: nodes that lists name, where there are nodes.
+fn with_nodes_of_lists(arguments: &crate::cli::Arguments, mut selected: Selected) -> Selected {
+    let Ok(Some(nodes)) = checked_nodes(&root_of(&arguments.directory)) else { return selected };
+    let Selected { recipes, broken, findings, .. } = &mut selected;
+    recipes.retain(|recipe| {
+        let wrong = crate::sync::unknown_nodes(&nodes, recipe);
+        if !wrong.is_empty() {
+            broken.push(recipe.model.image.name.clone());
+            findings.extend(wrong.iter().cloned());
+        }
+        wrong.is_empty()
+    });
+    selected
 }
 
 /// The same with what is to be said of the nodes, where there are some and all of the workspace is checked. Nodes that are wrong

@@ -1,7 +1,6 @@
 //! `imgbuild convert`: writes a recipe in the other format.
 
 use std::collections::BTreeSet;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
@@ -10,6 +9,7 @@ use crate::cli::Exit;
 use crate::cli::output::render;
 use crate::cli::recipe_lock::RecipeLock;
 use crate::cli::setup::print_findings;
+use crate::files::{self, Durability};
 use crate::recipe::{Format, Overlay, convert, document_of, known, recipe_file, recipe_text};
 use crate::source::Finding;
 
@@ -101,12 +101,7 @@ fn converted(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit,
         ));
         return Ok(Exit::Input);
     }
-    let written = std::fs::File::options()
-        .write(true)
-        .create_new(true)
-        .open(&target)
-        .and_then(|mut file| file.write_all(done.text.as_bytes()).and_then(|()| file.sync_all()));
-    match written {
+    match files::create(&target, done.text.as_bytes(), 0o644, Durability::PowerCut) {
         Ok(()) => render::say(&format!("wrote {}", target.display())),
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
             render::say(&format!("`{}` already exists; nothing was written", target.display()));

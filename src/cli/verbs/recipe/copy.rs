@@ -37,6 +37,9 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     }
 }
 
+/// How directories begin that are being written.
+const ASIDE: &str = ".imgbuild-copy.";
+
 fn copy(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<(), (String, Exit)> {
     let input = |problem: String| (problem, Exit::Input);
     let path = own.to.trim_end_matches('/');
@@ -74,7 +77,10 @@ fn copy(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<(), (Strin
         return Err(input(format!("the directory `{0}` does not exist: run mkdir -p {0}", parent.display())));
     }
     // Beside the target, as deep as it: paths that lead out of it stay right, and it appears whole or not at all.
-    let aside = tempfile::Builder::new().prefix(".imgbuild-copy.").tempdir_in(parent).map_err(machine)?;
+    crate::sweep::remove_dead(parent, ASIDE);
+    let aside = tempfile::Builder::new().prefix(ASIDE).tempdir_in(parent).map_err(machine)?;
+    // What is locked is not taken for a dead command's.
+    let _held = std::fs::File::open(aside.path()).and_then(|held| Ok(held.try_lock().map(|()| held)?));
     for below in &files {
         copy_one(&draft.directory.join(below), &aside.path().join(below)).map_err(machine)?;
     }

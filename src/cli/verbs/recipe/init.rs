@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::cli::Exit;
 use crate::cli::output::render;
 use crate::cli::setup::print_findings;
+use crate::files::{Aside, Replaced};
 use crate::recipe::{
     Distro, Family, KDL_RECIPE_FILE, RECIPE_FILE, Workspace, check_release_name, known_releases, official_releases,
     official_repositories, release_named,
@@ -293,12 +294,14 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, E
         render::say(&format!("`{}` already exists; nothing was written", directory.join(taken).display()));
         return Err(Exit::Input);
     }
+    let mut made = Replaced::default();
     for (file, text) in &files {
-        if let Err(error) = write(&directory.join(file), text) {
+        if let Err(error) = write(&directory.join(file), text, &mut made) {
             render::say(&format!("cannot write `{}`: {error}", directory.join(file).display()));
             return Err(Exit::Machine);
         }
     }
+    made.keep();
     let written: Vec<&str> = files.iter().map(|(file, _)| file.as_str()).collect();
     let inside = match *directory == arguments.directory {
         true => String::new(),
@@ -381,15 +384,15 @@ fn is_its_own(directory: &Path, name: &str) -> bool {
     is_called_so || has(RECIPE_FILE) || has(KDL_RECIPE_FILE) || is_empty()
 }
 
-fn write(path: &Path, text: &str) -> std::io::Result<()> {
+fn write(path: &Path, text: &str, made: &mut Replaced) -> std::io::Result<()> {
     // A link that leads nowhere is there too: nothing is written through it.
     if path.symlink_metadata().is_ok() {
         return Ok(());
     }
-    if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent)?;
-    }
-    std::fs::write(path, text)
+    let mut aside = Aside::of(path, 0o644)?;
+    std::io::Write::write_all(&mut aside, text.as_bytes())?;
+    aside.as_file().sync_all()?;
+    aside.exchange(None, made)
 }
 
 /// The caller's own public key, newest kind first.

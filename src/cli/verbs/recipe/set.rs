@@ -9,6 +9,7 @@ use crate::cli::output::render;
 use crate::cli::recipe_lock::RecipeLock;
 use crate::cli::setup::{named_draft, print_findings};
 use crate::cli::verbs::nodes::set::{means_nodes, run as set_nodes};
+use crate::files::{Aside, Durability};
 use crate::recipe::{Change, Draft, Edit, Editable, FieldPath, Overlay, Spans, known, load_draft, once};
 use crate::source::{Finding, Severity, nearest};
 
@@ -273,13 +274,11 @@ fn check(arguments: &crate::cli::Arguments, target: &Target, text: &str) -> Resu
 /// it was written.
 pub fn write(path: &Path, was: &str, text: &str) -> std::io::Result<bool> {
     let real = path.canonicalize()?;
-    let folder = real.parent().unwrap_or(Path::new("."));
-    let mut aside = tempfile::Builder::new().prefix(".imgbuild-set.").tempfile_in(folder)?;
+    let mut aside = Aside::of(&real, 0o600)?;
     aside.as_file().set_permissions(std::fs::metadata(&real)?.permissions())?;
     aside.write_all(text.as_bytes())?;
-    aside.as_file().sync_all()?;
     if std::fs::read(&real)? != was.as_bytes() {
         return Ok(false);
     }
-    aside.persist(&real).map(|_| true).map_err(|error| error.error)
+    aside.replace(Durability::PowerCut).map(|()| true)
 }

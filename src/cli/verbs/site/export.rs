@@ -119,7 +119,7 @@ fn bundle(arguments: &crate::cli::Arguments, own: &BundleArguments) -> Result<Ex
         None => None,
         Some(node) => Some(postscripts_of(node, &below(&own.tables))?),
     };
-    let scratch = match tempfile::tempdir() {
+    let scratch = match crate::sweep::Swept::below(&std::env::temp_dir(), "imgbuild-export-") {
         Ok(scratch) => scratch,
         Err(error) => {
             render::say(&format!("error: cannot create a temporary directory: {error}"));

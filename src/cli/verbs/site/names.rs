@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::cli::Exit;
 use crate::cli::names::{Name, WORKSPACE_NOTE};
 use crate::cli::output::render;
+use crate::files::{self, Durability, Folders, Replaced};
 use crate::recipe::{WORKSPACE_FILE, Workspace, has_recipe};
 
 /// Arguments of `install-xcat-names`.
@@ -48,18 +49,19 @@ fn install(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<(), (St
             return Err((problem, Exit::Input));
         }
     }
-    std::fs::create_dir_all(&directory).map_err(machine(format!("cannot create `{}`", directory.display())))?;
+    let mut folders = Folders::default();
+    folders.also(&directory).map_err(machine(format!("cannot create `{}`", directory.display())))?;
+    let mut replaced = Replaced::default();
     for name in Name::ALL {
         let link = directory.join(name.name());
         let failed = machine(format!("cannot create `{}`", link.display()));
-        if is_ours(&link) {
-            std::fs::remove_file(&link).map_err(machine(format!("cannot replace `{}`", link.display())))?;
-        }
-        std::os::unix::fs::symlink(&program, &link).map_err(failed)?;
+        replaced.link(&program, &link).map_err(failed)?;
     }
     let note = directory.join(WORKSPACE_NOTE);
-    crate::distro::write_file(&note, format!("{}\n", workspace.display()).as_bytes())
+    files::replace(&note, format!("{}\n", workspace.display()).as_bytes(), 0o644, Durability::PowerCut)
         .map_err(machine(format!("cannot write `{}`", note.display())))?;
+    replaced.keep();
+    folders.keep();
     let names: Vec<&str> = Name::ALL.iter().map(|name| name.name()).collect();
     render::say(&format!("{} in {}, for the workspace {}", names.join(", "), directory.display(), workspace.display()));
     render::say("put the directory before /opt/xcat/bin in PATH, or name the commands by their paths");

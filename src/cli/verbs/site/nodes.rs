@@ -7,6 +7,7 @@ use crate::cli::output::harmless::one_line;
 use crate::cli::output::render;
 use crate::cli::setup::print_findings;
 use crate::cli::verbs::nodes::{StateArguments, open};
+use crate::files::{self, Durability};
 use crate::nodes::{NODES_FILE, Nodes, nodes_file};
 use crate::recipe::{Overlay, known};
 use crate::site::nodes::{nodes_file_text, read, xcat};
@@ -61,13 +62,7 @@ pub fn import(arguments: &crate::cli::Arguments, files: &[PathBuf], into: &Path,
             "`{shown}` already exists: it stays\n  help: --dry-run prints what would be written, to take parts of it"
         ));
     }
-    let written = std::fs::create_dir_all(&into).and_then(|()| {
-        let mut aside = tempfile::Builder::new().prefix(".nodes.").tempfile_in(&into)?;
-        std::io::Write::write_all(&mut aside, text.as_bytes())?;
-        aside.as_file().set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
-        aside.persist_noclobber(&path).map(drop).map_err(|error| error.error)
-    });
-    if let Err(error) = written {
+    if let Err(error) = files::create(&path, text.as_bytes(), 0o644, Durability::PowerCut) {
         render::say(&format!("error: cannot write `{}`: {error}", path.display()));
         return Exit::Machine;
     }

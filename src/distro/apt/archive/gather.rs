@@ -14,8 +14,9 @@ use crate::distro::apt::{
 };
 use crate::distro::{
     DistroError, Download, Gathering, Keyring, News, PackageArchive, Pass, Relations, Resolution, Solving, VENDOR_MARK,
-    keyring, write_file,
+    keyring,
 };
+use crate::files::{self, Durability};
 use crate::recipe::{LockedSuite, Recipe};
 use crate::sandbox::emulator::HostCpu;
 use crate::source::{Finding, Severity};
@@ -299,7 +300,8 @@ pub fn roots(gathering: &Gathering<'_>) -> Result<BTreeMap<String, Vec<String>>,
 pub fn vendor(gathering: &Gathering<'_>, directory: &Path) -> Result<BTreeSet<PathBuf>, DistroError> {
     let mut kept = BTreeSet::new();
     let mut put = |path: PathBuf, bytes: &[u8]| -> Result<(), DistroError> {
-        write_file(&path, bytes).map_err(|source| StoreError::io("write", &path, source))?;
+        files::replace(&path, bytes, 0o644, Durability::Kill)
+            .map_err(|source| StoreError::io("write", &path, source))?;
         kept.insert(path);
         Ok(())
     };

@@ -8,8 +8,9 @@ use super::named::Architectures;
 use super::source::below;
 use crate::digest::Sha256;
 use crate::distro::apt::Source;
-use crate::distro::{DistroError, Download, Fetcher, Keyring, verify_clear_signed, verify_detached, write_file};
+use crate::distro::{DistroError, Download, Fetcher, Keyring, verify_clear_signed, verify_detached};
 use crate::fault;
+use crate::files::{self, Durability};
 use crate::pgp::clear_text;
 use crate::store::{Store, StoreError};
 
@@ -262,7 +263,8 @@ fn by_longer_digest(
         }
         let digest = crate::digest::Sha256::of(&bytes);
         let place = store.index(&digest);
-        write_file(&place, &bytes).map_err(|source| StoreError::io("write", &place, source))?;
+        files::replace(&place, &bytes, 0o644, Durability::Kill)
+            .map_err(|source| StoreError::io("write", &place, source))?;
         release.indices.push((component.clone(), digest, path.clone()));
     }
     Ok(())
@@ -297,7 +299,8 @@ fn without_release(
         };
         let digest = Sha256::of(&bytes);
         let place = store.index(&digest);
-        write_file(&place, &bytes).map_err(|source| StoreError::io("write", &place, source))?;
+        files::replace(&place, &bytes, 0o644, Durability::Kill)
+            .map_err(|source| StoreError::io("write", &place, source))?;
         digests.push_str(&format!("{digest}\n"));
         release.indices.push((component.clone(), digest, path));
     }

@@ -7,14 +7,16 @@ use super::metadata::index_of;
 use super::reading::gather_repositories;
 use super::sources::named;
 use super::vendored::{Contents, Vendored, repository_directory};
-use crate::distro::{DistroError, Gathering, VENDOR_MARK, write_file};
+use crate::distro::{DistroError, Gathering, VENDOR_MARK};
+use crate::files::{self, Durability};
 use crate::store::StoreError;
 
 /// Writes the metadata of all repositories into a directory; gives the files.
 pub fn vendor(gathering: &Gathering<'_>, directory: &Path) -> Result<BTreeSet<PathBuf>, DistroError> {
     let mut kept = BTreeSet::new();
     let mut put = |path: PathBuf, bytes: &[u8]| -> Result<(), DistroError> {
-        write_file(&path, bytes).map_err(|source| StoreError::io("write", &path, source))?;
+        files::replace(&path, bytes, 0o644, Durability::Kill)
+            .map_err(|source| StoreError::io("write", &path, source))?;
         kept.insert(path);
         Ok(())
     };

@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering;
 
 use crate::distro::Fetcher;
 use crate::fault;
-use crate::recipe::{LOCK_FILE, Lock};
+use crate::files::{Aside, Durability, TEMPORARY};
+use crate::recipe::Lock;
 use crate::source::{Finding, Severity, nearest};
 use crate::stage::StageError;
 use crate::stage::actions::packages::accounts;
@@ -29,7 +30,7 @@ pub struct Update {
 /// The lock beside the recipe, if there is one.
 /// Errors: [`StageError`] when it cannot be read, or the clock is before its epoch.
 pub fn read_lock(builder: &Builder<'_>) -> Result<Option<Lock>, StageError> {
-    sweep(&builder.recipe.directory);
+    crate::sweep::remove_dead_files(&builder.recipe.directory, TEMPORARY);
     let Some(lock) = builder.recipe.lock()? else { return Ok(None) };
     let now = jiff::Timestamp::now().as_second();
     if lock.epoch > now {
@@ -134,17 +135,10 @@ fn not_fitting(builder: &Builder<'_>, problem: &str) -> StageError {
 pub fn write_lock(builder: &Builder<'_>, lock: &Lock) -> Result<(), StageError> {
     let path = builder.recipe.lock_path.clone();
     let said = |source| StageError::Publish { intent: "write", path: path.display().to_string(), source };
-    let mut aside = tempfile::Builder::new()
-        .prefix(&format!(".{LOCK_FILE}."))
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-        .tempfile_in(&builder.recipe.directory)
-        .map_err(said)?;
-    // Held while it is written: see `sweep`.
-    aside.as_file().lock().map_err(said)?;
+    let mut aside = Aside::of(&path, 0o644).map_err(said)?;
     std::io::Write::write_all(&mut aside, lock.to_text().as_bytes()).map_err(said)?;
-    aside.as_file().sync_all().map_err(said)?;
     fault::point("lock.before-rename");
-    aside.persist(&path).map(drop).map_err(|error| said(error.error))
+    aside.replace(Durability::PowerCut).map_err(said)
 }
 
 fn say_difference(builder: &Builder<'_>, lines: &[String]) {
@@ -155,18 +149,6 @@ fn say_difference(builder: &Builder<'_>, lines: &[String]) {
     }
     if lines.len() > SHOWN_DIFFERENCES {
         say(format!("{lock}: and {} more; see the difference in git", lines.len() - SHOWN_DIFFERENCES));
-    }
-}
-
-/// Removes half-written locks of processes that are gone.
-fn sweep(directory: &std::path::Path) {
-    let prefix = format!(".{LOCK_FILE}.");
-    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
-        if entry.file_name().to_str().is_some_and(|name| name.starts_with(&prefix))
-            && std::fs::File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok())
-        {
-            let _ = std::fs::remove_file(entry.path());
-        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crate::distro::{DistroError, Gathering, VENDOR_MARK, manager, write_file};
+use crate::distro::{DistroError, Gathering, VENDOR_MARK, manager};
 use crate::fault;
 use crate::recipe::Lock;
 use crate::stage::StageError;
@@ -65,7 +65,7 @@ pub fn vendor(builder: &Builder<'_>, lock: &Lock, directory: &Path) -> Result<us
         builder.store.check_package(&package.sha256)?;
         if !std::fs::read(&to).is_ok_and(|bytes| crate::digest::Sha256::of(&bytes) == package.sha256) {
             let bytes = std::fs::read(&from).map_err(said(&from))?;
-            write_file(&to, &bytes).map_err(said(&to))?;
+            crate::files::replace(&to, &bytes, 0o644, crate::files::Durability::Kill).map_err(said(&to))?;
         }
         kept.insert(to);
     }

@@ -5,7 +5,6 @@ mod talk;
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use self::gathered::Looking;
@@ -17,6 +16,7 @@ use crate::cli::output::reporter::Reporter;
 use crate::cli::plans::planned::stage_failed;
 use crate::cli::{Exit, ProgressKind, Setup};
 use crate::digest::Digest;
+use crate::files::{self, Durability};
 use crate::recipe::Recipe;
 use crate::sandbox::emulator::HostCpu;
 use crate::sandbox::interrupt;
@@ -192,21 +192,12 @@ impl Order<'_> {
         }
         let unsent =
             |problem: String, remedy: &str| self.failed(AwayError::Unsent { problem, remedy: remedy.to_owned() });
+        let _turn = crate::cli::recipe_lock::RecipeLock::take(&recipe.directory);
         if std::fs::read_to_string(&recipe.lock_path).ok().as_deref() != before {
             let problem = format!("{} changed here while {} built", recipe.lock_name(), self.host.shown);
             return Err(unsent(problem, "build again: nothing was published"));
         }
-        let written = || -> std::io::Result<()> {
-            let mut aside = tempfile::Builder::new()
-                .prefix(&format!(".{}.", crate::recipe::LOCK_FILE))
-                .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-                .tempfile_in(&recipe.directory)?;
-            aside.write_all(text.as_bytes())?;
-            aside.as_file().sync_all()?;
-            aside.persist(&recipe.lock_path)?;
-            Ok(())
-        };
-        written()
+        files::replace(&recipe.lock_path, text.as_bytes(), 0o644, Durability::PowerCut)
             .map_err(|error| unsent(format!("{} cannot be written: {error}", recipe.lock_name()), "see its folder"))
     }
 }

@@ -2,13 +2,14 @@
 
 use std::cell::Cell;
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use super::{Jobs, real};
 use crate::away::parcel::remove;
 use crate::cli::Exit;
 use crate::digest::Digest;
+use crate::files::{self, Durability};
 use crate::recipe::Workspace;
 use crate::slurm::SlurmError;
 use crate::slurm::queue::{cancel, marked};
@@ -132,11 +133,7 @@ fn program(shared: &Path) -> std::io::Result<PathBuf> {
     let path = shared.join(format!("imgbuild-{}", Digest::of(&bytes).short()));
     let is_file = std::fs::symlink_metadata(&path).is_ok_and(|found| found.is_file());
     if !is_file || std::fs::read(&path)? != bytes {
-        let mut aside = tempfile::Builder::new().prefix(".program-").tempfile_in(shared)?;
-        aside.write_all(&bytes)?;
-        aside.as_file().set_permissions(std::fs::Permissions::from_mode(0o755))?;
-        aside.as_file().sync_all()?;
-        aside.persist(&path)?;
+        files::replace(&path, &bytes, 0o755, Durability::PowerCut)?;
     }
     Ok(path)
 }

@@ -1,7 +1,6 @@
 //! What a round of jobs is given: the workspace, results, packages, and what each step is to do.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::place::Place;
@@ -13,6 +12,7 @@ use crate::cli::Exit;
 use crate::cli::plans::planned::{plan_of, stage_failed};
 use crate::cli::verbs::building::on::gathered::Looking;
 use crate::digest::Digest;
+use crate::files::{Aside, Durability};
 use crate::plan::{ActionKind, Step, chains_of, steps_of};
 use crate::sandbox::emulator::HostCpu;
 use crate::slurm::SlurmError;
@@ -218,11 +218,9 @@ impl Jobs<'_> {
                     continue;
                 }
                 let copied = || -> std::io::Result<()> {
-                    let mut aside = tempfile::Builder::new().prefix(".half-").tempfile_in(&to)?;
+                    let mut aside = Aside::of(&copy, 0o600)?;
                     std::io::copy(&mut std::fs::File::open(&from)?, &mut aside)?;
-                    aside.flush()?;
-                    aside.persist(&copy)?;
-                    Ok(())
+                    aside.replace(Durability::Kill)
                 };
                 copied().map_err(|error| refused(error.to_string()))?;
             }

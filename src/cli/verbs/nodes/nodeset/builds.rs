@@ -8,6 +8,7 @@ use crate::cli::Exit;
 use crate::cli::output::render;
 use crate::cli::setup::{print_findings, published_image};
 use crate::digest::Sha256;
+use crate::files::{self, Durability};
 use crate::nodes::loaders::{Bootable, KERNEL, initrd_of};
 use crate::nodes::{Assignments, Boots, State};
 use crate::recipe::{Known, Overlay, known};
@@ -186,9 +187,11 @@ pub fn note_pins(state: &State, assigned: &Assignments, also: &Assignments) -> O
             },
             false => {
                 let lines: String = names.iter().map(|name| format!("{name}\n")).collect();
-                let aside = path.with_extension("new");
                 let text = format!("# Nodes boot these: {}\n{lines}", of_state.display());
-                std::fs::write(&aside, text).and_then(|()| std::fs::rename(&aside, &path))
+                match std::fs::read_to_string(&path).is_ok_and(|there| there == text) {
+                    true => Ok(()),
+                    false => files::replace(&path, text.as_bytes(), 0o644, Durability::PowerCut),
+                }
             }
         };
         written.map_err(|error| {

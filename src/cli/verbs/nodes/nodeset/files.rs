@@ -205,6 +205,9 @@ pub fn apply(
         return Err(refused(problem, Exit::Input));
     };
     let served = Served::open(out).map_err(failed)?;
+    if !is_dry {
+        served.tidy();
+    }
     let changes = served.changes(&files, own.diff);
     if let Some((path, one, other)) = changes.twice.first() {
         let problem = format!(
@@ -243,7 +246,6 @@ pub fn apply(
         return shown::done(own, &wanted, &moved, &changes, true);
     }
     if moved.is_empty() && changes.is_none() {
-        served.tidy();
         last(site).map_err(failed)?;
         return shown::done(own, &wanted, &moved, &changes, false);
     }

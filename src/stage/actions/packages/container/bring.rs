@@ -45,7 +45,8 @@ fn source(work: &Work<'_>) -> Result<Box<dyn Containers>, StageError> {
 
 fn keep(store: &Store, digest: &Sha256, bytes: &[u8]) -> Result<(), StoreError> {
     let path = store.package(digest);
-    crate::distro::write_file(&path, bytes).map_err(|source| StoreError::io("keep the file", &path, source))
+    crate::files::replace(&path, bytes, 0o644, crate::files::Durability::Kill)
+        .map_err(|source| StoreError::io("keep the file", &path, source))
 }
 
 /// Finds the image of the recipe's platform: the tag is asked for now.

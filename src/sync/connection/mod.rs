@@ -1,5 +1,7 @@
 //! One ssh to one node, and what comes back.
 
+mod purse;
+
 use std::hash::BuildHasher;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
@@ -8,11 +10,19 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+pub use self::purse::Pool;
+use self::purse::Purse;
 use super::words::{from_base64, quoted};
 
-const SCRIPT: &str = include_str!("node.sh");
+const SCRIPT: &str = include_str!("../node.sh");
 /// More than this no node has to say.
 const MOST_SAID: u64 = 256 << 20;
+/// No line that a node of ours sends is longer; names are in base64.
+const LONGEST_LINE: u64 = 64 << 10;
+/// What a line costs that is kept, whatever it says.
+const LINE_COSTS: u64 = 64;
+/// So much is kept of what a script said.
+const MOST_OUTPUT: usize = 256 << 10;
 /// So much is kept of what ssh and the node's programs complain.
 const MOST_COMPLAINT: usize = 4096;
 
@@ -23,6 +33,8 @@ pub struct Connection {
     complaint: Arc<Mutex<Vec<u8>>>,
     ended: Receiver<()>,
     nonce: String,
+    /// What may be kept of its answers.
+    purse: Purse,
     /// Where the node keeps what a sync has to know later.
     pub state: String,
     pub process: String,
@@ -40,7 +52,7 @@ pub struct Way<'a> {
 impl Connection {
     /// Starts ssh; nothing is known of the node yet.
     /// Errors: ssh cannot be started.
-    pub fn start(node: &str, way: &Way<'_>) -> Result<Self, String> {
+    pub fn start(node: &str, way: &Way<'_>, purse: Purse) -> Result<Self, String> {
         let mut words = way.ssh.iter();
         let program = words.next().map_or("ssh", String::as_str);
         let nonce = format!("{:016x}", std::collections::hash_map::RandomState::new().hash_one(node));
@@ -88,6 +100,7 @@ impl Connection {
             complaint,
             ended,
             nonce: String::new(),
+            purse,
             state: String::new(),
             process: String::new(),
         };
@@ -156,10 +169,13 @@ impl Connection {
     /// Errors: The connection ended.
     pub fn line(&mut self) -> Result<Vec<u8>, String> {
         let mut line = Vec::new();
-        match self.output.read_until(b'\n', &mut line) {
+        match self.output.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line) {
             Ok(_) if line.ends_with(b"\n") => {
                 line.pop();
                 Ok(line)
+            }
+            Ok(read) if read as u64 == LONGEST_LINE => {
+                Err(format!("a line of the node's answer is longer than the limit of {} KiB", LONGEST_LINE >> 10))
             }
             _ => Err(self.ended_early()),
         }
@@ -179,15 +195,39 @@ impl Connection {
         loop {
             match self.line()? {
                 line if line == b"." => return Ok(lines),
-                line => lines.push(line),
+                line => {
+                    self.spend(line.len())?;
+                    lines.push(line);
+                }
             }
         }
     }
 
+    /// Counts a text that is kept, with what keeping it costs.
+    /// Errors: The node has said too much.
+    pub fn spend(&mut self, bytes: usize) -> Result<(), String> {
+        self.purse.spend(3 * bytes as u64 + LINE_COSTS)
+    }
+
     /// Bytes in base64 up to a dot.
-    /// Errors: The connection ended.
+    /// Errors: The connection ended, or the node has said too much.
     pub fn bytes(&mut self) -> Result<Vec<u8>, String> {
-        from_base64(&self.lines()?.concat())
+        let mut text = Vec::new();
+        loop {
+            let line = self.line()?;
+            if line == b"." {
+                return from_base64(&text);
+            }
+            self.spend(line.len())?;
+            text.extend_from_slice(&line);
+        }
+    }
+
+    /// The end of what a script said: it is kept until all nodes are done.
+    /// Errors: As [`Connection::bytes`].
+    pub fn output(&mut self) -> Result<String, String> {
+        let bytes = self.bytes()?;
+        Ok(String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(MOST_OUTPUT)..]).into_owned())
     }
 
     /// What ssh or the node's programs said, the last line.
@@ -248,5 +288,38 @@ impl Connection {
     /// The process, to end it.
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A connection to what a shell prints.
+    fn says(script: &str, pool: &Pool) -> (Connection, tempfile::TempDir) {
+        let place = tempfile::tempdir().unwrap();
+        let program = place.path().join("ssh");
+        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+        let ssh = ["sh".to_owned(), program.display().to_string()];
+        let connection = Connection::start("n1", &Way { ssh: &ssh, connect: 1, seconds: 9 }, pool.purse()).unwrap();
+        (connection, place)
+    }
+
+    fn end((mut connection, _): (Connection, tempfile::TempDir)) {
+        let _ = connection.child.kill();
+        connection.wait();
+    }
+
+    #[test]
+    fn a_node_that_never_stops_fails_alone() {
+        let pool = Pool::of(4);
+        let mut empty = says("exec yes ''", &pool);
+        assert!(empty.0.lines().unwrap_err().contains("longer than the limit for all nodes"));
+        // While it holds what it took.
+        let mut other = says("printf 'aGk=\\n.\\n'; cat >/dev/null", &pool);
+        assert_eq!(other.0.bytes().unwrap().len(), 2);
+        let mut wide = says("exec tr '\\0' a </dev/zero", &pool);
+        assert!(wide.0.line().unwrap_err().contains("the limit of 64 KiB"));
+        [empty, other, wide].into_iter().for_each(end);
     }
 }
