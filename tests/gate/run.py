@@ -96,7 +96,8 @@ def select(arguments, programs, tiers, chosen, times):
         count += len(rest)
         if arguments.tier == "only":
             groups = {f"group {pattern}" for pattern in arguments.patterns}
-            named = lambda name: any(pattern in name for pattern in arguments.patterns)
+            parts = [pattern for pattern in arguments.patterns if pattern not in tiers.groups]
+            named = lambda name: any(part in name for part in parts)
             alone = [name for name in alone if tiers.tier(name) in groups or named(name)]
             rest = [name for name in rest if named(name)]
             started = [program, "--exact", *[name.removeprefix(f"{binary}::") for name in rest], *words]

@@ -103,7 +103,8 @@ class Selection:
             self.why = {name: "all" for name in tiers.groups}
         elif tier == "only":
             # Also a part of a test's name asks for what its group needs.
-            asked = lambda group: any(pattern == group["name"] or any(pattern in test or test in pattern for test in group["tests"]) for pattern in patterns)
+            asked = lambda group: group["name"] in patterns or any(
+                pattern in test or test in pattern for pattern in patterns if pattern not in tiers.groups for test in group["tests"])
             self.why = {name: "named" for name, group in tiers.groups.items() if asked(group)}
         elif tier == "gate":
             self.gate()
