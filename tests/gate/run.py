@@ -218,13 +218,20 @@ def main():
         return None
     package = {unit.name: programs[binary][1] for unit, binary in units}
     before = time.time()
-    run = Run([unit for unit, _ in units], lambda unit: package[unit.name], program_of(arguments.binaries))
+    noted = set()
+
+    def ended(run):
+        """What passed is written at once: a run that is ended has not run for nothing."""
+        new = {name: cpu for name, cpu in passed_groups(run, everything, tiers).items() if name not in noted}
+        noted.update(new)
+        if new:
+            chosen.note(new)
+
+    run = Run([unit for unit, _ in units], lambda unit: package[unit.name], program_of(arguments.binaries), ended)
     run.work()
     tier_of = lambda name, cpu: "unit" if name.endswith(" (the rest)") or cpu is None else tiers.tier(name)
     rows = dict(times) | {name: (seconds, cpu, tier_of(name, cpu)) for name, (seconds, cpu) in run.rows.items()}
     write_times(rows)
-    passed = passed_groups(run, everything, tiers)
-    chosen.note(passed)
     report(run, before, arguments.began, rows, times)
     # Whether a test notices a fault means something where it passes without.
     missed = plant(arguments, programs) if arguments.tier in ["gate", "long"] and not run.failed else []

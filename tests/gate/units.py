@@ -87,9 +87,10 @@ def environment(package):
 class Run:
     """Starts units side by side, as many as the processors bear by what is known of them."""
 
-    def __init__(self, units, package_of, program):
+    def __init__(self, units, package_of, program, ended):
+        """`ended` is called with this after each of them."""
         self.waiting = sorted(units, key=lambda unit: -unit.seconds)
-        self.package_of, self.program = package_of, program
+        self.package_of, self.program, self.ended = package_of, program, ended
         self.room = threading.Lock()
         self.running, self.failed, self.rows, self.skipped = [], [], {}, {}
         self.lock = threading.Condition()
@@ -149,6 +150,7 @@ class Run:
             if code != 0:
                 self.failed.append(unit.name)
                 print(text, flush=True)
+            self.ended(self)
             self.lock.notify_all()
 
 
