@@ -22,7 +22,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import content
 import planted
-from tiers import Selection, Tiers, belongs
+from tiers import Selection, Tiers, belongs, passed
 from units import PROJECT, Run, Unit
 
 TIMES = PROJECT / "tests/times.tsv"
@@ -127,7 +127,7 @@ def choose(arguments):
     seconds = chosen.too_much()
     if IS_CI and arguments.tier == "gate" and seconds:
         print(f"tests/run: about {seconds / 60:.0f} minutes of processor time are due, more than a landing may leave to others "
-              f"({tiers.limits['due_cpu_seconds'] // 60}): run the groups in several runs, and commit tests/gate/passed.tsv with the work:\n"
+              f"({tiers.limits['landing_cpu_seconds'] // 60}): run the groups in several runs, and commit tests/gate/passed.tsv with the work:\n"
               f"  tests/run only {' '.join(chosen.due)}", file=sys.stderr)
         sys.exit(1)
     print(" ".join(chosen.needs()))
@@ -138,7 +138,7 @@ def untested():
     tiers = Tiers()
     for name in content.unheld(tiers.data):
         print(f"{name} belongs to no group, and not to the gate")
-    for line in content.untimed(tiers.data, read_times()):
+    for line in content.untimed(tiers.data, read_times(), passed()):
         print(line)
 
 

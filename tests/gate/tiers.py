@@ -52,19 +52,20 @@ def now():
     return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%MZ")
 
 
-def newly_claimed():
-    """Groups whose rows the commits of the last day changed: what they claim is tried again where it is to land.
+def a_day_ago():
+    """The rows before the commits of the last day; None where there were none, or the clone has no older commit."""
+    date = content.git("log", "-1", "--format=%ct", "HEAD")
+    base = date and content.git("log", "-1", "--format=%H", f"--before={int(date) - 24 * 3600}", "HEAD")
+    text = base and content.git("show", f"{base.decode().strip()}:tests/gate/passed.tsv")
+    return rows_of(text.decode()) if text else None
 
-    A clone without older commits gives all.
-    """
+
+def newly_claimed():
+    """Groups whose rows the commits of the last day changed: what they claim is tried again where it is to land."""
     head = content.git("show", "HEAD:tests/gate/passed.tsv")
     if head is None:
         return set()
-    rows = rows_of(head.decode())
-    date = content.git("log", "-1", "--format=%ct", "HEAD")
-    day = int(date) - 24 * 3600
-    base = (content.git("log", "-1", "--format=%H", f"--before={day}", "HEAD") or b"").decode().strip()
-    before = rows_of((base and content.git("show", f"{base}:tests/gate/passed.tsv") or b"").decode())
+    rows, before = rows_of(head.decode()), a_day_ago() or {}
     return {name for name, row in rows.items() if name not in before or before[name].digest != row.digest}
 
 
@@ -154,10 +155,14 @@ class Selection:
         return sorted({need for name in self.why for need in self.tiers.groups[name].get("needs", [])})
 
     def too_much(self):
-        """CPU seconds of what is due and is not long, if they are more than a landing may leave to others."""
-        due = [name for name in self.due if not self.tiers.groups[name].get("long")]
+        """CPU seconds of what is due and is not long, if they are more than a landing may leave to others.
+
+        A group that has no row yet counts as soon as there have been rows for a day: who begins them has not run everything.
+        """
+        has_begun = a_day_ago() is not None
+        due = [name for name in self.due if not self.tiers.groups[name].get("long") and (has_begun or name in self.rows)]
         seconds = sum(self.cost(name) for name in due)
-        return seconds if seconds > self.tiers.limits["due_cpu_seconds"] else None
+        return seconds if seconds > self.tiers.limits["landing_cpu_seconds"] else None
 
     def said(self):
         """The lines before the run."""
