@@ -13,8 +13,6 @@ import os
 import pathlib
 import re
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -24,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from content import git
-from units import environment
+from units import measured
 
 PROJECT = pathlib.Path(__file__).resolve().parent.parent.parent
 FAULTS = PROJECT / "tests/planted/faults.toml"
@@ -100,23 +98,11 @@ def one(fault, programs):
     note.touch()
     # The sandbox's users write there.
     os.chmod(note, 0o666)
-    variables = environment(package) | {"INSTA_UPDATE": "no", "PROPTEST_CASES": "64", "IMGBUILD_TESTS_SHARED": f"{room}/s", "CARGO_TARGET_TMPDIR": f"{room}/t",
-                  "TMPDIR": f"{room}/x", "IMGBUILD_PLANTED": fault["name"], "IMGBUILD_PLANTED_REACHED": str(note)}
+    variables = {"INSTA_UPDATE": "no", "PROPTEST_CASES": "64", "IMGBUILD_TESTS_SHARED": f"{room}/s", "CARGO_TARGET_TMPDIR": f"{room}/t",
+                 "TMPDIR": f"{room}/x", "IMGBUILD_PLANTED": fault["name"], "IMGBUILD_PLANTED_REACHED": str(note)}
     try:
-        with tempfile.TemporaryFile() as output:
-            began = time.monotonic()
-            process = subprocess.Popen([program, "--exact", test], stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-                                       cwd=package, env=variables, start_new_session=True)
-            timer = threading.Timer(LIMIT, lambda: os.killpg(process.pid, signal.SIGKILL))
-            timer.start()
-            _, status, usage = os.wait4(process.pid, 0)
-            timer.cancel()
-            process.returncode = os.waitstatus_to_exitcode(status)
-            seconds = time.monotonic() - began
-            output.seek(0)
-            text = output.read().decode(errors="replace")
-        verdict = judge(fault, process.returncode, text, note.stat().st_size > 0)
-        return Planted(fault["name"], verdict, text, seconds, usage.ru_utime + usage.ru_stime)
+        code, seconds, cpu, text = measured([program, "--exact", test], package, LIMIT, variables)
+        return Planted(fault["name"], judge(fault, code, text, note.stat().st_size > 0), text, seconds, cpu)
     finally:
         shutil.rmtree(room, ignore_errors=True)
 

@@ -46,13 +46,13 @@ def make_room(program):
     print(f"tests/run: the disk fills; gc of the shared store: {said[0]}", flush=True)
 
 
-def measured(words, package, limit):
-    """Runs a process to its end: exit code, seconds, CPU seconds, output."""
+def measured(words, package, limit, variables=None):
+    """Runs a process to its end, with more variables: exit code, seconds, CPU seconds, output."""
     with tempfile.TemporaryFile() as output:
         began = time.monotonic()
         # A group of its own, so that nothing outlives a test that is ended.
         process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, cwd=package,
-                                   env=environment(package), start_new_session=True)
+                                   env=environment(package) | (variables or {}), start_new_session=True)
         timer = threading.Timer(limit, lambda: os.killpg(process.pid, signal.SIGKILL))
         timer.start()
         _, status, usage = os.wait4(process.pid, 0)
