@@ -2,6 +2,12 @@
 
 use clap::CommandFactory;
 
+/// What `imgbuild` alone says.
+pub const FIRST: &str = "\
+imgbuild init NAME   write a recipe for an image, with comments
+imgbuild build       build and publish what is described here
+imgbuild help        all commands; `imgbuild help COMMAND` shows examples";
+
 /// Commands by task, in the order in which an administrator meets them; hidden ones are in no group.
 pub const GROUPS: [(&str, &[&str]); 6] = [
     ("Recipe", &["init", "show", "set", "copy", "check", "convert"]),
