@@ -89,7 +89,7 @@ pub fn examples(command: &str) -> &'static [(&'static str, &'static str)] {
             ("imgbuild log --what-ran postinstall", "commands that rerun a stage"),
         ],
         "diff" => &[
-            ("imgbuild diff compute@previous compute", "the last two builds"),
+            ("imgbuild diff compute", "the last two builds"),
             ("imgbuild diff HEAD~1:image.lock image.lock", "two locks"),
         ],
         "size" => &[
