@@ -2,6 +2,12 @@
 
 use clap::CommandFactory;
 
+/// What `imgbuild` alone says.
+pub const FIRST: &str = "\
+imgbuild init NAME   write a recipe for an image, with comments
+imgbuild build       build and publish what is described here
+imgbuild help        all commands; `imgbuild help COMMAND` shows examples";
+
 /// Commands by task, in the order in which an administrator meets them; hidden ones are in no group.
 pub const GROUPS: [(&str, &[&str]); 6] = [
     ("Recipe", &["init", "show", "set", "copy", "check", "convert"]),
@@ -83,7 +89,7 @@ pub fn examples(command: &str) -> &'static [(&'static str, &'static str)] {
             ("imgbuild log --what-ran postinstall", "commands that rerun a stage"),
         ],
         "diff" => &[
-            ("imgbuild diff compute@previous compute", "the last two builds"),
+            ("imgbuild diff compute", "the last two builds"),
             ("imgbuild diff HEAD~1:image.lock image.lock", "two locks"),
         ],
         "size" => &[

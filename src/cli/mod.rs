@@ -46,9 +46,15 @@ pub struct Arguments {
     /// Show more: all causes and notes; twice: every step
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]
     pub verbose: u8,
+    /// Print warnings and errors alone
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
     /// How to show progress
     #[arg(long, value_name = "WHEN", default_value = "auto", global = true)]
     pub progress: ProgressKind,
+    /// When to colour messages; `auto` goes by the terminal and NO_COLOR
+    #[arg(long, value_name = "WHEN", default_value = "auto", global = true)]
+    pub color: ColorWhen,
     /// What to do
     #[command(subcommand)]
     pub command: Command,
@@ -65,7 +71,9 @@ impl Arguments {
             script_minutes: self.script_minutes,
             script_limits: self.script_limits,
             verbose: self.verbose,
+            quiet: self.quiet,
             progress: self.progress,
+            color: self.color,
             command: Command::Manual { directory: directory.to_owned() },
         }
     }
@@ -114,6 +122,14 @@ pub enum ProgressKind {
     Plain,
     /// One JSON object per line
     Json,
+}
+
+/// When messages have colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ColorWhen {
+    Auto,
+    Always,
+    Never,
 }
 
 /// Subcommands.
@@ -224,6 +240,10 @@ pub fn main() -> ExitCode {
 
 #[inline(never)]
 fn with_stack() -> ExitCode {
+    if std::env::args_os().len() == 1 {
+        output::render::say(help::FIRST);
+        return Exit::Usage.into();
+    }
     let parsed = help::command().try_get_matches().and_then(|matches| Arguments::from_arg_matches(&matches));
     let arguments = match parsed {
         Ok(arguments) => arguments,
@@ -235,7 +255,7 @@ fn with_stack() -> ExitCode {
             };
         }
     };
-    output::render::install();
+    output::render::install(arguments.color);
     crate::sandbox::interrupt::install();
     crate::failure::end_at_panics(panicked);
     if let Err(error) = crate::failure::start_pool(arguments.jobs.map(usize::from)) {

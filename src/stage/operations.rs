@@ -18,6 +18,7 @@ pub fn operations() -> Vec<(&'static str, Operation)> {
         ("container-layers", |request, news| answer(request, news, published::oci::inside::inside)),
         ("publish-tree", |request, news| answer(request, news, published::unpacked::inside)),
         ("read-file", |request, news| answer(request, news, actions::gate::checks::read_file)),
+        ("driver-options", |request, news| answer(request, news, actions::gate::options::inside)),
         ("foreign-programs", |request, news| answer(request, news, actions::gate::programs::inside)),
         ("shell", |request, news| answer(request, news, examine::shell::inside)),
         ("package-lists", |request, news| answer(request, news, examine::size::lists_inside)),

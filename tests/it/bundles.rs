@@ -475,3 +475,29 @@ fn hostile_bundles_are_refused_and_write_nothing() {
     assert!(written.iter().all(|(_, text)| !String::from_utf8_lossy(text).contains("allow = ")));
     assert_eq!(inside(&space, "new", &["check"]).code, 1);
 }
+
+/// Accounts and keys go along: nobody else reads the bundle, and what was private here is private where it is unpacked.
+#[test]
+fn what_only_its_owner_reads_stays_so_in_a_bundle_and_is_named() {
+    use std::os::unix::fs::PermissionsExt;
+    let space = workspace();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    let key = space.path().join("install/munge.key");
+    space.write("install/munge.key", "made up\n");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o400)).unwrap();
+    let extra = format!("{}:/install/keys", key.display());
+    let ran = export(&space, "b.tgz", &["--extra", &extra]).good();
+    let said = format!("{}{}", ran.out, ran.err);
+    assert!(said.contains("munge.key") && said.contains("its mode is 0600"), "{said}");
+    assert_eq!(mode(&space.path().join("b.tgz")), 0o600);
+    let listed = tar(&["-tvzf", "b.tgz"], space.path());
+    let line = listed.lines().find(|line| line.ends_with("munge.key")).unwrap();
+    assert!(line.starts_with("-rw------- ") || line.starts_with("-rw-------\t"), "{line}");
+    space.run(&["import", "bundle", "b.tgz", "--into", "other"]).good();
+    let found: Vec<_> = walkdir::WalkDir::new(space.path().join("other"))
+        .into_iter()
+        .flatten()
+        .filter(|entry| entry.file_name() == "munge.key")
+        .collect();
+    assert!(!found.is_empty() && found.iter().all(|entry| mode(entry.path()) & 0o077 == 0), "{found:?}");
+}

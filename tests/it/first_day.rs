@@ -1,6 +1,6 @@
 //! Mistakes of a first day that `check` and `plan` tell before anything is built, each at its file and line.
 
-use crate::support::Space;
+use crate::support::{Ran, Space, imgbuild};
 
 const RECIPE: &str = "[image]\nname = \"n\"\nrelease = \"bookworm\"\n";
 const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGKRkbNXsrZuG0DY24YcLBn0bpOjO3bUTMXsZkVDp8Ty admin@site\n";
@@ -119,4 +119,38 @@ fn a_conflict_in_the_lock_is_told_with_the_way_out() {
     let own = space("");
     own.write("image.lock", "format = 1\n<<<<<<< HEAD\nepoch = 1\n=======\nepoch = 2\n>>>>>>> theirs\n");
     said(&own, 1, &["image.lock:2:1", "both sides of a git conflict", "git checkout --ours", "imgbuild build"]);
+}
+
+#[test]
+fn the_bare_command_names_three_others() {
+    let ran: Ran = imgbuild().output().unwrap().into();
+    assert_eq!((ran.code, ran.err.lines().count(), ran.out.as_str()), (64, 3, ""), "{}", ran.err);
+    for command in ["imgbuild init NAME ", "imgbuild build ", "imgbuild help "] {
+        assert!(ran.err.contains(command), "{}", ran.err);
+    }
+}
+
+#[test]
+fn messages_are_coloured_as_asked() {
+    let space = Space::new();
+    space.write("image.toml", "[image]\nname = 7\n");
+    let plain = space.run(&["check"]);
+    assert!(plain.code == 1 && !plain.err.contains('\x1b'), "{}", plain.err);
+    let coloured = space.run(&["--color", "always", "check"]);
+    assert!(coloured.code == 1 && coloured.err.contains("\x1b["), "{}", coloured.err);
+    let never = space.run_with(&["check", "--color", "never"], &[("CLICOLOR_FORCE", "1"), ("FORCE_COLOR", "1")]);
+    assert_eq!(never.err, plain.err);
+}
+
+#[test]
+fn a_dry_run_is_the_plan_and_does_nothing() {
+    let space = Space::example("mini");
+    let plan = space.run(&["plan"]).good();
+    let dry = space.run(&["build", "--dry-run"]).good();
+    assert_eq!(dry.out, plan.out);
+    assert!(!space.path().join("out").exists());
+    let ran = space.run(&["build", "--dry-run", "--verify"]);
+    assert!(ran.code == 64 && ran.err.contains("--verify"), "{}", ran.err);
+    // Quiet is no kind of verbose.
+    assert_eq!(space.run(&["build", "-q", "-v"]).code, 64);
 }

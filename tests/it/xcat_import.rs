@@ -413,3 +413,49 @@ fn absolute_inputs_are_allowed_and_have_a_place() {
     let checked = inside(&space, "new", &["check", COMPUTE]);
     assert!(checked.err.contains("`/install/custom/nothing` matches no file"), "{}", checked.err);
 }
+
+/// Root's hash comes along for its owner alone: no recipe, no report and no commit has it.
+#[test]
+fn roots_hash_of_the_passwd_table_is_offered_and_stays_private() {
+    use std::os::unix::fs::PermissionsExt;
+    let space = site();
+    let hash = "$6$made.up$0123456789abcdef";
+    space.write("passwd.csv", &format!("#key,username,password,cryptmethod,authdomain,comments,disable\n\"system\",\"root\",\"{hash}\",,,,\n\"ipmi\",\"ADMIN\",\"secret-of-bmc\",,,,\n"));
+    let ran = import(&space, &[]).good();
+    assert!(ran.out.contains("keys/root.hash"), "{}", ran.out);
+    let path = space.path().join("new/keys/root.hash");
+    assert_eq!(text(&path), format!("{hash}\n"));
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let ignored = text(space.path().join("new/.gitignore"));
+    assert!(ignored.lines().any(|line| line == "/keys/root.hash"), "{ignored}");
+    for said in [&ran.out, &ran.err] {
+        assert!(!said.contains("$6$") && !said.contains("secret-of-bmc"), "{said}");
+    }
+    for (path, text) in tree(&space.path().join("new")) {
+        assert!(path.ends_with("keys/root.hash") || !text.contains("$6$"), "{}", path.display());
+        assert!(!text.contains("secret-of-bmc"), "{}", path.display());
+    }
+    // A site that has its own keeps it, and the recipe can name it.
+    std::fs::write(&path, "$6$mine$0123\n").unwrap();
+    import(&space, &[]).good();
+    assert_eq!(text(&path), "$6$mine$0123\n");
+    let recipe = recipe(&space, "new", COMPUTE);
+    let more = "\n[system]\nroot_password_hash_file = \"../../keys/root.hash\"\n";
+    std::fs::write(&recipe, text(&recipe) + more).unwrap();
+    inside(&space, "new", &["check"]).good();
+}
+
+/// A copy of an archive that is signed is checked as any other; one that is not is believed, and the report says so.
+#[test]
+fn a_local_archive_of_debian_is_believed_only_where_it_has_no_signature() {
+    for (file, is_trusted) in [("InRelease", false), ("Release.gpg", false), ("Release", true)] {
+        let space = site();
+        space.write(&format!("install/debian12/x86_64/dists/bookworm/{file}"), "made up\n");
+        space.edit("linuximage.csv", "compute.pkglist\",,", "compute.pkglist\",\"/install/debian12/x86_64\",");
+        let ran = import(&space, &[]).good();
+        let recipe = text(recipe(&space, "new", COMPUTE));
+        assert!(recipe.contains("install/debian12/x86_64"), "{recipe}");
+        assert_eq!(recipe.contains("trusted = true"), is_trusted, "{recipe}");
+        assert_eq!(ran.out.contains("has no signature"), is_trusted, "{}", ran.out);
+    }
+}

@@ -46,39 +46,109 @@ pub fn has_carrier(name: &str) -> bool {
         .is_ok_and(|text| text.trim() == "1")
 }
 
-/// Devices of the network class that no driver took. Source: PCI class 02, linux/pci_ids.h.
-fn devices_without_driver() -> Vec<String> {
+/// A network device without an interface, and the driver that would make one, where its name is known.
+#[derive(Debug, PartialEq, Eq)]
+struct Undriven {
+    device: String,
+    driver: Option<&'static str>,
+}
+
+/// Drivers that take a card, and those that make its interfaces.
+const SECOND: [(&str, &str); 3] = [("mlx4_core", "mlx4_en"), ("qed", "qede"), ("hnae3", "hns3")];
+
+/// What a file of a device says, without its `0x`.
+fn id(device: &Path, name: &str) -> String {
+    let text = std::fs::read_to_string(device.join(name)).unwrap_or_default();
+    text.trim().trim_start_matches("0x").to_owned()
+}
+
+fn devices_of(sys: &Path, bus: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(sys.join("bus").join(bus).join("devices")).into_iter().flatten().flatten();
+    let mut found: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    found.sort();
+    found
+}
+
+/// The name of what drives a device.
+fn driver_of(device: &Path) -> Option<String> {
+    let driver = std::fs::read_link(device.join("driver")).ok()?;
+    Some(driver.file_name()?.to_string_lossy().into_owned())
+}
+
+/// Network devices that have no interface, on the buses that cards of servers and virtual machines are on. Source: PCI class 02
+/// (linux/pci_ids.h), virtio device 1 (virtio 1.2, 5.1.1), HV_NIC_GUID of linux/hyperv.h, USB class 02 (CDC 1.2, table 4) and
+/// vendors' own, vio's type `network`.
+fn devices_without_driver(sys: &Path) -> Vec<Undriven> {
     let mut found = Vec::new();
-    let Ok(devices) = std::fs::read_dir("/sys/bus/pci/devices") else { return found };
-    for device in devices.flatten() {
-        let class = std::fs::read_to_string(device.path().join("class")).unwrap_or_default();
-        if class.starts_with("0x02") && !device.path().join("driver").exists() {
-            let id = |name: &str| {
-                std::fs::read_to_string(device.path().join(name))
-                    .unwrap_or_default()
-                    .trim()
-                    .trim_start_matches("0x")
-                    .to_owned()
-            };
-            found.push(format!("{}:{}", id("vendor"), id("device")));
+    let mut add = |device: String, driver: Option<&'static str>| found.push(Undriven { device, driver });
+    for device in devices_of(sys, "pci") {
+        if !id(&device, "class").starts_with("02") || device.join("net").exists() {
+            continue;
+        }
+        let shown = format!("{}:{}", id(&device, "vendor"), id(&device, "device"));
+        match driver_of(&device).as_deref() {
+            None => add(shown, None),
+            // Its child is looked at below.
+            Some("virtio-pci") => {}
+            Some(first) => match SECOND.iter().find(|(name, _)| *name == first) {
+                Some((_, second)) => add(format!("{shown} (which `{first}` drives)"), Some(second)),
+                // Cards that are partitioned, or have a driver that makes no interface: only what nothing drives is certain.
+                None => {}
+            },
         }
     }
+    for device in devices_of(sys, "virtio") {
+        if id(&device, "device").trim_start_matches('0') == "1" && driver_of(&device).is_none() {
+            add("the virtual card of this machine".to_owned(), Some("virtio_net"));
+        }
+    }
+    for device in devices_of(sys, "vmbus") {
+        if id(&device, "class_id").contains("f8615163-df3e-46c5-913f-f2d2f965ed0e") && driver_of(&device).is_none() {
+            add("the virtual card of Hyper-V".to_owned(), Some("hv_netvsc"));
+        }
+    }
+    for device in devices_of(sys, "vio") {
+        if id(&device, "modalias").starts_with("vio:Tnetwork") && driver_of(&device).is_none() {
+            add("the virtual card of this partition".to_owned(), Some("ibmveth"));
+        }
+    }
+    // Of vendors' own class is whatever has no other: only where nothing else could be the card.
+    for class in ["02", "ff"] {
+        for device in devices_of(sys, "usb") {
+            if id(&device, "bInterfaceClass") == class
+                && driver_of(&device).is_none()
+                && (class == "02" || found.is_empty())
+            {
+                let parent =
+                    device.canonicalize().ok().and_then(|path| Some(path.parent()?.to_owned())).unwrap_or_default();
+                let device = format!("USB {}:{}", id(&parent, "idVendor"), id(&parent, "idProduct"));
+                found.push(Undriven { device, driver: None });
+            }
+        }
+    }
+    found.dedup();
     found
 }
 
 /// Says why there is no interface, and what to do.
 pub fn no_interface() -> String {
-    let without = devices_without_driver();
+    why_none(&devices_without_driver(Path::new("/sys")), device_aliases().len())
+}
+
+fn why_none(without: &[Undriven], devices: usize) -> String {
     if without.is_empty() {
         return format!(
-            "there is no network interface, and no network device among the {} devices of this machine; is the card seated, and enabled in the firmware's setup?",
-            device_aliases().len()
+            "there is no network interface, and no network device among the {devices} devices of this machine; is the card seated, and enabled in the firmware's setup?"
         );
     }
-    format!(
-        "there is no network interface: the initrd has no driver for {}; find the driver's name (lspci -nnk on a machine that runs) and add it to the recipe: [kernel] drivers = [\"+NAME\"]",
-        without.join(", ")
-    )
+    let shown: Vec<&str> = without.iter().map(|one| one.device.as_str()).collect();
+    let mut names: Vec<String> = without.iter().filter_map(|one| Some(format!("\"+{}\"", one.driver?))).collect();
+    names.dedup();
+    let remedy = match names.is_empty() {
+        true => "find the driver's name (lspci -nnk or lsusb -t on a machine that runs) and add it to the recipe: [kernel] drivers = [\"+NAME\"]".to_owned(),
+        false => format!("add it to the recipe: [kernel] drivers = [{}]", names.join(", ")),
+    };
+    format!("there is no network interface: the initrd has no driver for {}; {remedy}", shown.join(", "))
 }
 
 /// Names that udev would give a card. Source: systemd.net-naming-scheme(7).
@@ -148,6 +218,50 @@ pub fn list(all: &[Interface]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A card whose first driver is there and makes no interface is seated all the same.
+    #[test]
+    fn what_lacks_the_driver_that_makes_its_interface_is_named() {
+        let sys = std::env::temp_dir().join(format!("imgbuild-sys-{}", std::process::id()));
+        let device = |bus: &str, name: &str, files: &[(&str, &str)], driver: Option<&str>| {
+            let folder = sys.join("bus").join(bus).join("devices").join(name);
+            std::fs::create_dir_all(&folder).unwrap();
+            for (file, text) in files {
+                std::fs::write(folder.join(file), format!("{text}\n")).unwrap();
+            }
+            if let Some(driver) = driver {
+                std::os::unix::fs::symlink(format!("/drivers/{driver}"), folder.join("driver")).unwrap();
+            }
+        };
+        let said = || why_none(&devices_without_driver(&sys), 3);
+        device("pci", "0000:00:01.0", &[("class", "0x060000")], None);
+        assert!(said().contains("is the card seated"), "{}", said());
+        device(
+            "pci",
+            "0000:00:02.0",
+            &[("class", "0x020000"), ("vendor", "0x1af4"), ("device", "0x1000")],
+            Some("virtio-pci"),
+        );
+        device("virtio", "virtio0", &[("device", "0x0001")], None);
+        device("virtio", "virtio1", &[("device", "0x0002")], None);
+        assert!(said().ends_with("[kernel] drivers = [\"+virtio_net\"]"), "{}", said());
+        device(
+            "pci",
+            "0000:01:00.0",
+            &[("class", "0x028000"), ("vendor", "0x15b3"), ("device", "0x1003")],
+            Some("mlx4_core"),
+        );
+        device("vmbus", "a", &[("class_id", "{f8615163-df3e-46c5-913f-f2d2f965ed0e}")], None);
+        assert!(said().contains("15b3:1003 (which `mlx4_core` drives)"), "{}", said());
+        assert!(said().ends_with("[\"+mlx4_en\", \"+virtio_net\", \"+hv_netvsc\"]"), "{}", said());
+        std::fs::remove_dir_all(sys.join("bus/pci")).unwrap();
+        std::fs::remove_dir_all(sys.join("bus/virtio")).unwrap();
+        std::fs::remove_dir_all(sys.join("bus/vmbus")).unwrap();
+        device("usb", "1-1:1.0", &[("bInterfaceClass", "ff")], None);
+        device("usb", "1-2:1.0", &[("bInterfaceClass", "03")], None);
+        assert!(said().contains("no driver for USB ") && said().contains("\"+NAME\""), "{}", said());
+        std::fs::remove_dir_all(&sys).unwrap();
+    }
 
     #[test]
     fn a_card_has_the_names_that_udev_would_give_it() {

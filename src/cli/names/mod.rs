@@ -96,7 +96,7 @@ pub const WORKSPACE_NOTE: &str = "imgbuild-workspace";
 const WORKSPACE_VARIABLE: &str = "IMGBUILD_WORKSPACE";
 
 pub fn run(name: Name, arguments: &[String]) -> ExitCode {
-    render::install();
+    render::install(super::ColorWhen::Auto);
     let program = arguments.first().map_or(name.name(), String::as_str);
     let shell = Shell { workspace: workspace(program), name, arguments: arguments.to_vec() };
     let done = match name {

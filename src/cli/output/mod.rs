@@ -7,4 +7,5 @@ pub mod harmless;
 pub mod masked;
 pub mod render;
 pub mod reporter;
+pub mod steps;
 pub mod summary;

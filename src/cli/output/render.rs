@@ -9,7 +9,7 @@ use miette::{Diagnostic, LabeledSpan, Severity as Level, SourceCode};
 use super::excerpt::Excerpt;
 use super::harmless::{harmless, in_json, one_line};
 use super::masked::masked;
-use crate::cli::Exit;
+use crate::cli::{ColorWhen, Exit};
 use crate::recipe::{Format, in_format};
 use crate::source::{Finding, Severity};
 
@@ -90,12 +90,22 @@ impl<E: Diagnostic> Diagnostic for Said<E> {
     }
 }
 
-/// Sets up the look of messages: colours only on terminals, and never with NO_COLOR.
-pub fn install() {
-    let _ = miette::set_hook(Box::new(|_| {
+/// Sets up the look of messages: colours only on terminals, and never with NO_COLOR, unless somebody says otherwise.
+pub fn install(color: ColorWhen) {
+    let color = match color {
+        ColorWhen::Auto => None,
+        ColorWhen::Always => Some(true),
+        ColorWhen::Never => Some(false),
+    };
+    if let Some(color) = color {
+        let choice = if color { anstream::ColorChoice::Always } else { anstream::ColorChoice::Never };
+        choice.write_global();
+    }
+    let _ = miette::set_hook(Box::new(move |_| {
         let columns: Option<usize> = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
         let width = columns.unwrap_or(100).clamp(20, 1000);
-        Box::new(miette::MietteHandlerOpts::new().terminal_links(false).width(width).context_lines(1).build())
+        let look = miette::MietteHandlerOpts::new().terminal_links(false).width(width).context_lines(1);
+        Box::new(color.map_or(look.clone(), |color| look.color(color)).build())
     }));
 }
 

@@ -1,16 +1,17 @@
 //! Shows what a build does: a moving line on a terminal, plain lines elsewhere, or JSON.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use super::documents::ProgressEvent;
 use super::harmless::one_line;
 use super::render;
-use crate::cli::ProgressKind;
+use super::steps::Steps;
+use crate::cli::{Arguments, ProgressKind};
 use crate::plan::Cause;
 use crate::source::{Finding, Severity};
 use crate::stage::Report;
@@ -23,6 +24,9 @@ pub struct Reporter {
     kind: ProgressKind,
     bar: Option<ProgressBar>,
     verbose: u8,
+    /// Warnings and errors alone.
+    quiet: bool,
+    steps: Arc<Mutex<Steps>>,
     state: Mutex<State>,
 }
 
@@ -39,19 +43,36 @@ struct State {
 }
 
 impl Reporter {
-    /// Makes a reporter; `auto` becomes a moving line only on a terminal.
-    pub fn new(kind: ProgressKind, verbose: u8) -> Self {
+    /// Makes a reporter; `auto` becomes a moving line only on a terminal that can take a line back.
+    pub fn new(arguments: &Arguments) -> Self {
+        Self::with(arguments, arguments.progress)
+    }
+
+    /// One that never moves: a terminal is somebody else's meanwhile.
+    pub fn plain(arguments: &Arguments) -> Self {
+        Self::with(arguments, ProgressKind::Plain)
+    }
+
+    fn with(arguments: &Arguments, kind: ProgressKind) -> Self {
         use std::io::IsTerminal;
-        let moving = kind == ProgressKind::Auto && std::io::stderr().is_terminal();
+        let steps: Arc<Mutex<Steps>> = Arc::default();
+        let is_dumb = std::env::var_os("TERM").is_none_or(|name| name == "dumb");
+        let quiet = arguments.quiet && kind != ProgressKind::Json;
+        let moving = kind == ProgressKind::Auto && !quiet && !is_dumb && std::io::stderr().is_terminal();
         let bar = moving.then(|| {
             let bar = ProgressBar::new_spinner();
-            if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg}") {
-                bar.set_style(style);
+            let counted = Arc::clone(&steps);
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {steps}{wide_msg}") {
+                let style = style.with_key("steps", move |_: &ProgressState, out: &mut dyn std::fmt::Write| {
+                    let _ = out.write_str(&counted.lock().unwrap_or_else(PoisonError::into_inner).line());
+                });
+                // What every terminal has.
+                bar.set_style(if in_utf8() { style } else { style.tick_chars("|/-\\ ") });
             }
             bar.enable_steady_tick(Duration::from_millis(120));
             bar
         });
-        Self { kind, bar, verbose, state: Mutex::default() }
+        Self { kind, bar, verbose: arguments.verbose, quiet, steps, state: Mutex::default() }
     }
 
     fn line(&self, text: &str) {
@@ -80,6 +101,14 @@ impl Reporter {
     }
 }
 
+/// Whether the terminal's characters are Unicode's, as locale(7) says it.
+fn in_utf8() -> bool {
+    let locale =
+        ["LC_ALL", "LC_CTYPE", "LANG"].iter().find_map(|name| std::env::var(name).ok().filter(|one| !one.is_empty()));
+    let locale = locale.unwrap_or_default().to_ascii_lowercase();
+    locale.contains("utf-8") || locale.contains("utf8")
+}
+
 pub struct ImageReporter<'a> {
     reporter: &'a Reporter,
     image: Option<String>,
@@ -93,6 +122,10 @@ impl Reporter {
 }
 
 impl Report for ImageReporter<'_> {
+    fn steps(&self, steps: usize, milliseconds: Option<u64>) {
+        self.reporter.steps.lock().unwrap_or_else(PoisonError::into_inner).add(steps, milliseconds);
+    }
+
     fn started(&self, action: &str, causes: &[Cause]) {
         self.reporter.started(self.image.as_deref(), action, causes);
     }
@@ -136,8 +169,8 @@ impl Reporter {
             return self.event(&ProgressEvent::Started { image, action, causes: causes.to_vec() });
         }
         if let Some(bar) = &self.bar {
-            bar.set_message(shown);
-        } else {
+            bar.set_message(format!(": {shown}"));
+        } else if !self.quiet {
             self.line(&format!("{shown}: started"));
         }
         if self.verbose > 0 {
@@ -163,8 +196,8 @@ impl Reporter {
         };
         if let Some(bar) = &self.bar {
             // One field, which is cut to the terminal's width: a line that wraps could not be taken away.
-            bar.set_message(text);
-        } else if last.elapsed() >= PLAIN_INTERVAL || self.verbose > 1 {
+            bar.set_message(format!(": {text}"));
+        } else if !self.quiet && (last.elapsed() >= PLAIN_INTERVAL || self.verbose > 1) {
             *last = Instant::now();
             self.line(&text);
         }
@@ -174,9 +207,13 @@ impl Reporter {
         if let Ok(mut state) = self.state.lock() {
             state.threads.remove(&std::thread::current().id());
         }
+        self.steps.lock().unwrap_or_else(PoisonError::into_inner).one_done();
         if self.kind == ProgressKind::Json {
             let (image, action, milliseconds) = (image.map(str::to_owned), action.to_owned(), took.as_millis() as u64);
             return self.event(&ProgressEvent::Finished { image, action, milliseconds });
+        }
+        if self.quiet {
+            return;
         }
         self.line(&format!("{}: done in {}", named(image, action), render::took(took)));
     }
@@ -199,6 +236,9 @@ impl Reporter {
                 place,
                 help: finding.help.clone(),
             });
+        }
+        if finding.severity == Severity::Note && self.quiet {
+            return;
         }
         if finding.severity == Severity::Note && self.verbose == 0 {
             return self.line(&format!("note: {}", named(image, &one_line(&finding.message))));

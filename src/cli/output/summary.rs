@@ -123,6 +123,9 @@ impl Summary<'_> {
             render::say(&serde_json::to_string(&event).unwrap_or_default());
             return;
         }
+        if self.arguments.quiet && lines.iter().all(|line| line.state == "built") {
+            return;
+        }
         let count = |state: &str| lines.iter().filter(|line| line.state == state).count();
         let mut text = format!("{} of {} images were built", count("built"), lines.len());
         for line in lines.iter().filter(|line| line.state != "built") {

@@ -1,7 +1,7 @@
 //! What a bundle of imgbuild says of its own members, so that damage is found before anything is written.
 
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
@@ -45,6 +45,24 @@ pub fn measure(path: &Path) -> std::io::Result<(u64, String)> {
         size += read as u64;
     }
     Ok((size, HEXLOWER.encode(&hasher.finalize())))
+}
+
+/// A member's mode: whether it is executed, and whether it is for everybody.
+pub fn member_mode(mode: u32) -> u32 {
+    let all = if mode & 0o100 != 0 { 0o755 } else { 0o644 };
+    if mode & 0o004 == 0 { all & 0o700 } else { all }
+}
+
+/// Says which files go along that not everybody reads here.
+pub fn private<'a>(files: impl Iterator<Item = &'a PathBuf>) -> Option<String> {
+    let mode = |found: std::fs::Metadata| std::os::unix::fs::PermissionsExt::mode(&found.permissions());
+    let is_private = |path: &&PathBuf| std::fs::metadata(path).is_ok_and(|found| mode(found) & 0o004 == 0);
+    let private: Vec<String> = files.filter(is_private).map(|path| format!("`{}`", path.display())).collect();
+    let more = if private.len() > 8 { format!(" and {} more", private.len() - 8) } else { String::new() };
+    let shown = private[..private.len().min(8)].join(", ");
+    (!private.is_empty()).then(|| {
+        format!("the bundle has files that not everybody can read here: {shown}{more}; its mode is 0600: keep it so where it goes")
+    })
 }
 
 impl Members {

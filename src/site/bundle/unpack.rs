@@ -5,6 +5,7 @@ use std::io::{BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::BundleError;
+use super::members::member_mode;
 
 use crate::fault;
 
@@ -116,7 +117,7 @@ pub fn unpack(bundle: &Path, into: &Path) -> Result<Unpacked, BundleError> {
                     Failed::Reading(error) => damaged(error),
                     Failed::Writing(error) => written(error),
                 })?;
-                let bits = if entry.header().mode().is_ok_and(|mode| mode & 0o100 != 0) { 0o755 } else { 0o644 };
+                let bits = member_mode(entry.header().mode().unwrap_or(0o644));
                 let mode = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(bits);
                 file.set_permissions(mode).map_err(written)?;
             }

@@ -8,7 +8,7 @@ use crate::recipe::{Recipe, Workspace};
 use crate::site::export::{definition_of, places_of};
 use crate::xcat::definitions::{Extra, FILE_ATTRIBUTES, Manifest, files, write_manifest};
 
-use super::members::{MEMBERS_FORMAT, Member, Members, measure};
+use super::members::{MEMBERS_FORMAT, Member, Members, measure, member_mode, private};
 use super::rename::{base, with_profile};
 use super::{BundleError, MEMBERS, OWN, RECORDS};
 use crate::site::definitions::Places;
@@ -149,6 +149,7 @@ pub fn export_bundle(
         }
         None => folder,
     };
+    notes.extend(private(members.values()));
     let bytes = write(&folder, &manifest, &members, paths, request)?;
     Ok(Written { members: members.len() + 2, bytes, notes })
 }
@@ -373,8 +374,8 @@ fn write(
         for (member, path) in all.members.iter().zip(members.values()) {
             let source = std::fs::File::open(path).map_err(|error| io(path, error))?;
             let metadata = source.metadata().map_err(|error| io(path, error))?;
-            let is_run = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o100 != 0;
-            let mut header = header(member.size, if is_run { 0o755 } else { 0o644 });
+            let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions());
+            let mut header = header(member.size, member_mode(mode));
             builder
                 .append_data(
                     &mut header,
@@ -387,7 +388,8 @@ fn write(
         gzip.finish().and_then(|mut inner| inner.flush()).map_err(written)?;
     }
     file.sync_all().map_err(|error| io(&to, error))?;
-    let mode = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o644);
+    // Accounts, keys and scripts of nodes are in it.
+    let mode = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o600);
     file.set_permissions(mode).map_err(|error| io(&to, error))?;
     let bytes = file.metadata().map_err(|error| io(&to, error))?.len();
     std::fs::rename(&path, &to).map_err(|error| io(&to, error))?;

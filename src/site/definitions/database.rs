@@ -13,7 +13,7 @@ use crate::xcat::definitions::{Row, Table, TableKind};
 /// How a file of SQLite begins. Source: <https://www.sqlite.org/fileformat.html>, 1.3.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
-const TABLES: [TableKind; 7] = [
+const TABLES: [TableKind; 8] = [
     TableKind::Osimage,
     TableKind::Linuximage,
     TableKind::Litefile,
@@ -21,6 +21,7 @@ const TABLES: [TableKind; 7] = [
     TableKind::Statelite,
     TableKind::Site,
     TableKind::Postscripts,
+    TableKind::Passwd,
 ];
 
 pub fn is_database(path: &Path) -> std::io::Result<bool> {

@@ -26,6 +26,12 @@ pub fn join(gathered: Gathered) -> Site {
                     (Some("timezone"), Some(value)) => places.timezone = Some(value.to_owned()),
                     _ => {}
                 },
+                TableKind::Passwd if (row.get("key"), row.get("username")) == (Some("system"), Some("root")) => {
+                    // A password in clear text stays where it is.
+                    let hash = row.get("password").filter(|text| is_hash(text));
+                    places.root_hash = hash.map(str::to_owned).or(places.root_hash.take());
+                }
+                TableKind::Passwd => {}
                 TableKind::Postscripts => site.postscripts.push(row.clone()),
                 TableKind::Other => *site.passed_over.entry("rows of other tables".to_owned()).or_default() += 1,
             }
@@ -66,6 +72,12 @@ pub fn join(gathered: Gathered) -> Site {
     }
     site.places = places;
     site
+}
+
+/// Whether a text is what crypt(5) calls a hashed passphrase: `$ID$..` of characters that shadow(5) can hold.
+fn is_hash(text: &str) -> bool {
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':');
+    is_plain && text.len() < 384 && text.strip_prefix('$').is_some_and(|rest| rest.matches('$').count() >= 2)
 }
 
 fn add_row(rows: &mut BTreeMap<String, Definition>, kind: TableKind, row: &Row) {

@@ -18,6 +18,8 @@ pub struct Places {
     pub moved: Vec<(String, PathBuf)>,
     /// `site.timezone`, which packimage sets in images.
     pub timezone: Option<String>,
+    /// Root's hash of the table `passwd`.
+    pub root_hash: Option<String>,
     /// Whether nothing else of this host is read, as for definitions that someone else wrote.
     pub sealed: bool,
     /// Whether a tree of another machine was given: files of that machine are there, and this host's are others. xCAT's own, below
@@ -35,6 +37,7 @@ impl Default for Places {
             installdir: "/install".to_owned(),
             moved: Vec::new(),
             timezone: None,
+            root_hash: None,
             sealed: false,
             of_tree: false,
             brought: Vec::new(),

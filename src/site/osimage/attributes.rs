@@ -431,7 +431,12 @@ impl Mapper<'_> {
                 format!("site.timezone is {timezone}, which packimage sets: [system] timezone = \"{timezone}\"");
             self.remark("timezone", Verdict::Decide, Some("system.timezone"), reason);
         }
-        let reason = "root's password is in xCAT's passwd table: set in [system] who may log in";
+        let reason = match &self.places.root_hash {
+            Some(_) => {
+                "root's hash of xCAT's passwd table is in keys/root.hash of the workspace, for nobody else and outside git: [system] root_password_hash_file = \"../../keys/root.hash\""
+            }
+            None => "root's password is in xCAT's passwd table: set in [system] who may log in",
+        };
         self.remark("passwd", Verdict::Decide, Some("system"), reason);
         let reason = match self.definition.get("rootimgdir") {
             Some(_) => format!("imgbuild build --publish xcat:{}", self.mapping.rootimgdir),

@@ -95,7 +95,7 @@ impl Mapper<'_> {
     fn debian(&mut self) {
         let release = self.release.release.clone();
         let items = self.definition.list("pkgdir");
-        let mut problems: Vec<String> = Vec::new();
+        let (mut problems, mut unsigned): (Vec<String>, Vec<String>) = Default::default();
         for item in items
             .iter()
             .chain(&self.definition.list("otherpkgdir").into_iter().filter(|one| is_url(one)).collect::<Vec<_>>())
@@ -114,13 +114,18 @@ impl Mapper<'_> {
                 continue;
             }
             let here = self.places.here(item);
-            if here.join("dists").join(&release).is_dir() {
-                let fields = vec![
+            let suite = here.join("dists").join(&release);
+            if suite.is_dir() {
+                let mut fields = vec![
                     ("uri", text(format!("file:{}", here.display()))),
                     ("suites", Value::List(vec![release.clone()])),
                     ("components", Value::List(vec!["main".to_owned()])),
-                    ("trusted", Value::Flag(true)),
                 ];
+                // As apt sees it: one of the two makes it signed.
+                if !["InRelease", "Release.gpg"].iter().any(|name| suite.join(name).exists()) {
+                    fields.push(("trusted", Value::Flag(true)));
+                    unsigned.push(item.clone());
+                }
                 self.add_repository("pkgdir", fields);
             } else {
                 problems.push(format!("{item} has no dists/{release} here: left out"));
@@ -136,7 +141,11 @@ impl Mapper<'_> {
             self.remark("pkgdir", Verdict::Decide, Some("repo"), reason);
             return;
         }
-        let checked = "archives must be signed; xCAT accepts unsigned ones";
+        let mut checked = "archives must be signed; xCAT accepts unsigned ones".to_owned();
+        if !unsigned.is_empty() {
+            checked
+                .push_str(&format!("; {} has no signature, and is believed as it is (`trusted`)", unsigned.join(", ")));
+        }
         match problems.is_empty() {
             true => self.remark("pkgdir", Verdict::Differs, Some("repo"), checked),
             false => {

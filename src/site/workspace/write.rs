@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::beside;
 use crate::fault;
+use crate::files::{self, Durability};
 use crate::recipe::{RECIPE_FILE, WORKSPACE_FILE, has_recipe, plain, recipe_file};
 use crate::site::definitions::Site;
 use crate::site::osimage::{Mapped, Mapping, Record, STANZA_FILE, Verdict, map, recipe_text};
@@ -22,6 +23,9 @@ use super::{ImportError, ImportReport, ImportRequest, ImportState, ImportedImage
 pub const IMPORT_FORMAT: &str = "1.0";
 
 const IMAGES: &str = "images";
+
+/// Root's hash, below a workspace.
+const ROOT_HASH: &str = "keys/root.hash";
 
 struct Planned<'a> {
     image: ImportedImage,
@@ -93,6 +97,9 @@ pub fn import(site: &Site, request: &ImportRequest) -> Result<ImportReport, Impo
         }
         if !request.dry_run {
             write_workspace(&into, workspace)?;
+            if let (Some(hash), false) = (&site.places.root_hash, request.sealed) {
+                write_hash(&into, hash)?;
+            }
             fault::point("import.workspace");
         }
     }
@@ -307,6 +314,24 @@ fn write_workspace(into: &Path, text: Option<String>) -> Result<(), ImportError>
         write_whole(&ignored, b"/out\n").map_err(unwritable(ignored.clone()))?;
     }
     Ok(())
+}
+
+/// Root's hash, for its owner alone and not in git: recipes may name it. One that is there is the site's.
+fn write_hash(into: &Path, hash: &str) -> Result<(), ImportError> {
+    let unwritable = |path: PathBuf| move |error: std::io::Error| ImportError::Unwritable { path, error };
+    let path = into.join(ROOT_HASH);
+    beside::check(into, &path)
+        .map_err(|error| ImportError::Linked { path: path.clone(), problem: error.to_string() })?;
+    let ignored = into.join(".gitignore");
+    let text = std::fs::read_to_string(&ignored).map_err(unwritable(ignored.clone()))?;
+    if !text.lines().any(|line| line.trim_start_matches('/') == ROOT_HASH) {
+        let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+        write_whole(&ignored, format!("{text}{end}/{ROOT_HASH}\n").as_bytes()).map_err(unwritable(ignored))?;
+    }
+    match files::create(&path, format!("{hash}\n").as_bytes(), 0o600, Durability::PowerCut) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(unwritable(path)(error)),
+        _ => Ok(()),
+    }
 }
 
 fn write_one(one: &Planned<'_>, site: &Site) -> Result<(), ImportError> {

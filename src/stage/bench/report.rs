@@ -11,6 +11,8 @@ use crate::stage::StageError;
 
 /// Takes news of a build; the command line shows them.
 pub trait Report: Sync {
+    /// How many actions an image will run, and the milliseconds that they are expected to take, where that is known.
+    fn steps(&self, _actions: usize, _milliseconds: Option<u64>) {}
     fn started(&self, action: &str, causes: &[Cause]);
     fn progress(&self, text: &str);
     fn finished(&self, action: &str, took: Duration);

@@ -328,6 +328,7 @@ impl<'a> Builder<'a> {
         if let Some(planned) = &self.options.planned {
             planned.check(self.recipe, lock, &plan)?;
         }
+        let mut milliseconds = None;
         if self.options.until.is_none_or(|until| until == Stage::Pack) {
             let work = plan.workload(self.recipe, lock, self.store);
             let estimate = work.as_ref().map(|work| Estimate::of(work, workers()));
@@ -336,8 +337,11 @@ impl<'a> Builder<'a> {
             {
                 self.report.finding(&finding);
             }
+            milliseconds = estimate.as_ref().and_then(|estimate| Some(estimate.milliseconds?.most));
             self.options.trace.expect(estimate, supply.fetched().0);
         }
+        let is_to_do = |one: &&Decision| one.verdict != Verdict::Keep && wanted.contains(&one.action);
+        self.report.steps(plan.decisions.iter().filter(is_to_do).count(), milliseconds);
         let options = ScheduleOptions {
             workers: workers(),
             keep_going: self.shared.keep_going,
@@ -548,6 +552,7 @@ impl<'a> Builder<'a> {
 
     pub(super) fn publish(&self, lock: &Lock, work: &Work) -> Result<(PathBuf, BuildInfo), StageError> {
         let (stages, done) = (&work.stages, &work.done);
+        actions::gate::options::check(done)?;
         let not_reproducible =
             work.finished.values().filter(|one| one.differing).map(|one| one.outcome.action.clone()).collect();
         let mut layers = Vec::new();

@@ -16,6 +16,7 @@ pub enum TableKind {
     Statelite,
     Site,
     Postscripts,
+    Passwd,
     /// One that says nothing of images.
     Other,
 }
@@ -30,6 +31,7 @@ impl TableKind {
             Self::Statelite => "statelite",
             Self::Site => "site",
             Self::Postscripts => "postscripts",
+            Self::Passwd => "passwd",
             Self::Other => "other",
         }
     }
@@ -44,6 +46,7 @@ impl TableKind {
             () if has(&["image", "priority", "directory"]) => Self::Litetree,
             () if has(&["image", "node", "statemnt"]) => Self::Statelite,
             () if has(&["node", "postscripts"]) => Self::Postscripts,
+            () if has(&["key", "username", "password"]) => Self::Passwd,
             () if has(&["key", "value"]) && !has(&["username"]) => Self::Site,
             () => Self::Other,
         }

@@ -25,6 +25,9 @@ use crate::stage::{
 use crate::store::Store;
 
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
+    if own.dry_run {
+        return super::plan::run(arguments, &own.as_plan()).unwrap_or_else(|exit| exit);
+    }
     build(arguments, own).unwrap_or_else(|exit| exit)
 }
 
@@ -71,7 +74,7 @@ fn build(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, Exi
         return Err(Exit::Usage);
     }
     let alone = only::by_image(&own.only, recipes);
-    let reporter = Reporter::new(arguments.progress, arguments.verbose);
+    let reporter = Reporter::new(arguments);
     crate::sandbox::interrupt::last_words(if arguments.progress == crate::cli::ProgressKind::Json {
         // Said by a signal's handler, once: it must not be made there.
         (serde_json::to_string(&ProgressEvent::Interrupted).unwrap_or_default() + "\n").leak()
@@ -241,7 +244,7 @@ fn expected(
     let planned: Vec<PlannedImage> = selected.recipes.iter().filter_map(planned).collect();
     let works = planned.iter().filter_map(|image| Some((image.name.as_str(), image.work.as_ref()?)));
     let total = Total::of(&works.collect::<Vec<_>>(), workers())?;
-    if arguments.progress != crate::cli::ProgressKind::Json {
+    if arguments.progress != crate::cli::ProgressKind::Json && !arguments.quiet {
         render::say(&crate::cli::output::estimate::together(&total));
     }
     Some(total)
@@ -272,6 +275,10 @@ fn show(arguments: &crate::cli::Arguments, image: Option<&str>, summary: &Summar
         render::say(&serde_json::to_string(&event).unwrap_or_default());
         return;
     }
+    if arguments.quiet {
+        let differing = summary.published.iter().flat_map(|(_, info)| &info.not_reproducible);
+        return differing.for_each(|action| render::say(&differs(action)));
+    }
     let ran: Vec<String> =
         summary.outcomes.iter().filter(|outcome| outcome.ran).map(|outcome| outcome.action.clone()).collect();
     let kept = summary.outcomes.len() - ran.len();
@@ -287,7 +294,7 @@ fn show(arguments: &crate::cli::Arguments, image: Option<&str>, summary: &Summar
             render::say(&format!("  {:>9}  {}", render::bytes(artefact.size), artefact.name));
         }
         for action in &info.not_reproducible {
-            render::say(&format!("warning: {action} differs from an earlier run with the same inputs"));
+            render::say(&differs(action));
         }
         // `out/NAME` leads to it, whichever build it is.
         let stands = directory.ancestors().nth(3).map(|out| out.join(&info.name)).filter(|link| link.is_symlink());
@@ -301,6 +308,10 @@ fn show(arguments: &crate::cli::Arguments, image: Option<&str>, summary: &Summar
             render::say("  nodes that xCAT boots write no dumps by [kdump]: their command line has no imgbuild.kdump=");
         }
     }
+}
+
+fn differs(action: &str) -> String {
+    format!("warning: {action} differs from an earlier run with the same inputs")
 }
 
 fn show_xcat(published: &XcatPublished) {

@@ -28,6 +28,9 @@ pub struct Arguments {
     /// Memory limit in MiB for the estimates of running actions [default: free memory]
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..))]
     pub memory: Option<u64>,
+    /// Show what would be done and why, as `imgbuild plan` does, and do nothing
+    #[arg(long, conflicts_with_all = ["verify", "until", "only", "on", "executor", "plan"])]
+    pub dry_run: bool,
     /// Build again in an empty store and report the first file that differs
     #[arg(long, conflicts_with = "until")]
     pub verify: bool,
@@ -68,6 +71,26 @@ pub struct Arguments {
     /// Run exactly this plan from `imgbuild plan -o`; fail if anything changed since
     #[arg(long, value_name = "FILE", conflicts_with_all = ["images", "out", "publish", "until", "thorough"])]
     pub plan: Option<PathBuf>,
+}
+
+impl Arguments {
+    /// What `plan` is asked for in place of a build.
+    pub fn as_plan(&self) -> super::plan::Arguments {
+        super::plan::Arguments {
+            images: self.images.clone(),
+            json: false,
+            format: crate::cli::plans::formats::Format::Text,
+            against: None,
+            thorough: self.thorough,
+            detailed_exitcode: false,
+            out: self.out.clone(),
+            publish: self.publish.clone(),
+            output: None,
+            emit: None,
+            caches: self.caches.clone(),
+            no_memo: false,
+        }
+    }
 }
 
 fn parse_stage(text: &str) -> Result<Stage, String> {

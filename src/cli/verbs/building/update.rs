@@ -42,7 +42,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, E
     let recipes = recipes_of(arguments, own)?;
     let setup = Setup::open(arguments)?;
     let _held = setup.share()?;
-    let reporter = Reporter::new(arguments.progress, arguments.verbose);
+    let reporter = Reporter::new(arguments);
     let shared = setup.shared(false, None, &recipes)?;
     for recipe in &recipes {
         let report = reporter.of((recipes.len() > 1).then_some(recipe.model.image.name.as_str()));

@@ -36,7 +36,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, E
     };
     let setup = Setup::open(arguments)?;
     let _held = setup.share()?;
-    let reporter = Reporter::new(arguments.progress, arguments.verbose);
+    let reporter = Reporter::new(arguments);
     let shared = setup.shared(false, None, std::slice::from_ref(&recipe))?;
     let report = reporter.of(None);
     let namespace = namespace_for(&setup.namespace, &recipe);

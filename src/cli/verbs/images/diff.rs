@@ -21,9 +21,9 @@ pub struct Arguments {
     /// there), or any directory
     #[arg(value_name = "A")]
     pub a: String,
-    /// What to compare it with
+    /// What to compare it with [default: an image's build before with its current one]
     #[arg(value_name = "B")]
-    pub b: String,
+    pub b: Option<String>,
     /// Where artefacts are [default: `out` next to the recipe]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
@@ -269,12 +269,29 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
 fn difference(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Difference, Exit> {
     let store = Store::existing(&store_directory(arguments)?);
     let resolver = Resolver { arguments, out: own.out.clone(), store, recipes: std::cell::OnceCell::new() };
-    let (a, b) = (resolver.resolve(&own.a)?, resolver.resolve(&own.b)?);
+    let (named_a, named_b) = operands(&own.a, own.b.as_deref())?;
+    let (a, b) = (resolver.resolve(&named_a)?, resolver.resolve(&named_b)?);
     let (a, b) = match (&a, &b) {
         (Operand::Build(a), Operand::Build(b)) => matched(a, b, &resolver.store).map_err(unreadable)?,
-        _ => (side(&a, &own.a)?, side(&b, &own.b)?),
+        _ => (side(&a, &named_a)?, side(&b, &named_b)?),
     };
     Ok(compare(&a, &b))
+}
+
+/// Both operands; of an image alone its build before and its current one, of one of its builds that and the current one.
+fn operands(a: &str, b: Option<&str>) -> Result<(String, String), Exit> {
+    if let Some(b) = b {
+        return Ok((a.to_owned(), b.to_owned()));
+    }
+    if a.contains(['/', ':']) {
+        return Err(failed(
+            format!("error: name what `{a}` is to be compared with: imgbuild diff {a} OTHER"),
+            Exit::Usage,
+        ));
+    }
+    let name = a.split_once('@').map_or(a, |(name, _)| name);
+    let before = if name == a { format!("{a}@previous") } else { a.to_owned() };
+    Ok((before, name.to_owned()))
 }
 
 fn side(operand: &Operand, name: &str) -> Result<Side, Exit> {
@@ -428,4 +445,20 @@ fn markdown(found: &Difference) -> String {
         text.push_str(&format!("Not compared: {}\n\n", plain(line)));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_alone_is_compared_with_its_build_before() {
+        let of = |a: &str, b| operands(a, b).ok();
+        let pair = |a: &str, b: &str| Some((a.to_owned(), b.to_owned()));
+        assert_eq!(of("compute", None), pair("compute@previous", "compute"));
+        assert_eq!(of("compute@3", None), pair("compute@3", "compute"));
+        assert_eq!(of("compute@3", Some("x")), pair("compute@3", "x"));
+        assert_eq!(of("out/compute", None), None);
+        assert_eq!(of("HEAD:image.lock", None), None);
+    }
 }

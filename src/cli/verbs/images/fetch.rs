@@ -67,7 +67,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
         return Exit::Usage;
     }
     let target = arguments.directory.join(&own.target);
-    let reporter = Reporter::new(arguments.progress, arguments.verbose);
+    let reporter = Reporter::new(arguments);
     let report = reporter.of(None);
     let outcome = fetch(&own.url, &target, own.digest, &Fetcher::new(), &DownloadNews(&report, "the image"));
     reporter.end();

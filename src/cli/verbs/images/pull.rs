@@ -27,7 +27,7 @@ pub struct Arguments {
 
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     let target = arguments.directory.join(own.target.as_deref().unwrap_or(Path::new("out")));
-    let reporter = Reporter::new(arguments.progress, arguments.verbose);
+    let reporter = Reporter::new(arguments);
     let report = reporter.of(None);
     let outcome = source(arguments, &own.source, &own.registry)
         .map_err(CarryError::from)

@@ -48,7 +48,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, E
     };
     let to = destination(arguments, &own.destination, &own.registry, &own.mount_from)
         .map_err(|error| failed(error.into()))?;
-    let reporter = Reporter::new(arguments.progress, arguments.verbose);
+    let reporter = Reporter::new(arguments);
     let report = reporter.of(None);
     let outcome = if own.as_container {
         let made = recipe(arguments, own.image.as_deref())

@@ -159,7 +159,7 @@ fn of_action(
     action: &str,
 ) -> Result<i32, Exit> {
     let _held = setup.share()?;
-    let reporter = Reporter::new(crate::cli::ProgressKind::Plain, arguments.verbose);
+    let reporter = Reporter::plain(arguments);
     let shared = setup.shared(false, None, std::slice::from_ref(recipe))?;
     let report = reporter.of(None);
     let namespace = namespace_for(&setup.namespace, recipe);

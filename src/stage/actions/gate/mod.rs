@@ -3,8 +3,10 @@
 pub mod checks;
 pub mod inputs;
 mod leftovers;
+pub mod options;
 pub mod programs;
 pub mod run;
 
-/// Part of the keys; raised with what the action gives. 1: first; 2: homes, modules of kernels that are not there.
-pub const VERSION: u32 = 2;
+/// Part of the keys; raised with what the action gives. 1: first; 2: homes, modules of kernels that are not there; 3:
+/// options of drivers.
+pub const VERSION: u32 = 3;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::checks as gate;
 use super::inputs::Gate;
 use super::leftovers;
+use super::options::{self, OptionsAnswer, OptionsRequest};
 use super::programs::{self, ProgramsRequest};
 use crate::digest::Digest;
 use crate::recipe::ModulesFrom;
@@ -28,6 +29,7 @@ impl Gate {
         let modules = bench.store.merged_folder(&layers, gate::MODULES)?;
         let payload = bench.store.manifest(&above.layer(ids::PAYLOAD)?)?;
         let release = above.value(ids::PAYLOAD, "release")?;
+        let mut lacking = OptionsAnswer::new();
         match *self.modules_from {
             ModulesFrom::Kernel => {
                 let mut settings = Vec::new();
@@ -37,6 +39,8 @@ impl Gate {
                     })?;
                 }
                 gate::check_modules(&payload, &modules, settings, &release)?;
+                let request = OptionsRequest { layers: layers.clone(), payload: above.layer(ids::PAYLOAD)? };
+                lacking = bench.namespace.call("driver-options", &request, &mut |_| {})?;
             }
             ModulesFrom::Rootfs => {
                 let foreign = gate::foreign_modules(&payload, &modules, &release);
@@ -71,6 +75,9 @@ impl Gate {
             let exports = declared.exports.iter().map(|export| &**export);
             gate::check_exports(script, &read("etc/exports")?, exports)?;
         }
-        Ok(Outputs { values: BTreeMap::from([("passed".to_owned(), "yes".to_owned())]), ..Outputs::default() })
+        Ok(Outputs {
+            values: BTreeMap::from([(options::OPTIONS.to_owned(), options::text_of(&lacking))]),
+            ..Outputs::default()
+        })
     }
 }

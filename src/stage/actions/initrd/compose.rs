@@ -41,6 +41,8 @@ pub struct InitrdAnswer {
     /// Modules of driver updates that the initrd does not have.
     pub unused_updates: Vec<String>,
     pub modules: usize,
+    /// Names of all drivers that it has.
+    pub drivers: Vec<String>,
     /// Firmware that a module names and the layers lack: (module, file, whether the recipe names the module).
     pub missing_firmware: Vec<(String, String, bool)>,
     /// What there is to say of one that writes a dump.
@@ -125,6 +127,7 @@ pub(in crate::stage) fn select(
         unused_updates: request.updates.iter().filter(|name| !chosen.contains(*name)).cloned().collect(),
         missing: selection.missing.clone(),
         skipped: selection.skipped.clone(),
+        drivers: chosen.iter().cloned().collect(),
         ..InitrdAnswer::default()
     };
     Ok((index, selection, answer))

@@ -9,5 +9,9 @@ pub mod request;
 pub mod run;
 
 /// Part of the keys; raised with what the action gives. 1: first; 2: settings in usr/lib/modprobe.d; 3: zstd
-/// compresses it as a whole; 5: microcode, firmware through linked directories; 6: bonds and VLANs.
-pub const VERSION: u32 = 6;
+/// compresses it as a whole; 5: microcode, firmware through linked directories; 6: bonds and VLANs; 7: the names
+/// of its drivers.
+pub const VERSION: u32 = 7;
+
+/// The value of an initrd's record that has the names of its drivers, with blanks between.
+pub const DRIVERS: &str = "drivers";

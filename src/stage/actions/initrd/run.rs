@@ -6,6 +6,7 @@ use super::compose::{InitrdAnswer, InitrdRequest};
 use super::inputs::Initrd;
 use super::request::say_drivers;
 use crate::stage::StageError;
+use crate::stage::actions::initrd::DRIVERS;
 use crate::stage::actions::reader::work::{Above, Desk, Place, Work};
 use crate::stage::bench::ids;
 use crate::store::Outputs;
@@ -28,6 +29,7 @@ impl Work for Initrd {
             super::kdump::say(desk.bench, dump, &desk.above.value(ids::PAYLOAD, "release")?)?;
         }
         let initrd = desk.bench.take(&desk.place.handover)?;
-        Ok(Outputs { blobs: BTreeMap::from([("initrd".to_owned(), initrd)]), ..Outputs::default() })
+        let values = BTreeMap::from([(DRIVERS.to_owned(), answer.drivers.join(" "))]);
+        Ok(Outputs { blobs: BTreeMap::from([("initrd".to_owned(), initrd)]), values, ..Outputs::default() })
     }
 }

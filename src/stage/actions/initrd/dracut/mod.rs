@@ -22,8 +22,9 @@ use crate::sandbox::{Bind, CommandRequest, CommandResult, TreeMount, run_command
 use crate::stage::actions::kernel::modules::{Selection, plain_path};
 use crate::store::{LayerReader, TreeEditor, in_scratch, lower_directories, make_directories};
 
-/// Part of the keys; raised with what the action gives. 1: first; 2: zstd compresses it as a whole; 4: microcode.
-pub const VERSION: u32 = 4;
+/// Part of the keys; raised with what the action gives. 1: first; 2: zstd compresses it as a whole; 4: microcode; 5: the names of
+/// its drivers.
+pub const VERSION: u32 = 5;
 
 /// Runs dracut in the tools root.
 const COMPOSE: &str = include_str!("compose.sh");

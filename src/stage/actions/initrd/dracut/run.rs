@@ -6,6 +6,7 @@ use super::inputs::Dracut;
 use super::{DracutAnswer, DracutRequest};
 use crate::source::{Finding, Severity};
 use crate::stage::StageError;
+use crate::stage::actions::initrd::DRIVERS;
 use crate::stage::actions::initrd::request::say_drivers;
 use crate::stage::actions::reader::work::{Above, Desk, Place, Work};
 use crate::stage::bench::Bench;
@@ -46,7 +47,8 @@ impl Work for Dracut {
             say_not_installed(desk.bench, &not_installed, &conf);
         }
         let initrd = desk.bench.take(&desk.place.handover)?;
-        Ok(Outputs { blobs: BTreeMap::from([("initrd".to_owned(), initrd)]), ..Outputs::default() })
+        let values = BTreeMap::from([(DRIVERS.to_owned(), answer.drivers.join(" "))]);
+        Ok(Outputs { blobs: BTreeMap::from([("initrd".to_owned(), initrd)]), values, ..Outputs::default() })
     }
 }
 

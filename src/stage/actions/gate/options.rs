@@ -1,0 +1,146 @@
+//! Options of drivers that the initrd loads: on the node they count for nothing where only the image has them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::fault;
+use crate::recipe::normal_name;
+use crate::sandbox::helper::News;
+use crate::stage::StageError;
+use crate::stage::actions::initrd::DRIVERS;
+use crate::stage::actions::initrd::compose::driver_settings;
+use crate::stage::bench::ids;
+use crate::stage::bench::results::Done;
+use crate::store::LayerReader;
+
+/// Where an image has modprobe's settings, the first one's files in place of those of their names in the others (modprobe.d(5)).
+const FOLDERS: [&str; 3] = ["etc/modprobe.d", "usr/local/lib/modprobe.d", "usr/lib/modprobe.d"];
+
+/// What systemd sets in every image: interfaces that these drivers make by themselves, and imgbuild-init asks for its own.
+const WITHOUT_EFFECT: [(&str, &str); 2] = [("bonding", "max_bonds=0"), ("dummy", "numdummies=0")];
+
+/// The name of the gate's result that has [`OptionsAnswer`].
+pub const OPTIONS: &str = "options";
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct OptionsRequest {
+    /// The image's layers.
+    pub layers: Vec<Digest>,
+    /// What initrds take their settings from.
+    pub payload: Digest,
+}
+
+/// Drivers with options that initrds do not get, and the file that sets them.
+pub type OptionsAnswer = BTreeMap<String, String>;
+
+/// Driver, options, the file that has them.
+type Lines = Vec<(String, String, String)>;
+
+/// The `options` of modprobe's files: (path, text) of each that counts.
+fn lines_of(files: &[(String, Vec<u8>)]) -> Lines {
+    let mut lines = Lines::new();
+    for (path, bytes) in files {
+        // A line that ends with a backslash goes on in the next one.
+        let text = String::from_utf8_lossy(bytes).replace("\\\n", " ");
+        for line in text.lines() {
+            let mut words = line.split_whitespace();
+            if words.next() == Some("options")
+                && let Some(driver) = words.next()
+            {
+                lines.push((normal_name(driver), words.collect::<Vec<_>>().join(" "), path.clone()));
+            }
+        }
+    }
+    lines
+}
+
+/// Lines of the image that initrds lack, one file for each driver.
+fn foreign(image: &Lines, initrd: &Lines) -> OptionsAnswer {
+    let known: BTreeSet<(&str, &str)> =
+        initrd.iter().map(|(driver, options, _)| (driver.as_str(), options.as_str())).chain(WITHOUT_EFFECT).collect();
+    let lacking = image.iter().filter(|(driver, options, _)| !known.contains(&(driver.as_str(), options.as_str())));
+    lacking.map(|(driver, _, path)| (driver.clone(), path.clone())).collect()
+}
+
+/// Runs inside.
+pub fn inside(request: OptionsRequest, _: News<'_>) -> Result<OptionsAnswer, String> {
+    let reader = LayerReader::open(&request.layers)?;
+    let mut files: BTreeMap<String, (String, Vec<u8>)> = BTreeMap::new();
+    for folder in FOLDERS {
+        for name in reader.names_in(folder).into_iter().filter(|name| name.ends_with(".conf")) {
+            let path = format!("{folder}/{name}");
+            // A link to /dev/null masks as well; a file behind another link is not the initrd's either.
+            if !files.contains_key(&name) {
+                let bytes = reader.read(&path)?.unwrap_or_default();
+                files.insert(name, (path, bytes));
+            }
+        }
+    }
+    let files: Vec<_> = files.into_values().collect();
+    let initrd = driver_settings(&LayerReader::open(&[request.payload])?)?;
+    Ok(foreign(&lines_of(&files), &lines_of(&initrd)))
+}
+
+/// Compares what the gate found with the drivers that the initrd has: only when both are there, so that no edit of drivers runs the gate.
+///
+/// # Errors
+/// [`StageError::Gate`] with the drivers and files.
+pub fn check(done: &Done) -> Result<(), StageError> {
+    let found = done.value(ids::GATE, OPTIONS)?;
+    let initrd = done.value(ids::INITRD, DRIVERS)?;
+    refuse(&found, &initrd)
+}
+
+fn refuse(found: &str, initrd: &str) -> Result<(), StageError> {
+    let drivers: BTreeSet<&str> = initrd.split(' ').collect();
+    let set = found.lines().filter_map(|line| line.split_once('\t')).filter(|(driver, _)| drivers.contains(driver));
+    let mut shown: Vec<String> = set.map(|(driver, path)| format!("`{driver}` in /{path}")).collect();
+    if shown.is_empty() || fault::planted("options-behind-initrd") {
+        return Ok(());
+    }
+    let more = if shown.len() > 8 { format!(" and {} more", shown.len() - 8) } else { String::new() };
+    shown.truncate(8);
+    Err(StageError::Gate {
+        problem: format!(
+            "the initrd loads drivers without the options that the image sets for them: {}{more}",
+            shown.join(", ")
+        ),
+        help: "let the kernel stage bring the package that has the file: ‹[kernel] updates = [\"...\"]›; or let the initrd take drivers and their options from the image: ‹[initrd] modules_from = \"rootfs\"› (every change of the image then rebuilds the initrd); or remove the line: a file of the same name in /etc/modprobe.d of a sync list takes the package's place".to_owned(),
+    })
+}
+
+/// The gate's result as its record keeps it: a line for each driver.
+pub fn text_of(answer: &OptionsAnswer) -> String {
+    answer.iter().map(|(driver, path)| format!("{driver}\t{path}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(files: &[(&str, &str)]) -> Lines {
+        lines_of(&files.iter().map(|(path, text)| ((*path).to_owned(), text.as_bytes().to_vec())).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn options_of_drivers_in_the_initrd_are_its_own_too() {
+        let image = lines(&[
+            ("usr/lib/modprobe.d/systemd.conf", "options bonding max_bonds=0\noptions dummy numdummies=0\n"),
+            ("usr/lib/modprobe.d/mlx.conf", "# options e1000 x=1\noptions mlx4-core \\\n  log_num_mgm_entry_size=-1\n"),
+            ("etc/modprobe.d/snd.conf", "options snd_hda_intel power_save=1\nblacklist pcspkr\n"),
+        ]);
+        let lacking = text_of(&foreign(&image, &Lines::new()));
+        assert_eq!(lacking, "mlx4_core\tusr/lib/modprobe.d/mlx.conf\nsnd_hda_intel\tetc/modprobe.d/snd.conf\n");
+        let error = refuse(&lacking, "af_packet bonding mlx4_core").unwrap_err().to_string();
+        assert!(error.contains("`mlx4_core` in /usr/lib/modprobe.d/mlx.conf") && !error.contains("snd"), "{error}");
+        refuse(&lacking, "af_packet bonding mlx4_en").unwrap();
+        // What the kernel stage brought has its options in the initrd.
+        let payload = lines(&[("x.conf", "options mlx4_core log_num_mgm_entry_size=-1")]);
+        assert!(!text_of(&foreign(&image, &payload)).contains("mlx4"));
+        // Other options are others.
+        let payload = lines(&[("x.conf", "options mlx4_core log_num_mgm_entry_size=7")]);
+        assert!(text_of(&foreign(&image, &payload)).contains("mlx4"));
+    }
+}
