@@ -198,7 +198,7 @@ fn written(store: &Store, text: &[u8]) -> Result<tempfile::NamedTempFile, StoreE
     Ok(file)
 }
 
-/// The files that an entry names, whoever wrote it.
+/// The files that an entry names, signed or not.
 fn objects_of(text: &[u8], key: &Digest) -> Vec<Object> {
     Entry::parse(text, key, &[]).map_or(Vec::new(), |(entry, _)| entry.objects().cloned().collect())
 }

@@ -96,7 +96,7 @@ pub struct Cache {
     key: Option<SigningKey>,
     /// With `outputs-only`: the share of unsigned results that is built here and compared.
     sampled: Option<f64>,
-    /// Of whom others should know that they are believed.
+    /// Who is believed without a signature, for messages.
     pub notes: Vec<String>,
 }
 

@@ -172,7 +172,7 @@ fn keys_rotate_and_no_holder_rewrites_what_another_wrote() {
     let contents = Contents::of(&site.cache()).unwrap();
     assert_eq!((contents.signers().0.len(), contents.signers().1), (3, 0));
     assert!(contents.wrong(&|_| {}).is_empty() && contents.foreign().is_empty());
-    // A signature of something else, or one that was altered, is none.
+    // A signature of something else, or one that was altered, does not count.
     let other = action(&first, "b", b"other");
     fill(&site.of(Some(1), &[]), &first, &other, true);
     let of_other = site.cache().join(place::action_name(&other.key));

@@ -29,7 +29,7 @@ pub struct Shared {
 #[derive(Debug)]
 pub struct Entry {
     pub name: String,
-    /// Of the name itself: a link is one.
+    /// The name's own: a link is not what it leads to.
     pub metadata: Found,
 }
 
@@ -62,7 +62,7 @@ impl Shared {
         &self.path
     }
 
-    /// Of the directory itself.
+    /// The directory's own.
     pub fn metadata(&self) -> Result<Metadata> {
         self.root.metadata()
     }
@@ -81,7 +81,7 @@ impl Shared {
         }
     }
 
-    /// A folder below it; none where there is none.
+    /// A folder below it, if it exists.
     /// Errors: `InvalidInput` for a link or anything else that is not a folder.
     fn folder(&self, name: &str) -> Result<Option<File>> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
@@ -93,7 +93,7 @@ impl Shared {
         }
     }
 
-    /// Opens a regular file to read; none where there is none.
+    /// Opens a regular file to read, if it exists.
     /// Errors: `InvalidInput` for anything else.
     pub fn file(&self, name: &str) -> Result<Option<File>> {
         let file = match self.at(name, OFlags::RDONLY) {
@@ -106,7 +106,7 @@ impl Shared {
         if file.metadata()?.is_file() { Ok(Some(file)) } else { Err(odd(NO_FILE)) }
     }
 
-    /// Reads a file of no more than `most` bytes; none where there is none.
+    /// Reads a file of no more than `most` bytes, if it exists.
     /// Errors: `InvalidInput` for a larger one, and as [`Shared::file`].
     pub fn read(&self, name: &str, most: u64) -> Result<Option<Vec<u8>>> {
         let Some(file) = self.file(name)? else { return Ok(None) };
@@ -192,7 +192,7 @@ impl Shared {
         Ok(())
     }
 
-    /// What is in a folder; nothing where there is none.
+    /// What is in a folder; nothing where it does not exist.
     /// Errors: As for [`Shared::file`].
     pub fn list(&self, name: &str) -> Result<Vec<Entry>> {
         self.folder(name)?.map_or(Ok(Vec::new()), |folder| list(&folder))

@@ -27,7 +27,7 @@ pub enum Writers {
     Own,
     /// Others, too: another user, or a group.
     Others(String),
-    /// Anybody, by this directory; or whoever owns one above it.
+    /// Anybody, by this directory; or the user who owns one above it.
     Anyone(PathBuf),
 }
 

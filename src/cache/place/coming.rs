@@ -15,7 +15,7 @@ use crate::store::StoreError;
 pub struct Problems {
     /// Why the cache is not asked again.
     pub lost: Option<String>,
-    /// Of single files.
+    /// Why single files did not come.
     pub of: BTreeMap<Sha256, String>,
 }
 

@@ -3,8 +3,9 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::time::Instant;
 
-use super::coming::{News, Problems, Trouble, aside_of, bring_each, keep};
+use super::coming::{News, Problems, Trouble, aside_of, bring_each, keep, too_slow};
 use super::{Kept, Shelf, Wanted, missing_of};
 use crate::cache::PATIENCE;
 use crate::cache::entry::Object;
@@ -46,11 +47,13 @@ impl Repository {
         let own = |error: std::io::Error| Trouble::Store(StoreError::io("keep the file", &one.destination, error));
         let file = File::create(&aside).map_err(own)?;
         let blob = Descriptor::new(FILE, one.object.sha256, one.object.size);
-        match self.0.write(&blob, "a file of the cache", &file, 0) {
+        let began = Instant::now();
+        match self.0.write_within(&blob, "a file of the cache", &file, one.within) {
             Ok(()) => keep(&aside, one).map_err(Trouble::Store),
             // What is missing or damaged is left out.
             Err(error @ (OciError::NotThere { .. } | OciError::Digest { .. })) => Err(Trouble::Left(error.to_string())),
             Err(OciError::Keep { source, .. }) => Err(own(source)),
+            Err(_) if began.elapsed() > one.within => Err(too_slow(one)),
             Err(error) => Err(Trouble::Lost(error.to_string())),
         }
     }
