@@ -26,6 +26,7 @@ pub mod plan;
 pub mod recipe;
 pub mod sandbox;
 pub mod serve;
+pub mod shared;
 pub mod site;
 pub mod slurm;
 pub mod source;

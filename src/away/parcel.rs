@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::fault;
 use crate::files::{Aside, Durability};
+use crate::shared::open_to_others;
 
 pub const VERSION: u32 = 1;
 
@@ -99,6 +100,25 @@ pub enum Line {
 /// Name of the directory with contents.
 pub const FILES: &str = "files";
 
+/// What is made in a directory there.
+const NAMES: [&str; 13] =
+    ["ws", "abs", "in", "out", FILES, "store", "manifest", "log", "status", "status.new", "stop", "asked", "receiving"];
+
+/// The directory's real path. One in which others could put something else in a name's place is not used, nor one where a link is in
+/// the place of what is made there.
+/// Errors: What is wrong with it.
+pub fn own_directory(directory: &Path) -> Result<PathBuf, String> {
+    let directory = directory.canonicalize().map_err(said)?;
+    if let Some(open) = open_to_others(&directory).map_err(said)?.filter(|_| !fault::planted("away-in-the-open")) {
+        return Err(format!("{} is not used: others can replace what is in {}", directory.display(), open.display()));
+    }
+    let is_plain = |path: &Path| path.symlink_metadata().map_or(true, |found| found.is_file() || found.is_dir());
+    match NAMES.iter().map(|name| directory.join(name)).find(|path| !is_plain(path)) {
+        Some(path) => Err(format!("{} is neither a file nor a directory: remove it", path.display())),
+        None => Ok(directory),
+    }
+}
+
 /// Takes a stream of contents and results; each is compared with its name.
 /// Errors: Why it cannot be kept.
 pub fn take(directory: &Path, stream: impl Read) -> Result<(), String> {
@@ -178,7 +198,12 @@ pub fn remove(tree: &Path) -> std::io::Result<()> {
     match std::fs::remove_dir_all(tree) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-            for folder in walkdir::WalkDir::new(tree).into_iter().flatten().filter(|one| one.file_type().is_dir()) {
+            for folder in walkdir::WalkDir::new(tree)
+                .follow_root_links(false)
+                .into_iter()
+                .flatten()
+                .filter(|one| one.file_type().is_dir())
+            {
                 let _ = std::fs::set_permissions(folder.path(), Permissions::from_mode(0o700));
             }
             std::fs::remove_dir_all(tree)
@@ -290,6 +315,25 @@ mod tests {
             assert_eq!(std::fs::read_to_string(there.path().join("abs/etc/motd")).unwrap(), "text");
         }
         assert_eq!(serde_json::from_str::<Manifest>(&manifest.text().unwrap()).unwrap(), manifest);
+    }
+
+    #[test]
+    fn a_directory_of_all_and_one_with_links_in_it_are_not_used() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = place.path().canonicalize().unwrap().join("on");
+        std::fs::create_dir(&directory).unwrap();
+        let set = |mode| std::fs::set_permissions(&directory, Permissions::from_mode(mode)).unwrap();
+        set(0o700);
+        assert_eq!(own_directory(&directory), Ok(directory.clone()));
+        set(0o777);
+        assert!(own_directory(&directory).unwrap_err().contains("others can replace"));
+        set(0o755);
+        std::fs::create_dir(place.path().join("precious")).unwrap();
+        for name in ["ws", "out", "manifest"] {
+            std::os::unix::fs::symlink(place.path().join("precious"), directory.join(name)).unwrap();
+            assert!(own_directory(&directory).unwrap_err().contains("neither a file nor"), "{name}");
+            std::fs::remove_file(directory.join(name)).unwrap();
+        }
     }
 
     #[test]

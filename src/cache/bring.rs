@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::entry::{Frame, Object};
 use super::place::Wanted;
@@ -10,7 +11,14 @@ use crate::archive::FrameInfo;
 use crate::digest::{Digest, Sha256};
 use crate::distro::Progress;
 use crate::fault;
-use crate::store::{Store, StoreError};
+use crate::store::{ActionRecord, Store, StoreError};
+
+/// What a file may take that is of no use for anything dear.
+const SHORTEST: Duration = Duration::from_secs(20);
+/// No action is believed to take longer.
+const LONGEST: Duration = Duration::from_secs(6 * 3600);
+/// Bytes in each second of what mirrors have, too.
+const FLOOR: u64 = 64 << 10;
 
 /// Loads the layer in a file, named relative to the store: what `store load` does inside.
 pub type Loader<'a> = &'a dyn Fn(&str) -> Result<(), String>;
@@ -18,6 +26,8 @@ pub type Loader<'a> = &'a dyn Fn(&str) -> Result<(), String>;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Brought {
     pub actions: usize,
+    /// Those of them that no one signed, and that were not compared.
+    pub unsigned: usize,
     /// Bytes that were moved.
     pub bytes: u64,
 }
@@ -38,20 +48,26 @@ impl Cache {
         std::fs::create_dir_all(&aside).map_err(|source| StoreError::io("create the directory", &aside, source))?;
         let mut brought = Brought::default();
         let mut wrong: BTreeSet<usize> = BTreeSet::new();
+        let mut reasons: BTreeMap<Sha256, String> = BTreeMap::new();
         for (at, place) in self.places.iter().enumerate() {
             let mut wanted: BTreeMap<Sha256, Wanted> = BTreeMap::new();
             for one in found.iter().filter(|one| one.place == at) {
+                let within = worth(one);
                 for object in lacking(store, one) {
                     let destination = file(&aside, object);
                     if !destination.is_file() {
                         let object = object.clone();
-                        wanted.entry(object.sha256).or_insert_with(|| Wanted { object, destination });
+                        let one = wanted.entry(object.sha256).or_insert_with(|| Wanted { object, destination, within });
+                        one.within = one.within.max(within);
                     }
                 }
             }
             let wanted: Vec<Wanted> = wanted.into_values().collect();
-            brought.bytes += wanted.iter().map(|one| one.object.size).sum::<u64>();
-            if let Some(problem) = place.bring(&wanted, progress)? {
+            let problems = place.bring(&wanted, progress)?;
+            brought.bytes +=
+                wanted.iter().filter(|one| one.destination.is_file()).map(|one| one.object.size).sum::<u64>();
+            reasons.extend(problems.of);
+            if let Some(problem) = problems.lost {
                 self.lose(place, &problem, say);
                 wrong.insert(at);
             }
@@ -59,22 +75,33 @@ impl Cache {
         for one in found {
             match take_in(store, one, &aside, load) {
                 Ok(true) => {
-                    store.commit_anew(&one.record)?;
+                    let believed = one.is_doubtful.then(|| self.places[one.place].shown.clone());
+                    store.commit_anew(&ActionRecord { believed, ..one.record.clone() })?;
+                    brought.unsigned += usize::from(one.is_doubtful);
                     self.places[one.place].used(&one.record.key);
                     brought.actions += 1;
                     fault::point("cache.brought");
                 }
                 // Said already, of the cache.
                 Ok(false) if wrong.contains(&one.place) => {}
-                Ok(false) => say(format!(
-                    "files of {} are missing or damaged in the cache {}: it is built",
-                    one.record.action, self.places[one.place].shown
-                )),
+                Ok(false) => {
+                    let reason = lacking(store, one).into_iter().find_map(|object| reasons.get(&object.sha256));
+                    say(format!(
+                        "files of {} are missing or damaged in the cache {}: it is built{}",
+                        shown_name(&one.record.action),
+                        self.places[one.place].shown,
+                        reason.map(|reason| format!(" ({reason})")).unwrap_or_default()
+                    ));
+                }
                 Err(Taken::Store(error)) => return Err(error),
-                Err(Taken::Wrong(problem)) => say(format!(
-                    "the cache {} has damaged files of {}, which is built: {problem}",
-                    self.places[one.place].shown, one.record.action
-                )),
+                Err(Taken::Wrong(problem)) => {
+                    self.places[one.place].is_odd(&one.record.key);
+                    say(format!(
+                        "the cache {} has damaged files of {}, which is built: {problem}",
+                        self.places[one.place].shown,
+                        shown_name(&one.record.action)
+                    ));
+                }
             }
         }
         let _ = std::fs::remove_dir_all(&aside);
@@ -99,12 +126,27 @@ impl Cache {
                 }
             };
             let there = left.into_iter().filter(|one| !missing.contains(&one.object.sha256)).cloned();
-            if let Some(problem) = place.bring(&there.collect::<Vec<_>>(), progress)? {
+            if let Some(problem) = place.bring(&there.collect::<Vec<_>>(), progress)?.lost {
                 self.lose(place, &problem, say);
             }
         }
         Ok(())
     }
+}
+
+/// How long a file of a result may take: some time in any case, and more where more would have to be done here.
+fn worth(found: &Found) -> Duration {
+    SHORTEST + Duration::from_millis(found.record.milliseconds).min(LONGEST) * 2
+}
+
+/// The same of a file that others have as well, by its size.
+pub fn worth_of_size(bytes: u64) -> Duration {
+    SHORTEST + Duration::from_secs(bytes / FLOOR)
+}
+
+/// A name that another machine wrote.
+pub fn shown_name(action: &str) -> String {
+    action.chars().map(|one| if one.is_control() { '?' } else { one }).collect()
 }
 
 enum Taken {

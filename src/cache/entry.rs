@@ -63,6 +63,15 @@ impl Entry {
         })
     }
 
+    /// Whether another entry's text says the same of a record's results. Packages are named by their digests and count for nothing.
+    pub fn is_same(&self, theirs: &[u8], record: &ActionRecord) -> bool {
+        Self::parse(theirs, &record.key, &[]).is_ok_and(|(entry, of)| {
+            of.outputs == record.outputs
+                && of.differing.is_none()
+                && (&entry.layer, &entry.blobs, &entry.frames) == (&self.layer, &self.blobs, &self.frames)
+        })
+    }
+
     pub fn results(&self) -> impl Iterator<Item = &Object> {
         self.layer.iter().chain(self.blobs.values()).chain(self.frames.values().map(|frame| &frame.object))
     }
@@ -75,25 +84,36 @@ impl Entry {
     /// Errors: None that an entry can have.
     pub fn to_text(&self, key: Option<&SigningKey>) -> Result<String, serde_json::Error> {
         let line = serde_json::to_string(self)?;
-        let signed = key.map(|key| {
-            let signature = key.sign(&[CONTEXT, line.as_bytes()].concat());
-            format!("{}{}\n", public(&key.verifying_key()), format_args!(" {}", HEXLOWER.encode(&signature.to_bytes())))
-        });
-        Ok(format!("{line}\n{}", signed.unwrap_or_default()))
+        let signed = key.map(|key| sign(line.as_bytes(), key)).unwrap_or_default();
+        Ok(format!("{line}\n{signed}"))
     }
 
     /// Reads the file's text; where keys are trusted, one of them has to have signed it. Gives the record too.
     pub fn parse(text: &[u8], key: &Digest, trusted: &[VerifyingKey]) -> Result<(Self, ActionRecord), String> {
+        Self::parse_with(text, key, trusted, &|_| None)
+    }
+
+    /// The same, with signatures that are kept beside it: `beside` reads the one of a key.
+    pub fn parse_with(
+        text: &[u8],
+        key: &Digest,
+        trusted: &[VerifyingKey],
+        beside: &dyn Fn(&VerifyingKey) -> Option<Vec<u8>>,
+    ) -> Result<(Self, ActionRecord), String> {
         let text = std::str::from_utf8(text).map_err(|_| "it is no text".to_owned())?;
         let (line, rest) = text.split_once('\n').ok_or("it is truncated")?;
         if !trusted.is_empty() && !fault::planted("cache-believed") {
-            let signature = rest.trim_end().split_once(' ').and_then(|(name, signature)| {
-                let of = trusted.iter().find(|trusted| public(trusted) == name)?;
-                Some((of, Signature::from_bytes(&bytes::<64>(signature)?)))
-            });
-            let (of, signature) = signature.ok_or("it is not signed with a trusted key")?;
-            of.verify_strict(&[CONTEXT, line.as_bytes()].concat(), &signature)
-                .map_err(|_| "its signature is not valid".to_owned())?;
+            let is_by =
+                |signature: &[u8], one: &VerifyingKey| signed(line.as_bytes(), signature) == Signed::By(public(one));
+            let name = rest.split(' ').next().unwrap_or_default();
+            let inside = trusted.iter().find(|one| public(one) == name);
+            // One trusted signature is enough.
+            let is_good = inside.is_some_and(|one| is_by(rest.as_bytes(), one))
+                || trusted.iter().any(|one| beside(one).is_some_and(|signature| is_by(&signature, one)));
+            if !is_good {
+                let problem = if inside.is_some() { "its signature is not valid" } else { NOT_SIGNED };
+                return Err(problem.to_owned());
+            }
         }
         let entry: Self = serde_json::from_str(line).map_err(|error| error.to_string())?;
         if entry.format != FORMAT {
@@ -115,6 +135,46 @@ impl Entry {
         }
         Ok((entry, record))
     }
+}
+
+const NOT_SIGNED: &str = "it is not signed with a trusted key";
+
+/// Who signed something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Signed {
+    /// A key, as people write it.
+    By(String),
+    /// There is a signature, and it is not one of this.
+    Wrong,
+    Not,
+}
+
+/// A line that says who signed an entry's first one.
+pub fn sign(line: &[u8], key: &SigningKey) -> String {
+    let signature = key.sign(&[CONTEXT, line].concat());
+    format!("{} {}\n", public(&key.verifying_key()), HEXLOWER.encode(&signature.to_bytes()))
+}
+
+/// Who signed an entry's first line, by the line that says it.
+pub fn signed(line: &[u8], signature: &[u8]) -> Signed {
+    let signature = String::from_utf8_lossy(signature);
+    if signature.trim().is_empty() {
+        return Signed::Not;
+    }
+    let parts = signature.trim_end().split_once(' ').and_then(|(name, signature)| {
+        Some((parse_public(name).ok()?, Signature::from_bytes(&bytes::<64>(signature)?)))
+    });
+    match parts {
+        Some((key, signature)) if key.verify_strict(&[CONTEXT, line].concat(), &signature).is_ok() => {
+            Signed::By(public(&key))
+        }
+        _ => Signed::Wrong,
+    }
+}
+
+/// What tells a key from others in the name of a file.
+pub fn id_of(key: &VerifyingKey) -> String {
+    HEXLOWER.encode(&key.as_bytes()[..8])
 }
 
 /// A public key as people write it: `ed25519:` and 64 hexadecimal digits.
@@ -161,6 +221,7 @@ mod tests {
             milliseconds: 1,
             differing: None,
             differs_in: None,
+            believed: None,
             digest: None,
         }
     }

@@ -3,8 +3,8 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::entry::{Entry, Frame, Object};
-use super::place::Place;
+use super::entry::{Entry, Frame, Object, Signed, id_of, sign, signed};
+use super::place::{Kept, Place};
 use super::{Cache, Say, bring};
 use crate::digest::Digest;
 use crate::fault;
@@ -39,25 +39,49 @@ impl Cache {
         say: Say<'_>,
     ) -> Result<Filled, StoreError> {
         let mut filled = Filled::default();
-        for (record, has_run) in records {
+        // What was only believed is no one's to give.
+        let is_sure = |record: &ActionRecord| record.believed.is_none() || fault::planted("cache-gives-believed");
+        for (record, has_run) in records.iter().filter(|(record, _)| is_sure(record)) {
             for place in self.places.iter().filter(|place| place.takes()) {
                 // One that is there and cannot be believed is replaced.
                 let there = place.entry(&record.key);
-                match there {
-                    Ok(Some(text)) if self.has_whole(place, &text, &record.key, *has_run) => continue,
+                let is_odd = match &there {
+                    Ok(Kept::Text(text)) => !place.is_sound(&record.key, &objects_of(text, &record.key)),
+                    Ok(Kept::Odd(_)) => true,
+                    _ => false,
+                };
+                match &there {
+                    Ok(Kept::Text(text)) if !is_odd && self.has_whole(place, text, &record.key, *has_run) => {
+                        if self.believed(place, text, &record.key).is_ok()
+                            && let Err(problem) = self.sign_beside(store, place, text, &record.key)?
+                            && place.stop_filling()
+                        {
+                            say(format!("nothing more is written to the cache {}: {problem}", place.shown));
+                        }
+                        continue;
+                    }
                     Ok(_) if !turn(record) => return Ok(filled),
                     Ok(_) => {}
                     Err(problem) => {
-                        self.lose(place, &problem, say);
+                        self.lose(place, problem, say);
                         continue;
                     }
                 }
-                match self.fill_one(store, record, place, saver) {
+                let theirs = match &there {
+                    Ok(Kept::Text(text)) if !is_odd => Some(&text[..]),
+                    _ => None,
+                };
+                match self.fill_one(store, record, (place, theirs), saver) {
                     Ok(bytes) => {
                         filled.actions += 1;
                         filled.bytes += bytes;
                     }
                     Err(Unfilled::Store(error)) => return Err(error),
+                    // Another user's, as a rule: it costs what is damaged, and nothing else.
+                    Err(Unfilled::Place(problem)) if is_odd => say(format!(
+                        "what is damaged of {} in the cache {} cannot be replaced: {problem}",
+                        record.action, place.shown
+                    )),
                     Err(Unfilled::Place(problem)) => {
                         if place.stop_filling() {
                             say(format!("nothing more is written to the cache {}: {problem}", place.shown));
@@ -75,15 +99,35 @@ impl Cache {
         let is_far = place.directory().is_none() && !has_run;
         // With `outputs-only` an entry counts without a trusted signature.
         let trusted = if self.sampled.is_some() { &[][..] } else { &self.trusted };
-        Entry::parse(text, key, trusted)
+        Entry::parse_with(text, key, trusted, &|one| place.signature(key, &id_of(one)))
             .is_ok_and(|(entry, _)| is_far || place.has_all(&entry.objects().collect::<Vec<_>>()) == Ok(true))
+    }
+
+    /// Signs an entry that another wrote, in a file beside it, unless this key has signed it. Those who trust this key alone use it then.
+    fn sign_beside(
+        &self,
+        store: &Store,
+        place: &Place,
+        text: &[u8],
+        key: &Digest,
+    ) -> Result<Result<(), String>, StoreError> {
+        let Some(own) = &self.key else { return Ok(Ok(())) };
+        let line = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        let (public, id) = (own.verifying_key(), id_of(&own.verifying_key()));
+        let is_own = |signature: &[u8]| signed(line, signature) == Signed::By(super::public(&public));
+        let inside = text.get(line.len() + 1..).unwrap_or_default();
+        if is_own(inside) || place.signature(key, &id).is_some_and(|signature| is_own(&signature)) {
+            return Ok(Ok(()));
+        }
+        let file = written(store, sign(line, own).as_bytes())?;
+        Ok(place.put_signature(key, &id, file.path()))
     }
 
     fn fill_one(
         &self,
         store: &Store,
         record: &ActionRecord,
-        place: &Place,
+        (place, theirs): (&Place, Option<&[u8]>),
         saver: &dyn Saver,
     ) -> Result<u64, Unfilled> {
         let mut entry = Entry::of(record).ok_or_else(|| Unfilled::Place("a record cannot be written".to_owned()))?;
@@ -129,14 +173,34 @@ impl Cache {
             }
         }
         fault::point("cache.before-entry");
+        // What another signed and what was made here are the same: both sign one entry.
+        let is_signed = |theirs: &&[u8]| {
+            let line = theirs.split(|byte| *byte == b'\n').next().unwrap_or_default();
+            matches!(signed(line, theirs.get(line.len() + 1..).unwrap_or_default()), Signed::By(_))
+        };
+        let theirs = theirs.filter(is_signed).filter(|_| self.key.is_some());
+        if let Some(theirs) = theirs.filter(|theirs| entry.is_same(theirs, record)) {
+            self.sign_beside(store, place, theirs, &record.key)?.map_err(Unfilled::Place)?;
+            return Ok(bytes);
+        }
         let text = entry.to_text(self.key.as_ref()).map_err(|error| Unfilled::Place(error.to_string()))?;
-        let mut file = store.half_written()?;
-        let path = file.path().to_owned();
-        file.write_all(text.as_bytes()).map_err(|source| StoreError::io("write", &path, source))?;
+        let file = written(store, text.as_bytes())?;
         let objects: Vec<Object> = entry.objects().cloned().collect();
-        place.put_entry(&record.key, &path, &objects).map_err(Unfilled::Place)?;
+        place.put_entry(&record.key, file.path(), &objects).map_err(Unfilled::Place)?;
         Ok(bytes + text.len() as u64)
     }
+}
+
+fn written(store: &Store, text: &[u8]) -> Result<tempfile::NamedTempFile, StoreError> {
+    let mut file = store.half_written()?;
+    let path = file.path().to_owned();
+    file.write_all(text).map_err(|source| StoreError::io("write", &path, source))?;
+    Ok(file)
+}
+
+/// The files that an entry names, signed or not.
+fn objects_of(text: &[u8], key: &Digest) -> Vec<Object> {
+    Entry::parse(text, key, &[]).map_or(Vec::new(), |(entry, _)| entry.objects().cloned().collect())
 }
 
 enum Unfilled {

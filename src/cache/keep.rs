@@ -1,14 +1,17 @@
 //! What lies in a directory that is a cache: how much, whether it is whole, and what is removed from it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
-use super::entry::Entry;
+use super::entry::{Entry, Signed, signed};
+use super::place::{ENTRY_LIMIT, SIGNATURE_LIMIT};
 use super::{Object, object_name};
 use crate::digest::{Digest, Sha256};
+use crate::files::TEMPORARY;
+use crate::shared::{Found, Shared};
 use crate::store::sha256_of;
 
 /// What is younger may belong to an entry that is being written.
@@ -30,95 +33,180 @@ pub struct Stats {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wrong {
-    pub path: PathBuf,
+    /// Below the cache.
+    pub name: String,
     pub problem: String,
 }
 
 #[derive(Debug)]
 struct Kept {
-    path: PathBuf,
+    /// Below the cache.
+    name: String,
     size: u64,
     /// When it was used last, or written.
     used: SystemTime,
 }
 
+/// What is remembered of an entry: all of them are held at once.
 #[derive(Debug)]
-pub struct Contents {
-    entries: BTreeMap<Digest, (Kept, Result<Entry, String>)>,
-    objects: BTreeMap<Sha256, Kept>,
-    /// What a writer left that was killed.
-    halves: Vec<Kept>,
+struct Named {
+    objects: Vec<Object>,
+    line: Digest,
+    signed: Signed,
 }
 
-fn files(directory: &Path) -> std::io::Result<Vec<(String, Kept)>> {
-    let mut found = Vec::new();
-    let folders = match std::fs::read_dir(directory) {
-        Ok(folders) => folders,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(found),
-        Err(error) => return Err(error),
-    };
-    for folder in folders {
-        let folder = folder?;
-        if !folder.file_type()?.is_dir() {
+#[derive(Debug)]
+pub struct Contents {
+    root: Shared,
+    entries: BTreeMap<Digest, (Kept, Result<Named, String>)>,
+    objects: BTreeMap<Sha256, Kept>,
+    /// Signatures beside entries: of which, and what it says.
+    signatures: Vec<(Digest, Kept, Signed)>,
+    /// What a writer left that was killed, of this user.
+    halves: Vec<Kept>,
+    /// What is not imgbuild's: it is left alone.
+    foreign: Vec<String>,
+}
+
+/// The files of a folder's folders, each named by the first two digits of the files in it.
+struct Listed {
+    files: Vec<(String, Kept)>,
+    halves: Vec<Kept>,
+    foreign: Vec<String>,
+}
+
+fn files(root: &Shared, above: &str) -> std::io::Result<Listed> {
+    let mut listed = Listed { files: Vec::new(), halves: Vec::new(), foreign: Vec::new() };
+    for folder in root.list(above)? {
+        let name = format!("{above}/{}", folder.name);
+        let is_ours = folder.name.len() == 2 && folder.name.bytes().all(|one| one.is_ascii_hexdigit());
+        if folder.metadata != Found::Folder || !is_ours {
+            listed.foreign.push(name);
             continue;
         }
-        for file in std::fs::read_dir(folder.path())? {
-            let file = file?;
-            // Someone else may remove it meanwhile.
-            let Ok(metadata) = file.metadata() else { continue };
-            if metadata.is_file() {
-                let used = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-                let kept = Kept { path: file.path(), size: metadata.len(), used };
-                found.push((file.file_name().to_string_lossy().into_owned(), kept));
+        for file in root.list(&name)? {
+            let path = format!("{name}/{}", file.name);
+            let Found::File { size, modified: used, .. } = file.metadata else {
+                listed.foreign.push(path);
+                continue;
+            };
+            let kept = Kept { name: path.clone(), size, used };
+            match file.name.starts_with(TEMPORARY) {
+                true if file.is_own() => listed.halves.push(kept),
+                // It is another user's, who may be writing it.
+                true => {}
+                false if file.name.starts_with(&folder.name) => listed.files.push((file.name, kept)),
+                false => listed.foreign.push(path),
             }
         }
     }
-    Ok(found)
+    Ok(listed)
 }
 
 impl Contents {
     /// Reads all entries of a directory.
-    /// Errors: What cannot be read.
-    pub fn of(root: &Path) -> std::io::Result<Self> {
-        let mut all = Self { entries: BTreeMap::new(), objects: BTreeMap::new(), halves: Vec::new() };
-        for (name, kept) in files(&root.join("v1/actions"))? {
-            let Some(key) = name.strip_suffix(".json").and_then(|key| Digest::parse(key).ok()) else {
-                all.halves.push(kept);
-                continue;
-            };
-            let entry = match std::fs::read(&kept.path) {
-                Ok(text) => Entry::parse(&text, &key, &[]).map(|(entry, _)| entry),
-                Err(error) => Err(error.to_string()),
-            };
-            all.entries.insert(key, (kept, entry));
+    /// Errors: What cannot be read; `InvalidInput` where a link, or anything else that is no folder, is in the way.
+    pub fn of(path: &Path) -> std::io::Result<Self> {
+        let root = Shared::open(path)?;
+        let of = |name: &str| {
+            let name = format!("v1/{name}");
+            let named = |error: std::io::Error| std::io::Error::new(error.kind(), format!("`{name}`: {error}"));
+            files(&root, &name).map_err(named)
+        };
+        let (actions, objects, signatures) = (of("actions")?, of("objects")?, of("signatures")?);
+        let mut all = Self {
+            root,
+            entries: BTreeMap::new(),
+            objects: BTreeMap::new(),
+            signatures: Vec::new(),
+            halves: Vec::new(),
+            foreign: Vec::new(),
+        };
+        for listed in [&actions, &objects, &signatures] {
+            all.foreign.extend(listed.foreign.iter().cloned());
         }
-        for (name, kept) in files(&root.join("v1/objects"))? {
-            match Sha256::parse(&name) {
-                Ok(digest) => drop(all.objects.insert(digest, kept)),
-                Err(_) => all.halves.push(kept),
+        for (name, kept) in actions.files {
+            match name.strip_suffix(".json").and_then(|key| Digest::parse(key).ok()) {
+                Some(key) => {
+                    let named = all.entry(&key, &kept.name);
+                    all.entries.insert(key, (kept, named));
+                }
+                None => all.foreign.push(kept.name),
             }
         }
+        for (name, kept) in objects.files {
+            match Sha256::parse(&name) {
+                Ok(digest) => drop(all.objects.insert(digest, kept)),
+                Err(_) => all.foreign.push(kept.name),
+            }
+        }
+        for (name, kept) in signatures.files {
+            let Some(key) = name.split_once('.').and_then(|(key, _)| Digest::parse(key).ok()) else {
+                all.foreign.push(kept.name);
+                continue;
+            };
+            let text = all.root.read(&kept.name, SIGNATURE_LIMIT).ok().flatten().unwrap_or_default();
+            let signed = all.entries.get(&key).and_then(|(_, entry)| entry.as_ref().ok()).map(|entry| {
+                let line = all.root.read(&all.entries[&key].0.name, ENTRY_LIMIT).ok().flatten().unwrap_or_default();
+                let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
+                if Digest::of(line) == entry.line { signed(line, &text) } else { Signed::Wrong }
+            });
+            all.signatures.push((key, kept, signed.unwrap_or(Signed::Not)));
+        }
+        all.halves.extend(actions.halves.into_iter().chain(objects.halves).chain(signatures.halves));
         Ok(all)
     }
 
-    fn named<'e>(&self, entries: impl Iterator<Item = &'e Entry>) -> BTreeSet<Sha256> {
-        entries.flat_map(Entry::objects).map(|object| object.sha256).collect()
+    fn entry(&self, key: &Digest, name: &str) -> Result<Named, String> {
+        let text = self.root.read(name, ENTRY_LIMIT).map_err(|error| error.to_string())?.ok_or("it is gone")?;
+        let (entry, _) = Entry::parse(&text, key, &[])?;
+        let line = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        let signature = text.get(line.len() + 1..).unwrap_or_default();
+        let signed = signed(line, signature);
+        Ok(Named { objects: entry.objects().cloned().collect(), line: Digest::of(line), signed })
+    }
+
+    /// What is not imgbuild's and was left alone.
+    pub fn foreign(&self) -> &[String] {
+        &self.foreign
+    }
+
+    /// How many entries each key has signed, and how many no one has.
+    pub fn signers(&self) -> (BTreeMap<String, usize>, usize) {
+        let mut signers: BTreeMap<String, usize> = BTreeMap::new();
+        let mut unsigned: BTreeSet<Digest> = BTreeSet::new();
+        for (key, (_, entry)) in &self.entries {
+            match entry.as_ref().map(|entry| &entry.signed) {
+                Ok(Signed::By(name)) => *signers.entry(name.clone()).or_default() += 1,
+                Ok(_) => drop(unsigned.insert(*key)),
+                Err(_) => {}
+            }
+        }
+        for (key, _, signed) in &self.signatures {
+            if let Signed::By(name) = signed {
+                unsigned.remove(key);
+                *signers.entry(name.clone()).or_default() += 1;
+            }
+        }
+        (signers, unsigned.len())
+    }
+
+    fn named(&self) -> BTreeSet<Sha256> {
+        let entries = self.entries.values().filter_map(|(_, entry)| entry.as_ref().ok());
+        entries.flat_map(|entry| &entry.objects).map(|object| object.sha256).collect()
     }
 
     pub fn stats(&self) -> Stats {
-        let named = self.named(self.entries.values().filter_map(|(_, entry)| entry.as_ref().ok()));
+        let named = self.named();
         let sum = |kept: &mut dyn Iterator<Item = &Kept>| kept.map(|one| one.size).sum::<u64>();
         let unnamed = self.objects.iter().filter(|(digest, _)| !named.contains(digest)).map(|(_, kept)| kept);
         let unnamed_bytes = sum(&mut unnamed.chain(&self.halves));
+        let entries = self.entries.values().map(|(kept, _)| kept);
+        let signatures = self.signatures.iter().map(|(_, kept, _)| kept);
         Stats {
             actions: self.entries.len(),
             objects: self.objects.len(),
-            bytes: sum(&mut self
-                .entries
-                .values()
-                .map(|(kept, _)| kept)
-                .chain(self.objects.values())
-                .chain(&self.halves)),
+            bytes: sum(&mut entries.chain(self.objects.values()).chain(signatures).chain(&self.halves)),
             unnamed_bytes,
         }
     }
@@ -129,16 +217,26 @@ impl Contents {
         let mut found = Vec::new();
         let mut broken = BTreeSet::new();
         let mut read = 0;
+        let mut longest: BTreeMap<Sha256, u64> = BTreeMap::new();
+        for object in self.entries.values().filter_map(|(_, entry)| entry.as_ref().ok()).flat_map(|one| &one.objects) {
+            let size = longest.entry(object.sha256).or_default();
+            *size = object.size.max(*size);
+        }
         for (digest, kept) in &self.objects {
-            let same = std::fs::File::open(&kept.path).and_then(sha256_of);
+            // One with a hole of terabytes is not read.
+            let is_longer = longest.get(digest).is_some_and(|size| *size < kept.size);
+            let same = self.root.file(&kept.name).and_then(|file| match file.filter(|_| !is_longer) {
+                Some(file) => sha256_of(file).map(Some),
+                None => Ok(None),
+            });
             let problem = match same {
-                Ok(same) if same == *digest => None,
+                Ok(Some(same)) if same == *digest => None,
                 Ok(_) => Some("it does not match the digest in its name".to_owned()),
                 Err(error) => Some(error.to_string()),
             };
             if let Some(problem) = problem {
                 broken.insert(*digest);
-                found.push(Wrong { path: kept.path.clone(), problem });
+                found.push(Wrong { name: kept.name.clone(), problem });
             }
             read += kept.size;
             progress(read);
@@ -147,15 +245,28 @@ impl Contents {
             let lacks =
                 |object: &&Object| !self.objects.contains_key(&object.sha256) || broken.contains(&object.sha256);
             let problem = match entry {
+                Ok(entry) if entry.signed == Signed::Wrong => Some("its signature is not valid".to_owned()),
                 Ok(entry) => entry
-                    .objects()
+                    .objects
+                    .iter()
                     .find(lacks)
                     .map(|object| format!("it names {}, which is missing or damaged", object_name(object))),
                 Err(problem) => Some(problem.clone()),
             };
-            found.extend(problem.map(|problem| Wrong { path: kept.path.clone(), problem }));
+            found.extend(problem.map(|problem| Wrong { name: kept.name.clone(), problem }));
         }
+        let wrong = self.signatures.iter().filter(|(_, _, signed)| !matches!(signed, Signed::By(_)));
+        found.extend(wrong.map(|(_, kept, _)| Wrong {
+            name: kept.name.clone(),
+            problem: "it is not a signature of an entry that is there".to_owned(),
+        }));
         found
+    }
+
+    /// Removes something that [`Contents::wrong`] named.
+    /// Errors: Those of the operating system.
+    pub fn remove(&self, wrong: &Wrong) -> std::io::Result<()> {
+        self.root.remove(&wrong.name).map(drop)
     }
 
     /// Removes what was used longest ago until the rest is no larger than `size` bytes, and what no entry names. Gives the bytes
@@ -168,15 +279,14 @@ impl Contents {
         by_use.sort();
         let mut freed = 0;
         let mut uses: BTreeMap<Sha256, usize> = BTreeMap::new();
-        for object in self.entries.values().filter_map(|(_, entry)| entry.as_ref().ok()).flat_map(Entry::objects) {
-            *uses.entry(object.sha256).or_default() += 1;
+        for entry in self.entries.values().filter_map(|(_, entry)| entry.as_ref().ok()) {
+            for object in &entry.objects {
+                *uses.entry(object.sha256).or_default() += 1;
+            }
         }
         let mut left = self.stats().bytes;
-        let remove = |kept: &Kept| match std::fs::remove_file(&kept.path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-            _ => Ok(kept.size),
-        };
         let objects = std::mem::take(&mut self.objects);
+        let remove = |kept: &Kept| self.root.remove(&kept.name).map(|_| kept.size);
         let drop_object = |digest: &Sha256| match objects.get(digest).filter(|kept| !is_young(kept)) {
             Some(kept) => remove(kept),
             None => Ok(0),
@@ -189,13 +299,15 @@ impl Contents {
             freed += remove(half)?;
         }
         left -= freed;
+        let mut gone = BTreeSet::new();
         for (_, key) in by_use {
             let Some((kept, entry)) = self.entries.get(&key).filter(|(_, entry)| left > size || entry.is_err()) else {
                 continue;
             };
             // The entry goes first: what it names is never missing from one that is there.
             let mut here = remove(kept)?;
-            for object in entry.iter().flat_map(Entry::objects) {
+            gone.insert(key);
+            for object in entry.iter().flat_map(|entry| &entry.objects) {
                 let count = uses.entry(object.sha256).or_default();
                 *count = count.saturating_sub(1);
                 if *count == 0 {
@@ -205,6 +317,58 @@ impl Contents {
             left = left.saturating_sub(here);
             freed += here;
         }
+        let is_left = |key: &Digest| self.entries.contains_key(key) && !gone.contains(key);
+        for (key, kept, _) in &self.signatures {
+            if !is_left(key) && !is_young(kept) {
+                freed += remove(kept)?;
+            }
+        }
         Ok(freed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn nothing_of_others_is_removed_and_no_link_is_followed() {
+        let place = tempfile::tempdir().unwrap();
+        let at = |name: &str| place.path().join(name);
+        let old = SystemTime::now() - 2 * YOUNG;
+        let write = |name: &str| {
+            std::fs::create_dir_all(at(name).parent().unwrap()).unwrap();
+            std::fs::write(at(name), "precious").unwrap();
+            std::fs::File::options().append(true).open(at(name)).unwrap().set_modified(old).unwrap();
+        };
+        let names: Vec<String> = ["a", "b"].map(|text| Sha256::of(text.as_bytes()).to_string()).into();
+        let own = |which: usize| format!("cache/v1/objects/{}/{}", &names[which][..2], names[which]);
+        write(&format!("root/{}", names[0]));
+        let theirs = ["notes", "objects/aa/notes.txt", "objects/readme", "objects/deep/x/y"];
+        theirs.iter().for_each(|name| write(&format!("cache/v1/{name}")));
+        let half = format!("cache/v1/objects/aa/{TEMPORARY}x");
+        write(&half);
+        write(&own(1));
+        symlink(at("root"), at(&format!("cache/v1/objects/{}", &names[0][..2]))).unwrap();
+        let contents = Contents::of(&at("cache")).unwrap();
+        assert_eq!((contents.foreign().len(), contents.stats().objects), (4, 1), "{:?}", contents.foreign());
+        contents.shrink(0, SystemTime::now()).unwrap();
+        assert!(!at(&own(1)).exists() && !at(&half).exists());
+        assert!(theirs.iter().all(|name| at(&format!("cache/v1/{name}")).exists()));
+        assert!(at(&format!("root/{}", names[0])).exists());
+        // Where a whole folder is a link, nothing is done.
+        std::fs::rename(at("cache/v1/objects"), at("objects")).unwrap();
+        for above in ["cache/v1/objects", "cache/v1/actions", "cache/v1/signatures"] {
+            symlink(at("root"), at(above)).unwrap();
+            let error = Contents::of(&at("cache")).unwrap_err();
+            assert!(error.to_string().contains(&above[6..]), "{error}");
+            std::fs::remove_file(at(above)).unwrap();
+        }
+        std::fs::remove_dir_all(at("cache/v1")).unwrap();
+        symlink(at("root"), at("cache/v1")).unwrap();
+        assert!(Contents::of(&at("cache")).is_err());
+        assert!(at(&format!("root/{}", names[0])).exists());
     }
 }

@@ -22,13 +22,17 @@ use std::time::Duration;
 use ed25519_dalek::{SigningKey, VerifyingKey};
 
 use crate::digest::Digest;
+use crate::fault;
+use crate::shared::{Writers, writers};
 use crate::store::{ActionRecord, Store};
 
-pub use bring::{Brought, Loader};
+use entry::id_of;
+
+pub use bring::{Brought, Loader, shown_name, worth_of_size};
 pub use entry::{Entry, Frame, Object, parse_public, public, secret};
 pub use fill::{Filled, Saver};
 pub use keep::{Contents, Stats, Wrong};
-pub use place::{Place, Wanted, object_name};
+pub use place::{Kept, Place, Wanted, object_name};
 use rate::Rate;
 
 /// How long a cache may be silent.
@@ -59,12 +63,26 @@ pub enum CacheError {
         )
     )]
     NoKey { address: String },
+    #[error("the cache `{address}` cannot be used without signatures: anyone can decide what is in it, by `{}`", open.display())]
+    #[diagnostic(
+        code(cache::open),
+        help(
+            "chmod o-w {}, or give it to this user; or name the key of those who fill it: --cache-trust ed25519:..; `trust = [\"unsigned\"]` in [cache] of imgbuild.toml believes all who can write there", open.display()
+        )
+    )]
+    Open { address: String, open: PathBuf },
     #[error("{problem}")]
     #[diagnostic(code(cache::setting), help("{help}"))]
     Setting { problem: String, help: &'static str },
     #[error("{problem}")]
     #[diagnostic(code(cache::key), help("`imgbuild cache key FILE` makes a key and prints its public half"))]
     Key { problem: String },
+    #[error("the cache's key `{}` can be read by others", path.display())]
+    #[diagnostic(
+        code(cache::open_key),
+        help("chmod 600 {}; if others may have read it, make a new one (`imgbuild cache key FILE`) and trust that instead", path.display())
+    )]
+    OpenKey { path: PathBuf },
 }
 
 pub type Say<'a> = &'a (dyn Fn(String) + Sync);
@@ -78,12 +96,14 @@ pub struct Cache {
     key: Option<SigningKey>,
     /// With `outputs-only`: the share of unsigned results that is built here and compared.
     sampled: Option<f64>,
+    /// Who is believed without a signature, for messages.
+    pub notes: Vec<String>,
 }
 
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
     pub key: Option<PathBuf>,
-    /// Public keys, and `outputs-only`.
+    /// Public keys, `outputs-only`, `unsigned`.
     pub trust: Vec<String>,
     /// The share of what is believed by `outputs-only` that is built and compared: `5%`.
     pub sample: Option<String>,
@@ -93,6 +113,12 @@ pub struct Settings {
 
 /// Instead of a key: unsigned results are used, and a share of them is built here and compared.
 const OUTPUTS_ONLY: &str = "outputs-only";
+
+/// Instead of a key: all who can write to a cache are believed.
+const UNSIGNED: &str = "unsigned";
+
+/// The folders of a directory whose writers decide what is believed.
+const BELIEVED: [&str; 2] = ["v1", "v1/actions"];
 
 /// That share, unless another is named.
 const SAMPLE: f64 = 0.05;
@@ -126,33 +152,61 @@ impl Cache {
             })?,
             None => SAMPLE,
         };
-        let keys = settings.trust.iter().filter(|text| *text != OUTPUTS_ONLY);
+        let is_unsigned = settings.trust.iter().any(|text| text == UNSIGNED);
+        let keys = settings.trust.iter().filter(|text| ![OUTPUTS_ONLY, UNSIGNED].contains(&text.as_str()));
         let mut trusted: Vec<VerifyingKey> =
             keys.map(|text| parse_public(text).map_err(said)).collect::<Result<_, _>>()?;
         let key = key.as_ref().map(|path| {
-            let text = std::fs::read_to_string(path)
-                .map_err(|error| said(format!("the cache's key `{}` cannot be read: {error}", path.display())))?;
+            let read =
+                |error: std::io::Error| said(format!("the cache's key `{}` cannot be read: {error}", path.display()));
+            let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(path).map_err(read)?);
+            if mode & 0o077 != 0 && !fault::planted("cache-key-of-all") {
+                return Err(CacheError::OpenKey { path: path.clone() });
+            }
+            let text = std::fs::read_to_string(path).map_err(read)?;
             entry::parse_secret(&text)
                 .ok_or_else(|| said(format!("`{}` is no key of `imgbuild cache key`", path.display())))
         });
         let key = key.transpose()?;
         // Who signs believes itself.
         trusted.extend(key.as_ref().map(SigningKey::verifying_key));
-        if let Some(place) = places.iter().find(|place| place.needs_keys() && trusted.is_empty() && !is_any) {
-            return Err(CacheError::NoKey { address: place.shown.clone() });
+        let mut notes = Vec::new();
+        for place in places.iter().filter(|_| trusted.is_empty() && !is_unsigned) {
+            if is_any {
+                let place = &place.shown;
+                notes.push(format!("results of the cache {place} that no one signed are used, {:.0} % of them are built here and compared", sample * 100.0));
+                continue;
+            }
+            let Some(directory) = place.directory() else {
+                return Err(CacheError::NoKey { address: place.shown.clone() });
+            };
+            let unread = |error: std::io::Error| CacheError::Directory {
+                path: directory.to_owned(),
+                problem: error.to_string(),
+            };
+            match writers(directory, &BELIEVED).map_err(unread)? {
+                Writers::Own => {}
+                Writers::Anyone(_) if fault::planted("cache-of-anyone") => {}
+                Writers::Anyone(open) => return Err(CacheError::Open { address: place.shown.clone(), open }),
+                Writers::Others(who) => notes.push(format!(
+                    "the cache {} is believed without signatures: {who}, decides what is in images; `trust` in [cache] of imgbuild.toml names keys, or \"unsigned\" if that is intended",
+                    place.shown
+                )),
+            }
         }
-        Ok(Self { places, trusted, key, sampled: is_any.then_some(sample) })
+        Ok(Self { places, trusted, key, sampled: is_any.then_some(sample), notes })
     }
 
-    /// A directory that is believed.
+    /// A directory of this program's own, which is believed.
     /// Errors: [`CacheError::Directory`].
     pub fn of_directory(directory: &std::path::Path) -> Result<Self, CacheError> {
-        Self::of(&[directory.display().to_string()], &Settings::default())
+        let trust = vec![UNSIGNED.to_owned()];
+        Self::of(&[directory.display().to_string()], &Settings { trust, ..Settings::default() })
     }
 
     /// A cache of none.
     pub fn none() -> Self {
-        Self { places: Vec::new(), trusted: Vec::new(), key: None, sampled: None }
+        Self { places: Vec::new(), trusted: Vec::new(), key: None, sampled: None, notes: Vec::new() }
     }
 
     /// The same, and before it a directory with what another machine built for this one: it is believed.
@@ -176,13 +230,18 @@ impl Cache {
     fn find_among(&self, key: &Digest, among: &dyn Fn(&Place) -> bool, say: Say<'_>) -> Option<Found> {
         self.places.iter().enumerate().filter(|(_, place)| place.is_on() && among(place)).find_map(|(at, place)| {
             let text = match place.entry(key) {
-                Ok(text) => text?,
+                Ok(Kept::Text(text)) => text,
+                Ok(Kept::Nothing) => return None,
+                Ok(Kept::Odd(problem)) => {
+                    self.doubt(place, key, &problem, say);
+                    return None;
+                }
                 Err(problem) => {
                     self.lose(place, &problem, say);
                     return None;
                 }
             };
-            let believed = match Entry::parse(&text, key, if place.is_given { &[] } else { &self.trusted }) {
+            let believed = match self.believed(place, &text, key) {
                 // Signed, or a place where that is not asked for.
                 Ok(found) => {
                     let is_sure = place.is_given || !self.trusted.is_empty() || self.sampled.is_none();
@@ -194,23 +253,36 @@ impl Cache {
             match believed {
                 Ok(((entry, record), is_doubtful)) => Some(Found { place: at, entry, record, is_doubtful }),
                 Err(problem) => {
-                    // As a rule it is all of them.
-                    if place.doubt() {
-                        say(format!(
-                            "the cache {} has entries that are not used, the first is {:.12}..: {problem}",
-                            place.shown,
-                            key.to_string()
-                        ));
-                    }
+                    self.doubt(place, key, &problem, say);
                     None
                 }
             }
         })
     }
 
+    /// Reads an entry that a trusted key has signed, in it or beside it, where that is asked for.
+    fn believed(&self, place: &Place, text: &[u8], key: &Digest) -> Result<(Entry, ActionRecord), String> {
+        let trusted = if place.is_given { &[] } else { &self.trusted[..] };
+        Entry::parse_with(text, key, trusted, &|one| place.signature(key, &id_of(one)))
+    }
+
+    /// An entry is not used. As a rule it is all of them, so that the first is said.
+    fn doubt(&self, place: &Place, key: &Digest, problem: &str, say: Say<'_>) {
+        if place.doubt() {
+            let key = key.to_string();
+            let place = &place.shown;
+            say(format!("the cache {place} has entries that are not used, the first is {key:.12}..: {problem}"));
+        }
+    }
+
     /// The same of directories alone.
     pub fn find_here(&self, key: &Digest, say: Say<'_>) -> Option<Found> {
         self.find_among(key, &|place| place.directory().is_some(), say)
+    }
+
+    /// Those that are no directories, which a plan does not ask.
+    pub fn servers(&self) -> impl Iterator<Item = &str> {
+        self.places.iter().filter(|place| place.directory().is_none()).map(|place| place.shown.as_str())
     }
 
     /// Whether all results of an entry are there, as far as their sizes tell.
@@ -232,6 +304,11 @@ impl Cache {
         }
     }
 
+    /// Whether all that no one signed is built and compared.
+    pub fn compares_all(&self) -> bool {
+        self.sampled.is_some_and(|share| share >= 1.0)
+    }
+
     /// The directory or address that an entry is from, for messages.
     pub fn place_of(&self, found: &Found) -> &str {
         self.places.get(found.place).map_or("", |place| place.shown.as_str())
@@ -248,3 +325,6 @@ impl Cache {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

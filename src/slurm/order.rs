@@ -1,6 +1,7 @@
 //! What jobs are to do and what they did, as files that compute nodes and the machine that submits share.
 
 use crate::files::{self, Durability};
+use crate::shared::Shared;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -86,13 +87,11 @@ pub fn write(path: &Path, value: &impl Serialize) -> Result<(), String> {
 
 /// Reads a file; none where it is not there, or not whole.
 pub fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
-    use std::io::Read;
     // A listing that is asked for makes NFS look again for names that it remembers as missing.
     let folder = path.parent()?;
-    let name = path.file_name()?;
+    let name = path.file_name()?.to_str()?;
     std::fs::read_dir(folder).ok()?.flatten().find(|entry| entry.file_name() == name)?;
-    let mut bytes = Vec::new();
-    std::fs::File::open(path).ok()?.take(LIMIT).read_to_end(&mut bytes).ok()?;
+    let bytes = Shared::open(folder).ok()?.read(name, LIMIT).ok()??;
     serde_json::from_slice(&bytes).ok()
 }
 
@@ -115,5 +114,13 @@ mod tests {
         assert_eq!(read(&path), Some(began));
         std::fs::write(&path, "{\"job\":").unwrap();
         assert_eq!(read::<Began>(&path), None);
+        // What leads elsewhere is not read, and a pipe is not waited for.
+        std::fs::rename(&path, directory.path().join("other")).unwrap();
+        std::os::unix::fs::symlink("other", &path).unwrap();
+        assert_eq!(read::<serde_json::Value>(&path), None);
+        std::fs::remove_file(&path).unwrap();
+        let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU);
+        rustix::fs::mknodat(rustix::fs::CWD, &path, kind, mode, 0).unwrap();
+        assert_eq!(read::<serde_json::Value>(&path), None);
     }
 }

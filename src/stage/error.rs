@@ -123,7 +123,7 @@ pub enum StageError {
     #[diagnostic(
         code(only::damaged),
         help(
-            "the warning above says why. If the cache is a directory, `imgbuild cache verify DIR --repair` removes what is damaged; then make it again: {command}"
+            "the warning above says why. A build without --only that may write to the cache makes it again and replaces what is damaged there. If the cache is a directory, `imgbuild cache verify DIR --repair` removes that as well; then make it again: {command}"
         )
     )]
     NotBrought { action: String, missing: String, cache: String, command: String },
@@ -137,7 +137,7 @@ pub enum StageError {
     #[diagnostic(
         code(cache::differs),
         help(
-            "build without it: omit --cache, or remove it from `urls` in imgbuild.toml; everything that it gave this build was removed from the store. Check with `imgbuild build --check` whether the action is reproducible, and who can write to the cache; sign with a key (`imgbuild cache key`) to limit that"
+            "build without it: omit --cache, or remove it from `urls` in imgbuild.toml; everything that it gave this store and that was not compared was removed from there. Check with `imgbuild build --verify` whether the action is reproducible, and who can write to the cache; sign with a key (`imgbuild cache key`) to limit that"
         )
     )]
     Differs { place: String, action: String, differing: String },

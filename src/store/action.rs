@@ -66,6 +66,9 @@ pub struct ActionRecord {
     /// Which file it was, and how it differed.
     #[serde(default)]
     pub differs_in: Option<String>,
+    /// The cache that said so, where no one signed it and it was not compared: it is not given to others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub believed: Option<String>,
     /// BLAKE3 of all bytes of the file up to the comma before this, the last field. A record without it, or with another one,
     /// does not count: its action runs again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -187,6 +190,11 @@ impl Store {
         gone
     }
 
+    /// Records that a cache gave and no one signed or compared.
+    pub fn believed(&self) -> impl Iterator<Item = ActionRecord> + '_ {
+        self.records().filter(|record| record.believed.is_some())
+    }
+
     pub fn records(&self) -> impl Iterator<Item = ActionRecord> + '_ {
         let names = self.names_in("actions").into_iter();
         let keys = names.filter_map(|name| Digest::parse(name.strip_suffix(".json")?).ok());
@@ -213,6 +221,7 @@ impl Store {
         let mut counts = record;
         if let Some(mut first) = self.record(&counts.key)
             && first.outputs != counts.outputs
+            && first.believed.is_none()
             && self.has_outputs(&first.outputs)
         {
             first.differing = Some(counts.outputs);
@@ -264,6 +273,7 @@ mod tests {
             milliseconds: 7,
             differing: None,
             differs_in: None,
+            believed: None,
             digest: None,
         };
         let text = record.to_text().unwrap();

@@ -29,6 +29,9 @@ pub enum StoreError {
     #[error("the store `{path}` belongs to user {owner}, not to user {user}")]
     #[diagnostic(code(store::owner), help("choose another store with --store or IMGBUILD_STORE"))]
     Owner { path: PathBuf, owner: u32, user: u32 },
+    #[error("others can replace what is in the store `{}`", path.display())]
+    #[diagnostic(code(store::open), help("chmod o-w {}; where others wrote to it, remove it and build again", path.display()))]
+    Open { path: PathBuf },
     #[error("`{}` is not a store: it is not empty and was not made by imgbuild", path.display())]
     #[diagnostic(code(store::not_a_store), help("name an empty or a new directory"))]
     NotAStore { path: PathBuf },

@@ -145,6 +145,13 @@ impl Store {
         {
             return Err(StoreError::Owner { path: directory.to_owned(), owner: metadata.uid(), user });
         }
+        // What is in it is believed: an empty one is closed when it is made a store.
+        let inner = directory.join("v1");
+        let is_open =
+            |path: &Path| path.symlink_metadata().is_ok_and(|found| found.mode() & 0o002 != 0 && found.is_dir());
+        if let Some(open) = [directory, &inner].into_iter().find(|path| inner.is_dir() && is_open(path)) {
+            return Err(StoreError::Open { path: open.to_owned() });
+        }
         Self::refuse_newer(directory)?;
         let inner = directory.join("v1");
         let was = std::fs::read_to_string(inner.join("id-map")).unwrap_or_default();

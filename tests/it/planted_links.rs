@@ -4,7 +4,7 @@
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
-use crate::support::{Ran, Space, cluster};
+use crate::support::{Ran, Space, cluster, files};
 
 /// All below `outside`: names, and what is in files.
 fn outside(space: &Space) -> Vec<(PathBuf, Option<Vec<u8>>)> {
@@ -126,4 +126,93 @@ fn names_of_xcat_are_not_made_through_links() {
     space.write("imgbuild.toml", "images = []\n");
     planted(&space, "bin/genimage", "kept", &["install-xcat-names", "bin"]);
     planted(&space, "bin/packimage", "created", &["install-xcat-names", "bin"]);
+}
+
+/// What a cache that several users share has: a folder each of entries and files.
+fn cache_of(space: &Space) -> PathBuf {
+    let cache = space.path().join("cache");
+    std::fs::create_dir_all(cache.join("v1/actions")).unwrap();
+    std::fs::create_dir_all(cache.join("v1/objects")).unwrap();
+    cache
+}
+
+#[test]
+fn what_looks_after_a_cache_stays_in_it() {
+    let space = Space::new();
+    let cache = cache_of(&space);
+    let named = cache.to_str().unwrap();
+    let other = space.path().join("root");
+    // Names as in a cache, and others.
+    let digest = "51".repeat(32);
+    for name in [format!("51/{digest}"), "51/notes".to_owned(), "51/.imgbuild-new.x".to_owned()] {
+        space.write(&format!("root/{name}"), "precious");
+    }
+    let before = files(&other);
+    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(100_000);
+    for (name, _) in &before {
+        std::fs::File::options().append(true).open(other.join(name)).unwrap().set_modified(old).unwrap();
+    }
+    for (place, target) in [
+        ("v1/objects/51", other.join("51")),
+        ("v1/objects", other.clone()),
+        ("v1/actions", other.clone()),
+        ("v1", space.path().join("v1-of-root")),
+    ] {
+        let at = cache.join(place);
+        if at.is_dir() {
+            std::fs::rename(&at, space.path().join("aside")).unwrap();
+        }
+        if place == "v1" {
+            std::fs::create_dir_all(&target).unwrap();
+            symlink(&other, target.join("objects")).unwrap();
+        }
+        symlink(&target, &at).unwrap();
+        for words in [&["gc", named, "--size", "1"][..], &["verify", named, "--repair"], &["stats", named]] {
+            let ran = space.run(&[&["cache"], words].concat());
+            let is_refused = ran.code == 3 && ran.err.contains("a link");
+            let is_left = ran.code == 0 && ran.err.contains("not imgbuild's");
+            assert!(is_refused || is_left, "{place} {words:?}: {} {}", ran.code, ran.err);
+            assert_eq!(files(&other), before, "{place} {words:?}");
+        }
+        std::fs::remove_file(&at).unwrap();
+        if space.path().join("aside").exists() {
+            std::fs::rename(space.path().join("aside"), &at).unwrap();
+        }
+    }
+    // An entry of 20 GB without anything in it takes no memory.
+    let key = format!("v1/actions/51/{digest}.json");
+    space.write(&format!("cache/{key}"), "");
+    std::fs::File::options().write(true).open(cache.join(&key)).unwrap().set_len(20 << 30).unwrap();
+    space.run(&["cache", "stats", named]).good();
+    let ran = space.run(&["cache", "verify", named]);
+    assert!(ran.code == 5 && ran.err.contains("larger than"), "{} {}", ran.code, ran.err);
+    space.run(&["cache", "gc", named, "--size", "1"]).good();
+    assert!(!cache.join(&key).exists());
+}
+
+#[test]
+fn a_cache_that_anyone_may_write_to_needs_a_key() {
+    let space = Space::example("mini");
+    let cache = cache_of(&space);
+    let named = cache.to_str().unwrap();
+    let set = |mode| std::fs::set_permissions(&cache, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    set(0o1777);
+    for verb in ["plan", "build"] {
+        let ran = space.run(&[verb, "--cache", named]);
+        assert!(ran.code == 1 && ran.err.contains("cache::open"), "{verb}: {} {}", ran.code, ran.err);
+    }
+    let ran = space.run(&["plan", "--cache", named, "--cache-trust", "unsigned"]).good();
+    assert!(!ran.err.contains("signature"), "{}", ran.err);
+    let ran = space.run(&["plan", "--cache", named, "--cache-trust", "outputs-only"]).good();
+    assert!(ran.err.contains("no one signed"), "{}", ran.err);
+    set(0o755);
+    space.run(&["plan", "--cache", named]).good();
+    let ran = space.run(&["plan", "--cache", "http://127.0.0.1:1/x", "--cache-trust", "unsigned"]).good();
+    assert!(ran.err.contains("does not ask servers"), "{}", ran.err);
+    // A key that others can read signs nothing.
+    let key = space.path().join("site.key");
+    space.run(&["cache", "key", key.to_str().unwrap()]).good();
+    std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    let ran = space.run(&["plan", "--cache", named, "--cache-key", key.to_str().unwrap()]);
+    assert!(ran.code == 1 && ran.err.contains("cache::open_key"), "{} {}", ran.code, ran.err);
 }

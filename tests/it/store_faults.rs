@@ -48,6 +48,7 @@ fn record(action: &str, outputs: Outputs) -> ActionRecord {
         milliseconds,
         differing,
         differs_in,
+        believed: None,
         digest,
     }
 }

@@ -1,122 +1,91 @@
-//! A directory, or an address that takes PUT: each file by its name.
+//! An address that takes PUT: each file by its name.
 
-use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::time::Instant;
 
-use super::{ENTRY_LIMIT, Shelf, Wanted, action_name, missing_of, object_name};
+use super::coming::{News, Problems, Trouble, bring_each, too_slow};
+use super::{ENTRY_LIMIT, Kept, Shelf, Wanted, action_name};
+use super::{missing_of, object_name, signature_name};
 use crate::cache::entry::Object;
 use crate::cache::rate::Rate;
 use crate::digest::{Digest, Sha256};
 use crate::distro::{DistroError, Download, Fetcher, Progress};
-use crate::fault;
-use crate::files::{Aside, Durability};
 use crate::store::StoreError;
 
-/// Files below a root.
+/// Files below an address.
 #[derive(Debug)]
 pub(super) struct Files {
-    root: Root,
+    /// Without a slash at its end.
+    address: String,
     fetcher: Fetcher,
     rate: Rate,
 }
 
-#[derive(Debug)]
-enum Root {
-    Directory(PathBuf),
-    /// Without a slash at its end.
-    Address(String),
-}
-
 impl Files {
-    pub fn directory(path: PathBuf, fetcher: Fetcher, rate: Rate) -> Self {
-        Self { root: Root::Directory(path), fetcher, rate }
-    }
-
-    pub fn address(address: String, fetcher: Fetcher, rate: Rate) -> Self {
-        Self { root: Root::Address(address), fetcher, rate }
+    pub fn of(address: String, fetcher: Fetcher, rate: Rate) -> Self {
+        Self { address, fetcher, rate }
     }
 
     fn url(&self, name: &str) -> String {
-        match &self.root {
-            Root::Directory(path) => format!("file:{}/{name}", path.display()),
-            Root::Address(address) => format!("{address}/{name}"),
+        format!("{}/{name}", self.address)
+    }
+
+    fn send(&self, name: &str, file: &Path) -> Result<(), String> {
+        self.fetcher.put(&self.url(name), file, &|bytes| self.rate.spend(bytes))
+    }
+
+    fn kept(&self, name: &str) -> Result<Kept, String> {
+        match self.fetcher.read(&self.url(name), ENTRY_LIMIT) {
+            Ok(bytes) => Ok(Kept::Text(bytes)),
+            Err(DistroError::NotThere { .. }) => Ok(Kept::Nothing),
+            Err(DistroError::Download { problem, .. }) if problem.starts_with("it is larger") => Ok(Kept::Odd(problem)),
+            Err(error) => Err(error.to_string()),
         }
     }
 
     fn has(&self, object: &Object) -> Result<bool, String> {
-        let name = object_name(object);
-        match &self.root {
-            Root::Directory(path) => {
-                Ok(std::fs::metadata(path.join(name)).is_ok_and(|found| found.len() == object.size))
-            }
-            Root::Address(_) => self.fetcher.has(&self.url(&name)).map_err(|error| error.to_string()),
-        }
+        self.fetcher.has(&self.url(&object_name(object))).map_err(|error| error.to_string())
     }
 
-    /// Brings a file there; it gets its name when it is whole.
-    fn send(&self, name: &str, file: &Path) -> Result<(), String> {
-        let directory = match &self.root {
-            Root::Directory(path) => path,
-            Root::Address(_) => return self.fetcher.put(&self.url(name), file, &|bytes| self.rate.spend(bytes)),
+    fn one(&self, one: &Wanted) -> Result<(), Trouble> {
+        let download = Download {
+            urls: vec![self.url(&object_name(&one.object))],
+            size: one.object.size,
+            sha256: one.object.sha256,
+            destination: one.destination.clone(),
         };
-        let to = directory.join(name);
-        let copied = || -> std::io::Result<()> {
-            let mode = std::fs::metadata(directory)?.permissions().mode() & 0o7777;
-            make_folders(directory, name, mode)?;
-            let mut aside = Aside::of(&to, 0o600)?;
-            std::io::copy(&mut self.rate.reading(std::fs::File::open(file)?), &mut aside)?;
-            aside.as_file().set_permissions(Permissions::from_mode(0o600 | mode & 0o666))?;
-            aside.replace(Durability::PowerCut)
-        };
-        copied().map_err(|error| error.to_string())
+        let began = Instant::now();
+        match self.fetcher.clone().within(one.within).fetch_one(&download) {
+            Ok(()) => Ok(()),
+            Err(DistroError::Store(error)) => Err(Trouble::Store(error)),
+            Err(_) if began.elapsed() > one.within => Err(too_slow(one)),
+            Err(DistroError::Download { problem, .. }) => Err(Trouble::Lost(problem)),
+            // What is missing or damaged.
+            Err(error) => Err(Trouble::Left(error.to_string())),
+        }
     }
 }
 
 impl Shelf for Files {
-    fn entry(&self, key: &Digest) -> Result<Option<Vec<u8>>, String> {
-        match self.fetcher.read(&self.url(&action_name(key)), ENTRY_LIMIT) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(DistroError::NotThere { .. }) => Ok(None),
-            Err(error) => Err(error.to_string()),
-        }
+    fn entry(&self, key: &Digest) -> Result<Kept, String> {
+        self.kept(&action_name(key))
     }
 
     fn missing(&self, objects: &[&Object]) -> Result<Vec<Sha256>, String> {
         missing_of(objects, &|object| self.has(object))
     }
 
-    fn bring(&self, wanted: &[Wanted], progress: &dyn Progress) -> Result<Option<String>, StoreError> {
-        let downloads: Vec<Download> = wanted
-            .iter()
-            .map(|one| Download {
-                urls: vec![self.url(&object_name(&one.object))],
-                size: one.object.size,
-                sha256: one.object.sha256,
-                destination: one.destination.clone(),
-            })
-            .collect();
-        let done = self.fetcher.fetch_all(&downloads, progress);
-        let mut failed = done.err().map(|error| (error, &downloads[..]));
-        while let Some((error, rest)) = failed.take() {
-            match error {
-                DistroError::Store(error) => return Err(error),
-                DistroError::Download { .. } => return Ok(Some(error.to_string())),
-                _ => {}
-            }
-            // Which of them it was is not known: from here on one after another.
-            for (at, one) in rest.iter().enumerate() {
-                if let Err(error) = self.fetcher.fetch_all(std::slice::from_ref(one), progress) {
-                    failed = Some((error, &rest[at + 1..]));
-                    break;
-                }
-            }
-        }
-        Ok(None)
+    fn bring(&self, wanted: &[Wanted], progress: &dyn Progress) -> Result<Problems, StoreError> {
+        let news = News::of(wanted, progress);
+        bring_each(wanted, &|one| {
+            self.one(one)?;
+            news.done(one);
+            Ok(())
+        })
     }
 
-    fn put(&self, object: &Object, file: &Path) -> Result<bool, String> {
-        if self.has(object)? {
+    fn put(&self, object: &Object, file: &Path, is_damaged: bool) -> Result<bool, String> {
+        if !is_damaged && self.has(object)? {
             return Ok(false);
         }
         self.send(&object_name(object), file).map(|()| true)
@@ -126,59 +95,145 @@ impl Shelf for Files {
         self.send(&action_name(key), text)
     }
 
-    fn used(&self, key: &Digest) {
-        if let Root::Directory(path) = &self.root {
-            use rustix::fs::{Timespec, Timestamps, UTIME_NOW, futimens};
-            let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
-            // Those who may only read leave it as it is. The file of another user takes this time, and no other.
-            if let Ok(file) = std::fs::File::options().append(true).open(path.join(action_name(key))) {
-                let _ = futimens(&file, &Timestamps { last_access: now, last_modification: now });
-            }
-        }
+    fn signature(&self, key: &Digest, id: &str) -> Result<Kept, String> {
+        self.kept(&signature_name(key, id))
     }
-}
 
-/// Makes the folders of a file. They have the mode of the whole directory, and files have what of it files can have: who may use the
-/// cache is decided there, and not by the umask of the first user.
-fn make_folders(root: &Path, name: &str, mode: u32) -> std::io::Result<()> {
-    let mut folder = root.to_owned();
-    for part in Path::new(name).parent().into_iter().flat_map(Path::components) {
-        folder.push(part);
-        match std::fs::create_dir(&folder) {
-            Ok(()) if fault::planted("cache-modes-of-umask") => {}
-            Ok(()) => std::fs::set_permissions(&folder, Permissions::from_mode(mode))?,
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error),
-        }
+    fn put_signature(&self, key: &Digest, id: &str, text: &Path) -> Result<(), String> {
+        self.send(&signature_name(key, id), text)
     }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::io::{Read, Write};
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
     use super::*;
+    use crate::cache::PATIENCE;
+
+    struct Quiet;
+
+    impl Progress for Quiet {
+        fn downloaded(&self, _: usize, _: usize, _: u64, _: u64) {}
+    }
+
+    type Requests = Arc<Mutex<Vec<String>>>;
+
+    /// Answers each GET by how often its path was asked for; other requests with 201.
+    fn server(answer: fn(&str, usize) -> Vec<Vec<u8>>) -> (String, Requests) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}/x", listener.local_addr().unwrap());
+        let requests = Requests::default();
+        let noted = Arc::clone(&requests);
+        let times: Arc<Mutex<BTreeMap<String, usize>>> = Arc::default();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (mut stream, noted, times) = (stream.unwrap(), Arc::clone(&noted), Arc::clone(&times));
+                std::thread::spawn(move || {
+                    let mut head = Vec::new();
+                    while !head.ends_with(b"\r\n\r\n") {
+                        let mut byte = [0];
+                        if stream.read_exact(&mut byte).is_err() {
+                            return;
+                        }
+                        head.push(byte[0]);
+                    }
+                    let head = String::from_utf8(head).unwrap();
+                    let line: Vec<&str> = head.split(' ').collect();
+                    noted.lock().unwrap().push(format!("{} {}", line[0], line[1]));
+                    let length = head
+                        .to_lowercase()
+                        .split("content-length: ")
+                        .nth(1)
+                        .map_or(0, |rest| rest.split("\r\n").next().unwrap().parse().unwrap());
+                    let _ = std::io::copy(&mut (&mut stream).take(length), &mut std::io::sink());
+                    if line[0] != "GET" {
+                        let _ = stream.write_all(b"HTTP/1.1 201 x\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+                        return;
+                    }
+                    let time = {
+                        let mut times = times.lock().unwrap();
+                        let time = times.entry(line[1].to_owned()).or_default();
+                        *time += 1;
+                        *time
+                    };
+                    for part in answer(line[1], time) {
+                        if stream.write_all(&part).is_err() {
+                            return;
+                        }
+                        std::thread::sleep(Duration::from_millis(300));
+                    }
+                });
+            }
+        });
+        (address, requests)
+    }
+
+    fn body(text: &str) -> Vec<Vec<u8>> {
+        vec![format!("HTTP/1.1 200 x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{text}", text.len()).into()]
+    }
+
+    fn status(code: u16) -> Vec<Vec<u8>> {
+        vec![format!("HTTP/1.1 {code} x\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").into()]
+    }
+
+    fn files_of(address: &str) -> Files {
+        let fetcher = Fetcher::with_patience(PATIENCE).trying_once();
+        Files::of(address.to_owned(), fetcher, Rate::default())
+    }
 
     #[test]
-    fn folders_have_the_mode_of_the_whole_and_files_what_files_can_have() {
-        let root = tempfile::tempdir().unwrap();
-        let file = root.path().join("file");
-        let cache = root.path().join("cache");
-        std::fs::create_dir(&cache).unwrap();
-        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
-        for (whole, of_file) in [(0o2775, 0o664), (0o700, 0o600), (0o755, 0o644)] {
-            let text = format!("{whole:o}");
-            std::fs::write(&file, &text).unwrap();
-            std::fs::set_permissions(&cache, Permissions::from_mode(whole)).unwrap();
-            let files = Files::directory(cache.clone(), Fetcher::new(), Rate::default());
-            let object = Object { size: text.len() as u64, sha256: Sha256::of(text.as_bytes()) };
-            let name = object_name(&object);
-            assert_eq!(files.put(&object, &file), Ok(true));
-            assert_eq!(files.put(&object, &file), Ok(false));
-            assert_eq!((mode(cache.join(&name).parent().unwrap()), mode(&cache.join(&name))), (whole, of_file));
-            assert_eq!(files.missing(&[&object]), Ok(Vec::new()));
-            let longer = Object { size: 99, ..object };
-            assert_eq!(files.missing(&[&longer]), Ok(vec![longer.sha256]));
-            std::fs::remove_dir_all(cache.join("v1")).unwrap();
+    fn what_fails_once_is_asked_for_again_and_what_fails_always_costs_one_file() {
+        const TEXTS: [&str; 7] = ["good", "once 503", "once dropped", "once 403", "always 403", "longer", "a drip"];
+        let of = |text: &str| Object { size: text.len() as u64, sha256: Sha256::of(text.as_bytes()) };
+        let (address, _) = server(|path, time| {
+            let is = |text: &&&str| path.ends_with(&Sha256::of(text.as_bytes()).to_string());
+            match (*TEXTS.iter().find(is).unwrap(), time) {
+                ("once 503", 1) => status(503),
+                ("once dropped", 1) => Vec::new(),
+                ("once 403", 1) | ("always 403", _) => status(403),
+                ("longer", _) => body("longer than it was"),
+                ("a drip", _) => {
+                    let mut parts = body("a drip");
+                    let end = parts[0].len() - 6;
+                    let drip = parts[0].split_off(end);
+                    parts.extend(drip.into_iter().map(|byte| vec![byte]));
+                    parts
+                }
+                (text, _) => body(text),
+            }
+        });
+        let place = tempfile::tempdir().unwrap();
+        let within = |text: &str| Duration::from_millis(if text == "a drip" { 500 } else { 20_000 });
+        let wanted: Vec<Wanted> = TEXTS
+            .iter()
+            .map(|text| Wanted { object: of(text), destination: place.path().join(text), within: within(text) })
+            .collect();
+        let problems = files_of(&address).bring(&wanted, &Quiet).unwrap();
+        assert_eq!(problems.lost, None);
+        let left = |text: &str| problems.of.get(&of(text).sha256).map(String::as_str).unwrap_or_default();
+        assert_eq!(problems.of.len(), 3, "{:?}", problems.of);
+        assert!(left("always 403").contains("403") && left("longer").contains("larger"), "{:?}", problems.of);
+        assert!(left("a drip").contains("did not come within"), "{:?}", problems.of);
+        for text in &TEXTS[..4] {
+            assert_eq!(std::fs::read_to_string(place.path().join(text)).unwrap(), **text);
         }
+    }
+
+    #[test]
+    fn folders_are_made_before_a_file_is_sent_and_once() {
+        let (address, requests) = server(|_, _| status(404));
+        let files = files_of(&address);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for text in ["a", "b", "a"] {
+            files.send(&format!("v1/objects/aa/{text}"), file.path()).unwrap();
+        }
+        let requests = requests.lock().unwrap().clone();
+        let of = |verb: &str| requests.iter().filter(|one| one.starts_with(verb)).count();
+        assert_eq!((of("MKCOL"), of("PUT")), (1, 3), "{requests:?}");
+        assert!(requests[0].starts_with("MKCOL"), "{requests:?}");
     }
 }

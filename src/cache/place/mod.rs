@@ -1,47 +1,74 @@
 //! Where a cache lies: a directory, an address that takes PUT, a repository of a registry, or a server of Bazel's remote cache.
 
+mod coming;
+mod directory;
 mod files;
 mod registry;
 mod remote;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::entry::Object;
 use super::rate::Rate;
 use super::{CacheError, PATIENCE};
 use crate::digest::{Digest, Sha256};
-use crate::distro::{Fetcher, Progress, side_by_side};
+use crate::distro::{Fetcher, Progress, pause, side_by_side};
 use crate::store::StoreError;
+use coming::{CONNECTIONS, Problems, TRIES};
+use directory::Directory;
 use files::Files;
 
 const VERSION: &str = "v1";
-const ENTRY_LIMIT: u64 = 64 << 20;
+pub const ENTRY_LIMIT: u64 = 64 << 20;
+pub const SIGNATURE_LIMIT: u64 = 4 << 10;
 
 #[derive(Debug, Clone)]
 pub struct Wanted {
     pub object: Object,
     pub destination: PathBuf,
+    /// How long it may take: what takes longer is sooner made here.
+    pub within: Duration,
+}
+
+/// What a cache has under a name.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Kept {
+    Nothing,
+    Text(Vec<u8>),
+    /// Something that cannot be used; why.
+    Odd(String),
 }
 
 /// Keeps entries by keys, and files by digests.
 trait Shelf: std::fmt::Debug + Send + Sync {
     /// An entry's text, where it has one. An error is why it could not be asked.
-    fn entry(&self, key: &Digest) -> Result<Option<Vec<u8>>, String>;
+    fn entry(&self, key: &Digest) -> Result<Kept, String>;
 
     /// Those of the files that it has not. An error is why it could not be asked.
     fn missing(&self, objects: &[&Object]) -> Result<Vec<Sha256>, String>;
 
-    /// Puts files where they are wanted, whole and compared with their digests. One that is missing or damaged is left out; where
-    /// the cache does not answer, that is why.
-    fn bring(&self, wanted: &[Wanted], progress: &dyn Progress) -> Result<Option<String>, StoreError>;
+    /// Puts files where they are wanted, whole and compared with their digests. One that is missing or damaged is left out.
+    fn bring(&self, wanted: &[Wanted], progress: &dyn Progress) -> Result<Problems, StoreError>;
 
-    /// Takes a file, unless it has it; nothing half written has its name. Gives whether it took it.
-    fn put(&self, object: &Object, file: &Path) -> Result<bool, String>;
+    /// Takes a file, unless it has it whole; nothing half written has its name. Gives whether it took it.
+    fn put(&self, object: &Object, file: &Path, is_damaged: bool) -> Result<bool, String>;
 
     /// Takes the file with an entry's text, after all files that it names.
     fn put_entry(&self, key: &Digest, text: &Path, objects: &[Object]) -> Result<(), String>;
+
+    /// A signature that is kept beside an entry, by its key's id.
+    fn signature(&self, key: &Digest, id: &str) -> Result<Kept, String> {
+        self.entry(&signature_key(key, id))
+    }
+
+    /// Takes the file with one. Each key has its own: none is rewritten by another's holder.
+    fn put_signature(&self, key: &Digest, id: &str, text: &Path) -> Result<(), String> {
+        self.put_entry(&signature_key(key, id), text, &[])
+    }
 
     /// Hears that an entry was used, where it does not know that itself.
     fn used(&self, _: &Digest) {}
@@ -60,48 +87,13 @@ pub struct Place {
     is_doubted: AtomicBool,
     /// It took nothing: nothing more is brought to it.
     is_full: AtomicBool,
+    /// It answered before: once more it may do so.
+    has_answered: AtomicBool,
+    /// Files and entries that it has and that cannot be used: they are replaced by who writes there.
+    damaged: Mutex<BTreeSet<Sha256>>,
+    odd: Mutex<BTreeSet<Digest>>,
     /// What it has is believed, and nothing is brought to it.
     pub is_given: bool,
-}
-
-fn keep(aside: &Path, wanted: &Wanted) -> Result<(), StoreError> {
-    use std::os::unix::fs::PermissionsExt;
-    let kept = || -> std::io::Result<()> {
-        let file = std::fs::File::open(aside)?;
-        file.set_permissions(std::fs::Permissions::from_mode(0o644))?;
-        // Its name promises its content for ever.
-        file.sync_all()?;
-        std::fs::rename(aside, &wanted.destination)
-    };
-    kept().map_err(|error| StoreError::io("keep the file", &wanted.destination, error))
-}
-
-/// A name beside a destination, which is not taken.
-fn aside_of(wanted: &Wanted) -> Result<tempfile::TempPath, StoreError> {
-    let parent = wanted.destination.parent().unwrap_or(Path::new("."));
-    let made = std::fs::create_dir_all(parent)
-        .and_then(|()| tempfile::Builder::new().prefix(".new-").tempfile_in(parent))
-        .map(tempfile::NamedTempFile::into_temp_path);
-    made.map_err(|error| StoreError::io("keep the file", &wanted.destination, error))
-}
-
-enum Trouble {
-    Lost(String),
-    Store(StoreError),
-}
-
-const CONNECTIONS: usize = 8;
-
-/// Brings all, several at a time; where the cache does not answer, that is why.
-fn bring_each<T: Sync>(
-    all: &[T],
-    one: &(dyn Fn(&T) -> Result<(), Trouble> + Sync),
-) -> Result<Option<String>, StoreError> {
-    match side_by_side(all, CONNECTIONS, &|item, _| one(item)) {
-        Ok(()) => Ok(None),
-        Err(Trouble::Lost(problem)) => Ok(Some(problem)),
-        Err(Trouble::Store(error)) => Err(error),
-    }
 }
 
 /// Those of the files that are not there, asked for several at a time.
@@ -121,31 +113,20 @@ fn missing_of(
     Ok(missing.into_inner().unwrap_or_default())
 }
 
-/// Says how much of what is wanted came.
-struct News<'a> {
-    progress: &'a dyn Progress,
-    files: usize,
-    bytes: u64,
-    done: Mutex<(usize, u64)>,
-}
-
-impl<'a> News<'a> {
-    fn of(wanted: &[Wanted], progress: &'a dyn Progress) -> Self {
-        let bytes = wanted.iter().map(|one| one.object.size).sum();
-        Self { progress, files: wanted.len(), bytes, done: Mutex::default() }
-    }
-
-    fn done(&self, one: &Wanted) {
-        if let Ok(mut done) = self.done.lock() {
-            *done = (done.0 + 1, done.1 + one.object.size);
-            self.progress.downloaded(done.0, self.files, done.1, self.bytes);
-        }
-    }
-}
-
 pub fn action_name(key: &Digest) -> String {
     let key = key.to_string();
     format!("{VERSION}/actions/{}/{key}.json", &key[..2])
+}
+
+/// Where a signature beside an entry is kept.
+fn signature_name(key: &Digest, id: &str) -> String {
+    let key = key.to_string();
+    format!("{VERSION}/signatures/{}/{key}.{id}", &key[..2])
+}
+
+/// The key under which it is kept by what knows nothing but entries.
+fn signature_key(key: &Digest, id: &str) -> Digest {
+    Digest::of(format!("imgbuild cache signature\n{key} {id}\n").as_bytes())
 }
 
 pub fn object_name(object: &Object) -> String {
@@ -162,18 +143,17 @@ impl Place {
         // Passwords are known for what lies below an address without a slash at its end.
         let text = if text.contains("://") { text.trim_end_matches('/') } else { text };
         let shown = crate::distro::without_password(text);
+        // What is asked again is so below.
         let fetcher = || Fetcher::with_patience(PATIENCE).trying_once();
         let server = |help| {
             let address = shown.clone();
             move |problem| CacheError::Server { address, problem, help }
         };
         let shelf: Box<dyn Shelf> = match text.split_once("://") {
-            Some(("http" | "https", rest)) if !rest.is_empty() => {
-                Box::new(Files::address(shown.clone(), fetcher(), rate))
-            }
+            Some(("http" | "https", rest)) if !rest.is_empty() => Box::new(Files::of(shown.clone(), fetcher(), rate)),
             Some(("s3", _)) => {
                 let at = crate::distro::s3_address(text);
-                Box::new(Files::address(at.map_err(server(BUCKET))?, fetcher(), rate))
+                Box::new(Files::of(at.map_err(server(BUCKET))?, fetcher(), rate))
             }
             Some(("oci", rest)) => Box::new(registry::Repository::of(rest, writes, rate).map_err(server(REPOSITORY))?),
             Some(("grpc" | "grpcs", _)) => Box::new(remote::Remote::of(text, rate).map_err(server(REMOTE))?),
@@ -182,7 +162,7 @@ impl Place {
             }
             _ => {
                 let path = text.strip_prefix("file:").map_or(text, |path| path.strip_prefix("//").unwrap_or(path));
-                return directory(path).map(|path| Self::at(path, shown, fetcher(), rate));
+                return directory(path).map(|path| Self::at(path, shown, rate));
             }
         };
         Ok(Self::with(shelf, None, shown))
@@ -190,12 +170,11 @@ impl Place {
 
     /// A directory with what a machine built that was asked to: it is believed, and nothing more is brought there.
     pub fn given(path: &Path) -> Self {
-        let fetcher = Fetcher::with_patience(PATIENCE).trying_once();
-        Self { is_given: true, ..Self::at(path.to_owned(), path.display().to_string(), fetcher, Rate::default()) }
+        Self { is_given: true, ..Self::at(path.to_owned(), path.display().to_string(), Rate::default()) }
     }
 
-    fn at(path: PathBuf, shown: String, fetcher: Fetcher, rate: Rate) -> Self {
-        Self::with(Box::new(Files::directory(path.clone(), fetcher, rate)), Some(path), shown)
+    fn at(path: PathBuf, shown: String, rate: Rate) -> Self {
+        Self::with(Box::new(Directory::of(&path, rate)), Some(path), shown)
     }
 
     fn with(shelf: Box<dyn Shelf>, directory: Option<PathBuf>, shown: String) -> Self {
@@ -206,6 +185,9 @@ impl Place {
             is_off: AtomicBool::new(false),
             is_doubted: AtomicBool::new(false),
             is_full: AtomicBool::new(false),
+            has_answered: AtomicBool::new(false),
+            damaged: Mutex::default(),
+            odd: Mutex::default(),
             is_given: false,
         }
     }
@@ -246,32 +228,92 @@ impl Place {
         !self.is_full.swap(true, Ordering::Relaxed)
     }
 
-    pub fn entry(&self, key: &Digest) -> Result<Option<Vec<u8>>, String> {
-        self.shelf.entry(key)
+    /// Asks again what may be answered then: a server that says nothing, or that is not there, only where it answered before.
+    fn asked<T>(&self, ask: impl Fn() -> Result<T, String>) -> Result<T, String> {
+        for attempt in 1.. {
+            let began = Instant::now();
+            match ask() {
+                Ok(answer) => {
+                    self.has_answered.store(true, Ordering::Relaxed);
+                    return Ok(answer);
+                }
+                Err(problem) => {
+                    let is_silent = began.elapsed() >= PATIENCE && !self.has_answered.load(Ordering::Relaxed);
+                    if attempt >= TRIES || is_silent || !self.is_on() {
+                        return Err(problem);
+                    }
+                }
+            }
+            pause(attempt);
+        }
+        Err(String::new())
+    }
+
+    pub fn entry(&self, key: &Digest) -> Result<Kept, String> {
+        let kept = self.asked(|| self.shelf.entry(key))?;
+        if matches!(kept, Kept::Odd(_)) {
+            self.is_odd(key);
+        }
+        Ok(kept)
+    }
+
+    /// The signature that is kept beside an entry by a key of this id, where there is one that can be read.
+    pub fn signature(&self, key: &Digest, id: &str) -> Option<Vec<u8>> {
+        match self.asked(|| self.shelf.signature(key, id)) {
+            Ok(Kept::Text(text)) if text.len() as u64 <= SIGNATURE_LIMIT => Some(text),
+            _ => None,
+        }
+    }
+
+    pub fn put_signature(&self, key: &Digest, id: &str, text: &Path) -> Result<(), String> {
+        self.asked(|| self.shelf.put_signature(key, id, text))
     }
 
     pub fn has_all(&self, objects: &[&Object]) -> Result<bool, String> {
-        Ok(self.shelf.missing(objects)?.is_empty())
+        Ok(self.missing(objects)?.is_empty())
     }
 
-    /// Puts files where they are wanted. One that is missing or damaged is left out; where the cache does not answer, that is why.
+    /// Whether it has nothing of these that is known to be damaged.
+    pub fn is_sound(&self, key: &Digest, objects: &[Object]) -> bool {
+        let damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+        !objects.iter().any(|object| damaged.contains(&object.sha256))
+            && !self.odd.lock().unwrap_or_else(PoisonError::into_inner).contains(key)
+    }
+
+    /// An entry cannot be used: it is replaced by who writes.
+    pub fn is_odd(&self, key: &Digest) {
+        self.odd.lock().unwrap_or_else(PoisonError::into_inner).insert(*key);
+    }
+
+    /// Puts files where they are wanted. One that is missing or damaged is left out.
     /// Errors: [`StoreError`] where this machine cannot keep them.
-    pub fn bring(&self, wanted: &[Wanted], progress: &dyn Progress) -> Result<Option<String>, StoreError> {
-        if wanted.is_empty() { Ok(None) } else { self.shelf.bring(wanted, progress) }
+    pub fn bring(&self, wanted: &[Wanted], progress: &dyn Progress) -> Result<Problems, StoreError> {
+        if wanted.is_empty() {
+            return Ok(Problems::default());
+        }
+        let problems = self.shelf.bring(wanted, progress)?;
+        let gone = wanted.iter().filter(|one| !one.destination.is_file()).map(|one| one.object.sha256);
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner).extend(gone);
+        Ok(problems)
     }
 
     pub fn missing(&self, objects: &[&Object]) -> Result<Vec<Sha256>, String> {
-        self.shelf.missing(objects)
+        self.asked(|| self.shelf.missing(objects))
     }
 
     /// Brings a file there, unless it has it; it gets its name when it is whole. Gives whether it was brought.
     pub fn put(&self, object: &Object, file: &Path) -> Result<bool, String> {
-        self.shelf.put(object, file)
+        let is_damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner).contains(&object.sha256);
+        let put = self.asked(|| self.shelf.put(object, file, is_damaged))?;
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner).remove(&object.sha256);
+        Ok(put)
     }
 
     /// Brings an entry there, after all files that it names.
     pub fn put_entry(&self, key: &Digest, text: &Path, objects: &[Object]) -> Result<(), String> {
-        self.shelf.put_entry(key, text, objects)
+        self.asked(|| self.shelf.put_entry(key, text, objects))?;
+        self.odd.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        Ok(())
     }
 
     /// Notes that an entry was used: what was used longest ago is removed first.

@@ -3,16 +3,18 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::time::Instant;
 
-use super::{Shelf, Trouble, Wanted, aside_of, bring_each, keep, missing_of};
+use super::coming::{News, Problems, Trouble, aside_of, bring_each, keep, too_slow};
+use super::{Kept, Shelf, Wanted, missing_of};
 use crate::cache::PATIENCE;
 use crate::cache::entry::Object;
 use crate::cache::rate::Rate;
 use crate::digest::{Digest, Sha256};
 use crate::distro::Progress;
 use crate::oci::{
-    Access, Content, Descriptor, Destination, EMPTY, EMPTY_CONFIG, Kept, Manifest, OciError, Reference, Registry,
-    Source,
+    Access, Content, Descriptor, Destination, EMPTY, EMPTY_CONFIG, Kept as Has, Manifest, OciError, Reference,
+    Registry, Source,
 };
 use crate::store::StoreError;
 
@@ -45,31 +47,32 @@ impl Repository {
         let own = |error: std::io::Error| Trouble::Store(StoreError::io("keep the file", &one.destination, error));
         let file = File::create(&aside).map_err(own)?;
         let blob = Descriptor::new(FILE, one.object.sha256, one.object.size);
-        match self.0.write(&blob, "a file of the cache", &file, 0) {
+        let began = Instant::now();
+        match self.0.write_within(&blob, "a file of the cache", &file, one.within) {
             Ok(()) => keep(&aside, one).map_err(Trouble::Store),
             // What is missing or damaged is left out.
-            Err(OciError::NotThere { .. } | OciError::Digest { .. }) => Ok(()),
+            Err(error @ (OciError::NotThere { .. } | OciError::Digest { .. })) => Err(Trouble::Left(error.to_string())),
             Err(OciError::Keep { source, .. }) => Err(own(source)),
+            Err(_) if began.elapsed() > one.within => Err(too_slow(one)),
             Err(error) => Err(Trouble::Lost(error.to_string())),
         }
     }
 }
 
 impl Shelf for Repository {
-    fn entry(&self, key: &Digest) -> Result<Option<Vec<u8>>, String> {
+    fn entry(&self, key: &Digest) -> Result<Kept, String> {
         let said = |error: OciError| error.to_string();
-        let Some(bytes) = self.0.named(&key.to_string()).map_err(said)? else { return Ok(None) };
-        let manifest = Manifest::parse(&bytes)?;
-        // Another program's: it is not believed, and so replaced.
-        let Some(blob) = manifest.layers.first().filter(|blob| blob.media_type == ENTRY) else {
-            return Ok(Some(Vec::new()));
+        let Some(bytes) = self.0.named(&key.to_string()).map_err(said)? else { return Ok(Kept::Nothing) };
+        let manifest = match Manifest::parse(&bytes) {
+            Ok(manifest) => manifest,
+            Err(problem) => return Ok(Kept::Odd(problem)),
         };
-        if blob.size > super::ENTRY_LIMIT {
-            return Ok(Some(Vec::new()));
-        }
+        // Another program's: it is not believed, and so replaced.
+        let own = manifest.layers.first().filter(|blob| blob.media_type == ENTRY && blob.size <= super::ENTRY_LIMIT);
+        let Some(blob) = own else { return Ok(Kept::Odd("the tag is not an action".to_owned())) };
         match self.0.read(blob, "the entry of an action") {
-            Ok(text) => Ok(Some(text)),
-            Err(OciError::NotThere { .. } | OciError::Digest { .. }) => Ok(Some(Vec::new())),
+            Ok(text) => Ok(Kept::Text(text)),
+            Err(error @ (OciError::NotThere { .. } | OciError::Digest { .. })) => Ok(Kept::Odd(said(error))),
             Err(error) => Err(said(error)),
         }
     }
@@ -81,8 +84,8 @@ impl Shelf for Repository {
         })
     }
 
-    fn bring(&self, wanted: &[Wanted], progress: &dyn Progress) -> Result<Option<String>, StoreError> {
-        let news = super::News::of(wanted, progress);
+    fn bring(&self, wanted: &[Wanted], progress: &dyn Progress) -> Result<Problems, StoreError> {
+        let news = News::of(wanted, progress);
         bring_each(wanted, &|one| {
             self.one(one)?;
             news.done(one);
@@ -90,12 +93,12 @@ impl Shelf for Repository {
         })
     }
 
-    fn put(&self, object: &Object, file: &Path) -> Result<bool, String> {
+    fn put(&self, object: &Object, file: &Path, _: bool) -> Result<bool, String> {
         let blob = Descriptor::new(FILE, object.sha256, object.size);
         let content = Content::Part(file.to_owned(), 0);
         self.0
             .take(&blob, &content, &|bytes| self.1.spend(bytes))
-            .map(|kept| kept != Kept::There)
+            .map(|kept| kept != Has::There)
             .map_err(|error| error.to_string())
     }
 

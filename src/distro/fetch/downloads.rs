@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
 
 use sha2::Digest as _;
 
@@ -95,6 +96,12 @@ impl Fetcher {
             report(1, 0);
             Ok(())
         })
+    }
+
+    /// Downloads one file.
+    /// Errors: As [`Fetcher::fetch_all`].
+    pub fn fetch_one(&self, download: &Download) -> Result<(), DistroError> {
+        self.fetch(download, &AtomicBool::new(false), &|_| {})
     }
 
     fn fetch(&self, download: &Download, stop: &AtomicBool, progress: &dyn Fn(u64)) -> Result<(), DistroError> {
@@ -191,9 +198,13 @@ impl Fetcher {
         let own = |error: std::io::Error| Failure { problem: error.to_string(), next: Next::Own(error) };
         file.set_len(*have).and_then(|()| file.seek(SeekFrom::Start(*have)).map(drop)).map_err(own)?;
         let mut buffer = vec![0u8; 1 << 18];
+        let began = Instant::now();
         loop {
             if stop.load(Ordering::Relaxed) {
                 return Err(given_up());
+            }
+            if self.within.is_some_and(|within| began.elapsed() > within) {
+                return Err(Failure::last(format!("it sent {have} of {} bytes in that time", download.size)));
             }
             let read = body.read(&mut buffer).map_err(again)?;
             if read == 0 {

@@ -1,6 +1,6 @@
 //! Asks servers: over kept connections, again where that may help, and by redirects where they lead.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -50,6 +50,10 @@ pub struct Fetcher {
     patience: Duration,
     /// How often something is tried.
     pub(super) tries: u32,
+    /// Folders of servers that were made, or were there.
+    pub(super) folders: Arc<Mutex<BTreeSet<String>>>,
+    /// How long one file may take.
+    pub(super) within: Option<Duration>,
 }
 
 /// Why one try failed, and whether another may help.
@@ -128,7 +132,17 @@ impl Fetcher {
     pub fn with_patience(patience: Duration) -> Self {
         let credentials = Credentials::of_host();
         let agent = agent(patience, None, (None, ""));
-        Self { agent, credentials, own: Arc::default(), is_apts: false, aside: None, patience, tries: TRIES }
+        Self {
+            agent,
+            credentials,
+            own: Arc::default(),
+            is_apts: false,
+            aside: None,
+            patience,
+            tries: TRIES,
+            folders: Arc::default(),
+            within: None,
+        }
     }
 
     /// The same for apt's archives: what apt's own settings on this host say of proxies goes before the environment.
@@ -139,6 +153,11 @@ impl Fetcher {
     /// The same for what can be done without: nothing is tried twice.
     pub fn trying_once(self) -> Self {
         Self { tries: 1, ..self }
+    }
+
+    /// The same for files each of which is given up after so long.
+    pub fn within(self, within: Duration) -> Self {
+        Self { within: Some(within), ..self }
     }
 
     /// The same with halves of downloads in a directory on the destinations' file system.

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use ureq::SendBody;
@@ -51,9 +52,17 @@ impl Fetcher {
     /// Errors: What the server answers, in words.
     pub fn put(&self, url: &str, file: &Path, moved: &dyn Fn(u64)) -> Result<(), String> {
         let url = split_user(url).0;
+        let folder = parent_of(&url);
+        let known = || self.folders.lock().unwrap_or_else(PoisonError::into_inner);
+        // Before the file, which would be sent twice: WebDAV answers 409 where the folder is not there (RFC 4918, 9.7.1). Where folders
+        // are not known, nothing comes of it.
+        if s3::signed(Verb::Put, &url).is_none() && !known().contains(folder) {
+            self.make_folder(folder, MOST_FOLDERS)?;
+            known().insert(folder.to_owned());
+        }
         let mut status = self.send(&url, file, moved)?;
-        // WebDAV, RFC 4918 section 9.7.1: 409 where the folder is not there. Some say 404.
-        if matches!(status, 404 | 409) && self.make_folder(parent_of(&url), MOST_FOLDERS)? {
+        // Some say 404; someone may have removed it.
+        if matches!(status, 404 | 409) && self.make_folder(folder, MOST_FOLDERS)? {
             status = self.send(&url, file, moved)?;
         }
         match status {

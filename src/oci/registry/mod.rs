@@ -5,6 +5,7 @@ mod manifests;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
 
 use ureq::Body;
 use ureq::http::{Method, Response};
@@ -155,8 +156,20 @@ impl Registry {
         Err(self.0.unreached(doing, last))
     }
 
+    /// Writes a blob to a file, and gives up after some time.
+    /// Errors: As [`Source::write`].
+    pub fn write_within(&self, blob: &Descriptor, what: &str, to: &File, within: Duration) -> Result<(), OciError> {
+        self.bring(blob, what, Some((to, 0)), Some(Instant::now() + within)).map(|_| ())
+    }
+
     /// Brings a blob; goes on where a connection ended.
-    fn bring(&self, blob: &Descriptor, what: &str, file: Option<(&File, u64)>) -> Result<Vec<u8>, OciError> {
+    fn bring(
+        &self,
+        blob: &Descriptor,
+        what: &str,
+        file: Option<(&File, u64)>,
+        until: Option<Instant>,
+    ) -> Result<Vec<u8>, OciError> {
         let url = self.blob_url(&blob.digest);
         let doing = format!("get {what}");
         let mut piece = Piece::new(file);
@@ -190,7 +203,7 @@ impl Registry {
                 continue;
             }
             let mut body = Paced::new(response.into_body().into_reader(), self.0.patience());
-            match copy(&mut body, &mut piece, blob.size) {
+            match copy(&mut body, &mut piece, blob.size, until) {
                 Ok(()) if piece.size == blob.size => return self.checked(blob, what, piece),
                 Ok(()) => last = format!("it ended after {} of {} bytes", piece.size, blob.size),
                 Err(Broken::Theirs(problem)) => last = problem,
@@ -224,9 +237,12 @@ enum Broken {
     Ours(std::io::Error),
 }
 
-fn copy(body: &mut dyn Read, piece: &mut Piece<'_>, size: u64) -> Result<(), Broken> {
+fn copy(body: &mut dyn Read, piece: &mut Piece<'_>, size: u64, until: Option<Instant>) -> Result<(), Broken> {
     let mut buffer = vec![0; 1 << 18];
     loop {
+        if until.is_some_and(|until| Instant::now() > until) {
+            return Err(Broken::Theirs(format!("it sent {} of {size} bytes in that time", piece.size)));
+        }
         let read = match body.read(&mut buffer) {
             Ok(0) => return Ok(()),
             Ok(read) => read,
@@ -279,11 +295,11 @@ impl Source for Registry {
     }
 
     fn read(&self, blob: &Descriptor, what: &str) -> Result<Vec<u8>, OciError> {
-        self.bring(blob, what, None)
+        self.bring(blob, what, None, None)
     }
 
     fn write(&self, blob: &Descriptor, what: &str, to: &File, from: u64) -> Result<(), OciError> {
-        self.bring(blob, what, Some((to, from))).map(|_| ())
+        self.bring(blob, what, Some((to, from)), None).map(|_| ())
     }
 }
 

@@ -52,7 +52,8 @@ pub struct WorkspaceCache {
     #[serde(default)]
     pub urls: Vec<String>,
     /// Public keys, as `imgbuild cache key` prints them: only what one of them signed is believed. None: what lies in a directory is
-    /// believed, and servers are refused. `outputs-only`: what no one signed is used too, and a share of it is built and compared.
+    /// believed unless anyone may write there, and servers are refused. `outputs-only`: what no one signed is used too, and a share of it
+    /// is built and compared. `unsigned`: all who can write to a cache are believed.
     #[serde(default)]
     pub trust: Vec<String>,
     /// That share, for instance `5%`, which it is unless this says otherwise.

@@ -56,6 +56,7 @@ pub fn record(
         milliseconds: took.as_millis() as u64,
         differing: None,
         differs_in: None,
+        believed: None,
         digest: None,
     }
 }

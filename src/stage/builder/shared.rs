@@ -155,8 +155,6 @@ pub struct SharedBuild {
     pub(in crate::stage) filled: Mutex<(BTreeSet<Digest>, Filled)>,
     /// What caches say of actions that are built to compare it: which cache, and the results.
     pub(in crate::stage) sampled: Mutex<BTreeMap<Digest, (String, Outputs)>>,
-    /// Keys of actions whose results a cache gave that no one signed.
-    pub(in crate::stage) doubtful: Mutex<BTreeSet<Digest>>,
     /// Where results go that another machine asked for; nothing is published then.
     pub deliver: Option<Deliver>,
     /// The machine that was asked for all that is missing: nothing runs here.
@@ -191,7 +189,6 @@ impl SharedBuild {
             cache: None,
             filled: Mutex::default(),
             sampled: Mutex::default(),
-            doubtful: Mutex::default(),
             deliver: None,
             elsewhere: None,
             stopped,
@@ -200,11 +197,8 @@ impl SharedBuild {
 
     /// Goes on with what was noted of caches while another machine was asked for what is missing.
     pub fn continue_from(&self, asking: &Self) {
-        fn take<T: Default>(from: &Mutex<T>) -> T {
-            std::mem::take(&mut *from.lock().unwrap_or_else(PoisonError::into_inner))
-        }
-        self.sampled.lock().unwrap_or_else(PoisonError::into_inner).extend(take(&asking.sampled));
-        self.doubtful.lock().unwrap_or_else(PoisonError::into_inner).extend(take(&asking.doubtful));
+        let asked = std::mem::take(&mut *asking.sampled.lock().unwrap_or_else(PoisonError::into_inner));
+        self.sampled.lock().unwrap_or_else(PoisonError::into_inner).extend(asked);
     }
 
     /// Nothing new starts.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bring::download_packages;
 
-use crate::cache::{Cache, Object, Wanted};
+use crate::cache::{Cache, Object, Wanted, worth_of_size};
 use crate::digest::Sha256;
 use crate::distro::{DistroError, Fetcher, Gathering, PackageManager, PackageSources, manager};
 use crate::failure::start;
@@ -198,6 +198,7 @@ impl<'a> Supply<'a> {
             .map(|package| Wanted {
                 object: Object { size: package.size, sha256: package.sha256 },
                 destination: aside.join(package.sha256.to_string()),
+                within: worth_of_size(package.size),
             })
             .collect();
         if wanted.is_empty() {

@@ -246,6 +246,10 @@ fn jobs_on_machines_that_share_a_cache_alone_build_what_a_plain_build_does() {
     let ran = run(&space, &space.store(), &secret);
     assert!(ran.code == 1 && ran.err.contains("emit::password") && !ran.err.contains("hidden"), "{}", ran.err);
     std::fs::create_dir(space.path().join("the cache")).unwrap();
+    // What compares and what is gentle with the network is so in each step, too.
+    let more = ["--cache", "the cache", "--cache-trust", "outputs-only", "--cache-sample", "7%", "--cache-rate", "20M"];
+    let text = emitted(&space, "gitlab", &more);
+    assert!(text.contains("--cache-sample") && text.contains("7%") && text.contains("--cache-rate"), "{text}");
     let text = emitted(&space, "gitlab", &["--cache", "the cache"]);
     let mut seen = Vec::new();
     let all = jobs(&text);

@@ -183,9 +183,9 @@ fn what_a_cache_has_is_compared_with_a_share_that_is_built() {
     first.run(&["build", "--cache", &cache]).good();
     let vendor = vendored().to_str().unwrap();
     let all = ["build", "--locked", "--vendor", vendor, "--cache", &cache, "--cache-trust", "outputs-only"];
-    // None of it, and all of it: the same image.
+    // None of it, and then all of it, also what the first build believed: the same image.
+    let second = fresh();
     for (share, said) in [("0%", "ran nothing"), ("100%", "is built to compare it with the cache")] {
-        let second = fresh();
         let ran = second.run(&[&all[..], &["--cache-sample", share]].concat()).good();
         assert!(ran.err.contains(said), "{share}: {}", ran.err);
         assert_same(&first, &second, "tiny");
@@ -203,6 +203,12 @@ fn what_a_cache_has_is_compared_with_a_share_that_is_built() {
     let ran = third.run(&[&all[..], &["--cache-sample", "100%"]].concat());
     assert!(ran.code == 4 && ran.err.contains("cache::differs") && ran.err.contains("the layer"), "{}", ran.err);
     assert!(ran.err.contains("rootfs/postinstall") && !third.artefact("tiny", "kernel").exists(), "{}", ran.err);
+
+    // One action alone is compared, too.
+    let alone = fresh();
+    alone.edit("tiny.postinstall", "set -e\n", UNLIKE);
+    let ran = alone.run(&[&all[..], &["--cache-sample", "100%", "--only", "rootfs/postinstall"]].concat());
+    assert!(ran.code == 4 && ran.err.contains("cache::differs"), "{} {}", ran.code, ran.err);
 
     // What such a cache gave before that was noticed is not used by the next build either. Which actions are compared is chance.
     let half = [&all[..], &["--cache-sample", "50%", "--until", "rootfs"]].concat();

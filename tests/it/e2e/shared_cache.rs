@@ -58,6 +58,11 @@ fn what_one_machine_built_nobody_builds_again() {
     assert!(ran.err.contains("ran ") && ran.err.contains("are from the cache"), "{}", ran.err);
     assert!(!ran.err.contains("is not used"), "{}", ran.err);
     assert_same(&first, &third, "tiny");
+    // Who may write there mends it.
+    assert!(ran.err.contains("were written to the cache"), "{}", ran.err);
+    assert_eq!(std::fs::read(&largest).unwrap(), good);
+    first.run(&["cache", "verify", named]).good();
+    std::fs::write(&largest, &bytes[..middle]).unwrap();
     first.run(&["cache", "verify", named, "--repair"]).good();
     let ran = first.run(&["build", "--cache", named]).good();
     assert!(ran.err.contains("were written"), "{}", ran.err);

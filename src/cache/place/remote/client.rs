@@ -19,7 +19,7 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Request, Status};
 
-use super::SHA256;
+use super::{BATCH, SHA256};
 use crate::cache::PATIENCE;
 use crate::cache::rate::{Rate, Slow};
 use crate::distro::Fetcher;
@@ -34,6 +34,9 @@ const FLOOR: u64 = 64 << 10;
 #[derive(Debug)]
 pub(super) struct Refused {
     pub problem: String,
+    /// This call was refused; others may not be.
+    pub is_of_call: bool,
+    pub is_slow: bool,
 }
 
 impl From<Status> for Refused {
@@ -44,16 +47,30 @@ impl From<Status> for Refused {
             Code::Unauthenticated | Code::PermissionDenied => {
                 "; a token for it goes into ~/.netrc or apt's auth.conf, as for any server"
             }
-            Code::InvalidArgument | Code::NotFound => "; check the instance name at the end of the address",
             _ => "",
         };
-        Self { problem: format!("the server answers {:?} ({said}){hint}", status.code()) }
+        let problem = format!("the server answers {:?} ({said}){hint}", status.code());
+        let of_calls = [
+            Code::InvalidArgument,
+            Code::NotFound,
+            Code::FailedPrecondition,
+            Code::OutOfRange,
+            Code::ResourceExhausted,
+            Code::DataLoss,
+            Code::Internal,
+            Code::Unknown,
+        ];
+        let is_slow = status.message() == SLOW;
+        Self { problem, is_of_call: of_calls.contains(&status.code()), is_slow }
     }
 }
 
 fn refused(problem: impl Into<String>) -> Refused {
-    Refused { problem: problem.into() }
+    Refused { problem: problem.into(), is_of_call: false, is_slow: false }
 }
+
+/// What is said of a file that takes too long.
+const SLOW: &str = "too slow";
 
 pub(super) struct Client {
     address: String,
@@ -64,6 +81,8 @@ pub(super) struct Client {
 }
 
 struct Open {
+    /// Bytes of several files in one message, at most.
+    batch: u64,
     runtime: Runtime,
     channel: Channel,
     authorization: Option<MetadataValue<Ascii>>,
@@ -124,18 +143,30 @@ impl Client {
             Ok(Err(error)) => return Err(causes(&error)),
             Err(_) => return Err(format!("no connection within {} s", PATIENCE.as_secs())),
         };
-        let open = Open { runtime, channel, authorization };
-        self.check(&open).map_err(|refused| refused.problem)?;
+        let mut open = Open { batch: BATCH, runtime, channel, authorization };
+        open.batch = self.check(&open).map_err(|refused| match refused.is_of_call {
+            true => format!("{}; check the instance name at the end of the address", refused.problem),
+            false => refused.problem,
+        })?;
         Ok(open)
     }
 
-    /// Whether it speaks of the same digests.
-    fn check(&self, open: &Open) -> Result<(), Refused> {
+    /// How many bytes of files it takes and gives in one message.
+    pub fn batch(&self) -> u64 {
+        self.open().map_or(BATCH, |open| open.batch)
+    }
+
+    /// Whether it speaks of the same digests; gives how many bytes go in one message.
+    fn check(&self, open: &Open) -> Result<u64, Refused> {
         let mut client = CapabilitiesClient::new(open.channel.clone());
         let ask = proto::GetCapabilitiesRequest { instance_name: self.instance.clone() };
         let answer = open.runtime.block_on(within(PATIENCE, client.get_capabilities(open.request(ask))))?.into_inner();
         match answer.cache_capabilities {
-            Some(can) if can.digest_functions.contains(&SHA256) => Ok(()),
+            Some(can) if can.digest_functions.contains(&SHA256) => Ok(match can.max_batch_total_size_bytes {
+                // None is named.
+                ..=0 => BATCH,
+                most => BATCH.min(most.cast_unsigned()),
+            }),
             Some(_) => Err(refused("the server does not support SHA-256 digests")),
             None => Err(refused("the server is not a cache")),
         }
@@ -230,9 +261,16 @@ impl Client {
         if self.instance.is_empty() { rest.to_owned() } else { format!("{}/{rest}", self.instance) }
     }
 
-    /// Reads a file piece by piece, no more than it should have; whether the server has it. `take` says whether to go on.
-    pub fn read(&self, digest: &proto::Digest, take: &mut dyn FnMut(&[u8]) -> bool) -> Result<bool, Refused> {
+    /// Reads a file piece by piece, no more than it should have, and no longer than `most`; whether the server has it. `take` says
+    /// whether to go on.
+    pub fn read(
+        &self,
+        digest: &proto::Digest,
+        most: Duration,
+        take: &mut dyn FnMut(&[u8]) -> bool,
+    ) -> Result<bool, Refused> {
         let open = self.open()?;
+        let began = std::time::Instant::now();
         let resource_name = self.name(&format!("blobs/{}/{}", digest.hash, digest.size_bytes));
         let ask = ReadRequest { resource_name, ..ReadRequest::default() };
         let mut client = ByteStreamClient::new(open.channel.clone());
@@ -242,6 +280,9 @@ impl Client {
             let mut have = 0;
             while let Some(piece) = within(PATIENCE, stream.message()).await? {
                 have += piece.data.len();
+                if began.elapsed() > most {
+                    return Err(Status::deadline_exceeded(SLOW));
+                }
                 if have > size || !take(&piece.data) {
                     return Ok(false);
                 }

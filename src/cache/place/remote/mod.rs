@@ -9,12 +9,14 @@ mod client;
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
+use std::time::Duration;
 
 use bazel_remote_apis::build::bazel::remote::execution::v2::{self as proto, digest_function};
 use prost::Message;
 use sha2::Digest as _;
 
-use super::{ENTRY_LIMIT, News, Shelf, Trouble, Wanted, aside_of, bring_each, keep};
+use super::coming::{News, Problems, Trouble, aside_of, bring_each, keep, too_slow};
+use super::{ENTRY_LIMIT, Kept, Shelf, Wanted};
 use crate::cache::entry::Object;
 use crate::cache::rate::Rate;
 use crate::digest::{Digest, Sha256};
@@ -29,6 +31,14 @@ const SMALL: u64 = 1 << 20;
 const BATCH: u64 = 3 << 20;
 const BESIDE: u64 = 256;
 
+/// How long the file of an entry may take.
+const ENTRY_WITHIN: Duration = Duration::from_secs(30);
+
+/// Up to which size files go several in one message of so many bytes.
+fn small(most: u64) -> u64 {
+    SMALL.min(most.saturating_sub(BESIDE))
+}
+
 #[derive(Debug)]
 pub(super) struct Remote(Client);
 
@@ -40,17 +50,27 @@ fn object_of(bytes: &[u8]) -> Object {
     Object { size: bytes.len() as u64, sha256: Sha256::of(bytes) }
 }
 
-fn action_of(key: &Digest) -> proto::Digest {
-    let action = proto::Action { salt: key.0.to_vec(), ..proto::Action::default() };
-    digest_of(&object_of(&action.encode_to_vec()))
+/// The action of a key, and its digest. Its command and its directory are empty, and so is the file of both; those of imgbuild before
+/// this one named none, which servers that look do not take.
+fn action_of(key: &Digest, names_command: bool) -> (Vec<u8>, proto::Digest) {
+    let empty = names_command.then(|| digest_of(&object_of(b"")));
+    let action = proto::Action {
+        command_digest: empty.clone(),
+        input_root_digest: empty,
+        salt: key.0.to_vec(),
+        ..proto::Action::default()
+    };
+    let bytes = action.encode_to_vec();
+    let digest = digest_of(&object_of(&bytes));
+    (bytes, digest)
 }
 
-/// Groups of files that go in one message each; a large one goes alone.
-fn batches(wanted: &[Wanted]) -> Vec<Vec<&Wanted>> {
+/// Groups of files that go in one message of `most` bytes each; a large one goes alone.
+fn batches(wanted: &[Wanted], most: u64) -> Vec<Vec<&Wanted>> {
     let mut all: Vec<Vec<&Wanted>> = Vec::new();
     let mut room = 0;
     for one in wanted {
-        if one.object.size > SMALL {
+        if one.object.size > small(most) {
             all.insert(0, vec![one]);
             continue;
         }
@@ -59,7 +79,7 @@ fn batches(wanted: &[Wanted]) -> Vec<Vec<&Wanted>> {
             Some(last) => last.push(one),
             None => {
                 all.push(vec![one]);
-                room = BATCH;
+                room = most;
             }
         }
         room -= size;
@@ -73,36 +93,48 @@ impl Remote {
         Client::of(text, rate).map(Self)
     }
 
-    /// Brings one file by itself, or several in one message.
+    /// Brings one file by itself, as a stream.
+    fn alone(&self, one: &Wanted) -> Result<(), Trouble> {
+        let aside = aside_of(one).map_err(Trouble::Store)?;
+        let own = |error: std::io::Error| Trouble::Store(StoreError::io("keep the file", &one.destination, error));
+        let mut file = File::create(&aside).map_err(own)?;
+        let mut hasher = sha2::Sha256::new();
+        let mut kept = Ok(());
+        let read = self.0.read(&digest_of(&one.object), one.within, &mut |bytes| {
+            hasher.update(bytes);
+            kept = file.write_all(bytes);
+            kept.is_ok()
+        });
+        kept.map_err(own)?;
+        match read {
+            Ok(true) if Sha256(hasher.finalize().into()) == one.object.sha256 => {
+                keep(&aside, one).map_err(Trouble::Store)
+            }
+            // What is missing or damaged is left out.
+            Ok(true) => Err(Trouble::Left("a file does not match its digest".to_owned())),
+            Ok(false) => Err(Trouble::Left("a file is missing or has another length".to_owned())),
+            Err(refused) if refused.is_slow => Err(too_slow(one)),
+            Err(refused) => Err(Trouble::Lost(refused.problem)),
+        }
+    }
+
+    /// Brings one large file, or several in one message.
     fn some(&self, wanted: &[&Wanted]) -> Result<(), Trouble> {
-        let lost = |refused: Refused| Trouble::Lost(refused.problem);
         if let [one] = wanted
-            && one.object.size > SMALL
+            && one.object.size > small(self.0.batch())
         {
-            let aside = aside_of(one).map_err(Trouble::Store)?;
-            let own = |error: std::io::Error| Trouble::Store(StoreError::io("keep the file", &one.destination, error));
-            let mut file = File::create(&aside).map_err(own)?;
-            let mut hasher = sha2::Sha256::new();
-            let mut kept = Ok(());
-            let read = self.0.read(&digest_of(&one.object), &mut |bytes| {
-                hasher.update(bytes);
-                kept = file.write_all(bytes);
-                kept.is_ok()
-            });
-            kept.map_err(own)?;
-            return match read {
-                Ok(true) if Sha256(hasher.finalize().into()) == one.object.sha256 => {
-                    keep(&aside, one).map_err(Trouble::Store)
-                }
-                // What is missing or damaged is left out.
-                Ok(_) => Ok(()),
-                Err(refused) => Err(lost(refused)),
-            };
+            return self.alone(one);
         }
         let digests = wanted.iter().map(|one| digest_of(&one.object)).collect();
-        let came = self.0.read_small(digests).map_err(lost)?;
+        let came = match self.0.read_small(digests) {
+            Ok(came) => came,
+            // It gives no messages of that size, or only one file at a time.
+            Err(refused) if refused.is_of_call => return wanted.iter().try_for_each(|one| self.alone(one)),
+            Err(refused) => return Err(Trouble::Lost(refused.problem)),
+        };
         for one in wanted {
             let name = one.object.sha256.to_string();
+            // What is missing or damaged is left out.
             let Some(bytes) = came.get(&name).filter(|bytes| object_of(bytes) == one.object) else { continue };
             let aside = aside_of(one).map_err(Trouble::Store)?;
             std::fs::write(&aside, bytes)
@@ -112,12 +144,12 @@ impl Remote {
         Ok(())
     }
 
-    fn send(&self, object: &Object, file: &Path) -> Result<bool, String> {
-        if self.missing(&[object])?.is_empty() {
+    fn send(&self, object: &Object, file: &Path, is_damaged: bool) -> Result<bool, String> {
+        if !is_damaged && self.missing(&[object])?.is_empty() {
             return Ok(false);
         }
         let said = |refused: Refused| refused.problem;
-        if object.size > SMALL {
+        if object.size > small(self.0.batch()) {
             let file = File::open(file).map_err(|error| error.to_string())?;
             self.0.write(&digest_of(object), file).map_err(said)?;
         } else {
@@ -129,33 +161,39 @@ impl Remote {
 }
 
 impl Shelf for Remote {
-    fn entry(&self, key: &Digest) -> Result<Option<Vec<u8>>, String> {
-        let result = match self.0.result(action_of(key), ENTRY) {
+    fn entry(&self, key: &Digest) -> Result<Kept, String> {
+        let odd = |problem: &str| Ok(Kept::Odd(problem.to_owned()));
+        let mut result = self.0.result(action_of(key, true).1, ENTRY);
+        if matches!(result, Ok(None)) {
+            result = self.0.result(action_of(key, false).1, ENTRY);
+        }
+        let result = match result {
             Ok(Some(result)) => result,
-            Ok(None) => return Ok(None),
+            Ok(None) => return Ok(Kept::Nothing),
+            // One that it does not give is one, and not all.
+            Err(refused) if refused.is_of_call => return Ok(Kept::Odd(refused.problem)),
             Err(refused) => return Err(refused.problem),
         };
-        let Some(file) = result.output_files.into_iter().find(|file| file.path == ENTRY) else {
-            return Ok(Some(Vec::new()));
-        };
-        let Some(digest) = file
-            .digest
-            .filter(|digest| u64::try_from(digest.size_bytes).is_ok_and(|size| size <= ENTRY_LIMIT && size > 0))
-        else {
-            return Ok(Some(Vec::new()));
-        };
+        let file = result.output_files.into_iter().find(|file| file.path == ENTRY);
+        let Some(file) = file else { return odd("the result is not an action") };
+        let is_small =
+            |digest: &proto::Digest| u64::try_from(digest.size_bytes).is_ok_and(|size| size <= ENTRY_LIMIT && size > 0);
+        let Some(digest) = file.digest.filter(is_small) else { return odd("it is empty or too large") };
         let mut bytes = file.contents;
         if bytes.is_empty() {
-            let read = self.0.read(&digest, &mut |more| {
+            let read = self.0.read(&digest, ENTRY_WITHIN, &mut |more| {
                 bytes.extend_from_slice(more);
                 true
             });
-            if !read.map_err(|refused| refused.problem)? {
-                return Ok(Some(Vec::new()));
+            match read {
+                Ok(true) => {}
+                Ok(false) => return odd("its file is missing"),
+                Err(refused) if refused.is_of_call => return Ok(Kept::Odd(refused.problem)),
+                Err(refused) => return Err(refused.problem),
             }
         }
         let is_whole = Sha256::of(&bytes).to_string() == digest.hash;
-        Ok(Some(if is_whole { bytes } else { Vec::new() }))
+        if is_whole { Ok(Kept::Text(bytes)) } else { odd("its file does not match its digest") }
     }
 
     fn missing(&self, objects: &[&Object]) -> Result<Vec<Sha256>, String> {
@@ -164,23 +202,31 @@ impl Shelf for Remote {
         Ok(found.iter().filter_map(|digest| Sha256::parse(&digest.hash).ok()).collect())
     }
 
-    fn bring(&self, wanted: &[Wanted], progress: &dyn Progress) -> Result<Option<String>, StoreError> {
+    fn bring(&self, wanted: &[Wanted], progress: &dyn Progress) -> Result<Problems, StoreError> {
         let news = News::of(wanted, progress);
-        bring_each(&batches(wanted), &|some| {
+        bring_each(&batches(wanted, self.0.batch()), &|some| {
             self.some(some)?;
-            some.iter().for_each(|one| news.done(one));
+            some.iter().filter(|one| one.destination.is_file()).for_each(|one| news.done(one));
             Ok(())
         })
     }
 
-    fn put(&self, object: &Object, file: &Path) -> Result<bool, String> {
-        self.send(object, file)
+    fn put(&self, object: &Object, file: &Path, is_damaged: bool) -> Result<bool, String> {
+        self.send(object, file, is_damaged)
     }
 
     fn put_entry(&self, key: &Digest, text: &Path, objects: &[Object]) -> Result<(), String> {
         let bytes = std::fs::read(text).map_err(|error| error.to_string())?;
         let entry = object_of(&bytes);
-        self.send(&entry, text)?;
+        self.send(&entry, text, false)?;
+        // Strict servers refuse the result of an action that they do not have.
+        let (action, digest) = action_of(key, true);
+        for bytes in [Vec::new(), action] {
+            let object = object_of(&bytes);
+            if !self.missing(&[&object])?.is_empty() {
+                self.0.write_small(digest_of(&object), bytes).map_err(|refused| refused.problem)?;
+            }
+        }
         let file = |path: String, object: &Object| proto::OutputFile {
             path,
             digest: Some(digest_of(object)),
@@ -189,7 +235,7 @@ impl Shelf for Remote {
         let files = objects.iter().map(|object| file(format!("files/{}", object.sha256), object));
         let output_files = std::iter::once(file(ENTRY.to_owned(), &entry)).chain(files).collect();
         let result = proto::ActionResult { output_files, ..proto::ActionResult::default() };
-        self.0.set_result(action_of(key), result).map_err(|refused| refused.problem)
+        self.0.set_result(digest, result).map_err(|refused| refused.problem)
     }
 }
 
@@ -205,23 +251,34 @@ mod tests {
         let of = |size: u64| Wanted {
             object: Object { size, sha256: Sha256::of(&size.to_le_bytes()) },
             destination: std::path::PathBuf::new(),
+            within: Duration::ZERO,
         };
         let wanted: Vec<Wanted> = [800 << 10, 5, 1 << 20, 9 << 20, 1 << 20, 1 << 20, 7].map(of).into();
         let sizes: Vec<Vec<u64>> =
-            batches(&wanted).iter().map(|some| some.iter().map(|one| one.object.size).collect()).collect();
+            batches(&wanted, BATCH).iter().map(|some| some.iter().map(|one| one.object.size).collect()).collect();
         assert_eq!(sizes, [vec![9 << 20], vec![800 << 10, 5, 1 << 20, 1 << 20], vec![1 << 20, 7]]);
         // Many that are empty are as large a message.
         let tiny: Vec<Wanted> = (0..20_000).map(|_| of(0)).collect();
-        assert!(batches(&tiny).iter().all(|some| some.len() as u64 * BESIDE <= BATCH));
+        assert!(batches(&tiny, BATCH).iter().all(|some| some.len() as u64 * BESIDE <= BATCH));
+        // A server takes less than others in one message: what is larger than that goes alone.
+        let less = batches(&wanted, 64 << 10);
+        assert_eq!(less.iter().map(Vec::len).collect::<Vec<_>>(), [1, 1, 1, 1, 1, 2]);
         assert!(sizes.iter().all(|some| some.len() == 1 || some.iter().sum::<u64>() <= BATCH));
     }
 
     #[test]
     fn the_key_of_an_action_is_its_salt() {
         let key = crate::digest::Digest::of(b"key");
-        let digest = action_of(&key);
+        let of = |names_command| action_of(&key, names_command).1;
         // Field 9, 32 bytes.
-        let bytes = [&[0x4a, 32], key.0.as_slice()].concat();
-        assert_eq!((digest.hash, digest.size_bytes), (Sha256::of(&bytes).to_string(), 34));
+        let salt = [&[0x4a, 32], key.0.as_slice()].concat();
+        let found = of(false);
+        assert_eq!((found.hash, found.size_bytes), (Sha256::of(&salt).to_string(), 34));
+        // Fields 1 and 2: a digest, whose field 1 is 64 digits; a size of 0 is left out.
+        let digits = Sha256::of(b"").to_string();
+        let empty = |field: u8| [&[field, 66, 0x0a, 64], digits.as_bytes()].concat();
+        let bytes = [empty(0x0a), empty(0x12), salt].concat();
+        let found = of(true);
+        assert_eq!((found.hash, found.size_bytes), (Sha256::of(&bytes).to_string(), bytes.len() as i64));
     }
 }

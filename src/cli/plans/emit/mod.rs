@@ -202,5 +202,12 @@ fn emission(arguments: &Common, own: &Wanted<'_>, engine: Engine) -> Result<Emis
     for key in &own.caches.cache_trust {
         after.extend(["--cache-trust".to_owned(), word(Path::new(key))?]);
     }
+    let is_named = |name: &str, value: &str| !is_from(name, Path::new(value));
+    if let Some(share) = own.caches.cache_sample.as_deref().filter(|share| is_named("IMGBUILD_CACHE_SAMPLE", share)) {
+        after.extend(["--cache-sample".to_owned(), word(Path::new(share))?]);
+    }
+    if let Some(rate) = own.caches.cache_rate.filter(|_| std::env::var_os("IMGBUILD_CACHE_RATE").is_none()) {
+        after.extend(["--cache-rate".to_owned(), rate.to_string()]);
+    }
     Ok(Emission { before, after, steps: steps_of(&graphs, ids::PUBLISH), out: out.unwrap_or_default() })
 }

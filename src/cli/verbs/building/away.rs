@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group, setsid};
 
-use crate::away::parcel::{FILES, Line, Manifest, Reply, VERSION, add, place, remove, take};
+use crate::away::parcel::{FILES, Line, Manifest, Reply, VERSION, add, own_directory, place, remove, take};
 use crate::cache::Cache;
 use crate::cli::output::render;
 use crate::cli::{Exit, Setup};
@@ -105,7 +105,7 @@ fn is_running(directory: &Path) -> bool {
 }
 
 fn receive(arguments: &crate::cli::Arguments, directory: &Path) -> Result<(), String> {
-    let directory = &directory.canonicalize().map_err(said)?;
+    let directory = &own_directory(directory)?;
     let _alone = FileLock::take(&directory.join("receiving")).map_err(said)?;
     std::fs::write(directory.join("receiving"), "").map_err(said)?;
     let mut input = BufReader::new(std::io::stdin());

@@ -125,6 +125,13 @@ fn in_caches(arguments: &crate::cli::Arguments, own: &Arguments, has_work: bool)
     let Some(cache) = own.caches.open(&arguments.directory)?.filter(|_| has_work) else { return Ok(Vec::new()) };
     let store = Store::existing(&store_directory(arguments)?);
     let say = |text: String| render::say(&format!("warning: {text}"));
+    let servers: Vec<&str> = cache.servers().collect();
+    if !servers.is_empty() {
+        let servers = servers.join(", ");
+        render::say(&format!(
+            "note: a plan does not ask servers: what {servers} has is not in it, and a build takes it"
+        ));
+    }
     let mut found = Vec::new();
     for recipe in chosen(arguments, &own.images)? {
         found.extend(cached_actions(&recipe, &store, &own.publish, &cache, &say).map_err(stage_failed)?);

@@ -1,7 +1,9 @@
 //! `imgbuild cache`: a cache that machines share, and the key of those who fill it.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::SystemTime;
 
 use ed25519_dalek::SigningKey;
@@ -22,7 +24,8 @@ pub struct CacheArguments {
     /// Sign what is written to caches with this key, from `imgbuild cache key`
     #[arg(long, value_name = "FILE", env = "IMGBUILD_CACHE_KEY")]
     pub cache_key: Option<PathBuf>,
-    /// Use only results signed by this public key, or `outputs-only` to build and compare a share of the others; repeatable
+    /// Use only results signed by this public key, or `outputs-only` to build and compare a share of the others, or `unsigned` to believe
+    /// all who can write there; repeatable
     #[arg(long, value_name = "KEY", env = "IMGBUILD_CACHE_TRUST", value_delimiter = ',')]
     pub cache_trust: Vec<String>,
     /// Set the share that `outputs-only` builds and compares [default: 5%]
@@ -66,7 +69,15 @@ impl CacheArguments {
         if named.is_empty() {
             return Ok(None);
         }
-        Cache::of(&named, &settings).map(Some).map_err(refuse)
+        let cache = Cache::of(&named, &settings).map_err(refuse)?;
+        // Each time, and once in a command.
+        static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+        for note in &cache.notes {
+            if SAID.lock().is_ok_and(|mut said| said.insert(note.clone())) {
+                render::say(&format!("note: {note}"));
+            }
+        }
+        Ok(Some(cache))
     }
 }
 
@@ -156,14 +167,20 @@ fn key(file: &Path) -> Result<Exit, Exit> {
 }
 
 fn contents(directory: &Path) -> Result<Contents, Exit> {
-    let place = directory.join("v1");
-    if !place.is_dir() {
+    if directory.join("v1").symlink_metadata().is_err() {
         return Err(refuse(CacheError::Directory {
             path: directory.to_owned(),
             problem: "there is no `v1` in it: no build wrote to it as a cache".to_owned(),
         }));
     }
-    Contents::of(directory).map_err(|error| unread(directory, &error))
+    let contents = Contents::of(directory).map_err(|error| unread(directory, &error))?;
+    let foreign = contents.foreign();
+    if let Some(first) = foreign.first() {
+        let more = foreign.len() - 1;
+        let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+        render::say(&format!("note: `{first}`{more} in the cache is not imgbuild's: it is left alone"));
+    }
+    Ok(contents)
 }
 
 fn unread(directory: &Path, error: &std::io::Error) -> Exit {
@@ -188,12 +205,21 @@ fn stats(directory: &Path, json: bool) -> Result<Exit, Exit> {
 }
 
 fn verify(directory: &Path, repair: bool) -> Result<Exit, Exit> {
-    let found = contents(directory)?.wrong(&|_| {});
+    let contents = contents(directory)?;
+    let found = contents.wrong(&|_| {});
     for wrong in &found {
-        render::say(&format!("error: `{}`: {}", wrong.path.display(), wrong.problem));
+        let path = directory.join(&wrong.name);
+        render::say(&format!("error: `{}`: {}", path.display(), wrong.problem));
         if repair {
-            std::fs::remove_file(&wrong.path).map_err(|error| unread(&wrong.path, &error))?;
+            contents.remove(wrong).map_err(|error| unread(&path, &error))?;
         }
+    }
+    let (signers, unsigned) = contents.signers();
+    for (name, count) in signers {
+        render::say(&format!("{count} actions are signed by {name}"));
+    }
+    if unsigned > 0 {
+        render::say(&format!("{unsigned} actions are not signed"));
     }
     match (found.len(), repair) {
         (0, _) => {

@@ -153,7 +153,7 @@ pub fn finding(recipe: &Recipe, script: &Script, found: &[&Complaint], log: &Pat
     let texts: Vec<String> = found.iter().map(|complaint| complaint.text.clone()).collect();
     let mut finding = Finding::nowhere(Severity::Warning, "postinstall::printed", text).help(format!(
         "{}with `set -e` at its top, the script and the build stop at a command that fails; full output: {}",
-        remedy(&texts),
+        remedy(&texts, 0),
         log.display()
     ));
     finding.span = recipe.spans.get(&script.field).cloned();

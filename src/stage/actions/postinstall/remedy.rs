@@ -4,7 +4,11 @@ use crate::recipe::{Recipe, package_of};
 use crate::source::{Finding, Severity};
 
 /// What the lines that a script printed say of its remedy; ends with a line break where it says something.
-pub fn remedy(lines: &[String]) -> String {
+pub fn remedy(lines: &[String], status: i32) -> String {
+    // A shell's own answer is on its standard error, which a script may have turned away.
+    if status == 127 && lines.iter().all(|line| line.trim().is_empty()) {
+        return "it printed nothing: 127 means that a program was not found, or could not be started for want of its loader or a library: add `set -x` to the script to see which, and name the package that provides it in ‹[postinstall] tools = [\"NAME\"]›\n".to_owned();
+    }
     let has = |words: &[&str]| lines.iter().any(|line| words.iter().any(|word| line.contains(word)));
     let not_found = lines.iter().find_map(|line| {
         let line = line.trim_end();
@@ -66,7 +70,7 @@ mod tests {
 
     #[test]
     fn the_last_lines_of_a_script_say_what_to_do() {
-        let said = |line: &str| remedy(&[line.to_owned()]);
+        let said = |line: &str| remedy(&[line.to_owned()], 1);
         assert!(said("/recipe/x: 3: python3: not found").contains("tools = [\"python3\"]"));
         assert!(said("/recipe/x: line 3: ip: command not found").contains("tools = [\"iproute2\"]"));
         assert!(said("E: Unable to locate package htop").contains("packages = \"locked\""));
@@ -75,5 +79,13 @@ mod tests {
         assert!(said("mknod: /target/dev/x: Operation not permitted").contains("tmpfiles.d"));
         assert!(said("chown: changing ownership of 'x': Invalid argument").contains("/etc/subuid"));
         assert_eq!(said("something else"), "");
+    }
+
+    #[test]
+    fn a_script_that_fails_without_a_word_is_explained() {
+        let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+        assert!(remedy(&[], 127).contains("set -x") && remedy(&lines("\n \n"), 127).contains("set -x"));
+        assert_eq!(remedy(&[], 1), "");
+        assert!(remedy(&lines("post.sh: 3: rsync: not found"), 127).contains("`rsync` does not exist"));
     }
 }

@@ -115,7 +115,7 @@ impl Work for Scripts {
             PostinstallAnswer::Failed(number, result) => Err(StageError::Script {
                 what: format!("the postinstall script `{}`", script(number)?.name),
                 status: result.status,
-                remedy: remedy(&result.last_lines),
+                remedy: remedy(&result.last_lines, result.status),
                 lines: result.last_lines.join("\n"),
                 log: log.display().to_string(),
             }),

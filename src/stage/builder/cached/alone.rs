@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use super::{fill, give, said, take};
-use crate::cache::Found;
+use super::{compare, fill, give, is_sampled, recall, said, take};
+use crate::cache::{Found, shown_name};
 use crate::digest::Digest;
 use crate::plan::{Action, key_and_trace};
 use crate::recipe::Lock;
@@ -158,6 +158,11 @@ impl Known<'_> {
         let own = builder.store.record(&key).filter(|record| builder.store.has_outputs(&record.outputs));
         let say = said(builder);
         let outputs = match (own, &builder.shared.cache) {
+            // A build that compares all makes it here.
+            (Some(record), Some(cache)) if is_asked && recall(builder, cache, &record)? => {
+                self.absent.push(action.id.clone());
+                return Ok(());
+            }
             (Some(record), _) => {
                 if is_asked {
                     let one = Finished::kept(&action.id, key, record.differing.is_some());
@@ -166,6 +171,11 @@ impl Known<'_> {
                 record.outputs
             }
             (None, Some(cache)) => match cache.find(&key, &say).filter(|one| !is_asked || cache.is_whole(one)) {
+                // It is made here, and compared.
+                Some(one) if is_asked && is_sampled(builder, cache, &one) => {
+                    self.absent.push(action.id.clone());
+                    return Ok(());
+                }
                 Some(one) => {
                     if is_asked {
                         let text = format!("{} is in the cache {}", action.id, cache.place_of(&one));
@@ -215,6 +225,7 @@ impl Known<'_> {
         let made = builder.ensure(action, &context, &self.plan.history(builder.store));
         supply.stop();
         let (record, one) = made.inspect_err(|_| builder.failed.first(&action.id))?;
+        compare(builder, &record)?;
         if accounts::is_of_image(action) {
             let found = accounts::of_record(action, &record.outputs);
             accounts::compare(builder.recipe, self.lock, &found, builder.shared.deliver.is_none())?;
@@ -249,18 +260,13 @@ fn bring(builder: &Builder<'_>, action: &str, found: BTreeMap<String, Found>) ->
     let lacks = |one: &&Found| !builder.store.has_outputs(&one.record.outputs);
     let lacking: Vec<&Found> = all.iter().filter(lacks).collect();
     let Some(first) = lacking.first() else { return Ok(()) };
-    let missing = &first.record.action;
-    // What is there in its whole length and cannot be used would be left there as well.
-    if cache.is_whole(first) {
-        let (missing, cache) = (shown(builder, missing), cache.place_of(first).to_owned());
-        let command = command(builder, std::slice::from_ref(&first.record.action));
-        return Err(StageError::NotBrought { action: shown(builder, action), missing, cache, command });
-    }
-    Err(not_built(builder, action, lacking.iter().map(|one| one.record.action.clone()).collect()))
+    let (missing, cache) = (shown(builder, &first.record.action), cache.place_of(first).to_owned());
+    let command = command(builder, std::slice::from_ref(&first.record.action));
+    Err(StageError::NotBrought { action: shown(builder, action), missing, cache, command })
 }
 
 fn shown(builder: &Builder<'_>, id: &str) -> String {
-    format!("{}/{id}", builder.recipe.model.image.name)
+    format!("{}/{}", builder.recipe.model.image.name, shown_name(id))
 }
 
 fn command(builder: &Builder<'_>, actions: &[String]) -> String {

@@ -12,7 +12,7 @@ pub mod meanwhile;
 
 use super::run::{Builder, Work};
 use super::shared::Deliver;
-use crate::cache::{Cache, Found, Object, Saver};
+use crate::cache::{Cache, Found, Object, Saver, shown_name};
 use crate::digest::Digest;
 use crate::distro::{manager, side_by_side};
 use crate::fault;
@@ -44,12 +44,42 @@ pub fn bring(
 ) -> Result<(), StageError> {
     let stages = stages_of(builder.recipe, lock, forms_for(&builder.options.publish))?;
     let say = said(builder);
+    recall_all(builder, cache, &stages.graph, wanted)?;
     let found = search(&stages.graph, builder.store, wanted, &|key| cache.find(key, &say));
-    let found = without_sampled(builder, cache, found);
-    take(builder, cache, &found)?;
-    let doubtful = found.iter().filter(|one| one.is_doubtful).map(|one| one.record.key);
-    builder.shared.doubtful.lock().unwrap_or_else(PoisonError::into_inner).extend(doubtful);
+    let found: Vec<Found> = found.into_iter().filter(|one| !is_sampled(builder, cache, one)).collect();
+    take(builder, cache, &found)
+}
+
+/// Where all is compared, what earlier builds believed is made once more, and compared with that.
+fn recall_all(
+    builder: &Builder<'_>,
+    cache: &Cache,
+    graph: &ActionGraph,
+    wanted: &dyn Fn(&Action) -> bool,
+) -> Result<(), StageError> {
+    if !cache.compares_all() {
+        return Ok(());
+    }
+    let wanted = graph.with_all_below(wanted);
+    let mut known = Done::default();
+    for action in graph.in_order().filter(|action| wanted.contains(&action.id)) {
+        let record = key_and_trace(action, &known).0.and_then(|key| builder.store.record(&key));
+        let Some(record) = record.filter(|record| builder.store.has_outputs(&record.outputs)) else { continue };
+        recall(builder, cache, &record)?;
+        known.0.insert(action.id.clone(), record.outputs);
+    }
     Ok(())
+}
+
+/// Takes a record that was only believed out of the store, so that its action runs and is compared; whether it was one.
+fn recall(builder: &Builder<'_>, cache: &Cache, record: &ActionRecord) -> Result<bool, StageError> {
+    let Some(place) = record.believed.as_ref().filter(|_| cache.compares_all()) else { return Ok(false) };
+    let mut sampled = builder.shared.sampled.lock().unwrap_or_else(PoisonError::into_inner);
+    sampled.insert(record.key, (place.clone(), record.outputs.clone()));
+    drop(sampled);
+    builder.store.forget(&record.key)?;
+    say_sampled(builder, &record.action, place);
+    Ok(true)
 }
 
 fn take(builder: &Builder<'_>, cache: &Cache, found: &[Found]) -> Result<(), StageError> {
@@ -65,40 +95,43 @@ fn take(builder: &Builder<'_>, cache: &Cache, found: &[Found]) -> Result<(), Sta
     };
     let brought = cache.bring(builder.store, found, &load, &DownloadNews(builder.report, "from the cache"), &say)?;
     if brought.actions > 0 {
-        let text = format!("{} actions are from the cache ({:.1} MB)", brought.actions, brought.bytes as f64 / 1e6);
+        let unsigned = match brought.unsigned {
+            0 => String::new(),
+            count => format!(", {count} of them believed without a signature"),
+        };
+        let text =
+            format!("{} actions are from the cache ({:.1} MB){unsigned}", brought.actions, brought.bytes as f64 / 1e6);
         builder.report.finding(&Finding::nowhere(Severity::Note, "cache::brought", text));
     }
     Ok(())
 }
 
-/// Leaves out what is built here to compare it.
-fn without_sampled(builder: &Builder<'_>, cache: &Cache, mut found: Vec<Found>) -> Vec<Found> {
-    let mut sampled = builder.shared.sampled.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut news = Vec::new();
-    found.retain(|one| {
-        // What another machine built for this build is what it is compared with.
-        if !one.is_doubtful {
-            return true;
-        }
-        if sampled.contains_key(&one.record.key) {
-            return false;
-        }
-        let is_sampled = cache.is_sampled(one);
-        if is_sampled {
-            news.push(format!("{} is built to compare it with the cache {}", one.record.action, cache.place_of(one)));
-            sampled.insert(one.record.key, (cache.place_of(one).to_owned(), one.record.outputs.clone()));
-        }
-        !is_sampled
-    });
-    drop(sampled);
-    for text in news {
-        builder.report.finding(&Finding::nowhere(Severity::Note, "cache::sampled", text));
+/// Whether it is built here, to compare it.
+fn is_sampled(builder: &Builder<'_>, cache: &Cache, one: &Found) -> bool {
+    // What another machine built for this build is what it is compared with.
+    if !one.is_doubtful {
+        return false;
     }
-    found
+    let mut sampled = builder.shared.sampled.lock().unwrap_or_else(PoisonError::into_inner);
+    if sampled.contains_key(&one.record.key) {
+        return true;
+    }
+    if !cache.is_sampled(one) {
+        return false;
+    }
+    sampled.insert(one.record.key, (cache.place_of(one).to_owned(), one.record.outputs.clone()));
+    drop(sampled);
+    say_sampled(builder, &one.record.action, cache.place_of(one));
+    true
 }
 
-/// Compares what an action made with what a cache says that it makes. If they differ, nothing that the cache gave this build stays in
-/// the store: the next build would believe it.
+fn say_sampled(builder: &Builder<'_>, action: &str, place: &str) {
+    let text = format!("{} is built to compare it with the cache {place}", shown_name(action));
+    builder.report.finding(&Finding::nowhere(Severity::Note, "cache::sampled", text));
+}
+
+/// Compares what an action made with what a cache says that it makes. If they differ, nothing that the cache gave this build or earlier
+/// ones, and that was not compared, stays in the store: the next build would believe it.
 /// Errors: [`StageError::Differs`].
 pub fn compare(builder: &Builder<'_>, record: &ActionRecord) -> Result<(), StageError> {
     let sampled = builder.shared.sampled.lock().unwrap_or_else(PoisonError::into_inner).remove(&record.key);
@@ -107,8 +140,9 @@ pub fn compare(builder: &Builder<'_>, record: &ActionRecord) -> Result<(), Stage
     if *ours == theirs || fault::planted("compared-with-nothing") {
         return Ok(());
     }
-    for key in std::mem::take(&mut *builder.shared.doubtful.lock().unwrap_or_else(PoisonError::into_inner)) {
-        builder.store.forget(&key)?;
+    let of_liar = builder.store.believed().filter(|record| record.believed.as_ref() == Some(&place));
+    for record in of_liar.collect::<Vec<_>>() {
+        builder.store.forget(&record.key)?;
     }
     let mut differing = Vec::new();
     if ours.layer != theirs.layer {
@@ -121,7 +155,7 @@ pub fn compare(builder: &Builder<'_>, record: &ActionRecord) -> Result<(), Stage
     }
     let names: BTreeSet<&String> = ours.values.keys().chain(theirs.values.keys()).collect();
     differing.extend(names.into_iter().filter(|name| ours.values.get(*name) != theirs.values.get(*name)).cloned());
-    Err(StageError::Differs { place, action: record.action.clone(), differing: differing.join(", ") })
+    Err(StageError::Differs { place, action: shown_name(&record.action), differing: differing.join(", ") })
 }
 
 /// What a cache has of the actions that a store lacks, in the order of the graph. All whose keys are known are asked for at once;
@@ -182,7 +216,7 @@ pub fn look(
     let stages = stages_of(recipe, &lock, forms_for(publish))?;
     let found = search(&stages.graph, store, &|_| true, &|key| cache.find_here(key, say));
     let bytes = found.iter().map(|one| cache.bytes_to_move(store, one)).sum();
-    let actions: Vec<String> = found.into_iter().map(|one| one.record.action).collect();
+    let actions: Vec<String> = found.into_iter().map(|one| shown_name(&one.record.action)).collect();
     Ok((!actions.is_empty()).then(|| CachedActions { image: recipe.model.image.name.clone(), actions, bytes }))
 }
 

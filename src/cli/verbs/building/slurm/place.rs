@@ -11,6 +11,7 @@ use crate::cli::Exit;
 use crate::digest::Digest;
 use crate::files::{self, Durability};
 use crate::recipe::Workspace;
+use crate::shared::{self, open_to_others};
 use crate::slurm::SlurmError;
 use crate::slurm::queue::{cancel, marked};
 use crate::store::FileLock;
@@ -18,6 +19,8 @@ use crate::store::FileLock;
 /// Where it is, below the workspace, if nothing else is named.
 const USUAL: &str = ".imgbuild-slurm";
 const SUBMITTED: &str = "submitted";
+/// Bytes of that file that are read.
+const MOST_IDS: u64 = 16 << 20;
 
 /// The part of it that is one build's. It goes when it is dropped, unless the program was killed: then the next build takes it.
 pub struct Place {
@@ -47,21 +50,6 @@ impl Drop for Place {
     }
 }
 
-/// The one of a path's directories in which others could put another directory in this one's place. Root's programs are not left to
-/// a group either; members of a user's own group are believed, as they are who share the workspace.
-fn open_to_others(directory: &Path) -> std::io::Result<Option<PathBuf>> {
-    let user = rustix::process::getuid().as_raw();
-    let writers = if user == 0 { 0o022 } else { 0o002 };
-    for one in directory.ancestors() {
-        let found = std::fs::metadata(one)?;
-        let is_others = found.uid() != 0 && found.uid() != user;
-        if is_others || found.mode() & writers != 0 && found.mode() & 0o1000 == 0 {
-            return Ok(Some(one.to_owned()));
-        }
-    }
-    Ok(None)
-}
-
 impl Place {
     pub(super) fn make(jobs: &Jobs<'_>) -> Result<Self, Exit> {
         let shared = jobs.shared_directory();
@@ -88,6 +76,10 @@ impl Place {
         let found = std::fs::symlink_metadata(&runs).map_err(said)?;
         if !found.is_dir() || found.uid() != rustix::process::getuid().as_raw() {
             return Err(refused(format!("`{}` in it belongs to another user or is a symbolic link", runs.display())));
+        }
+        // It may have been opened since.
+        if let Some(open) = open_to_others(&runs).map_err(said)? {
+            return Err(refused(format!("others can replace what is in `{}`", open.display())));
         }
         let program = program(&runs).map_err(said)?;
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
@@ -130,9 +122,10 @@ impl Place {
 /// A copy of this program there, under the name of its content.
 fn program(shared: &Path) -> std::io::Result<PathBuf> {
     let bytes = std::fs::read(std::env::current_exe()?)?;
-    let path = shared.join(format!("imgbuild-{}", Digest::of(&bytes).short()));
-    let is_file = std::fs::symlink_metadata(&path).is_ok_and(|found| found.is_file());
-    if !is_file || std::fs::read(&path)? != bytes {
+    let name = format!("imgbuild-{}", Digest::of(&bytes).short());
+    let path = shared.join(&name);
+    let there = shared::Shared::open(shared)?.read(&name, bytes.len() as u64);
+    if !there.is_ok_and(|there| there.as_deref() == Some(&bytes[..])) {
         files::replace(&path, &bytes, 0o755, Durability::PowerCut)?;
     }
     Ok(path)
@@ -149,7 +142,8 @@ fn left(runs: &Path, host: &str) -> (Vec<(PathBuf, FileLock)>, Vec<PathBuf>) {
             continue;
         }
         let Ok(Some(held)) = FileLock::try_take(&runs.join(format!("{name}.held"))) else { continue };
-        let ids = std::fs::read_to_string(directory.join(SUBMITTED)).unwrap_or_default();
+        let ids = shared::Shared::open(&directory).and_then(|shared| shared.read(SUBMITTED, MOST_IDS));
+        let ids = String::from_utf8_lossy(&ids.ok().flatten().unwrap_or_default()).into_owned();
         let ids: Vec<String> = ids.lines().map(str::to_owned).collect();
         let _ = marked(&ids, &format!("imgbuild-{name}-")).and_then(|ids| cancel(&ids));
         results.push(directory.join("results"));
