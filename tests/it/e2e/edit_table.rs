@@ -368,6 +368,9 @@ const EDITS: &[Edit] = &[
         }
     }),
     edit(&[], "a checkout with umask 002", |space| {
+        for words in [&["init", "-q"][..], &["add", "site/motd", "mini.postinstall"]] {
+            crate::support::cluster::git(space.path(), words);
+        }
         chmod(space, "site/motd", 0o664);
         chmod(space, "mini.postinstall", 0o775);
     }),

@@ -137,6 +137,7 @@ const FIELDS: &[Field] = &[
     field("services.disable", "[]", r#"["ssh"]"#),
     field("services.mask", "[]", r#"["ssh"]"#),
     field("sync.lists", r#"["a.synclist"]"#, r#"["b.synclist"]"#),
+    field("sync.owner", "{}", r#"{"/etc/motd": "0400"}"#),
     field("exclude.lists", r#"["a.exlist"]"#, r#"["b.exlist"]"#),
     field("pack.archive", r#""cpio""#, r#""squashfs""#),
     field("pack.profile", r#""balanced""#, r#""small""#),
