@@ -459,6 +459,12 @@ const EDITS: &[Edit] = &[
         },
         how: How::Plan,
     },
+    Edit {
+        fields: &["sync.owner"],
+        name: "the owner of a synced file",
+        make: |space| add_table(space, "[sync.owner]\n\"/etc/motd\" = \"daemon:daemon 0640\""),
+        how: How::Plan,
+    },
 ];
 
 /// The recipe that is edited, built in a store of its own, so that what runs does not depend on what other tests built; once for

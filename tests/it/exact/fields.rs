@@ -422,6 +422,7 @@ fn every_field_moves_the_keys_that_it_means_and_no_others() {
     services.disable: rootfs/services
     services.mask: rootfs/services
     sync.lists: rootfs/sync
+    sync.owner: rootfs/sync
     exclude.lists: pack/rootimg pack/rootimg-gzip
     pack.archive: -pack/rootimg-gzip initrd/stateless initrd/stateless-gzip pack/rootimg
     pack.profile: pack/rootimg pack/rootimg-gzip

@@ -15,6 +15,7 @@ pub fn check(
     whole: &Span,
 ) -> Vec<Finding> {
     let places: BTreeSet<String> = sync.iter().flat_map(SyncedFile::destinations).collect();
+    let is_without = sync.is_empty() && of_nodes.is_empty();
     let mut findings = Vec::new();
     for (path, text) in said {
         let span = spans.nearest(&format!("sync.owner.{path}")).unwrap_or(whole);
@@ -24,7 +25,8 @@ pub fn check(
                 "write user, group and mode: ‹[sync.owner] \"{path}\" = \"root:root 0644\"›; a part of it is enough"
             )));
         }
-        if places.contains(path) || of_nodes.brings(path) {
+        // Without lists there is nothing to copy: `packimage --nosyncfiles`.
+        if is_without || places.contains(path) || of_nodes.brings(path) {
             continue;
         }
         let finding = Finding::error("sync::owner", span, format!("no synclist copies a file to `{path}`"));
