@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::parcel::{Item, What};
 use crate::digest::Digest;
+use crate::recipe::owners;
 use crate::witness::{Kind, SeenPath, Witness};
 
 /// Files of which only the kind was asked are sent up to this size, in bytes.
@@ -16,6 +17,8 @@ pub struct Gathered {
     /// Sorted by place.
     pub items: Vec<Item>,
     pub files: BTreeMap<Digest, PathBuf>,
+    /// User, group and mode of what has others than the files that are made there, by place.
+    pub owners: BTreeMap<PathBuf, (u32, u32, u32)>,
 }
 
 impl Gathered {
@@ -79,10 +82,30 @@ fn outside(path: &Path) -> PathBuf {
 pub fn gather(witnesses: &[Witness], site: &Site<'_>) -> Result<Gathered, String> {
     let mut all: BTreeMap<PathBuf, What> = BTreeMap::new();
     let mut files = BTreeMap::new();
-    for seen in witnesses.iter().flat_map(Witness::there) {
-        let Some(place) = site.place(seen.path) else { continue };
+    let mut owners = BTreeMap::new();
+    let seen: Vec<SeenPath<'_>> = witnesses.iter().flat_map(Witness::there).collect();
+    // git's own directories were looked at for what it tracks; only one that is copied with all in it is sent.
+    let listed: BTreeSet<&Path> = seen.iter().filter(|one| one.is_listed).map(|one| one.path).collect();
+    let is_of_git = |one: &SeenPath<'_>| {
+        let own = one.path.ancestors().find(|above| above.file_name().is_some_and(|name| name == ".git"));
+        own.is_some_and(|own| match one.kind {
+            // It names a repository elsewhere.
+            Kind::File if own == one.path => !own.parent().is_some_and(|above| listed.contains(above)),
+            _ => !listed.contains(own),
+        })
+    };
+    for seen in seen {
+        let Some(place) = site.place(seen.path).filter(|_| !is_of_git(&seen)) else { continue };
+        let owner = match seen.kind {
+            Kind::Directory | Kind::File => owner(&seen)?,
+            _ => (0, 0, seen.mode),
+        };
+        let needed = if seen.kind == Kind::Directory { 0o500 } else { 0o400 };
+        if (owner.0, owner.1) != (0, 0) || owner.2 & 0o7000 != 0 || owner.2 & needed != needed {
+            owners.insert(place.clone(), owner);
+        }
         let what = match seen.kind {
-            Kind::Directory => What::Folder(seen.mode),
+            Kind::Directory => What::Folder(owner.2),
             Kind::Link => {
                 let target = std::fs::read_link(seen.path).map_err(|error| unread(seen.path, &error))?;
                 What::Link(site.led(seen.path, &target, &place))
@@ -90,7 +113,7 @@ pub fn gather(witnesses: &[Witness], site: &Site<'_>) -> Result<Gathered, String
             Kind::File if seen.is_read || seen.size <= UNREAD_LIMIT => {
                 let digest = content(&seen, all.get(&place))?;
                 files.insert(digest, seen.path.to_owned());
-                What::File { mode: seen.mode, size: seen.size, digest }
+                What::File { mode: owner.2, size: seen.size, digest }
             }
             // Actions refuse these, or were never asked for them.
             Kind::File | Kind::Other => continue,
@@ -98,7 +121,14 @@ pub fn gather(witnesses: &[Witness], site: &Site<'_>) -> Result<Gathered, String
         all.insert(place, what);
     }
     let items = all.into_iter().map(|(place, what)| Item { place, what }).collect();
-    Ok(Gathered { items, files })
+    Ok(Gathered { items, files, owners })
+}
+
+/// What git says of a file, or what it has itself. With the numbers of the recipe's own file the others are compared there, too.
+fn owner(seen: &SeenPath<'_>) -> Result<(u32, u32, u32), String> {
+    let own = owners::read(seen.path).map_err(|error| unread(seen.path, &error))?;
+    let is_of_recipe = seen.path.file_name().is_some_and(|name| name == "image.toml" || name == "image.kdl");
+    Ok(if is_of_recipe { (seen.uid, seen.gid, own.mode) } else { (own.uid, own.gid, own.mode) })
 }
 
 fn content(seen: &SeenPath<'_>, earlier: Option<&What>) -> Result<Digest, String> {
@@ -155,5 +185,44 @@ mod tests {
         assert!(matches!(of("ws/tree/a"), Some(What::File { size: 1, .. })));
         assert_eq!((of("ws/unasked"), of(&format!("{abs}/private"))), (None, None));
         assert_eq!(gathered.files.len(), 2);
+    }
+
+    #[test]
+    fn owners_and_modes_are_sent_as_they_were_read() {
+        use std::os::unix::fs::PermissionsExt;
+        let here = tempfile::tempdir().unwrap();
+        let root = here.path().canonicalize().unwrap();
+        std::fs::create_dir(root.join("tree")).unwrap();
+        for name in ["image.toml", "tree/tracked", "tree/new", "tree/set"] {
+            std::fs::write(root.join(name), name).unwrap();
+        }
+        for words in [&["init", "-q"][..], &["add", "tree/tracked"]] {
+            let done = std::process::Command::new("git").current_dir(&root).args(words).status().unwrap();
+            assert!(done.success());
+        }
+        let modes = [("tree", 0o700), ("tree/tracked", 0o600), ("tree/new", 0o600), ("tree/set", 0o2755)];
+        for (name, mode) in modes {
+            std::fs::set_permissions(root.join(name), PermissionsExt::from_mode(mode)).unwrap();
+        }
+        let ((), witness) = recording(Known::default(), || {
+            for name in ["image.toml", "tree", "tree/tracked", "tree/new", "tree/set"] {
+                owners::read(&root.join(name)).unwrap();
+            }
+            list(&root.join("tree")).unwrap();
+        });
+        let named = BTreeSet::new();
+        let gathered = gather(&[witness], &Site { root: &root, named: &named, without: &[] }).unwrap();
+        let of = |name: &str| gathered.items.iter().find(|item| item.place == Path::new(name)).map(|item| &item.what);
+        assert_eq!(of("ws/tree"), Some(&What::Folder(0o755)));
+        assert!(matches!(of("ws/tree/tracked"), Some(What::File { mode: 0o644, .. })));
+        assert!(matches!(of("ws/tree/new"), Some(What::File { mode: 0o600, .. })));
+        let of_git = |item: &&Item| item.place.components().any(|part| part.as_os_str() == ".git");
+        assert_eq!(gathered.items.iter().find(of_git), None);
+        // What is tracked is root's there, too; what has numbers has them.
+        let found = std::fs::metadata(root.join("tree/set")).unwrap();
+        use std::os::unix::fs::MetadataExt;
+        let own = (found.uid(), found.gid(), 0o2755);
+        assert_eq!(gathered.owners.get(Path::new("ws/tree/set")), Some(&own));
+        assert_eq!(gathered.owners.get(Path::new("ws/tree/tracked")), None);
     }
 }

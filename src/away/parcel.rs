@@ -55,6 +55,9 @@ pub struct Manifest {
     /// Ids of the actions that are asked for, by image; all of an image that is not in it.
     pub wanted: BTreeMap<String, BTreeSet<String>>,
     pub items: Vec<Item>,
+    /// User, group and mode of what has others here than the files that are made there, by place.
+    #[serde(default)]
+    pub owners: BTreeMap<PathBuf, (u32, u32, u32)>,
     /// Seconds after which a build that no one follows is ended.
     pub patience: u64,
 }
@@ -158,6 +161,12 @@ fn put(to: &Path, from: &mut impl Read) -> Result<u64, String> {
     Ok(size)
 }
 
+/// What the owners of a parcel are on this machine, by path.
+pub fn owners_in(directory: &Path, owners: BTreeMap<PathBuf, (u32, u32, u32)>) -> BTreeMap<PathBuf, (u32, u32, u32)> {
+    let directory = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
+    owners.into_iter().map(|(place, owner)| (directory.join(place), owner)).collect()
+}
+
 /// Makes the workspace of what was sent.
 /// Errors: What is missing, or cannot be made.
 pub fn place(directory: &Path, manifest: &Manifest) -> Result<(), String> {
@@ -181,13 +190,14 @@ pub fn place(directory: &Path, manifest: &Manifest) -> Result<(), String> {
             What::File { mode, digest, .. } => {
                 let from = directory.join(FILES).join(digest.to_string());
                 std::fs::copy(&from, &to).map_err(at)?;
-                std::fs::set_permissions(&to, Permissions::from_mode(*mode)).map_err(at)?;
+                // It is to be read here; what it has in the image is in `owners`.
+                std::fs::set_permissions(&to, Permissions::from_mode(mode & 0o777 | 0o400)).map_err(at)?;
             }
         }
     }
     // Directories that may not be written to are last.
     for (folder, mode) in folders.iter().rev() {
-        std::fs::set_permissions(folder, Permissions::from_mode(*mode)).map_err(said)?;
+        std::fs::set_permissions(folder, Permissions::from_mode(mode & 0o777 | 0o500)).map_err(said)?;
     }
     Ok(())
 }
@@ -305,6 +315,7 @@ mod tests {
                 item("ws/link", What::Link("closed/file".into())),
                 item("abs/etc/motd", What::File { mode: 0o644, size: 4, digest }),
             ],
+            owners: BTreeMap::new(),
             patience: 1,
         };
         for _ in 0..2 {

@@ -24,8 +24,8 @@ type Known = Arc<(Folder, Vec<u8>)>;
 const MOST_LINKS: usize = 40;
 
 /// The files of a commit in a directory that is empty at first. What is asked for is written to its place there, as a
-/// checkout would have it: regular files and links. git keeps of a mode only whether a file may be executed: where the work
-/// tree has the file with the same answer, its mode is taken.
+/// checkout would have it: regular files and links. git keeps of a mode only whether a file may be executed, and that is all
+/// that counts of what it tracks.
 pub struct Files {
     repository: Repository,
     commit: Commit,
@@ -45,6 +45,7 @@ pub struct Files {
 impl Files {
     /// Those of a commit below a directory of it (empty: all), in the same places below `to`, which is empty.
     pub fn new(repository: &Repository, commit: &Commit, below: &Path, to: &Path) -> Self {
+        super::index::whole(to);
         Self {
             repository: repository.clone(),
             commit: commit.clone(),
@@ -226,7 +227,7 @@ impl Files {
         }
         let place = self.to.join(path);
         let shown = path.display().to_string();
-        let mode = self.mode(path, kind == EntryKind::BlobExecutable);
+        let mode = if kind == EntryKind::BlobExecutable { 0o755 } else { 0o644 };
         let said = |source| GitError::Write { path: place.clone(), source };
         if !whole {
             return write(&place, b"", mode).map_err(said);
@@ -263,14 +264,6 @@ impl Files {
         let content = content.map_err(|error| self.reading().unreadable(&shown, &std::io::Error::other(error)))?;
         self.take((content.len() as u64).saturating_sub(blob.len() as u64))?;
         Ok(content)
-    }
-
-    /// The mode of the work tree's file, where it says the same as git's.
-    fn mode(&self, path: &Path, executable: bool) -> u32 {
-        let here = std::fs::symlink_metadata(self.repository.root.join(path)).ok().filter(std::fs::Metadata::is_file);
-        let mode = here.map(|found| found.permissions().mode() & 0o7777);
-        let plain = if executable { 0o755 } else { 0o644 };
-        mode.filter(|mode| (mode & 0o100 != 0) == executable).unwrap_or(plain)
     }
 }
 

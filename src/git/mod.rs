@@ -2,6 +2,7 @@
 
 mod checkout;
 mod files;
+mod index;
 mod tree;
 
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use crate::failure::contained;
 
 pub use checkout::Unlike;
 pub use files::Files;
+pub use index::{Tracked, is_whole, tracked, unfetched};
 
 /// Most bytes that are written or read: recipes are text, and packages lie elsewhere.
 const BYTES_LIMIT: u64 = 2 << 30;

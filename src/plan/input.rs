@@ -84,7 +84,7 @@ impl Input {
         Self::new(name, format!("{} {}", package.version, package.sha256)).of(Origin::Lock)
     }
 
-    /// A file: content and permission bits without those for group and others to write (D25).
+    /// A file: content and the mode that counts (D51).
     pub fn file(name: &str, mode: u32, digest: &Digest) -> Self {
         Self::new(format!("file {name}"), format!("{mode:04o} {digest}"))
     }
@@ -136,11 +136,9 @@ impl Origin {
     }
 }
 
-pub use crate::recipe::counted_mode;
-
 /// Hashes a file of the build host; gives the input, the mode that counts, and the content's digest.
 pub fn file_input(name: &str, path: &Path) -> std::io::Result<(Input, u32, Digest)> {
-    let (mode, digest) = crate::witness::digest(path)?;
-    let mode = counted_mode(mode);
+    let (_, digest) = crate::witness::digest(path)?;
+    let mode = crate::recipe::owners::mode(path)?;
     Ok((Input::file(name, mode, &digest), mode, digest))
 }

@@ -10,6 +10,7 @@ mod inherit;
 mod load;
 mod lock;
 mod model;
+pub mod owners;
 mod tables;
 mod workspace;
 
@@ -29,7 +30,7 @@ pub use inherit::relative::{between, plain};
 pub use load::base_image::{BASE_IMAGE_FORMS, BaseImage, moved_base_image};
 pub use load::moved;
 pub use load::{
-    InputKind, Loaded, NodeScripts, Postinstall, Recipe, Script, ScriptFile, ScriptInput, StateliteList, counted_mode,
+    InputKind, Loaded, NodeScripts, Postinstall, Recipe, Script, ScriptFile, ScriptInput, StateliteList,
     is_authorized_key, is_script_name, is_script_path, load, load_draft, package_of, read_list,
 };
 pub use lock::base::{BasePackage, LockedBase, LockedDocument, LockedLayer};

@@ -27,6 +27,9 @@ pub struct Order {
     pub steps: Vec<OrderedStep>,
     /// The steps of each submission, by the numbers of their tasks.
     pub submissions: Vec<BTreeMap<usize, usize>>,
+    /// User, group and mode of what has others where the order comes from, below the round's directory.
+    #[serde(default)]
+    pub owners: BTreeMap<PathBuf, (u32, u32, u32)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -9,7 +9,7 @@ use super::connection::{Connection, unclear};
 use super::order::again;
 use super::packages::install;
 use super::stream::{Bytes, Entry, aside, records, send};
-use super::wanted::{Item, Job, Script, sha256_of};
+use super::wanted::{Folder, Item, Job, Script, in_home, names, owner_of, sha256_of};
 use super::words::{encoded, path_of};
 use super::{Answer, Change, Executed, What};
 use crate::recipe::{Clause, SyncedKind};
@@ -35,6 +35,8 @@ struct Found {
     content: Vec<u8>,
     /// What an earlier sync appended.
     appended: Option<Vec<u8>>,
+    /// User and group that it is to have.
+    owner: (u64, u64),
 }
 
 pub struct Put {
@@ -99,7 +101,8 @@ fn files(connection: &mut Connection, job: &Job, mode: Mode, answer: &mut Answer
         let run = opened(connection)?;
         let mut before = String::new();
         for (number, directory) in directories.iter().enumerate() {
-            before.push_str(&format!("m {} {}\n", copies + number, encoded(directory)));
+            let Folder { path, mode, owner: (uid, gid) } = directory;
+            before.push_str(&format!("m {} {} {mode:o} {uid}:{gid}\n", copies + number, encoded(path)));
         }
         for script in due.iter().filter(|script| script.after.is_some()) {
             before.push_str(&format!("p {}\n", script.key));
@@ -167,11 +170,15 @@ fn ask(
     for script in scripts.iter().filter(|script| script.after.is_some()) {
         text.push_str(&format!("q {}\n", script.key));
     }
+    for (kind, name) in names(items) {
+        text.push_str(&format!("i {kind} {}\n", encoded(Path::new(name))));
+    }
     text.push_str(".\n");
     connection.ask(text, |connection| answers(connection, items))
 }
 
 fn answers(connection: &mut Connection, items: &[&Item]) -> Result<(Vec<Found>, BTreeSet<String>), String> {
+    let mut numbers: BTreeMap<(char, String), u64> = BTreeMap::new();
     let mut found: Vec<Found> = vec![Found::default(); items.len()];
     let (mut files, mut pending): (Vec<usize>, _) = (Vec::new(), BTreeSet::new());
     loop {
@@ -180,7 +187,19 @@ fn answers(connection: &mut Connection, items: &[&Item]) -> Result<(Vec<Found>, 
         let words: Vec<&str> = text.split(' ').collect();
         let number = |text: &str| text.parse::<usize>().ok().filter(|index| *index < items.len());
         match words.as_slice() {
-            ["ok"] => return Ok((found, pending)),
+            ["ok"] => {
+                for (item, found) in items.iter().zip(&mut found) {
+                    found.owner = owner_of(item, &numbers)?;
+                }
+                return Ok((found, pending));
+            }
+            ["i", kind, name, number] => {
+                connection.spend(name.len())?;
+                let name = path_of(name.as_bytes())?.to_string_lossy().into_owned();
+                if let (Some(kind), Some(number)) = (kind.chars().next(), number.parse::<u32>().ok()) {
+                    numbers.insert((kind, name), u64::from(number));
+                }
+            }
             ["q", key] => {
                 connection.spend(key.len())?;
                 pending.insert((*key).to_owned());
@@ -259,7 +278,7 @@ fn obstacle(item: &Item, found: &Found) -> Option<String> {
 }
 
 /// What differs of what is copied: directories to make, and files to put.
-fn compared(items: &[&Item], found: &[Found], answer: &mut Answer) -> Result<(Vec<PathBuf>, Vec<Put>), String> {
+fn compared(items: &[&Item], found: &[Found], answer: &mut Answer) -> Result<(Vec<Folder>, Vec<Put>), String> {
     if let Some(problem) = items.iter().zip(found).find_map(|(item, found)| obstacle(item, found)) {
         return Err(problem);
     }
@@ -275,7 +294,8 @@ fn compared(items: &[&Item], found: &[Found], answer: &mut Answer) -> Result<(Ve
         }
         let Some(content) = &item.content else {
             if found.kind != 'd' {
-                directories.push(found.place.clone());
+                directories.extend(in_home(item, &found.place));
+                directories.push(Folder { path: found.place.clone(), mode: item.mode, owner: found.owner });
                 answer.changes.push(change(&found.place, vec![What::Missing], &item.span));
             }
             continue;
@@ -284,7 +304,7 @@ fn compared(items: &[&Item], found: &[Found], answer: &mut Answer) -> Result<(Ve
             'f' => [
                 (found.sha256 != content.sha256, What::Content),
                 (found.mode != item.mode, What::Mode),
-                ((found.uid, found.gid) != (0, 0), What::Owner),
+                ((found.uid, found.gid) != found.owner, What::Owner),
             ]
             .into_iter()
             .filter_map(|(differs, what)| differs.then_some(what))
@@ -297,15 +317,16 @@ fn compared(items: &[&Item], found: &[Found], answer: &mut Answer) -> Result<(Ve
         }
         if found.kind == 'n'
             && let Some(parent) = found.place.parent()
-            && !directories.iter().any(|directory| directory == parent)
+            && !directories.iter().any(|directory: &Folder| directory.path == parent)
         {
-            directories.push(parent.to_owned());
+            directories.extend(in_home(item, &found.place));
+            directories.push(Folder { path: parent.to_owned(), mode: 0o755, owner: (0, 0) });
         }
         let is_new = what.iter().any(|what| !matches!(what, What::Mode | What::Owner));
         answer.changes.push(change(&found.place, what, &item.span));
         let bytes = Bytes::File(item.source.clone(), content.size);
         puts.push(Put {
-            entry: Entry { path: found.place.clone(), mode: item.mode, uid: 0, gid: 0, bytes },
+            entry: Entry { path: found.place.clone(), mode: item.mode, uid: found.owner.0, gid: found.owner.1, bytes },
             sha256: content.sha256.clone(),
             guard: None,
             source: is_new.then(|| item.source.clone()),

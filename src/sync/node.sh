@@ -214,6 +214,18 @@ while read -r c a b d e f; do
         fi
         [ $# -lt 200 ] || { flush "$@"; set --; }
         ;;
+    i)
+        back "$b"
+        n=-
+        if [ "$a" = u ]; then
+            n=$(id -u "$v" 2>/dev/null) || n=-
+        else
+            while IFS=: read -r q r p r; do
+                [ "$q" != "$v" ] || { n=$p; break; }
+            done </etc/group
+        fi
+        say "i $a $(printf %s "$v" | encoded) $n"
+        ;;
     q) [ ! -e "$state/pending/$a" ] || say "q $a" ;;
     .)
         flush "$@"
@@ -228,7 +240,7 @@ while read -r c a b d e f; do
         ;;
     m)
         back "$b"
-        (umask 022 && mkdir -p "$v") || say "n $a"
+        [ -d "$v" ] || { (umask 022 && mkdir -p "$v") && chown "$e" "$v" && chmod "$d" "$v"; } || say "n $a"
         ;;
     k) mkdir -p "$state/append" ;;
     p) mkdir -p "$state/pending" && : >"$state/pending/$a" ;;

@@ -244,7 +244,7 @@ pub fn install(
         .collect();
     let program = run.join("install");
     let others = [entry(program.clone(), 0o700, Bytes::Text(std::sync::Arc::new(text.into_bytes())))];
-    put(connection, &format!("m {} {}\n", puts.len(), encoded(&folder)), &mut puts, &others, 0)?;
+    put(connection, &format!("m {} {} 755 0:0\n", puts.len(), encoded(&folder)), &mut puts, &others, 0)?;
     connection.send(&format!("e 0 - {} {} \n", encoded(&program), encoded(Path::new("/bin/sh"))))?;
     let exit: i32 = match connection.words()?.as_slice() {
         [word, _, exit] if word == "e" => exit.parse().map_err(|_| unclear(exit))?,

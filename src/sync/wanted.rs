@@ -1,8 +1,7 @@
 //! What each node is to have, by its image's sync lists.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Read;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,7 +12,8 @@ use super::order::Order;
 use super::packages::Packages;
 use crate::nodes::xcat_range::Files;
 use crate::nodes::{NodeSet, Nodes};
-use crate::recipe::{Clause, NodeFile, NodeScript, Recipe, SyncedKind, counted_mode};
+use crate::recipe::owners::{Home, account_number, homes};
+use crate::recipe::{Clause, NodeFile, NodeScript, Recipe, SyncedKind};
 use crate::source::{Finding, Severity, Span};
 
 /// The largest text that is appended or merged, and the largest script.
@@ -60,6 +60,13 @@ pub struct Item {
     /// None for a directory.
     pub content: Option<Content>,
     pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+    /// Name or number of the user that the recipe names.
+    pub user: Option<String>,
+    pub group: Option<String>,
+    /// The home that it lies in.
+    pub home: Option<Home>,
     pub source: PathBuf,
     /// Names its text among those that were appended on a node.
     pub key: String,
@@ -91,15 +98,14 @@ pub fn sha256_of(bytes: &[u8]) -> String {
     HEXLOWER.encode(&sha2::Sha256::digest(bytes))
 }
 
-/// A file's size, mode and digest.
-fn measured(path: &Path) -> std::io::Result<(u64, u32, String)> {
+/// A file's size and digest.
+fn measured(path: &Path) -> std::io::Result<(u64, String)> {
     let mut file = std::fs::File::open(path)?;
-    let mode = file.metadata()?.mode();
     let (mut digest, mut buffer, mut size) = (sha2::Sha256::new(), vec![0; 1 << 17], 0);
     loop {
         let read = file.read(&mut buffer)?;
         if read == 0 {
-            return Ok((size, mode, HEXLOWER.encode(&digest.finalize())));
+            return Ok((size, HEXLOWER.encode(&digest.finalize())));
         }
         size += read as u64;
         digest.update(&buffer[..read]);
@@ -225,10 +231,11 @@ fn image(nodes: &Nodes, recipe: &Recipe, findings: &mut Vec<Finding>) -> Image {
             return image;
         }
     };
-    let mut known: HashMap<PathBuf, (u64, u32, String)> = HashMap::new();
+    let mut known: HashMap<PathBuf, (u64, String)> = HashMap::new();
     let mut sets = Sets::new();
+    let homes: Vec<Home> = homes(&recipe.model).into_iter().map(|(_, home)| home).collect();
     for one in &files {
-        match set_of(nodes, one, &mut sets).and_then(|set| item(set, one, &mut known)) {
+        match set_of(nodes, one, &mut sets).and_then(|set| item(set, one, &homes, &mut known)) {
             Ok(found) => image.items.push(found),
             Err(finding) => findings.push(finding),
         }
@@ -245,10 +252,11 @@ fn image(nodes: &Nodes, recipe: &Recipe, findings: &mut Vec<Finding>) -> Image {
 fn item(
     set: Option<Arc<NodeSet>>,
     one: &NodeFile,
-    known: &mut HashMap<PathBuf, (u64, u32, String)>,
+    homes: &[Home],
+    known: &mut HashMap<PathBuf, (u64, String)>,
 ) -> Result<(Option<Arc<NodeSet>>, Arc<Item>), Finding> {
     let file = &one.file;
-    let (mut content, mut mode) = (None, 0o755);
+    let mut content = None;
     if file.kind == SyncedKind::File {
         let found = match known.get(&file.source) {
             Some(found) => found.clone(),
@@ -258,24 +266,34 @@ fn item(
                 found
             }
         };
-        let (mut size, of_file, mut sha256) = found;
+        let (mut size, mut sha256) = found;
         let mut bytes = None;
         if file.clause != Clause::Copy {
             let all = text(&file.source, &file.name, &file.span)?;
             (size, sha256) = (all.len() as u64, sha256_of(&all));
             bytes = Some(all);
         }
-        mode = counted_mode(of_file);
         content = Some(Content { size, sha256, bytes });
     }
     let key = sha256_of(format!("{}\0{}", file.destination, file.name).as_bytes());
+    let home = homes.iter().find(|home| home.has(&file.destination)).cloned();
+    // A folder that is made in a home is its user's.
+    let owner = match (&home, file.owned.uid, file.owned.gid) {
+        (Some(home), 0, 0) if file.kind == SyncedKind::Directory => (home.uid, home.gid),
+        (_, uid, gid) => (uid, gid),
+    };
     let item = Item {
         kind: file.kind,
         clause: file.clause,
         destination: PathBuf::from(&file.destination),
         name_in_folder: file.name_in_folder.clone(),
         content,
-        mode,
+        mode: file.mode(),
+        uid: owner.0,
+        gid: owner.1,
+        home,
+        user: file.said.as_ref().and_then(|said| said.user.clone()),
+        group: file.said.as_ref().and_then(|said| said.group.clone()),
         source: file.source.clone(),
         key: key.chars().take(32).collect(),
         span: file.span.clone(),
@@ -306,4 +324,41 @@ fn interpreter(bytes: &[u8]) -> Option<(String, String)> {
         Some((program, argument)) => (program.to_owned(), argument.trim().to_owned()),
         None => (line, String::new()),
     })
+}
+
+/// A directory to make, unless it is there, with mode, user and group.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Folder {
+    pub path: PathBuf,
+    pub mode: u32,
+    pub owner: (u64, u64),
+}
+
+/// Users and groups that items name, each once; numbers need not be asked for.
+pub fn names<'a>(items: &[&'a Item]) -> BTreeSet<(char, &'a str)> {
+    let of = |item: &'a Item| [('u', item.user.as_deref()), ('g', item.group.as_deref())];
+    let named = items.iter().copied().flat_map(of).filter_map(|(kind, name)| Some((kind, name?)));
+    named.filter(|(_, name)| account_number(name).is_none()).collect()
+}
+
+/// User and group of an item, by what the node says of names.
+/// Errors: An account that the node does not have.
+pub fn owner_of(item: &Item, known: &BTreeMap<(char, String), u64>) -> Result<(u64, u64), String> {
+    let number = |kind: char, name: &Option<String>, otherwise: u32| match name {
+        None => Ok(u64::from(otherwise)),
+        Some(name) => account_number(name)
+            .map(u64::from)
+            .or_else(|| known.get(&(kind, name.clone())).copied())
+            .ok_or_else(|| format!("the node has no account `{name}`, which `[sync.owner]` names ({})", item.span)),
+    };
+    Ok((number('u', &item.user, item.uid)?, number('g', &item.group, item.gid)?))
+}
+
+/// The directories above a path in a home, from the home on: they are its user's.
+pub fn in_home(item: &Item, place: &Path) -> Vec<Folder> {
+    let Some(home) = item.home.as_ref().filter(|home| home.has(&place.to_string_lossy())) else { return Vec::new() };
+    let mut above: Vec<&Path> = place.ancestors().skip(1).filter(|path| home.has(&path.to_string_lossy())).collect();
+    above.reverse();
+    let owner = (u64::from(home.uid), u64::from(home.gid));
+    above.into_iter().map(|path| Folder { path: path.to_owned(), mode: 0o755, owner }).collect()
 }

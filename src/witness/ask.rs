@@ -202,7 +202,7 @@ impl Asking<'_> {
 
     /// The stamp moved, or is too young to count: what was looked at decides.
     fn unsettled(&self, path: &Path, fact: &Fact, now: &Stamp, was: &Stamp) -> Answer {
-        let same_mode = now.mode == was.mode;
+        let same_mode = (now.mode, now.uid, now.gid) == (was.mode, was.uid, was.gid);
         if now.kind() != was.kind()
             || fact.needs & need::STAMP != 0
             || fact.needs & (need::MODE | need::CONTENT) != 0

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! "imgbuild memo 1\n"
-//! the program's stamp (44 bytes), the key (32 bytes)
+//! the program's stamp (52 bytes), the key (32 bytes)
 //! began (8), number of variables (4), each: name, 0 or 1 and value
 //! number of facts (4), each: bytes shared with the path before (2), the rest (2 and so many), parent or all ones (4),
 //!   needs (1), which of the following are there (1), own stamp or error, stamp or error through a link, digest, SHA-256
@@ -21,7 +21,7 @@ use super::stamp::{Seen, Stamp, own_program};
 use crate::digest::{Digest, Sha256};
 
 const MAGIC: &[u8] = b"imgbuild memo 1\n";
-const STAMP_BYTES: usize = 44;
+const STAMP_BYTES: usize = 52;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sealed {
@@ -153,6 +153,8 @@ fn put_stamp(to: &mut Vec<u8>, stamp: &Stamp) {
     to.extend_from_slice(&stamp.device.to_le_bytes());
     to.extend_from_slice(&stamp.inode.to_le_bytes());
     to.extend_from_slice(&stamp.mode.to_le_bytes());
+    to.extend_from_slice(&stamp.uid.to_le_bytes());
+    to.extend_from_slice(&stamp.gid.to_le_bytes());
     to.extend_from_slice(&stamp.size.to_le_bytes());
     to.extend_from_slice(&stamp.modified.to_le_bytes());
     to.extend_from_slice(&stamp.changed.to_le_bytes());
@@ -205,6 +207,8 @@ impl<'a> Reader<'a> {
             device: from.u64()?,
             inode: from.u64()?,
             mode: from.u32()?,
+            uid: from.u32()?,
+            gid: from.u32()?,
             size: from.u64()?,
             modified: from.i64()?,
             changed: from.i64()?,

@@ -72,10 +72,14 @@ pub struct SeenPath<'w> {
     pub path: &'w Path,
     pub kind: Kind,
     pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
     /// Its size in bytes.
     pub size: u64,
     /// Whether more than its kind was asked for.
     pub is_read: bool,
+    /// Whether the names in it were asked for.
+    pub is_listed: bool,
     /// BLAKE3 of a file's content, where it was read.
     pub digest: Option<Digest>,
 }
@@ -90,7 +94,10 @@ impl Witness {
                 path: &fact.path,
                 kind,
                 mode: own.mode & 0o7777,
+                uid: own.uid,
+                gid: own.gid,
                 size: own.size,
+                is_listed: fact.needs & need::LIST != 0,
                 is_read: fact.needs & (need::MODE | need::STAMP | need::CONTENT) != 0,
                 digest: fact.digest.filter(|_| kind == Kind::File && fact.needs & need::CONTENT != 0),
             })

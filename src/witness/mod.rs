@@ -30,8 +30,8 @@ pub use kind::Kind;
 pub use lazy_directories::{Need, Supplied, supplied};
 pub use read::{
     canonicalize, digest, exists, is_dir, is_file, is_link, is_there, link_target, list, metadata, mode, not_a_file,
-    read, read_at_most, read_link, read_to_string, sha256, variable,
+    owner, read, read_at_most, read_link, read_to_string, sha256, variable,
 };
-pub use record::{Known, recording};
+pub use record::{Known, recording, recording_number};
 pub use stamp::{Stamp, now};
 pub use walk::{Found, WalkProblem, walk};

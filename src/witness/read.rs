@@ -85,6 +85,17 @@ pub fn mode(path: &Path) -> io::Result<u32> {
     Ok(found.mode())
 }
 
+/// Kind and permission bits, and the numbers of user and group, links followed.
+/// Errors: As [`std::fs::metadata`].
+pub fn owner(path: &Path) -> io::Result<(u32, u32, u32)> {
+    bring(path, Need::Name);
+    if is_recording() {
+        let _ = note_through(path, need::MODE);
+    }
+    let found = std::fs::metadata(path)?;
+    Ok((found.mode(), found.uid(), found.gid()))
+}
+
 /// The kind of what a path leads to; none where it leads nowhere.
 fn kind_through(path: &Path) -> Option<Kind> {
     bring(path, Need::Name);

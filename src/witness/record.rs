@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::io::Errno;
 
@@ -27,7 +28,11 @@ impl Known {
     }
 }
 
+/// How many recordings there were.
+static NUMBER: AtomicU64 = AtomicU64::new(0);
+
 struct Recorder {
+    number: u64,
     began: i64,
     known: Known,
     facts: HashMap<PathBuf, Fact>,
@@ -51,13 +56,19 @@ pub fn recording<T>(known: Known, work: impl FnOnce() -> T) -> (T, Witness) {
     }
     let began = now();
     RECORDERS.with_borrow_mut(|stack| {
-        stack.push(Recorder { began, known, facts: HashMap::new(), variables: BTreeMap::new(), torn: false });
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        stack.push(Recorder { number, began, known, facts: HashMap::new(), variables: BTreeMap::new(), torn: false });
     });
     let popping = Popping;
     let outcome = work();
     let witness = RECORDERS.with_borrow_mut(|stack| stack.last_mut().map(Recorder::take)).unwrap_or_default();
     drop(popping);
     (outcome, witness)
+}
+
+/// The number of the recording that runs on this thread, if one does: what was asked in it need not be asked again.
+pub fn recording_number() -> Option<u64> {
+    RECORDERS.with_borrow(|stack| stack.last().map(|recorder| recorder.number))
 }
 
 pub fn is_recording() -> bool {

@@ -1,4 +1,4 @@
-//! `Stamp`: device, inode, mode, size and times of a file.
+//! `Stamp`: device, inode, mode, owner, size and times of a file.
 
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::MetadataExt;
@@ -9,12 +9,14 @@ use rustix::fs::{AtFlags, CWD, Stat};
 use rustix::io::Errno;
 use rustix::path::Arg;
 
-/// Device, inode, mode, size and times of a file.
+/// Device, inode, mode, owner, size and times of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
     pub device: u64,
     pub inode: u64,
     pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
     /// Bytes.
     pub size: u64,
     /// When its content changed last, in nanoseconds since 1970.
@@ -32,6 +34,8 @@ impl Stamp {
             device: stat.st_dev,
             inode: stat.st_ino,
             mode: stat.st_mode,
+            uid: stat.st_uid,
+            gid: stat.st_gid,
             size: stat.st_size.cast_unsigned(),
             modified: nanoseconds(stat.st_mtime, stat.st_mtime_nsec.cast_signed()),
             changed: nanoseconds(stat.st_ctime, stat.st_ctime_nsec.cast_signed()),
@@ -44,6 +48,8 @@ impl Stamp {
             device: metadata.dev(),
             inode: metadata.ino(),
             mode: metadata.mode(),
+            uid: metadata.uid(),
+            gid: metadata.gid(),
             size: metadata.size(),
             modified: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
             changed: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),

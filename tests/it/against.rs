@@ -157,7 +157,9 @@ const EDITS: &[Edit] = &[
     ("a synced file's second line", |space| {
         space.edit("motd", "of the cluster", "of this cluster");
     }),
-    ("a synced file may be executed", |space| chmod(&space.path().join("motd"), 0o755)),
+    ("a synced file may be executed", |space| {
+        git(space.path(), &["update-index", "--chmod=+x", "motd"]);
+    }),
     ("a file for the synclist's pattern", |space| {
         space.write("conf/b.conf", "b\n");
         chmod(&space.path().join("conf/b.conf"), 0o644);

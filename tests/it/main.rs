@@ -33,6 +33,7 @@ mod memo_workspace;
 mod nodes;
 mod oci;
 mod outside_names;
+mod owners;
 mod passwords;
 mod planted;
 mod planted_links;

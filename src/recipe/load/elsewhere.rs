@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Reader;
-use super::paths::PathProblem;
+use super::paths::{PathProblem, unfetched};
 use crate::source::Finding;
 
 /// The root that scripts run in: mounts, links of every distribution, and the image's accounts, by which names resolve there. Nothing
@@ -55,6 +55,9 @@ impl Reader<'_> {
                     .label("the script gets no file from it");
                 let help = "put it there, or set where it is on this host: ‹[xcat] path_map = { \"/install\" = \"site/install\" }›";
                 self.findings.push(finding.help(help));
+            }
+            Err(PathProblem::Unfetched(_, problem, help)) => {
+                self.findings.push(unfetched(pattern, &span, &problem, help));
             }
             Err(PathProblem::Outside(_, help)) => {
                 let message = format!("`{pattern}` is outside the workspace");

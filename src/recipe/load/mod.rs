@@ -14,7 +14,7 @@ mod startable;
 mod statelite;
 
 pub use keys::is_authorized_key;
-pub use postinstall::{InputKind, Postinstall, Script, ScriptInput, counted_mode, package_of};
+pub use postinstall::{InputKind, Postinstall, Script, ScriptInput, package_of};
 pub use postscripts::{NodeScripts, ScriptFile, is_script_name, is_script_path};
 pub use statelite::StateliteList;
 
@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use self::paths::{PathProblem, Paths};
+use self::paths::{PathProblem, Paths, unfetched};
 use self::statelite::{Lists, read_statelite};
 use super::convert::{Format, worded};
 use super::front::kdl::is_kdl;
@@ -35,7 +35,7 @@ use super::tables::kernel_names::lift_kernels;
 use super::tables::mounts::{Export, Mount, read_exports, read_fstab};
 use super::tables::node_support::{NodeSupport, node_support};
 use super::tables::services::{Unit, read_units};
-use super::tables::sync::{SyncedNodes, expand};
+use super::tables::sync::{SyncedNodes, expand, owner};
 use super::{Family, LOCK_FILE, Lock, LockError, Model, Node, Spans, SyncedFile, Workspace, check_against_schema};
 use crate::source::{Finding, Severity, SourceFile, Span};
 use crate::witness;
@@ -228,6 +228,9 @@ impl Reader<'_> {
                     .label("named here")
                     .help("create it, or correct the path; paths are relative to the recipe's directory"),
             ),
+            Err(PathProblem::Unfetched(_, problem, help)) => {
+                self.findings.push(unfetched(name, &span, &problem, help));
+            }
             Err(PathProblem::Outside(_, help)) => self.findings.push(
                 Finding::error("recipe::outside", &span, format!("`{name}` is outside the workspace"))
                     .label("named here")
@@ -450,6 +453,7 @@ impl Reader<'_> {
                 sync.extend(expand(entry, &paths, &mut self.findings));
             }
         }
+        self.findings.extend(owner::check(&model.sync.owner, (&sync, &of_nodes), &self.spans, &self.whole));
         (sync, of_nodes)
     }
 

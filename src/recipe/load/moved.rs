@@ -2,10 +2,13 @@
 //! below a directory, too. Messages and keys call all of it as it was called where it came from.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use crate::recipe::inherit::relative::{between, plain};
+use crate::recipe::owners::Owned;
+use crate::witness;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Moved {
@@ -14,6 +17,8 @@ pub struct Moved {
     /// What had an absolute path, without links.
     pub outside: PathBuf,
     pub was: PathBuf,
+    /// User, group and mode of what has others there than the files that were made, by path.
+    pub owners: BTreeMap<PathBuf, (u32, u32, u32)>,
 }
 
 static MOVED: OnceLock<Moved> = OnceLock::new();
@@ -53,13 +58,34 @@ pub fn original(path: &Path) -> Cow<'_, Path> {
     MOVED.get().map_or(Cow::Borrowed(path), |moved| Cow::Owned(moved.original(path)))
 }
 
+pub fn is_moved() -> bool {
+    MOVED.get().is_some()
+}
+
+/// Owner and mode that a file had where it came from, where git's index was read; none for what was not sent.
+pub fn owned(path: &Path) -> Option<std::io::Result<Owned>> {
+    let moved = MOVED.get()?;
+    let of = |(uid, gid, mode): (u32, u32, u32)| Owned { uid, gid, mode: mode & 0o7777, is_tracked: false };
+    let real = witness::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    if let Some(owner) = moved.owners.get(&real) {
+        return Some(Ok(of(*owner)));
+    }
+    let is_sent = real.starts_with(&moved.workspace) || real.starts_with(&moved.outside);
+    is_sent.then(|| witness::mode(path).map(|mode| of((0, 0, mode))))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn what_a_recipe_names_is_found_and_called_as_before() {
-        let moved = Moved { workspace: "/d/ws".into(), outside: "/d/abs".into(), was: "/home/a/site".into() };
+        let moved = Moved {
+            workspace: "/d/ws".into(),
+            outside: "/d/abs".into(),
+            was: "/home/a/site".into(),
+            owners: BTreeMap::new(),
+        };
         for (asked, found, called) in [
             ("/d/ws/files/motd", "/d/ws/files/motd", "/home/a/site/files/motd"),
             ("/d/ws/images/x/../../motd", "/d/ws/motd", "/home/a/site/motd"),

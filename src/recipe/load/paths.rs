@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use super::moved;
 use crate::recipe::front::open::is_allowed;
 use crate::recipe::inherit::relative::{between, plain};
+use crate::recipe::owners::{Owners, checkout};
 use crate::recipe::{Model, Workspace};
 use crate::source::{Finding, MOST_LINES, SourceFile, Span, too_many_lines};
 use crate::witness;
@@ -28,6 +29,7 @@ pub struct Paths {
     /// Folders of the xCAT host, and where they are found here.
     map: Vec<(String, PathBuf)>,
     environment: BTreeMap<String, String>,
+    pub owners: Arc<Owners>,
     /// Every file and directory that was asked for by its name, as it was named and without links.
     named: Arc<Mutex<BTreeSet<PathBuf>>>,
     /// Lists that other lists include: by which file, on which line of it.
@@ -46,6 +48,8 @@ pub enum PathProblem {
     Missing(PathBuf, String),
     /// It lies outside; the text is the line to add.
     Outside(PathBuf, String),
+    /// It stands for a content that was not fetched: why, and the command.
+    Unfetched(PathBuf, String, String),
 }
 
 /// A path as text; what no text can hold is escaped.
@@ -59,6 +63,13 @@ pub fn name_problem(code: &'static str, path: &Path, span: &Span) -> Finding {
     Finding::error(code, span, format!("the name of `{}` is not UTF-8", escaped(path)))
         .label("requested here")
         .help("rename the file, or choose a pattern that leaves it out")
+}
+
+/// What is said of a file or folder that stands for a content that was not fetched.
+pub fn unfetched(name: &str, span: &Span, problem: &str, help: String) -> Finding {
+    Finding::error("recipe::unfetched", span, format!("`{name}` has no content: {problem}"))
+        .label("named here")
+        .help(help)
 }
 
 impl Paths {
@@ -80,6 +91,7 @@ impl Paths {
         Self {
             workspace: workspace.map_or(&recipe, |workspace| &workspace.root).clone(),
             start: recipe.clone(),
+            owners: Arc::new(Owners::new(&recipe, &model.sync.owner)),
             recipe,
             allow,
             map,
@@ -95,7 +107,14 @@ impl Paths {
     /// Errors: [`PathProblem`] when it is not there, or lies where the recipe may not read.
     pub fn resolve(&self, text: &str, folder: &Path) -> Result<PathBuf, PathProblem> {
         let path = self.mapped(text, folder);
+        let unfetched = |path: &Path| {
+            let (problem, help) = checkout::without_content(path)?;
+            Some(PathProblem::Unfetched(path.to_owned(), problem, help))
+        };
         let real = witness::canonicalize(&path).map_err(|error| {
+            if let Some(problem) = unfetched(&path) {
+                return problem;
+            }
             let problem = match error.kind() {
                 std::io::ErrorKind::NotFound => "no such file or directory".to_owned(),
                 _ => error.to_string(),
@@ -103,6 +122,9 @@ impl Paths {
             PathProblem::Missing(moved::original(&path).into_owned(), problem)
         })?;
         if real.starts_with(&self.workspace) || self.is_allowed(&real) || self.is_allowed(&path) {
+            if let Some(problem) = unfetched(&real) {
+                return Err(problem);
+            }
             if let Ok(mut named) = self.named.lock() {
                 named.insert(plain(&path));
                 named.insert(real.clone());
@@ -214,6 +236,7 @@ impl Loader for Paths {
             Err(PathProblem::Missing(path, problem)) => {
                 Err(LoadError::Missing(format!("{}: {problem}", path.display())))
             }
+            Err(PathProblem::Unfetched(_, problem, help)) => Err(LoadError::Missing(format!("{problem}; {help}"))),
             Err(PathProblem::Outside(_, help)) => Err(LoadError::Refused(help)),
         }
     }

@@ -5,8 +5,9 @@ use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
 
 use super::Reader;
-use super::paths::name_problem;
+use super::paths::{name_problem, unfetched};
 use super::startable::start_faults;
+use crate::recipe::owners::{self, checkout};
 use crate::recipe::{Family, PostinstallTable};
 use crate::source::{Finding, Span};
 use crate::witness;
@@ -50,7 +51,7 @@ pub struct ScriptInput {
     pub kind: InputKind,
 }
 
-/// What an input is. What has a mode has the bits of it that count ([`counted`](crate::recipe::counted_mode)).
+/// What an input is. What has a mode has the one that counts ([`owners::mode`]).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InputKind {
     File,
@@ -69,11 +70,6 @@ impl Postinstall {
     pub fn names(&self) -> String {
         self.scripts.iter().map(|script| script.name.as_str()).collect::<Vec<_>>().join(", ")
     }
-}
-
-/// The permission bits of a file that count: checkouts and umasks differ in those for group and others (D25).
-pub fn counted_mode(mode: u32) -> u32 {
-    mode & 0o7777 & !0o022
 }
 
 /// The mode of a directory that needs no word.
@@ -138,6 +134,13 @@ impl Reader<'_> {
         self.check_interpreter(table, file, &start, &span);
         let name = self.paths.name(&script);
         Some(Script { path: script, name, arguments, field })
+    }
+
+    /// Refuses what stands for a content that was not fetched.
+    fn unfetched(&mut self, path: &Path, name: &str, span: &Span) {
+        if let Some((problem, help)) = checkout::without_content(path) {
+            self.findings.push(unfetched(name, span, &problem, help));
+        }
     }
 
     /// A link to something that is there, but not among the inputs, leads nowhere for the scripts.
@@ -251,7 +254,10 @@ impl Reader<'_> {
             let input = |kind| ScriptInput { path: entry.path.clone(), name: below.to_owned(), kind };
             match entry.kind {
                 witness::Kind::Directory => {
-                    let mode = counted_mode(witness::mode(&entry.path).unwrap_or(USUAL));
+                    let mode = owners::mode(&entry.path).unwrap_or(USUAL);
+                    if is_match || pattern.starts_with(&format!("{below}/")) {
+                        self.unfetched(&entry.path, below, &span);
+                    }
                     let is_empty = || witness::list(&entry.path).is_ok_and(|names| names.is_empty());
                     if is_match && is_empty() {
                         found.push(input(InputKind::Directory(mode)));
@@ -265,8 +271,12 @@ impl Reader<'_> {
                     }
                 }
                 _ if !is_match => {}
-                witness::Kind::File => found.push(input(InputKind::File)),
+                witness::Kind::File => {
+                    self.unfetched(&entry.path, below, &span);
+                    found.push(input(InputKind::File));
+                }
                 witness::Kind::Link => {
+                    self.unfetched(&entry.path, below, &span);
                     match witness::read_link(&entry.path).map(|target| target.into_os_string().into_string()) {
                         Ok(Ok(target)) => found.push(input(InputKind::Link(target))),
                         _ => {
@@ -277,7 +287,7 @@ impl Reader<'_> {
                 }
                 witness::Kind::Other => match witness::mode(&entry.path) {
                     // Source: inode(7), S_IFIFO.
-                    Ok(mode) if mode & 0o170_000 == 0o010_000 => found.push(input(InputKind::Pipe(counted_mode(mode)))),
+                    Ok(mode) if mode & 0o170_000 == 0o010_000 => found.push(input(InputKind::Pipe(mode & 0o7777))),
                     _ => {
                         odd = true;
                         let message = format!("`{below}` is a device or a socket, which cannot be given to a script");

@@ -2,12 +2,15 @@
 
 use std::path::Path;
 
+use crate::recipe::owners;
 use crate::source::{Finding, Span};
 use crate::witness;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StartFault {
     NotExecutable,
+    /// Whatever its mode is here: git has it so.
+    NotExecutableInGit,
     /// It is no program, and its first line names none.
     NoInterpreter,
     /// The name of the interpreter ends in a carriage return: the interpreter.
@@ -19,8 +22,11 @@ pub enum StartFault {
 /// What is wrong with a file that is to be started, and its content.
 pub fn start_faults(path: &Path) -> (Vec<StartFault>, Vec<u8>) {
     let mut faults = Vec::new();
-    if witness::mode(path).is_ok_and(|mode| mode & 0o111 == 0) {
-        faults.push(StartFault::NotExecutable);
+    if owners::mode(path).is_ok_and(|mode| mode & 0o111 == 0) {
+        faults.push(match owners::is_tracked(path) {
+            true => StartFault::NotExecutableInGit,
+            false => StartFault::NotExecutable,
+        });
     }
     let bytes = witness::read(path).unwrap_or_default();
     let Some(line) = bytes.strip_prefix(b"#!") else {
@@ -43,7 +49,7 @@ pub fn start_faults(path: &Path) -> (Vec<StartFault>, Vec<u8>) {
 impl StartFault {
     pub fn of_postinstall(&self) -> &'static str {
         match self {
-            Self::NotExecutable => "postinstall::not_executable",
+            Self::NotExecutable | Self::NotExecutableInGit => "postinstall::not_executable",
             Self::NoInterpreter | Self::Relative(_) => "postinstall::no_interpreter",
             Self::LineEnds(_) => "postinstall::line_ends",
         }
@@ -51,7 +57,7 @@ impl StartFault {
 
     pub fn of_node(&self) -> &'static str {
         match self {
-            Self::NotExecutable => "node::not_executable",
+            Self::NotExecutable | Self::NotExecutableInGit => "node::not_executable",
             Self::NoInterpreter | Self::Relative(_) => "node::no_interpreter",
             Self::LineEnds(_) => "node::line_ends",
         }
@@ -60,6 +66,10 @@ impl StartFault {
     pub fn finding(&self, code: &'static str, file: &str, span: &Span) -> Finding {
         let (message, help) = match self {
             Self::NotExecutable => (format!("`{file}` is not executable"), format!("chmod +x {file}")),
+            Self::NotExecutableInGit => (
+                format!("`{file}` is not executable in git's index, which counts for what git tracks"),
+                format!("chmod +x {file} && git update-index --chmod=+x {file}"),
+            ),
             Self::NoInterpreter => (
                 format!("`{file}` does not say which interpreter runs it"),
                 "start it with a line such as #!/bin/sh".to_owned(),

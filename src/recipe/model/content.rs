@@ -1,5 +1,7 @@
 //! What a site adds and leaves out: the postinstall script, synced files, the exclude list.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -58,6 +60,9 @@ pub struct Sync {
     /// Synclists, in order.
     #[serde(default)]
     pub lists: Vec<String>,
+    /// Owner and mode of what they bring, by its path in the image: `USER:GROUP MODE`, or a part of it.
+    #[serde(default)]
+    pub owner: BTreeMap<String, String>,
 }
 
 /// Files to leave out of the packed image.

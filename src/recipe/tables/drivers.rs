@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::recipe::Model;
-use crate::recipe::load::paths::{PathProblem, Paths};
+use crate::recipe::load::paths::{PathProblem, Paths, unfetched};
 use crate::source::{Finding, Span};
 use crate::witness;
 
@@ -79,6 +79,7 @@ impl Reader<'_> {
                 Finding::error("recipe::no_file", span, format!("`{name}` cannot be read: {problem}"))
                     .help("create it, or correct the path; paths are relative to the recipe's directory")
             }
+            Err(PathProblem::Unfetched(_, problem, help)) => unfetched(name, span, &problem, help),
             Err(PathProblem::Outside(_, help)) => {
                 Finding::error("recipe::outside", span, format!("`{name}` is outside the workspace")).help(help)
             }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::recipe::load::paths::{PathProblem, Paths};
+use crate::recipe::load::paths::{PathProblem, Paths, unfetched};
 use crate::recipe::{Model, SyncedKind};
 use crate::source::{Finding, Span};
 use crate::witness;
@@ -75,6 +75,10 @@ pub fn node_support(
                     .label("named here")
                     .help(WHERE),
             );
+            return None;
+        }
+        Err(PathProblem::Unfetched(_, problem, help)) => {
+            findings.push(unfetched(name, &at, &problem, help));
             return None;
         }
         Err(PathProblem::Outside(real, _)) => {

@@ -6,13 +6,12 @@
 
 use std::io::Read;
 use std::ops::Deref;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::digest::Digest;
 use crate::fault;
-use crate::plan::{Input, counted_mode, file_input};
-use crate::recipe::Lock;
+use crate::plan::{Input, file_input};
+use crate::recipe::{Lock, owners};
 use crate::stage::StageError;
 use crate::store::Store;
 
@@ -131,8 +130,8 @@ impl InputFile {
         StageError::Input { file: self.name.clone(), source }
     }
 
-    fn compare(&self, file: &std::fs::File, digest: &Digest) -> Result<(), StageError> {
-        let mode = counted_mode(file.metadata().map_err(|source| self.said(source))?.mode());
+    fn compare(&self, digest: &Digest) -> Result<(), StageError> {
+        let mode = owners::mode(&self.path).map_err(|source| self.said(source))?;
         match fault::planted("changed-input") || (mode, digest) == (self.mode, &self.digest) {
             true => Ok(()),
             false => Err(StageError::Changed { file: self.name.clone() }),
@@ -160,8 +159,7 @@ impl InputFile {
     }
 
     fn take(&self, store: &Store) -> Result<(), StageError> {
-        let file = std::fs::File::open(&self.path).map_err(|source| self.said(source))?;
-        self.compare(&file, &store.ensure_blob_of(&self.path)?.digest)
+        self.compare(&store.ensure_blob_of(&self.path)?.digest)
     }
 
     /// Its text. It is not kept: it may be a secret.
@@ -172,7 +170,7 @@ impl InputFile {
         let mut file = std::fs::File::open(&self.path).map_err(|source| self.said(source))?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(|source| self.said(source))?;
-        self.compare(&file, &Digest::of(&bytes))?;
+        self.compare(&Digest::of(&bytes))?;
         String::from_utf8(bytes).map_err(|error| self.said(std::io::Error::new(std::io::ErrorKind::InvalidData, error)))
     }
 }

@@ -156,6 +156,55 @@ fn synced_files_are_appended_merged_and_put_into_folders() {
 }
 
 #[test]
+fn synced_files_keep_owners_and_modes_and_homes_are_their_users() {
+    use std::os::unix::fs::{PermissionsExt, chown};
+    let space = copy();
+    space.write(
+        "a.synclist",
+        "s/shadow -> /srv/shadow\ns/tree -> /srv/tree\ns/rc -> /home/ann/.config/app/rc\ns/home -> /home/ann/home\n",
+    );
+    space.write("s/rc", "rc\n").write("s/home/in/file", "x\n").write("s/shadow", "x\n");
+    let modes = [("private/file", 0o600), ("spool/file", 0o664), ("shared/file", 0o2755), ("closed/file", 0o444)];
+    for (name, mode) in modes {
+        space.write(&format!("s/tree/{name}"), "x\n");
+        std::fs::set_permissions(space.path().join("s/tree").join(name), PermissionsExt::from_mode(mode)).unwrap();
+    }
+    for (name, mode) in [("private", 0o700), ("spool", 0o1777), ("shared", 0o2775), ("closed", 0o555)] {
+        std::fs::set_permissions(space.path().join("s/tree").join(name), PermissionsExt::from_mode(mode)).unwrap();
+    }
+    let is_root = rustix::process::geteuid().is_root();
+    if is_root {
+        chown(space.path().join("s/shadow"), Some(0), Some(42)).unwrap();
+        chown(space.path().join("s/tree/private/file"), Some(900), Some(901)).unwrap();
+    }
+    let owners =
+        "\"/srv/tree/closed/file\" = \"games:shadow 0640\"\n\"/srv/tree/shared\" = \"7:8\"\n\"/etc\" = \"0751\"\n";
+    let user = "[users]\nann = { uid = 2001, gid = 2001, home = \"/home/ann\" }\n\n";
+    let tables = format!("{user}[sync]\nlists = [\"a.synclist\"]\n\n[sync.owner]\n{owners}\n[exclude]");
+    space.edit("image.toml", "[exclude]", &tables);
+    let ran = space.run(&["check"]);
+    assert!(ran.code == 1 && ran.err.contains("no synclist copies a file to `/etc`"), "{}", ran.err);
+    space.edit("image.toml", "\"/etc\" = \"0751\"\n", "");
+    space.run(&["build"]).good();
+    let script = "stat -c '%n %a %u:%g' /srv/shadow $(find /srv/tree /home/ann | sort)";
+    let shown = space.run(&["shell", "--", "/bin/sh", "-c", script]).good().out;
+    let (shadow, private) = if is_root { ("0:42", "900:901") } else { ("0:0", "0:0") };
+    let expected = format!(
+        "/srv/shadow 644 {shadow}\n/home/ann 755 2001:2001\n/home/ann/.config 755 2001:2001\n/home/ann/.config/app 755 2001:2001\n\
+         /home/ann/.config/app/rc 644 0:0\n/home/ann/home 755 2001:2001\n/home/ann/home/in 755 2001:2001\n/home/ann/home/in/file 644 0:0\n\
+         /srv/tree 755 0:0\n/srv/tree/closed 555 0:0\n/srv/tree/closed/file 640 5:42\n/srv/tree/private 700 0:0\n\
+         /srv/tree/private/file 600 {private}\n/srv/tree/shared 2775 7:8\n/srv/tree/shared/file 2755 0:0\n\
+         /srv/tree/spool 1777 0:0\n/srv/tree/spool/file 664 0:0\n"
+    );
+    assert_eq!(shown, expected);
+    // What no account of the image is has the line that names it.
+    space.edit("image.toml", "games:shadow", "gamester:shadow");
+    let ran = space.run(&["build"]);
+    assert!(ran.code == 1 && ran.err.contains("cannot belong to `gamester`: /etc/passwd"), "{}", ran.err);
+    assert!(ran.err.contains("\"/srv/tree/closed/file\" = \"gamester"), "{}", ran.err);
+}
+
+#[test]
 fn a_destination_that_cannot_be_is_refused_with_the_synclists_line() {
     let space = copy();
     space.write("s/motd", "hello\n");

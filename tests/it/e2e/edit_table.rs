@@ -368,6 +368,9 @@ const EDITS: &[Edit] = &[
         }
     }),
     edit(&[], "a checkout with umask 002", |space| {
+        for words in [&["init", "-q"][..], &["add", "site/motd", "mini.postinstall"]] {
+            crate::support::cluster::git(space.path(), words);
+        }
         chmod(space, "site/motd", 0o664);
         chmod(space, "mini.postinstall", 0o775);
     }),
@@ -454,6 +457,12 @@ const EDITS: &[Edit] = &[
             space.write("hosts", &format!("head {public}"));
             add_table(space, "[kdump]\nto = \"ssh://kdump@head/srv\"\nssh_key = \"dump\"\nknown_hosts = \"hosts\"");
         },
+        how: How::Plan,
+    },
+    Edit {
+        fields: &["sync.owner"],
+        name: "the owner of a synced file",
+        make: |space| add_table(space, "[sync.owner]\n\"/etc/motd\" = \"daemon:daemon 0640\""),
         how: How::Plan,
     },
 ];

@@ -182,7 +182,8 @@ impl Site {
     }
 }
 
-const RECIPE: &str = "[image]\nname = \"compute\"\nrelease = \"bookworm\"\n[sync]\nlists = [\"compute.synclist\"]\n";
+const RECIPE: &str = "[image]\nname = \"compute\"\nrelease = \"bookworm\"\n[sync]\nlists = [\"compute.synclist\"]\n\
+                      [sync.owner]\n\"/etc/site/deep/secret\" = \"root:42 0400\"\n\"/srv/odd/empty\" = \"root:7 1770\"\n";
 
 const LIST: &str = "motd -> /etc/motd
 secret -> /etc/site/deep/secret
@@ -253,10 +254,13 @@ fn all_nodes_get_their_files(site: &Site) {
     for node in &site.nodes {
         let motd = if node.name == "cn2" { "cn2 alone\n" } else { "a node\n" };
         assert_eq!(node.read("etc/motd"), motd, "{}", node.name);
-        // As in the image: no write bits for others.
-        assert_eq!(mode(&node.at("etc/motd")), 0o644);
-        assert_eq!(mode(&node.at("etc/site/deep/secret")), 0o600);
+        // As in the image: by the source, or as the recipe says.
+        assert_eq!(mode(&node.at("etc/motd")), if node.name == "cn2" { 0o644 } else { 0o664 });
+        let secret = std::fs::metadata(node.at("etc/site/deep/secret")).unwrap();
+        assert_eq!((secret.mode() & 0o7777, secret.uid(), secret.gid()), (0o400, 0, 42));
         assert_eq!(mode(&node.at("etc/site")), 0o755);
+        let folder = std::fs::metadata(node.at("srv/odd/empty")).unwrap();
+        assert_eq!((folder.mode() & 0o7777, folder.uid(), folder.gid()), (0o1770, 0, 7));
         for (name, text) in [
             ("two words", "1\n"),
             ("-rf", "2\n"),

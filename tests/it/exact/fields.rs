@@ -137,6 +137,7 @@ const FIELDS: &[Field] = &[
     field("services.disable", "[]", r#"["ssh"]"#),
     field("services.mask", "[]", r#"["ssh"]"#),
     field("sync.lists", r#"["a.synclist"]"#, r#"["b.synclist"]"#),
+    field("sync.owner", "{}", r#"{"/etc/motd": "0400"}"#),
     field("exclude.lists", r#"["a.exlist"]"#, r#"["b.exlist"]"#),
     field("pack.archive", r#""cpio""#, r#""squashfs""#),
     field("pack.profile", r#""balanced""#, r#""small""#),
@@ -421,6 +422,7 @@ fn every_field_moves_the_keys_that_it_means_and_no_others() {
     services.disable: rootfs/services
     services.mask: rootfs/services
     sync.lists: rootfs/sync
+    sync.owner: rootfs/sync
     exclude.lists: pack/rootimg pack/rootimg-gzip
     pack.archive: -pack/rootimg-gzip initrd/stateless initrd/stateless-gzip pack/rootimg
     pack.profile: pack/rootimg pack/rootimg-gzip

@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group, setsid};
 
-use crate::away::parcel::{FILES, Line, Manifest, Reply, VERSION, add, own_directory, place, remove, take};
+use crate::away::parcel::{
+    FILES, Line, Manifest, Reply, VERSION, add, own_directory, owners_in, place, remove, take,
+};
 use crate::cache::Cache;
 use crate::cli::output::render;
 use crate::cli::{Exit, Setup};
@@ -393,7 +395,8 @@ fn remove_all(arguments: &crate::cli::Arguments, directory: &Path) -> Result<(),
 pub fn prepare(directory: &Path) -> Result<(Cache, Deliver), String> {
     let manifest = read_manifest(directory)?;
     let outside = directory.join("abs");
-    moved::set(moved::Moved { workspace: directory.join("ws"), outside, was: manifest.root });
+    let owners = owners_in(directory, manifest.owners);
+    moved::set(moved::Moved { workspace: directory.join("ws"), outside, was: manifest.root, owners });
     root_of_all(&directory.join("ws"));
     let to = Cache::of_directory(&directory.join("out")).map_err(said)?;
     Ok((Cache::none().with_results(&directory.join("in")), Deliver { to, had: manifest.had, wanted: manifest.wanted }))

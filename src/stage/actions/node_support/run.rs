@@ -45,7 +45,14 @@ impl Work for Support {
             "/etc/systemd/system/multi-user.target.wants/xcatpostinit1.service",
             "/etc/systemd/system/xcatpostinit1.service",
         ));
-        Ok(SyncRequest { scratch: place.scratch.clone(), base, epoch: *self.epoch, items, earlier: None })
+        Ok(SyncRequest {
+            scratch: place.scratch.clone(),
+            base,
+            epoch: *self.epoch,
+            items,
+            homes: Vec::new(),
+            earlier: None,
+        })
     }
 
     fn damaged(answer: &SyncAnswer) -> Option<&str> {

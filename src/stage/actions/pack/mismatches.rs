@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::secrets::fits;
 use super::startable::View;
 use crate::fault;
 use crate::recipe::Recipe;
+use crate::recipe::owners::private;
 use crate::source::{Finding, Severity};
 use crate::store::Kind;
 
@@ -38,6 +38,15 @@ pub enum Mismatch {
     Open {
         path: String,
         mode: u32,
+        consequence: String,
+    },
+    /// A file belongs to an account with which its program refuses it, or cannot read it.
+    Belongs {
+        path: String,
+        /// User and group, as numbers.
+        found: String,
+        /// As `[sync.owner]` says it.
+        wanted: String,
         consequence: String,
     },
     /// A tmpfs covers what the image has there, and nothing makes it again when a node starts.
@@ -76,20 +85,6 @@ pub struct Wanted {
     pub brought: Vec<bool>,
 }
 
-/// Files of which programs refuse those that others may read or write: pattern, bits of the mode that no one may have, what comes
-/// of it. Sources: shadow(5), sshd(8) (StrictModes, host keys), munged(8), sudoers(5).
-const GUARDED: [(&str, u32, &str); 9] = [
-    ("etc/shadow", 0o007, "every user of a node can read the password hashes"),
-    ("etc/gshadow", 0o007, "every user of a node can read the password hashes"),
-    ("etc/shadow-", 0o007, "every user of a node can read the password hashes"),
-    ("etc/munge/munge.key", 0o077, "munged does not start"),
-    ("etc/ssh/ssh_host_*_key", 0o007, "sshd does not use it"),
-    ("root/.ssh/authorized_keys", 0o022, "sshd ignores it"),
-    ("root/.ssh", 0o022, "sshd ignores the keys in it"),
-    ("etc/sudoers", 0o002, "sudo refuses to work"),
-    ("etc/krb5.keytab", 0o007, "every user of a node can act as the node"),
-];
-
 /// Directories of tmpfiles.d(5).
 const TMPFILES: [&str; 2] = ["usr/lib/tmpfiles.d/", "etc/tmpfiles.d/"];
 
@@ -97,19 +92,17 @@ pub fn mismatches(view: &View<'_>, wanted: &Wanted) -> Result<Vec<Mismatch>, Str
     let mut found = Vec::new();
     accounts(view, wanted, &mut found)?;
     let tree = view.tree();
-    for (pattern, bits, consequence) in GUARDED {
-        for (path, entry) in tree.0.iter().filter(|(path, _)| fits(pattern, path)) {
-            let is_link = matches!(entry.entry.kind, Kind::Symlink(_));
-            if !is_link
-                && !view.is_left_out(path)
-                && entry.entry.mode & bits != 0
-                && !fault::planted("open-file-not-reported")
-            {
-                let (path, consequence) = (path.clone(), consequence.to_owned());
-                found.push(Mismatch::Open { path, mode: entry.entry.mode & 0o7777, consequence });
-            }
+    for (path, entry) in &tree.0 {
+        let is_link = matches!(entry.entry.kind, Kind::Symlink(_));
+        if let Some((_, consequence)) = private::open(path, entry.entry.mode).filter(|_| !is_link)
+            && !view.is_left_out(path)
+            && !fault::planted("open-file-not-reported")
+        {
+            let (path, consequence) = (path.clone(), consequence.to_owned());
+            found.push(Mismatch::Open { path, mode: entry.entry.mode & 0o7777, consequence });
         }
     }
+    found.extend(super::belongings::belongings(view, &wanted.named)?);
     covered(view, &mut found)?;
     exports(view, &mut found)?;
     let is_brought = |layer: usize| wanted.brought.get(layer).copied().unwrap_or_default();
@@ -122,7 +115,7 @@ pub fn mismatches(view: &View<'_>, wanted: &Wanted) -> Result<Vec<Mismatch>, Str
 }
 
 /// The text of a file of the tree; empty if it is missing.
-fn text(view: &View<'_>, path: &str) -> Result<String, String> {
+pub fn text(view: &View<'_>, path: &str) -> Result<String, String> {
     let Ok((path, _)) = view.resolve(path) else { return Ok(String::new()) };
     Ok(String::from_utf8_lossy(&view.read(&path)?.unwrap_or_default()).into_owned())
 }
@@ -311,15 +304,23 @@ fn finding(one: &Mismatch, recipe: &Recipe, more: Option<usize>) -> Finding {
         ),
         Mismatch::Open { path, mode, consequence } => {
             let span = synced(recipe, path);
-            let bits = GUARDED.iter().filter(|(pattern, ..)| fits(pattern, path)).fold(0, |all, (_, bits, _)| all | bits);
+            let bits = private::open(path, *mode).map_or(0, |(bits, _)| bits);
             let right = mode & !bits;
             let help = match &span {
                 Some(_) => format!(
-                    "a synced file keeps the mode of its source, and git stores only the executable bit: run `chmod {right:04o}` on the source, or install the file in the postinstall script: install -m {right:04o} .. \"$1/{path}\""
+                    "say the mode in the recipe: ‹[sync.owner] \"/{path}\" = \"{right:04o}\"›; or, where git does not track the source, run `chmod {right:04o}` on it"
                 ),
                 None => format!("add to the script that creates it: chmod {right:04o} \"$1/{path}\""),
             };
             ("pack::mode", format!("/{path} has mode {mode:04o}: {consequence}"), help, span)
+        }
+        Mismatch::Belongs { path, found, wanted, consequence } => {
+            let span = synced(recipe, path);
+            let help = match &span {
+                Some(_) => format!("say it in the recipe: ‹[sync.owner] \"/{path}\" = \"{wanted}\"›"),
+                None => format!("add to the script that creates it: chown {} \"$1/{path}\"", wanted.split(' ').next().unwrap_or(wanted)),
+            };
+            ("pack::owner", format!("/{path} belongs to {found}: {consequence}"), help, span)
         }
         Mismatch::Covered { point, first, count } => {
             let size = if *count == 1 {
@@ -370,17 +371,4 @@ fn tmpfs(recipe: &Recipe, point: &str) -> Option<crate::source::Span> {
         let at = recipe.model.system.fstab.iter().position(is_it)?;
         recipe.spans.nearest(&format!("system.fstab[{at}]")).cloned()
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::fits;
-
-    #[test]
-    fn a_star_stands_for_no_slash() {
-        assert!(fits("etc/ssh/ssh_host_*_key", "etc/ssh/ssh_host_rsa_key"));
-        assert!(!fits("etc/ssh/ssh_host_*_key", "etc/ssh/ssh_host_rsa_key.pub"));
-        assert!(!fits("etc/ssh/ssh_host_*_key", "etc/ssh/ssh_host_a/b_key"));
-        assert!(fits("etc/shadow", "etc/shadow") && !fits("etc/shadow", "etc/shadow-"));
-    }
 }

@@ -1,5 +1,6 @@
 //! The packed image: merged layers less what is excluded, and whether a node can start it.
 
+mod belongings;
 mod blocks;
 pub mod index;
 pub mod inputs;

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::distro::{Maker, SECRETS};
+use crate::recipe::owners::private::fits;
 use crate::source::{Finding, Severity};
 use crate::store::{Kind, LayerReader};
 
@@ -91,15 +92,6 @@ fn paths_of_packages(reader: &LayerReader) -> Result<BTreeSet<String>, String> {
         }
     }
     Ok(all)
-}
-
-pub(super) fn fits(pattern: &str, path: &str) -> bool {
-    match pattern.split_once('*') {
-        None => path == pattern,
-        Some((head, tail)) => {
-            path.strip_prefix(head).and_then(|rest| rest.strip_suffix(tail)).is_some_and(|middle| !middle.contains('/'))
-        }
-    }
 }
 
 /// Source: RFC 7468, sections 10 and 11; the form of OpenSSH and of OpenSSL; MIT Kerberos, keytab file format.

@@ -1,16 +1,19 @@
 //! The sync layer: files of the build host, copied, appended or merged (D25).
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::archive::{Extractor, Meta};
 use crate::digest::Digest;
 use crate::fault;
+use crate::recipe::owners::Home;
 use crate::sandbox::helper::News;
 use crate::stage::inside::edit::{layer_by_edit, layer_by_writing};
 use crate::store::{Kind, LayerReader, Merged, ScanAnswer};
 
+use super::accounts::Accounts;
 use super::earlier::Earlier;
 use crate::xcat::{Clause, appended, merged};
 
@@ -23,13 +26,36 @@ pub struct SyncItem {
     /// Name below the destination, if that is a folder in the image.
     pub name_in_folder: Option<String>,
     pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+    /// Name or number of the user that the recipe names.
+    pub user: Option<String>,
+    pub group: Option<String>,
+    /// The mode, if the recipe says it.
+    pub said_mode: Option<u32>,
     pub clause: Clause,
 }
 
 impl SyncItem {
     fn at(destination: &str, mode: u32) -> Self {
-        let (destination, clause) = (destination.to_owned(), Clause::Copy);
-        Self { content: None, link: None, destination, name_in_folder: None, mode, clause }
+        Self {
+            content: None,
+            link: None,
+            destination: destination.to_owned(),
+            name_in_folder: None,
+            mode,
+            uid: 0,
+            gid: 0,
+            user: None,
+            group: None,
+            said_mode: None,
+            clause: Clause::Copy,
+        }
+    }
+
+    /// Whether the recipe says something of it: then a folder that is there gets it, too.
+    fn is_said(&self) -> bool {
+        self.user.is_some() || self.group.is_some() || self.said_mode.is_some()
     }
 
     /// A copy of a file of the store.
@@ -55,6 +81,7 @@ pub struct SyncRequest {
     pub epoch: i64,
     /// In order.
     pub items: Vec<SyncItem>,
+    pub homes: Vec<Home>,
     /// The layer that the last build made of this action, if there is one: files of it that are the same get further names.
     #[serde(default)]
     pub earlier: Option<Digest>,
@@ -64,6 +91,9 @@ pub struct SyncRequest {
 pub struct SyncAnswer {
     /// The layer; or the item that cannot be copied, and why.
     pub layer: Result<ScanAnswer, (usize, String)>,
+    /// Whether it is what the recipe says of the item's owner.
+    #[serde(default)]
+    pub is_of_owner: bool,
     pub notes: Vec<String>,
     /// Items that were copied over another one: which, and over which.
     pub doubled: Vec<(usize, usize)>,
@@ -82,6 +112,8 @@ enum Written {
 enum Unmade {
     Failed(String),
     Refused(usize, String),
+    /// An account that the recipe names for an item, and that is not there.
+    Unknown(usize, String),
     /// The file of the store that is not what its name says.
     Damaged(String),
 }
@@ -162,6 +194,22 @@ pub fn inside(request: SyncRequest, _: News<'_>) -> Result<SyncAnswer, String> {
     let mut written: BTreeMap<String, Written> = BTreeMap::new();
     let mut unmade = None;
     let earlier = request.earlier.as_ref().and_then(Earlier::open);
+    let accounts = Accounts::of(&reader, &request.items)?;
+    // Folders that lists made so far.
+    let made: RefCell<BTreeSet<String>> = RefCell::default();
+    // Makes what is missing above a path below a home, for the home's user.
+    let own_folders = |tree: &mut Extractor, place: &str| -> Result<(), String> {
+        let Some(home) = request.homes.iter().find(|home| home.has(place)) else { return Ok(()) };
+        for (end, _) in place.match_indices('/') {
+            let folder = &place[..end];
+            let is_there = || matches!(resolved(&reader.tree, folder), Some((_, Kind::Directory)));
+            if home.has(folder) && !is_there() && made.borrow_mut().insert(folder.to_owned()) {
+                let meta = Meta { mode: 0o755, uid: home.uid, gid: home.gid, mtime: request.epoch, ..Meta::default() };
+                tree.directory(folder.as_bytes(), &meta)?;
+            }
+        }
+        Ok(())
+    };
     let mut make = |tree: &mut Extractor, index: usize, item: &SyncItem| -> Result<(), Unmade> {
         if let Some(file) = file_above(&reader.tree, &written, &item.destination) {
             return Err(Unmade::Refused(
@@ -169,14 +217,24 @@ pub fn inside(request: SyncRequest, _: News<'_>) -> Result<SyncAnswer, String> {
                 format!("`{file}` is a file in the image, so nothing can be copied below it"),
             ));
         }
-        let meta = Meta { mode: item.mode, mtime: request.epoch, ..Meta::default() };
+        let (uid, gid) = accounts.of_item(item).map_err(|problem| Unmade::Unknown(index, problem))?;
+        let meta = Meta { mode: item.mode, mtime: request.epoch, uid, gid, ..Meta::default() };
         if let Some(target) = &item.link {
             tree.symlink(item.destination.trim_start_matches('/').as_bytes(), target.as_bytes(), &meta)?;
             return Ok(());
         }
         let Some(content) = &item.content else {
-            if !matches!(resolved(&reader.tree, &item.destination), Some((_, Kind::Directory))) {
-                tree.directory(item.destination.as_bytes().trim_ascii_start(), &meta)?;
+            let is_there = matches!(resolved(&reader.tree, &item.destination), Some((_, Kind::Directory)));
+            if !is_there || item.is_said() {
+                let place = place_of(&reader.tree, &item.destination);
+                own_folders(tree, &place)?;
+                let home = request.homes.iter().find(|home| home.has(&place));
+                let meta = match home.filter(|_| (meta.uid, meta.gid) == (0, 0) && item.user.is_none()) {
+                    Some(home) => Meta { uid: home.uid, gid: home.gid, ..meta },
+                    None => meta,
+                };
+                tree.directory(place.as_bytes(), &meta)?;
+                made.borrow_mut().insert(place);
             }
             return Ok(());
         };
@@ -188,6 +246,7 @@ pub fn inside(request: SyncRequest, _: News<'_>) -> Result<SyncAnswer, String> {
             ));
         }
         let place = place_of(&reader.tree, &destination);
+        own_folders(tree, &place)?;
         let (bytes, meta) = match item.clause {
             Clause::Copy => {
                 let copy = Written::Copy(content.clone());
@@ -222,10 +281,12 @@ pub fn inside(request: SyncRequest, _: News<'_>) -> Result<SyncAnswer, String> {
                     let why = format!("`{destination}` is not in the image, so nothing can be added to it");
                     return Err(Unmade::Refused(index, why));
                 };
+                // It stays whose it was; what the recipe says goes before that.
+                let was = entry.map_or((meta.uid, meta.gid), |entry| (entry.uid, entry.gid));
                 let meta = Meta {
-                    mode: entry.map_or(item.mode, |entry| entry.mode),
-                    uid: entry.map_or(0, |entry| entry.uid),
-                    gid: entry.map_or(0, |entry| entry.gid),
+                    mode: item.said_mode.or(entry.map(|entry| entry.mode)).unwrap_or(item.mode),
+                    uid: if item.user.is_some() { meta.uid } else { was.0 },
+                    gid: if item.group.is_some() { meta.gid } else { was.1 },
                     ..meta
                 };
                 let bytes = content_of(content)?;
@@ -254,13 +315,14 @@ pub fn inside(request: SyncRequest, _: News<'_>) -> Result<SyncAnswer, String> {
         Some(places) => layer_by_writing(scratch, base, request.epoch, places.iter().map(String::as_str), work),
         None => layer_by_edit(scratch, base, request.epoch, work),
     };
+    let is_of_owner = matches!(unmade, Some(Unmade::Unknown(..)));
     let (layer, damaged) = match unmade {
-        Some(Unmade::Refused(index, why)) => (Err((index, why)), None),
+        Some(Unmade::Refused(index, why) | Unmade::Unknown(index, why)) => (Err((index, why)), None),
         Some(Unmade::Damaged(content)) => (Err((0, String::new())), Some(content)),
         Some(Unmade::Failed(text)) => return Err(text),
         None => (Ok(layer?), None),
     };
-    Ok(SyncAnswer { layer, notes, doubled, damaged })
+    Ok(SyncAnswer { layer, is_of_owner, notes, doubled, damaged })
 }
 
 /// Where a file goes: what its line says, or below that, where the image has a folder there.
@@ -272,7 +334,7 @@ fn destination_of(tree: &Merged, item: &SyncItem) -> String {
 }
 
 /// The path that a destination leads to, links followed where it is there.
-fn place_of(tree: &Merged, destination: &str) -> String {
+pub(super) fn place_of(tree: &Merged, destination: &str) -> String {
     resolved(tree, destination).map_or_else(|| destination.trim_start_matches('/').to_owned(), |(path, _)| path)
 }
 
@@ -288,10 +350,10 @@ fn places(tree: &Merged, items: &[SyncItem]) -> Option<Vec<String>> {
     let of_item = |item: &SyncItem| match (&item.content, &item.link) {
         (_, Some(_)) => Some(item.destination.clone()),
         (Some(_), None) => Some(place_of(tree, &destination_of(tree, item))),
-        // One that is there stays as it is.
+        // One that is there stays as it is, unless the recipe says it.
         (None, None) => {
             let is_there = matches!(resolved(tree, &item.destination), Some((_, Kind::Directory)));
-            (!is_there).then(|| item.destination.clone())
+            (!is_there || item.is_said()).then(|| place_of(tree, &item.destination))
         }
     };
     Some(items.iter().filter_map(of_item).collect())
@@ -356,15 +418,13 @@ mod tests {
         let item = |content: Option<&str>, link: Option<&str>, destination: &str| SyncItem {
             content: content.map(str::to_owned),
             link: link.map(str::to_owned),
-            destination: destination.to_owned(),
             name_in_folder: Some("name".to_owned()),
-            mode: 0o644,
-            clause: Clause::Copy,
+            ..SyncItem::at(destination, 0o644)
         };
         let file = |destination| item(Some("blob"), None, destination);
         let items =
             [file("/etc"), file("/etc/link"), file("/srv/new"), item(None, None, "/etc"), item(None, None, "/opt/dir")];
-        assert_eq!(places(&tree, &items).unwrap(), ["etc/name", "etc/real", "srv/new", "/opt/dir"]);
+        assert_eq!(places(&tree, &items).unwrap(), ["etc/name", "etc/real", "srv/new", "opt/dir"]);
         // A link that another file goes through.
         let through = [item(None, Some("/etc"), "/opt/etc"), file("/opt/etc/motd")];
         assert!(places(&tree, &through).is_none());

@@ -2,13 +2,14 @@
 
 use super::inputs::{Sync, Synced};
 use super::inside::{SyncAnswer, SyncItem, SyncRequest};
+use crate::recipe::owners::Home;
 use crate::source::{Finding, Severity};
 use crate::stage::StageError;
 use crate::stage::actions::gate::checks as gate;
 use crate::stage::actions::reader::work::{Above, Desk, Place, Work};
 use crate::stage::bench::Bench;
 use crate::stage::bench::keyed::{InputFile, Keyed};
-use crate::stage::bench::report::refuse_at;
+use crate::stage::bench::report::{refuse, refuse_at};
 use crate::stage::bench::results::{layer_outputs, missing};
 use crate::store::Outputs;
 
@@ -24,7 +25,7 @@ impl Work for Sync {
             file.ok_or_else(|| missing(above.id()))?.text()
         })?;
         for (synced, file) in synced() {
-            if file.is_some_and(|file| file.mode & 0o6000 != 0) {
+            if file.is_some() && synced.mode() & 0o6000 != 0 {
                 let text = format!("`{}` keeps its set-id bits in the image", synced.name);
                 bench.report.finding(&Finding::note("sync::setid", &synced.span, text));
             }
@@ -35,13 +36,19 @@ impl Work for Sync {
     fn request(&self, above: &Above<'_>, place: &Place) -> Result<SyncRequest, StageError> {
         let item = |(synced, file): &(Keyed<Synced>, Option<Keyed<InputFile>>)| {
             let file = file.as_deref();
+            let said = synced.said.as_ref();
             Ok::<_, StageError>(SyncItem {
                 // What writes the layer compares it.
                 content: file.map(|file| file.content(above.store)).transpose()?,
                 link: None,
                 destination: synced.destination.clone(),
                 name_in_folder: synced.name_in_folder.clone(),
-                mode: file.map_or(0o755, |file| file.mode),
+                mode: said.and_then(|said| said.mode).or(synced.mode).or(file.map(|file| file.mode)).unwrap_or(0o755),
+                uid: synced.uid,
+                gid: synced.gid,
+                user: said.and_then(|said| said.user.clone()),
+                group: said.and_then(|said| said.group.clone()),
+                said_mode: said.and_then(|said| said.mode),
                 clause: synced.clause,
             })
         };
@@ -50,6 +57,7 @@ impl Work for Sync {
             base: above.below()?,
             epoch: *self.epoch,
             items: self.items.iter().map(item).collect::<Result<_, _>>()?,
+            homes: self.homes.iter().map(|home| Home::clone(home)).collect(),
             earlier: above.earlier_layer(),
         })
     }
@@ -72,6 +80,14 @@ impl Work for Sync {
         }
         match answer.layer {
             Ok(layer) => Ok(layer_outputs(&layer)),
+            Err((index, problem)) if answer.is_of_owner => {
+                let places = recipe.sync.get(index).map(crate::recipe::SyncedFile::destinations).unwrap_or_default();
+                let place = places.into_iter().find(|place| recipe.model.sync.owner.contains_key(place));
+                let field = format!("sync.owner.{}", place.unwrap_or_default());
+                let help =
+                    "add the package that creates the account, pin it in ‹[users]› or ‹[groups]›, or write a number";
+                Err(refuse(report, recipe, &field, problem, help.to_owned()))
+            }
             Err((index, problem)) => {
                 let item = recipe.sync.get(index);
                 let name = item.map_or_else(String::new, |item| format!("{}: ", item.name));

@@ -160,6 +160,7 @@ impl Order<'_> {
             needed: all.iter().flat_map(|one| one.needed.iter().copied()).collect(),
             wanted: wanted.collect::<BTreeMap<_, _>>(),
             items,
+            owners: gathered.owners.clone(),
             patience: self.own.on_patience,
         })
     }

@@ -4,6 +4,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::away::parcel::owners_in;
 use crate::cache::Cache;
 use crate::cli::Exit;
 use crate::recipe::{moved, root_of_all};
@@ -177,7 +178,8 @@ struct Noted {
 pub fn prepare(round: &Path) -> Result<(Cache, Deliver), String> {
     let order: Order = read(&round.join(ORDER)).ok_or_else(|| format!("`{}` cannot be read", round.display()))?;
     let outside = round.join("abs");
-    moved::set(moved::Moved { workspace: round.join("ws"), outside, was: order.root });
+    let owners = owners_in(round, order.owners);
+    moved::set(moved::Moved { workspace: round.join("ws"), outside, was: order.root, owners });
     root_of_all(&round.join("ws"));
     let results = round.parent().unwrap_or(round).join("results").display().to_string();
     let open = || Cache::of_directory(std::path::Path::new(&results)).map_err(said);

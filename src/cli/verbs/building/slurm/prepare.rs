@@ -135,6 +135,7 @@ impl Jobs<'_> {
         let order = Order {
             version: VERSION,
             root,
+            owners: gathered.owners,
             start,
             words: self.words(),
             init,
@@ -185,6 +186,7 @@ impl Jobs<'_> {
             needed: BTreeSet::new(),
             wanted: BTreeMap::new(),
             items,
+            owners: BTreeMap::new(),
             patience: 0,
         };
         place(to, &manifest)?;

@@ -80,7 +80,7 @@ impl Work for Postscripts {
             items.push(SyncItem::link(&format!("/etc/systemd/system/multi-user.target.wants/{name}"), &unit));
         }
         let (scratch, base) = (place.scratch.clone(), above.below()?);
-        Ok(SyncRequest { scratch, base, epoch: *self.epoch, items, earlier: None })
+        Ok(SyncRequest { scratch, base, epoch: *self.epoch, items, homes: Vec::new(), earlier: None })
     }
 
     fn damaged(answer: &SyncAnswer) -> Option<&str> {
