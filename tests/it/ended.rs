@@ -204,3 +204,51 @@ fn an_ended_save_is_repeated_whole() {
         }
     }
 }
+
+/// Runs a command that has ten seconds for its end.
+fn soon(command: &mut std::process::Command) -> crate::support::Ran {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let began = Instant::now();
+    while child.try_wait().unwrap().is_none() && began.elapsed().as_secs() < 10 {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let _ = child.kill();
+    child.wait_with_output().unwrap().into()
+}
+
+/// What a bundle takes along is written into a temporary directory, by a command that makes one of its own in it.
+#[test]
+fn a_bundle_with_records_waits_for_no_lock_of_its_own() {
+    let space = Space::new();
+    space.write("image.toml", "[image]\nname = \"alone\"\nrelease = \"bookworm\"\n");
+    let mut command = imgbuild();
+    command.arg("-C").arg(space.path()).arg("--store").arg(space.store());
+    let ran = soon(command.args(["export", "bundle", ".", "--records", "-o", "b.tgz"]));
+    assert!(ran.code == 1 && ran.err.contains("no build of `alone` is in the store"), "{} {}", ran.code, ran.err);
+}
+
+/// Several at once, in a folder of all users as in one of this user: each has its own, and what a dead one left goes.
+#[test]
+fn temporary_directories_are_made_side_by_side() {
+    for mode in [0o1777, 0o700] {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        let dead = folder.path().join("x-dead");
+        std::fs::create_dir(&dead).unwrap();
+        let start = || {
+            let mut sweeper = imgbuild();
+            sweeper.args([imgbuild::sweep::ARGUMENT, folder.path().to_str().unwrap(), "x-"]);
+            sweeper.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap()
+        };
+        let mut all: Vec<_> = (0..16).map(|_| start()).collect();
+        let paths: std::collections::BTreeSet<String> =
+            all.iter_mut().map(|one| std::io::read_to_string(one.stdout.take().unwrap()).unwrap()).collect();
+        assert!(paths.len() == all.len() && paths.iter().all(|path| Path::new(path).is_dir()), "{paths:?}");
+        assert!(!dead.exists(), "{mode:o}");
+        for mut one in all {
+            drop(one.stdin.take());
+            one.wait().unwrap();
+        }
+        assert_eq!(folder.path().read_dir().unwrap().count(), 0);
+    }
+}
