@@ -33,10 +33,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "distro",
         &[
             "recipe", "source", "archive", "sandbox", "store", "digest", "failure", "fault", "witness", "pgp", "xml",
-            "files",
+            "files", "sweep",
         ],
     ),
-    ("cache", &["store", "archive", "distro", "oci", "digest", "fault", "files"]),
+    ("cache", &["store", "archive", "distro", "oci", "digest", "fault", "files", "sweep"]),
     ("oci", &["digest", "distro", "failure", "fault", "files", "sweep"]),
     (
         "stage",
@@ -73,9 +73,9 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     ("away", &["recipe", "witness", "digest", "files"]),
     ("slurm", &["files"]),
-    ("boot", &[]),
+    ("boot", &["sweep"]),
     ("efi", &[]),
-    ("serve", &["nodes", "stage", "source", "efi", "files"]),
+    ("serve", &["nodes", "stage", "source", "efi", "files", "sweep"]),
     (
         "cli",
         &[

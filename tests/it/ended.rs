@@ -205,6 +205,78 @@ fn an_ended_save_is_repeated_whole() {
     }
 }
 
+/// Killed ten times at moments of its whole time, each command does its work once more as if it had not been, and neither the
+/// workspace nor the folder of temporary files has more in it than after a run that no one ended.
+#[test]
+fn nothing_is_left_of_what_was_killed() {
+    use crate::all_or_nothing::{placed, space, tree, verbs};
+    let more = [vec!["check"], vec!["export", "bundle", "compute", "--records", "-o", "b.tgz"], vec!["list", "-l"]];
+    for command in verbs().into_iter().chain(more) {
+        let (clean, space) = (space(), space());
+        let run = |space: &Space, time: Option<Duration>| {
+            let temporary = space.path().join("temporary");
+            std::fs::create_dir_all(&temporary).unwrap();
+            let mut program = imgbuild();
+            program.arg("-C").arg(space.path()).arg("--store").arg(space.store()).args(placed(space, &command));
+            program.env("TMPDIR", temporary).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+            let mut child = program.spawn().unwrap();
+            if let Some(time) = time {
+                std::thread::sleep(time);
+                let _ = child.kill();
+            }
+            let ended = child.wait_with_output().unwrap();
+            (ended.status.code(), String::from_utf8_lossy(&ended.stderr).into_owned())
+        };
+        let began = Instant::now();
+        let (code, _) = run(&clean, None);
+        let took = began.elapsed();
+        for number in 0..10 {
+            run(&space, Some(took * number / 10));
+        }
+        let (last, said) = run(&space, None);
+        // A run that was faster than its end did all.
+        assert!(last == code || last == Some(1), "{command:?}: {last:?}, not {code:?}: {said}");
+        // Names of keys and of generations differ from run to run.
+        let names = |space: &Space| {
+            let shown = |path: PathBuf| path.display().to_string();
+            tree(space.path()).into_keys().map(shown).filter(|name| !is_generation(name)).collect::<Vec<_>>()
+        };
+        let began = Instant::now();
+        while names(&space) != names(&clean) && began.elapsed().as_secs() < 10 {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(names(&space), names(&clean), "{command:?}: {said}");
+    }
+}
+
+/// Whether a name is of one of the last generations of what nodes boot, of which a killed command leaves one more whole.
+fn is_generation(name: &str) -> bool {
+    name.starts_with("tftpboot/.imgbuild-nodes/")
+}
+
+/// What an ended run wrote is no reason to refuse the next one.
+#[test]
+fn an_ended_init_and_convert_go_on() {
+    let space = Space::new();
+    let ended = |place: &str, command: &[&str]| assert!(end(&space, command, Moment::At(place), Signal::KILL));
+    ended("init.writing", &["init", "compute"]);
+    space.run(&["init", "compute"]).good();
+    assert!(space.path().join("image.toml").is_file() && !space.path().join("compute").exists());
+    for file in ["image.toml", "image.kdl"] {
+        ended("convert.written", &["convert", "--replace"]);
+        space.run(&["convert", "--replace"]).good();
+        assert!(!space.path().join(file).exists(), "{file}");
+        space.run(&["check"]).good();
+        // As if it had been long ago.
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // A list of someone else's is no such thing: the image gets a directory of its own.
+    let space = Space::new();
+    space.write("compute.pkglist", "vim\n");
+    space.run(&["init", "compute"]).good();
+    assert!(space.path().join("compute/image.toml").is_file());
+}
+
 /// Runs a command that has ten seconds for its end.
 fn soon(command: &mut std::process::Command) -> crate::support::Ran {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();

@@ -14,6 +14,7 @@ use super::{CacheError, PATIENCE};
 use crate::digest::{Digest, Sha256};
 use crate::distro::{Fetcher, Progress, side_by_side};
 use crate::store::StoreError;
+use crate::sweep;
 use files::Files;
 
 const VERSION: &str = "v1";
@@ -77,11 +78,9 @@ fn keep(aside: &Path, wanted: &Wanted) -> Result<(), StoreError> {
 }
 
 /// A name beside a destination, which is not taken.
-fn aside_of(wanted: &Wanted) -> Result<tempfile::TempPath, StoreError> {
+fn aside_of(wanted: &Wanted) -> Result<tempfile::NamedTempFile, StoreError> {
     let parent = wanted.destination.parent().unwrap_or(Path::new("."));
-    let made = std::fs::create_dir_all(parent)
-        .and_then(|()| tempfile::Builder::new().prefix(".new-").tempfile_in(parent))
-        .map(tempfile::NamedTempFile::into_temp_path);
+    let made = std::fs::create_dir_all(parent).and_then(|()| sweep::file_in(parent, ".new-", 0o600));
     made.map_err(|error| StoreError::io("keep the file", &wanted.destination, error))
 }
 

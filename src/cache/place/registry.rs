@@ -46,7 +46,7 @@ impl Repository {
         let file = File::create(&aside).map_err(own)?;
         let blob = Descriptor::new(FILE, one.object.sha256, one.object.size);
         match self.0.write(&blob, "a file of the cache", &file, 0) {
-            Ok(()) => keep(&aside, one).map_err(Trouble::Store),
+            Ok(()) => keep(aside.path(), one).map_err(Trouble::Store),
             // What is missing or damaged is left out.
             Err(OciError::NotThere { .. } | OciError::Digest { .. }) => Ok(()),
             Err(OciError::Keep { source, .. }) => Err(own(source)),
