@@ -37,7 +37,7 @@ enum Item {
 /// A class of characters as C.UTF-8 has it.
 type Class = fn(char) -> bool;
 
-/// Source: wctype(3). Of other scripts' digits C's locales say that they are letters.
+/// Source: wctype(3). C's locales say that digits of other scripts are letters.
 fn class(name: &str) -> Option<Class> {
     Some(match name {
         "alnum" => |one| one.is_alphanumeric(),

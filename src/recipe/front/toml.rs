@@ -46,7 +46,7 @@ pub fn read(file: &Arc<SourceFile>) -> (Node, Vec<Finding>) {
     (Node { value: convert_table(file, table.get_ref()), span }, findings)
 }
 
-/// What mends a line, where that can be told.
+/// What mends a line, where there is no doubt.
 fn repair(file: &SourceFile, said: &str, span: &Span) -> Option<String> {
     let word = span.text();
     if said.contains("must be quoted") && !word.is_empty() {
