@@ -6,6 +6,7 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// One text file as it was read, with the name by which messages call it.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -15,13 +16,15 @@ pub struct SourceFile {
     pub path: PathBuf,
     pub text: String,
     lines: Vec<usize>,
+    share: Share,
 }
 
 impl SourceFile {
     pub fn new(name: impl Into<String>, path: impl AsRef<Path>, text: impl Into<String>) -> Arc<Self> {
         let text = text.into();
         let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        Arc::new(Self { name: name.into(), path: path.as_ref().to_path_buf(), text, lines })
+        let share = Share::of(cost(text.as_bytes()));
+        Arc::new(Self { name: name.into(), path: path.as_ref().to_path_buf(), text, lines, share })
     }
 
     /// Line and column, both counted from 1, of a byte offset; columns count characters.
@@ -39,10 +42,58 @@ pub const MOST_LINES: usize = 100_000;
 /// Lines of a recipe's or nodes' file.
 pub const MOST_LINES_OF_FILE: usize = 200_000;
 
-/// Says that a text has more lines than are read, if it has.
-pub fn too_many_lines(bytes: &[u8], most: usize) -> Option<String> {
-    let lines = bytes.iter().filter(|byte| **byte == b'\n').count();
-    (lines > most).then(|| format!("it has {} lines: the limit is {}", counted(lines), counted(most)))
+/// Words of a line, on an average: without a bound one line could have as many as all others.
+const MOST_WORDS: usize = 10;
+
+/// Says that a text has more lines or words than are read, or is more than a command can hold with all that it holds, if so.
+pub fn too_much(bytes: &[u8], most: usize) -> Option<String> {
+    let count = |which: &[u8]| bytes.iter().filter(|byte| which.contains(byte)).count();
+    for (what, found, most) in [("lines", count(b"\n"), most), ("words", count(b" \t,"), most * MOST_WORDS)] {
+        if found > most {
+            return Some(format!("it has {} {what}: the limit is {}", counted(found), counted(most)));
+        }
+    }
+    let total = HELD.load(Ordering::Relaxed).saturating_add(cost(bytes));
+    (total > MOST_HELD && !crate::fault::planted("texts-without-end")).then(|| {
+        format!("all lists and recipes of a command together need more than the limit of {} MiB", MOST_HELD >> 20)
+    })
+}
+
+/// What a value of a text takes in memory, its place and its name with it.
+const VALUE: u64 = 200;
+
+/// What a text takes, with the values that are made of it.
+fn cost(bytes: &[u8]) -> u64 {
+    let values = bytes.iter().filter(|byte| matches!(byte, b'\n' | b',')).count() as u64;
+    bytes.len() as u64 + values * VALUE
+}
+
+static HELD: AtomicU64 = AtomicU64::new(0);
+
+/// Bytes that all texts of a command and what is made of them may take together.
+const MOST_HELD: u64 = 512 << 20;
+
+/// A part of what the texts of a command may take; given back when it is dropped.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Share(u64);
+
+impl Share {
+    fn of(bytes: u64) -> Self {
+        HELD.fetch_add(bytes, Ordering::Relaxed);
+        Self(bytes)
+    }
+
+    /// For so many values that were made of texts; none if they are too many.
+    pub fn of_values(count: usize) -> Option<Self> {
+        let share = Self::of(VALUE.saturating_mul(count as u64));
+        (HELD.load(Ordering::Relaxed) <= MOST_HELD || crate::fault::planted("texts-without-end")).then_some(share)
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        HELD.fetch_sub(self.0, Ordering::Relaxed);
+    }
 }
 
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -211,5 +262,18 @@ mod tests {
         assert!(nearest("zzz", ["virtio_net"]).is_empty());
         assert_eq!(nearest("mytol", ["sitecopy", "mytool", "mtools"])[0], "mytool");
         assert_eq!(nearest("dhcp3-client", ["isc-dhcp-client", "isc-dhcp-server", "nfs-client"])[0], "isc-dhcp-client");
+    }
+
+    #[test]
+    fn a_text_has_a_bound_of_lines_and_of_words() {
+        assert_eq!(too_much(b"a b, c\n", 1), None);
+        assert_eq!(too_much(b"a\nb\n", 1).unwrap(), "it has 2 lines: the limit is 1");
+        assert_eq!(too_much(&b"a ".repeat(11), 1).unwrap(), "it has 11 words: the limit is 10");
+    }
+
+    #[test]
+    fn what_a_text_takes_is_given_back() {
+        assert!(Share::of_values(usize::MAX / 400).is_none());
+        assert!(Share::of_values(1).is_some() && too_much(b"a", 1).is_none());
     }
 }

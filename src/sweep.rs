@@ -108,15 +108,10 @@ pub fn remove_dead_files(folder: &Path, prefix: &str) {
     }
 }
 
-/// Whether a folder is this user's, and no one else may write to it.
-fn is_own(folder: &Path) -> bool {
-    folder.metadata().is_ok_and(|found| found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o022 == 0)
-}
-
-/// Waits for the turn in a folder of this user that no one else may write to: a place that others may lock has no turns.
-fn turn_of(folder: &Path) -> Option<File> {
-    let turn = File::open(folder).ok().filter(|_| is_own(folder))?;
-    turn.lock().is_ok().then_some(turn)
+/// Whether no one else can give the directories of this user in a folder other names.
+fn is_kept(folder: &Path) -> bool {
+    let is_own = |found: &std::fs::Metadata| found.uid() == rustix::process::geteuid().as_raw();
+    folder.metadata().is_ok_and(|found| found.mode() & 0o1000 != 0 || is_own(&found) && found.mode() & 0o022 == 0)
 }
 
 /// Takes the lock of a directory or a file, if it is free.
@@ -128,7 +123,7 @@ fn lock(path: &Path) -> Option<File> {
 }
 
 /// Removes directories of this user whose commands are dead.
-pub fn remove_dead(parent: &Path, prefix: impl AsRef<OsStr>) {
+fn remove_dead(parent: &Path, prefix: impl AsRef<OsStr>) {
     for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
         let path = entry.path();
         let is_own = path
@@ -143,19 +138,51 @@ pub fn remove_dead(parent: &Path, prefix: impl AsRef<OsStr>) {
     }
 }
 
+/// A temporary directory of this process, locked as long as it lives: what a killed one leaves goes with the next of its kind.
+#[derive(Debug)]
+pub struct Held {
+    // In this order: what is no longer there needs no lock.
+    directory: tempfile::TempDir,
+    lock: Option<File>,
+}
+
+impl Held {
+    /// Makes one whose name begins so; those of that kind go whose processes are dead. No lock of the folder is waited for: it may
+    /// be such a directory itself, whose lock is held as long as the command lives that waits for this one.
+    pub fn below(parent: &Path, prefix: impl AsRef<OsStr>) -> std::io::Result<Self> {
+        let prefix = prefix.as_ref();
+        if is_kept(parent) {
+            remove_dead(parent, prefix);
+        }
+        let new = || tempfile::Builder::new().prefix(prefix).tempdir_in(parent);
+        // Another process may take a new one for a dead one before it is locked.
+        for _ in 0..32 {
+            let directory = new()?;
+            let Ok(lock) = File::open(directory.path()) else { continue };
+            let is_taken = matches!(lock.try_lock(), Err(std::fs::TryLockError::WouldBlock));
+            if !is_taken && directory.path().symlink_metadata().is_ok() {
+                return Ok(Self { directory, lock: Some(lock) });
+            }
+        }
+        Ok(Self { directory: new()?, lock: None })
+    }
+
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Leaves it to the caller, with its lock.
+    pub fn keep(self) -> (PathBuf, Option<File>) {
+        (self.directory.keep(), self.lock)
+    }
+}
+
 /// The second process: makes the directory, tells it, waits for the end of the first, and removes it.
 pub fn run() -> ExitCode {
     let mut words = std::env::args_os().skip(2);
     let (Some(parent), Some(prefix)) = (words.next(), words.next()) else { return ExitCode::FAILURE };
     let parent = PathBuf::from(parent);
-    // One at a time makes and locks, so that no one takes a new one for a dead one.
-    let turn = turn_of(&parent);
-    if turn.is_some() {
-        remove_dead(&parent, &prefix);
-    }
-    let made = tempfile::Builder::new().prefix(&prefix).tempdir_in(&parent);
-    let held = made.as_ref().ok().and_then(|made| lock(made.path()));
-    drop(turn);
+    let made = Held::below(&parent, &prefix);
     let sent = match &made {
         Ok(directory) => tell(directory.path().as_os_str().as_bytes()),
         Err(error) => tell(error.raw_os_error().unwrap_or(0).to_string().as_bytes()),
@@ -165,10 +192,7 @@ pub fn run() -> ExitCode {
     if made.is_ok() && sent.is_ok() {
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
     }
-    if let Ok(directory) = made {
-        let _ = directory.close();
-    }
-    drop(held);
+    drop(made);
     ExitCode::SUCCESS
 }
 

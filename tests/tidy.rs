@@ -37,10 +37,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "distro",
         &[
             "recipe", "source", "archive", "sandbox", "store", "digest", "failure", "fault", "witness", "pgp", "xml",
-            "files",
+            "files", "sweep",
         ],
     ),
-    ("cache", &["store", "archive", "distro", "oci", "digest", "fault", "files", "shared"]),
+    ("cache", &["store", "archive", "distro", "oci", "digest", "fault", "files", "shared", "sweep"]),
     ("oci", &["digest", "distro", "failure", "fault", "files", "sweep"]),
     (
         "stage",
@@ -77,9 +77,9 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     ("away", &["recipe", "witness", "digest", "files", "shared"]),
     ("slurm", &["files", "shared"]),
-    ("boot", &[]),
+    ("boot", &["sweep"]),
     ("efi", &[]),
-    ("serve", &["nodes", "stage", "source", "efi", "files"]),
+    ("serve", &["nodes", "stage", "source", "efi", "files", "sweep"]),
     (
         "cli",
         &[

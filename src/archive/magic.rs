@@ -82,6 +82,13 @@ fn compression(start: &[u8]) -> Option<Compression> {
 /// Memory that an xz or lzma stream may ask for, in bytes.
 const XZ_MEMORY_LIMIT: u64 = 512 << 20;
 
+/// Undoes xz, with no more memory than its largest level needs: what a stream asks for is its maker's.
+/// Errors: There is no memory.
+pub fn xz<R: Read>(stream: R) -> io::Result<liblzma::read::XzDecoder<R>> {
+    let decoder = liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY_LIMIT, 0)?;
+    Ok(liblzma::read::XzDecoder::new_stream(stream, decoder))
+}
+
 /// Undoes the compression of a stream, if it has one: gzip, xz, lzma, zstd or lz4, by its first bytes.
 /// Errors: The stream's; one for bzip2, which no driver package of a maintained release uses.
 pub fn plain<'a>(mut stream: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
@@ -135,6 +142,21 @@ mod tests {
         assert_eq!(container(b"070701000"), Some(Container::Cpio));
         assert_eq!(container(b""), None);
         assert_eq!(container(b"text"), None);
+    }
+
+    #[test]
+    fn a_stream_of_xz_cannot_ask_for_all_memory() {
+        let mut encoder = liblzma::write::XzEncoder::new(Vec::new(), 1);
+        encoder.write_all(b"content").unwrap();
+        let mut packed = encoder.finish().unwrap();
+        xz(&packed[..]).unwrap().read_to_end(&mut Vec::new()).unwrap();
+        // The size of the dictionary, 4 GiB, and the sum of the block's header. Source: xz-file-format.txt, 3.1 and 5.3.1.
+        packed[16] = 40;
+        let mut sum = flate2::Crc::new();
+        sum.update(&packed[12..20]);
+        packed[20..24].copy_from_slice(&sum.sum().to_le_bytes());
+        let error = xz(&packed[..]).unwrap().read_to_end(&mut Vec::new()).unwrap_err();
+        assert!(error.to_string().contains("memory"), "{error}");
     }
 
     #[test]

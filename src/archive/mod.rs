@@ -36,5 +36,5 @@ pub use frames::read::{FrameEntry, read_frame};
 pub use frames::tree::cut_tree;
 pub use frames::write::{FRAME_VERSION, Frame, FrameInfo, PackEntry, cut_frames, join_frames};
 pub use iso::read_iso;
-pub use magic::{Container, START, container, plain};
+pub use magic::{Container, START, container, plain, xz};
 pub use members::{Member, MemberKind, Visit, clean_path, deb_architecture, read_cpio, read_deb, read_tar};

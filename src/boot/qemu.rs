@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::error::BootError;
 use super::firmware::Firmware;
 
-use crate::fault;
+use crate::{fault, sweep};
 
 #[derive(Debug, Clone)]
 pub struct Machine {
@@ -158,7 +158,7 @@ fn in_a_list(path: &Path) -> String {
 /// A machine's own copy of its firmware's variables.
 fn own_variables(firmware: Firmware) -> Result<tempfile::NamedTempFile, BootError> {
     let failed = |source| BootError::Variables { path: firmware.variables, source };
-    let mut copy = tempfile::Builder::new().prefix("imgbuild-uefi-").tempfile().map_err(failed)?;
+    let mut copy = sweep::file_in(&std::env::temp_dir(), "imgbuild-uefi-", 0o600).map_err(failed)?;
     let mut from = std::fs::File::open(firmware.variables).map_err(failed)?;
     std::io::copy(&mut from, &mut copy).map_err(failed)?;
     Ok(copy)

@@ -36,6 +36,62 @@ pub const GROUPS: [(&str, &[&str]); 6] = [
     ("Other", &["schema", "completions", "help"]),
 ];
 
+/// What other tools call our commands.
+const OTHER_NAMES: &[(&str, &str)] = &[
+    ("chroot", "shell"),
+    ("clean", "gc"),
+    ("clone", "copy"),
+    ("cp", "copy"),
+    ("create", "init"),
+    ("deploy", "nodeset"),
+    ("edit", "set"),
+    ("enter", "shell"),
+    ("genimage", "build"),
+    ("history", "log"),
+    ("images", "list"),
+    ("info", "show"),
+    ("inspect", "show"),
+    ("install", "build"),
+    ("lint", "check"),
+    ("lock", "update"),
+    ("ls", "list"),
+    ("make", "build"),
+    ("new", "init"),
+    ("packimage", "build"),
+    ("prune", "gc"),
+    ("run", "boot"),
+    ("start", "boot"),
+    ("status", "plan"),
+    ("test", "check"),
+    ("tree", "graph"),
+    ("upgrade", "update"),
+    ("validate", "check"),
+    ("verify", "check"),
+    ("why", "explain"),
+];
+
+/// An error of the command line as we say it: with the command that another tool's word means, without options that come of the
+/// environment, and without a list of all commands.
+pub fn in_words(mut error: clap::Error) -> clap::Error {
+    use clap::error::{ContextKind, ContextValue, ErrorKind};
+    if error.kind() == ErrorKind::MissingSubcommand {
+        let text = "imgbuild needs a command\n  imgbuild init NAME   writes a recipe\n  imgbuild plan        shows what a build would do\n  imgbuild build       builds it\n";
+        return command().error(ErrorKind::MissingSubcommand, text);
+    }
+    let word = match error.get(ContextKind::InvalidSubcommand) {
+        Some(ContextValue::String(word)) => word.clone(),
+        _ => String::new(),
+    };
+    if let Some((_, own)) = OTHER_NAMES.iter().find(|(other, _)| *other == word) {
+        error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(vec![(*own).to_owned()]));
+    }
+    if let Some(ContextValue::StyledStr(usage)) = error.get(ContextKind::Usage) {
+        let usage = usage.to_string().replace("--store <DIR> ", "");
+        error.insert(ContextKind::Usage, ContextValue::StyledStr(usage.into()));
+    }
+    error
+}
+
 pub fn examples(command: &str) -> &'static [(&'static str, &'static str)] {
     match command {
         "init" => &[

@@ -248,6 +248,7 @@ fn with_stack() -> ExitCode {
     let arguments = match parsed {
         Ok(arguments) => arguments,
         Err(error) => {
+            let error = help::in_words(error);
             output::render::of_command_line(&error);
             return match error.use_stderr() {
                 true => Exit::Usage.into(),

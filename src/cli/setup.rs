@@ -6,7 +6,9 @@ use super::output::harmless::one_line;
 use super::output::render;
 use super::{Arguments, Exit};
 use crate::recipe::select;
-use crate::recipe::{Draft, Known, LOCK_FILE, Lock, Overlay, Recipe, Selected, Workspace, is_image_name, known};
+use crate::recipe::{
+    Draft, Known, LOCK_FILE, Lock, Overlay, Recipe, Selected, Workspace, has_recipe, is_image_name, known,
+};
 use crate::sandbox::{Assembly, IdMap, Namespace, SandboxError};
 use crate::source::{Finding, Severity, SourceFile};
 use crate::stage::{
@@ -202,6 +204,13 @@ pub fn read_selection(arguments: &Arguments, patterns: &[String]) -> Result<Sele
     let mut selected = select(&arguments.directory, patterns).map_err(|mut findings| {
         if let Some(root) = Workspace::root_of(&arguments.directory) {
             name_from(&root, &mut findings);
+        }
+        // The word of a directory is no name of an image.
+        let folder = patterns.iter().find(|pattern| has_recipe(&arguments.directory.join(pattern)));
+        if let Some(folder) = folder
+            && let Some(missing) = findings.iter_mut().find(|finding| finding.code == "recipe::missing")
+        {
+            missing.help = Some(format!("`{folder}` is a directory with a recipe: name it with `-C {folder}`"));
         }
         findings
     })?;

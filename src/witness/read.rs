@@ -16,6 +16,9 @@ use super::record::{
 use super::stamp::{Stamp, look_through, number_of};
 use crate::digest::{Digest, FieldHasher, Sha256};
 
+/// Bytes of a file that is read into memory whole: others may have written any.
+const LARGEST: u64 = 1 << 30;
+
 fn noting<T>(path: &Path, outcome: io::Result<T>) -> io::Result<T> {
     if let Err(error) = &outcome
         && is_recording()
@@ -33,8 +36,15 @@ fn read_whole(path: &Path) -> io::Result<Vec<u8>> {
     bring(path, Need::Content);
     let mut file = std::fs::File::open(path)?;
     let metadata = file.metadata()?;
+    let too_large = || io::Error::new(io::ErrorKind::FileTooLarge, format!("it is larger than {} MiB", LARGEST >> 20));
+    if metadata.len() > LARGEST {
+        return Err(too_large());
+    }
     let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
-    file.read_to_end(&mut bytes)?;
+    // It may grow meanwhile.
+    if file.by_ref().take(LARGEST + 1).read_to_end(&mut bytes)? as u64 > LARGEST {
+        return Err(too_large());
+    }
     if is_recording() {
         note_digest(path, need::CONTENT, Ok(Stamp::from_metadata(&metadata)), Some(Digest::of(&bytes)), None);
     }

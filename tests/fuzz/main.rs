@@ -8,6 +8,7 @@
 //! `IMGBUILD_FUZZ_SEED`: another seed than 1.
 
 mod mutate;
+mod node;
 mod seeds;
 mod targets;
 
@@ -16,11 +17,45 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
-// The node's own file names them so.
-use imgbuild::{fault, network as words};
+// The node's own files name them so.
+use imgbuild::{fault, name, network as words};
 
 use self::mutate::Random;
 use self::targets::{TARGETS, Target};
+
+/// What the node's own files print.
+macro_rules! say {
+    ($($part:tt)*) => { println!($($part)*) };
+}
+use say;
+
+#[path = "../../imgbuild-init/src/sys"]
+#[allow(dead_code, unreachable_pub, unsafe_code, reason = "the node's own files, of which only what unpacks is fed")]
+mod sys {
+    use std::ffi::CString;
+    use std::io;
+
+    mod below;
+    mod tree;
+
+    pub use below::*;
+    pub use tree::*;
+
+    fn c(text: &str) -> io::Result<CString> {
+        Ok(CString::new(crate::name::bytes_of(text).into_owned())?)
+    }
+
+    fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+    }
+}
+#[path = "../../imgbuild-init/src/image"]
+#[allow(dead_code, unreachable_pub, reason = "the node's own files, of which only the readers are fed")]
+mod image {
+    pub mod cpio;
+    pub mod tar;
+    pub mod unpack;
+}
 
 /// Memory of the process that reads, in KiB.
 const MEMORY: u64 = 512 << 10;
@@ -166,6 +201,6 @@ macro_rules! fed {
 
 fed! {
     bundle build_json cmdline comps control cpio csv deb dhcp dhcp6 dpkg erofs exlist index_json inrelease iso kdl lock manifest_xml
-    metalink modules noderange otherpkgs packed pkglist primary repofile repomd router rpm rpm_header rpmdb saved sources sqlite squashfs stanzas
+    metalink modules node_cpio node_frames node_tar noderange otherpkgs packed pkglist primary repofile repomd router rpm rpm_header rpmdb saved sources sqlite squashfs stanzas
     synclist tar toml
 }

@@ -14,7 +14,7 @@ use imgbuild::xcat::{self, Flavor, LoadError, Loader};
 use imgbuild::{recipe, site, stage};
 
 use crate::mutate::Form::{self, Bytes, Tar, Text};
-use crate::seeds;
+use crate::{node, seeds};
 
 #[path = "../../imgbuild-init/src/cmdline.rs"]
 #[allow(dead_code, unreachable_pub, reason = "the node's own file, of which only the reader is fed")]
@@ -272,6 +272,9 @@ pub const TARGETS: &[Target] = &[
         &[("tests/fixtures/hostile", ".zst"), ("../shared/corpus/hostile", ".zst")],
         packed
     ),
+    target!("node_cpio", Bytes, node::cpios, &[], node::unpacked),
+    target!("node_tar", Tar, node::tars, &[], node::unpacked),
+    target!("node_frames", Bytes, node::in_frames, &[], node::unpacked),
     target!("squashfs", Bytes, none, &[("tests/fixtures/squashfs", ""), ("tests/fixtures/hostile", ".sfs")], packed),
     target!("erofs", Bytes, none, &[("tests/fixtures/erofs", ".erofs")], packed),
     target!("iso", Bytes, |place| seeds_of_iso(place), &[], |bytes, _| {

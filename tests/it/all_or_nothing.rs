@@ -9,7 +9,7 @@ use crate::nodes::nodeset::published;
 use crate::support::{Ran, Space};
 
 /// All below a directory but what no one misses: the store, locks that hold nothing, and folders that only these are in.
-fn tree(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+pub fn tree(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let walk = walkdir::WalkDir::new(directory).into_iter();
     let walk = walk.filter_entry(|entry| entry.file_name() != ".store").flatten();
     let is_lock = |path: &Path| path.file_name().is_some_and(|name| name == ".lock" || name == ".imgbuild.lock");
@@ -40,7 +40,7 @@ fn without_room(space: &Space, before: &str, command: &[&str]) -> Ran {
 }
 
 /// A workspace with all that the commands want.
-fn space() -> Space {
+pub fn space() -> Space {
     let (space, _) = published();
     space
         .write("alone/image.toml", "[image]\nname = \"alone\"\nrelease = \"bookworm\"\n")
@@ -53,7 +53,7 @@ fn space() -> Space {
 const NODESET: [&str; 7] = ["nodeset", "cn[001-003]", "compute", "--url", "http://10.0.0.1", "--out", "tftpboot"];
 
 /// Each verb that writes with a command of its own, what it makes or changes, and words for its directory.
-fn verbs() -> Vec<Vec<&'static str>> {
+pub fn verbs() -> Vec<Vec<&'static str>> {
     vec![
         vec!["convert", "alone/image.toml"],
         vec!["convert", "alone/image.toml", "--replace"],
@@ -71,7 +71,7 @@ fn verbs() -> Vec<Vec<&'static str>> {
 }
 
 /// Paths of the command that are the space's.
-fn placed(space: &Space, command: &[&str]) -> Vec<String> {
+pub fn placed(space: &Space, command: &[&str]) -> Vec<String> {
     let below = |word: &&str| match *word {
         "a.key" | "keys/deep/a.key" | "hosts" | "imported" | "tftpboot" | "links/deep" => {
             space.path().join(word).display().to_string()

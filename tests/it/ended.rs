@@ -204,3 +204,123 @@ fn an_ended_save_is_repeated_whole() {
         }
     }
 }
+
+/// Killed ten times at moments of its whole time, each command does its work once more as if it had not been, and neither the
+/// workspace nor the folder of temporary files has more in it than after a run that no one ended.
+#[test]
+fn nothing_is_left_of_what_was_killed() {
+    use crate::all_or_nothing::{placed, space, tree, verbs};
+    let more = [vec!["check"], vec!["export", "bundle", "compute", "--records", "-o", "b.tgz"], vec!["list", "-l"]];
+    for command in verbs().into_iter().chain(more) {
+        let (clean, space) = (space(), space());
+        let run = |space: &Space, time: Option<Duration>| {
+            let temporary = space.path().join("temporary");
+            std::fs::create_dir_all(&temporary).unwrap();
+            let mut program = imgbuild();
+            program.arg("-C").arg(space.path()).arg("--store").arg(space.store()).args(placed(space, &command));
+            program.env("TMPDIR", temporary).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+            let mut child = program.spawn().unwrap();
+            if let Some(time) = time {
+                std::thread::sleep(time);
+                let _ = child.kill();
+            }
+            let ended = child.wait_with_output().unwrap();
+            (ended.status.code(), String::from_utf8_lossy(&ended.stderr).into_owned())
+        };
+        let began = Instant::now();
+        let (code, _) = run(&clean, None);
+        let took = began.elapsed();
+        for number in 0..10 {
+            run(&space, Some(took * number / 10));
+        }
+        let (last, said) = run(&space, None);
+        // A run that was faster than its end did all.
+        assert!(last == code || last == Some(1), "{command:?}: {last:?}, not {code:?}: {said}");
+        // Names of keys and of generations differ from run to run.
+        let names = |space: &Space| {
+            let shown = |path: PathBuf| path.display().to_string();
+            tree(space.path()).into_keys().map(shown).filter(|name| !is_generation(name)).collect::<Vec<_>>()
+        };
+        let began = Instant::now();
+        while names(&space) != names(&clean) && began.elapsed().as_secs() < 10 {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(names(&space), names(&clean), "{command:?}: {said}");
+    }
+}
+
+/// Whether a name is of one of the last generations of what nodes boot, of which a killed command leaves one more whole.
+fn is_generation(name: &str) -> bool {
+    name.starts_with("tftpboot/.imgbuild-nodes/")
+}
+
+/// What an ended run wrote is no reason to refuse the next one.
+#[test]
+fn an_ended_init_and_convert_go_on() {
+    let space = Space::new();
+    let ended = |place: &str, command: &[&str]| assert!(end(&space, command, Moment::At(place), Signal::KILL));
+    ended("init.writing", &["init", "compute"]);
+    space.run(&["init", "compute"]).good();
+    assert!(space.path().join("image.toml").is_file() && !space.path().join("compute").exists());
+    for file in ["image.toml", "image.kdl"] {
+        ended("convert.written", &["convert", "--replace"]);
+        space.run(&["convert", "--replace"]).good();
+        assert!(!space.path().join(file).exists(), "{file}");
+        space.run(&["check"]).good();
+        // As if it had been long ago.
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // A list of someone else's is no such thing: the image gets a directory of its own.
+    let space = Space::new();
+    space.write("compute.pkglist", "vim\n");
+    space.run(&["init", "compute"]).good();
+    assert!(space.path().join("compute/image.toml").is_file());
+}
+
+/// Runs a command that has ten seconds for its end.
+fn soon(command: &mut std::process::Command) -> crate::support::Ran {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let began = Instant::now();
+    while child.try_wait().unwrap().is_none() && began.elapsed().as_secs() < 10 {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let _ = child.kill();
+    child.wait_with_output().unwrap().into()
+}
+
+/// What a bundle takes along is written into a temporary directory, by a command that makes one of its own in it.
+#[test]
+fn a_bundle_with_records_waits_for_no_lock_of_its_own() {
+    let space = Space::new();
+    space.write("image.toml", "[image]\nname = \"alone\"\nrelease = \"bookworm\"\n");
+    let mut command = imgbuild();
+    command.arg("-C").arg(space.path()).arg("--store").arg(space.store());
+    let ran = soon(command.args(["export", "bundle", ".", "--records", "-o", "b.tgz"]));
+    assert!(ran.code == 1 && ran.err.contains("no build of `alone` is in the store"), "{} {}", ran.code, ran.err);
+}
+
+/// Several at once, in a folder of all users as in one of this user: each has its own, and what a dead one left goes.
+#[test]
+fn temporary_directories_are_made_side_by_side() {
+    for mode in [0o1777, 0o700] {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        let dead = folder.path().join("x-dead");
+        std::fs::create_dir(&dead).unwrap();
+        let start = || {
+            let mut sweeper = imgbuild();
+            sweeper.args([imgbuild::sweep::ARGUMENT, folder.path().to_str().unwrap(), "x-"]);
+            sweeper.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap()
+        };
+        let mut all: Vec<_> = (0..16).map(|_| start()).collect();
+        let paths: std::collections::BTreeSet<String> =
+            all.iter_mut().map(|one| std::io::read_to_string(one.stdout.take().unwrap()).unwrap()).collect();
+        assert!(paths.len() == all.len() && paths.iter().all(|path| Path::new(path).is_dir()), "{paths:?}");
+        assert!(!dead.exists(), "{mode:o}");
+        for mut one in all {
+            drop(one.stdin.take());
+            one.wait().unwrap();
+        }
+        assert_eq!(folder.path().read_dir().unwrap().count(), 0);
+    }
+}

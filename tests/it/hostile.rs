@@ -312,3 +312,33 @@ fn gc_gets_its_turn_beside_those_who_use_the_store() {
         ran.good();
     });
 }
+
+/// Each variant has all values of the recipe, and each list is read for each image: all of a command is counted together.
+#[test]
+fn variants_of_a_large_recipe_have_a_bound_together() {
+    let space = Space::new();
+    let words: String = (0..3000).map(|number| format!("    \"p{number}\",\n")).collect();
+    let variants: String = (0..3000).map(|number| format!("[variant.v{number}]\n")).collect();
+    let recipe = "[image]\nname = \"a\"\nrelease = \"bookworm\"\n";
+    space.write("image.toml", &format!("{recipe}[packages]\ninstall = [\n{words}]\n{variants}"));
+    refused(&space, &["check"], "the values of all variants together need more memory than a command may take");
+    space.write("image.toml", &format!("{recipe}[packages]\ninstall = [{}\"a\"]\n", "\"a\",".repeat(2_500_000)));
+    refused(&space, &["check"], "words: the limit is 2,000,000");
+    space.write("image.toml", recipe);
+    std::fs::File::create(space.path().join("image.lock")).unwrap().set_len(1 << 31).unwrap();
+    let ran = bounded(&space, &["plan"]);
+    assert!((1..=3).contains(&ran.code) && ran.err.contains("larger than 1024 MiB"), "{} {}", ran.code, ran.err);
+    std::fs::remove_file(space.path().join("image.lock")).unwrap();
+    // Keys take many times their size in memory.
+    space.write("keys", &"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5 x@y\n".repeat(120_000));
+    let system = "[system]\nauthorized_keys = [\"keys\"]\n";
+    space.write("image.toml", &format!("{recipe}{system}"));
+    refused(&space, &["check"], "`keys` cannot be read: it is larger than 4 MiB");
+    space.write(
+        "image.toml",
+        &format!(
+            "{recipe}[[repo]]\nuri = \"http://m\"\nsuites = [\"a\"]\ncomponents = [\"b\"]\nsigned-by = \"keys\"\n"
+        ),
+    );
+    refused(&space, &["check"], "`keys` contains no usable keys: it is larger than 4 MiB");
+}

@@ -30,6 +30,7 @@ mod invalid;
 mod kdl;
 mod kdump;
 mod memo_workspace;
+mod mistakes;
 mod nodes;
 mod oci;
 mod outside_names;

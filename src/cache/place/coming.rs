@@ -9,6 +9,7 @@ use super::Wanted;
 use crate::digest::Sha256;
 use crate::distro::{Progress, pause, side_by_side};
 use crate::store::StoreError;
+use crate::sweep;
 
 /// Why files did not come.
 #[derive(Debug, Default)]
@@ -32,11 +33,9 @@ pub(super) fn keep(aside: &Path, wanted: &Wanted) -> Result<(), StoreError> {
 }
 
 /// A name beside a destination, which is not taken.
-pub(super) fn aside_of(wanted: &Wanted) -> Result<tempfile::TempPath, StoreError> {
+pub(super) fn aside_of(wanted: &Wanted) -> Result<tempfile::NamedTempFile, StoreError> {
     let parent = wanted.destination.parent().unwrap_or(Path::new("."));
-    let made = std::fs::create_dir_all(parent)
-        .and_then(|()| tempfile::Builder::new().prefix(".new-").tempfile_in(parent))
-        .map(tempfile::NamedTempFile::into_temp_path);
+    let made = std::fs::create_dir_all(parent).and_then(|()| sweep::file_in(parent, ".new-", 0o600));
     made.map_err(|error| StoreError::io("keep the file", &wanted.destination, error))
 }
 

@@ -91,7 +91,7 @@ impl Directory {
             to.write_all(&buffer[..read]).map_err(own)?;
         }
         match Sha256(hasher.finalize().into()) == one.object.sha256 {
-            true => keep(&aside, one).map_err(Trouble::Store),
+            true => keep(aside.path(), one).map_err(Trouble::Store),
             false => damaged("a file does not match its digest"),
         }
     }

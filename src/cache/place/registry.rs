@@ -49,7 +49,7 @@ impl Repository {
         let blob = Descriptor::new(FILE, one.object.sha256, one.object.size);
         let began = Instant::now();
         match self.0.write_within(&blob, "a file of the cache", &file, one.within) {
-            Ok(()) => keep(&aside, one).map_err(Trouble::Store),
+            Ok(()) => keep(aside.path(), one).map_err(Trouble::Store),
             // What is missing or damaged is left out.
             Err(error @ (OciError::NotThere { .. } | OciError::Digest { .. })) => Err(Trouble::Left(error.to_string())),
             Err(OciError::Keep { source, .. }) => Err(own(source)),

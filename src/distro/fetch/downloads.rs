@@ -15,6 +15,7 @@ use crate::distro::DistroError;
 use crate::failure::start;
 use crate::fault;
 use crate::store::StoreError;
+use crate::sweep;
 
 #[derive(Debug, Clone)]
 pub struct Download {
@@ -127,11 +128,7 @@ impl Fetcher {
         let kept = |source: std::io::Error| StoreError::io("keep the download", &download.destination, source);
         let parent = download.destination.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(parent).map_err(kept)?;
-        let partial = tempfile::Builder::new()
-            .prefix(".new-")
-            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-            .tempfile_in(self.aside.as_deref().unwrap_or(parent))
-            .map_err(kept)?;
+        let partial = sweep::file_in(self.aside.as_deref().unwrap_or(parent), ".new-", 0o644).map_err(kept)?;
         let mut last = Failure::last("");
         let mut have = 0;
         let mut mismatches = 0;

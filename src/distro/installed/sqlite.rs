@@ -8,6 +8,8 @@ use rusqlite::limits::Limit;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags};
 
+use crate::sweep::Held;
+
 /// Longest text or blob, in bytes.
 const LONGEST_VALUE: i32 = 64 << 20;
 /// Memory that SQLite may take, in bytes.
@@ -87,7 +89,7 @@ pub fn headers(
     take: &mut dyn FnMut(&[u8]) -> Result<(), String>,
 ) -> Result<(), String> {
     let failed = |error: std::io::Error| format!("cannot be read: {error}");
-    let folder = tempfile::tempdir().map_err(failed)?;
+    let folder = Held::below(&std::env::temp_dir(), "imgbuild-rpmdb-").map_err(failed)?;
     let path = folder.path().join("rpmdb.sqlite");
     std::fs::write(&path, bytes).map_err(failed)?;
     if let Some(wal) = wal.filter(|wal| !wal.is_empty()) {

@@ -15,9 +15,9 @@ use std::sync::Arc;
 
 use super::model::mac::Mac;
 use super::model::{Attr, SCHEMA};
-use super::set::{Name, NodeSet};
+use super::set::{MOST_NODES, Name, NodeSet};
 use crate::recipe::{Node, Value, check_against_schema, document_from, recipe_text};
-use crate::source::{Finding, Severity, SourceFile, Span};
+use crate::source::{Finding, Severity, SourceFile, Span, counted};
 use crate::witness;
 
 /// The file, beside `imgbuild.toml`.
@@ -125,7 +125,7 @@ impl Nodes {
         if !findings.is_empty() {
             return Err(findings);
         }
-        let mut reader = Reader { findings: Vec::new() };
+        let mut reader = Reader { named: 0, findings: Vec::new() };
         let mut nodes = reader.read(file, &document);
         checks::check(&mut nodes, &mut reader.findings);
         let (errors, warnings): (Vec<_>, Vec<_>) =
@@ -201,7 +201,12 @@ pub fn is_node_name(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(part)
 }
 
+/// Names in all tables of nodes together.
+const MOST_NAMED: usize = 2 * MOST_NODES;
+
 struct Reader {
+    /// Names in tables of nodes so far, one as often as it is named.
+    named: usize,
     findings: Vec<Finding>,
 }
 
@@ -271,6 +276,12 @@ impl Reader {
             let help =
                 "letters, digits, `-`, `_` and dots, as in a name of a host; a set is written [node.\"cn[001-040]\"]";
             return self.findings.push(Finding::error("nodes::name", span, message).help(help));
+        }
+        self.named += names.len();
+        if self.named > MOST_NAMED {
+            let message = format!("up to here tables name more than {} nodes", counted(MOST_NAMED));
+            let help = "give what many nodes have to a group, or to [defaults]";
+            return self.findings.push(Finding::error("nodes::too_many", span, message).help(help));
         }
         let said = said(value);
         let index = nodes.tables.len();

@@ -7,9 +7,10 @@ use std::net::IpAddr;
 use super::{Entry, Nodes, Own, Said};
 use crate::nodes::model::Attr;
 use crate::nodes::model::mac::Mac;
+use crate::nodes::set::MOST_NODES;
 use crate::nodes::set::parse::{SetError, expand};
 use crate::recipe::Value;
-use crate::source::{Finding, Span};
+use crate::source::{Finding, Span, counted};
 
 /// Names of a table: a name, or sets with commas between them; no groups, because these are what groups are made of.
 pub fn names(text: &str) -> Result<Vec<String>, SetError> {
@@ -35,6 +36,9 @@ pub fn names(text: &str) -> Result<Vec<String>, SetError> {
                     return wrong("a name is empty", "remove the comma, or write a name");
                 }
                 names.extend(expand(word, start)?);
+                if names.len() > MOST_NODES {
+                    return wrong(&format!("these are more than {} nodes", counted(MOST_NODES)), "correct the ranges");
+                }
                 start = at + 1;
             }
             _ => {}

@@ -1,16 +1,19 @@
 //! Which nodes a set means, and which nodes are in which group.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::Nodes;
-use crate::nodes::set::{Groups, Name, NodeSet, SetError, natural, parse};
+use crate::nodes::set::{Groups, MOST_NODES, Name, NodeSet, SetError, natural, parse};
 use crate::nodes::xcat_range::Files;
 use crate::nodes::{Attr, xcat_range};
-use crate::source::{Finding, Severity, SourceFile, Span, nearest};
+use crate::source::{Finding, Severity, SourceFile, Span, counted, nearest};
 
 /// How many unknown names a message tells.
 const MOST_TOLD: usize = 8;
+
+/// Members of all groups together, a node as often as it is in one.
+const MOST_MEMBERS: usize = 5 * MOST_NODES;
 
 /// Bytes of folded names, and of one name, that a message shows.
 const LONGEST_SHOWN: usize = 400;
@@ -170,8 +173,12 @@ fn reported(file: &Arc<SourceFile>, error: SetError) -> Finding {
 struct Unready<'a> {
     nodes: &'a Nodes,
     texts: &'a [(String, Span)],
+    /// The first of a name counts.
+    by_name: HashMap<&'a str, usize>,
     /// What is being read, to find circles.
     open: std::cell::RefCell<Vec<usize>>,
+    /// Members of the groups so far.
+    members: std::cell::Cell<usize>,
     done: std::cell::RefCell<BTreeMap<usize, NodeSet>>,
     findings: std::cell::RefCell<Vec<Finding>>,
 }
@@ -185,10 +192,10 @@ impl Groups for Unready<'_> {
         if source.is_some_and(|source| source != OWN) {
             return Err(vec![OWN.to_owned()]);
         }
-        let Some(index) = self.nodes.groups.iter().position(|group| group.name == name) else {
+        let Some(index) = self.by_name.get(name) else {
             return Ok((name == "all").then(|| self.all()));
         };
-        Ok(Some(self.of(index)))
+        Ok(Some(self.of(*index)))
     }
 
     fn names(&self, source: Option<&str>) -> Result<Vec<String>, Vec<String>> {
@@ -213,6 +220,10 @@ impl Unready<'_> {
             self.findings.borrow_mut().push(finding);
             return NodeSet::default();
         }
+        // Each group keeps its nodes, and each node its groups.
+        if self.members.get() > MOST_MEMBERS {
+            return NodeSet::default();
+        }
         self.open.borrow_mut().push(index);
         let parsed = parse(text, self);
         self.open.borrow_mut().pop();
@@ -229,6 +240,12 @@ impl Unready<'_> {
                 NodeSet::default()
             }
         };
+        self.members.set(self.members.get() + set.len());
+        if self.members.get() > MOST_MEMBERS {
+            let message = format!("up to here groups have more than {} nodes together", counted(MOST_MEMBERS));
+            let help = "remove groups: `@all` is there without one";
+            self.findings.borrow_mut().push(Finding::error("nodes::too_many", span, message).help(help));
+        }
         self.done.borrow_mut().insert(index, set.clone());
         set
     }
@@ -236,10 +253,21 @@ impl Unready<'_> {
 
 /// Reads the sets of all groups, and gives each node its groups, the least priority first.
 pub fn members(nodes: &mut Nodes, texts: &[(String, Span)], findings: &mut Vec<Finding>) {
-    let unready =
-        Unready { nodes, texts, open: Default::default(), done: Default::default(), findings: Default::default() };
-    let sets: Vec<NodeSet> = (0..texts.len()).map(|index| unready.of(index)).collect();
-    findings.extend(unready.findings.into_inner());
+    let (sets, found) = {
+        let names = nodes.groups.iter().enumerate().rev();
+        let unready = Unready {
+            nodes,
+            texts,
+            by_name: names.map(|(index, group)| (group.name.as_str(), index)).collect(),
+            open: Default::default(),
+            members: Default::default(),
+            done: Default::default(),
+            findings: Default::default(),
+        };
+        let sets: Vec<NodeSet> = (0..texts.len()).map(|index| unready.of(index)).collect();
+        (sets, unready.findings.into_inner())
+    };
+    findings.extend(found);
     let mut order: Vec<usize> = (0..nodes.groups.len()).collect();
     order.sort_by_key(|index| nodes.groups[*index].priority);
     for (group, set) in nodes.groups.iter_mut().zip(sets) {

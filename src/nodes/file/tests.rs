@@ -165,3 +165,12 @@ fn ranges_that_mean_nothing_are_refused_with_what_was_meant() {
     assert!(said("@rack:1").contains("there is no group source `rack`; sources are group, arch, image, loader"));
     assert!(said("cn[1000-2000]").contains("1001 nodes are not in nodes.toml: cn[1000-2000]"));
 }
+
+#[test]
+fn tables_and_groups_have_a_bound_together() {
+    let table = problems("[node.\"n[1-600000],m[1-600000]\"]\n");
+    assert!(table[0].ends_with("is not a set of nodes: these are more than 1,000,000 nodes"), "{table:?}");
+    let groups: String = (0..60).map(|number| format!("[group.g{number}]\nnodes = \"*\"\n")).collect();
+    let found = problems(&format!("[node.\"n[1-100000]\"]\n{groups}"));
+    assert_eq!(found[0], "103: up to here groups have more than 5,000,000 nodes together");
+}

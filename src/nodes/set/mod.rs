@@ -19,6 +19,9 @@ pub const MOST_NODES: usize = 1_000_000;
 /// Bytes of the names that a word may mean, with what each costs.
 const MOST_BYTES: u64 = 128 << 20;
 
+/// Bytes of the names that all words of a set may mean together, those of groups each time that they are named.
+const MOST_OF_ALL: u64 = 4 * MOST_BYTES;
+
 /// Whether so many names of so many bytes are more than a word may mean.
 pub(in crate::nodes) fn are_too_long(count: u64, length: usize) -> bool {
     count.saturating_mul(length as u64 + 24) > MOST_BYTES

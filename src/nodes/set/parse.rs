@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{MOST_NODES, Name, NodeSet, are_too_long};
+use super::{MOST_NODES, MOST_OF_ALL, Name, NodeSet, are_too_long};
 use crate::source::counted;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +30,14 @@ pub struct Parsed {
     pub set: NodeSet,
     /// Groups that no one knows, and patterns that match nothing: ClusterShell takes them as empty.
     pub nothing: Vec<(String, Range<usize>)>,
+    /// Bytes of the names that were looked at.
+    spent: u64,
+}
+
+impl Parsed {
+    fn spend(&mut self, nodes: &NodeSet) {
+        self.spent += nodes.iter().map(|name| name.len() as u64 + 24).sum::<u64>();
+    }
 }
 
 /// Reads a set.
@@ -52,6 +60,7 @@ pub fn parse(text: &str, groups: &dyn Groups) -> Result<Parsed, SetError> {
         }
         let end = at + end_of(&text[at..]);
         let right = operand(text, at..end, groups, &mut found)?;
+        found.spend(&right);
         found.set = match operator.take().map_or(',', |(letter, _)| letter) {
             '!' => found.set.minus(&right),
             '&' => found.set.and(&right),
@@ -63,6 +72,10 @@ pub fn parse(text: &str, groups: &dyn Groups) -> Result<Parsed, SetError> {
         };
         if found.set.len() > MOST_NODES {
             return Err(too_many(at..end));
+        }
+        if found.spent > MOST_OF_ALL {
+            let message = "up to here this set looks at too many nodes too often";
+            return Err(wrong(at..end, message, "name fewer ranges, groups and patterns"));
         }
         first = false;
         at = end;
@@ -101,8 +114,12 @@ fn operand(text: &str, at: Range<usize>, groups: &dyn Groups, found: &mut Parsed
     let Some(group) = word.strip_prefix('@') else {
         let mut set = NodeSet::default();
         for name in expand(word, at.start)? {
+            if found.spent > MOST_OF_ALL {
+                break;
+            }
             if name.contains(['*', '?']) {
                 let all = groups.all();
+                found.spend(&all);
                 let matching: NodeSet =
                     all.iter().filter(|node| wild(&name, node)).map(|node| Name(node.to_owned())).collect();
                 if matching.is_empty() {
@@ -142,9 +159,13 @@ fn operand(text: &str, at: Range<usize>, groups: &dyn Groups, found: &mut Parsed
     }
     let mut set = NodeSet::default();
     for name in expand(name, start)? {
+        if found.spent > MOST_OF_ALL {
+            break;
+        }
         let shown = source.map_or_else(|| format!("@{name}"), |source| format!("@{source}:{name}"));
         if name.contains(['*', '?']) {
             let names = groups.names(source).map_err(|known| no_source(known, source.unwrap_or_default()))?;
+            found.spent += names.iter().map(|name| name.len() as u64 + 100).sum::<u64>();
             let matching: Vec<&String> = names.iter().filter(|known| wild(&name, known)).collect();
             if matching.is_empty() {
                 found.nothing.push((shown, at.clone()));
@@ -156,7 +177,10 @@ fn operand(text: &str, at: Range<usize>, groups: &dyn Groups, found: &mut Parsed
         }
         let nodes = groups.group(source, &name).map_err(|known| no_source(known, source.unwrap_or_default()))?;
         match nodes {
-            Some(nodes) => set.extend(&nodes),
+            Some(nodes) => {
+                found.spend(&nodes);
+                set.extend(&nodes);
+            }
             None => found.nothing.push((shown, at.clone())),
         }
     }

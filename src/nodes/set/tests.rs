@@ -120,3 +120,27 @@ fn names_are_in_the_order_in_which_people_count() {
     assert_eq!(names, ["9", "10", "a", "cn9", "cn10", "cn009"]);
     assert_eq!(natural("r1c2", "r1c10"), Ordering::Less);
 }
+
+struct Long;
+
+impl Groups for Long {
+    fn all(&self) -> NodeSet {
+        NodeSet::of((0..10_000).map(|number| format!("{}{number}", "n".repeat(200))))
+    }
+    fn group(&self, _: Option<&str>, _: &str) -> Result<Option<NodeSet>, Vec<String>> {
+        Ok(Some(self.all()))
+    }
+    fn names(&self, _: Option<&str>) -> Result<Vec<String>, Vec<String>> {
+        Ok(vec!["a".to_owned(); 1000])
+    }
+}
+
+/// What is looked at often costs as much as what is many.
+#[test]
+fn no_set_takes_all_time_or_memory() {
+    for text in ["*,".repeat(100_000) + "n", "@a,".repeat(100_000) + "n", "@*[1-9999],".repeat(1000) + "n"] {
+        let error = parse(&text, &Long).unwrap_err();
+        assert!(error.message.contains("too many nodes too often"), "{}", error.message);
+    }
+    assert!(parse("*,@a,@*", &Long).is_ok());
+}

@@ -210,7 +210,9 @@ impl<'a> Reader<'a> {
             return self.attribute(text);
         }
         let mut found = NodeSet::default();
-        for name in range::names(text)? {
+        let names = range::names(text)?;
+        self.costs(text, names.iter().map(|name| name.len() / 64).sum())?;
+        for name in names {
             // A number alone is a node of that number.
             let is_number = name.bytes().all(|letter| letter.is_ascii_digit());
             let name = if is_number { format!("node{name}") } else { name };

@@ -191,6 +191,14 @@ impl<'a> Checker<'a> {
                 };
                 let near = nearest(name, names.iter().copied());
                 let help = match near.first() {
+                    _ if path.starts_with("users.") && name == "groups" => {
+                        "groups have no members here: add them in the postinstall script, usermod -R \"$1\" -aG GROUP USER"
+                            .to_owned()
+                    }
+                    _ if path.starts_with("users.") && name == "authorized_keys" => {
+                        "root's are ‹[system] authorized_keys›; for others sync a file, in a list of ‹[sync]›: keys/x.pub -> /home/x/.ssh/authorized_keys"
+                            .to_owned()
+                    }
                     Some(word) => format!("did you mean `{word}`?"),
                     None => format!("{place} knows {}", names.join(", ")),
                 };

@@ -95,6 +95,15 @@ impl Spans {
 }
 
 impl Node {
+    /// How many values it has, itself with them.
+    pub fn values(&self) -> usize {
+        1 + match &self.value {
+            Value::Table(entries) => entries.iter().map(|(_, _, value)| value.values()).sum(),
+            Value::Array(items) => items.iter().map(Self::values).sum(),
+            _ => 0,
+        }
+    }
+
     /// The same without spans.
     pub fn to_json(&self) -> serde_json::Value {
         match &self.value {

@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 use super::kdl::is_kdl;
 use crate::recipe::inherit::file_fields;
 use crate::recipe::{KDL_RECIPE_FILE, Node, RECIPE_FILE, Workspace};
-use crate::source::{Finding, MOST_LINES_OF_FILE, Severity, SourceFile, Span, too_many_lines};
+use crate::source::{Finding, MOST_LINES_OF_FILE, Severity, SourceFile, Span, too_much};
 use crate::witness;
 
 const TEXT_LIMIT: u64 = 16 << 20;
@@ -118,6 +118,12 @@ fn alone(path: &Path) -> Result<(), Vec<Finding>> {
             format!("`{}` has two recipes, {RECIPE_FILE} and {KDL_RECIPE_FILE}", directory.display()),
             "keep one of them; `imgbuild convert` writes one from the other",
         ),
+        (false, false) if witness::is_file(directory) => {
+            let folder = directory.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            let problem = format!("`{}` is a file", directory.display());
+            let help = format!("name the recipe's directory: -C {}", folder.display());
+            return Err(vec![Finding::nowhere(Severity::Error, "recipe::missing", problem).help(help)]);
+        }
         (false, false) => (
             "recipe::missing",
             format!("`{}` has no recipe: neither {RECIPE_FILE} nor {KDL_RECIPE_FILE} exists", directory.display()),
@@ -157,7 +163,7 @@ pub fn text_of(path: &Path, name: &str) -> Result<Arc<SourceFile>, Vec<Finding>>
             Finding::nowhere(Severity::Error, "recipe::too_large", problem).help("is it the right file?"),
         ]);
     };
-    if let Some(problem) = too_many_lines(&bytes, MOST_LINES_OF_FILE) {
+    if let Some(problem) = too_much(&bytes, MOST_LINES_OF_FILE) {
         let problem = format!("`{}` cannot be read: {problem}", path.display());
         return Err(vec![
             Finding::nowhere(Severity::Error, "recipe::too_large", problem).help("is it the right file?"),

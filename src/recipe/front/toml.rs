@@ -32,8 +32,10 @@ pub fn read(file: &Arc<SourceFile>) -> (Node, Vec<Finding>) {
     for error in rest.iter().take(MOST_ERRORS) {
         let range = error.span().unwrap_or(0..0);
         let span = Span::new(file, back(range.start)..back(range.end));
-        let message = format!("the recipe is not valid TOML: {}", error.message().trim());
-        findings.push(Finding::error("recipe::syntax", &span, message).help("see https://toml.io for the syntax"));
+        let said = error.message().trim();
+        let message = format!("the recipe is not valid TOML: {said}");
+        let help = repair(file, said, &span).unwrap_or_else(|| "see https://toml.io for the syntax".to_owned());
+        findings.push(Finding::error("recipe::syntax", &span, message).help(help));
     }
     if let (Some(last), 1..) = (findings.last_mut(), rest.len().saturating_sub(MOST_ERRORS)) {
         let more = rest.len() - MOST_ERRORS;
@@ -42,6 +44,34 @@ pub fn read(file: &Arc<SourceFile>) -> (Node, Vec<Finding>) {
     }
     let span = Span::new(file, 0..0);
     (Node { value: convert_table(file, table.get_ref()), span }, findings)
+}
+
+/// What mends a line, where there is no doubt.
+fn repair(file: &SourceFile, said: &str, span: &Span) -> Option<String> {
+    let word = span.text();
+    if said.contains("must be quoted") && !word.is_empty() {
+        return Some(format!("write \"{word}\""));
+    }
+    if !said.contains("duplicate key") {
+        return None;
+    }
+    let line_of = |at: usize| file.text[..at].rfind('\n').map_or(0, |at| at + 1);
+    let own = line_of(span.start);
+    let line = file.text[own..].lines().next().unwrap_or_default().trim();
+    let before = file.text[..own].lines().enumerate();
+    let (first, what) = match line.starts_with('[') {
+        true => {
+            let head = &line[..=line.find(']')?];
+            (before.filter(|(_, text)| text.trim().starts_with(head)).last()?.0, format!("{head} begins"))
+        }
+        false => {
+            let is_same = |text: &str| {
+                text.trim_start().strip_prefix(word).is_some_and(|rest| rest.trim_start().starts_with(['=', '.']))
+            };
+            (before.filter(|(_, text)| is_same(text)).last()?.0, format!("`{word}` is set"))
+        }
+    };
+    Some(format!("{what} on line {} already: put both together there", first + 1))
 }
 
 /// A character that was forgotten: what follows cannot be read for it.

@@ -13,7 +13,7 @@ use super::relative::{between, plain, rewrite};
 use crate::recipe::front::open::{document_in, is_allowed, link_out, recipe_file};
 use crate::recipe::workspace::file::Workspace;
 use crate::recipe::{Node, Value};
-use crate::source::{Finding, SourceFile, Span};
+use crate::source::{Finding, Share, SourceFile, Span};
 use crate::witness;
 
 /// How many files may stand between a recipe and the last of those that it inherits from.
@@ -37,6 +37,8 @@ pub struct Draft {
     /// Inherited values that do not count.
     pub withdrawn: Vec<Withdrawn>,
     pub findings: Vec<Finding>,
+    /// What its values take: each variant has all of its own.
+    pub share: Option<Arc<Share>>,
 }
 
 impl Draft {
@@ -126,7 +128,13 @@ pub fn relatives(
     let plain = reading.draft(None);
     let mut variants = Vec::new();
     for (name, key, pieces) in std::mem::take(&mut reading.variants) {
-        variants.push(reading.variant(&name, &key, &pieces));
+        let variant = reading.variant(&name, &key, &pieces);
+        if variant.share.is_none() {
+            let message = "the values of all variants together need more memory than a command may take";
+            let help = "remove variants, or move long lists from the recipe to files";
+            return Err(vec![Finding::error("recipe::too_large", &key, message).label("with this one").help(help)]);
+        }
+        variants.push(variant);
     }
     if !reading.findings.is_empty() {
         return Err(reading.findings);
@@ -319,6 +327,7 @@ impl Reading<'_> {
             files.push(own);
         }
         let Trail { withdrawn, findings } = trail;
+        let share = Share::of_values(document.values()).map(Arc::new);
         Draft {
             directory: self.recipe.clone(),
             variant,
@@ -327,6 +336,7 @@ impl Reading<'_> {
             inherits: self.inherits.clone(),
             withdrawn,
             findings,
+            share,
         }
     }
 

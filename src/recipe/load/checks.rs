@@ -12,6 +12,9 @@ use crate::source::{Finding, Span, nearest};
 use crate::witness;
 use crate::xcat::{PackageList, matches};
 
+/// A list of fewer drivers than this is hardly meant to replace the default one.
+const FEW_DRIVERS: usize = 8;
+
 /// Debian's name of a CPU; those that are not here have their own.
 fn debian_name(machine: &str) -> &str {
     match machine {
@@ -476,6 +479,13 @@ impl Reader<'_> {
             return;
         }
         let default = default_drivers();
+        if edits == 0 && (1..FEW_DRIVERS).contains(&drivers.len()) {
+            let span = self.span("kernel.drivers");
+            let message = format!("`drivers` replaces the default list of {} network drivers", default.len());
+            let added: Vec<String> = drivers.iter().map(|name| format!("\"+{name}\"")).collect();
+            let help = format!("to add to the default list: drivers = [{}]", added.join(", "));
+            self.findings.push(Finding::note("kernel::drivers", &span, message).label("a whole list").help(help));
+        }
         for (index, name) in drivers.iter().enumerate() {
             let Some(pattern) = name.strip_prefix('-').map(normal_name) else { continue };
             if default.iter().any(|one| matches(&pattern, one)) {

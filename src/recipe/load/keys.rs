@@ -13,6 +13,13 @@ use crate::witness;
 /// Keyrings that were looked at, by their content: many images name the same.
 static KNOWN: LazyLock<Mutex<HashMap<Digest, Option<String>>>> = LazyLock::new(Mutex::default);
 
+/// Bytes of a file of keys: in memory they take many times as much.
+const LARGEST: u64 = 4 << 20;
+
+fn too_large() -> String {
+    format!("it is larger than {} MiB", LARGEST >> 20)
+}
+
 /// Why no signature could be checked with a keyring.
 fn problem_of(bytes: &[u8]) -> Option<String> {
     let digest = Digest::of(bytes);
@@ -28,8 +35,9 @@ fn problem_of(bytes: &[u8]) -> Option<String> {
 impl Reader<'_> {
     pub(super) fn keys(&mut self, at: &str, name: &str) -> Option<PathBuf> {
         let path = self.file(at, name)?;
-        let problem = match witness::read(&path) {
-            Ok(bytes) => problem_of(&bytes),
+        let problem = match witness::read_at_most(&path, LARGEST) {
+            Ok(Some(bytes)) => problem_of(&bytes),
+            Ok(None) => Some(too_large()),
             Err(error) => Some(error.to_string()),
         };
         if let Some(problem) = problem {
@@ -43,9 +51,14 @@ impl Reader<'_> {
     /// Each line of a file of authorized keys has to be one that sshd reads; it passes over others in silence.
     pub(super) fn check_authorized_keys(&mut self, index: usize, path: &std::path::Path, name: &str) {
         let span = self.span(&format!("system.authorized_keys[{index}]"));
-        let text = match witness::read(path).map(String::from_utf8) {
-            Ok(Ok(text)) => text,
-            Ok(Err(_)) => {
+        let text = match witness::read_at_most(path, LARGEST).map(|read| read.map(String::from_utf8)) {
+            Ok(Some(Ok(text))) => text,
+            Ok(None) => {
+                let message = format!("`{name}` cannot be read: {}", too_large());
+                self.findings.push(Finding::error("recipe::too_large", &span, message).label("named here"));
+                return;
+            }
+            Ok(Some(Err(_))) => {
                 let finding =
                     Finding::error("system::no_key", &span, format!("`{name}` is not text, so it is not a public key"));
                 self.findings.push(finding.label("named here").help(PUBLIC));

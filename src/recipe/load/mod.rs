@@ -37,7 +37,7 @@ use super::tables::node_support::{NodeSupport, node_support};
 use super::tables::services::{Unit, read_units};
 use super::tables::sync::{SyncedNodes, expand, owner};
 use super::{Family, LOCK_FILE, Lock, LockError, Model, Node, Spans, SyncedFile, Workspace, check_against_schema};
-use crate::source::{Finding, Severity, SourceFile, Span};
+use crate::source::{Finding, Severity, Share, SourceFile, Span};
 use crate::witness;
 use crate::xcat::{ExcludeList, Flavor, Item, PackageList, PassList, parse_exlist, parse_pkglist, parse_synclist};
 
@@ -58,6 +58,8 @@ pub struct Recipe {
     pub withdrawn: Vec<Withdrawn>,
     /// Files that it inherits from, each with the place that says so.
     pub inherits: Vec<(String, Span)>,
+    /// What its values take of what a command may hold.
+    pub share: Option<Arc<Share>>,
     /// Lists that other lists include: by which file, on which line of it.
     pub included: BTreeMap<String, (String, usize)>,
     pub named: BTreeSet<PathBuf>,
@@ -121,6 +123,9 @@ impl Recipe {
         self.lock_shown.clone().unwrap_or_else(|| self.lock_name())
     }
 }
+
+/// How keys begin that are written where a file is to be named.
+const KEY_STARTS: [&str; 5] = ["ssh-", "ecdsa-", "sk-ssh-", "sk-ecdsa-", "-----BEGIN"];
 
 /// What loading gave: a recipe unless there are errors, and everything that is to be said.
 #[derive(Debug, Clone)]
@@ -223,6 +228,11 @@ impl Reader<'_> {
         let span = self.span(at);
         match self.paths.resolve(name, &self.paths.recipe.clone()) {
             Ok(path) => return Some(path),
+            Err(_) if KEY_STARTS.iter().any(|start| name.starts_with(start)) => self.findings.push(
+                Finding::error("recipe::no_file", &span, "this is a key itself, not the name of a file")
+                    .label("written here")
+                    .help("write it to a file next to the recipe, for instance keys/admin.pub, and name that file"),
+            ),
             Err(PathProblem::Missing(_, problem)) => self.findings.push(
                 Finding::error("recipe::no_file", &span, format!("`{name}` cannot be read: {problem}"))
                     .label("named here")
@@ -355,6 +365,7 @@ impl Reader<'_> {
             files: self.draft.files.clone(),
             withdrawn: self.draft.withdrawn.clone(),
             inherits: self.draft.inherits.clone(),
+            share: self.draft.share.clone(),
             included: self.paths.included(),
             named: self.paths.named(),
             model,

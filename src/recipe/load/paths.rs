@@ -10,7 +10,7 @@ use crate::recipe::front::open::is_allowed;
 use crate::recipe::inherit::relative::{between, plain};
 use crate::recipe::owners::{Owners, checkout};
 use crate::recipe::{Model, Workspace};
-use crate::source::{Finding, MOST_LINES, SourceFile, Span, too_many_lines};
+use crate::source::{Finding, MOST_LINES, SourceFile, Span, too_much};
 use crate::witness;
 use crate::xcat::{LoadError, Loader};
 
@@ -199,7 +199,7 @@ impl Paths {
         }
         let bytes = witness::read_at_most(path, TEXT_LIMIT).map_err(|error| error.to_string())?;
         let bytes = bytes.ok_or_else(|| format!("it is larger than {} MiB", TEXT_LIMIT >> 20))?;
-        if let Some(problem) = too_many_lines(&bytes, MOST_LINES) {
+        if let Some(problem) = too_much(&bytes, MOST_LINES) {
             return Err(problem);
         }
         // All lists of a recipe together: each may include others.

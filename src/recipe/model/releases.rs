@@ -31,34 +31,47 @@ pub fn check_release(model: &Model, span: Option<&Span>) -> Option<Finding> {
     // Suites that the recipe names itself are asked for by their own names.
     let asks_by_release = model.repo.is_empty() || model.repo.iter().any(|repo| repo.source.is_some());
     if !asks_by_release {
-        return None;
+        // Debian's names are no release of any other family, whatever its repositories are called.
+        let is_debian = model.image.distro.family() == crate::recipe::Family::Debian;
+        let other = if is_debian { None } else { release_of_another(model.image.distro, &model.image.release) };
+        return other.map(|finding| Finding { span: span.cloned(), ..finding });
     }
     check_release_name(model.image.distro, &model.image.release, span)
 }
 
 pub fn check_release_name(distro: Distro, release: &str, span: Option<&Span>) -> Option<Finding> {
     let known = known_releases(distro);
-    if known.is_empty() || known.contains(&release) {
-        return None;
-    }
     let at = |finding: Finding| Finding { span: span.cloned(), ..finding };
     let error = |message: String| at(Finding::nowhere(Severity::Error, "recipe::release", message));
-    if let Some(name) = named(distro, release) {
+    if let Some(name) = named(distro, release).filter(|_| !known.contains(&release)) {
         let message = format!("`{release}` is a version: {}'s archive calls that release `{name}`", distro.title());
         return Some(error(message).help(format!("write it so: ‹release = \"{name}\"›")));
     }
-    for other in [Distro::Debian, Distro::Ubuntu].into_iter().filter(|other| *other != distro) {
-        let name = named(other, release).or_else(|| known_releases(other).into_iter().find(|name| *name == release));
-        if let Some(name) = name {
-            let message = format!("`{release}` is a release of {}, and distro is {}", other.title(), distro.name());
-            return Some(error(message).help(format!("write: ‹distro = \"{}\", release = \"{name}\"›", other.name())));
-        }
+    if let Some(other) = release_of_another(distro, release).filter(|_| !known.contains(&release)) {
+        return Some(at(other));
+    }
+    if known.is_empty() || known.contains(&release) {
+        return None;
     }
     let near = nearest(release, known);
     let near = near.first()?;
     let message = format!("`{release}` is not a release of {} that imgbuild knows", distro.title());
     let finding = Finding::nowhere(Severity::Warning, "recipe::release", message);
     Some(at(finding.help(format!("did you mean `{near}`? Where the archive has a suite of this name, leave it"))))
+}
+
+/// Says that a release is one of Debian or Ubuntu, for another distribution: by its name, and for those two by its number.
+fn release_of_another(distro: Distro, release: &str) -> Option<Finding> {
+    let both = [Distro::Debian, Distro::Ubuntu];
+    let name = |other: Distro| {
+        let number = named(other, release).filter(|_| both.contains(&distro));
+        number.or_else(|| known_releases(other).into_iter().find(|name| *name == release))
+    };
+    let (other, name) =
+        both.into_iter().filter(|other| *other != distro).find_map(|other| Some((other, name(other)?)))?;
+    let message = format!("`{release}` is a release of {}, and distro is {}", other.title(), distro.name());
+    let finding = Finding::nowhere(Severity::Error, "recipe::release", message);
+    Some(finding.help(format!("write: ‹distro = \"{}\", release = \"{name}\"›", other.name())))
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ use crate::serve::error::ServeError;
 use crate::serve::files::Roots;
 use crate::serve::site::desk::Desk;
 use crate::serve::sockets::system;
+use crate::sweep::Held;
 
 const PROGRAM: &str = "dnsmasq";
 const STARTS_WITHIN: Duration = Duration::from_secs(15);
@@ -50,7 +51,7 @@ pub struct Dnsmasq {
 /// A directory that goes with the server.
 enum Readable {
     Named(PathBuf),
-    Temporary(tempfile::TempDir),
+    Temporary(Held),
 }
 
 impl Readable {
@@ -89,7 +90,7 @@ fn readable(interface: &str) -> std::io::Result<Readable> {
         other => other,
     };
     let Some(path) = named else {
-        let directory = tempfile::Builder::new().prefix("imgbuild-dnsmasq-").tempdir()?;
+        let directory = Held::below(&std::env::temp_dir(), "imgbuild-dnsmasq-")?;
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))?;
         return Ok(Readable::Temporary(directory));
     };

@@ -24,6 +24,7 @@ use crate::serve::files::Roots;
 use crate::serve::site::boot::{Script, of_node as script_of};
 use crate::serve::site::desk::Desk;
 use crate::stage::{Artefact, BuildInfo};
+use crate::sweep;
 
 /// Builds by name, as they are below a directory of images.
 const BUILDS: &str = ".builds";
@@ -321,7 +322,7 @@ fn copy(from: &Path, to: &Path, artefact: &Artefact) -> std::io::Result<bool> {
     }
     let mut source = source.take(artefact.size.saturating_add(1));
     // Removed where it does not get its name.
-    let mut target = tempfile::NamedTempFile::new_in(to.parent().unwrap_or(Path::new(".")))?;
+    let mut target = sweep::file_in(to.parent().unwrap_or(Path::new(".")), ".new-", 0o600)?;
     let (mut hasher, mut buffer) = (Sha256::new(), vec![0; 1 << 16]);
     loop {
         let length = source.read(&mut buffer)?;

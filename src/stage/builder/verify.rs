@@ -12,9 +12,10 @@ use crate::stage::bench::results::Done;
 use crate::stage::builder::run::{Builder, Options, Summary};
 use crate::stage::builder::shared::SharedBuild;
 use crate::store::{Entry, Kind, Manifest, Outputs, Store};
+use crate::sweep::Held;
 
 /// Start of the names of stores for second builds, beside the store's own directory.
-const BESIDE: &str = "verify-";
+const BESIDE: &str = ".imgbuild-verify-";
 
 /// Builds, then builds everything again without any earlier result, and compares.
 /// Errors: [`StageError::NotReproducible`] with the first file that differs, and how; what the first build published stays.
@@ -25,7 +26,7 @@ pub fn build_and_verify(builder: &Builder<'_>) -> Result<Summary, StageError> {
     let parent = builder.store.directory().parent().unwrap_or(builder.store.directory());
     let said =
         |source| StageError::Publish { intent: "create a directory in", path: parent.display().to_string(), source };
-    let beside = tempfile::Builder::new().prefix(BESIDE).tempdir_in(parent).map_err(said)?;
+    let beside = Held::below(parent, BESIDE).map_err(said)?;
     let store = Store::open(beside.path(), &builder.namespace.map().to_string(), builder.namespace.map().root())?;
     for package in lock.pass.iter().flat_map(|pass| &pass.packages) {
         let (from, to) = (builder.store.package(&package.sha256), store.package(&package.sha256));

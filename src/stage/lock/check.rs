@@ -10,6 +10,7 @@ use crate::distro::{Fetcher, Gathering, News, PackageSources, Progress, Unusable
 use crate::recipe::{Family, Recipe};
 use crate::source::{Finding, Severity};
 use crate::store::Store;
+use crate::sweep::Held;
 
 #[derive(Default)]
 struct Heard(Mutex<Vec<Finding>>);
@@ -39,7 +40,7 @@ impl News for Heard {
 /// What is not there is a warning where an up-to-date lock answers, because a build need not ask for it.
 pub fn check_repositories(recipe: &Recipe, mirror: Option<&str>, online: bool) -> Vec<Finding> {
     // Nothing is kept: a recipe is checked without a store.
-    let scratch = match tempfile::tempdir() {
+    let scratch = match Held::below(&std::env::temp_dir(), "imgbuild-check-") {
         Ok(scratch) => scratch,
         Err(error) => {
             let message = format!("cannot create a temporary directory: {error}");

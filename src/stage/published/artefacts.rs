@@ -11,6 +11,7 @@ use super::forms::{PackedImage, PublishedForm};
 use crate::digest::Sha256;
 use crate::failure::start;
 use crate::fault;
+use crate::files::{Durability, create};
 use crate::format::{Newer, Version, version_of};
 use crate::kdump;
 use crate::recipe::{Kdump, Recipe, Statelite};
@@ -203,6 +204,8 @@ impl Publication<'_> {
             .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
             .tempdir_in(&builds)
             .map_err(StageError::publishing("create a directory in", &builds))?;
+        // The images are no part of a repository, wherever they are put.
+        let _ = create(&self.out.join(".builds/.gitignore"), b"*\n", 0o644, Durability::Kill);
         let before = published(self.out, name);
         fault::point("publish.made");
         let mut artefacts = Vec::new();

@@ -61,6 +61,35 @@ impl Store {
                 left.inside.push(format!("scratch/{name}"));
             }
         }
+        for name in self.names_in("handover") {
+            // `scratch-PID-TIME-NUMBER-WHAT`, as the scratch directory that it goes with.
+            let of_process: Vec<&str> = name.splitn(5, '-').take(4).collect();
+            let lock = self.directory().join("locks").join(of_process.join("-"));
+            if of_process.len() == 4 && !lock.exists() && !fault::planted("leftover-stays") {
+                left.inside.push(format!("handover/{name}"));
+            }
+        }
         left
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_handed_over_goes_also_where_its_lock_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = (rustix::process::geteuid(), rustix::process::getegid());
+        let store = Store::open(folder.path(), "a map", (own.0.as_raw(), own.1.as_raw())).unwrap();
+        let running = store.scratch().unwrap();
+        let handed = |name: &str| {
+            let name = format!("handover/{}-saved", name.replace('/', "-"));
+            std::fs::create_dir_all(store.directory().join("handover")).unwrap();
+            std::fs::write(store.directory().join(&name), "half").unwrap();
+            name
+        };
+        let (_, dead) = (handed(&running.name), handed("scratch/1-2-3"));
+        assert_eq!(store.leftovers().inside, [dead]);
     }
 }

@@ -83,8 +83,13 @@ fn against_a_revision_an_edit_of_the_command_line_is_work() {
             .unwrap();
         assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
     };
-    space.write(".gitignore", "out/\n");
     git(&["init", "-q"]);
+    // Wherever `out` is, no commit takes the images.
+    let listed =
+        std::process::Command::new("git").arg("-C").arg(space.path()).args(["status", "-s", "-uall"]).output().unwrap();
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    assert!(listed.contains("image.toml") && !listed.contains(".builds"), "{listed}");
+    space.write(".gitignore", "out/\n");
     git(&["add", "."]);
     git(&["commit", "-qm", "first"]);
     space.edit("image.toml", "[\"console=ttyS0\"]", "[\"console=ttyS1\"]");

@@ -108,7 +108,7 @@ impl Remote {
         kept.map_err(own)?;
         match read {
             Ok(true) if Sha256(hasher.finalize().into()) == one.object.sha256 => {
-                keep(&aside, one).map_err(Trouble::Store)
+                keep(aside.path(), one).map_err(Trouble::Store)
             }
             // What is missing or damaged is left out.
             Ok(true) => Err(Trouble::Left("a file does not match its digest".to_owned())),
@@ -139,7 +139,7 @@ impl Remote {
             let aside = aside_of(one).map_err(Trouble::Store)?;
             std::fs::write(&aside, bytes)
                 .map_err(|error| Trouble::Store(StoreError::io("keep the file", &one.destination, error)))?;
-            keep(&aside, one).map_err(Trouble::Store)?;
+            keep(aside.path(), one).map_err(Trouble::Store)?;
         }
         Ok(())
     }

@@ -9,8 +9,11 @@ use crate::cli::Exit;
 use crate::cli::output::render;
 use crate::cli::recipe_lock::RecipeLock;
 use crate::cli::setup::print_findings;
+use crate::fault;
 use crate::files::{self, Durability};
-use crate::recipe::{Format, Overlay, convert, document_of, known, recipe_file, recipe_text};
+use crate::recipe::{
+    Format, KDL_RECIPE_FILE, Overlay, RECIPE_FILE, convert, document_of, known, recipe_file, recipe_text,
+};
 use crate::source::Finding;
 
 /// Arguments of `convert`.
@@ -53,6 +56,11 @@ fn converted(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit,
     let _turn = RecipeLock::take(&arguments.directory);
     let path = match &own.file {
         Some(file) => arguments.directory.join(file),
+        None if own.replace
+            && let Some(path) = begun(&arguments.directory) =>
+        {
+            path
+        }
         None => {
             document_of(&arguments.directory)?;
             recipe_file(&arguments.directory)
@@ -103,6 +111,10 @@ fn converted(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit,
     }
     match files::create(&target, done.text.as_bytes(), 0o644, Durability::PowerCut) {
         Ok(()) => render::say(&format!("wrote {}", target.display())),
+        // An ended run wrote it.
+        Err(_) if own.replace && std::fs::read(&target).is_ok_and(|bytes| bytes == done.text.as_bytes()) => {
+            render::say(&format!("{} is already written", target.display()));
+        }
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
             render::say(&format!("`{}` already exists; nothing was written", target.display()));
             return Ok(Exit::Input);
@@ -113,6 +125,7 @@ fn converted(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit,
         }
     }
     if own.replace {
+        fault::point("convert.written");
         if let Err(error) = std::fs::remove_file(&path) {
             render::say(&format!("cannot remove `{}`: {error}", path.display()));
             return Ok(Exit::Machine);
@@ -122,6 +135,18 @@ fn converted(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit,
         render::say(&format!("next: remove {} (a directory has one recipe); nothing is rebuilt", path.display()));
     }
     Ok(Exit::Done)
+}
+
+/// Which of two recipes in a directory an ended run with `--replace` was to remove: the older one, if the other is what it gives.
+fn begun(directory: &Path) -> Option<PathBuf> {
+    let mut both = [RECIPE_FILE, KDL_RECIPE_FILE].map(|name| directory.join(name));
+    let time = |path: &PathBuf| path.symlink_metadata().and_then(|found| found.modified()).ok();
+    both.iter().try_for_each(|path| time(path).map(drop))?;
+    both.sort_by_key(time);
+    let [old, new] = both;
+    let source = recipe_text(&old, &old.file_name()?.to_string_lossy()).ok()?;
+    let done = convert(&source, Format::of(&new.to_string_lossy())).ok()?;
+    std::fs::read(&new).is_ok_and(|bytes| bytes == done.text.as_bytes()).then_some(old)
 }
 
 /// Recipes of the workspace around a file that inherit from it.

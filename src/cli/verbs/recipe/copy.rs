@@ -77,10 +77,7 @@ fn copy(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<(), (Strin
         return Err(input(format!("the directory `{0}` does not exist: run mkdir -p {0}", parent.display())));
     }
     // Beside the target, as deep as it: paths that lead out of it stay right, and it appears whole or not at all.
-    crate::sweep::remove_dead(parent, ASIDE);
-    let aside = tempfile::Builder::new().prefix(ASIDE).tempdir_in(parent).map_err(machine)?;
-    // What is locked is not taken for a dead command's.
-    let _held = std::fs::File::open(aside.path()).and_then(|held| Ok(held.try_lock().map(|()| held)?));
+    let aside = crate::sweep::Held::below(parent, ASIDE).map_err(machine)?;
     for below in &files {
         copy_one(&draft.directory.join(below), &aside.path().join(below)).map_err(machine)?;
     }
@@ -92,7 +89,7 @@ fn copy(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<(), (Strin
     refuse_taken_names(&known, aside.path(), &own.from, &target).map_err(input)?;
     let mode = std::fs::metadata(&draft.directory).map_err(machine)?.permissions();
     std::fs::set_permissions(aside.path(), mode).map_err(machine)?;
-    let aside = aside.keep();
+    let (aside, _lock) = aside.keep();
     if let Err(error) =
         rustix::fs::renameat_with(rustix::fs::CWD, &aside, rustix::fs::CWD, &target, rustix::fs::RenameFlags::NOREPLACE)
     {

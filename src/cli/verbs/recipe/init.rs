@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::cli::Exit;
 use crate::cli::output::render;
 use crate::cli::setup::print_findings;
+use crate::fault;
 use crate::files::{Aside, Replaced};
 use crate::recipe::{
     Distro, Family, KDL_RECIPE_FILE, RECIPE_FILE, Workspace, check_release_name, known_releases, official_releases,
@@ -235,11 +236,22 @@ boot {{
     )
 }
 
+/// The files beside the recipe, which comes last.
+fn files_beside(name: &str, pkglist: &str, key: Option<&String>) -> Vec<(String, String)> {
+    let mut files = vec![
+        (format!("{name}.pkglist"), pkglist.to_owned()),
+        (format!("{name}.exlist"), EXLIST.to_owned()),
+        (".gitignore".to_owned(), "/out\n".to_owned()),
+    ];
+    files.extend(key.map(|key| ("keys/admin.pub".to_owned(), key.clone())));
+    files
+}
+
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, Exit> {
     let (directory, name) = match own.name.as_deref().and_then(|name| name.trim_end_matches('/').rsplit_once('/')) {
         // A path says where.
         Some((_, name)) => (arguments.directory.join(own.name.as_deref().unwrap_or_default()), Some(name.to_owned())),
-        None => match place_of(&arguments.directory, own.name.as_deref()) {
+        None => match place_of(&arguments.directory, own) {
             Ok(directory) => (directory, own.name.as_ref().map(|name| name.trim_end_matches('/').to_owned())),
             Err(exit) => return Err(exit),
         },
@@ -273,14 +285,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, E
         return Err(Exit::Usage);
     }
     let key = public_key();
-    let mut files = vec![
-        (format!("{name}.pkglist"), start.pkglist.to_owned()),
-        (format!("{name}.exlist"), EXLIST.to_owned()),
-        (".gitignore".to_owned(), "/out\n".to_owned()),
-    ];
-    if let Some(key) = &key {
-        files.push(("keys/admin.pub".to_owned(), key.clone()));
-    }
+    let mut files = files_beside(&name, start.pkglist, key.as_ref());
     let recipe = match own.format {
         super::convert::To::Toml => (RECIPE_FILE.to_owned(), recipe_text(&name, &start, key.is_some())),
         super::convert::To::Kdl => (KDL_RECIPE_FILE.to_owned(), kdl_text(&name, &start, key.is_some())),
@@ -290,7 +295,12 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, E
         render::say(&format!("`{}` already exists; nothing was written", directory.join(taken).display()));
         return Err(Exit::Input);
     }
-    if let Some((taken, _)) = files.iter().find(|(file, _)| file != ".gitignore" && directory.join(file).exists()) {
+    // What an ended run wrote is taken as it is.
+    let is_other = |file: &str, text: &str| {
+        let path = directory.join(file);
+        path.exists() && !std::fs::read(path).is_ok_and(|bytes| bytes == text.as_bytes())
+    };
+    if let Some((taken, _)) = files.iter().find(|(file, text)| file != ".gitignore" && is_other(file, text)) {
         render::say(&format!("`{}` already exists; nothing was written", directory.join(taken).display()));
         return Err(Exit::Input);
     }
@@ -328,7 +338,8 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, E
 
 /// Where the new recipe goes: the directory itself, but in a workspace's root a folder where its globs look for images, and
 /// in such a folder one below it.
-fn place_of(directory: &Path, name: Option<&str>) -> Result<PathBuf, Exit> {
+fn place_of(directory: &Path, own: &Arguments) -> Result<PathBuf, Exit> {
+    let name = own.name.as_deref();
     let workspace = match Workspace::above(directory) {
         Ok(workspace) => workspace,
         Err(findings) => {
@@ -353,7 +364,7 @@ fn place_of(directory: &Path, name: Option<&str>) -> Result<PathBuf, Exit> {
     let is_root = |workspace: &Workspace| directory.canonicalize().is_ok_and(|real| real == workspace.root);
     let Some(workspace) = workspace.filter(|workspace| is_root(workspace) && !workspace.model.images.is_empty()) else {
         return Ok(match name {
-            Some(name) if !is_its_own(directory, name) => directory.join(name),
+            Some(name) if !is_its_own(directory, name) && !is_begun(directory, name, own) => directory.join(name),
             _ => directory.to_owned(),
         });
     };
@@ -384,6 +395,22 @@ fn is_its_own(directory: &Path, name: &str) -> bool {
     is_called_so || has(RECIPE_FILE) || has(KDL_RECIPE_FILE) || is_empty()
 }
 
+/// Whether a directory has nothing but what an ended run for the same image wrote into it.
+fn is_begun(directory: &Path, name: &str, own: &Arguments) -> bool {
+    let Ok(start) = Start::of(own.distro, own.release.as_deref()) else { return false };
+    let files = files_beside(name, start.pkglist, public_key().as_ref());
+    let walk = walkdir::WalkDir::new(directory).min_depth(1).max_depth(3).into_iter();
+    let walk = walk.filter_entry(|entry| !entry.file_name().as_encoded_bytes().starts_with(b".")).flatten();
+    let is_ours = |entry: walkdir::DirEntry| {
+        let below = entry.path().strip_prefix(directory).unwrap_or(entry.path());
+        let is_file = |(file, text): &(String, String)| {
+            below == Path::new(file) && std::fs::read(entry.path()).is_ok_and(|bytes| bytes == text.as_bytes())
+        };
+        entry.file_type().is_dir() && below == Path::new("keys") || files.iter().any(is_file)
+    };
+    walk.map(is_ours).all(|is_ours| is_ours)
+}
+
 fn write(path: &Path, text: &str, made: &mut Replaced) -> std::io::Result<()> {
     // A link that leads nowhere is there too: nothing is written through it.
     if path.symlink_metadata().is_ok() {
@@ -392,7 +419,9 @@ fn write(path: &Path, text: &str, made: &mut Replaced) -> std::io::Result<()> {
     let mut aside = Aside::of(path, 0o644)?;
     std::io::Write::write_all(&mut aside, text.as_bytes())?;
     aside.as_file().sync_all()?;
-    aside.exchange(None, made)
+    aside.exchange(None, made)?;
+    fault::point("init.writing");
+    Ok(())
 }
 
 /// The caller's own public key, newest kind first.

@@ -77,7 +77,13 @@ fn release_of(fetcher: &Fetcher, source: &Source, suite: &str, keyring: &Keyring
         return Err(DistroError::NoSuite {
             uri: source.uri.clone(),
             suite: suite.to_owned(),
-            problem: format!("it has neither InRelease nor Release: {answer}"),
+            problem: match suite.ends_with('/') {
+                // A directory with an index alone.
+                true => format!(
+                    "it has neither InRelease nor Release: {answer}; an archive that only you can write needs neither with ‹[[repo]] trusted = true›"
+                ),
+                false => format!("it has neither InRelease nor Release: {answer}"),
+            },
         });
     };
     let text = String::from_utf8(data.clone()).map_err(|_| no_text("Release"))?;

@@ -131,7 +131,7 @@ fn plain(path: &str, bytes: Vec<u8>) -> std::io::Result<Vec<u8>> {
     const LIMIT: u64 = 64 << 20;
     let mut out = Vec::new();
     match path.rsplit_once('.').map(|(_, ending)| ending) {
-        Some("xz") => liblzma::read::XzDecoder::new(&bytes[..]).take(LIMIT).read_to_end(&mut out)?,
+        Some("xz") => crate::archive::xz(&bytes[..])?.take(LIMIT).read_to_end(&mut out)?,
         Some("zst") => zstd::Decoder::new(&bytes[..])?.take(LIMIT).read_to_end(&mut out)?,
         _ => return Ok(bytes),
     };

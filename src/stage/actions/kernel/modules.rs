@@ -160,7 +160,7 @@ pub fn decompress_module(path: &str, bytes: Vec<u8>) -> std::io::Result<Vec<u8>>
     const LIMIT: u64 = 256 << 20;
     let mut plain = Vec::new();
     match path.rsplit_once(".ko").map(|(_, ending)| ending) {
-        Some(".xz") => liblzma::read::XzDecoder::new(&bytes[..]).take(LIMIT).read_to_end(&mut plain)?,
+        Some(".xz") => crate::archive::xz(&bytes[..])?.take(LIMIT).read_to_end(&mut plain)?,
         Some(".gz") => flate2::read::MultiGzDecoder::new(&bytes[..]).take(LIMIT).read_to_end(&mut plain)?,
         Some(".zst") => zstd::Decoder::new(&bytes[..])?.take(LIMIT).read_to_end(&mut plain)?,
         _ => return Ok(bytes),

@@ -15,7 +15,14 @@ pub fn remedy(lines: &[String], status: i32) -> String {
         let rest = line.strip_suffix(": not found").or_else(|| line.strip_suffix(": command not found"))?;
         Some(rest.rsplit([' ', ':']).next().unwrap_or(rest).to_owned())
     });
-    if has(&["Unable to locate package", "Temporary failure resolving", "name resolution", "Network is unreachable"]) {
+    if has(&[
+        "Unable to locate package",
+        "Temporary failure resolving",
+        "name resolution",
+        "Network is unreachable",
+        "ould not resolve",
+        "nable to resolve",
+    ]) {
         return "scripts have no network: let ‹[packages]› or ‹[otherpkgs]› install what the image needs; a script that must install packages itself gets those of the lock with ‹[postinstall] packages = \"locked\"›\n".to_owned();
     }
     if let Some(program) = not_found {
@@ -58,8 +65,13 @@ pub fn thrown_away_finding(recipe: &Recipe, script: &str, paths: &[String]) -> O
     let more = if paths.len() > SHOWN { format!(" and {} more", paths.len() - SHOWN) } else { String::new() };
     let first = shown.first()?;
     let text = format!("`{script}` wrote to its own root, which is discarded: {}{more}", shown.join(", "));
-    let mut finding = Finding::nowhere(Severity::Warning, "postinstall::thrown_away", text)
-        .help(format!("the image is in the script's first argument: write \"$1{first}\""));
+    let mut finding = Finding::nowhere(Severity::Warning, "postinstall::thrown_away", text).help(
+        match paths.iter().any(|path| path == "/etc/.pwd.lock" || path == "/etc/passwd") {
+            true => "for accounts of the image: ‹[users.NAME] uid = 1000›, or useradd and groupadd with -R \"$1\""
+                .to_owned(),
+            false => format!("the image is in the script's first argument: write \"$1{first}\""),
+        },
+    );
     finding.span = recipe.spans.nearest("postinstall.script").cloned();
     Some(finding)
 }

@@ -151,7 +151,7 @@ fn put_packages(store: &Path, from: &Path, packages: &[String]) -> Result<(), St
         let folder = to.parent().ok_or("a store has no such place")?;
         // As the store makes it: what is in it is this user's.
         std::fs::DirBuilder::new().recursive(true).mode(0o755).create(folder).map_err(|error| at(&error))?;
-        let mut aside = tempfile::Builder::new().prefix(".half-").tempfile_in(folder).map_err(|error| at(&error))?;
+        let mut aside = crate::sweep::file_in(folder, ".half-", 0o600).map_err(|error| at(&error))?;
         let mut source = std::fs::File::open(from.join(name)).map_err(|error| at(&error))?;
         std::io::copy(&mut source, &mut aside).map_err(|error| at(&error))?;
         let copy = aside.reopen().map_err(|error| at(&error))?;

@@ -129,18 +129,20 @@ fn write(
         frames: carried.frames.iter().copied().collect(),
         to: to.clone(),
     };
-    setup.namespace.call::<_, u64>("save-layers", &request, &mut |_| {})?;
     let said = |source| StoreError::io("write", to_file, source);
     let parent = to_file.parent().filter(|parent| !parent.as_os_str().is_empty());
+    // First of all: what is made inside then goes whatever happens.
     let aside = Swept::below(parent.unwrap_or(Path::new(".")), ".imgbuild-save-").map_err(said)?;
     let path = aside.path().join("saved");
     let mut file =
         std::os::unix::fs::OpenOptionsExt::mode(std::fs::File::options().write(true).create_new(true), 0o600)
             .open(&path)
             .map_err(said)?;
-    let written = carried.write(store, &store.directory().join(&to), &mut std::io::BufWriter::new(&mut file));
+    let made = setup.namespace.call::<_, u64>("save-layers", &request, &mut |_| {});
+    let written =
+        made.map(|_| carried.write(store, &store.directory().join(&to), &mut std::io::BufWriter::new(&mut file)));
     let removed = remove_inside(store, &setup.namespace, vec![to]);
-    written?;
+    written??;
     removed.map_err(Failed::from)?;
     file.sync_all().map_err(said)?;
     fault::point("save.written");

@@ -39,7 +39,9 @@ fn unpack(image: &[u8]) -> Result<Vec<u8>, String> {
     };
     match payload {
         [0x1f, 0x8b, ..] => limited(&mut flate2::read::GzDecoder::new(payload), &mut out)?,
-        [0xfd, b'7', b'z', b'X', b'Z', ..] => limited(&mut liblzma::read::XzDecoder::new(payload), &mut out)?,
+        [0xfd, b'7', b'z', b'X', b'Z', ..] => {
+            limited(&mut crate::archive::xz(payload).map_err(|error| error.to_string())?, &mut out)?;
+        }
         [0x28, 0xb5, 0x2f, 0xfd, ..] => {
             let decoder = zstd::Decoder::with_buffer(payload).map_err(|error| error.to_string())?;
             limited(&mut decoder.single_frame(), &mut out)?;
