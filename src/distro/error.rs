@@ -144,6 +144,20 @@ pub enum DistroError {
         )
     )]
     MaintainerScript { script: String, ended: String, lines: String, log: String },
+    #[error("package files below {directory} changed while packages were resolved: {files}")]
+    #[diagnostic(
+        code(distro::moved),
+        help("run the command again when nothing writes to the directory any longer; nothing was changed")
+    )]
+    Moved { directory: String, files: String },
+    #[error("after installing packages the package database does not match {lock}: {problem}")]
+    #[diagnostic(
+        code(distro::not_as_locked),
+        help(
+            "`imgbuild update` resolves the packages again; full log: {log}; nothing was published; the previous artefacts are unchanged"
+        )
+    )]
+    NotAsLocked { lock: String, problem: String, log: String },
     #[error("{what} failed with status {status}; its last lines:\n{lines}")]
     #[diagnostic(
         code(distro::package_manager),

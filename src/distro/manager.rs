@@ -140,6 +140,8 @@ pub struct Resolution {
     pub removed: Vec<String>,
     /// Names of packages that go with those that are to be removed, because they need one of them.
     pub remove_with: Vec<String>,
+    /// Names that are to be removed and come all the same, because others of the transaction need them.
+    pub needed: Vec<String>,
     /// Names of packages of the container image that go because others of the transaction conflict with them or replace them, where
     /// the package manager does not find them by itself.
     pub conflicting: Vec<String>,
@@ -176,6 +178,8 @@ pub trait PackageArchive {
     /// share a name, all.
     /// Errors: [`DistroError::Format`] for a package that cannot be pinned.
     fn of_origin(&self, start: &str) -> Result<Vec<PinnedPackage>, DistroError>;
+    /// Files of the local directories whose origin is `start` or below, by their path there, as they were when they were read.
+    fn scanned(&self, start: &str) -> BTreeMap<String, Sha256>;
     /// All packages of a name.
     /// Errors: [`DistroError::Format`] for a package that cannot be pinned.
     fn all(&self, name: &str) -> Result<Vec<PinnedPackage>, DistroError>;
@@ -262,6 +266,8 @@ pub struct Transaction<'a> {
     pub remove_with: &'a [String],
     /// Names of installed packages that go because some of these conflict with them.
     pub conflicting: &'a [String],
+    /// What is installed afterwards, as it is compared: name, version, architecture; none: the lock does not tell.
+    pub installed: Option<&'a [String]>,
     /// Streams of modules that are switched on with it.
     pub modules: &'a [String],
     pub variables: &'a [(String, String)],
@@ -347,6 +353,15 @@ pub trait PackageManager: Sync + std::fmt::Debug {
     fn failing(&self, _log: &Path, _allowed: &[String]) -> Option<DistroError> {
         None
     }
+    /// What a person would want to know of a transaction that was done, by its log.
+    fn complaints(&self, _log: &Path) -> Vec<Finding> {
+        Vec::new()
+    }
+}
+
+/// Path below a local directory of a file of one of its folders; `.` is the directory itself.
+pub fn in_folder_of(folder: &str, file: &str) -> String {
+    if folder == "." { file.to_owned() } else { format!("{folder}/{file}") }
 }
 
 /// Path of a package that was made ready, relative to the store's directory.

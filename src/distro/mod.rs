@@ -30,20 +30,13 @@ pub use inside::secrets::{Maker, SECRETS, Secret};
 pub use inside::uname::{Uname, script as uname_script};
 pub use manager::{
     ContainerBase, ContainerOperations, Gathering, Makes, Names, News, PackageArchive, PackageManager, PackageSources,
-    Pass, Relations, Resolution, Solving, Transaction, Unusable, VENDOR_MARK, VersionOrder, Versions, manager,
-    operations, ready_name,
+    Pass, Relations, Resolution, Solving, Transaction, Unusable, VENDOR_MARK, VersionOrder, Versions, in_folder_of,
+    manager, operations, ready_name,
 };
 
 use std::path::Path;
 
-use crate::recipe::Family;
-
 pub use rpm::yaml;
-
-/// Whether several versions of a package may be installed at once: kernels of RPM distributions. Source: dnf.conf(5), installonlypkgs.
-pub fn stands_beside(family: Family, name: &str) -> bool {
-    family != Family::Debian && rpm_family::is_kernel(name)
-}
 
 pub use crate::pgp::{Keyring, Strength, verify_clear_signed, verify_detached, verify_package};
 

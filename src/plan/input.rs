@@ -53,6 +53,9 @@ pub enum Origin {
     Roots(Vec<String>),
 }
 
+/// Marks a package in its input's value that stands beside other versions of itself.
+pub const BESIDE: &str = "beside";
+
 /// One input. Its name and value are what the key is made of; place and origin only serve explanations.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Input {
@@ -82,6 +85,15 @@ impl Input {
     pub fn package(package: &PinnedPackage) -> Self {
         let name = format!("package {}:{}", package.name, package.architecture);
         Self::new(name, format!("{} {}", package.version, package.sha256)).of(Origin::Lock)
+    }
+
+    /// A package with how it is installed.
+    pub fn installed(package: &PinnedPackage) -> Self {
+        let mut input = Self::package(package);
+        if package.beside {
+            input.value.push_str(&format!(" {BESIDE}"));
+        }
+        input
     }
 
     /// A file: content and the mode that counts (D51).

@@ -22,7 +22,7 @@ pub use causes::words::{Change, Subject};
 pub use evaluate::{Decision, History, Outputs, RecordedAction, Verdict, decide, evaluate};
 pub use file::{FileAction, FileImage, FileInput, LockPicture, Moved, PLAN_FILE_FORMAT, PlanFile, moved};
 pub use graph::{Action, ActionGraph, GraphError, Stage, Upstream};
-pub use input::{Input, Origin, Place, file_input};
+pub use input::{BESIDE, Input, Origin, Place, file_input};
 pub use key::{InputSink, KeyHasher, Known, TraceWriter, describe, key_and_trace};
 pub use kind::ActionKind;
 pub use name::{InputKind, InputName};

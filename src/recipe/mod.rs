@@ -34,8 +34,10 @@ pub use load::{
     is_authorized_key, is_script_name, is_script_path, load, load_draft, package_of, read_list,
 };
 pub use lock::base::{BasePackage, LockedBase, LockedDocument, LockedLayer};
-pub use lock::file::{LOCK_MINOR, Lock, LockedPass, LockedRepo, LockedSuite, PinnedPackage, epoch_of_today};
-pub use lock::installed::{InImage, is_meant, is_pattern, plain_version, takes_place};
+pub use lock::file::{
+    LOCK_MINOR, Lock, LockedPass, LockedRepo, LockedSuite, PinnedPackage, SAYS_BESIDE, epoch_of_today, family_of,
+};
+pub use lock::installed::{InImage, is_kernel_name, is_meant, is_pattern, plain_version, takes_place};
 pub use lock::places::{LockItem, LockPlaces};
 pub use lock::read::LockError;
 pub use lock::role::PassRole;

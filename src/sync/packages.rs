@@ -60,15 +60,10 @@ impl Package {
 }
 
 impl Packages {
-    /// Those that are in an image of a lock at the end; `beside` are names of which several versions may be there, `file` says where the file of one is on this host.
-    pub fn of(
-        family: Family,
-        (lock, lock_name): (&Lock, &str),
-        beside: &dyn Fn(&str) -> bool,
-        file: &dyn Fn(&PinnedPackage) -> PathBuf,
-    ) -> Self {
+    /// Those that are in an image of a lock at the end; `file` says where the file of one is on this host.
+    pub fn of(family: Family, (lock, lock_name): (&Lock, &str), file: &dyn Fn(&PinnedPackage) -> PathBuf) -> Self {
         let (mut wanted, mut base) = (Vec::new(), BTreeMap::new());
-        for one in lock.in_image(beside) {
+        for one in lock.in_image() {
             let version = plain_version(one.version).to_owned();
             let Some((pass, pinned)) = one.brought else {
                 base.insert((one.name.to_owned(), one.architecture.to_owned()), version);
@@ -334,7 +329,7 @@ mod tests {
                 &[("htop", "0:3"), ("vim", "9"), ("bash", "5.1")],
             )
             + &pass("kernel", "", &[("linux-image-6", "6.1")]);
-        let packages = Packages::of(Family::Debian, (&lock(&text), "image.lock"), &|_| false, &|_| PathBuf::new());
+        let packages = Packages::of(Family::Debian, (&lock(&text), "image.lock"), &|_| PathBuf::new());
         let names: Vec<&str> = packages.wanted.iter().map(|one| one.pinned.name.as_str()).collect();
         assert_eq!(names, ["htop", "bash", "linux-image-6"]);
         let all = [("bash", "5"), ("linux-image-6", "6.1")];
@@ -368,7 +363,7 @@ mod tests {
             layers: Vec::new(),
             packages: vec![one("bash", "5"), one("libc6", "0:2"), one("small", "1")],
         });
-        let packages = Packages::of(Family::Debian, (&lock, "image.lock"), &|_| false, &|_| PathBuf::new());
+        let packages = Packages::of(Family::Debian, (&lock, "image.lock"), &|_| PathBuf::new());
         let same = difference(&packages, &found(&[("libc6", "2"), ("bash", "5"), ("large", "1")]));
         assert_eq!(refused(&same), None);
         assert_eq!(same.lacking.iter().map(|(_, change)| change.path.as_str()).collect::<Vec<_>>(), ["bash 5 -> 5.1"]);

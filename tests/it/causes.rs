@@ -110,6 +110,7 @@ fn lock_of(recipe: &Recipe) -> Lock {
                 origin: "x".to_owned(),
                 file: "x.deb".to_owned(),
                 automatic: name == "libwhatever",
+                beside: false,
                 name,
             })
             .collect();

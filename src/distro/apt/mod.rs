@@ -214,6 +214,7 @@ mod tests {
             origin: String::new(),
             file: String::new(),
             automatic: false,
+            beside: false,
         };
         for (name, release) in [
             ("linux-image-6.1.0-30-amd64", Some("6.1.0-30-amd64")),

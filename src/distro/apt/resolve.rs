@@ -25,6 +25,9 @@ pub struct Resolver<'a> {
     pub archive: &'a Archive,
 }
 
+/// How often apt is asked once more because something else came that a pattern removes.
+const WITHOUT_LIMIT: usize = 4;
+
 fn configuration(architecture: &str) -> String {
     format!(
         r#"APT::Architecture "{architecture}";
@@ -86,13 +89,14 @@ impl Resolver<'_> {
         let repositories = self.repositories();
         for (number, pass) in passes.iter().enumerate() {
             let over = if pass.aside { first.as_ref().unwrap_or(&installed) } else { &installed };
+            let patterns: Vec<&String> = pass.remove.iter().filter(|name| is_pattern(name)).collect();
             let pass = &Pass { remove: expanded(&pass.remove, over), ..pass.clone() };
             // What needs them goes with them, unless what is installed takes their place.
             let with = self.gone(number, &pass.remove, over, &repositories)?;
             let mut answer = if pass.install.is_empty() && pass.remove.is_empty() {
                 Resolution::default()
             } else {
-                self.resolve_pass(number, pass, over, held, &repositories)?
+                self.resolve_pass(number, (pass, &patterns), over, held, &repositories)?
             };
             if pass.aside {
                 answers.push(answer);
@@ -121,6 +125,13 @@ impl Resolver<'_> {
 
     fn repositories(&self) -> Repositories<'_> {
         let mut shown = Repositories::default();
+        // First: of two packages of the same version apt takes the one that it read first.
+        let local =
+            self.archive.indices.iter().filter(|index| index.base_url.starts_with("file:") && is_local(&index.origin));
+        for (place, index) in local.enumerate() {
+            shown.files.push((format!("local{place}/Packages"), Content::Text(index.text().into())));
+            shown.sources.push_str(&format!("deb [trusted=yes] copy:/repo/local{place} ./\n"));
+        }
         for (place, suite) in self.suites.iter().enumerate() {
             if below(&suite.suite).is_some() {
                 // Its index alone: what apt would check of it was checked.
@@ -141,12 +152,6 @@ impl Resolver<'_> {
                 components.push_str(component);
             }
             shown.sources.push_str(&format!("deb [trusted=yes] copy:/repo/{place} {}{components}\n", suite.suite));
-        }
-        let local =
-            self.archive.indices.iter().filter(|index| index.base_url.starts_with("file:") && is_local(&index.origin));
-        for (place, index) in local.enumerate() {
-            shown.files.push((format!("local{place}/Packages"), Content::Text(index.text().into())));
-            shown.sources.push_str(&format!("deb [trusted=yes] copy:/repo/local{place} ./\n"));
         }
         shown.known = Store::solving_name(&self.digest_of(&shown));
         shown
@@ -229,14 +234,19 @@ impl Resolver<'_> {
     fn resolve_pass(
         &self,
         number: usize,
-        pass: &Pass,
+        (pass, patterns): (&Pass, &[&String]),
         installed: &BTreeMap<String, (String, bool)>,
         held: &[PinnedPackage],
         repositories: &Repositories<'_>,
     ) -> Result<Resolution, DistroError> {
         self.check_names(pass, installed)?;
-        let install: Vec<String> =
-            pass.install.iter().map(|item| self.in_folder(item).unwrap_or_else(|| item.clone())).collect();
+        let mut install: Vec<String> = Vec::new();
+        for item in &pass.install {
+            match self.in_folder(item) {
+                found if found.is_empty() => install.push(item.clone()),
+                found => install.extend(found),
+            }
+        }
         // A package of which there is one version needs no word: what is asked is the same then, whatever else is held.
         let has_others = |package: &&PinnedPackage| {
             let versions = self.archive.candidates(&package.name);
@@ -250,30 +260,66 @@ impl Resolver<'_> {
                 format!("Package: {}\nPin: version {}\nPin-Priority: 1001\n\n", package.name, package.version)
             })
             .collect();
-        let mut words: Vec<String> = install.iter().map(|item| quoted(item)).collect();
         let known = |name: &&String| installed.contains_key(*name) || !self.archive.candidates(name).is_empty();
-        words.extend(pass.remove.iter().filter(known).map(|name| quoted(&format!("{name}-"))));
-        let command = format!("install -q -s {}", words.join(" "));
-        let said = self.simulate(number, installed, (&repositories.sources, preferences), &command, repositories)?;
-        self.read_simulation(&said, pass)
+        let words = install.iter().map(|item| quoted(item));
+        let removals = pass.remove.iter().filter(known).map(|name| quoted(&format!("{name}-")));
+        let command = format!("install -q -s {}", words.chain(removals).collect::<Vec<_>>().join(" "));
+        let ask = |left_out: &[String]| {
+            // apt installs what a pattern or a task means even where `name-` stands beside it.
+            let stanza = |name: &String| format!("Package: {name}\nPin: version *\nPin-Priority: -1\n\n");
+            let preferences = left_out.iter().map(stanza).collect::<String>() + &preferences;
+            let sources = (repositories.sources.as_str(), preferences);
+            self.read_simulation(&self.simulate(number, installed, sources, &command, repositories)?, pass)
+        };
+        let mut answer = ask(&[])?;
+        let (mut left_out, mut needed): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
+        for _ in 0..WITHOUT_LIMIT {
+            let is_unwanted = |one: &&PinnedPackage| {
+                let is_asked = || pass.install.iter().any(|item| plain_name(item) == one.name);
+                let goes = |word: &String| is_meant(word, &one.name);
+                (pass.remove.iter().any(goes) || patterns.iter().any(|word| goes(word)))
+                    && !needed.contains(&one.name)
+                    && !is_asked()
+            };
+            let names: Vec<String> = answer.packages.iter().filter(is_unwanted).map(|one| one.name.clone()).collect();
+            if names.is_empty() {
+                break;
+            }
+            match ask(&[&left_out[..], &names].concat()) {
+                Ok(found) => {
+                    left_out.extend(names);
+                    answer = found;
+                }
+                Err(DistroError::Unsatisfiable { .. }) => needed.extend(names),
+                Err(other) => return Err(other),
+            }
+        }
+        Ok(Resolution { needed, ..answer })
     }
 
-    /// `folder/name` of an otherpkgs list as `name=version`: the newest that this folder has.
-    fn in_folder(&self, item: &str) -> Option<String> {
-        let (folder, name) = item.rsplit_once('/')?;
+    /// `folder/name` or `folder/name*` of an otherpkgs list as `name=version`: the newest of each name that this folder has for the image's
+    /// CPU.
+    fn in_folder(&self, item: &str) -> Vec<String> {
+        let Some((folder, name)) = item.rsplit_once('/') else { return Vec::new() };
         let (name, wanted) = name.split_once('=').map_or((name, None), |(name, version)| (name, Some(version)));
+        let name = name.strip_suffix(&format!(":{}", self.architecture)).unwrap_or(name);
         let origin = format!("otherpkgs/{folder}");
-        let fits =
-            |candidate: &super::Candidate<'_>| wanted.is_none_or(|version| candidate.field("Version") == Some(version));
-        let newest = self
-            .archive
-            .candidates(name)
-            .into_iter()
-            .filter(|candidate| candidate.index.origin == origin && fits(candidate))
-            .filter_map(|candidate| Some((candidate.version()?, candidate)))
-            .max_by(|a, b| a.0.cmp(&b.0))?
-            .1;
-        Some(format!("{name}={}", newest.field("Version")?))
+        let fits = |candidate: &super::Candidate<'_>| {
+            let runs = candidate.field("Architecture").is_none_or(|one| one == "all" || one == self.architecture);
+            runs && wanted.is_none_or(|version| candidate.field("Version") == Some(version))
+        };
+        let names: Vec<&str> = match is_pattern(name) {
+            true => self.archive.names().into_iter().filter(|one| is_meant(name, one)).collect(),
+            false => vec![name],
+        };
+        let newest = |name: &str| {
+            let own = self.archive.candidates(name).into_iter();
+            let own = own.filter(|candidate| candidate.index.origin == origin && fits(candidate));
+            let newest =
+                own.filter_map(|candidate| Some((candidate.version()?, candidate))).max_by(|a, b| a.0.cmp(&b.0))?.1;
+            Some(format!("{name}={}", newest.field("Version")?))
+        };
+        names.into_iter().filter_map(newest).collect()
     }
 
     /// Names that nothing has are reported all at once, before apt is asked.
@@ -282,11 +328,12 @@ impl Resolver<'_> {
         let providers = std::cell::OnceCell::new();
         for item in &pass.install {
             let asked = item.split('=').next().unwrap_or(item);
-            if item.starts_with(['?', '~']) || asked.contains('*') {
+            let is_pattern = item.starts_with(['?', '~']) || asked.contains('*');
+            if is_pattern && !item.contains('/') {
                 continue;
             }
             if item.contains('/') {
-                if self.in_folder(item).is_none() {
+                if self.in_folder(item).is_empty() {
                     unknown.extend(of_suite(self.archive, self.suites, item).err().map(|hint| (item.clone(), hint)));
                 }
                 continue;

@@ -34,6 +34,10 @@ impl Solver for Dnf {
         "kernel"
     }
 
+    fn install_only(&self) -> &'static [&'static str] {
+        &settings::INSTALL_ONLY
+    }
+
     fn has_globs(&self) -> bool {
         true
     }

@@ -2,6 +2,25 @@
 
 use crate::distro::rpm_family::Question;
 
+/// What packages provide that stand beside other versions of themselves: what yum, dnf or dnf5 has for it by default, so that it is the
+/// same in all, and what transactions do.
+pub const INSTALL_ONLY: [&str; 14] = [
+    "kernel",
+    "kernel-PAE",
+    "kernel-PAE-debug",
+    "kernel-bigmem",
+    "kernel-debug",
+    "kernel-devel",
+    "kernel-enterprise",
+    "kernel-smp",
+    "kernel-source",
+    "kernel-unsupported",
+    "installonlypkg(kernel)",
+    "installonlypkg(kernel-module)",
+    "installonlypkg(vm)",
+    "multiversion(kernel)",
+];
+
 /// The settings: one file with all repositories, nothing from elsewhere. Signatures and digests were checked already. `plugins` is the
 /// directory of the only plugin, with its own settings.
 pub fn settings(question: &Question<'_>, plugins: Option<&str>) -> String {
@@ -30,12 +49,15 @@ pub fn settings(question: &Question<'_>, plugins: Option<&str>) -> String {
          skip_if_unavailable=0\n\
          clean_requirements_on_remove=0\n\
          installonly_limit=0\n\
+         installonlypkgs={}\n\
          protected_packages=\n\
          protected_multilib=0\n\
          multilib_policy=best\n\
          arch={}\n\
          module_platform_id={}\n",
-        question.arch, question.platform
+        INSTALL_ONLY.join(" "),
+        question.arch,
+        question.platform
     );
     for repository in question.repositories {
         let id = &repository.id;

@@ -24,8 +24,11 @@ pub enum Made {
     Failed(CommandResult),
     /// Scripts asked for the kernel's release, which is not known.
     AsksRelease,
-    /// Packages that the database does not have afterwards.
-    Lacking(Vec<String>),
+    /// The database does not have afterwards what the lock says: what it lacks, and what it has more.
+    Otherwise {
+        lacks: Vec<String>,
+        has: Vec<String>,
+    },
 }
 
 /// A package of a transaction.

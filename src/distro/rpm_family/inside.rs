@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::kernels::is_kernel;
-use super::{database, depmod};
+use super::{blame, database, depmod};
 use crate::digest::Digest;
 use crate::distro::inside::accounts;
 use crate::distro::inside::common::{
@@ -30,6 +30,10 @@ pub struct RpmPackage {
     pub file: PackageFile,
     /// What the database must say of it: name, version, architecture.
     pub line: String,
+    /// The same as rpm is asked for it: without an epoch.
+    pub nvra: String,
+    /// Whether other versions of it stay.
+    pub beside: bool,
 }
 
 /// Asks rpm of a tools root for a transaction on an image's layers.
@@ -46,6 +50,8 @@ pub struct InstallRequest {
     pub remove_after: Vec<String>,
     /// Names of installed packages that conflict with these, and go.
     pub conflicting: Vec<String>,
+    /// What the database must list afterwards, where the lock tells.
+    pub installed: Option<Vec<String>>,
     /// Users and groups that are made first.
     pub accounts: Accounts,
     pub uname: Uname,
@@ -134,6 +140,7 @@ pub fn install(request: InstallRequest, progress: News<'_>) -> Result<Made, Stri
                 arguments: arguments.map(str::to_owned).to_vec(),
                 environment: variables.clone(),
                 log,
+                log_keeps: blame::LOOKED_FOR.map(str::to_owned).to_vec(),
                 mount_point: at("mount"),
                 ..CommandRequest::default()
             })
@@ -143,13 +150,14 @@ pub fn install(request: InstallRequest, progress: News<'_>) -> Result<Made, Stri
         if request.uname.was_asked(&editor)? {
             return Ok(Made::AsksRelease);
         }
-        if result.status != 0 {
+        let installed = std::fs::read_to_string(at(&format!("settings/{INSTALLED}"))).ok();
+        // rpm 6 fails where scripts did after which earlier ones go on: whether they may is judged by the log, for both.
+        let is_done = result.status == 0 || (installed.is_some() && blame::blames(Path::new(&request.log)));
+        let Some(installed) = installed.filter(|_| is_done) else {
             return Ok(Made::Failed(result));
-        }
-        let installed = std::fs::read_to_string(at(&format!("settings/{INSTALLED}"))).unwrap_or_default();
-        let lacking = lacking(&request, &installed);
-        if !lacking.is_empty() {
-            return Ok(Made::Lacking(lacking));
+        };
+        if let Some(otherwise) = otherwise(&request, &installed) {
+            return Ok(otherwise);
         }
         let editor = TreeEditor::open(&at("tree"))?;
         if database::settle_times(&editor, request.epoch)? {
@@ -207,10 +215,26 @@ fn settle_directories(base: &[Digest], editor: &TreeEditor) -> Result<(), String
     Ok(())
 }
 
-fn lacking(request: &InstallRequest, installed: &str) -> Vec<String> {
-    let known: BTreeSet<String> = installed.lines().map(|line| line.replacen(" 0:", " ", 1)).collect();
-    let wanted = request.packages.iter().filter(|one| !request.remove_after.contains(&one.file.name));
-    wanted.map(|one| &one.line).filter(|line| !known.contains(*line)).cloned().collect()
+/// Compares what is installed with the lock, in both directions; where the lock does not tell, with the transaction.
+fn otherwise(request: &InstallRequest, installed: &str) -> Option<Made> {
+    // Keys of repositories, which a container image may have, are no packages.
+    let lines = installed.lines().filter(|line| !line.starts_with("gpg-pubkey "));
+    let mut found: BTreeSet<String> = lines.map(|line| line.replacen(" 0:", " ", 1)).collect();
+    let wanted: BTreeSet<String> = match &request.installed {
+        Some(all) => all.iter().filter(|line| !line.starts_with("gpg-pubkey ")).cloned().collect(),
+        None => {
+            let stays = request.packages.iter().filter(|one| !request.remove_after.contains(&one.file.name));
+            stays.map(|one| one.line.clone()).collect()
+        }
+    };
+    if request.installed.is_none() {
+        found.retain(|line| wanted.contains(line));
+    }
+    if fault::planted("rpm-database-not-compared") {
+        return None;
+    }
+    let only = |one: &BTreeSet<String>, other: &BTreeSet<String>| one.difference(other).cloned().collect::<Vec<_>>();
+    (found != wanted).then(|| Made::Otherwise { lacks: only(&wanted, &found), has: only(&found, &wanted) })
 }
 
 /// Texts of the packages' scripts that may make users and groups.
@@ -253,23 +277,66 @@ const OPTIONS: &str = "--oldpackage --replacepkgs --nosignature --nodigest --ign
 /// What rpm finds unsatisfied in its database.
 const UNSATISFIED: &str = "-Va --nofiles --noscripts --nosignature --nodigest";
 
-/// Installs over packages that some of these conflict with. rpm's command has no transaction that installs and removes, so dependencies
-/// are not asked: of files only those may be overwritten that belong to what goes.
-fn exchange(rpm: &str, conflicting: &[String], install: &str) -> String {
+/// Installs over packages that some of these conflict with, or some that replace others together with some that stand beside them. rpm's
+/// command has no transaction that does both, so dependencies are not asked: of files only those may be overwritten that belong to what
+/// goes.
+fn exchange(rpm: &str, conflicting: &[String]) -> String {
     let names = quoted_words(conflicting);
     format!(
-        "nodeps=\nif ! {rpm} $mode --test {install} >/imgbuild/tested 2>&1; then\n\
+        "nodeps=\nif ! put --test >/imgbuild/tested 2>&1; then\n\
          before=$({rpm} {UNSATISFIED} 2>&1 || :)\n\
          going=\" $({rpm} -q --qf '%{{NAME}}-%{{VERSION}}-%{{RELEASE}}.%{{ARCH}} %{{NEVRA}} ' {names} 2>/dev/null || :)\"\n\
-         {rpm} $mode --test --nodeps {install} >/imgbuild/tested 2>&1 || :\n\
+         put --test --nodeps >/imgbuild/tested 2>&1 || :\n\
          while read -r line; do case $line in\n\
          *' conflicts with file from package '*) case $going in *\" ${{line##* }} \"*) ;; *) echo \"$line\"; nodeps=no;; esac;;\n\
          *' conflicts between attempted installs '*) echo \"$line\"; nodeps=no;;\n\
          esac; done </imgbuild/tested\n\
          test -z \"$nodeps\" || exit 1\n\
          nodeps=--nodeps\n\
-         {rpm} $mode $nodeps --replacefiles {install}\n\
-         else\n{rpm} $mode {install}\nfi\n"
+         put $nodeps --replacefiles || judge $?\n\
+         else\nput || judge $?\nfi\n"
+    )
+}
+
+/// Shell functions that install: `put` with more options, and `judge`, which goes on after a failure that can only be one of scripts,
+/// because all is there. Since version 6 rpm fails then, where it only said so before.
+fn installing(rpm: &str, packages: &[RpmPackage]) -> String {
+    let files = |packages: &[&RpmPackage]| -> String {
+        packages.iter().map(|one| format!(" {}", quoted(&format!("/packages/{}", one.file.called)))).collect()
+    };
+    let stands_beside = |one: &&RpmPackage| one.beside && !fault::planted("rpm-beside-is-upgraded");
+    let (beside, others): (Vec<&RpmPackage>, Vec<&RpmPackage>) = packages.iter().partition(stands_beside);
+    let run = |mode: &str, packages: &[&RpmPackage]| match packages {
+        [] => String::new(),
+        _ => format!("{rpm} {mode} {OPTIONS} \"$@\"{} || code=$?\n", files(packages)),
+    };
+    let names: Vec<String> = beside.iter().map(|one| one.file.name.clone()).collect();
+    let is_twice = names.len() > names.iter().collect::<BTreeSet<_>>().len();
+    // An upgrade takes away other versions of what stands beside them, and of two that come at once the older one.
+    let stays = match is_twice {
+        true => "stays=yes\n".to_owned(),
+        false if names.is_empty() => "stays=\n".to_owned(),
+        false => format!(
+            "there=\" $({rpm} -qa --qf '%{{NAME}} ' || :)\"\nstays=\n\
+             for name in {}; do case $there in *\" $name \"*) stays=yes;; esac; done\n",
+            quoted_words(&names)
+        ),
+    };
+    let all: Vec<&RpmPackage> = packages.iter().collect();
+    let put = match names.is_empty() {
+        true => run("-Uv", &all),
+        false => format!(
+            "if test -n \"$stays\"; then\n{}{}else\n{}fi\n",
+            run("-Uv", &others),
+            run("-iv", &beside),
+            run("-Uv", &all)
+        ),
+    };
+    let nvras: Vec<String> = packages.iter().map(|one| one.nvra.clone()).collect();
+    format!(
+        "{stays}put() {{\ncode=0\n{put}return $code\n}}\n\
+         judge() {{\nfailed=$1\n{rpm} -q {} >/dev/null 2>&1 || exit $failed\n}}\n",
+        quoted_words(&nvras)
     )
 }
 
@@ -284,52 +351,162 @@ fn verify(rpm: &str) -> String {
 
 fn script(request: &InstallRequest) -> String {
     let rpm = format!("{} ${{accounts:+--define \"__systemd_sysusers $accounts\"}}", rpm());
-    let mut script = format!("set -e\n{ACCOUNTS}");
-    // Removing what is not there is no error.
+    let mut script = format!("set -e\n{ACCOUNTS}failed=0\n");
+    // Removing what is not there is no error. A script that fails may leave what it belongs to where it is.
     let present = |names: &[String], more: &str| {
-        let all: Vec<String> = names.iter().map(|name| quoted(name)).collect();
+        let names = quoted_words(names);
         format!(
-            "gone=\nfor name in {}; do {rpm} -q \"$name\" >/dev/null 2>&1 && gone=\"$gone $name\"; done\ntest -z \"$gone\" || {rpm} -e --allmatches {more}$gone\n",
-            all.join(" ")
+            "gone=\nfor name in {names}; do {rpm} -q \"$name\" >/dev/null 2>&1 && gone=\"$gone $name\"; done\n\
+             test -z \"$gone\" || {rpm} -e --allmatches {more}$gone || {{\nfailed=$?\n\
+             for name in $gone; do ! {rpm} -q \"$name\" >/dev/null 2>&1 || exit $failed; done\n}}\n"
         )
     };
     if !request.remove.is_empty() {
         script.push_str(&present(&request.remove, ""));
     }
     if !request.packages.is_empty() {
-        let files: Vec<String> =
-            request.packages.iter().map(|one| quoted(&format!("/packages/{}", one.file.called))).collect();
-        // Kernels stand beside each other, as dnf and zypper have it; an upgrade would take the older one away.
-        let (kernels, others): (Vec<&str>, Vec<&str>) =
-            request.packages.iter().map(|one| one.file.name.as_str()).partition(|name| is_kernel(name));
-        let any = |names: &[&str], mode: &str| match names {
-            [] => String::new(),
-            _ => {
-                let words: Vec<String> = names.iter().map(|name| quoted(name)).collect();
-                format!("for name in {}; do case $there in *\" $name \"*) mode={mode};; esac; done\n", words.join(" "))
-            }
-        };
-        if !kernels.is_empty() {
+        let brings_kernel = request.packages.iter().any(|one| is_kernel(&one.file.name));
+        if brings_kernel {
             script.push_str(&depmod::before());
         }
-        script.push_str(&format!("mode=-Uv\nthere=\" $({rpm} -qa --qf '%{{NAME}} ' || :)\"\n"));
-        script.push_str(&any(&kernels, "-iv"));
-        script.push_str(&any(&others, "-Uv"));
-        let install = format!("{OPTIONS} {}", files.join(" "));
-        if request.conflicting.is_empty() {
-            script.push_str(&format!("{rpm} $mode {install}\n"));
-        } else {
-            script.push_str(&exchange(&rpm, &request.conflicting, &install));
-            script.push_str(&present(&request.conflicting, "$nodeps "));
-            script.push_str(&verify(&rpm));
+        script.push_str(&installing(&rpm, &request.packages));
+        let exchanged = format!(
+            "{}{}{}",
+            exchange(&rpm, &request.conflicting),
+            if request.conflicting.is_empty() { String::new() } else { present(&request.conflicting, "$nodeps ") },
+            verify(&rpm)
+        );
+        let is_of_both =
+            request.packages.iter().any(|one| one.beside) && request.packages.iter().any(|one| !one.beside);
+        match (request.conflicting.is_empty(), is_of_both) {
+            (false, _) => script.push_str(&exchanged),
+            (true, false) => script.push_str("put || judge $?\n"),
+            (true, true) => {
+                script.push_str(&format!("if test -z \"$stays\"; then\nput || judge $?\nelse\n{exchanged}fi\n"));
+            }
         }
-        if !kernels.is_empty() {
+        if brings_kernel {
             script.push_str(&depmod::after());
         }
     }
     if !request.remove_after.is_empty() {
         script.push_str(&present(&request.remove_after, ""));
     }
-    script.push_str(&format!("{rpm} -qa --qf '{DATABASE_LINE}\\n' >/imgbuild/{INSTALLED}\n"));
+    script.push_str(&format!("{rpm} -qa --qf '{DATABASE_LINE}\\n' >/imgbuild/{INSTALLED}\nexit $failed\n"));
     script
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(packages: &[(&str, &str, bool)], installed: Option<&[&str]>) -> InstallRequest {
+        let package = |(name, version, beside): &(&str, &str, bool)| RpmPackage {
+            file: PackageFile {
+                file: String::new(),
+                name: (*name).to_owned(),
+                called: format!("{name}-{version}.rpm"),
+            },
+            line: format!("{name} {version} noarch"),
+            nvra: format!("{name}-{version}.noarch"),
+            beside: *beside,
+        };
+        InstallRequest {
+            scratch: String::new(),
+            tools: Vec::new(),
+            base: Vec::new(),
+            packages: packages.iter().map(package).collect(),
+            remove: Vec::new(),
+            remove_after: Vec::new(),
+            conflicting: Vec::new(),
+            installed: installed.map(|lines| lines.iter().map(|line| (*line).to_owned()).collect()),
+            accounts: Accounts::default(),
+            uname: Uname { release: None, machine: String::new(), is_of_image: false },
+            over_payload: false,
+            files: Vec::new(),
+            variables: Vec::new(),
+            epoch: 0,
+            log: String::new(),
+        }
+    }
+
+    fn differs(request: &InstallRequest, database: &str) -> Option<(Vec<String>, Vec<String>)> {
+        match otherwise(request, database)? {
+            Made::Otherwise { lacks, has } => Some((lacks, has)),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn the_database_is_compared_with_the_lock_in_both_directions() {
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let tells = request(&[("a", "1-1", false)], Some(&["a 1-1 noarch", "b 2-1 x86_64"]));
+        let good = "gpg-pubkey 1-1 (none)\na 0:1-1 noarch\nb 2-1 x86_64\n";
+        assert_eq!(differs(&tells, good), None);
+        let found = differs(&tells, "a 1-1 noarch\nb 1-1 x86_64\n");
+        assert_eq!(found, Some((words(&["b 2-1 x86_64"]), words(&["b 1-1 x86_64"]))));
+        assert_eq!(differs(&tells, &format!("{good}c 1-1 noarch\n")), Some((Vec::new(), words(&["c 1-1 noarch"]))));
+        // A lock of an earlier imgbuild does not say all.
+        let silent = request(&[("a", "1-1", false)], None);
+        assert_eq!(differs(&silent, good), None);
+        assert_eq!(differs(&silent, "b 2-1 x86_64\n"), Some((words(&["a 1-1 noarch"]), Vec::new())));
+    }
+
+    /// Runs the script with a shell function in rpm's place that notes what it is asked.
+    fn asked(request: &InstallRequest, there: &str, failing: &str) -> (i32, Vec<String>) {
+        let directory = tempfile::tempdir().unwrap();
+        let at = directory.path().display();
+        let rpm = format!(
+            "#!/bin/sh\ncase \"$*\" in *' -qa --qf %{{NAME}} '*) printf '%s ' {there}; exit;; *-qa*|*--eval*) exit;; esac\n\
+             for word in \"$@\"; do case $word in -?v|-e|-q|-Va|--test|--nodeps|--replacefiles|/packages/*) printf '%s ' \"${{word#/packages/}}\";; esac; done >>{at}/asked\n\
+             echo >>{at}/asked\ncase \"$*\" in {failing}) exit 1;; esac\n"
+        );
+        std::fs::write(directory.path().join("rpm"), rpm).unwrap();
+        std::fs::create_dir(directory.path().join("imgbuild")).unwrap();
+        let text = script(request).replace("/imgbuild/", &format!("{at}/imgbuild/")).replace("/target", "/nonexistent");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(directory.path().join("rpm"), mode).unwrap();
+        let ran = std::process::Command::new("/bin/sh")
+            .args(["-e", "-c", &text])
+            .env("PATH", format!("{at}:/usr/bin:/bin"))
+            .output()
+            .unwrap();
+        let notes = std::fs::read_to_string(directory.path().join("asked")).unwrap_or_default();
+        (ran.status.code().unwrap_or(99), notes.lines().map(|line| line.trim().to_owned()).collect())
+    }
+
+    #[test]
+    fn each_package_is_installed_in_its_own_mode() {
+        let both = request(&[("t-kmod", "2-1", true), ("t-up", "2-1", false)], None);
+        assert_eq!(asked(&both, "t-up", "never"), (0, vec!["-Uv t-kmod-2-1.rpm t-up-2-1.rpm".to_owned()]));
+        let (status, notes) = asked(&both, "t-kmod", "never");
+        assert_eq!(status, 0, "{notes:?}");
+        assert_eq!(
+            notes,
+            ["-Uv --test t-up-2-1.rpm", "-iv --test t-kmod-2-1.rpm", "-Uv t-up-2-1.rpm", "-iv t-kmod-2-1.rpm"]
+        );
+        // They need each other.
+        let (status, notes) = asked(&both, "t-kmod", "*--test*");
+        assert_eq!(status, 0, "{notes:?}");
+        assert!(notes.contains(&"-Uv --nodeps --replacefiles t-up-2-1.rpm".to_owned()), "{notes:?}");
+        assert!(notes.contains(&"-iv --nodeps --replacefiles t-kmod-2-1.rpm".to_owned()), "{notes:?}");
+        // Two versions at once.
+        let twice = request(&[("t-kmod", "1-1", true), ("t-kmod", "2-1", true)], None);
+        assert_eq!(asked(&twice, "", "never").1, ["-iv t-kmod-1-1.rpm t-kmod-2-1.rpm"]);
+    }
+
+    #[test]
+    fn an_rpm_that_fails_is_taken_for_a_script_where_all_is_there() {
+        let one = request(&[("a", "1-1", false)], None);
+        let (status, notes) = asked(&one, "", "*-Uv*");
+        assert_eq!((status, notes.len()), (1, 2), "{notes:?}");
+        assert_eq!(notes[1], "-q");
+        // Something is missing: nothing follows.
+        let mut one = request(&[("a", "1-1", false)], None);
+        one.remove_after = vec!["b".to_owned()];
+        let (status, notes) = asked(&one, "", "*-Uv*|*' -q '*");
+        assert_eq!((status, notes.len()), (1, 2), "{notes:?}");
+        let (status, notes) = asked(&one, "", "*-Uv*");
+        assert!(status == 1 && notes.iter().any(|note| note.starts_with("-e")), "{notes:?}");
+    }
 }

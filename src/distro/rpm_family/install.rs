@@ -15,6 +15,13 @@ pub fn request(solver: &dyn Solver, transaction: &Transaction<'_>) -> InstallReq
     let package = |(file, one): (_, &crate::recipe::PinnedPackage)| RpmPackage {
         file,
         line: format!("{} {} {}", one.name, one.version, one.architecture),
+        nvra: format!(
+            "{}-{}.{}",
+            one.name,
+            one.version.split_once(':').map_or(&*one.version, |(_, rest)| rest),
+            one.architecture
+        ),
+        beside: one.beside,
     };
     InstallRequest {
         scratch: transaction.scratch.clone(),
@@ -24,6 +31,7 @@ pub fn request(solver: &dyn Solver, transaction: &Transaction<'_>) -> InstallReq
         remove: with(transaction.remove),
         remove_after: with(transaction.remove_after),
         conflicting: transaction.conflicting.to_vec(),
+        installed: transaction.installed.map(<[String]>::to_vec),
         accounts: transaction.accounts.clone(),
         uname: transaction.uname.clone(),
         over_payload: transaction.over_payload,

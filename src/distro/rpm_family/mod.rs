@@ -16,7 +16,6 @@ mod packages;
 mod releases;
 mod resolve;
 
-pub use kernels::is_kernel;
 pub use resolve::solver::{Answer, Doing, Picked, Question, Refusal, Solver};
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,6 +31,7 @@ use super::{
 use crate::recipe::{PinnedPackage, Recipe};
 use crate::sandbox::CommandResult;
 use crate::sandbox::helper::{News, Operation, answer};
+use crate::source::Finding;
 
 /// The package manager of a family: rpm with one of the solvers.
 #[derive(Debug)]
@@ -57,8 +57,9 @@ fn plain(request: PlainRequest, news: News<'_>) -> Result<usize, String> {
 /// Version of what [`inside::install`] does; part of the keys. 1: first; 2: random keys are taken out;
 /// 3: by the list of secrets; 4: so are logs of packages' own directories and names of initiators;
 /// 5: so is openldap's; times of Berkeley DB, of rpm before 4.14 and of Java's authorities are the epoch;
-/// 6: systemd's tools find a chroot, `uname` and /proc tell the image's kernel.
-const INSTALL_VERSION: u32 = 6;
+/// 6: systemd's tools find a chroot, `uname` and /proc tell the image's kernel; 7: scripts that fail are found wherever rpm reports them,
+/// what stands beside others does by what it provides, and the package database is compared with the lock.
+const INSTALL_VERSION: u32 = 7;
 
 impl PackageManager for RpmFamily {
     fn architecture(&self, machine: &str) -> &'static str {
@@ -182,5 +183,9 @@ impl PackageManager for RpmFamily {
     /// rpm itself goes on after most scripts that fail.
     fn failing(&self, log: &Path, allowed: &[String]) -> Option<DistroError> {
         blame::failing(log, allowed)
+    }
+
+    fn complaints(&self, log: &Path) -> Vec<Finding> {
+        blame::missing_accounts(log)
     }
 }

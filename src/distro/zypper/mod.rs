@@ -31,6 +31,11 @@ impl Solver for Zypper {
         "kernel-default"
     }
 
+    fn install_only(&self) -> &'static [&'static str] {
+        // As its settings have it.
+        &["multiversion(kernel)"]
+    }
+
     fn has_globs(&self) -> bool {
         // Locks are globs of names alone, and there is nothing like `include`.
         false

@@ -77,6 +77,7 @@ impl LockedBase {
             origin: String::new(),
             file: String::new(),
             automatic: false,
+            beside: false,
         }
     }
 

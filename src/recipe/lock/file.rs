@@ -8,12 +8,14 @@ use serde::{Deserialize, Serialize};
 
 use super::base::LockedBase;
 use crate::digest::Sha256;
-use crate::recipe::{Accounts, LockedGroup, LockedUser, PassRole};
+use crate::recipe::{Accounts, Distro, Family, LockedGroup, LockedUser, PassRole};
 
 /// Version of the lock's form. A lock of a later form is refused, an earlier one is renewed.
 pub const LOCK_FORMAT: u32 = 1;
 /// Its minor version; the lock has a key `minor` from 1 on. What a later one adds is left alone.
-pub const LOCK_MINOR: u32 = 6;
+pub const LOCK_MINOR: u32 = 7;
+/// The minor version since which a lock says what stands beside other versions of itself.
+pub const SAYS_BESIDE: u32 = 7;
 
 /// A package that is pinned: what it is called and what its file holds.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
@@ -38,6 +40,9 @@ pub struct PinnedPackage {
     /// Whether it came in only because another package needs it.
     #[serde(rename = "auto", default)]
     pub automatic: bool,
+    /// Whether other versions of it stay installed beside it: a kernel or its modules, of RPM distributions.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub beside: bool,
 }
 
 impl PinnedPackage {
@@ -153,6 +158,13 @@ pub fn epoch_of_today() -> i64 {
     jiff::Timestamp::now().as_second().div_euclid(DAY) * DAY
 }
 
+/// Family of a target text: `debian bookworm x86_64`.
+pub fn family_of(target: &str) -> Family {
+    let name = target.split(' ').next().unwrap_or_default();
+    let distro: Option<Distro> = serde_json::from_value(serde_json::Value::String(name.to_owned())).ok();
+    distro.map_or(Family::Debian, Distro::family)
+}
+
 impl Lock {
     pub fn to_text(&self) -> String {
         use std::fmt::Write;
@@ -220,7 +232,10 @@ impl Lock {
                     text(&package.origin),
                     text(&package.file),
                 );
-                out.push_str(if package.automatic { ", auto = true },\n" } else { " },\n" });
+                out.push_str(if package.automatic { ", auto = true" } else { "" });
+                // One of an earlier form is read by an imgbuild that knows no such key.
+                let beside = package.beside && self.minor >= SAYS_BESIDE;
+                out.push_str(if beside { ", beside = true },\n" } else { " },\n" });
             }
             out.push_str("]\n");
         }
@@ -262,6 +277,11 @@ impl Lock {
             }
             out.push_str("]\n");
         }
+    }
+
+    /// The family of the distribution that it was made for.
+    pub fn family(&self) -> Family {
+        family_of(&self.target)
     }
 
     pub fn accounts(&self) -> Accounts {
@@ -369,6 +389,7 @@ pub mod tests {
             origin: "bookworm".into(),
             file: "pool/b/bash.deb".into(),
             automatic: true,
+            beside: true,
         };
         let pass = LockedPass {
             name: "base".into(),
@@ -443,7 +464,7 @@ pub mod tests {
         let text = sample().to_text();
         let newer = text
             .replacen(&format!("minor = {LOCK_MINOR}\n"), &format!("minor = {}\nseal = [\"x\"]\n", LOCK_MINOR + 1), 1)
-            .replace("auto = true }", "auto = true, licence = \"MIT\" }")
+            .replace("beside = true }", "beside = true, licence = \"MIT\" }")
             .replace("name = \"base\"\n", "name = \"base\"\nhints = { a = 1 }\n");
         assert_eq!(Lock::parse(&newer).unwrap(), sample());
         // In the form that is known, what is not known is a mistake.

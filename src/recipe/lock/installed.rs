@@ -1,7 +1,5 @@
 //! What an image has installed at the end, by its lock.
 
-use std::collections::BTreeSet;
-
 use super::file::{Lock, LockedPass, PinnedPackage};
 use crate::xcat;
 
@@ -45,10 +43,39 @@ pub fn takes_place(architecture: &str, other: &str) -> bool {
     is_any(architecture) || is_any(other) || cpu(architecture) == cpu(other)
 }
 
+/// Endings of names that bring neither kernel nor modules.
+const NO_KERNELS: [&str; 11] = [
+    "-headers",
+    "-devel",
+    "-tools",
+    "-tools-libs",
+    "-doc",
+    "-docs",
+    "-docs-html",
+    "-macros",
+    "-source",
+    "-syms",
+    "-obs-build",
+];
+
+/// Whether an RPM package may bring a kernel or modules of one, by its name. What stands beside other versions of itself is the
+/// lock's to say ([`PinnedPackage::beside`]); before it did, it was these.
+pub fn is_kernel_name(name: &str) -> bool {
+    (name == "kernel" || name.starts_with("kernel-"))
+        && !name.contains("abi")
+        && !NO_KERNELS.iter().any(|ending| name.ends_with(ending))
+        && !name.contains("-devel-")
+        && !name.contains("-source-")
+}
+
 impl Lock {
-    /// Packages of all transactions, in their order, less what later ones remove or replace; tools are left out. `beside` are names of
-    /// which several versions may be there.
-    pub fn in_image(&self, beside: &dyn Fn(&str) -> bool) -> Vec<InImage<'_>> {
+    /// Packages of all transactions, in their order, less what later ones remove or replace; tools are left out.
+    pub fn in_image(&self) -> Vec<InImage<'_>> {
+        self.after(self.image_passes())
+    }
+
+    /// What is installed after some of its transactions, over the container image.
+    pub fn after<'a>(&'a self, passes: impl IntoIterator<Item = &'a LockedPass>) -> Vec<InImage<'a>> {
         let of_base = self.base.iter().flat_map(|base| &base.packages);
         let mut all: Vec<InImage<'_>> = of_base
             .map(|one| InImage {
@@ -58,23 +85,20 @@ impl Lock {
                 brought: None,
             })
             .collect();
-        for pass in self.image_passes() {
+        for pass in passes {
             all.retain(|one| !one.is_in(&pass.remove));
             if pass.remove_after.is_empty() {
                 all.retain(|one| !one.is_in(&pass.remove_with));
             }
-            let there: BTreeSet<&str> = all.iter().map(|one| one.name).collect();
-            let comes = |old: &InImage<'_>| {
-                let is_it =
-                    |one: &&PinnedPackage| one.name == old.name && takes_place(&one.architecture, old.architecture);
-                pass.packages.iter().any(|one| is_it(&one))
-            };
-            // rpm upgrades all or nothing.
-            let upgrades = pass.packages.iter().any(|one| there.contains(&*one.name) && !beside(&one.name));
             let gone = [&pass.conflicting, &pass.replaced];
-            all.retain(|one| {
-                let again = comes(one) && (upgrades || !beside(one.name));
-                !again && !gone.iter().any(|names| one.is_in(names))
+            all.retain(|old| {
+                let is_same = |one: &PinnedPackage| plain_version(&one.version) == plain_version(old.version);
+                let again = pass.packages.iter().any(|one| {
+                    one.name == old.name
+                        && takes_place(&one.architecture, old.architecture)
+                        && (!one.beside || is_same(one))
+                });
+                !again && !gone.iter().any(|names| old.is_in(names))
             });
             all.extend(pass.packages.iter().map(|package| InImage::of(pass, package)));
             if !pass.remove_after.is_empty() {
@@ -107,6 +131,7 @@ mod tests {
                 origin: String::new(),
                 file: String::new(),
                 automatic: false,
+                beside: name == "kernel",
             }
         };
         let packages = packages.iter().map(package).collect();
@@ -141,16 +166,16 @@ mod tests {
             }),
             pass("kernel", &["kernel 2", "more 1"], |_| {}),
         ];
-        let found = |lock: &Lock, beside: &dyn Fn(&str) -> bool| {
-            lock.in_image(beside).iter().map(|one| format!("{} {}", one.name, one.version)).collect::<Vec<_>>()
-        };
+        let found =
+            |lock: &Lock| lock.in_image().iter().map(|one| format!("{} {}", one.name, one.version)).collect::<Vec<_>>();
         let same = ["bash 2", "postfix 1", "second 1", "kernel 2", "more 1"];
-        assert_eq!(found(&lock, &|_| false), same);
-        // Kernels stand beside each other, unless rpm upgrades.
-        assert_eq!(found(&lock, &|name| name == "kernel"), [&["kernel 1"], &same[..]].concat());
-        lock.pass.push(pass("otherpkgs-1", &["kernel 3", "bash 3"], |_| {}));
-        let now = found(&lock, &|name| name == "kernel");
-        assert_eq!(now, ["postfix 1", "second 1", "more 1", "kernel 3", "bash 3"]);
+        // Kernels stand beside each other, whatever else comes with them.
+        assert_eq!(found(&lock), [&["kernel 1"], &same[..]].concat());
+        lock.pass.push(pass("otherpkgs-1", &["kernel 3", "kernel 2", "bash 3"], |_| {}));
+        let now = found(&lock);
+        assert_eq!(now, ["kernel 1", "postfix 1", "second 1", "more 1", "kernel 3", "kernel 2", "bash 3"]);
+        lock.pass.iter_mut().flat_map(|pass| &mut pass.packages).for_each(|package| package.beside = false);
+        assert_eq!(found(&lock), ["postfix 1", "second 1", "more 1", "kernel 3", "kernel 2", "bash 3"]);
         // What goes with what is removed before may come again at once; afterwards it goes.
         for (field, stays) in [(false, true), (true, false)] {
             let again = pass("otherpkgs-2", &["second 2"], |pass| {
@@ -158,7 +183,21 @@ mod tests {
                 pass.remove_with = names(&["second"]);
             });
             let lock = Lock { pass: lock.pass.iter().cloned().chain([again]).collect(), ..lock.clone() };
-            assert_eq!(found(&lock, &|_| false).contains(&"second 2".to_owned()), stays);
+            assert_eq!(found(&lock).contains(&"second 2".to_owned()), stays);
+        }
+    }
+
+    #[test]
+    fn packages_that_bring_no_kernel_are_told_apart() {
+        for name in ["kernel", "kernel-core", "kernel-modules-extra", "kernel-default-base", "kernel-uek"] {
+            assert!(is_kernel_name(name), "{name}");
+        }
+        for name in
+            ["kernel-headers", "kernel-devel", "kernel-abi-stablelists", "kernel-tools", "kernel-syms", "systemd"]
+                .into_iter()
+                .chain(["kernelshark", "kernel-docs", "kernel-source-rt", "kernel-obs-build"])
+        {
+            assert!(!is_kernel_name(name), "{name}");
         }
     }
 }

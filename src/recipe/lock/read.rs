@@ -7,9 +7,11 @@ use miette::Diagnostic;
 use serde::Deserialize;
 use thiserror::Error;
 
-use super::file::{LOCK_FORMAT, LOCK_MINOR, Lock};
+use super::file::{LOCK_FORMAT, LOCK_MINOR, Lock, SAYS_BESIDE};
+use super::installed::is_kernel_name;
 use super::places::{LockItem, LockPlaces};
 use crate::format::{Newer, Version};
+use crate::recipe::Family;
 use crate::recipe::front::schema::{schema_value_of, without_unknown};
 use crate::source::{Finding, Severity, SourceFile, Span};
 use crate::witness;
@@ -141,7 +143,7 @@ impl Lock {
         let head: Head = ::toml::from_str(text).map_err(no_lock)?;
         let found = Version::new(head.format, head.minor);
         Version::new(LOCK_FORMAT, LOCK_MINOR).reads(name, found, head.needs_imgbuild.as_deref())?;
-        let lock: Self = if head.format == LOCK_FORMAT && head.minor > LOCK_MINOR {
+        let mut lock: Self = if head.format == LOCK_FORMAT && head.minor > LOCK_MINOR {
             let mut document: serde_json::Value = ::toml::from_str(text).map_err(no_lock)?;
             without_unknown(&mut document, &schema_value_of::<Self>());
             // What is left is of the form that is known, and is written as such.
@@ -171,6 +173,12 @@ impl Lock {
         if let Some(release) = releases.find(|one| !one.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/')) {
             let problem = format!("`{}` is not a kernel release", release.escape_default());
             return Err(said(LockPlaces::of(text).offset(LockItem::Release(release)), problem));
+        }
+        if lock.minor < SAYS_BESIDE && lock.family() != Family::Debian {
+            // As it was installed before the lock said it.
+            for package in lock.pass.iter_mut().flat_map(|pass| &mut pass.packages) {
+                package.beside = is_kernel_name(&package.name);
+            }
         }
         Ok(lock)
     }

@@ -59,6 +59,8 @@ pub struct CommandRequest {
     pub log: String,
     /// Whether the log goes on behind what is there; else it is recreated.
     pub goes_on: bool,
+    /// Words whose lines the log keeps, however much is left out of it.
+    pub log_keeps: Vec<String>,
     /// Empty directory, relative to the store's directory, that the root is mounted on.
     pub mount_point: String,
     /// Whether the command talks to the caller's terminal instead of the log.
@@ -141,7 +143,7 @@ fn run(request: &CommandRequest) -> Result<CommandResult, String> {
     let outcome = command.spawn().and_then(|mut child| {
         // Only now: the child is forked off a process without other threads that work.
         if let Some(from) = printed.take() {
-            match Pump::start(from, log, count.clone()) {
+            match Pump::start(from, log, count.clone(), request.log_keeps.clone()) {
                 Ok(started) => pump = Some(started),
                 Err(error) => {
                     let _ = child.kill();

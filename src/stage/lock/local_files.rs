@@ -1,12 +1,17 @@
 //! Package files of the recipe's own directories, beside those that the lock was made from.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use crate::digest::Sha256;
-use crate::distro::{PackageManager, manager};
+use crate::distro::{DistroError, PackageManager, manager};
+use crate::fault;
 use crate::plan::{Cause, Change, Origin, Place, Reason, Subject};
 use crate::recipe::{Lock, Recipe};
 use crate::stage::supply::origin::local_folder;
+
+/// So many files are named.
+const SHOWN: usize = 6;
 
 /// Digest of the names and contents of all package files below a directory.
 pub fn local_digest(manager: &dyn PackageManager, directory: &Path) -> Option<Sha256> {
@@ -18,6 +23,31 @@ pub fn local_digest(manager: &dyn PackageManager, directory: &Path) -> Option<Sh
         text.push_str(&format!("{name}\t{content}\n"));
     }
     Some(Sha256::of(text.as_bytes()))
+}
+
+/// The same of the files as they were when they were read, by their path below the directory.
+/// Errors: [`DistroError::Moved`] where there are others now.
+pub fn scanned_digest(
+    manager: &dyn PackageManager,
+    directory: &Path,
+    scanned: &BTreeMap<String, Sha256>,
+) -> Result<Sha256, DistroError> {
+    let mut now = BTreeMap::new();
+    let mut text = String::new();
+    for path in manager.package_files(directory)? {
+        let name = path.strip_prefix(directory).unwrap_or(&path).display().to_string();
+        let content = crate::witness::sha256(&path).ok();
+        text.push_str(&format!("{name}\t{}\n", content.map(|one| one.to_string()).unwrap_or_default()));
+        now.insert(name, content);
+    }
+    let differs = |name: &&String| now.get(*name).copied().flatten() != scanned.get(*name).copied();
+    let names: BTreeSet<&String> = now.keys().chain(scanned.keys()).filter(differs).collect();
+    if names.is_empty() || fault::planted("moved-is-not-seen") {
+        return Ok(Sha256::of(text.as_bytes()));
+    }
+    let shown: Vec<String> = names.iter().take(SHOWN).map(|name| format!("`{}`", name.escape_default())).collect();
+    let more = if names.len() > SHOWN { format!(" and {} more", names.len() - SHOWN) } else { String::new() };
+    Err(DistroError::Moved { directory: directory.display().to_string(), files: shown.join(", ") + &more })
 }
 
 /// Locked package files that are gone or have other content; the directory itself where only others changed.
@@ -110,5 +140,28 @@ mod tests {
         assert_eq!(of("a/site_1.0_all.deb").as_deref(), Some("a/site_1.1_all.deb"));
         assert_eq!(of("site-1.9-1.noarch.rpm").as_deref(), Some("site-2.0-1.noarch.rpm"));
         assert_eq!(of("c/site_1.0_all.deb"), None);
+    }
+    #[test]
+    fn the_digest_is_of_the_files_that_were_read_or_says_which_moved() {
+        let root = tempfile::tempdir().unwrap();
+        let place = root.path();
+        std::fs::create_dir(place.join("b")).unwrap();
+        let put = |name: &str, text: &str| std::fs::write(place.join(name), text).unwrap();
+        put("a.deb", "a");
+        put("b/c.deb", "c");
+        put("read.me", "x");
+        let scanned: BTreeMap<String, Sha256> = [("a.deb", "a"), ("b/c.deb", "c")]
+            .map(|(name, text)| (name.to_owned(), Sha256::of(text.as_bytes())))
+            .into();
+        let digest = || scanned_digest(&crate::distro::apt::Apt, place, &scanned);
+        assert_eq!(digest().ok(), local_digest(&crate::distro::apt::Apt, place));
+        let moved = || digest().unwrap_err().to_string();
+        put("b/d.deb", "d");
+        assert!(moved().contains("resolved: `b/d.deb`"), "{}", moved());
+        std::fs::remove_file(place.join("b/d.deb")).unwrap();
+        put("a.deb", "other");
+        assert!(moved().contains("`a.deb`"), "{}", moved());
+        std::fs::remove_file(place.join("b/c.deb")).unwrap();
+        assert!(moved().contains("`a.deb`, `b/c.deb`"), "{}", moved());
     }
 }

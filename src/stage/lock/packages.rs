@@ -8,9 +8,8 @@ use serde::Serialize;
 
 use crate::distro::installed::{DatabaseKind, Installed, InstalledPackage};
 use crate::distro::rpm::Evr;
-use crate::distro::stands_beside;
-use crate::plan::InputName;
-use crate::recipe::{Distro, Family, InImage, Lock, is_meant, takes_place};
+use crate::plan::{BESIDE, InputName};
+use crate::recipe::{Family, InImage, Lock, family_of, is_kernel_name, is_meant, takes_place};
 
 /// A package of one side.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
@@ -64,13 +63,6 @@ pub struct Packages {
     pub all: BTreeMap<Package, Option<String>>,
 }
 
-/// Family of a target text: `debian bookworm x86_64`.
-pub fn family_of(target: &str) -> Family {
-    let name = target.split(' ').next().unwrap_or_default();
-    let distro: Option<Distro> = serde_json::from_value(serde_json::Value::String(name.to_owned())).ok();
-    distro.map_or(Family::Debian, Distro::family)
-}
-
 /// Orders two versions as the distribution does; text that is no version comes by its letters.
 pub fn compare_versions(family: Family, one: &str, two: &str) -> Ordering {
     match family {
@@ -85,12 +77,12 @@ pub fn compare_versions(family: Family, one: &str, two: &str) -> Ordering {
 impl Packages {
     /// Packages of an image by its lock: of all transactions, less what later ones remove; tools are left out.
     pub fn of_lock(lock: &Lock) -> Self {
-        let family = family_of(&lock.target);
+        let family = lock.family();
         let package = |one: InImage<'_>| {
             let (name, arch, version) = (one.name.to_owned(), one.architecture.to_owned(), one.version.to_owned());
             (Package { name, arch, version }, one.brought.map(|(_, package)| package.sha256.to_string()))
         };
-        let all = lock.in_image(&|name| stands_beside(family, name)).into_iter().map(package).collect();
+        let all = lock.in_image().into_iter().map(package).collect();
         Self { family, all }
     }
 
@@ -100,14 +92,18 @@ impl Packages {
         let mut all: BTreeMap<Package, Option<String>> = BTreeMap::new();
         // What comes in one layer, and what goes before and afterwards.
         let (mut comes, mut before, mut after) = (Vec::new(), Vec::new(), Vec::new());
+        // A record of an imgbuild that did not say what stands beside others.
+        let beside = |name: &str| family != Family::Debian && is_kernel_name(name);
         let mut with: Vec<String> = Vec::new();
         let mut inputs = inputs.peekable();
         while let Some((name, value)) = inputs.next() {
             if let Some((name, arch)) = InputName::of(name).package() {
                 let mut words = value.split(' ');
                 let version = words.next().unwrap_or_default().to_owned();
+                let digest = words.next().map(str::to_owned);
+                let stays = words.any(|word| word == BESIDE) || beside(name);
                 let (name, arch) = (name.to_owned(), arch.to_owned());
-                comes.push((Package { name, arch, version }, words.next().map(str::to_owned)));
+                comes.push((Package { name, arch, version }, digest, stays));
             }
             let gone = |kind: &str| name.strip_prefix(kind).map(str::to_owned);
             before.extend(["remove ", "conflicting ", "replaced "].iter().find_map(|kind| gone(kind)));
@@ -119,10 +115,10 @@ impl Packages {
                 if after.is_empty() { &mut before } else { &mut after }.append(&mut with);
                 all.retain(|old, _| {
                     let is_it = |new: &Package| new.name == old.name && takes_place(&new.arch, &old.arch);
-                    let again = !stands_beside(family, &old.name) && comes.iter().any(|(new, _)| is_it(new));
+                    let again = comes.iter().any(|(new, _, stays)| is_it(new) && !stays);
                     !again && !goes(&before, old)
                 });
-                all.extend(comes.drain(..));
+                all.extend(comes.drain(..).map(|(package, digest, _)| (package, digest)));
                 all.retain(|package, _| !goes(&after, package));
                 before.clear();
                 after.clear();

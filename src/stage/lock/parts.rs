@@ -120,6 +120,7 @@ mod tests {
             origin: String::new(),
             file: String::new(),
             automatic: false,
+            beside: false,
         }
     }
 

@@ -1,11 +1,11 @@
 //! Lock state: what the recipe requests, what the lock covers, and resolving.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use super::local_files::{changed_files, local_digest};
+use super::local_files::{changed_files, local_digest, scanned_digest};
 use super::parts;
 use super::repositories;
 use super::stale as asked;
@@ -14,7 +14,9 @@ use crate::distro::{
     DistroError, Fetcher, Gathering, PackageArchive, PackageManager, PackageSources, Pass, Resolution, Solving, manager,
 };
 use crate::plan::{Cause, Change, Origin, Place, Reason, Subject};
-use crate::recipe::{LOCK_MINOR, Lock, LockedPass, LockedSuite, PassRole, PinnedPackage, Recipe, is_meant};
+use crate::recipe::{
+    LOCK_MINOR, Lock, LockedPass, LockedSuite, PassRole, PinnedPackage, Recipe, is_meant, takes_place,
+};
 use crate::sandbox::Namespace;
 use crate::source::{Finding, Severity};
 use crate::stage::StageError;
@@ -28,8 +30,11 @@ use crate::stage::bench::Bench;
 use crate::stage::bench::ids;
 use crate::stage::bench::report::{Report, ReportedNews, refuse};
 use crate::stage::supply::Supply;
-use crate::stage::supply::origin::local_folder;
+use crate::stage::supply::origin::{KERNELS, local_folder};
 use crate::store::Store;
+
+/// So many names are shown.
+const SHOWN: usize = 6;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LockState {
@@ -177,13 +182,20 @@ impl Locking<'_> {
     /// Errors: [`StageError`] from the archive, the solver, or the tools root in which it runs.
     pub fn resolve(&self, earlier: Option<&Lock>, renew: &Renew) -> Result<Lock, StageError> {
         self.supply.set_resolving(true);
-        let outcome = self.resolve_all(earlier, renew);
+        self.report.started(ids::LOCK, &[]);
+        let outcome = match self.resolve_all(earlier, renew) {
+            // A copy may just have been under way.
+            Err(StageError::Distro(DistroError::Moved { .. })) => {
+                self.report.progress("package files changed meanwhile: resolving again");
+                self.resolve_all(earlier, renew)
+            }
+            other => other,
+        };
         self.supply.set_resolving(false);
         outcome
     }
 
     fn resolve_all(&self, earlier: Option<&Lock>, renew: &Renew) -> Result<Lock, StageError> {
-        self.report.started(ids::LOCK, &[]);
         let began = std::time::Instant::now();
         let manager = manager(self.recipe);
         let (recipe, places, fetcher, store) = (self.recipe, self.places, self.fetcher, self.store);
@@ -220,6 +232,7 @@ impl Locking<'_> {
             archive.resolve(&solving, &to_resolve, held).map_err(|error| with_place(self.report, error, &asked))?;
         for (request, answer) in asked.iter().zip(answers) {
             self.say_what_goes_with(request, &answer.remove_with);
+            self.say_what_is_needed(request, &answer.needed);
             let install = request.pass.install.clone();
             if let Some(base) = &base {
                 self.container().check_removed(base, request, &answer)?;
@@ -258,8 +271,15 @@ impl Locking<'_> {
                 self.supply.download(&pass.packages)?;
             }
         }
+        self.say_what_gives_way(archive.as_ref(), &passes)?;
+        let digest = |origin: &str, directory: &Option<PathBuf>| {
+            let scanned = |directory| scanned_digest(manager, directory, &archive.scanned(origin));
+            directory.as_deref().map(scanned).transpose()
+        };
+        let otherpkgs = digest("otherpkgs", &self.recipe.otherpkgs_directory)?;
+        let kernels = digest(KERNELS, &self.recipe.kernel_files.kernels)?;
+        let lock = Lock { otherpkgs, kernels, ..self.locked(archive.suites(), epoch, earlier, passes) };
         self.report.finished(ids::LOCK, began.elapsed());
-        let lock = self.locked(manager, archive.suites(), epoch, earlier, passes);
         let Some(Resolved { base, accounts, .. }) = base else { return Ok(lock) };
         let mut recorded = lock.accounts();
         for text in accounts::follow_container(&mut recorded, &accounts) {
@@ -384,14 +404,7 @@ impl Locking<'_> {
     }
 
     /// The lock of resolved transactions; accounts are kept, but for those of transactions that changed.
-    fn locked(
-        &self,
-        manager: &dyn PackageManager,
-        suite: Vec<LockedSuite>,
-        epoch: i64,
-        earlier: Option<&Lock>,
-        mut passes: Vec<LockedPass>,
-    ) -> Lock {
+    fn locked(&self, suite: Vec<LockedSuite>, epoch: i64, earlier: Option<&Lock>, mut passes: Vec<LockedPass>) -> Lock {
         // What asked once is taken to ask again: if it does not, it depends on more than it needs, and nothing is wrong.
         for pass in &mut passes {
             pass.asks_release = earlier.and_then(|lock| lock.pass(&pass.name)).is_some_and(|was| was.asks_release);
@@ -406,8 +419,8 @@ impl Locking<'_> {
             minor: LOCK_MINOR,
             epoch,
             target: target(self.recipe),
-            otherpkgs: self.recipe.otherpkgs_directory.as_deref().and_then(|path| local_digest(manager, path)),
-            kernels: self.recipe.kernel_files.kernels.as_deref().and_then(|path| local_digest(manager, path)),
+            otherpkgs: None,
+            kernels: None,
             repo: Some(repositories::asked(self.recipe)),
             base: None,
             suite,
@@ -441,6 +454,54 @@ impl Locking<'_> {
                 later.name
             );
             self.report.finding(&finding.help(help));
+        }
+    }
+
+    /// Says which packages of otherpkgs the image has of another version from elsewhere.
+    fn say_what_gives_way(&self, archive: &dyn PackageArchive, passes: &[LockedPass]) -> Result<(), StageError> {
+        let image: Vec<&PinnedPackage> =
+            passes.iter().filter(|pass| pass.role().is_in_image()).flat_map(|pass| &pass.packages).collect();
+        let mut shown = Vec::new();
+        for own in archive.of_origin("otherpkgs")? {
+            let of_it =
+                |one: &&&PinnedPackage| one.name == own.name && takes_place(&one.architecture, &own.architecture);
+            let there: Vec<&&PinnedPackage> = image.iter().filter(of_it).collect();
+            let Some(other) = there.last().filter(|_| there.iter().all(|one| local_folder(one).is_none())) else {
+                continue;
+            };
+            shown.push(format!(
+                "`{}` {} ({}, {} of {})",
+                own.name, own.version, own.origin, other.version, other.origin
+            ));
+        }
+        if let Some(first) = shown.first() {
+            let more = if shown.len() > SHOWN { format!(" and {} more", shown.len() - SHOWN) } else { String::new() };
+            let text = format!(
+                "packages of otherpkgs give way to others of the same name: {}{more}",
+                shown.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ")
+            );
+            let name = first.trim_start_matches('`').split('`').next().unwrap_or_default();
+            let finding = match self.recipe.spans.get("otherpkgs.dir") {
+                Some(span) => Finding::warning("otherpkgs::gives_way", span, text),
+                None => Finding::nowhere(Severity::Warning, "otherpkgs::gives_way", text),
+            };
+            self.report.finding(&finding.help(format!(
+                "to install the site's, name it with its folder in a list of ‹[otherpkgs]›, as in FOLDER/{name}; otherwise remove its file"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Says which packages come although the pass removes them.
+    fn say_what_is_needed(&self, request: &PackageRequest, names: &[String]) {
+        for name in names {
+            let word = request.pass.remove.iter().find(|word| is_meant(word, name));
+            let text = format!("`{name}` is installed although it is removed here: other packages of the pass need it");
+            let finding = match word.and_then(|word| request.spans.get(word)) {
+                Some(span) => Finding::warning("pkglist::needed", span, text).label("removed here"),
+                None => Finding::nowhere(Severity::Warning, "pkglist::needed", text),
+            };
+            self.report.finding(&finding.help("remove the line, or what needs the package"));
         }
     }
 

@@ -75,6 +75,7 @@ fn supposed_pass(recipe: &Recipe, known: LockedPass, wanted: LockedPass, earlier
                 origin: String::new(),
                 file: String::new(),
                 automatic: false,
+                beside: false,
                 name,
             });
         }

@@ -75,6 +75,7 @@ mod rpm_files;
 mod rpm_host;
 mod rpm_kernels;
 mod rpm_node;
+mod rpm_promises;
 mod rpm_refusals;
 mod rpm_sources;
 mod rpm_words;

@@ -18,8 +18,7 @@ fn pass(space: &Space, name: &str) -> LockedPass {
 
 fn in_image(space: &Space) -> Vec<String> {
     let lock = lock(space);
-    let own =
-        lock.in_image(&|_| false).into_iter().map(|one| one.name.to_owned()).filter(|name| name.starts_with("site-"));
+    let own = lock.in_image().into_iter().map(|one| one.name.to_owned()).filter(|name| name.starts_with("site-"));
     let mut own: Vec<String> = own.collect();
     own.sort();
     own

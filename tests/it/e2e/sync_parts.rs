@@ -106,6 +106,7 @@ fn pinned(name: &str, version: &str, file: Option<&Path>) -> PinnedPackage {
         origin: "otherpkgs/.".to_owned(),
         file: file.into_string().unwrap(),
         automatic: name.starts_with("lib"),
+        beside: false,
     }
 }
 

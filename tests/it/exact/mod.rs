@@ -142,6 +142,7 @@ pub fn lock_of(recipe: &Recipe) -> Lock {
         origin: recipe.model.image.release.clone(),
         file: format!("pool/{}.deb", Sha256::of(name.as_bytes()).short()),
         automatic: false,
+        beside: false,
     };
     lock.pass = requested(recipe).pass;
     for pass in &mut lock.pass {

@@ -7,6 +7,7 @@ use super::named::{Architectures, architecture_of, built_in, named};
 use super::relations::relations;
 use super::source::below;
 use super::vendored::{self, Contents, Suite, suite_directory};
+use crate::digest::Sha256;
 use crate::distro::apt::resolve::{Resolver, in_the_way, plain_name, unknown_names};
 use crate::distro::apt::{
     Archive, HostSources, PinnedPackage, Source, SuiteIndex, SuiteRelease, architecture, fetch_suite, only_suites,
@@ -14,8 +15,9 @@ use crate::distro::apt::{
 };
 use crate::distro::{
     DistroError, Download, Gathering, Keyring, News, PackageArchive, Pass, Relations, Resolution, Solving, VENDOR_MARK,
-    keyring,
+    in_folder_of, keyring,
 };
+use crate::fault;
 use crate::files::{self, Durability};
 use crate::recipe::{LockedSuite, Recipe};
 use crate::sandbox::emulator::HostCpu;
@@ -151,7 +153,16 @@ pub fn gather(gathering: &Gathering<'_>) -> Result<AptArchive, DistroError> {
         }
     }
     if let Some(directory) = &gathering.recipe.otherpkgs_directory {
-        archive.indices.extend(scan_local(directory, "otherpkgs")?.into_iter().map(|repository| repository.index));
+        // First: where an archive has a package of the same version, the site's is meant; of its folders the one that a list names.
+        let mut found: Vec<SuiteIndex> =
+            scan_local(directory, "otherpkgs")?.into_iter().map(|repository| repository.index).collect();
+        let words = gathering.recipe.otherpkgs.passes.iter().flat_map(|pass| &pass.install);
+        let named: BTreeSet<String> =
+            words.filter_map(|item| Some(format!("otherpkgs/{}", item.subdirectory.as_ref()?))).collect();
+        found.sort_by_key(|index| !named.contains(&index.origin));
+        if !fault::planted("archive-before-otherpkgs") {
+            archive.indices.splice(0..0, found);
+        }
     }
     if let Some(directory) = &gathering.recipe.kernel_files.kernels {
         // First: where an archive has a package of the same version, the directory's is meant.
@@ -179,6 +190,23 @@ impl PackageArchive for AptArchive {
             }
         }
         Ok(pins)
+    }
+
+    fn scanned(&self, start: &str) -> BTreeMap<String, Sha256> {
+        let mut all = BTreeMap::new();
+        for index in &self.archive.indices {
+            let Some(folder) = index.origin.strip_prefix(start).and_then(|rest| rest.strip_prefix('/')) else {
+                continue;
+            };
+            // One stanza each, as they were read from the files.
+            for stanza in index.text().split("\n\n") {
+                let field = |name: &str| stanza.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+                if let (Some(file), Some(Ok(sha256))) = (field("Filename:"), field("SHA256:").map(Sha256::parse)) {
+                    all.insert(in_folder_of(folder, file), sha256);
+                }
+            }
+        }
+        all
     }
 
     fn all(&self, name: &str) -> Result<Vec<PinnedPackage>, DistroError> {

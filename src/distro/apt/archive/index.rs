@@ -137,6 +137,7 @@ impl Candidate<'_> {
             origin: self.index.origin.clone(),
             file,
             automatic,
+            beside: false,
         })
     }
 

@@ -66,7 +66,7 @@ pub struct Candidate {
 
 impl Candidate {
     /// One that says nothing.
-    pub(in crate::distro::rpm) fn nothing() -> Self {
+    pub(in crate::distro) fn nothing() -> Self {
         Self {
             name: String::new(),
             arch: String::new(),

@@ -2,17 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use super::local::other_packages;
+use super::local::{other_packages, prefer_own};
 use super::packages::RpmArchive;
 use super::reading::gather_repositories;
 use super::relations::relations;
 use crate::digest::Sha256;
-use crate::distro::rpm::{self, Candidate, Repository, hide_modular};
+use crate::distro::rpm::{self, Candidate, Checksum, Repository, hide_modular};
 use crate::distro::rpm_family::resolve::session::{Ended, Session, Wanted};
 use crate::distro::rpm_family::resolve::solver::{Refusal, Solver};
-use crate::distro::{DistroError, Gathering, PackageArchive, Pass, Relations, Resolution, Solving};
+use crate::distro::{DistroError, Gathering, PackageArchive, Pass, Relations, Resolution, Solving, in_folder_of};
 use crate::recipe::{Distro, LockedSuite, PinnedPackage, Recipe};
 use crate::store::Store;
+use crate::xcat::Item;
 
 /// `platform:el9` and the like. The package with /etc/os-release provides it; what has no modules needs none. Source: dnf's
 /// `module_platform_id`, and libdnf's ModulePackageContainer.
@@ -52,6 +53,9 @@ pub fn gather(solver: &'static dyn Solver, gathering: &Gathering<'_>) -> Result<
     }
     hide_modular(&mut repositories, &[])
         .map_err(|problem| DistroError::Format { file: "modules.yaml".to_owned(), problem })?;
+    let words = gathering.recipe.otherpkgs.passes.iter().flat_map(|pass| &pass.install);
+    let in_folder = |item: &Item| Some((item.subdirectory.clone()?, item.name.clone()));
+    prefer_own(&mut repositories, &words.filter_map(in_folder).collect::<Vec<_>>());
     let platform = platform(gathering.recipe, &repositories);
     Ok(RpmArchive {
         solver,
@@ -85,6 +89,20 @@ impl PackageArchive for RpmArchive {
             }
         }
         newest.into_values().map(|(repository, candidate)| self.pin(repository, candidate, false)).collect()
+    }
+
+    fn scanned(&self, start: &str) -> BTreeMap<String, Sha256> {
+        let mut all = BTreeMap::new();
+        for repository in &self.repositories {
+            let Some(folder) = repository.id.strip_prefix(start).and_then(|rest| rest.strip_prefix('/')) else {
+                continue;
+            };
+            for one in &repository.candidates {
+                let Checksum::Sha256(sha256) = one.checksum else { continue };
+                all.insert(in_folder_of(folder, &one.location), sha256);
+            }
+        }
+        all
     }
 
     fn all(&self, name: &str) -> Result<Vec<PinnedPackage>, DistroError> {
@@ -164,7 +182,9 @@ impl PackageArchive for RpmArchive {
             let has = |item: &&String| solving.base.is_some_and(|base| base.packages.contains_key(*item));
             let others: Vec<String> = items.iter().filter(|item| !has(item)).cloned().collect();
             self.check_words(&others)?;
-            wanted.push(Wanted { items, remove: &pass.remove, remove_after: &pass.remove_after, aside: pass.aside });
+            let of_folders = self.named_in_folders(pass);
+            let (remove, remove_after) = (&pass.remove[..], &pass.remove_after[..]);
+            wanted.push(Wanted { items, remove, remove_after, aside: pass.aside, of_folders });
         }
         let before = held.clone();
         let mut may_erase = false;

@@ -1,10 +1,16 @@
 //! Directories of packages without metadata, and otherpkgs: their metadata are made here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use super::packages::spellings;
 use crate::distro::DistroError;
 use crate::distro::rpm::{Candidate, Repository, RepositorySource, scan_directory};
+use crate::fault;
+use crate::recipe::{is_meant, is_pattern};
+
+/// Start of the ids of folders of otherpkgs.
+pub const OTHERPKGS: &str = "otherpkgs/";
 
 /// What stands for repomd.xml of a directory: all that is known of its packages.
 fn fingerprint(candidates: &[Candidate]) -> Vec<u8> {
@@ -51,4 +57,75 @@ pub fn other_packages(directory: &Path, origin: &str) -> Result<Vec<Repository>,
         ..Repository::default()
     };
     Ok(folders.into_iter().map(repository).collect())
+}
+
+/// Whether a word of a list means a package by its name, with its CPU or version, or by a pattern.
+pub fn means(word: &str, candidate: &Candidate) -> bool {
+    word == candidate.name
+        || (is_pattern(word) && is_meant(word, &candidate.name))
+        || (word.starts_with(candidate.name.as_str()) && spellings(candidate).iter().any(|one| one == word))
+}
+
+/// Leaves out what otherpkgs has in the same version: of other repositories, and of other folders than the one that `named` (folder and
+/// word of a list) or else comes first. The solver then knows what that package needs.
+pub fn prefer_own(repositories: &mut [Repository], named: &[(String, String)]) {
+    let folder = |repository: &Repository| repository.id.strip_prefix(OTHERPKGS).map(str::to_owned);
+    let mut own: BTreeMap<String, (bool, usize)> = BTreeMap::new();
+    for (number, repository) in repositories.iter().enumerate() {
+        let Some(folder) = folder(repository) else { continue };
+        for candidate in &repository.candidates {
+            let is_named = named.iter().any(|(of, word)| *of == folder && means(word, candidate));
+            let known = own.entry(candidate.nevra()).or_insert((is_named, number));
+            if is_named && !known.0 {
+                *known = (true, number);
+            }
+        }
+    }
+    if fault::planted("archive-before-otherpkgs") {
+        return;
+    }
+    for (number, repository) in repositories.iter_mut().enumerate().filter(|(_, one)| !one.id.starts_with("kernels/")) {
+        let other = |candidate: &Candidate| own.get(&candidate.nevra()).is_some_and(|(_, of)| *of != number);
+        let gives_way: BTreeSet<usize> =
+            (0..repository.candidates.len()).filter(|index| other(&repository.candidates[*index])).collect();
+        repository.exclude.extend(gives_way.iter().map(|index| repository.candidates[*index].nevra()));
+        repository.hidden.extend(gives_way);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::distro::rpm::Evr;
+
+    fn repository(id: &str, packages: &[(&str, &str)]) -> Repository {
+        let candidate = |(name, evr): &(&str, &str)| Candidate {
+            name: (*name).to_owned(),
+            arch: "noarch".to_owned(),
+            evr: Evr::parse(evr),
+            ..Candidate::nothing()
+        };
+        Repository { id: id.to_owned(), candidates: packages.iter().map(candidate).collect(), ..Repository::default() }
+    }
+
+    #[test]
+    fn a_sites_package_goes_before_others_of_the_same_version() {
+        let all = [
+            repository("distro", &[("hello", "1-1"), ("other", "2-1"), ("less", "1-1")]),
+            repository("otherpkgs/a", &[("hello", "1-1"), ("other", "1-1")]),
+            repository("otherpkgs/b", &[("hello", "1-1"), ("hello", "3-1")]),
+        ];
+        let hidden = |named: &[(&str, &str)]| {
+            let named: Vec<(String, String)> =
+                named.iter().map(|(folder, word)| ((*folder).to_owned(), (*word).to_owned())).collect();
+            let mut all = all.clone();
+            prefer_own(&mut all, &named);
+            let of = |one: &Repository| one.exclude.iter().map(|name| format!("{} {name}", one.id)).collect::<Vec<_>>();
+            all.iter().flat_map(of).collect::<Vec<_>>()
+        };
+        assert_eq!(hidden(&[]), ["distro hello-1-1.noarch", "otherpkgs/b hello-1-1.noarch"]);
+        for word in ["hello", "hel*", "hello.noarch", "hello-1-1"] {
+            assert_eq!(hidden(&[("b", word)]), ["distro hello-1-1.noarch", "otherpkgs/a hello-1-1.noarch"], "{word}");
+        }
+    }
 }

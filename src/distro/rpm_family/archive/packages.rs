@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::local::{OTHERPKGS, means};
 use crate::distro::rpm::{Candidate, Checksum, Evr, Package, Repository, paths_of};
-use crate::distro::rpm_family::resolve::solver::{Shown, Solver, shown_id};
+use crate::distro::rpm_family::resolve::solver::{Picked, Shown, Solver, shown_id};
 use crate::distro::{DistroError, Keyring, Pass};
 use crate::recipe::PinnedPackage;
 use crate::source::nearest;
@@ -61,8 +62,11 @@ impl RpmArchive {
         };
         self.repositories
             .iter()
-            .flat_map(|one| one.candidates.iter().map(move |candidate| (one, candidate)))
-            .find(|(one, candidate)| fits(one, candidate))
+            .flat_map(|one| one.candidates.iter().enumerate().map(move |(index, candidate)| (one, index, candidate)))
+            .filter(|(one, _, candidate)| fits(one, candidate))
+            // Of several of the same version the one that the solver was shown.
+            .min_by_key(|(one, index, _)| one.hidden.contains(index))
+            .map(|(one, _, candidate)| (one, candidate))
     }
 
     /// Pins a package.
@@ -114,6 +118,7 @@ impl RpmArchive {
             origin: repository.id.clone(),
             file: below,
             automatic,
+            beside: candidate.provides.iter().any(|one| self.solver.install_only().contains(&&*one.name)),
         })
     }
 
@@ -221,16 +226,40 @@ impl RpmArchive {
         }
     }
 
-    /// `folder/name` of an otherpkgs list: the newest that this folder has, exactly.
-    fn in_folder(&self, item: &str) -> Option<String> {
-        let (folder, name) = item.rsplit_once('/').filter(|(folder, _)| !folder.is_empty())?;
-        let origin = format!("otherpkgs/{folder}");
-        let newest = self
-            .candidates()
-            .filter(|(repository, candidate)| repository.id == origin && candidate.name == name)
-            .max_by(|a, b| a.1.evr.cmp(&b.1.evr))?;
-        let one = newest.1;
-        Some(self.solver.exactly(&one.name, &one.evr.to_string(), &one.arch))
+    /// `folder/name`, `folder/name*` or `folder/name.arch` of an otherpkgs list: the newest of each name that this folder has, exactly. Another
+    /// CPU's are meant where they are named, and those that the image's runs as well where there is no other.
+    fn in_folder(&self, item: &str) -> Vec<(&Repository, &Candidate)> {
+        let Some((folder, word)) = item.rsplit_once('/').filter(|(folder, _)| !folder.is_empty()) else {
+            return Vec::new();
+        };
+        let origin = format!("{OTHERPKGS}{folder}");
+        let is_own = |one: &Candidate| one.arch == self.arch || one.arch == "noarch";
+        let runs = |one: &Candidate| self.arch == "x86_64" && one.arch.len() == 4 && one.arch.ends_with("86");
+        let named = |one: &Candidate| word.ends_with(&format!(".{}", one.arch));
+        let meant = self.candidates().filter(|(repository, one)| {
+            repository.id == origin && means(word, one) && (is_own(one) || runs(one) || named(one))
+        });
+        let mut newest: BTreeMap<&str, (&Repository, &Candidate)> = BTreeMap::new();
+        for (repository, one) in meant {
+            let rank = |one: &Candidate| (is_own(one), one.evr.clone());
+            if newest.get(one.name.as_str()).is_none_or(|(_, known)| rank(known) < rank(one)) {
+                newest.insert(&one.name, (repository, one));
+            }
+        }
+        newest.into_values().collect()
+    }
+
+    /// What a pass names by folder, as the solver picks it.
+    pub(in crate::distro::rpm_family) fn named_in_folders(&self, pass: &Pass) -> Vec<Picked> {
+        let found = pass.install.iter().flat_map(|item| self.in_folder(item));
+        let picked = |(repository, one): (&Repository, &Candidate)| Picked {
+            name: one.name.clone(),
+            arch: one.arch.clone(),
+            evr: one.evr.clone(),
+            repository: shown_id(&repository.id),
+            automatic: false,
+        };
+        found.map(picked).collect()
     }
 
     /// `name=version`, or before a `*` how it begins, as apt's lists have it: the newest of the most preferred repository, exactly.
@@ -275,20 +304,26 @@ impl RpmArchive {
         for item in &pass.install {
             let Some(item) = self.pick(item) else { continue };
             let is_in_folder = item.contains('/') && !item.starts_with(['/', '@']);
-            match self.in_folder(&item) {
-                Some(exact) => items.push(exact),
-                None if item.starts_with('/') && !self.solver.finds_files() => match self.having(&item)? {
+            let of_folder = self.in_folder(&item);
+            if !of_folder.is_empty() {
+                let exactly =
+                    |(_, one): &(_, &Candidate)| self.solver.exactly(&one.name, &one.evr.to_string(), &one.arch);
+                items.extend(of_folder.iter().map(exactly));
+                continue;
+            }
+            match () {
+                () if item.starts_with('/') && !self.solver.finds_files() => match self.having(&item)? {
                     Some(name) => items.push(name),
                     None => unknown.push(item),
                 },
-                None if is_in_folder => unknown.push(item),
-                None if item.contains('=') && !item.starts_with(['/', '@']) && !item.contains(['(', ' ']) => {
+                () if is_in_folder => unknown.push(item),
+                () if item.contains('=') && !item.starts_with(['/', '@']) && !item.contains(['(', ' ']) => {
                     match self.of_version(&item) {
                         Some(exact) => items.push(exact),
                         None => unknown.push(item),
                     }
                 }
-                None => items.push(item),
+                () => items.push(item),
             }
         }
         if !unknown.is_empty() {

@@ -205,6 +205,7 @@ mod tests {
             origin: repository.id.clone(),
             file: String::new(),
             automatic: false,
+            beside: false,
         };
         let named = |name: &&str| pin(repository.candidates.iter().find(|one| one.name == **name).unwrap());
         names.iter().map(named).collect()

@@ -7,16 +7,15 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::base::{BaseAnswer, BaseRequest, difference};
-use super::solver::{Answer, Doing, Question, Refusal, Shown, shown_id};
+use super::solver::{Answer, Doing, Picked, Question, Refusal, Shown, shown_id};
 use crate::digest::{Digest, FieldHasher};
 use crate::distro::inside::common::{environment, quoted_words, write};
 use crate::distro::rpm::left_out;
 use crate::distro::rpm_family::archive::metadata::lay_out;
 use crate::distro::rpm_family::archive::packages::RpmArchive;
-use crate::distro::rpm_family::kernels::is_kernel;
 use crate::distro::rpm_family::packages::package_file;
 use crate::distro::{DistroError, Resolution, Solving};
-use crate::recipe::PinnedPackage;
+use crate::recipe::{PinnedPackage, is_meant, is_pattern};
 use crate::sandbox::helper::News;
 use crate::sandbox::{Bind, CommandRequest, CommandResult, TreeMount, run_command};
 use crate::store::{Scratch, in_scratch, lower_directories, make_directories, remove_tree};
@@ -28,11 +27,16 @@ pub struct Wanted<'a> {
     pub remove_after: &'a [String],
     /// Whether it goes over the first pass alone, and later ones do not see it.
     pub aside: bool,
+    /// What it names by folder of otherpkgs.
+    pub of_folders: Vec<Picked>,
 }
 
 /// Contexts of what names an answer.
 const SHOWN: &str = "imgbuild rpm answer v1: shown";
 const HEARD: &str = "imgbuild rpm answer v1: heard";
+
+/// How often a question is asked once more because something else came that is to be removed.
+const WITHOUT_LIMIT: usize = 4;
 
 pub enum Ended {
     /// The solver gave no answer: its reason, and the log with its output.
@@ -47,6 +51,8 @@ pub struct Session<'a> {
     solving: &'a Solving<'a>,
     shown: Vec<Shown>,
     held_back: Vec<(String, String)>,
+    /// What a transaction is to do without, as well.
+    without: Vec<(String, String)>,
     /// Holds the state from question to question.
     state: Scratch,
     repositories: Scratch,
@@ -61,6 +67,8 @@ pub struct Session<'a> {
     is_begun: bool,
     /// Names of all packages that were found so far.
     found: BTreeSet<String>,
+    /// Names of all packages that a pass installs.
+    renewed: BTreeSet<String>,
     /// Whether packages of a container image may go.
     pub may_erase: bool,
 }
@@ -119,6 +127,7 @@ impl<'a> Session<'a> {
             solving,
             shown,
             held_back,
+            without: Vec::new(),
             state,
             repositories,
             asked: 0,
@@ -127,6 +136,7 @@ impl<'a> Session<'a> {
             known,
             is_begun,
             found,
+            renewed: BTreeSet::new(),
             may_erase,
         })
     }
@@ -145,7 +155,19 @@ impl<'a> Session<'a> {
                 found.removed.extend(gone.remove);
             }
             if !pass.items.is_empty() {
-                let answer = self.ask_to_install(root, &pass.items)?;
+                let (mut answer, needed) = self.ask_without(root, pass)?;
+                found.needed = needed;
+                // The container image has the same version, made by others: the solver takes that for installed.
+                let base = self.solving.base.map(|base| base.packages);
+                let is_of_base = |one: &&Picked| {
+                    let there = base.and_then(|packages| packages.get(&one.name));
+                    there.is_some_and(|there| there.version == one.evr.to_string() && there.architecture == one.arch)
+                        && !self.renewed.contains(&one.name)
+                        && !answer.install.iter().any(|other| other.name == one.name)
+                };
+                let again: Vec<Picked> = pass.of_folders.iter().filter(is_of_base).cloned().collect();
+                answer.install.extend(again);
+                self.renewed.extend(answer.install.iter().map(|one| one.name.clone()));
                 let packages = self.pin(&answer, &pass.items)?;
                 (self.solving.have)(&packages).map_err(Ended::Failed)?;
                 // Before any rpm reads them.
@@ -213,10 +235,9 @@ impl<'a> Session<'a> {
         if !removed.is_empty() {
             self.tell(&format!("{rpm} -e --allmatches {}\n", quoted_words(removed)));
         }
-        let (kernels, others): (Vec<&PinnedPackage>, Vec<&PinnedPackage>) =
-            packages.iter().partition(|package| is_kernel(&package.name));
-        // Kernels stand beside each other.
-        for (mode, packages) in [("-U", others), ("-i", kernels)] {
+        let (beside, others): (Vec<&PinnedPackage>, Vec<&PinnedPackage>) =
+            packages.iter().partition(|package| package.beside);
+        for (mode, packages) in [("-U", others), ("-i", beside)] {
             if packages.is_empty() {
                 continue;
             }
@@ -275,6 +296,40 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Asks for packages without those that are to be removed in the same pass: groups come without them, and dependencies by others. Gives
+    /// those that come all the same, because there is no answer without them.
+    fn ask_without(&mut self, root: &str, pass: &Wanted<'_>) -> Result<(Answer, Vec<String>), Ended> {
+        let mut answer = self.ask_to_install(root, &pass.items)?;
+        let (mut left_out, mut needed): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
+        // What takes the place of what is left out may have to be left out, too.
+        for _ in 0..WITHOUT_LIMIT {
+            let names = unwanted(&answer, pass, &needed);
+            if names.is_empty() {
+                break;
+            }
+            let each = names.iter().filter(|_| names.len() > 1).map(|name| vec![name.clone()]);
+            for some in std::iter::once(names.clone()).chain(each) {
+                if some.iter().all(|name| left_out.contains(name)) {
+                    continue;
+                }
+                let all: Vec<&String> = left_out.iter().chain(&some).collect();
+                let of_them = self.archive.candidates().filter(|(_, one)| all.contains(&&one.name));
+                self.without = of_them.map(|(repository, one)| (shown_id(&repository.id), one.nevra())).collect();
+                match self.ask_to_install(root, &pass.items) {
+                    Ok(found) => {
+                        left_out.extend(some);
+                        answer = found;
+                    }
+                    Err(Ended::Refused(Refusal::Unsatisfiable(_) | Refusal::Unknown(_), _)) if some.len() > 1 => {}
+                    Err(Ended::Refused(Refusal::Unsatisfiable(_) | Refusal::Unknown(_), _)) => needed.extend(some),
+                    Err(other) => return Err(other),
+                }
+            }
+        }
+        self.without.clear();
+        Ok((answer, needed))
+    }
+
     /// Puts what a container image has installed into the database, before anything else is.
     fn begin(&mut self) -> Result<(), Ended> {
         let Some(base) = self.solving.base.filter(|_| !std::mem::replace(&mut self.is_begun, true)) else {
@@ -312,13 +367,17 @@ impl<'a> Session<'a> {
 
     fn ask(&mut self, root: &str, doing: Doing, items: &[String], erasing: bool) -> Result<Answer, Ended> {
         self.asked += 1;
+        let mut held_back = self.held_back.clone();
+        held_back.extend(self.without.iter().cloned());
+        held_back.sort();
+        held_back.dedup();
         let question = Question {
             root,
             release: &self.archive.release,
             platform: &self.archive.platform,
             arch: self.archive.arch,
             repositories: &self.shown,
-            held_back: &self.held_back,
+            held_back: &held_back,
             doing,
             items,
             erasing,
@@ -380,6 +439,24 @@ impl Drop for Session<'_> {
     }
 }
 
+/// Names that an answer installs though the pass removes them, and that it does not ask for by name.
+fn unwanted(answer: &Answer, pass: &Wanted<'_>, needed: &[String]) -> Vec<String> {
+    let is_asked = |name: &str, arch: &str| {
+        pass.items.iter().any(|item| match item.strip_prefix(name) {
+            Some(rest) if rest.is_empty() || rest.starts_with('=') || rest == format!(".{arch}") => true,
+            // Exactly this version.
+            Some(rest) => rest.strip_prefix('-').is_some_and(|rest| rest.starts_with(|one: char| one.is_ascii_digit())),
+            None => is_pattern(item) && is_meant(item, name),
+        })
+    };
+    let goes = |one: &&Picked| {
+        let meant = |word: &String| is_meant(word, &one.name) || *word == format!("{}.{}", one.name, one.arch);
+        pass.remove.iter().any(meant) && !is_asked(&one.name, &one.arch) && !needed.contains(&one.name)
+    };
+    let names = answer.install.iter().filter(goes).map(|one| one.name.clone());
+    names.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AskRequest {
     /// Scratch directory, relative to the store's.
@@ -437,4 +514,43 @@ pub fn inside(request: AskRequest, _: News<'_>) -> Result<CommandResult, String>
 pub fn forget(state: String, _: News<'_>) -> Result<usize, String> {
     remove_tree(&state)?;
     Ok(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::distro::rpm::Evr;
+
+    #[test]
+    fn what_a_pass_removes_and_does_not_name_is_not_wanted() {
+        let picked = |name: &&str| Picked {
+            name: (*name).to_owned(),
+            arch: "noarch".to_owned(),
+            evr: Evr::parse("1-1"),
+            repository: String::new(),
+            automatic: true,
+        };
+        let answer = Answer {
+            install: ["t-a", "t-b", "t-c", "vim-a", "vim-b"].iter().map(picked).collect(),
+            ..Answer::default()
+        };
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let found = |items: &[&str], remove: &[&str], needed: &[&str]| {
+            let remove = words(remove);
+            let pass = Wanted {
+                items: words(items),
+                remove: &remove,
+                remove_after: &[],
+                aside: false,
+                of_folders: Vec::new(),
+            };
+            unwanted(&answer, &pass, &words(needed))
+        };
+        assert_eq!(found(&["@security-tools"], &["t-b"], &[]), ["t-b"]);
+        assert_eq!(found(&["@security-tools"], &["t-b.noarch", "vim-*"], &["vim-b"]), ["t-b", "vim-a"]);
+        for asked in ["t-b", "t-b=1-1", "t-b-1-1.noarch", "t-b.noarch", "t-*"] {
+            assert!(found(&["@security-tools", asked], &["t-b"], &[]).is_empty(), "{asked}");
+        }
+        assert_eq!(found(&["t-b-more"], &["t-b"], &[]), ["t-b"]);
+    }
 }

@@ -86,6 +86,8 @@ pub trait Solver: Sync + std::fmt::Debug {
     /// What an image's lowest layer holds; `a|` may be missing.
     fn base(&self) -> &'static [&'static str];
     fn kernel(&self) -> &'static str;
+    /// What packages provide of which it installs several versions beside each other.
+    fn install_only(&self) -> &'static [&'static str];
     /// Whether its configuration has globs of names and versions for what a repository leaves out.
     fn has_globs(&self) -> bool;
     /// Whether it finds a package by the path of any of its files.

@@ -207,6 +207,7 @@ mod tests {
             origin: "kernels/.".into(),
             file: "x.deb".into(),
             automatic: false,
+            beside: false,
         }
     }
 

@@ -188,6 +188,7 @@ mod tests {
             origin: String::new(),
             file: String::new(),
             automatic: false,
+            beside: false,
         };
         LockedPass { name: name.to_owned(), packages: packages.iter().map(package).collect(), ..LockedPass::default() }
     }

@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 
 use crate::distro::{Makes, PackageManager};
 use crate::plan::{Action, ActionKind, Input, Origin, Stage, Upstream};
-use crate::recipe::{Accounts, LockedPass, PassRole, PinnedPackage};
+use crate::recipe::{Accounts, Family, InImage, LockedPass, PassRole, PinnedPackage, SAYS_BESIDE, plain_version};
 use crate::stage::StageError;
 use crate::stage::actions::packages::requests::PackageRequest;
 use crate::stage::actions::packages::{accounts, container};
 use crate::stage::actions::reader::Reader;
 use crate::stage::actions::{Described, kernel};
 use crate::stage::bench::ids;
-use crate::stage::bench::keyed::{Key, Keyed};
+use crate::stage::bench::keyed::{Key, Keyed, Said};
 
 /// No time in a tools root is later: the same for all images, so that they share it. 1 January 2020.
 pub const TOOLS_EPOCH: i64 = 1_577_836_800;
@@ -34,6 +34,8 @@ pub struct Transaction {
     pub remove_with: Keyed<Vec<String>>,
     /// What goes because some of these conflict with it.
     pub conflicting: Keyed<Vec<String>>,
+    /// What is installed afterwards, by the lock: name, version, architecture.
+    pub installed: Said<Option<Vec<String>>>,
     /// Streams of modules.
     pub modules: Keyed<Vec<String>>,
     pub variables: Keyed<Vec<(String, String)>>,
@@ -65,6 +67,7 @@ impl Transaction {
             remove_after: key.nothing(),
             remove_with: key.nothing(),
             conflicting: key.nothing(),
+            installed: Said(None),
             modules: key.nothing(),
             variables: key.nothing(),
             failing: key.nothing(),
@@ -134,6 +137,7 @@ fn add_base(reader: &mut Reader<'_>, packages: Vec<PinnedPackage>) {
     let mut key = Key::default();
     let base = Transaction::new(&mut key, (name, Makes::Base), manager, &reader.platform, reader.lock.epoch);
     let mut base = base.with_packages(&mut key, packages);
+    base.installed = installed(reader, name);
     let needs_tools = manager.base_needs_tools();
     if needs_tools {
         key.also(reader.tools());
@@ -166,6 +170,7 @@ fn add_layer(reader: &mut Reader<'_>, package_request: &PackageRequest, packages
         all.iter().map(input).collect()
     });
     layer.failing = failing(reader, &mut key, name);
+    layer.installed = installed(reader, name);
     let of_lock = |input: Input, _: &str| input.of(Origin::Lock);
     let of_list = |input: Input, name: &str| reader.asked(input, span(name));
     layer.modules = words(&mut key, "module", &locked.modules, &of_lock);
@@ -177,7 +182,7 @@ fn add_layer(reader: &mut Reader<'_>, package_request: &PackageRequest, packages
     words(&mut key, "replaced", &locked.replaced, &of_lock);
     layer.packages = key.keep_all(packages, |all| {
         let input = |package: &PinnedPackage| {
-            let mut input = reader.asked(Input::package(package), span(&package.name));
+            let mut input = reader.asked(Input::installed(package), span(&package.name));
             if package.automatic {
                 input.value.push_str(" automatic");
             }
@@ -205,6 +210,19 @@ fn add_layer(reader: &mut Reader<'_>, package_request: &PackageRequest, packages
     if let Some(layers) = above {
         reader.layers = layers;
     }
+}
+
+/// What is installed after a transaction, where the lock says all that decides it.
+fn installed(reader: &Reader<'_>, name: &str) -> Said<Option<Vec<String>>> {
+    let lock = reader.lock;
+    let tells = lock.minor >= SAYS_BESIDE && lock.family() != Family::Debian;
+    let Some(this) = lock.pass(name).filter(|_| tells) else { return Said(None) };
+    let line = |one: InImage<'_>| format!("{} {} {}", one.name, plain_version(one.version), one.architecture);
+    let below: Vec<&LockedPass> = match this.role().is_aside() {
+        true => lock.pass.iter().filter(|pass| pass.role() == PassRole::Base).collect(),
+        false => lock.image_passes().take_while(|pass| pass.name != name).collect(),
+    };
+    Said(Some(lock.after(below.into_iter().chain([this])).into_iter().map(line).collect()))
 }
 
 /// Names in an input each; `said` gives where they are from.

@@ -37,6 +37,7 @@ impl Work for Transaction {
             remove_after: &self.remove_after,
             remove_with: &self.remove_with,
             conflicting: &self.conflicting,
+            installed: self.installed.0.as_deref(),
             modules: &self.modules,
             variables: &self.variables,
             epoch: *self.epoch,
@@ -49,21 +50,39 @@ impl Work for Transaction {
         match answer {
             Made::Layer(answer, accounts) => match self.manager.failing(&log, &self.failing) {
                 Some(error) if self.makes != Makes::Root => Err(error.into()),
-                _ => Ok(with_accounts(&answer, &accounts)),
+                _ => {
+                    self.manager.complaints(&log).iter().for_each(|finding| desk.bench.report.finding(finding));
+                    Ok(with_accounts(&answer, &accounts))
+                }
             },
             Made::AsksRelease => Err(StageError::AsksRelease {
                 lock: desk.bench.recipe.lock_name(),
                 pass: desk.above.pass().to_owned(),
                 is_final: desk.bench.is_locked,
             }),
-            Made::Lacking(names) => Err(StageError::Distro(DistroError::PackageManager {
-                what: format!("installing packages: afterwards the package database lacks {}", names.join(", ")),
-                status: 0,
-                lines: String::new(),
+            Made::Otherwise { lacks, has } => Err(StageError::Distro(DistroError::NotAsLocked {
+                lock: desk.bench.recipe.lock_name(),
+                problem: otherwise(&lacks, &has),
                 log: log.display().to_string(),
             })),
             Made::Failed(result) => Err(self.manager.failure(self.makes, &result, &log).into()),
         }
+    }
+}
+
+/// So many packages are shown.
+const SHOWN: usize = 10;
+
+fn otherwise(lacks: &[String], has: &[String]) -> String {
+    let named = |lines: &[String]| {
+        let shown: Vec<String> = lines.iter().take(SHOWN).map(|line| line.escape_default().to_string()).collect();
+        let more = lines.len().saturating_sub(SHOWN);
+        shown.join(", ") + &if more > 0 { format!(" and {more} more") } else { String::new() }
+    };
+    match (lacks, has) {
+        (lacks, []) => format!("it lacks {}", named(lacks)),
+        ([], has) => format!("it has {}, which the lock does not", named(has)),
+        (lacks, has) => format!("it lacks {} and has {}, which the lock does not", named(lacks), named(has)),
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use crate::distro::stands_beside;
 use crate::plan::ActionKind;
 use crate::recipe::{InImage, plain_version};
 use crate::stage::StageError;
@@ -42,13 +41,12 @@ pub fn add(reader: &mut Reader<'_>) -> Result<(), StageError> {
         })
     };
     let package = |one: InImage<'_>| [one.name, plain_version(one.version), one.architecture].map(str::to_owned);
-    let beside = |name: &str| stands_beside(recipe.model.image.distro.family(), name);
     let tells = reader.lock.minor >= LISTS_REPLACED;
     let packages = reader.lock.image_passes().flat_map(|pass| &pass.packages);
     let named = packages.filter(|package| !package.automatic).map(|package| package.name.clone());
     let system = System {
         named: Said(tells.then(|| named.collect())),
-        locked: Said(reader.lock.in_image(&beside).into_iter().map(package).collect()),
+        locked: Said(reader.lock.in_image().into_iter().map(package).collect()),
         epoch: key.epoch(reader.lock),
         timezone: setting(&mut key, "timezone", &settings.timezone),
         locale: setting(&mut key, "locale", &settings.locale),

@@ -116,8 +116,7 @@ fn packages(arguments: &crate::cli::Arguments, recipes: &[Recipe]) -> Result<BTr
             if in_store.is_file() { in_store } else { own.unwrap_or(in_store) }
         };
         let family = recipe.model.image.distro.family();
-        let beside = |name: &str| crate::distro::stands_beside(family, name);
-        let packages = Packages::of(family, (&lock, &shown), &beside, &file);
+        let packages = Packages::of(family, (&lock, &shown), &file);
         all.insert(name.clone(), Arc::new(packages));
     }
     if is_good { Ok(all) } else { Err(Exit::Input) }
