@@ -75,7 +75,9 @@ impl Cache {
         for one in found {
             match take_in(store, one, &aside, load) {
                 Ok(true) => {
-                    let believed = one.is_doubtful.then(|| self.places[one.place].shown.clone());
+                    let place = &self.places[one.place];
+                    let along = one.record.believed.clone().filter(|_| self.is_own || place.is_given);
+                    let believed = one.is_doubtful.then(|| place.shown.clone()).or(along);
                     store.commit_anew(&ActionRecord { believed, ..one.record.clone() })?;
                     brought.unsigned += usize::from(one.is_doubtful);
                     self.places[one.place].used(&one.record.key);

@@ -98,6 +98,8 @@ pub struct Cache {
     sampled: Option<f64>,
     /// Who is believed without a signature, for messages.
     pub notes: Vec<String>,
+    /// It is this program's own, between machines that work on one build: what was only believed goes along, as such.
+    is_own: bool,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -194,19 +196,20 @@ impl Cache {
                 )),
             }
         }
-        Ok(Self { places, trusted, key, sampled: is_any.then_some(sample), notes })
+        Ok(Self { places, trusted, key, sampled: is_any.then_some(sample), notes, is_own: false })
     }
 
     /// A directory of this program's own, which is believed.
     /// Errors: [`CacheError::Directory`].
     pub fn of_directory(directory: &std::path::Path) -> Result<Self, CacheError> {
         let trust = vec![UNSIGNED.to_owned()];
-        Self::of(&[directory.display().to_string()], &Settings { trust, ..Settings::default() })
+        let own = Self::of(&[directory.display().to_string()], &Settings { trust, ..Settings::default() })?;
+        Ok(Self { is_own: true, ..own })
     }
 
     /// A cache of none.
     pub fn none() -> Self {
-        Self { places: Vec::new(), trusted: Vec::new(), key: None, sampled: None, notes: Vec::new() }
+        Self { places: Vec::new(), trusted: Vec::new(), key: None, sampled: None, notes: Vec::new(), is_own: false }
     }
 
     /// The same, and before it a directory with what another machine built for this one: it is believed.

@@ -211,6 +211,16 @@ fn what_was_only_believed_is_given_to_no_one() {
     std::fs::remove_dir_all(site.cache().join("v1")).unwrap();
     fill(&site.of(Some(1), &outputs_only), &second, &believed, false);
     assert!(!site.cache().join("v1").exists());
+    // Between machines that work on one build it goes along, as what it is.
+    fill(&Cache::of_directory(&site.cache()).unwrap(), &second, &believed, false);
+    let (there, given) = (site.store("there"), site.store("given"));
+    bring(&Cache::of_directory(&site.cache()).unwrap(), &there, &[record.key]);
+    bring(&Cache::none().with_results(&site.cache()), &given, &[record.key]);
+    assert_eq!((there.believed().count(), given.believed().count()), (1, 1));
+    // What another cache says of that is its own matter.
+    let stranger = site.store("stranger");
+    bring(&site.of(None, &[]), &stranger, &[record.key]);
+    assert_eq!((stranger.records().count(), stranger.believed().count()), (1, 0));
     // What ran here counts, whatever was believed.
     let mut own = record.clone();
     own.outputs = action(&second, "b", b"another").outputs;
@@ -218,6 +228,7 @@ fn what_was_only_believed_is_given_to_no_one() {
     assert_eq!(second.believed().count(), 0);
     // What a trusted key signed is not marked.
     let third = site.store("third");
+    std::fs::remove_dir_all(site.cache().join("v1")).unwrap();
     fill(&site.of(Some(1), &[]), &first, &record, true);
     bring(&site.of(None, &[site.key(1).1]), &third, &[record.key]);
     assert_eq!((third.records().count(), third.believed().count()), (1, 0));

@@ -6,7 +6,7 @@ mod writers;
 use std::collections::BTreeSet;
 use std::fs::{File, Metadata};
 use std::io::{Error, ErrorKind, Read, Result};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -175,9 +175,8 @@ impl Shared {
 
     /// Removes what killed processes of this user left in a folder; once in each.
     fn sweep(&self, name: &str, folder: &File) -> Result<()> {
-        static SWEPT: Mutex<BTreeSet<(u64, u64)>> = Mutex::new(BTreeSet::new());
-        let found = folder.metadata()?;
-        if !SWEPT.lock().is_ok_and(|mut swept| swept.insert((found.dev(), found.ino()))) {
+        static SWEPT: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+        if !SWEPT.lock().is_ok_and(|mut swept| swept.insert(self.path.join(name))) {
             return Ok(());
         }
         for entry in list(folder)? {
