@@ -363,3 +363,17 @@ pub fn metadata_of(path: &Path) -> io::Result<Stamp> {
     }
     note_through(path, need::KIND_THROUGH).map_err(io::Error::from_raw_os_error)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_any_size_is_not_read_into_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        std::fs::File::create(&path).unwrap().set_len(LARGEST + 1).unwrap();
+        assert_eq!(read(&path).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+        assert_eq!(read_at_most(&path, 8).unwrap(), None);
+    }
+}

@@ -277,11 +277,11 @@ fn an_ended_init_and_convert_go_on() {
     assert!(space.path().join("compute/image.toml").is_file());
 }
 
-/// Runs a command that has ten seconds for its end.
+/// Runs a command that has a minute for its end.
 fn soon(command: &mut std::process::Command) -> crate::support::Ran {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let began = Instant::now();
-    while child.try_wait().unwrap().is_none() && began.elapsed().as_secs() < 10 {
+    while child.try_wait().unwrap().is_none() && began.elapsed().as_secs() < 60 {
         std::thread::sleep(Duration::from_millis(10));
     }
     let _ = child.kill();
