@@ -99,8 +99,13 @@ fn main() {
         sys::reboot();
     }
     let words: Vec<String> = std::env::args().skip(1).collect();
-    if std::process::id() != 1 && words == ["report", "up"] {
-        if let Err(problem) = report::from_the_image() {
+    if let [word, state, root @ ..] = words.as_slice()
+        && word == "report"
+        && state == "up"
+        && std::process::id() != 1
+    {
+        let root = root.first().map_or("/", String::as_str);
+        if let Err(problem) = report::from_the_image(root.as_ref()) {
             say!("the server did not get that this node is up: {problem}");
             std::process::exit(1);
         }
@@ -357,7 +362,7 @@ fn bring(
         handover::hand_over(lease, keeper, is_needed)?;
         // The image's own report must not be followed by an older one.
         let _ = reported.map(std::thread::JoinHandle::join);
-        report::leave_for_the_image(&servers.reports());
+        report::leave_for_the_image(parameters, &servers.reports());
         // Behind what was handed over: that has labels too.
         let none = std::collections::BTreeMap::new();
         let mode = selinux::apply(index.as_ref().map_or(&none, |index| &index.labels), &parameters.text)?;
@@ -381,6 +386,7 @@ fn bring(
 /// Waits that grow, with jitter: a thousand nodes must not ask at the same moment.
 pub struct Pause {
     seconds: f64,
+    longest: f64,
 }
 
 impl Default for Pause {
@@ -390,16 +396,21 @@ impl Default for Pause {
 }
 
 impl Pause {
-    /// Starts at one second.
+    /// Starts at one second, and grows to half a minute.
     pub fn new() -> Self {
-        Self { seconds: 1.0 }
+        Self::up_to(30.0)
     }
 
-    /// Waits, between half and all of the current time, and doubles it up to half a minute.
+    /// Starts at one second, and grows to some.
+    pub fn up_to(longest: f64) -> Self {
+        Self { seconds: 1.0, longest }
+    }
+
+    /// Waits, between half and all of the current time, and doubles it.
     pub fn wait(&mut self) {
         let share = f64::from(sys::random_u32()) / f64::from(u32::MAX);
         std::thread::sleep(Duration::from_secs_f64(self.seconds * (0.5 + share / 2.0)));
-        self.seconds = (self.seconds * 2.0).min(30.0);
+        self.seconds = (self.seconds * 2.0).min(self.longest);
     }
 }
 

@@ -5,6 +5,7 @@ pub mod help;
 pub mod names;
 mod output;
 mod plans;
+mod published;
 mod recipe_lock;
 mod setup;
 mod verbs;

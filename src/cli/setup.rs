@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::output::harmless::one_line;
 use super::output::render;
+use super::published::place;
 use super::{Arguments, Exit};
 use crate::recipe::select;
 use crate::recipe::{
@@ -252,8 +253,13 @@ pub fn chosen_to_look(arguments: &Arguments, patterns: &[String]) -> Result<Vec<
 }
 
 fn selected_to_look(arguments: &Arguments, patterns: &[String]) -> Result<Selected, Exit> {
-    let selected =
-        read_selection(arguments, patterns).inspect_err(|findings| print_findings(findings, arguments.verbose));
+    look(arguments, read_selection(arguments, patterns))
+}
+
+/// Prints what is to be said of images that are looked at: their errors, and all else where that is asked for.
+/// Errors: [`Exit::Input`] when they could not be read.
+pub fn look(arguments: &Arguments, read: Result<Selected, Vec<Finding>>) -> Result<Selected, Exit> {
+    let selected = read.inspect_err(|findings| print_findings(findings, arguments.verbose));
     let mut selected = selected.map_err(|_| Exit::Input)?;
     render::speak_kdl(selected.recipes.iter().all(|recipe| recipe.in_kdl) && !selected.recipes.is_empty());
     selected.findings.retain(|finding| finding.severity == Severity::Error || arguments.verbose > 0);
@@ -301,7 +307,7 @@ pub fn recipe(arguments: &Arguments, name: Option<&str>) -> Result<Recipe, Exit>
 
 /// Which image a command is for that looks at what is published, and where that is: by a recipe, or by the names alone where both are
 /// given, for images that were pulled to where no recipe is.
-/// Errors: As [`recipe`].
+/// Errors: As [`place`].
 pub fn image_and_out(
     arguments: &Arguments,
     image: Option<&str>,
@@ -313,8 +319,8 @@ pub fn image_and_out(
     {
         return Ok((name.to_owned(), out.to_owned()));
     }
-    let recipe = recipe(arguments, image)?;
-    Ok((recipe.model.image.name.clone(), out.map_or(recipe.out, std::path::Path::to_owned)))
+    let place = place(arguments, image)?;
+    Ok((place.name, out.map_or(place.out, std::path::Path::to_owned)))
 }
 
 /// What is published of an image: directory and build.json.

@@ -19,6 +19,7 @@ pub struct Metrics {
     scripts: AtomicU64,
     reports: AtomicU64,
     bad_tokens: AtomicU64,
+    strangers: AtomicU64,
 }
 
 /// A file on its way: counted until it is dropped.
@@ -89,6 +90,11 @@ impl Metrics {
         self.reports.fetch_add(1, Relaxed);
     }
 
+    /// Counts a client that got no boot script, because it is no node or several.
+    pub fn stranger(&self) {
+        self.strangers.fetch_add(1, Relaxed);
+    }
+
     pub fn bad_token(&self) {
         self.bad_tokens.fetch_add(1, Relaxed);
     }
@@ -116,6 +122,7 @@ impl Metrics {
         one("transfers_delayed_total", "counter", "Requests answered with 503 and Retry-After.", &self.told_to_wait);
         one("sent_bytes_total", "counter", "Bytes of files that were sent.", &self.bytes);
         one("boot_scripts_total", "counter", "Boot scripts that nodes fetched.", &self.scripts);
+        one("strangers_total", "counter", "Clients without a boot script: no node, or several.", &self.strangers);
         one("reports_total", "counter", "Reports of nodes.", &self.reports);
         one("reports_refused_total", "counter", "Reports with a wrong token.", &self.bad_tokens);
         text += "# HELP imgbuild_answers_total Answers by class of status.\n# TYPE imgbuild_answers_total counter\n";

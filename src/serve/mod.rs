@@ -30,7 +30,8 @@ use self::metrics::Metrics;
 use self::site::desk::Desk;
 use self::sockets::connections::{Connections, Patient};
 use self::sockets::tls::Tls;
-use crate::nodes::State;
+use crate::nodes::state::presence;
+use crate::nodes::{State, nodes_file};
 
 pub use self::dhcp::{Answers, DhcpSettings, printed};
 pub use self::error::ServeError;
@@ -99,10 +100,17 @@ pub fn serve(settings: Settings, ready: impl FnOnce(&[SocketAddr])) -> Result<()
     // As root, where the key is root's; and again when the file has been replaced, if the user can read it then.
     let tls = settings.tls.map(Tls::open).transpose()?;
     if let Some(user) = &settings.user {
+        // The nodes' state is the server's own: it has to be able to write there afterwards.
+        let account = sockets::system::account(user)?;
+        let with_nodes = settings.nodes.as_ref().filter(|(root, _)| nodes_file(root).is_some());
+        if let Some((_, state)) = with_nodes.filter(|_| rustix::process::geteuid().is_root()) {
+            state.hand_to(account)?;
+        }
         become_user(user, settings.dhcp.is_some())?;
     }
     settings.roots.iter().try_for_each(|root| check_root(root))?;
     let desk = settings.nodes.map(|(root, state)| Desk::open(root, state)).transpose()?.flatten().map(Arc::new);
+    let _present = desk.as_ref().and_then(|desk| presence::announce(desk.root(), desk.state().directory()));
     let listened: Vec<SocketAddr> = sockets.iter().filter_map(|socket| socket.local_addr().ok()).collect();
     let dnsmasq = match (&settings.dhcp, &desk) {
         (None, _) => None,

@@ -11,6 +11,8 @@ use hyper::header::{
 };
 use hyper::{Method, Request, Response, StatusCode};
 
+use crate::nodes::TOKEN_DIGITS;
+
 use super::files::{FileBody, Found, Part, Refusal, decoded, part, place};
 use super::reply::{Reply, line, text};
 use super::site::{boot, report, scripts};
@@ -40,8 +42,18 @@ pub async fn answer(server: &Arc<Server>, request: Request<Incoming>, client: Ip
 pub fn answered(server: &Server, client: IpAddr, method: &str, path: &str, status: StatusCode) {
     server.metrics.answered(status.as_u16());
     if server.is_verbose {
-        (server.say)(&format!("{client} {method} {} {}", path.escape_debug(), status.as_u16()));
+        (server.say)(&format!("{client} {method} {} {}", without_tokens(path).escape_debug(), status.as_u16()));
     }
+}
+
+/// A path for the log: who reads a token there could report with it.
+fn without_tokens(path: &str) -> String {
+    let is_token = |part: &str| {
+        let digits = part.rsplit('.').next().unwrap_or_default();
+        digits.len() == TOKEN_DIGITS && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
+    };
+    let shown = |part| if is_token(part) { "TOKEN" } else { part };
+    path.split('/').map(shown).collect::<Vec<_>>().join("/")
 }
 
 /// Whether a path is that of a file, and not of what the server itself has to say.
@@ -56,6 +68,9 @@ async fn routed(server: &Arc<Server>, request: Request<Incoming>, client: IpAddr
     }
     if path.starts_with("/-/scripts/") && matches!(*request.method(), Method::GET | Method::POST) {
         return scripts::scripts(server, request).await;
+    }
+    if let Some(own) = path.strip_prefix("/-/token/").filter(|_| *request.method() == Method::GET) {
+        return boot::next(server, own, host(&request)).await;
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut response = line(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered here");
@@ -170,5 +185,23 @@ fn describe(response: &mut Response<Reply>, found: &Found, path: &str) {
 fn insert(response: &mut Response<Reply>, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         response.headers_mut().insert(name, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_token_is_in_the_log() {
+        let token = "0123456789abcdef0123456789abcdef01234567";
+        for (path, shown) in [
+            (format!("/-/report/cn1/{token}/up"), "/-/report/cn1/TOKEN/up"),
+            (format!("/-/report/cn1/com.pute.0123456789ab.{token}"), "/-/report/cn1/TOKEN"),
+            (format!("//-/scripts/cn1/{token}/x"), "//-/scripts/cn1/TOKEN/x"),
+            ("/.builds/compute/0123456789ab/kernel".to_owned(), "/.builds/compute/0123456789ab/kernel"),
+        ] {
+            assert_eq!(without_tokens(&path), shown);
+        }
     }
 }

@@ -246,9 +246,54 @@ fn scripts_of_server_and_image_run_in_xcats_order_with_its_environment() {
     crate::schemas::assert_valid("nodelist", &document);
     let first = &document["nodes"][0]["scripts"]["lists"]["postscripts"][1];
     assert_eq!((&first["name"], &first["outcome"]), (&json!("absent"), &json!("unstarted")));
-    // A start later nothing is known of them.
+    // Anyone can ask for its script: that is no start. A start later nothing is known of them.
     server.get("/-/boot/ipxe/cn1", "");
+    assert!(space.run(&["nodes", "cn1", "--scripts"]).out.contains("cn1: postscripts: mine: done"));
+    assert!(server.get(&format!("{report}/booting"), "").0.starts_with("http/1.1 200"));
     assert!(space.run(&["nodes", "cn1", "--scripts"]).out.contains("no script has been reported"));
+}
+
+#[test]
+fn a_report_and_what_became_of_scripts_survive_an_outage() {
+    let space = Space::new();
+    let (server, report) = site_with_scripts(&space);
+    let mut node = Node::new(&json!({"timeout": 60, "on_failure": "report", "postscripts": ["bad"]}));
+    node.script("bad", "#!/bin/sh\necho no disk\nexit 3\n");
+    node.reports_to(&server, &report);
+    let address = server.address;
+    drop(server);
+    // The boot goes on without the server.
+    let began = Instant::now();
+    let (status, printed) = node.run("postscripts");
+    assert!(status == 1 && printed.contains("bad: exit status 3") && printed.contains("did not get"), "{printed}");
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    struct Ended(std::process::Child);
+    impl Drop for Ended {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+    let mut up = Command::new(node.space.path().join("imgbuild-init"));
+    up.args(["report", "up"]).arg(node.space.path()).stdout(std::process::Stdio::null());
+    let mut up = Ended(up.spawn().unwrap());
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(up.0.try_wait().unwrap().is_none(), "it gave up");
+    let _server = started({
+        let mut command = command(&["--listen", &address.to_string()]);
+        command.current_dir(space.path());
+        command
+    });
+    let began = Instant::now();
+    while up.0.try_wait().unwrap().is_none() {
+        assert!(began.elapsed() < Duration::from_secs(60), "the server is there again");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(up.0.wait().unwrap().code(), Some(0));
+    let shown = space.run(&["nodes", "cn1", "--scripts"]).out;
+    assert!(shown.contains("cn1: postscripts: bad: exit status 3") && shown.contains("    no disk"), "{shown}");
+    assert!(space.run(&["nodes", "cn1"]).out.contains("up ("), "{}", space.run(&["nodes", "cn1"]).out);
+    assert!(std::fs::read_dir(node.space.path().join("run/imgbuild/results")).unwrap().next().is_none());
 }
 
 #[test]

@@ -150,7 +150,7 @@ fn a_file_may_leave_to_others_what_a_recipe_must_have() {
 
 #[test]
 fn a_workspace_fits_its_schema() {
-    let text = "images = [\"images/*\", \"!images/old\"]\nout = \"out\"\n[workspace]\nallow = [\"/x\"]\n[xcat]\npath_map = { \"/a\" = \"b\" }\n";
+    let text = "images = [\"images/*\", \"!images/old\"]\nout = \"out\"\n[workspace]\nallow = [\"/x\"]\n[xcat]\npath_map = { \"/a\" = \"b\" }\n[nodes]\nstate = \"state\"\n";
     assert_valid("workspace", &toml::from_str(text).unwrap());
 }
 

@@ -361,7 +361,7 @@ fn nodes_get_scripts_and_report_by_a_token_that_nobody_can_guess() {
     assert!(script.contains("http://x/.builds/compute/0123456789ab/kernel"), "{script}");
     let report =
         script.split_whitespace().find_map(|word| word.strip_prefix("imgbuild.report=http://x")).unwrap().to_owned();
-    assert!(report.starts_with("/-/report/cn1/") && report.len() > 50, "{report}");
+    assert!(report.starts_with("/-/report/cn1/compute.0123456789ab.") && report.len() > 60, "{report}");
     for way in ["/-/boot/ipxe/52-54-00-00-00-01.ipxe", "/-/boot/ipxe/cn1", "/-/boot/ipxe?mac=01-52-54-00-00-00-01"] {
         assert_eq!(String::from_utf8(server.get(way, "").1).unwrap(), script, "{way}");
     }

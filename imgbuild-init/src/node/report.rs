@@ -8,10 +8,11 @@ use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::cmdline::Parameters;
 use crate::image::fetch;
 use crate::image::root;
-use crate::scripts::failed;
-use crate::{say, sys};
+use crate::scripts::{failed, server};
+use crate::{Pause, say, sys};
 
 /// How far this node is. The words are those of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,11 +43,19 @@ const DIRECTORY: &str = "/run/imgbuild";
 
 /// The address to which this node reports, with its token; below the root.
 pub const ADDRESS: &str = "run/imgbuild/report";
+/// The same at other servers.
+const OTHERS: &str = "run/imgbuild/report.others";
+/// Longest pause between two attempts, in seconds: thousands of nodes may wait for a server.
+const LONGEST_PAUSE: f64 = 300.0;
 
-/// The unit: behind all services of the usual target and the last scripts, and nothing waits for it.
+/// What was booted, as the command line says it; below the root. Who goes over to another build replaces both files.
+const BOOTED: &str = "booted";
+
+/// The unit: behind all services of the usual target and the last scripts, and nothing waits for it. It runs until the server has the
+/// report, so it is a service and no step of the boot.
 const UNIT: &str = "[Unit]\nDescription=Tell the boot server that this node is up\nDefaultDependencies=no\n\
-    After=multi-user.target graphical.target imgbuild-postbootscripts.service\nConflicts=shutdown.target\nConditionPathExists=/run/imgbuild/report\n\n\
-    [Service]\nType=oneshot\nExecStart=/run/imgbuild/init report up\n";
+    After=multi-user.target graphical.target imgbuild-postbootscripts.service\nConflicts=shutdown.target\nBefore=shutdown.target\nConditionPathExists=/run/imgbuild/report\n\n\
+    [Service]\nType=simple\nExecStart=/run/imgbuild/init report up\n";
 
 /// Tells the first server that takes it, if the command line names one.
 pub fn tell(urls: &[String], state: State, reason: Option<&str>) {
@@ -87,8 +96,13 @@ fn form(state: State, reason: Option<&str>) -> String {
     text
 }
 
-/// Leaves in /run what the image needs to report that it is up; the address is a secret of root's.
-pub fn leave_for_the_image(urls: &[String]) {
+/// Leaves in /run what was booted, and what the image needs to report that it is up; the address is a secret of root's.
+pub fn leave_for_the_image(parameters: &Parameters, urls: &[String]) {
+    if let Err(error) =
+        make_directory().and_then(|()| std::fs::write(Path::new(DIRECTORY).join(BOOTED), booted(parameters)))
+    {
+        say!("what was booted cannot be noted: {error}");
+    }
     let Some((url, others)) = urls.split_first() else { return };
     if !Path::new(root()).join("usr/lib/systemd/systemd").exists() {
         return;
@@ -98,10 +112,28 @@ pub fn leave_for_the_image(urls: &[String]) {
     }
 }
 
-fn leave(url: &str, others: &[String]) -> std::io::Result<()> {
+/// `NAME=VALUE` lines: the image and the build where the address of the image names them, and the digest of its index.
+fn booted(parameters: &Parameters) -> String {
+    let mut text = String::new();
+    let place = parameters.url.as_deref().and_then(|url| url.rsplit_once("/.builds/"));
+    let mut parts = place.map_or("", |(_, rest)| rest).split('/');
+    if let (Some(image), Some(build), Some(_)) = (parts.next(), parts.next(), parts.next()) {
+        text += &format!("image={image}\nbuild={build}\n");
+    }
+    if let Some(digest) = &parameters.digest {
+        text += &format!("digest=sha256:{digest}\n");
+    }
+    text
+}
+
+fn make_directory() -> std::io::Result<()> {
     let directory = Path::new(DIRECTORY);
     std::fs::create_dir_all(directory)?;
-    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700))?;
+    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700))
+}
+
+fn leave(url: &str, others: &[String]) -> std::io::Result<()> {
+    let directory = Path::new(DIRECTORY);
     std::fs::write(directory.join("report"), format!("{url}\n"))?;
     std::fs::write(
         directory.join("report.others"),
@@ -118,32 +150,56 @@ fn leave(url: &str, others: &[String]) -> std::io::Result<()> {
     symlink("../imgbuild-report.service", wants.join("imgbuild-report.service"))
 }
 
-/// `report up`, run by the image: tries for some minutes, then gives up.
-pub fn from_the_image() -> Result<(), String> {
-    let path = Path::new("/").join(ADDRESS);
-    let url = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-    // What took its place while it booted may be gone in its turn.
-    let others = std::fs::read_to_string(Path::new(DIRECTORY).join("report.others")).unwrap_or_default();
-    let urls: Vec<&str> = std::iter::once(url.trim()).chain(others.lines()).collect();
-    // A script that may not fail has failed: the server knows, and must not hear the opposite.
-    let failure = failed::failure();
-    let state = if failure.is_some() { State::Failed } else { State::Up };
-    let form = form(state, failure.as_deref());
-    let mut problem = String::new();
-    for (attempt, url) in (0..20u64).zip(urls.iter().cycle()) {
-        // Nodes that come up together do not all come at the same moment.
-        std::thread::sleep(Duration::from_millis(attempt * 1000 + u64::from(sys::random_u32()) % 1000));
-        match fetch::post(url, &form) {
-            Ok(()) => return Ok(()),
-            Err(error) => problem = error,
+/// `report up`, run by the image: goes on for as long as the node lives, with pauses that grow. What became of scripts goes before, where
+/// the server did not get it then.
+pub fn from_the_image(root: &Path) -> Result<(), String> {
+    // Nodes that come up together do not all come at the same moment.
+    std::thread::sleep(Duration::from_millis(u64::from(sys::random_u32()) % 1000));
+    let (mut pause, mut said) = (Pause::up_to(LONGEST_PAUSE), String::new());
+    loop {
+        // Read again: going over to another build replaces it.
+        let path = root.join(ADDRESS);
+        let url = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        // What took its place while it booted may be gone in its turn.
+        let others = std::fs::read_to_string(root.join(OTHERS)).unwrap_or_default();
+        let mut problem = String::new();
+        for url in std::iter::once(url.trim()).chain(others.lines()) {
+            match told_all(root, url) {
+                Ok(()) => return Ok(()),
+                Err(error) => problem = error,
+            }
         }
+        if problem != said {
+            say!("the server did not get how far this node is, and is tried again: {problem}");
+            said = problem;
+        }
+        pause.wait();
     }
-    Err(problem)
+}
+
+/// Tells a server what became of scripts, and how far this node is.
+fn told_all(root: &Path, url: &str) -> Result<(), String> {
+    server::tell_what_was_left(root, url)?;
+    // A script that may not fail has failed: the server knows, and must not hear the opposite.
+    let failure = failed::failure(root);
+    let state = if failure.is_some() { State::Failed } else { State::Up };
+    fetch::post(url, &form(state, failure.as_deref()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_booted_is_what_the_command_line_says() {
+        let of = |text: &str| booted(&Parameters::parse(text));
+        assert_eq!(
+            of("imgurl=http://a/x/.builds/com.pute/0123456789ab/rootimg.cpio.zst,http://b/rootimg imgdigest=sha256:AB"),
+            "image=com.pute\nbuild=0123456789ab\ndigest=sha256:ab\n"
+        );
+        assert_eq!(of("imgurl=http://a/compute/rootimg.cpio.zst"), "");
+        assert_eq!(of("root=nfs:server:/dir"), "");
+    }
 
     #[test]
     fn a_report_is_a_form() {

@@ -6,8 +6,8 @@ use std::path::Path;
 const FAILED: &str = "run/imgbuild/postscripts-failed";
 
 /// Why this node counts as failed, if a script failed that may not.
-pub fn failure() -> Option<String> {
-    std::fs::read_to_string(Path::new("/").join(FAILED)).ok()
+pub fn failure(root: &Path) -> Option<String> {
+    std::fs::read_to_string(root.join(FAILED)).ok()
 }
 
 /// Notes it below a root; what was noted first stays.

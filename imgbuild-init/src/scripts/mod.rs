@@ -10,7 +10,7 @@ mod one;
 mod order;
 mod phase;
 mod plan;
-mod server;
+pub mod server;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -87,9 +87,9 @@ pub fn run(phase: &str, root: &Path) -> i32 {
     }
     if let Some(server) = &server
         && !results.is_empty()
-        && let Err(problem) = server.tell(phase, fails, &results)
+        && let Err(problem) = server.tell(root, phase, fails, &results)
     {
-        say!("the server did not get what became of the {}: {problem}", phase.name());
+        say!("the server did not get what became of the {} yet: {problem}", phase.name());
     }
     i32::from(!failed.is_empty())
 }

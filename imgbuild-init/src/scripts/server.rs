@@ -19,6 +19,10 @@ use crate::sys;
 const LONGEST: u64 = 4 << 20;
 /// How often the server is asked before the scripts of the image run without it.
 const ATTEMPTS: u32 = 8;
+/// How often the results are sent before they are left for later: the boot goes on.
+const SHORT_ATTEMPTS: u32 = 3;
+/// Where that is left, a file a list; below the root.
+const LEFT: &str = "run/imgbuild/results";
 
 /// The server that this node reports to. Its address has the node's token: it is in no message.
 pub struct Server {
@@ -38,8 +42,12 @@ impl Server {
     /// The server that the initrd left an address of, if it did.
     pub fn of_this_node(root: &Path) -> Option<Self> {
         let text = std::fs::read_to_string(root.join(report::ADDRESS)).ok()?;
-        // `/-/report/NODE/TOKEN` is where it reports, `/-/scripts/NODE/TOKEN` what this is about.
-        let (before, behind) = text.trim().split_once("/-/report/")?;
+        Self::of_report(text.trim())
+    }
+
+    /// `/-/report/NODE/TOKEN` is where it reports, `/-/scripts/NODE/TOKEN` what this is about.
+    fn of_report(address: &str) -> Option<Self> {
+        let (before, behind) = address.split_once("/-/report/")?;
         Some(Self { url: format!("{before}/-/scripts/{behind}") })
     }
 
@@ -83,33 +91,60 @@ impl Server {
         Ok(path)
     }
 
-    /// Tells it what became of the scripts.
-    pub fn tell(&self, phase: Phase, fails: bool, results: &[ScriptResult]) -> Result<(), String> {
+    /// Tells it what became of the scripts. Where it does not answer, `report up` tells it later.
+    pub fn tell(&self, root: &Path, phase: Phase, fails: bool, results: &[ScriptResult]) -> Result<(), String> {
         let report = Outcomes { phase: phase.name(), fails, results };
         let text = serde_json::to_string(&report).map_err(|error| error.to_string())?;
-        self.patiently(|_| fetch::post_json(&self.url, &text))
+        let sent = tried(SHORT_ATTEMPTS, |_| fetch::post_json(&self.url, &text));
+        if sent.is_err() {
+            let directory = root.join(LEFT);
+            let left = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory);
+            let left = left.and_then(|()| std::fs::write(directory.join(phase.name()), &text));
+            left.map_err(|error| format!("{}: {error}", directory.display()))?;
+        }
+        sent.map_err(|problem| self.hidden(&problem))
     }
 
-    /// Tries some times; nodes that come up together do not all come at the same moment.
     fn patiently<T>(&self, ask: impl Fn(&fetch::Client) -> Result<T, String>) -> Result<T, String> {
-        let client = fetch::Client::new();
-        let mut problem = String::new();
-        for attempt in 0..ATTEMPTS {
-            if attempt > 0 {
-                let jitter = u64::from(sys::random_u32()) % 500;
-                std::thread::sleep(Duration::from_millis(u64::from(attempt) * 1000 + jitter));
-            }
-            match ask(&client) {
-                Ok(answer) => return Ok(answer),
-                Err(error) => problem = self.hidden(&error),
-            }
-            // It knows this node, and has nothing more to say.
-            if problem.contains("the server answers 4") {
-                break;
-            }
-        }
-        Err(problem)
+        tried(ATTEMPTS, ask).map_err(|problem| self.hidden(&problem))
     }
+}
+
+/// Tells the server behind a report's address what it did not get of the scripts.
+pub fn tell_what_was_left(root: &Path, report: &str) -> Result<(), String> {
+    for phase in [Phase::Postscripts, Phase::Postbootscripts] {
+        let path = root.join(LEFT).join(phase.name());
+        let (Ok(text), Some(server)) = (std::fs::read_to_string(&path), Server::of_report(report)) else { continue };
+        match fetch::post_json(&server.url, &text) {
+            // What it will never take is no reason to be silent about the rest.
+            Err(problem) if !problem.ends_with(" 400") && !problem.ends_with(" 413") => {
+                return Err(server.hidden(&problem));
+            }
+            _ => drop(std::fs::remove_file(&path)),
+        }
+    }
+    Ok(())
+}
+
+/// Tries some times; nodes that come up together do not all come at the same moment.
+fn tried<T>(attempts: u32, ask: impl Fn(&fetch::Client) -> Result<T, String>) -> Result<T, String> {
+    let client = fetch::Client::new();
+    let mut problem = String::new();
+    for attempt in 0..attempts {
+        if attempt > 0 {
+            let jitter = u64::from(sys::random_u32()) % 500;
+            std::thread::sleep(Duration::from_millis(u64::from(attempt) * 1000 + jitter));
+        }
+        match ask(&client) {
+            Ok(answer) => return Ok(answer),
+            Err(error) => problem = error,
+        }
+        // It knows this node, and has nothing more to say.
+        if problem.contains("the server answers 4") {
+            break;
+        }
+    }
+    Err(problem)
 }
 
 #[cfg(test)]

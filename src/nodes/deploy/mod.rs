@@ -123,6 +123,11 @@ impl Served {
         self.index.nodes.keys().map(String::as_str)
     }
 
+    /// The names of each node's files.
+    pub fn files(&self) -> impl Iterator<Item = (&str, &[String])> {
+        self.index.nodes.iter().map(|(node, paths)| (node.as_str(), paths.as_slice()))
+    }
+
     fn text(&self, node: &str, kind: &str) -> Option<String> {
         let generation = self.out.join(HOME).join(self.current.as_ref()?);
         std::fs::read_to_string(generation.join(place(node, kind))).ok()

@@ -5,10 +5,15 @@
 //! | `assigned.json` | what each node boots, all nodes in one file, so that a range moves at once | `nodeset` |
 //! | `assigned.next.json` | the same while `nodeset` runs | `nodeset` |
 //! | `reports/NODE.json` | a node's last report | `serve` |
+//! | `asked/NODE.json` | when its boot script was asked for last, and from where | `serve` |
 //! | `scripts/NODE.json` | what became of the scripts that a node ran | `serve` |
 //! | `secret` | what the tokens of nodes are made from, mode 0600 | anyone who comes first |
 //! | `rollout.json` | a canary under way | `nodeset --canary` |
 
+pub mod asked;
+mod owner;
+mod per_node;
+pub mod presence;
 pub mod reports;
 pub mod rollout;
 pub mod scripts;
@@ -16,6 +21,7 @@ pub mod tokens;
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
@@ -23,7 +29,7 @@ use serde::{Deserialize, Serialize};
 
 use super::set::natural;
 use crate::fault;
-use crate::files::{self, Durability};
+use crate::files::{Aside, Durability};
 use crate::format::{Newer, Version, version_of};
 
 pub(super) const STATE_FORMAT: Version = Version::new(1, 0);
@@ -42,6 +48,14 @@ pub enum StateError {
         help("free some space on that file system and run the command again; nothing was changed")
     )]
     Full { intent: &'static str, path: PathBuf },
+    #[error("cannot {intent} `{}`: permission denied", path.display())]
+    #[diagnostic(
+        code(nodes::denied),
+        help(
+            "what nodes boot and report belongs to the account that `imgbuild serve` runs as: run the command as root or as that account; give an account the directory with `chown -R ACCOUNT DIRECTORY`, or name another one for all commands in imgbuild.toml: ‹[nodes] state = \"...\"›"
+        )
+    )]
+    Denied { intent: &'static str, path: PathBuf },
     /// A file is not what imgbuild wrote.
     #[error("`{}` {problem}", path.display())]
     #[diagnostic(
@@ -59,6 +73,7 @@ impl StateError {
         let path = path.to_owned();
         move |source| match source.kind() {
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Self::Full { intent, path },
+            std::io::ErrorKind::PermissionDenied => Self::Denied { intent, path },
             _ => Self::Io { intent, path, source },
         }
     }
@@ -153,9 +168,9 @@ impl State {
         Self { directory: directory.into() }
     }
 
-    /// The state of a workspace, or of the directory that is named instead.
+    /// The state of a workspace, or of the directory that is named instead, from its root.
     pub fn of(root: &Path, named: Option<&Path>) -> Self {
-        Self::at(named.map_or_else(|| root.join(STATE_DIRECTORY), Path::to_owned))
+        Self::at(root.join(named.unwrap_or(Path::new(STATE_DIRECTORY))))
     }
 
     pub fn directory(&self) -> &Path {
@@ -195,6 +210,12 @@ impl State {
         }
     }
 
+    /// Makes something the state at once, where no link of a loader turns with it. For who has the turn.
+    /// Errors: It cannot be written; nothing has changed then.
+    pub fn set_assignments(&self, assigned: &Assignments) -> Result<(), StateError> {
+        self.write(ASSIGNED, &Assignments { format_version: STATE_FORMAT.to_string(), nodes: assigned.nodes.clone() })
+    }
+
     /// Takes the turn of those who change the state; it lasts until the file is dropped.
     /// Errors: The directory cannot be made or locked.
     pub fn turn(&self) -> Result<File, StateError> {
@@ -202,6 +223,7 @@ impl State {
         let path = self.directory.join(".lock");
         let file = File::options().create(true).truncate(false).write(true).open(&path);
         let file = file.map_err(StateError::of("open", &path))?;
+        owner::as_directory(&file, &self.directory).map_err(StateError::of("open", &path))?;
         file.lock().map_err(StateError::of("lock", &path))?;
         Ok(file)
     }
@@ -265,7 +287,13 @@ pub(super) fn replace(
     durability: Durability,
 ) -> Result<(), StateError> {
     let path = directory.join(name);
-    files::replace(&path, bytes, mode, durability).map_err(StateError::of("write", &path))
+    let written = || {
+        let mut file = Aside::of(&path, mode)?;
+        file.write_all(bytes)?;
+        owner::as_directory(file.as_file(), directory)?;
+        file.replace(durability)
+    };
+    written().map_err(StateError::of("write", &path))
 }
 
 /// How long ago, in one unit.

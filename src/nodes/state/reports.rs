@@ -1,14 +1,12 @@
 //! What nodes report while they boot: one small file a node, the last report alone.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{STATE_FORMAT, State, StateError, now, replace};
-use crate::files::Durability;
-use crate::nodes::file::is_node_name;
+use super::per_node::REPORTS;
+use super::{STATE_FORMAT, State, StateError, now};
 
 /// Longest reason that is kept, in characters.
 const LONGEST_REASON: usize = 400;
@@ -17,7 +15,7 @@ const LONGEST_REASON: usize = 400;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ReportState {
-    /// Its loader has its script, or the initrd runs.
+    /// Its initrd runs.
     Booting,
     /// It fetches or unpacks the image.
     Image,
@@ -54,7 +52,7 @@ pub struct Report {
     /// Why, where it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The image that it boots.
+    /// The image that it booted, as its token says; missing where that is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
     /// The build of it, as its directory is called.
@@ -84,48 +82,24 @@ impl Report {
 }
 
 impl State {
-    fn reports_directory(&self) -> PathBuf {
-        self.directory().join("reports")
-    }
-
-    /// Keeps a node's report in the place of the one before, by one rename: anyone who reads has one of the two.
+    /// Keeps a node's report in the place of the one before.
     /// Errors: It cannot be written; the one before is still there then. No node can have such a name.
     pub fn write_report(&self, node: &str, report: &Report) -> Result<(), StateError> {
-        let directory = self.reports_directory();
-        if !is_node_name(node) {
-            let problem = "cannot be a report: no node can have this name".to_owned();
-            return Err(StateError::Damaged { path: directory.join("?"), problem });
-        }
-        std::fs::create_dir_all(&directory).map_err(StateError::of("make", &directory))?;
-        let mut text = serde_json::to_vec(report).unwrap_or_default();
-        text.push(b'\n');
-        // The next report comes in seconds: none is worth a wait for the disk.
-        replace(&directory, &format!("{node}.json"), &text, 0o644, Durability::Kill)
+        self.keep(REPORTS, node, report, 0o644)
     }
 
     /// A node's last report, if it has one that can be read.
     pub fn report(&self, node: &str) -> Option<Report> {
-        let path = self.reports_directory().join(format!("{node}.json"));
-        if !is_node_name(node) {
-            return None;
-        }
-        serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+        self.kept(REPORTS, node)
     }
 
     /// The last reports of all nodes that have one.
     pub fn reports(&self) -> BTreeMap<String, Report> {
-        let Ok(entries) = std::fs::read_dir(self.reports_directory()) else { return BTreeMap::new() };
-        let names = entries.flatten().filter_map(|entry| {
-            let name = entry.file_name();
-            name.to_str()?.strip_suffix(".json").filter(|name| !name.starts_with('.')).map(str::to_owned)
-        });
-        names.filter_map(|name| self.report(&name).map(|report| (name, report))).collect()
+        self.all_kept(REPORTS)
     }
 
     pub fn forget_report(&self, node: &str) {
-        if is_node_name(node) {
-            let _ = std::fs::remove_file(self.reports_directory().join(format!("{node}.json")));
-        }
+        self.forget_kept(REPORTS, node);
     }
 }
 

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{STATE_FORMAT, State, StateError, now, replace};
-use crate::files::Durability;
-use crate::nodes::file::is_node_name;
+use super::per_node::SCRIPTS;
+use super::{STATE_FORMAT, State, StateError, now};
 
-/// Most scripts of a list that are kept, lines of each, and characters of a line or a reason.
+/// Most scripts of a list that are kept, lines of each, characters of a line or a reason, and bytes of all of a list.
 const MOST_SCRIPTS: usize = 200;
 const MOST_LINES: usize = 20;
 const LONGEST: usize = 400;
+const MOST_BYTES: usize = 32 << 10;
 
 /// How a script ended. The words are those of imgbuild-init.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -78,46 +78,55 @@ fn tame(text: &str) -> String {
     shown.take(LONGEST).collect()
 }
 
-impl State {
-    fn scripts_path(&self) -> std::path::PathBuf {
-        self.directory().join("scripts")
-    }
+/// Bytes of a text in the file; its name and its commas are counted with what it is of.
+fn bytes_of(text: &str) -> usize {
+    serde_json::to_string(text).map_or(usize::MAX, |text| text.len() + 1)
+}
 
+/// What is kept of a list: where it is too much, scripts that failed go before the others, and last lines before first ones.
+fn bounded(results: Vec<ScriptResult>) -> Vec<ScriptResult> {
+    let mut all: Vec<ScriptResult> = results.into_iter().take(MOST_SCRIPTS).collect();
+    let mut order: Vec<usize> = (0..all.len()).collect();
+    order.sort_by_key(|at| !all[*at].is_bad());
+    let (mut left, mut fits, mut lines) = (MOST_BYTES, vec![false; all.len()], Vec::new());
+    for at in &order {
+        let one = &mut all[*at];
+        (one.name, one.reason) = (tame(&one.name), tame(&one.reason));
+        lines.push(std::mem::take(&mut one.lines));
+        let size = 100 + bytes_of(&one.name) + bytes_of(&one.reason);
+        fits[*at] = size <= left;
+        left -= if fits[*at] { size } else { 0 };
+    }
+    for (at, lines) in order.into_iter().zip(lines).filter(|(at, _)| fits[*at]) {
+        let last = lines.len().saturating_sub(MOST_LINES);
+        for line in lines[last..].iter().rev().map(|line| tame(line)) {
+            let Some(rest) = left.checked_sub(bytes_of(&line)) else { break };
+            left = rest;
+            all[at].lines.insert(0, line);
+        }
+    }
+    let mut fits = fits.into_iter();
+    all.retain(|_| fits.next() == Some(true));
+    all
+}
+
+impl State {
     /// Keeps what became of the scripts of one list.
     /// Errors: It cannot be written. No node can have such a name.
     pub fn write_scripts(&self, node: &str, list: &str, results: Vec<ScriptResult>) -> Result<(), StateError> {
-        let directory = self.scripts_path();
-        if !is_node_name(node) {
-            let problem = "cannot be a report: no node can have this name".to_owned();
-            return Err(StateError::Damaged { path: directory.join("?"), problem });
-        }
-        let cut = |one: ScriptResult| ScriptResult {
-            name: tame(&one.name),
-            reason: tame(&one.reason),
-            lines: one.lines.iter().take(MOST_LINES).map(|line| tame(line)).collect(),
-            ..one
-        };
         let mut lists = self.scripts(node).map(|scripts| scripts.lists).unwrap_or_default();
-        lists.insert(list.to_owned(), results.into_iter().take(MOST_SCRIPTS).map(cut).collect());
+        lists.insert(list.to_owned(), bounded(results));
         let scripts = Scripts { format_version: STATE_FORMAT.to_string(), time: now(), lists };
-        std::fs::create_dir_all(&directory).map_err(StateError::of("make", &directory))?;
-        let mut text = serde_json::to_vec(&scripts).unwrap_or_default();
-        text.push(b'\n');
         // What scripts print is for those who run the server.
-        replace(&directory, &format!("{node}.json"), &text, 0o640, Durability::Kill)
+        self.keep(SCRIPTS, node, &scripts, 0o640)
     }
 
     pub fn scripts(&self, node: &str) -> Option<Scripts> {
-        if !is_node_name(node) {
-            return None;
-        }
-        serde_json::from_slice(&std::fs::read(self.scripts_path().join(format!("{node}.json"))).ok()?).ok()
+        self.kept(SCRIPTS, node)
     }
 
     pub fn forget_scripts(&self, node: &str) {
-        if is_node_name(node) {
-            let _ = std::fs::remove_file(self.scripts_path().join(format!("{node}.json")));
-        }
+        self.forget_kept(SCRIPTS, node);
     }
 }
 
@@ -137,16 +146,23 @@ mod tests {
             lines: vec!["x".repeat(10_000); 50],
         };
         state.write_scripts("cn1", "postbootscripts", vec![result("b", ScriptOutcome::Failed)]).unwrap();
-        let many = (0..500).map(|_| result("a", ScriptOutcome::Done)).collect();
-        state.write_scripts("cn1", "postscripts", many).unwrap();
+        let many = (0..500).map(|at| result("a", if at == 77 { ScriptOutcome::Failed } else { ScriptOutcome::Done }));
+        state.write_scripts("cn1", "postscripts", many.collect()).unwrap();
         let kept = state.scripts("cn1").unwrap();
-        assert_eq!(
-            (kept.lists["postscripts"].len(), kept.lists["postscripts"][0].lines.len()),
-            (MOST_SCRIPTS, MOST_LINES)
-        );
-        assert_eq!(kept.lists["postscripts"][0].lines[0].len(), LONGEST);
+        let list = &kept.lists["postscripts"];
+        assert_eq!((list.len(), list[77].lines[0].len()), (MOST_SCRIPTS, LONGEST));
+        // Those of a script that failed go before others.
+        assert!((10..=MOST_LINES).contains(&list[77].lines.len()) && list[78].lines.is_empty(), "{list:?}");
+        // However it comes, what is kept of a node is small.
+        for text in ["\"", "\\", "\u{1}", "é"].map(|letter| letter.repeat(10_000)) {
+            let many = (0..500).map(|_| ScriptResult { reason: text.clone(), ..result(&text, ScriptOutcome::Failed) });
+            state.write_scripts("cn2", "postscripts", many.clone().collect()).unwrap();
+            state.write_scripts("cn2", "postbootscripts", many.collect()).unwrap();
+            let size = std::fs::metadata(directory.path().join("state/scripts/cn2.json")).unwrap().len();
+            assert!(size < 2 * MOST_BYTES as u64 + 1000, "{size}");
+        }
         let bad: Vec<_> = kept.bad().map(|(list, one)| format!("{list} {} {}", one.name, one.reason)).collect();
-        assert_eq!(bad, ["postbootscripts b exit status 3 [2J"]);
+        assert_eq!(bad, ["postscripts a exit status 3 [2J", "postbootscripts b exit status 3 [2J"]);
         assert!(state.write_scripts("../cn1", "postscripts", Vec::new()).is_err() && state.scripts("../cn1").is_none());
         state.forget_scripts("cn1");
         assert!(state.scripts("cn1").is_none());

@@ -11,7 +11,7 @@ use crate::fault;
 /// Bytes of the secret.
 const SECRET: usize = 32;
 /// Hexadecimal digits of a token: 160 bits.
-const DIGITS: usize = 40;
+pub const DIGITS: usize = 40;
 
 #[derive(Clone)]
 pub struct Tokens {
@@ -66,24 +66,68 @@ impl State {
     }
 }
 
-impl Tokens {
-    pub fn of(&self, node: &str) -> String {
-        let hash = blake3::Hasher::new_keyed(&self.secret)
-            .update(b"imgbuild node report v1\0")
-            .update(node.as_bytes())
-            .finalize()
-            .to_hex();
-        hash.as_str()[..DIGITS].to_owned()
+/// What a right token says of the node that has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Spoken {
+    /// The build that its loader started: an image, and the build's name.
+    Build(String, String),
+    /// Nothing: a token from before builds were named, or of a node that boots its disk.
+    NoBuild,
+}
+
+impl Spoken {
+    pub fn image(&self) -> Option<&str> {
+        match self {
+            Self::Build(image, _) => Some(image),
+            Self::NoBuild => None,
+        }
     }
 
-    /// Whether a token is that of a node; takes as long for each that is wrong.
-    pub fn is_of(&self, node: &str, token: &str) -> bool {
-        let right = self.of(node);
+    pub fn build(&self) -> Option<&str> {
+        match self {
+            Self::Build(_, build) => Some(build),
+            Self::NoBuild => None,
+        }
+    }
+}
+
+impl Tokens {
+    /// The token of a node that names no build.
+    pub fn of(&self, node: &str) -> String {
+        self.digits(b"imgbuild node report v1\0", &[node])
+    }
+
+    /// The token of a node for a build: `IMAGE.BUILD.DIGITS`. What reports with it runs what its loader started with it.
+    pub fn of_build(&self, node: &str, image: &str, build: &str) -> String {
+        let digits = self.digits(b"imgbuild node report v2\0", &[node, "\0", image, "\0", build]);
+        format!("{image}.{build}.{digits}")
+    }
+
+    fn digits(&self, purpose: &[u8], parts: &[&str]) -> String {
+        let mut hasher = blake3::Hasher::new_keyed(&self.secret);
+        hasher.update(purpose);
+        for part in parts {
+            hasher.update(part.as_bytes());
+        }
+        hasher.finalize().to_hex().as_str()[..DIGITS].to_owned()
+    }
+
+    /// What a token says, if it is one of this node; takes as long for each that is wrong.
+    pub fn read(&self, node: &str, token: &str) -> Option<Spoken> {
+        let named = token.rsplit_once('.').and_then(|(named, _)| named.rsplit_once('.'));
+        let right = match named {
+            Some((image, build)) => self.of_build(node, image, build),
+            None => self.of(node),
+        };
         if token.len() != right.len() {
-            return false;
+            return None;
         }
         let differs = right.bytes().zip(token.bytes()).fold(0, |differs, (a, b)| differs | (a ^ b));
-        std::hint::black_box(differs) == 0 || fault::planted("token-of-any-node")
+        let is_right = std::hint::black_box(differs) == 0 || fault::planted("token-of-any-node");
+        is_right.then(|| match named {
+            Some((image, build)) => Spoken::Build(image.to_owned(), build.to_owned()),
+            None => Spoken::NoBuild,
+        })
     }
 }
 
@@ -98,9 +142,24 @@ mod tests {
         let tokens = one.tokens().unwrap();
         let token = tokens.of("cn1");
         assert_eq!(token.len(), DIGITS);
-        assert!(tokens.is_of("cn1", &token) && !tokens.is_of("cn2", &token) && !tokens.is_of("cn1", &token[1..]));
-        assert!(one.tokens().unwrap().is_of("cn1", &token), "the secret is kept");
-        assert!(!other.tokens().unwrap().is_of("cn1", &token));
+        assert_eq!(
+            tokens.read("cn1", &token),
+            Some(Spoken::NoBuild),
+            "tokens from before builds were named still count"
+        );
+        assert!(tokens.read("cn2", &token).is_none() && tokens.read("cn1", &token[1..]).is_none());
+        assert!(one.tokens().unwrap().read("cn1", &token).is_some(), "the secret is kept");
+        assert!(other.tokens().unwrap().read("cn1", &token).is_none());
+        // One that names a build is of that build alone, whatever is written before its digits.
+        let named = tokens.of_build("cn1", "com.pute", "0123456789ab");
+        let spoken = Spoken::Build("com.pute".to_owned(), "0123456789ab".to_owned());
+        assert_eq!(tokens.read("cn1", &named), Some(spoken));
+        assert!(tokens.read("cn2", &named).is_none() && other.tokens().unwrap().read("cn1", &named).is_none());
+        let digits = named.rsplit_once('.').unwrap().1;
+        for other in [format!("com.pute.ba9876543210.{digits}"), digits.to_owned(), format!("com.pute.{digits}")] {
+            assert!(tokens.read("cn1", &other).is_none(), "{other}");
+        }
+        assert!(tokens.read("cn1", &format!("com.pute.0123456789ab.{token}")).is_none());
         let mode =
             std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(one.secret_path()).unwrap().permissions());
         assert_eq!(mode & 0o777, 0o600);

@@ -41,6 +41,18 @@ pub struct WorkspaceModel {
     /// Where actions run.
     #[serde(default)]
     pub executor: WorkspaceExecutor,
+    /// For the nodes of nodes.toml.
+    #[serde(default)]
+    pub nodes: WorkspaceNodes,
+}
+
+/// For the nodes of nodes.toml.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WorkspaceNodes {
+    /// The directory of what nodes boot and reported, from here: for the server and all commands. None: `.imgbuild/nodes`.
+    #[serde(default)]
+    pub state: Option<String>,
 }
 
 /// What other machines built.

@@ -89,10 +89,24 @@ pub fn cells(line: &NodeLine, now: u64) -> String {
         line.build.as_deref().map_or_else(|| "-".to_owned(), |build| format!("<code>{}</code>", escaped(build)));
     let state = state_of(line);
     let reason = line.report.as_ref().and_then(|report| report.reason.as_deref());
-    let reason = reason.map(|reason| format!(": {}", escaped(reason))).unwrap_or_default();
+    let mut reason = reason.map(|reason| format!(": {}", escaped(reason))).unwrap_or_default();
+    if let (Some(report), Some(given)) = (&line.report, &line.build)
+        && report.build.as_ref() != Some(given)
+    {
+        let runs = report
+            .build
+            .as_deref()
+            .map_or("an unknown build".to_owned(), |build| format!("<code>{}</code>", escaped(build)));
+        reason += &format!(" (runs {runs})");
+    }
+    let open = if line.asked.is_some() { "?" } else { "" };
+    if let Some(asked) = &line.asked {
+        let age = age(now.saturating_sub(asked.time));
+        reason += &format!(" (asked for its script {age} ago from {})", escaped(&asked.from));
+    }
     let old = line.report.as_ref().map_or_else(|| "-".to_owned(), |report| age(now.saturating_sub(report.time)));
     format!(
-        "<th scope=\"row\">{name}</th><td>{image}</td><td>{build}</td><td class=\"s {state}\">{state}{reason}</td><td class=\"n\">{old}</td>"
+        "<th scope=\"row\">{name}</th><td>{image}</td><td>{build}</td><td class=\"s {state}\">{state}{open}{reason}</td><td class=\"n\">{old}</td>"
     )
 }
 
@@ -154,6 +168,7 @@ mod tests {
                 image: Some(if at % 2 == 0 { "compute" } else { "gp<u" }.to_owned()),
                 build: None,
                 report: (at % 3 == 0).then(|| Report::new(ReportState::Failed, Some("<script>"), None, None)),
+                asked: None,
             })
             .collect();
         let fields = |text: &str| crate::serve::site::report::fields(text);

@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use hyper::{Response, StatusCode};
+use serde_json::json;
 
-use crate::nodes::ReportState;
+use crate::nodes::Effective;
 use crate::nodes::loaders::{Boot, Bootable, Loader, Templates};
 use crate::nodes::state::Boots;
 use crate::serve::files::decoded;
 use crate::serve::reply::{Reply, line, text};
-use crate::serve::site::desk::Desk;
+use crate::serve::site::desk::{Desk, Stranger};
 use crate::serve::{Say, Server};
 use crate::stage::BuildInfo;
 
@@ -68,14 +69,23 @@ fn make(
     client: IpAddr,
     host: Option<String>,
 ) -> Script {
-    let Some(name) = desk.who(claims, client) else {
-        let claimed: Vec<String> =
-            claims.iter().map(|(name, value)| format!("{name}={}", value.escape_debug())).collect();
-        (server.say)(&format!(
-            "a client at {client} that nodes.toml does not have asks for a boot script: {}",
-            claimed.join(" ")
-        ));
-        return Script::Missing("nodes.toml has no node with this address".to_owned());
+    let name = match desk.who(claims, client) {
+        Ok(name) => name,
+        Err(stranger) => {
+            server.metrics.stranger();
+            let claimed: Vec<String> =
+                claims.iter().map(|(name, value)| format!("{name}={}", value.escape_debug())).collect();
+            let (problem, answer) = match stranger {
+                Stranger::Unknown => {
+                    ("that nodes.toml does not have".to_owned(), "nodes.toml has no node with this address")
+                }
+                Stranger::Several(which) => {
+                    (format!("that is several nodes ({which})"), "this client is several nodes of nodes.toml")
+                }
+            };
+            (server.say)(&format!("a client at {client} {problem} asks for a boot script: {}", claimed.join(" ")));
+            return Script::Missing(answer.to_owned());
+        }
     };
     let scheme = if server.tls.is_some() { "https" } else { "http" };
     let url = match host {
@@ -85,7 +95,7 @@ fn make(
     let (script, chosen) =
         of_node(desk, &server.tree.roots(), &server.say, (&name, loader, &url), claims.contains_key("uefi"));
     if matches!(script, Script::Text(_)) && chosen.is_some() {
-        let _ = desk.keep(&name, ReportState::Booting, None);
+        desk.note_asked(&name, client);
     }
     script
 }
@@ -104,27 +114,12 @@ pub fn of_node(
     }
     let missing = |why: String| (Script::Missing(why), None);
     let Some(node) = nodes.get(name) else { return missing("nodes.toml has no such node".to_owned()) };
-    let chosen = match desk.assigned().nodes.get(name).map(|one| one.boots.clone()) {
-        Some(Boots::Nothing) => return missing(format!("{name} is offline: `imgbuild nodeset` gives it an image")),
-        Some(Boots::Disk) => None,
-        Some(Boots::Image { image, build, directory }) => match BuildInfo::read(&directory) {
-            Some(info) => {
-                let device_trees = info.device_trees();
-                Some((Bootable { image, build, cmdline: info.cmdline, device_trees }, directory))
-            }
-            None => {
-                say(&format!("{name} is to boot {image}@{build}, and `{}` is not there", directory.display()));
-                return (Script::Broken("the build that this node boots is not there".to_owned()), None);
-            }
-        },
-        // Without `nodeset`: what is published now.
-        None => match node.image().map(|image| (image, published(roots, image))) {
-            Some((_, Some(bootable))) => Some(bootable),
-            Some((image, None)) => return missing(format!("the image {image} has not been built")),
-            None => return missing(format!("nodes.toml names no image for {name}")),
-        },
+    let chosen = match chosen(desk, roots, say, &node) {
+        Ok(chosen) => chosen,
+        Err(script) => return (script, None),
     };
-    let report = format!("{url}/-/report/{name}/{}", desk.token(name));
+    let boots = chosen.as_ref().map(|(bootable, _)| (bootable.image.as_str(), bootable.build.as_str()));
+    let report = format!("{url}/-/report/{name}/{}", desk.token(name, boots));
     let broken = |why: &str| {
         say(&format!("no boot script for {name}: {why}"));
         (Script::Broken("the template of the boot script cannot be used".to_owned()), None)
@@ -138,6 +133,62 @@ pub fn of_node(
     match boot.files(&templates) {
         Ok(files) => (Script::Text(files.uefi.filter(|_| is_uefi).unwrap_or(files.plain)), chosen),
         Err(finding) => broken(&finding.message),
+    }
+}
+
+/// `/-/token/NODE/TOKEN`: what a node is to boot now, and the address for its reports once it runs that. For a node that goes over to
+/// another build without a loader: it gives the token of the build that it leaves.
+pub async fn next(server: &Arc<Server>, path: &str, host: Option<String>) -> Response<Reply> {
+    let Some(desk) = server.desk.clone() else { return line(StatusCode::NOT_FOUND, "this server has no nodes.toml") };
+    let Some((name, token)) = path.split_once('/').map(|(name, token)| (name.to_owned(), token.to_owned())) else {
+        return line(StatusCode::NOT_FOUND, "the next token of a node is at /-/token/NODE/TOKEN");
+    };
+    let own = Arc::clone(server);
+    let made = tokio::task::spawn_blocking(move || {
+        let nodes = desk.nodes().0;
+        let (Some(_), Some(node)) = (desk.spoken(&name, &token), nodes.get(&name)) else {
+            own.metrics.bad_token();
+            return line(StatusCode::FORBIDDEN, "no node has this name and this token");
+        };
+        let Some(host) = host else { return line(StatusCode::BAD_REQUEST, "the request names no host") };
+        match chosen(&desk, &own.tree.roots(), &own.say, &node) {
+            Ok(Some((Bootable { image, build, .. }, _))) => {
+                let scheme = if own.tls.is_some() { "https" } else { "http" };
+                let report = format!("{scheme}://{host}/-/report/{name}/{}", desk.token(&name, Some((&image, &build))));
+                let answer = json!({"format_version": "1.0", "image": image, "build": build, "report": report});
+                text(StatusCode::OK, "application/json", format!("{answer}\n"))
+            }
+            Ok(None) => line(StatusCode::CONFLICT, "this node boots its disk"),
+            Err(Script::Missing(why) | Script::Broken(why) | Script::Text(why)) => line(StatusCode::CONFLICT, &why),
+        }
+    });
+    made.await.unwrap_or_else(|_| line(StatusCode::INTERNAL_SERVER_ERROR, "the token cannot be made"))
+}
+
+/// What a node is to boot now.
+/// Errors: Why it has nothing.
+fn chosen(desk: &Desk, roots: &[PathBuf], say: &Say, node: &Effective) -> Result<Chosen, Script> {
+    let name = &node.name;
+    let missing = |why: String| Err(Script::Missing(why));
+    match desk.assigned().nodes.get(name).map(|one| one.boots.clone()) {
+        Some(Boots::Nothing) => missing(format!("{name} is offline: `imgbuild nodeset` gives it an image")),
+        Some(Boots::Disk) => Ok(None),
+        Some(Boots::Image { image, build, directory }) => match BuildInfo::read(&directory) {
+            Some(info) => {
+                let device_trees = info.device_trees();
+                Ok(Some((Bootable { image, build, cmdline: info.cmdline, device_trees }, directory)))
+            }
+            None => {
+                say(&format!("{name} is to boot {image}@{build}, and `{}` is not there", directory.display()));
+                Err(Script::Broken("the build that this node boots is not there".to_owned()))
+            }
+        },
+        // Without `nodeset`: what is published now.
+        None => match node.image().map(|image| (image, published(roots, image))) {
+            Some((_, Some(bootable))) => Ok(Some(bootable)),
+            Some((image, None)) => missing(format!("the image {image} has not been built")),
+            None => missing(format!("nodes.toml names no image for {name}")),
+        },
     }
 }
 

@@ -8,7 +8,9 @@ use std::time::SystemTime;
 
 use crate::fault;
 use crate::nodes::state::Boots;
-use crate::nodes::{Assignments, Nodes, Report, ReportState, ScriptResult, State, StateError, Tokens, nodes_file};
+use crate::nodes::{
+    Asked, Assignments, Attr, Nodes, Report, ReportState, ScriptResult, Spoken, State, StateError, Tokens, nodes_file,
+};
 use crate::serve::error::ServeError;
 use crate::source::Finding;
 
@@ -33,10 +35,22 @@ struct Read<T> {
 #[derive(Default)]
 struct Reports {
     by_node: BTreeMap<String, Report>,
+    /// Whose script was asked for, by anyone.
+    asked: BTreeMap<String, Asked>,
     /// Counts all changes.
     version: u64,
     /// Which node changed at which count, the newest last.
     changes: VecDeque<(u64, String)>,
+}
+
+impl Reports {
+    fn changed(&mut self, node: &str) {
+        self.version += 1;
+        self.changes.push_back((self.version, node.to_owned()));
+        if self.changes.len() > REMEMBERED {
+            self.changes.pop_front();
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -47,6 +61,17 @@ pub struct NodeLine {
     /// The build of it, where `nodeset` gave it one.
     pub build: Option<String>,
     pub report: Option<Report>,
+    /// When its script was asked for, if it has not reported since.
+    pub asked: Option<Asked>,
+}
+
+/// Why a client gets no script.
+#[derive(Debug)]
+pub enum Stranger {
+    /// nodes.toml has no such node.
+    Unknown,
+    /// What it says of itself names several nodes: which, by what.
+    Several(String),
 }
 
 #[derive(Debug)]
@@ -63,9 +88,10 @@ impl Desk {
     pub fn open(root: PathBuf, state: State) -> Result<Option<Self>, ServeError> {
         let changed = nodes_file(&root).and_then(|path| modified(&path));
         let Some(nodes) = Nodes::load(&root).map_err(ServeError::Nodes)? else { return Ok(None) };
+        state.try_to_write()?;
         let tokens = state.tokens()?;
         let assigned = state.assignments()?;
-        let by_node = state.reports();
+        let reports = Reports { by_node: state.reports(), asked: state.asked(), ..Reports::default() };
         Ok(Some(Self {
             root,
             state,
@@ -73,7 +99,7 @@ impl Desk {
             nodes: RwLock::new(Read { content: Arc::new(nodes), changed }),
             // Read again when it is asked for first.
             assigned: RwLock::new(Read { content: Arc::new(assigned), changed: None }),
-            reports: Mutex::new(Reports { by_node, ..Reports::default() }),
+            reports: Mutex::new(reports),
         }))
     }
 
@@ -115,17 +141,39 @@ impl Desk {
         Arc::clone(&read.content)
     }
 
-    /// The node that a client says it is: by the MAC address of its card, its firmware's UUID or serial number, or by its address.
-    pub fn who(&self, claims: &BTreeMap<String, String>, client: IpAddr) -> Option<String> {
+    /// The node that a client says it is: by its name, the MAC address of its card, its firmware's UUID or serial number. One that
+    /// says nothing which nodes.toml has of the node at its address is that node.
+    /// Errors: There is no such node, or it is several.
+    pub fn who(&self, claims: &BTreeMap<String, String>, client: IpAddr) -> Result<String, Stranger> {
         let (nodes, _) = self.nodes();
         let claim = |name: &str| claims.get(name).map(String::as_str).filter(|text| !text.is_empty());
-        let by_name = claim("node").filter(|name| nodes.span_of(name).is_some());
-        by_name
-            .or_else(|| nodes.by_mac(claim("mac")?.parse().ok()?))
-            .or_else(|| nodes.by_uuid(claim("uuid")?))
-            .or_else(|| nodes.by_serial(claim("serial")?))
-            .or_else(|| nodes.by_ip(client))
-            .map(str::to_owned)
+        let by_name = |name: &str| nodes.span_of(name).is_some();
+        if claim("node").is_some_and(|name| !by_name(name)) {
+            return Err(Stranger::Unknown);
+        }
+        let found = [
+            ("node", claim("node")),
+            ("mac", claim("mac").and_then(|mac| nodes.by_mac(mac.parse().ok()?))),
+            ("uuid", claim("uuid").and_then(|uuid| nodes.by_uuid(uuid))),
+            ("serial", claim("serial").and_then(|serial| nodes.by_serial(serial))),
+        ];
+        let found: Vec<(&str, &str)> = found.into_iter().filter_map(|(by, node)| Some((by, node?))).collect();
+        match found.first() {
+            Some((_, node)) if found.iter().all(|(_, other)| other == node) || fault::planted("boot-claims-differ") => {
+                Ok((*node).to_owned())
+            }
+            Some(_) => {
+                let all: Vec<String> = found.iter().map(|(by, node)| format!("{node} by {by}")).collect();
+                Err(Stranger::Several(all.join(", ")))
+            }
+            None => {
+                let node = nodes.by_ip(client).and_then(|name| nodes.get(name)).ok_or(Stranger::Unknown)?;
+                let is_other = claim("mac").is_some() && !node.macs().is_empty()
+                    || claim("uuid").is_some() && node.text(Attr::Uuid).is_some()
+                    || claim("serial").is_some() && node.text(Attr::Serial).is_some();
+                if is_other { Err(Stranger::Unknown) } else { Ok(node.name) }
+            }
+        }
     }
 
     pub fn state(&self) -> &State {
@@ -136,58 +184,74 @@ impl Desk {
         &self.root
     }
 
-    pub fn token(&self, node: &str) -> String {
-        self.tokens.of(node)
+    /// The token of a node for what it is to boot, an image and its build; none: its disk.
+    pub fn token(&self, node: &str, boots: Option<(&str, &str)>) -> String {
+        match boots {
+            Some((image, build)) if !fault::planted("token-names-no-build") => self.tokens.of_build(node, image, build),
+            _ => self.tokens.of(node),
+        }
     }
 
-    pub fn is_known(&self, node: &str, token: &str) -> bool {
-        self.tokens.is_of(node, token) && self.nodes().0.span_of(node).is_some()
+    /// What a node's token says; nothing where it is not one of this node.
+    pub fn spoken(&self, node: &str, token: &str) -> Option<Spoken> {
+        self.tokens.read(node, token).filter(|_| self.nodes().0.span_of(node).is_some())
     }
 
     /// Keeps what became of the scripts of one of a node's lists; with a reason the node has failed by them.
     pub fn keep_scripts(
         &self,
-        node: &str,
+        (node, spoken): (&str, &Spoken),
         list: &str,
         results: Vec<ScriptResult>,
         failure: Option<&str>,
     ) -> Result<(), NotKept> {
         self.state.write_scripts(node, list, results).map_err(NotKept::Failed)?;
-        failure.map_or(Ok(()), |reason| self.keep(node, ReportState::Failed, Some(reason)))
+        failure.map_or(Ok(()), |reason| self.keep(node, spoken, ReportState::Failed, Some(reason)))
     }
 
     /// Keeps what a node reports, if it has the node's token.
     /// Errors: Why it is not kept.
     pub fn report(&self, node: &str, token: &str, state: ReportState, reason: Option<&str>) -> Result<(), NotKept> {
-        let (nodes, _) = self.nodes();
-        if !fault::planted("report-unchecked") && !self.tokens.is_of(node, token) || nodes.span_of(node).is_none() {
-            return Err(NotKept::Unknown);
-        }
-        self.keep(node, state, reason)
+        let spoken = match self.spoken(node, token) {
+            None if fault::planted("report-unchecked") => Spoken::NoBuild,
+            spoken => spoken.ok_or(NotKept::Unknown)?,
+        };
+        self.keep(node, &spoken, state, reason)
     }
 
-    /// Keeps what is known of a node without its token: that it fetched its script, or what xCAT's words say from its address.
-    pub fn keep(&self, node: &str, state: ReportState, reason: Option<&str>) -> Result<(), NotKept> {
-        let assigned = self.assigned();
-        let (image, build) = match assigned.nodes.get(node).map(|one| &one.boots) {
-            Some(Boots::Image { image, build, .. }) => (Some(image.as_str()), Some(build.as_str())),
-            _ => (None, None),
+    /// Keeps what xCAT's words say from a node's address. They name no build: it is that of the node's own last report, unless they say
+    /// that the node starts.
+    pub fn hear(&self, node: &str, state: ReportState, reason: Option<&str>) -> Result<(), NotKept> {
+        let last = self.reports.lock().unwrap_or_else(PoisonError::into_inner).by_node.get(node).cloned();
+        let spoken = match last.filter(|_| state != ReportState::Booting).map(|last| (last.image, last.build)) {
+            Some((Some(image), Some(build))) => Spoken::Build(image, build),
+            _ => Spoken::NoBuild,
         };
+        self.keep(node, &spoken, state, reason)
+    }
+
+    /// Keeps a report of a node that runs what its token says, whatever it is to boot next.
+    fn keep(&self, node: &str, spoken: &Spoken, state: ReportState, reason: Option<&str>) -> Result<(), NotKept> {
         if state == ReportState::Booting {
             // It starts again: what became of its scripts is of the start before.
             self.state.forget_scripts(node);
         }
-        let report = Report::new(state, reason, image, build);
+        let report = Report::new(state, reason, spoken.image(), spoken.build());
         self.state.write_report(node, &report).map_err(NotKept::Failed)?;
         let mut reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
-        reports.version += 1;
-        let version = reports.version;
-        reports.changes.push_back((version, node.to_owned()));
-        if reports.changes.len() > REMEMBERED {
-            reports.changes.pop_front();
-        }
+        reports.changed(node);
         reports.by_node.insert(node.to_owned(), report);
         Ok(())
+    }
+
+    /// Notes that a node's script was asked for: anyone can, so it is no report.
+    pub fn note_asked(&self, node: &str, client: IpAddr) {
+        let asked = Asked::now(client);
+        let mut reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
+        reports.changed(node);
+        reports.asked.insert(node.to_owned(), asked.clone());
+        drop(reports);
+        let _ = self.state.write_asked(node, &asked);
     }
 
     /// The count of changes now.
@@ -213,14 +277,14 @@ impl Desk {
         let (nodes, _) = self.nodes();
         let reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
         nodes.span_of(name)?;
-        Some(line(&nodes, &self.assigned(), &reports.by_node, name))
+        Some(line(&nodes, &self.assigned(), &reports, name))
     }
 
     pub fn lines(&self) -> Vec<NodeLine> {
         let (nodes, _) = self.nodes();
         let assigned = self.assigned();
         let reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
-        nodes.names().map(|name| line(&nodes, &assigned, &reports.by_node, name)).collect()
+        nodes.names().map(|name| line(&nodes, &assigned, &reports, name)).collect()
     }
 
     /// How many nodes have which image and which state.
@@ -238,12 +302,14 @@ fn modified(path: &std::path::Path) -> Option<SystemTime> {
     std::fs::metadata(path).and_then(|found| found.modified()).ok()
 }
 
-fn line(nodes: &Nodes, assigned: &Assignments, reports: &BTreeMap<String, Report>, name: &str) -> NodeLine {
+fn line(nodes: &Nodes, assigned: &Assignments, reports: &Reports, name: &str) -> NodeLine {
     let (image, build) = match assigned.nodes.get(name).map(|one| &one.boots) {
         Some(Boots::Image { image, build, .. }) => (Some(image.clone()), Some(build.clone())),
         Some(Boots::Disk) => (Some("its disk".to_owned()), None),
         Some(Boots::Nothing) => (None, None),
         None => (nodes.get(name).and_then(|node| node.image().map(str::to_owned)), None),
     };
-    NodeLine { name: name.to_owned(), image, build, report: reports.get(name).cloned() }
+    let report = reports.by_node.get(name).cloned();
+    let asked = reports.asked.get(name).filter(|asked| asked.is_open(report.as_ref())).cloned();
+    NodeLine { name: name.to_owned(), image, build, report, asked }
 }

@@ -52,7 +52,9 @@ pub async fn report(server: &Arc<Server>, request: Request<Incoming>) -> Respons
     match kept {
         Ok(Ok(())) => {
             server.metrics.reported();
-            let reason = reason.map(|text| format!(": {}", text.escape_debug())).unwrap_or_default();
+            let reason = reason
+                .map(|text| format!(": {}", text.chars().take(400).collect::<String>().escape_debug()))
+                .unwrap_or_default();
             if state == ReportState::Failed || server.is_verbose {
                 (server.say)(&format!("{}: {}{reason}", node.escape_debug(), state.name()));
             }

@@ -11,13 +11,16 @@ use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 
-use crate::nodes::{Attr, ScriptFault, ScriptResult, script_name, script_of};
+use crate::nodes::{Attr, ScriptFault, ScriptResult, Spoken, script_name, script_of};
 use crate::serve::Server;
 use crate::serve::reply::{Reply, line, text};
 use crate::serve::site::desk::{Desk, NotKept};
 
 /// Longest answer of a node, in bytes.
 const LONGEST: usize = 1 << 20;
+/// Scripts that failed of which the server's log has a line, and characters of a name or a reason there.
+const MOST_SAID: usize = 20;
+const LONGEST_SAID: usize = 200;
 /// How long a node may take for it.
 const WITHIN: Duration = Duration::from_secs(15);
 
@@ -58,10 +61,10 @@ pub async fn scripts(server: &Arc<Server>, request: Request<Incoming>) -> Respon
         return line(StatusCode::NOT_FOUND, "the scripts of a node are at /-/scripts/NODE/TOKEN");
     };
     let Some(desk) = server.desk.clone() else { return line(StatusCode::NOT_FOUND, "this server has no nodes.toml") };
-    if !desk.is_known(&node, &token) {
+    let Some(spoken) = desk.spoken(&node, &token) else {
         server.metrics.bad_token();
         return line(StatusCode::FORBIDDEN, "no node has this name and this token");
-    }
+    };
     if request.method() == Method::POST {
         let body = Limited::new(request.into_body(), LONGEST).collect();
         let Ok(Ok(body)) = tokio::time::timeout(WITHIN, body).await else {
@@ -73,7 +76,7 @@ pub async fn scripts(server: &Arc<Server>, request: Request<Incoming>) -> Respon
             Err(error) => return line(StatusCode::BAD_REQUEST, &format!("this is not what nodes say: {error}")),
         };
         let own = Arc::clone(server);
-        let kept = tokio::task::spawn_blocking(move || keep(&own, &desk, &node, said)).await;
+        let kept = tokio::task::spawn_blocking(move || keep(&own, &desk, (&node, &spoken), said)).await;
         return kept.unwrap_or_else(|_| line(StatusCode::INTERNAL_SERVER_ERROR, "it cannot be kept"));
     }
     let own = Arc::clone(server);
@@ -128,22 +131,26 @@ fn digest_of(bytes: &[u8]) -> String {
     HEXLOWER.encode(&sha2::Sha256::digest(bytes))
 }
 
-fn keep(server: &Server, desk: &Desk, node: &str, said: Said) -> Response<Reply> {
+fn keep(server: &Server, desk: &Desk, (node, spoken): (&str, &Spoken), said: Said) -> Response<Reply> {
     if !["postscripts", "postbootscripts"].contains(&said.phase.as_str()) {
         return line(StatusCode::BAD_REQUEST, "phase is postscripts or postbootscripts");
     }
     let shown = node.escape_debug().to_string();
-    let bad: Vec<String> = said
-        .results
-        .iter()
-        .filter(|one| one.is_bad())
-        .map(|one| format!("{}: {}: {}", said.phase, one.name.escape_debug(), one.reason.escape_debug()))
+    let short = |text: &str| text.chars().take(LONGEST_SAID).collect::<String>().escape_debug().to_string();
+    let all_bad = || said.results.iter().filter(|one| one.is_bad());
+    let bad: Vec<String> = all_bad()
+        .take(MOST_SAID)
+        .map(|one| format!("{}: {}: {}", said.phase, short(&one.name), short(&one.reason)))
         .collect();
     for text in &bad {
         (server.say)(&format!("{shown}: {text}"));
     }
+    let more = all_bad().count().saturating_sub(MOST_SAID);
+    if more > 0 {
+        (server.say)(&format!("{shown}: {}: {more} more scripts failed", said.phase));
+    }
     let reason = bad.first().filter(|_| said.fails).cloned();
-    match desk.keep_scripts(node, &said.phase, said.results, reason.as_deref()) {
+    match desk.keep_scripts((node, spoken), &said.phase, said.results, reason.as_deref()) {
         Ok(()) => {
             server.metrics.reported();
             line(StatusCode::OK, "kept")

@@ -21,7 +21,7 @@ const LONGEST: usize = 1024;
 
 pub async fn hear(server: &Arc<Server>, mut stream: TcpStream, peer: SocketAddr) -> Option<()> {
     let desk = server.desk.clone()?;
-    let node = desk.who(&Default::default(), peer.ip().to_canonical())?;
+    let node = desk.who(&Default::default(), peer.ip().to_canonical()).ok()?;
     stream.write_all(b"ready\n").await.ok()?;
     let mut line = Vec::new();
     let read = async {
@@ -38,7 +38,7 @@ pub async fn hear(server: &Arc<Server>, mut stream: TcpStream, peer: SocketAddr)
     let text = String::from_utf8_lossy(&line).trim().to_owned();
     let (state, reason) = meaning(&text)?;
     server.metrics.reported();
-    let kept = tokio::task::spawn_blocking(move || desk.keep(&node, state, reason.as_deref()));
+    let kept = tokio::task::spawn_blocking(move || desk.hear(&node, state, reason.as_deref()));
     kept.await.ok()?.ok()
 }
 

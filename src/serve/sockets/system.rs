@@ -14,19 +14,32 @@ pub fn own(descriptor: RawFd) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(descriptor) }
 }
 
-/// Becomes a user for good: its groups, its ids, no capability left unless the process keeps them.
-/// Errors: There is no such account, or the process may not become it.
-pub fn become_user(name: &str) -> Result<(), ServeError> {
-    let failed = |problem: String| ServeError::User { name: name.to_owned(), problem };
-    let c_name = std::ffi::CString::new(name).map_err(|_| failed("the name has a zero byte".to_owned()))?;
-    let last = |what: &str| failed(format!("cannot {what}: {}", std::io::Error::last_os_error()));
+fn failed(name: &str, problem: String) -> ServeError {
+    ServeError::User { name: name.to_owned(), problem }
+}
+
+/// Ids of an account, and of its group.
+/// Errors: There is no such account.
+pub fn account(name: &str) -> Result<(u32, u32), ServeError> {
+    let c_name = std::ffi::CString::new(name).map_err(|_| failed(name, "the name has a zero byte".to_owned()))?;
     // SAFETY: the process has one thread as yet; the name ends with a zero, and what getpwnam gives is read at once.
     unsafe {
         let account = libc::getpwnam(c_name.as_ptr());
-        if account.is_null() {
-            return Err(failed("there is no such account".to_owned()));
+        match account.is_null() {
+            true => Err(failed(name, "there is no such account".to_owned())),
+            false => Ok(((*account).pw_uid, (*account).pw_gid)),
         }
-        let (uid, gid) = ((*account).pw_uid, (*account).pw_gid);
+    }
+}
+
+/// Becomes a user for good: its groups, its ids, no capability left unless the process keeps them.
+/// Errors: There is no such account, or the process may not become it.
+pub fn become_user(name: &str) -> Result<(), ServeError> {
+    let (uid, gid) = account(name)?;
+    let c_name = std::ffi::CString::new(name).map_err(|_| failed(name, "the name has a zero byte".to_owned()))?;
+    let last = |what: &str| failed(name, format!("cannot {what}: {}", std::io::Error::last_os_error()));
+    // SAFETY: the process has one thread as yet; the name ends with a zero and is only read.
+    unsafe {
         if libc::geteuid() == uid && uid != 0 {
             return Ok(());
         }

@@ -2,6 +2,7 @@
 
 mod dhcp;
 pub mod nodeset;
+mod reports;
 mod site;
 
 use std::process::Command;

@@ -44,7 +44,7 @@ pub fn published() -> (Space, String) {
     (space, first)
 }
 
-fn nodeset(space: &Space, arguments: &[&str]) -> Ran {
+pub fn nodeset(space: &Space, arguments: &[&str]) -> Ran {
     let out = space.path().join("tftpboot");
     space.run(&[&["nodeset"], arguments, &["--out", out.to_str().unwrap(), "--url", "http://10.0.0.1"]].concat())
 }
@@ -197,6 +197,43 @@ fn what_cannot_be_given_is_refused_and_nothing_changes() {
 }
 
 #[test]
+fn a_published_build_is_given_out_while_its_recipe_has_an_error() {
+    let (space, first) = published();
+    let second = publish(&space, "compute", "second");
+    let recipe = std::fs::read_to_string(space.path().join("images/compute/image.toml")).unwrap();
+    // Its form is wrong, and so what it says.
+    for broken in ["[image\n".to_owned(), format!("{recipe}nonsense = 1\n"), recipe.replace("compute", "com pute")] {
+        space.write("images/compute/image.toml", &broken);
+        let ran = nodeset(&space, &["@compute", &format!("compute@{first}")]).good();
+        assert!(served(&space, "ipxe/node/cn001.ipxe").unwrap().contains(&first), "{}", ran.err);
+        nodeset(&space, &["@compute", "compute"]).good();
+        assert!(served(&space, "ipxe/node/cn001.ipxe").unwrap().contains(&second));
+        let ran = space.run(&["boot-entry", "compute", "--url", "http://10.0.0.1"]).good();
+        assert!(
+            ran.out.contains("http://10.0.0.1/kernel") && ran.err.contains("what was published before"),
+            "{}",
+            ran.err
+        );
+        // What is not published is refused as before, and so is what needs the recipe.
+        assert_eq!(nodeset(&space, &["@compute", "compote"]).code, 1);
+        assert_eq!(space.run(&["boot-entry", "compote", "--url", "http://10.0.0.1"]).code, 1);
+        assert_eq!(space.run(&["plan", "compute"]).code, 1);
+        for command in [
+            vec!["diff", "compute@previous", "compute"],
+            vec!["boot", "compute", "--disk", "/nowhere"],
+            vec!["shell", "compute"],
+            vec!["size", "compute"],
+        ] {
+            // They go on to what this build of a few bytes lacks.
+            let ran = space.run(&command);
+            assert!(ran.err.contains("what was published before is used of `compute`"), "{command:?}: {}", ran.err);
+        }
+    }
+    std::fs::remove_dir_all(space.path().join("images/compute/out")).unwrap();
+    assert_eq!(space.run(&["boot-entry", "compute", "--url", "http://10.0.0.1"]).code, 1);
+}
+
+#[test]
 fn files_of_another_loader_and_of_another_card_go() {
     let (space, _) = published();
     nodeset(&space, &["cn001", "compute", "--loader", "grub"]).good();
@@ -250,6 +287,82 @@ fn a_canary_moves_a_few_and_the_rest_when_they_are_up() {
     nodeset(&space, &["--continue"]).good();
     assert_eq!([has("cn001"), has("cn002"), has("cn003")], [2, 2, 2]);
     assert_eq!(nodeset(&space, &["--continue"]).code, 1);
+}
+
+#[test]
+fn nodes_that_are_renamed_or_removed_leave_nothing_that_cannot_be_mended() {
+    let (space, first) = published();
+    nodeset(&space, &["@compute", "compute"]).good();
+    let second = publish(&space, "compute", "second");
+    nodeset(&space, &["@compute", "compute", "--canary", "1"]).good();
+    let pins = || {
+        let builds = std::fs::read_dir(space.path().join("images/compute/out/.builds/compute")).unwrap().flatten();
+        let notes = builds.filter(|one| one.file_name().to_string_lossy().starts_with(".pins-"));
+        notes.map(|note| std::fs::read_to_string(note.path()).unwrap()).collect::<String>()
+    };
+    // The node that the canary is on gets another name. Nothing is known of the new build then.
+    let renamed = |from: &str, to: &str| {
+        let text = std::fs::read_to_string(space.path().join("nodes.toml")).unwrap();
+        space.write(
+            "nodes.toml",
+            &text.replace(&format!("[node.{from}]"), &format!("[node.{to}]\nimage = \"compute\"")),
+        );
+    };
+    space.edit("nodes.toml", "nodes = \"cn[001-003]\"", "nodes = \"cn[002-003]\"");
+    space.edit(
+        "nodes.toml",
+        "[node.\"cn[001-003]\"]       # the rack\nip = \"10.0.0.[11-13]\"",
+        "[node.\"cn[002-003]\"]\nip = \"10.0.0.[12-13]\"",
+    );
+    renamed("cn001", "new001");
+    let ran = nodeset(&space, &["--continue"]);
+    assert!(ran.code == 2 && ran.err.contains("cn001 no longer in nodes.toml"), "{}", ran.err);
+    assert!(ran.err.contains("no node of the canary is left") && ran.err.contains("--abort"), "{}", ran.err);
+    let ran = nodeset(&space, &["--abort"]).good();
+    assert!(ran.err.contains("cn001 no longer in nodes.toml") && ran.err.contains("--clear"), "{}", ran.err);
+    assert_eq!(nodeset(&space, &["--abort"]).code, 1, "it is over");
+    // The new name takes the files of the old one, and what that booted is where it goes back to.
+    let ran = nodeset(&space, &["new001", &format!("compute@{first}")]).good();
+    assert!(ran.err.contains("cn001 is no longer in nodes.toml: new001 takes its files"), "{}", ran.err);
+    assert!(served(&space, "ipxe/mac/52-54-00-00-00-01.ipxe").unwrap().contains("NODE=new001 "));
+    assert!(served(&space, "ipxe/node/cn001.ipxe").is_none());
+    nodeset(&space, &["new001", "--rollback"]).good();
+    assert!(served(&space, "ipxe/node/new001.ipxe").unwrap().contains(&second));
+    nodeset(&space, &["new001", &format!("compute@{first}")]).good();
+    // A canary of which the rest is renamed goes on with those that are there.
+    nodeset(&space, &["cn00[2-3]", "compute", "--canary", "1"]).good();
+    space.edit("nodes.toml", "nodes = \"cn[002-003]\"", "nodes = \"cn002\"");
+    space.edit("nodes.toml", "[node.\"cn[002-003]\"]\nip = \"10.0.0.[12-13]\"\n", "");
+    renamed("cn003", "new003");
+    let time = imgbuild::nodes::state::now();
+    let report = format!(r#"{{"format_version": "1.0", "state": "up", "build": "{second}", "time": {time}}}"#);
+    space.write(".imgbuild/nodes/reports/cn002.json", &report).write(".imgbuild/nodes/reports/cn003.json", &report);
+    let ran = nodeset(&space, &["--continue"]).good();
+    assert!(ran.err.contains("cn003 no longer in nodes.toml") && ran.err.contains("the canary is over"), "{}", ran.err);
+    // A removed one: its files and pins stay until they are cleared, and every command says so.
+    assert!(served(&space, "ipxe/node/cn003.ipxe").unwrap().contains(&first));
+    let ran = nodeset(&space, &["cn002", "boot"]).good();
+    assert!(
+        ran.err.contains("cn003 no longer in nodes.toml, but loader files or pinned builds are left"),
+        "{}",
+        ran.err
+    );
+    nodeset(&space, &["new001,cn002", "gpu"]).good();
+    nodeset(&space, &["new001,cn002", "boot"]).good();
+    let before = names(&space.path().join("tftpboot"));
+    let ran = nodeset(&space, &["--clear", "--dry-run"]).good();
+    assert!(ran.err.contains("2 names of cn003") && pins().contains(&first), "{}", ran.err);
+    assert_eq!(names(&space.path().join("tftpboot")), before);
+    let ran = nodeset(&space, &["--clear"]).good();
+    assert!(ran.err.contains("2 names of cn003") && ran.err.contains("forgot cn003"), "{}", ran.err);
+    assert!(
+        served(&space, "ipxe/node/cn003.ipxe").is_none() && served(&space, "ipxe/mac/52-54-00-00-00-03.ipxe").is_none()
+    );
+    assert!(!pins().contains(&first), "{}", pins());
+    assert!(!space.path().join(".imgbuild/nodes/reports/cn003.json").exists());
+    assert!(space.path().join(".imgbuild/nodes/reports/cn002.json").exists());
+    assert!(nodeset(&space, &["--clear"]).good().err.contains("nothing is left"));
+    nodeset(&space, &["new003", "compute"]).good();
 }
 
 /// Killed anywhere, a run leaves all nodes of the range at the old build or all at the new, and the state says the same.

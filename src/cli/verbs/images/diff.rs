@@ -5,9 +5,10 @@ use std::path::{Component, Path, PathBuf};
 use crate::cli::Exit;
 use crate::cli::output::harmless::{one_line, push_line};
 use crate::cli::output::render;
-use crate::cli::setup::{recipes, store_directory};
+use crate::cli::published::{Place, places};
+use crate::cli::setup::store_directory;
 use crate::git::{GitError, Repository};
-use crate::recipe::{KDL_RECIPE_FILE, LOCK_FILE, RECIPE_FILE, Recipe};
+use crate::recipe::{KDL_RECIPE_FILE, LOCK_FILE, RECIPE_FILE};
 use crate::stage::diff::{BuildPlace, Difference, FileDifference, Side, SideError, compare, matched};
 use crate::stage::published;
 use crate::store::{PastBuild, Store};
@@ -72,24 +73,24 @@ struct Resolver<'a> {
     arguments: &'a crate::cli::Arguments,
     out: Option<PathBuf>,
     store: Store,
-    recipes: std::cell::OnceCell<Vec<Recipe>>,
+    recipes: std::cell::OnceCell<Vec<Place>>,
 }
 
 impl Resolver<'_> {
-    fn recipes(&self) -> Result<&[Recipe], Exit> {
+    fn recipes(&self) -> Result<&[Place], Exit> {
         if let Some(known) = self.recipes.get() {
             return Ok(known);
         }
-        let found = recipes(self.arguments)?;
+        let found = places(self.arguments, &[], false)?;
         Ok(self.recipes.get_or_init(|| found))
     }
 
     /// The image of a name; of none, the only one.
-    fn image(&self, name: &str) -> Result<Option<&Recipe>, Exit> {
+    fn image(&self, name: &str) -> Result<Option<&Place>, Exit> {
         let recipes = self.recipes()?;
         Ok(match (name, recipes) {
             ("", [only]) => Some(only),
-            _ => recipes.iter().find(|recipe| recipe.model.image.name == name),
+            _ => recipes.iter().find(|place| place.name == name),
         })
     }
 
@@ -118,7 +119,7 @@ impl Resolver<'_> {
             return git_lock(&self.arguments.directory, revision, path).map(Operand::Lock);
         }
         let names = if has_recipe(self.arguments) { self.recipes()? } else { &[] };
-        let names: Vec<&str> = names.iter().map(|recipe| recipe.model.image.name.as_str()).collect();
+        let names: Vec<&str> = names.iter().map(|place| place.name.as_str()).collect();
         let known = if names.is_empty() {
             "there is no recipe here".to_owned()
         } else {
@@ -141,8 +142,8 @@ impl Resolver<'_> {
     }
 
     /// A build of an image: `current`, `previous`, a number of the log, or a directory's name.
-    fn build(&self, recipe: &Recipe, which: &str, text: &str) -> Result<BuildPlace, Exit> {
-        let image = &recipe.model.image.name;
+    fn build(&self, recipe: &Place, which: &str, text: &str) -> Result<BuildPlace, Exit> {
+        let image = &recipe.name;
         let out = self.out.clone().unwrap_or_else(|| recipe.out.clone());
         let Some((current, _)) = published(&out, image) else {
             return Err(failed(format!("`{image}` is not built yet: run `imgbuild build`"), Exit::Input));

@@ -3,10 +3,11 @@
 use crate::cli::Exit;
 use crate::cli::output::render;
 use crate::cli::output::reporter::Reporter;
+use crate::cli::published::place;
 use crate::cli::setup::{PlacesArguments, Setup, published_image, recipe};
 use crate::digest::Digest;
 use crate::failure::Failure;
-use crate::recipe::Recipe;
+use crate::recipe::{Arch, Recipe};
 use crate::sandbox::Namespace;
 use crate::sandbox::SandboxError;
 use crate::sandbox::{CommandResult, Substitute};
@@ -96,23 +97,41 @@ fn start(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<i32, Exit
     if let Some(file) = own.image.as_deref().filter(|image| image.contains('/')) {
         return of_file(arguments, own, file);
     }
-    let recipe = recipe(arguments, own.image.as_deref())?;
-    let setup = Setup::open(arguments)?;
     if let Some(action) = &own.action {
-        return of_action(arguments, own, &recipe, &setup, action);
+        let recipe = recipe(arguments, own.image.as_deref())?;
+        return of_action(arguments, own, &recipe, &Setup::open(arguments)?, action);
     }
-    let out = own.out.clone().unwrap_or_else(|| recipe.out.clone());
-    let name = &recipe.model.image.name;
+    let place = place(arguments, own.image.as_deref())?;
+    let setup = Setup::open(arguments)?;
+    let out = own.out.clone().unwrap_or_else(|| place.out.clone());
+    let name = &place.name;
     let (_, info) = published_image(&out, name)?
         .ok_or_else(|| failed("nothing is built yet: run `imgbuild build` first".to_owned(), Exit::Input))?;
     let layers: Option<Vec<Digest>> = info.layers.iter().map(|(_, digest)| Digest::parse(digest).ok()).collect();
     let layers = layers.filter(|layers| layers.iter().all(|layer| setup.store.has_layer(layer))).ok_or_else(|| {
         failed("the layers of the last build are not in this store: run `imgbuild build`".to_owned(), Exit::Input)
     })?;
-    let namespace = namespace_for(&setup.namespace, &recipe);
-    let lock = crate::cli::setup::lock(&recipe)?;
-    emulator_of_lock(&namespace, &setup.store, &recipe, lock.as_ref())
-        .map_err(|error| failed(render::error(error), Exit::Machine))?;
+    let namespace = match &place.recipe {
+        Some(recipe) => {
+            let namespace = namespace_for(&setup.namespace, recipe);
+            let lock = crate::cli::setup::lock(recipe)?;
+            emulator_of_lock(&namespace, &setup.store, recipe, lock.as_ref())
+                .map_err(|error| failed(render::error(error), Exit::Machine))?;
+            namespace
+        }
+        None => {
+            let arch = Arch::named(info.target.rsplit(' ').next().unwrap_or_default());
+            let namespace =
+                arch.map_or_else(|| setup.namespace.clone(), |arch| setup.namespace.for_machine(arch.machine()));
+            if let Some(machine) = namespace.lacks_emulator() {
+                let problem = format!(
+                    "programs of `{name}` are for {machine}, and its recipe, which has errors, says what emulates them: `imgbuild check` shows the errors"
+                );
+                return Err(failed(problem, Exit::Input));
+            }
+            namespace
+        }
+    };
     stand((&setup, &namespace), own, name, ShellTree::Layers(layers))
 }
 

@@ -10,7 +10,7 @@ use crate::cli::output::render;
 use crate::format::Version;
 use crate::nodes::formats::{NodeFormat, written};
 use crate::nodes::state::now;
-use crate::nodes::{Assigned, Attr, Effective, Given, NodeSet, Report, ReportState, Scripts, Sourced};
+use crate::nodes::{Asked, Assigned, Attr, Effective, Given, NodeSet, Report, ReportState, Scripts, Sourced};
 
 /// Arguments of `nodes`.
 #[derive(Debug, clap::Args)]
@@ -109,6 +109,9 @@ pub struct ListedNode {
     /// Its last report.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub report: Option<Report>,
+    /// When its boot script was asked for, by anyone, if it has not reported since.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Asked>,
     /// What became of the scripts that it ran at its last start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scripts: Option<Scripts>,
@@ -137,6 +140,9 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, E
         render::print(&format!("{set}\n"));
         return Ok(Exit::Done);
     }
+    if let Some(problem) = site.other_server().filter(|_| own.format.is_none() && !own.effective) {
+        render::say(&format!("warning: {problem}"));
+    }
     if own.watch {
         return Ok(super::watch::run(&site, &set, own.json));
     }
@@ -156,10 +162,11 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, E
 
 fn shown(site: &Site, set: &NodeSet, own: &Arguments) -> Result<bool, Exit> {
     let assigned = site.state.assignments().map_err(failed)?;
-    let mut reports = site.state.reports();
+    let (mut reports, mut asked) = (site.state.reports(), site.state.asked());
     let mut nodes = Vec::new();
     for name in set.iter() {
         let Some(node) = site.nodes.get(name) else { continue };
+        let report = reports.remove(name);
         nodes.push(ListedNode {
             name: name.to_owned(),
             groups: node.groups.clone(),
@@ -167,7 +174,8 @@ fn shown(site: &Site, set: &NodeSet, own: &Arguments) -> Result<bool, Exit> {
             ip: node.ip().map(|ip| ip.to_string()),
             image: node.image().map(str::to_owned),
             assigned: assigned.nodes.get(name).cloned(),
-            report: reports.remove(name),
+            asked: asked.remove(name).filter(|asked| asked.is_open(report.as_ref())),
+            report,
             scripts: site.state.scripts(name),
             values: own.effective.then(|| values(&node)),
         });

@@ -11,8 +11,10 @@ pub mod watch;
 use std::path::{Path, PathBuf};
 
 use crate::cli::Exit;
+use crate::cli::output::harmless::one_line;
 use crate::cli::output::render;
 use crate::cli::setup::print_findings;
+use crate::nodes::state::presence;
 use crate::nodes::{NODES_FILE, NodeSet, Nodes, State, StateError};
 use crate::recipe::{Known, Overlay, Workspace, known};
 use crate::source::{Finding, Severity};
@@ -20,7 +22,7 @@ use crate::source::{Finding, Severity};
 /// Where the state of nodes is.
 #[derive(Debug, Clone, clap::Args)]
 pub struct StateArguments {
-    /// Directory of what nodes boot and reported [default: .imgbuild/nodes in the workspace]
+    /// Directory of what nodes boot and reported [default: `state` of `[nodes]` in imgbuild.toml, or .imgbuild/nodes in the workspace]
     #[arg(long = "state", value_name = "DIR", env = "IMGBUILD_STATE")]
     pub state_directory: Option<PathBuf>,
 }
@@ -28,6 +30,22 @@ pub struct StateArguments {
 pub struct Site {
     pub nodes: Nodes,
     pub state: State,
+    /// A server of these nodes that has another state, by its process and the directory.
+    pub other_server: Option<(u32, String)>,
+}
+
+/// The state of a workspace: one place for the server and all commands.
+/// Errors: The exit code, after what is wrong with imgbuild.toml was printed.
+pub fn state_of(arguments: &crate::cli::Arguments, root: &Path, own: &StateArguments) -> Result<State, Exit> {
+    if let Some(named) = &own.state_directory {
+        return Ok(State::at(named));
+    }
+    let workspace = Workspace::above(root).map_err(|findings| {
+        print_findings(&findings, arguments.verbose);
+        Exit::Input
+    })?;
+    let named = workspace.as_ref().and_then(|workspace| workspace.model.nodes.state.as_deref()).map(Path::new);
+    Ok(State::of(root, named))
 }
 
 /// The root of the workspace of a directory, or the directory itself where it lies in none.
@@ -53,7 +71,9 @@ pub fn open(arguments: &crate::cli::Arguments, state: &StateArguments) -> Result
     if arguments.verbose > 0 {
         print_findings(&nodes.findings, arguments.verbose);
     }
-    Ok(Site { state: State::of(&root, state.state_directory.as_deref()), nodes })
+    let state = state_of(arguments, &root, state)?;
+    let other_server = presence::other_state(&root, state.directory());
+    Ok(Site { state, nodes, other_server })
 }
 
 /// The nodes of a root, if it has any, with their images compared with those of the workspace.
@@ -95,6 +115,16 @@ fn with_scripts(mut nodes: Nodes, root: &Path, known: Option<&Known>) -> Nodes {
 }
 
 impl Site {
+    /// What a server with another state means for a command, if there is one.
+    pub fn other_server(&self) -> Option<String> {
+        let (process, directory) = self.other_server.as_ref()?;
+        Some(format!(
+            "`imgbuild serve` runs for these nodes (process {process}) with its state in `{}`, but this command uses `{}`\n  help: name one for all, ‹[nodes] state = \"...\"› in imgbuild.toml, and start the server again; or run this command with --state or IMGBUILD_STATE as the server",
+            one_line(directory),
+            self.state.directory().display()
+        ))
+    }
+
     pub fn select(&self, range: Option<&str>, verbose: u8) -> Result<NodeSet, Exit> {
         let Some(range) = range else { return Ok(NodeSet::of(self.nodes.names())) };
         self.nodes.select(range).map_err(|findings| {
@@ -107,7 +137,7 @@ impl Site {
 pub fn failed(error: StateError) -> Exit {
     let exit = match &error {
         StateError::Newer(_) | StateError::Damaged { .. } => Exit::Input,
-        StateError::Io { .. } | StateError::Full { .. } => Exit::Machine,
+        StateError::Io { .. } | StateError::Full { .. } | StateError::Denied { .. } => Exit::Machine,
     };
     render::refused(exit, error)
 }

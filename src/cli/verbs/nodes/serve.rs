@@ -4,11 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{StateArguments, failed, root_of};
+use super::{StateArguments, failed, root_of, state_of};
 use crate::cli::Exit;
 use crate::cli::output::render;
 use crate::cli::setup::print_findings;
-use crate::nodes::State;
 use crate::recipe::Workspace;
 use crate::serve::{Answers, DhcpSettings, Find, ServeError, Settings, TlsFiles, printed, serve};
 
@@ -85,7 +84,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, E
     });
     if let Some(dhcp) = dhcp.as_ref().filter(|_| own.print_dnsmasq) {
         let root = root_of(&arguments.directory);
-        let state = State::of(&root, own.state.state_directory.as_deref());
+        let state = state_of(arguments, &root, &own.state)?;
         return match printed(dhcp, &own.listen, &root, &state) {
             Ok((text, left_out)) => {
                 render::print_as_is(&text);
@@ -117,7 +116,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, E
         find,
         addresses: own.listen.clone(),
         tls,
-        nodes: Some((root.clone(), State::of(&root, own.state.state_directory.as_deref()))),
+        nodes: Some((root.clone(), state_of(arguments, &root, &own.state)?)),
         xcat: own.xcat.clone(),
         dhcp,
         user: own.user.clone(),

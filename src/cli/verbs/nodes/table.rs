@@ -8,13 +8,31 @@ use crate::nodes::state::{Boots, age};
 use crate::nodes::{Assigned, ReportState};
 use crate::source::counted_as;
 
+/// The first digits of a build's name.
+fn short(build: &str) -> String {
+    build.chars().take(12).collect()
+}
+
 pub fn boots(assigned: Option<&Assigned>, image: Option<&str>) -> String {
     match (assigned.map(|one| &one.boots), image) {
-        (Some(Boots::Image { image, build, .. }), _) => format!("{image}@{}", &build[..build.len().min(12)]),
+        (Some(Boots::Image { image, build, .. }), _) => format!("{image}@{}", short(build)),
         (Some(Boots::Disk), _) => "its disk".to_owned(),
         (Some(Boots::Nothing), _) => "offline".to_owned(),
         (None, Some(image)) => format!("({image})"),
         (None, None) => "-".to_owned(),
+    }
+}
+
+/// The build that a node runs, where that is not the one that it is to boot.
+fn other_build(node: &ListedNode) -> String {
+    let (Some(report), Some(Boots::Image { build, .. })) = (&node.report, node.assigned.as_ref().map(|one| &one.boots))
+    else {
+        return String::new();
+    };
+    match &report.build {
+        Some(runs) if runs == build => String::new(),
+        Some(runs) => format!(" (runs {})", one_line(&short(runs))),
+        None => " (runs an unknown build)".to_owned(),
     }
 }
 
@@ -24,13 +42,23 @@ pub fn text(nodes: &[ListedNode], now: u64) -> String {
     let rows: Vec<[String; 5]> = nodes
         .iter()
         .map(|node| {
+            // Until a token speaks, what is known is of the start before.
+            let open = if node.asked.is_some() { "?" } else { "" };
             let (state, old) = match &node.report {
                 Some(report) => {
                     let reason = report.reason.as_deref().map(|reason| format!(": {}", one_line(reason)));
-                    let state = format!("{}{}", report.state.name(), reason.unwrap_or_default());
+                    let state =
+                        format!("{}{open}{}{}", report.state.name(), reason.unwrap_or_default(), other_build(node));
                     (state, age(now.saturating_sub(report.time)))
                 }
-                None => ("-".to_owned(), "-".to_owned()),
+                None => (if open.is_empty() { "-" } else { open }.to_owned(), "-".to_owned()),
+            };
+            let state = match &node.asked {
+                Some(asked) => {
+                    let (age, from) = (age(now.saturating_sub(asked.time)), one_line(&asked.from));
+                    format!("{state} (asked for its script {age} ago from {from})")
+                }
+                None => state,
             };
             let bad = node.scripts.iter().flat_map(|scripts| scripts.bad());
             let bad: Vec<String> =

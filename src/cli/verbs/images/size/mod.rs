@@ -10,7 +10,8 @@ use serde::Serialize;
 use crate::cli::Exit;
 use crate::cli::output::harmless::one_line;
 use crate::cli::output::render;
-use crate::cli::setup::{Setup, chosen_to_look, store_directory};
+use crate::cli::published::{Place, places};
+use crate::cli::setup::{Setup, chosen_to_look, published_image, store_directory};
 use crate::digest::Digest;
 use crate::recipe::Recipe;
 use crate::stage::{SizedFile, package_owners, published, sized_tree, sizes};
@@ -149,9 +150,22 @@ fn sized(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Vec<Sized
         ));
         return Err(Exit::Usage);
     }
-    let recipes = chosen_to_look(arguments, &own.images)?;
+    let places = places(arguments, &own.images, true)?;
     let store = Store::existing(&store_directory(arguments)?);
-    recipes.iter().map(|recipe| of_recipe(arguments, own, recipe, &store)).collect()
+    let one = |place: &Place| match &place.recipe {
+        Some(recipe) => of_recipe(arguments, own, recipe, &store),
+        None => of_published(arguments, own, place),
+    };
+    places.iter().map(one).collect()
+}
+
+/// An image by what is published of it alone.
+fn of_published(arguments: &crate::cli::Arguments, own: &Arguments, place: &Place) -> Result<Sized, Exit> {
+    let (directory, info) = published_image(own.out.as_deref().unwrap_or(&place.out), &place.name)?
+        .ok_or_else(|| not_built(&place.name))?;
+    let packed = info.forms().first().map(|form| directory.join(form)).ok_or_else(|| not_built(&place.name))?;
+    let path = std::path::absolute(&packed).unwrap_or(packed);
+    Ok(Sized { image: place.name.clone(), ..of_path(arguments, own, &path.to_string_lossy())? })
 }
 
 fn of_recipe(

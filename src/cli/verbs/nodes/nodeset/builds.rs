@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::{Outcome, refused};
 use crate::cli::Exit;
 use crate::cli::output::render;
+use crate::cli::published::published_here;
 use crate::cli::setup::{print_findings, published_image};
 use crate::digest::Sha256;
 use crate::files::{self, Durability};
@@ -43,18 +44,27 @@ impl<'a> Builds<'a> {
             return Ok(std::path::absolute(from).unwrap_or_else(|_| from.clone()));
         }
         if self.known.is_none() {
-            let read = known(&self.arguments.directory, true, &Overlay::new());
-            self.known = Some(read.map_err(|findings| {
-                print_findings(&findings, self.arguments.verbose);
-                Exit::Input
-            })?);
+            match known(&self.arguments.directory, true, &Overlay::new()) {
+                Ok(read) => self.known = Some(read),
+                Err(findings) => {
+                    return self.published(image).ok_or_else(|| {
+                        print_findings(&findings, self.arguments.verbose);
+                        Exit::Input
+                    });
+                }
+            }
         }
         let Some(known) = &self.known else { return Err(Exit::Mistake) };
         let draft = known.images().find(|draft| draft.name().is_some_and(|(name, _)| name == image));
         let Some(draft) = draft else {
+            // What was built is given out, whatever has become of its recipe since.
+            if let Some(out) = self.published(image) {
+                return Ok(out);
+            }
             let names: Vec<&str> = known.images().filter_map(|draft| draft.name()).map(|(name, _)| name).collect();
             let near = nearest(image, names.iter().copied());
             let help = match near.first() {
+                _ if !known.broken.is_empty() => "a recipe has errors: `imgbuild check` shows them".to_owned(),
                 Some(near) => format!("did you mean `{near}`?"),
                 None if names.is_empty() => {
                     "the workspace has no images; --from DIR names a directory of published ones".to_owned()
@@ -66,6 +76,15 @@ impl<'a> Builds<'a> {
         let of_workspace = known.workspace.as_ref().and_then(|workspace| workspace.out());
         let out = of_workspace.unwrap_or_else(|| draft.directory.join("out"));
         Ok(out.canonicalize().unwrap_or(out))
+    }
+
+    /// Where an image is published that no recipe which can be read is of.
+    fn published(&self, image: &str) -> Option<PathBuf> {
+        let place = published_here(self.arguments, true).into_iter().find(|place| place.name == image)?;
+        render::say(&format!(
+            "warning: no recipe without errors is of `{image}`: what was published before is used; `imgbuild check` shows the errors"
+        ));
+        Some(place.out.canonicalize().unwrap_or(place.out))
     }
 
     /// The build of an image, by the first digits of its name, or the published one: what a node is pinned to.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use rayon::prelude::*;
 
 use super::builds::{Builds, note_pins};
-use super::{Arguments, Outcome, diff, refused, shown};
+use super::{Arguments, Outcome, diff, gone, refused, shown};
 use crate::cli::Exit;
 use crate::cli::output::render;
 use crate::cli::setup::print_findings;
@@ -26,13 +26,18 @@ pub fn loader_of(own: &Arguments, node: &Effective) -> Outcome<Loader> {
 }
 
 pub fn out_of(own: &Arguments, site: &Site) -> Outcome<PathBuf> {
-    let root = site.nodes.file.path.parent().map(PathBuf::from).unwrap_or_default();
-    let of_file = || site.nodes.out.as_ref().map(|out| root.join(out));
-    let out = own.out.clone().or_else(of_file).ok_or_else(|| {
+    known_out(own, site).ok_or_else(|| {
         let problem = "where do boot loaders load from?\n  help: name the directory with --out DIR, for instance /tftpboot, or with ‹[nodeset] out = \"...\"› in nodes.toml";
         refused(problem, Exit::Usage)
-    })?;
-    Ok(std::path::absolute(&out).unwrap_or(out))
+    })
+}
+
+/// The directory that loaders load from, where it is said.
+pub fn known_out(own: &Arguments, site: &Site) -> Option<PathBuf> {
+    let root = site.nodes.file.path.parent().map(PathBuf::from).unwrap_or_default();
+    let of_file = || site.nodes.out.as_ref().map(|out| root.join(out));
+    let out = own.out.clone().or_else(of_file)?;
+    Some(std::path::absolute(&out).unwrap_or(out))
 }
 
 /// Where nodes of a loader find the images.
@@ -117,8 +122,13 @@ fn rendered(
     let texts: Result<Vec<_>, Finding> = jobs
         .par_iter()
         .map(|(name, node, loader, bootable, url)| {
-            let report =
-                tokens.as_ref().map(|(server, tokens)| format!("{server}/-/report/{name}/{}", tokens.of(name)));
+            let report = tokens.as_ref().map(|(server, tokens)| {
+                let token = match bootable {
+                    Some(boots) => tokens.of_build(name, &boots.image, &boots.build),
+                    None => tokens.of(name),
+                };
+                format!("{server}/-/report/{name}/{token}")
+            });
             let (loader, bootable, report) = (*loader, *bootable, report.as_deref());
             let boot = Boot { node, loader, bootable, url, servers: &site.nodes.servers, report };
             boot.files(&templates).map(|files| ((*name).clone(), files))
@@ -197,7 +207,7 @@ pub fn apply(
     if !is_dry {
         site.state.settle().map_err(failed)?;
     }
-    let files = rendered(site, &wanted, builds)?;
+    let mut files = rendered(site, &wanted, builds)?;
     let old = site.state.assignments().map_err(failed)?;
     let outs: std::collections::BTreeSet<&PathBuf> = wanted.values().map(|one| &one.out).collect();
     let [out] = outs.into_iter().collect::<Vec<_>>()[..] else {
@@ -208,6 +218,7 @@ pub fn apply(
     if !is_dry {
         served.tidy();
     }
+    let gave_way = gone::give_way(site, (&served, &old), &mut files, own.force);
     let changes = served.changes(&files, own.diff);
     if let Some((path, one, other)) = changes.twice.first() {
         let problem = format!(
@@ -227,12 +238,20 @@ pub fn apply(
     }
     let mut new = old.clone();
     let mut moved = NodeSet::default();
+    let mut left: BTreeMap<&str, Assigned> = BTreeMap::new();
+    for (before, node) in &gave_way {
+        let taken = new.nodes.remove(before);
+        render::say(&format!("{before} is no longer in {}: {node} takes its files", site.nodes.file.name));
+        left.extend(taken.map(|taken| (node.as_str(), taken)));
+    }
     for (name, assigned) in &wanted {
-        let now_has = new.nodes.get(name);
-        let same = now_has.is_some_and(|known| {
-            (&known.boots, &known.loader, &known.out, &known.url)
-                == (&assigned.boots, &assigned.loader, &assigned.out, &assigned.url)
-        });
+        // What another name of it had is where it goes back to.
+        let now_has = new.nodes.get(name).or_else(|| left.get(name.as_str()));
+        let same = new.nodes.contains_key(name)
+            && now_has.is_some_and(|known| {
+                (&known.boots, &known.loader, &known.out, &known.url)
+                    == (&assigned.boots, &assigned.loader, &assigned.out, &assigned.url)
+            });
         if !same {
             moved.insert(name);
             let previous = now_has.map(|known| Box::new(Assigned { previous: None, ..known.clone() }));
@@ -249,6 +268,7 @@ pub fn apply(
         last(site).map_err(failed)?;
         return shown::done(own, &wanted, &moved, &changes, false);
     }
+    gone::say_left(site, &new);
     note_pins(&site.state, &both(&old, &new), &old)?;
     let outcome = (|| {
         let mut pending = served.write(&files)?;
@@ -270,7 +290,7 @@ pub fn apply(
     shown::done(own, &wanted, &moved, &changes, false)
 }
 
-fn both(old: &Assignments, new: &Assignments) -> Assignments {
+pub fn both(old: &Assignments, new: &Assignments) -> Assignments {
     let mut all = new.clone();
     for (name, assigned) in &old.nodes {
         // The names stand for nothing here: both are wanted.

@@ -4,6 +4,7 @@ mod builds;
 mod canary;
 mod diff;
 mod files;
+mod gone;
 mod shown;
 
 use std::collections::BTreeMap;
@@ -24,7 +25,7 @@ use builds::Builds;
 #[derive(Debug, Clone, clap::Args)]
 pub struct Arguments {
     /// Nodes, as a node set: cn[001-040], @compute, cn*!cn007
-    #[arg(value_name = "RANGE", required_unless_present_any = ["go_on", "abort", "template"])]
+    #[arg(value_name = "RANGE", required_unless_present_any = ["go_on", "abort", "clear", "template"])]
     pub range: Option<String>,
     /// What they boot: IMAGE the published build, IMAGE@BUILD another one, `boot` their disks, `offline` nothing; `stat` says what
     /// they boot now [default: the image that nodes.toml gives each]
@@ -61,6 +62,9 @@ pub struct Arguments {
     /// Move the nodes of a canary back
     #[arg(long, conflicts_with = "range")]
     pub abort: bool,
+    /// Remove what is left of nodes that nodes.toml no longer has: files of loaders, pinned builds, reports
+    #[arg(long, conflicts_with_all = ["range", "go_on", "abort", "rollback", "diff", "json"])]
+    pub clear: bool,
     /// Replace files in the directory that someone else wrote; they are kept as FILE.ORIG
     #[arg(long)]
     pub force: bool,
@@ -128,9 +132,13 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, E
         return Ok(Exit::Done);
     }
     let site = open(arguments, &own.state)?;
+    if let Some(problem) = site.other_server().filter(|_| own.target.as_deref() != Some("stat")) {
+        return Err(refused(&problem, Exit::Input));
+    }
     let outcome = match (own.go_on, own.abort) {
         (true, _) => canary::go_on(arguments, own, &site),
         (_, true) => canary::abort(arguments, own, &site),
+        _ if own.clear => gone::clear(own, &site),
         _ => of_range(arguments, own, &site),
     };
     Ok(match outcome {

@@ -1,0 +1,305 @@
+//! What is known of nodes by their reports: what they booted, not what they are to boot; and what anyone may say of them.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::fd::AsFd;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use imgbuild::nodes::State;
+
+use super::nodeset::{nodeset, publish, published};
+use crate::support::Space;
+use crate::support::server::{Running, command, started};
+
+/// The first node's UUID.
+const UUID: &str = "4c4c4544-0043-4810-8057-b4c04f4d3232";
+
+/// The cluster with a build that its nodes have, and a server in a network of its own that hears xCAT's words, too. None where that cannot
+/// be made.
+fn running() -> Option<(Space, String, Running)> {
+    if !rustix::process::geteuid().is_root() {
+        crate::support::skip("a network of its own needs root");
+        return None;
+    }
+    let (space, first) = published();
+    space.edit("nodes.toml", "52:54:00:00:00:01\"", &format!("52:54:00:00:00:01\"\nuuid = \"{UUID}\""));
+    space.edit("nodes.toml", "[node.cn003]", "[node.cn003]\nserial = \"S3\"");
+    nodeset(&space, &["@compute", "compute"]).good();
+    let mut command = Command::new("unshare");
+    let script = "ip link set lo up\nfor one in 1 11 12 99; do ip address add 10.0.0.$one/32 dev lo; done\nexec \"$@\"";
+    command.args(["-n", "sh", "-c", script, "sh", env!("CARGO_BIN_EXE_imgbuild"), "-v", "serve"]);
+    command.args(["--listen", "10.0.0.1:80", "--xcat", "10.0.0.1:3002"]).current_dir(space.path());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let server = started(command);
+    Some((space, first, server))
+}
+
+/// What a client at an address of the server's network says, and hears.
+fn talk(server: &Running, last: u8, port: u16, said: &str) -> String {
+    use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+    let namespace = std::fs::File::open(format!("/proc/{}/ns/net", server.child.id())).unwrap();
+    let client = || {
+        // Of this thread alone.
+        let kind = rustix::thread::LinkNameSpaceType::Network;
+        rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(kind)).unwrap();
+        let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        bind(&socket, &SocketAddr::new(Ipv4Addr::new(10, 0, 0, last).into(), 0)).unwrap();
+        connect(&socket, &SocketAddr::new(Ipv4Addr::new(10, 0, 0, 1).into(), port)).unwrap();
+        let mut stream = TcpStream::from(socket);
+        stream.write_all(said.as_bytes()).unwrap();
+        let mut heard = String::new();
+        stream.read_to_string(&mut heard).unwrap();
+        heard
+    };
+    std::thread::scope(|scope| scope.spawn(client).join().unwrap())
+}
+
+/// What a client at an address gets; 99 is no node's.
+fn get_from(server: &Running, last: u8, path: &str) -> String {
+    talk(server, last, 80, &format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))
+}
+
+/// Where a node reports, by its script.
+fn address_from(script: &str) -> String {
+    script.split_whitespace().find_map(|word| word.strip_prefix("imgbuild.report=http://x")).unwrap().to_owned()
+}
+
+fn address(server: &Running, node: &str) -> String {
+    address_from(&get_from(server, 99, &format!("/-/boot/ipxe/{node}")))
+}
+
+fn tell(server: &Running, report: &str, state: &str) {
+    let answer = get_from(server, 99, &format!("{report}/{state}"));
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[test]
+fn a_report_says_what_was_booted_and_not_what_is_to_boot() {
+    let Some((space, first, server)) = running() else { return };
+    let old = address(&server, "cn001");
+    tell(&server, &old, "up");
+    let listed = || space.run(&["nodes", "cn001"]).good().out;
+    assert!(listed().trim_end().ends_with(" up"), "{}", listed());
+    let second = publish(&space, "compute", "second");
+    nodeset(&space, &["@compute", "compute", "--canary", "1"]).good();
+    // The old build still runs, and says so once more.
+    tell(&server, &old, "up");
+    let refused = |what: &str| {
+        let ran = nodeset(&space, &["--continue"]);
+        assert!(ran.code == 2 && ran.err.contains(what), "{what}: {}", ran.err);
+    };
+    refused("cn001 (booted another build)");
+    assert!(listed().contains(&format!("up (runs {first})")), "{}", listed());
+    assert!(get_from(&server, 99, "/").contains(&format!("up (runs <code>{first}</code>)")));
+    // A token from before tokens named builds counts, and says nothing of the build.
+    let legacy = State::at(space.path().join(".imgbuild/nodes")).tokens().unwrap().of("cn001");
+    tell(&server, &format!("/-/report/cn001/{legacy}"), "up");
+    refused("cn001 (runs an unknown build)");
+    assert!(listed().contains("up (runs an unknown build)"), "{}", listed());
+    // Neither do xCAT's words: the build is that of the last report by a token.
+    let words = |text: &str| {
+        assert_eq!(talk(&server, 11, 3002, &format!("{text}\n")), "ready\ndone\n");
+        let began = Instant::now();
+        let state = if text.ends_with("booted") { "up" } else { "booting" };
+        while !listed().contains(state) {
+            assert!(began.elapsed() < Duration::from_secs(20), "{}", listed());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    words("installstatus booted");
+    refused("cn001 (runs an unknown build)");
+    // `--watch` waits for the build that was given.
+    let mut watching = crate::support::imgbuild();
+    watching.arg("-C").arg(space.path()).args(["nodes", "cn001", "--watch"]).stdout(std::process::Stdio::piped());
+    let mut watching = watching.spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(1500));
+    assert!(watching.try_wait().unwrap().is_none(), "the old build is no reason to end");
+    // A node that goes over without its loader gets its token for the new build by the old one.
+    let answer = get_from(&server, 99, &old.replace("/-/report/", "/-/token/"));
+    let next: serde_json::Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap_or_default();
+    assert_eq!((next["image"].as_str(), next["build"].as_str()), (Some("compute"), Some(&*second)), "{answer}");
+    let new = next["report"].as_str().unwrap().strip_prefix("http://x").unwrap();
+    assert_eq!(new, address(&server, "cn001"));
+    assert!(get_from(&server, 99, "/-/token/cn001/0000").starts_with("HTTP/1.1 403"));
+    tell(&server, new, "booting");
+    refused("cn001 (not up yet)");
+    words("installstatus booted");
+    assert_eq!(watching.wait().unwrap().code(), Some(0));
+    // A rollback while it boots: what comes up is the new build, and is called so.
+    nodeset(&space, &["cn001", "--rollback"]).good();
+    tell(&server, new, "up");
+    assert!(listed().contains(&format!("up (runs {second})")), "{}", listed());
+    nodeset(&space, &["cn001", &format!("compute@{second}")]).good();
+    tell(&server, new, "up");
+    nodeset(&space, &["--continue"]).good();
+    // xCAT's first word says that it starts: which build is not known then.
+    words("installstatus netbooting");
+    assert!(listed().contains("booting (runs an unknown build)"), "{}", listed());
+}
+
+#[test]
+fn who_asks_for_a_script_alters_neither_state_nor_results() {
+    let Some((space, _, server)) = running() else { return };
+    let (one, two) = (address(&server, "cn001"), address(&server, "cn002"));
+    tell(&server, &one, "up");
+    tell(&server, &two, "failed");
+    let results =
+        r#"{"phase": "postscripts", "results": [{"name": "x", "outcome": "failed", "reason": "r", "seconds": 1}]}"#;
+    let scripts = one.replace("/-/report/", "/-/scripts/");
+    let length = results.len();
+    let post =
+        format!("POST {scripts} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{results}");
+    let answer = talk(&server, 99, 80, &post);
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    std::thread::sleep(Duration::from_millis(10));
+    for node in ["cn001", "cn002", "cn003"] {
+        address(&server, node);
+    }
+    let ran = space.run(&["nodes"]);
+    assert_eq!(ran.code, 2, "{}", ran.out);
+    for (node, words) in [
+        ("cn001", "up? (asked for its script 0 s ago from 10.0.0.99) (x: r)"),
+        ("cn002", "failed? (asked for its script"),
+        ("cn003", " ? (asked for its script"),
+    ] {
+        let line = ran.out.lines().find(|line| line.starts_with(node)).unwrap();
+        assert!(line.contains(words), "{words}: {line}");
+    }
+    let page = get_from(&server, 99, "/");
+    assert!(page.contains("s up\">up? (asked for its script"), "{page}");
+    let document: serde_json::Value = serde_json::from_str(&space.run(&["nodes", "--json"]).out).unwrap();
+    crate::schemas::assert_valid("nodelist", &document);
+    assert_eq!(document["nodes"][0]["asked"]["from"], "10.0.0.99");
+    // A token speaks: what was asked before is answered.
+    tell(&server, &one, "booting");
+    let out = space.run(&["nodes", "cn001"]).out;
+    assert!(out.trim_end().ends_with(" booting"), "{out}");
+}
+
+#[test]
+fn a_client_that_is_no_node_or_several_gets_no_script_and_no_token_is_logged() {
+    let Some((_space, _, mut server)) = running() else { return };
+    let got = |last: u8, path: &str| get_from(&server, last, path);
+    // By its address alone, and by what fits.
+    for path in [
+        "grub",
+        "ipxe?mac=52:54:00:00:00:01",
+        "ipxe?mac=52:54:00:00:00:01&uuid={UUID}&serial=none",
+        "ipxe?mac=&uuid=ffff",
+    ] {
+        let last = if path == "grub" {
+            11
+        } else if path.ends_with("ffff") {
+            12
+        } else {
+            99
+        };
+        let node = if last == 12 { "cn002" } else { "cn001" };
+        let text = got(last, &format!("/-/boot/{path}"));
+        assert!(text.contains(&format!("/-/report/{node}/")), "{path}: {text}");
+    }
+    // A second card, by what the firmware says.
+    assert!(got(99, &format!("/-/boot/ipxe?mac=52:54:00:00:00:99&uuid={UUID}")).contains("/-/report/cn001/"));
+    for path in [
+        "ipxe?mac=52:54:00:00:00:99",
+        "ipxe/52-54-00-00-00-99",
+        "ipxe/cn009",
+        "ipxe?node=cn009",
+        "ipxe?mac=nonsense",
+        "ipxe?uuid=ffff",
+        "ipxe?mac=52:54:00:00:00:02&uuid={UUID}",
+        "ipxe?uuid={UUID}&serial=s3",
+        "ipxe/cn002?mac=52:54:00:00:00:01",
+    ] {
+        let text = got(11, &format!("/-/boot/{}", path.replace("{UUID}", UUID)));
+        assert!(text.starts_with("HTTP/1.1 404") && !text.contains("/-/report/"), "{path}: {text}");
+    }
+    let report = address(&server, "cn003");
+    tell(&server, &report, "up");
+    let metrics = get_from(&server, 99, "/metrics");
+    assert!(metrics.contains("imgbuild_strangers_total 9\n"), "{metrics}");
+    server.signal("TERM");
+    server.child.wait().unwrap();
+    let mut log = String::new();
+    server.child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+    assert!(log.contains("that is several nodes (cn002 by mac, cn001 by uuid)"), "{log}");
+    assert!(log.contains("GET /-/report/cn003/TOKEN/up 200"), "{log}");
+    let digits = report.rsplit('.').next().unwrap();
+    assert!(!log.contains(digits), "{log}");
+}
+
+/// A node of a server at the loopback interface comes up; where it reported.
+fn up(server: &Running, node: &str) -> String {
+    let report = address_from(&String::from_utf8(server.get(&format!("/-/boot/ipxe/{node}"), "").1).unwrap());
+    assert!(server.get(&format!("{report}/up"), "").0.starts_with("http/1.1 200"));
+    report
+}
+
+#[test]
+fn server_and_commands_have_one_state() {
+    let (space, first) = published();
+    space.write("elsewhere/kept", "");
+    let serving = |more: &[&str]| {
+        let mut command = command(&[&["--listen", "127.0.0.1:0"], more].concat());
+        command.current_dir(space.path());
+        started(command)
+    };
+    let other = serving(&["--state", "elsewhere"]);
+    let ran = nodeset(&space, &["@compute", "compute"]);
+    assert!(ran.code == 1 && ran.err.contains(&format!("(process {})", other.child.id())), "{}", ran.err);
+    assert!(ran.err.contains("elsewhere`") && ran.err.contains("[nodes] state"), "{}", ran.err);
+    assert!(!space.path().join("tftpboot").exists() && !space.path().join(".imgbuild/nodes/assigned.json").exists());
+    assert!(space.run(&["nodes"]).good().err.contains("warning: `imgbuild serve` runs for these nodes"));
+    let stated = space.path().join("elsewhere").display().to_string();
+    nodeset(&space, &["@compute", "compute", "--state", &stated]).good();
+    assert!(!space.run(&["nodes", "--state", &stated]).good().err.contains("warning"));
+    // Named once for all.
+    space.write("imgbuild.toml", "images = [\"images/*\"]\n\n[nodes]\nstate = \"elsewhere\"\n");
+    nodeset(&space, &["@compute", "compute"]).good();
+    up(&other, "cn001");
+    let ran = space.run(&["nodes", "cn001"]).good();
+    assert!(ran.out.contains(&first[..12]) && ran.out.contains(" up"), "{}", ran.out);
+    drop(other);
+    let _named = serving(&[]);
+    assert!(!space.run(&["nodes"]).good().err.contains("warning"));
+    space.write("imgbuild.toml", "images = [\"images/*\"]\n\n[nodes]\nstat = \"elsewhere\"\n");
+    assert_eq!(space.run(&["nodes"]).code, 1);
+}
+
+#[test]
+fn a_server_with_an_account_of_its_own_and_roots_commands_share_the_state() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::os::unix::process::CommandExt;
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let (space, first) = published();
+    std::fs::set_permissions(space.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    nodeset(&space, &["@compute", "compute"]).good();
+    space.run(&["nodes"]).good();
+    let state = space.path().join(".imgbuild/nodes");
+    std::fs::hard_link(space.path().join("imgbuild.toml"), state.join("linked")).unwrap();
+    // Without root's help it says what it needs.
+    let mut alone = command(&["--listen", "127.0.0.1:0"]);
+    let output = alone.current_dir(space.path()).uid(65534).gid(65534).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        output.status.code() == Some(3) && said.contains("permission denied") && said.contains("chown -R"),
+        "{said}"
+    );
+    let mut command = command(&["--listen", "127.0.0.1:0", "--user", "nobody"]);
+    command.current_dir(space.path());
+    let server = started(command);
+    let owner = |path: &str| std::fs::metadata(state.join(path)).unwrap().uid();
+    assert_eq!((owner("."), owner("assigned.json"), owner("secret")), (65534, 65534, 65534));
+    assert_eq!(owner("linked"), 0, "what has another name elsewhere stays root's");
+    up(&server, "cn001");
+    assert!(space.run(&["nodes", "cn001"]).good().out.contains(" up"));
+    // What root writes later is the account's, too: it is read and replaced by the server.
+    let second = publish(&space, "compute", "second");
+    nodeset(&space, &["cn001", "compute"]).good();
+    assert_eq!((owner("assigned.json"), owner(".lock")), (65534, 65534));
+    let report = up(&server, "cn001");
+    assert!(report.contains(&second) && !report.contains(&first), "{report}");
+}
