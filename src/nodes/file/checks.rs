@@ -27,7 +27,7 @@ pub fn check(nodes: &mut Nodes, findings: &mut Vec<Finding>) {
         disagreements(nodes, findings);
     }
     dhcp::names(nodes, findings);
-    dhcp::servers(nodes, findings);
+    dhcp::server(nodes, findings);
     dhcp::settings_of_ipxe(nodes, findings);
     withdrawn(nodes, findings);
     without_group(nodes, findings);

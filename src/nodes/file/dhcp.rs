@@ -7,7 +7,7 @@ use super::Nodes;
 use crate::fault;
 use crate::nodes::model::Attr;
 use crate::nodes::{Effective, Given};
-use crate::source::{Finding, Span};
+use crate::source::{Finding, Severity, Span};
 
 /// Whether dnsmasq reads a name as a word of its own: a time of a lease, or that a host is not answered. Source: dnsmasq(8),
 /// dhcp-host; its option.c takes a number with a unit in either case.
@@ -48,15 +48,12 @@ pub fn names(nodes: &Nodes, findings: &mut Vec<Finding>) {
     }
 }
 
-/// Addresses of nodes that are those of a server that the file names.
-pub fn servers(nodes: &Nodes, findings: &mut Vec<Finding>) {
-    let urls = nodes.url.iter().map(|url| ("url", url)).chain(nodes.report.iter().map(|url| ("report", url)));
-    for (key, url) in urls.chain(nodes.servers.iter().map(|url| ("servers", url))) {
-        let Some(ip) = address_in(url) else { continue };
-        let Some(name) = nodes.by_ip(ip) else { continue };
-        if let Some(finding) = nodes.refused_address(name, &format!("that of the server in ‹[nodeset] {key}›")) {
-            findings.push(finding);
-        }
+/// Addresses of nodes that are that of the server which the file names: a service node may be meant, so that is a warning.
+pub fn server(nodes: &Nodes, findings: &mut Vec<Finding>) {
+    for (key, url) in nodes.url.iter().map(|url| ("url", url)).chain(nodes.report.iter().map(|url| ("report", url))) {
+        let Some(name) = address_in(url).and_then(|ip| nodes.by_ip(ip)) else { continue };
+        let found = nodes.refused_address(name, &format!("that of the server in ‹[nodeset] {key}›"));
+        findings.extend(found.map(|finding| Finding { severity: Severity::Warning, ..finding }));
     }
 }
 
