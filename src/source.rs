@@ -112,7 +112,7 @@ impl Span {
 
     /// The line that the span starts on, from 1.
     pub fn line(&self) -> usize {
-        self.file.position(self.start).0
+        self.file.lines.partition_point(|start| *start <= self.start.min(self.file.text.len()))
     }
 
     pub fn text(&self) -> &str {

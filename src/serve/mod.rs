@@ -251,7 +251,8 @@ impl Server {
             };
             let _ = stream.set_nodelay(true);
             let (server, ended) = (Arc::clone(&self), ended.clone());
-            tokio::spawn(async move {
+            let ours = stream.local_addr().ok();
+            tokio::spawn(routes::OURS.scope(ours, async move {
                 let _counted = server.metrics.connection();
                 match &server.tls {
                     None => server.speak_plainly(stream, client, ended).await,
@@ -264,7 +265,7 @@ impl Server {
                     }
                 }
                 drop(seat);
-            });
+            }));
         }
     }
 

@@ -1,7 +1,7 @@
 //! What each address answers.
 
 use std::hash::{BuildHasher, RandomState};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use hyper::body::Incoming;
@@ -105,10 +105,19 @@ async fn routed(server: &Arc<Server>, request: Request<Incoming>, client: IpAddr
     }
 }
 
-/// How the client calls this server.
+tokio::task_local! {
+    /// The address to which a connection came.
+    pub static OURS: Option<SocketAddr>;
+}
+
+/// How the client calls this server; a client of HTTP/1.0 may say nothing, and then it is the address to which it came.
 fn host(request: &Request<Incoming>) -> Option<String> {
     let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
-    host.filter(|host| is_host(host)).map(str::to_owned)
+    let ours = || OURS.try_with(|ours| *ours).ok().flatten();
+    match host {
+        Some(host) => is_host(host).then(|| host.to_owned()),
+        None => ours().map(|ours| SocketAddr::new(ours.ip().to_canonical(), ours.port()).to_string()),
+    }
 }
 
 pub fn file(server: &Server, path: &str, headers: &HeaderMap) -> Response<Reply> {

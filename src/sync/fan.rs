@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::Answer;
-use super::connection::{Connection, Pool, Way};
+use super::connection::{Connection, Pool, Way, last_of};
 use super::node::{Mode, bring};
 use super::wanted::Job;
 
@@ -127,13 +127,17 @@ fn one(
         // The node's own end comes after ours.
         seconds: settings.timeout.as_secs() + 10,
     };
-    let mut connection = Connection::start(&job.node, &way, shared.pool.purse())?;
+    let mut connection = Connection::start(&job.node, job.address, &way, shared.pool.purse())?;
     let process = i32::try_from(connection.id()).ok().and_then(Pid::from_raw);
     let until = Instant::now() + settings.timeout;
     if let (Some(process), Ok(mut working)) = (process, shared.working.lock()) {
         working.insert(index, Working { process, until, is_late: false, is_asked_to_end: None });
     }
-    let outcome = bring(&mut connection, job, mode, until, answer);
+    let mut outcome = bring(&mut connection, job, mode, until, answer).map_err(|problem| last_of(problem.as_bytes()));
+    if let Err(problem) = connection.keep(answer.surplus()) {
+        *answer = Answer::default();
+        outcome = outcome.and(Err(problem));
+    }
     connection.wait_at_most(GRACE);
     // It is no one's process any longer once it was waited for.
     let entry = shared.working.lock().ok().and_then(|mut working| {

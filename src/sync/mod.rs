@@ -84,3 +84,19 @@ pub struct Answer {
     pub scripts: Vec<Executed>,
     pub problem: Option<String>,
 }
+
+/// Bytes of a path, or of how a script ended, that every node may say for each line of a list.
+const OF_A_LINE: usize = 256;
+
+impl Answer {
+    /// Bytes that the node said beyond what an answer to its job has.
+    fn surplus(&self) -> u64 {
+        let paths = self.changes.iter().map(|change| match change.what.contains(&What::Removed) {
+            true => OF_A_LINE + change.path.len(),
+            false => change.path.len().saturating_sub(OF_A_LINE),
+        });
+        let reasons = self.scripts.iter().filter_map(|one| one.reason.as_ref());
+        let reasons = reasons.map(|reason| reason.len().saturating_sub(OF_A_LINE));
+        paths.chain(reasons).map(|bytes| bytes as u64).sum()
+    }
+}

@@ -237,7 +237,7 @@ fn answers(connection: &mut Connection, items: &[&Item]) -> Result<(Vec<Found>, 
                     one.appended = Some(bytes);
                 }
             }
-            [kind @ ("f" | "d" | "D" | "l" | "o" | "n" | "A"), index, place] if number(index).is_some() => {
+            [kind @ ("f" | "d" | "D" | "l" | "o" | "n" | "A" | "P"), index, place] if number(index).is_some() => {
                 let Some(index) = number(index) else { continue };
                 // Each is answered once.
                 if found[index].kind != char::default() {
@@ -265,6 +265,10 @@ fn obstacle(item: &Item, found: &Found) -> Option<String> {
         ('A', ..) => {
             format!("`{place}` is not a directory on the node, so nothing can be written below it ({})", item.span)
         }
+        ('P', ..) => format!(
+            "`{place}` is a link on the node that root did not make, or that lies in a directory of another user: it is not followed, so remove it, or name the file that it leads to ({})",
+            item.span
+        ),
         ('D', ..) => format!("`{place}` is a directory on the node ({})", item.span),
         ('o', ..) => format!("`{place}` is neither a file nor a directory on the node ({})", item.span),
         ('f' | 'l', SyncedKind::Directory, _) => {
@@ -444,7 +448,8 @@ pub fn put(
     }
     text.push_str("v\n");
     connection.send(&text)?;
-    let mut failed = Vec::new();
+    // A node may say it for ever.
+    let mut failed: Option<String> = None;
     loop {
         let words = connection.words()?;
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -452,17 +457,18 @@ pub fn put(
             let path = index.parse().ok().and_then(|index: usize| puts.get(index)).map(|put| put.entry.path.display());
             path.map_or_else(|| "a directory".to_owned(), |path| format!("`{path}`"))
         };
-        match words.as_slice() {
+        let problem = match words.as_slice() {
             ["ok"] => break,
-            ["y", _] => {}
-            ["b", index] => failed.push(format!("{} did not arrive whole", name(index))),
-            ["g", index] => failed.push(format!("{} changed on the node meanwhile: try again", name(index))),
-            ["n", index] => failed.push(format!("{} cannot be written", name(index))),
-            ["t", _] => failed.push("tar failed on the node".to_owned()),
+            ["y", _] => continue,
+            ["b", index] => format!("{} did not arrive whole", name(index)),
+            ["g", index] => format!("{} changed on the node meanwhile: try again", name(index)),
+            ["n", index] => format!("{} cannot be written", name(index)),
+            ["t", _] => "tar failed on the node".to_owned(),
             other => return Err(unclear(&other.join(" "))),
-        }
+        };
+        failed.get_or_insert(problem);
     }
-    let Some(first) = failed.first().cloned() else { return Ok(()) };
+    let Some(first) = failed else { return Ok(()) };
     connection.close();
     let said = connection.complaint().map(|said| format!(": {said}")).unwrap_or_default();
     Err(format!("{first}{said}"))

@@ -6,11 +6,12 @@ LC_ALL=C
 PATH=/usr/sbin:/usr/bin:/sbin:/bin:$PATH
 export LC_ALL PATH
 exec 3<&0
-child= feed= watch= work= label= bad=
+child= feed= watch= work= label= bad= near= ours= theirs=
 newline='
 '
-state=/var/lib/imgbuild/sync
-[ -w /var/lib ] || state=/run/imgbuild/sync
+state=/var/lib
+[ -w /var/lib ] || state=/run
+state=$(cd "$state" && pwd -P)/imgbuild/sync
 [ -e /sys/fs/selinux/enforce ] && label=1
 say() { printf '%s\n' "$*"; }
 back() {
@@ -56,22 +57,75 @@ for tool in tar dd stat sha256sum readlink base64 tr tail mkfifo mv rm mkdir; do
     command -v "$tool" >/dev/null || { say "x $tool"; exit 1; }
 done
 say ready
+# Whether a directory is another user's: then what is in it may change at any time. Each is looked at once.
+foreign() {
+    case $ours in *"//$1//"*) return 1 ;; esac
+    case $theirs in *"//$1//"*) return 0 ;; esac
+    owner=$(stat -c '%u %a' -- "$1" 2>/dev/null)
+    case $owner in
+    '0 '*[2367])
+        # Anyone may write there: only with the sticky bit is a name its owner's.
+        if [ -k "$1" ]; then ours=$ours//$1//; return 1; fi
+        ;;
+    '0 '*) ours=$ours//$1//; return 1 ;;
+    esac
+    theirs=$theirs//$1//
+}
+# Where a path leads, in p. A link is followed where root made it and no directory on the way is another user's (kept in alien);
+# any other link is what p names in the end, with planted=1 if it is at the end of the path and planted=2 before that. A link that
+# leads nowhere is such an end, too: planted=3 before the end of the path.
+walk() {
+    p= todo=$1 alien= planted= links=0
+    if [ -n "$near" ] && [ "${1%/*}" = "$near" ] && [ ! -L "$1" ]; then
+        case ${1##*/} in '' | . | ..) ;; *) p=$nearp/${1##*/} alien=$nearalien; return ;; esac
+    fi
+    while todo=${todo#"${todo%%[!/]*}"} && [ -n "$todo" ]; do
+        name=${todo%%/*}
+        case $todo in */*) todo=${todo#*/} ;; *) todo= ;; esac
+        case $name in
+        .) continue ;;
+        ..) p=${p%/*}; continue ;;
+        esac
+        p=$p/$name
+        if [ -L "$p" ]; then
+            [ -z "${todo##/}" ] && final=1 || final=2
+            if [ -n "$alien" ] || [ "$(stat -c %u -- "$p" 2>/dev/null)" != 0 ]; then planted=$final; return; fi
+            links=$((links + 1))
+            if [ ! -e "$p" ] || [ "$links" -gt 40 ]; then
+                [ "$final" = 1 ] || planted=3
+                return
+            fi
+            name=$(readlink "$p"; printf .)
+            name=${name%??}
+            todo=$name/$todo
+            case $name in /*) p= ;; *) p=${p%/*} ;; esac
+        elif [ -d "$p" ]; then
+            ! foreign "$p" || alien=$p
+        fi
+    done
+    near=${1%/*} nearp=${p%/*} nearalien=$alien
+    [ ! -d "$p" ] && [ -n "$near" ] && [ "${1##*/}" = "${p##*/}" ] && [ "$links" -eq 0 ] || near=
+}
 # What is at a path: kind, path, name below it if it is a directory.
 look() {
     back "$2"
-    p=$v moved=
-    if [ -d "$p" ]; then
+    w=$v moved=
+    walk "$w"
+    if [ -d "$p" ] && [ -z "$planted" ]; then
         [ "$1" != d ] || { r=d; return; }
         [ "$3" != - ] || { r=D; return; }
         back "$3"
-        p=$p/$v moved=1
-        [ ! -d "$p" ] || { r=D; return; }
+        w=$p/$v moved=1
+        walk "$w"
+        [ -n "$planted" ] || [ ! -d "$p" ] || { r=D; return; }
     fi
-    if [ -L "$p" ] && [ -e "$p" ]; then
-        p=$(readlink -f "$p"; printf .)
-        p=${p%??} moved=1
-    fi
-    if [ -f "$p" ]; then r=f; return; fi
+    [ "$p" = "$w" ] || moved=1
+    case $planted$1 in
+    1f) r=l; return ;;
+    3?) r=A moved=1; return ;;
+    ??) r=P moved=1; return ;;
+    esac
+    if [ -f "$p" ] && [ ! -L "$p" ]; then r=f; return; fi
     if [ -L "$p" ]; then r=l; return; fi
     if [ -e "$p" ]; then r=o; return; fi
     q=$p r=n
@@ -80,6 +134,14 @@ look() {
         if [ -e "$q" ] || [ -L "$q" ]; then p=$q r=A moved=1; return; fi
     done
 }
+# Whether a place is still where it was, with all that leads there.
+still() {
+    near=
+    walk "$1"
+    [ "$p" = "$1" ] && [ "${planted:-1}" = 1 ]
+}
+# Opens a file for what is added to, without following a link that came there meanwhile.
+opened() { exec 4<"$1" && [ "$(readlink "/proc/$$/fd/4"; printf .)" = "$1$newline." ]; }
 encoded() { base64 | tr -d '\n'; }
 flush() {
     say "F $#"
@@ -121,12 +183,21 @@ verify() {
         shift 5
     done
 }
+# Puts a file into its place. A directory of another user is held while it is done: it may be a link a moment later.
+move() {
+    if [ -z "$alien" ]; then
+        mv -f "$1" "$2"
+    else
+        (cd "${2%/*}" && [ "$(pwd -P)" = "${2%/*}" ] && [ ! -d "./${2##*/}" ] && mv -f "./${1##*/}" "./${2##*/}")
+    fi
+}
 place() {
     while [ $# -ge 5 ]; do
         fresh=1
         [ ! -e "$3" ] || fresh=
         [ -z "$label" ] || [ -n "$fresh" ] || chcon --reference="$3" "$2" 2>/dev/null
-        if [ ! -d "$3" ] && mv -f "$2" "$3"; then
+        # A link to a directory is not followed here: what is followed was followed before.
+        if still "$3" && { [ ! -d "$3" ] || { [ -L "$3" ] && rm -f "$3"; }; } && move "$2" "$3"; then
             [ -z "$label" ] || [ -z "$fresh" ] || restorecon "$3" 2>/dev/null
             say "y $1"
         else
@@ -202,8 +273,10 @@ while read -r c a b d e f; do
                 set -- "$@" "$p"
             fi
             if [ "$b" = c ]; then
+                opened "$p" || exit 1
                 say "c $a"
-                base64 <"$p"
+                base64 <&4
+                exec 4<&-
                 say .
                 if [ -f "$state/append/$f" ]; then
                     say "k $a"
@@ -240,7 +313,11 @@ while read -r c a b d e f; do
         ;;
     m)
         back "$b"
-        [ -d "$v" ] || { (umask 022 && mkdir -p "$v") && chown "$e" "$v" && chmod "$d" "$v"; } || say "n $a"
+        # Above what is not there yet.
+        q=$v
+        while [ ! -d "$q" ] && [ ! -L "$q" ] && [ -n "$q" ]; do q=${q%/*}; done
+        { [ -z "$q" ] || { [ ! -L "$q" ] && still "$q"; }; } &&
+            { [ -d "$v" ] || { (umask 022 && mkdir -p "$v") && chown "$e" "$v" && chmod "$d" "$v"; }; } || say "n $a"
         ;;
     k) mkdir -p "$state/append" ;;
     p) mkdir -p "$state/pending" && : >"$state/pending/$a" ;;

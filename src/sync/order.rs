@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::connection::{Connection, unclear};
+use super::connection::{Connection, last_of, unclear};
 use super::node::{Mode, opened, put};
 use super::stream::{Bytes, Entry};
 use super::words::encoded;
@@ -293,7 +293,11 @@ pub fn again(
         bytes if bytes.len() > MOST_RESULTS => {
             return Err("the node's results are longer than the limit of 4 MiB".to_owned());
         }
-        bytes => serde_json::from_slice(&bytes).map_err(|_| unclear(&String::from_utf8_lossy(&bytes)))?,
+        bytes => {
+            // The results of many scripts of few letters each take most.
+            connection.spend(4 * bytes.len())?;
+            serde_json::from_slice(&bytes).map_err(|_| unclear(&String::from_utf8_lossy(&bytes)))?
+        }
     };
     let mut failed = Vec::new();
     for (one, Reported { result, exit }) in order.scripts.iter().zip(results) {
@@ -303,7 +307,8 @@ pub fn again(
         }
         // What it left running is said as well.
         let reason = (result.reason != "done").then_some(result.reason);
-        let output = result.lines.iter().map(|line| format!("{line}\n")).collect();
+        let output: String = result.lines.iter().map(|line| format!("{line}\n")).collect();
+        let output = last_of(output.as_bytes());
         answer.scripts.push(Executed { name: one.text(), exit, reason, output });
     }
     match failed.as_slice() {

@@ -2,12 +2,19 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::os::unix::fs::{PermissionsExt, lchown, symlink};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::fan::{Reached, Settings, run};
+use super::node::Mode;
 use super::stream::{Bytes, Entry, RECORD, aside, records, send};
+use super::wanted::{Content, Item, Job, sha256_of};
 use super::words::{encoded, quoted};
+use crate::recipe::{Clause, SyncedKind};
+use crate::source::{SourceFile, Span};
 
 proptest::proptest! {
     #[test]
@@ -49,4 +56,178 @@ fn a_stream_has_whole_records_and_a_file_that_shrank_its_size() {
 fn what_is_put_aside_lies_beside_its_destination() {
     assert_eq!(aside(Path::new("/etc/motd"), "7", 0), Path::new("/etc/.imgbuild-sync.7.0"));
     assert_eq!(aside(Path::new("/motd"), "7", 1), Path::new("/.imgbuild-sync.7.1"));
+}
+
+/// An ssh that is a program of this host.
+fn settings(folder: &Path, script: &str) -> Settings {
+    let program = folder.join("ssh");
+    std::fs::write(&program, script).unwrap();
+    let second = Duration::from_secs(1);
+    let ssh = vec!["sh".to_owned(), program.display().to_string()];
+    Settings { ssh, fanout: 8, timeout: 60 * second, connect: second }
+}
+
+/// A node that is this host, by one of its shells.
+fn local(folder: &Path, shell: &str) -> Settings {
+    settings(folder, &format!("while [ \"$1\" != -- ]; do shift; done\nexec {shell} -c \"$3\"\n"))
+}
+
+fn item(clause: Clause, source: &Path, destination: &Path, name_in_folder: Option<&str>) -> Arc<Item> {
+    let bytes = std::fs::read(source).unwrap();
+    let (size, sha256) = (bytes.len() as u64, sha256_of(&bytes));
+    let bytes = (clause != Clause::Copy).then_some(bytes);
+    Arc::new(Item {
+        kind: SyncedKind::File,
+        clause,
+        destination: destination.to_owned(),
+        name_in_folder: name_in_folder.map(str::to_owned),
+        content: Some(Content { size, sha256: sha256.clone(), bytes }),
+        mode: 0o644,
+        source: source.to_owned(),
+        key: sha256,
+        span: Span::new(&SourceFile::new("list", "/list", "line"), 0..4),
+    })
+}
+
+fn synced(settings: &Settings, items: &[Arc<Item>]) -> Reached {
+    let job = Job { items: items.to_vec(), ..Job::of("n1", "image") };
+    run(&[job], settings, Mode::Write, &|| false, &|_| {}).remove(0)
+}
+
+/// Directories of root, and of another user of the node with the links that he put there.
+struct Places {
+    folder: tempfile::TempDir,
+    theirs: PathBuf,
+    secret: PathBuf,
+}
+
+impl Places {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        for name in ["theirs", "theirs/own", "etc", "open"] {
+            std::fs::create_dir(root.join(name)).unwrap();
+        }
+        let (theirs, secret) = (root.join("theirs"), root.join("etc/secret"));
+        std::fs::write(root.join("source"), "new\n").unwrap();
+        std::fs::write(&secret, "root's\n").unwrap();
+        symlink(&secret, theirs.join("link")).unwrap();
+        symlink(root.join("etc"), theirs.join("folder")).unwrap();
+        symlink(root.join("etc"), root.join("etc/itself")).unwrap();
+        symlink("secret", root.join("etc/good")).unwrap();
+        symlink("nowhere", root.join("etc/broken")).unwrap();
+        symlink(theirs.join("link"), root.join("etc/through")).unwrap();
+        symlink(&secret, root.join("open/link")).unwrap();
+        std::fs::write(theirs.join("file"), "theirs\n").unwrap();
+        std::fs::set_permissions(root.join("open"), PermissionsExt::from_mode(0o1777)).unwrap();
+        for path in ["theirs", "theirs/own", "theirs/file", "theirs/link", "theirs/folder", "open/link"] {
+            lchown(root.join(path), Some(4321), Some(4321)).unwrap();
+        }
+        Self { folder, theirs, secret }
+    }
+
+    fn at(&self, path: &str) -> PathBuf {
+        self.folder.path().canonicalize().unwrap().join(path)
+    }
+}
+
+#[test]
+fn links_are_followed_where_root_made_them() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let shells = ["dash", "bash", "busybox sh"];
+    let is_there = |shell: &&str| Command::new(shell.split(' ').next().unwrap()).args(["-c", ":"]).output().is_ok();
+    for shell in shells.into_iter().filter(is_there) {
+        for clause in [Clause::Copy, Clause::Append, Clause::Merge] {
+            let secret = |place: &str, name: Option<&str>| {
+                let places = Places::new();
+                let one = item(clause, &places.at("source"), &places.at(place), name);
+                let reached = synced(&local(places.folder.path(), shell), &[one]);
+                let now = std::fs::read_to_string(&places.secret).unwrap();
+                let names = std::fs::read_dir(places.at("etc")).unwrap().count();
+                (now, names, reached.answer.problem, places)
+            };
+            let context = format!("{shell} {clause:?}");
+            let wanted = if clause == Clause::Copy { "new\n" } else { "root's\nnew\n" };
+            // Links of root, also over a directory.
+            for place in ["etc/good", "etc/itself/secret", "etc/itself/itself/good"] {
+                let (now, _, problem, places) = secret(place, None);
+                assert_eq!((now.as_str(), problem), (wanted, None), "{context} {place}");
+                assert!(places.at("etc/good").is_symlink());
+            }
+            // Links of others: a file takes the place of the link itself, anything else is refused.
+            for place in [
+                "theirs/link",
+                "theirs/folder/secret",
+                "theirs/folder/new",
+                "theirs/folder/a/b",
+                "open/link",
+                "etc/through",
+                "theirs/own/../link",
+            ] {
+                let (now, names, problem, places) = secret(place, None);
+                assert_eq!((now.as_str(), names), ("root's\n", 5), "{context} {place}");
+                let is_end = !place.contains("folder") && clause == Clause::Copy;
+                match problem {
+                    None => {
+                        assert!(is_end, "{context} {place}");
+                        let link = if place.contains("etc") || place.contains("..") {
+                            places.theirs.join("link")
+                        } else {
+                            places.at(place)
+                        };
+                        assert!(!link.is_symlink(), "{context} {place}");
+                        assert_eq!(std::fs::read_to_string(link).unwrap(), "new\n", "{context} {place}");
+                    }
+                    Some(problem) => {
+                        assert!(
+                            !is_end && problem.contains("is a link on the node that root did not make"),
+                            "{context} {place}: {problem}"
+                        );
+                    }
+                }
+            }
+            if clause == Clause::Copy {
+                let (now, names, problem, places) = secret("theirs/folder", Some("secret"));
+                assert_eq!((now.as_str(), names, problem), ("root's\n", 5, None), "{context}");
+                assert_eq!(std::fs::read_to_string(places.theirs.join("folder")).unwrap(), "new\n");
+                let (.., problem, places) = secret("etc/broken", None);
+                assert_eq!((problem, places.at("etc/broken").is_symlink()), (None, false), "{context}");
+                let (.., problem, places) = secret("theirs/own/deep/er", None);
+                assert_eq!((problem, places.theirs.join("own/deep/er").is_file()), (None, true), "{context}");
+            }
+            // What is a file in a directory of theirs is written, and nothing is left aside.
+            let (.., problem, places) = secret("theirs/file", None);
+            let text = std::fs::read_to_string(places.theirs.join("file")).unwrap();
+            assert_eq!((problem, text.ends_with("new\n")), (None, true), "{context}");
+            assert_eq!(std::fs::read_dir(&places.theirs).unwrap().count(), 4, "{context}");
+        }
+    }
+}
+
+#[test]
+fn what_nodes_say_is_kept_within_a_limit_for_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |index: usize| data_encoding::BASE64.encode(format!("/{index}{}", "x".repeat(45_000)).as_bytes());
+    let answers: String = (0..30).map(|index| format!("l {index} {}\n", place(index))).collect();
+    std::fs::write(folder.path().join("answers"), format!("{answers}F 0\n.\n.\nok\n")).unwrap();
+    std::fs::write(folder.path().join("source"), "new\n").unwrap();
+    let script = format!(
+        "read -r line\necho \"imgbuild-sync 1 ${{line#nonce=}} 0 /var/lib/imgbuild/sync 77\"\necho ready\ncat {}/answers\nexec cat >/dev/null\n",
+        folder.path().display()
+    );
+    let items: Vec<Arc<Item>> = (0..30)
+        .map(|index| item(Clause::Copy, &folder.path().join("source"), Path::new(&format!("/etc/{index}")), None))
+        .collect();
+    let jobs: Vec<Job> =
+        (0..80).map(|index| Job { items: items.clone(), ..Job::of(&format!("n{index}"), "image") }).collect();
+    let reached = run(&jobs, &settings(folder.path(), &script), Mode::Look, &|| false, &|_| {});
+    let kept: usize = reached.iter().flat_map(|one| &one.answer.changes).map(|change| change.path.len()).sum();
+    assert!((40 << 20..65 << 20).contains(&kept), "{kept}");
+    let problems = reached.iter().filter_map(|one| one.answer.problem.as_deref()).collect::<Vec<_>>();
+    assert!(
+        problems.len() > 20 && problems.iter().all(|problem| problem.contains("the limit for all nodes")),
+        "{problems:?}"
+    );
 }

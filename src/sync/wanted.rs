@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Read;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -22,6 +23,8 @@ const MOST_TEXT: u64 = 16 << 20;
 #[derive(Debug, Clone)]
 pub struct Job {
     pub node: String,
+    /// Where nodes.toml has it.
+    pub address: Option<IpAddr>,
     pub image: String,
     pub items: Vec<Arc<Item>>,
     pub scripts: Vec<Arc<Script>>,
@@ -35,6 +38,7 @@ impl Job {
     pub fn of(node: &str, image: &str) -> Self {
         Self {
             node: node.to_owned(),
+            address: None,
             image: image.to_owned(),
             items: Vec::new(),
             scripts: Vec::new(),

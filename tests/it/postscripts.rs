@@ -162,6 +162,13 @@ fn site_with_scripts(space: &Space) -> (Running, String) {
     let script = String::from_utf8(server.get("/-/boot/ipxe/cn1", "").1).unwrap();
     let report = script.split_whitespace().find_map(|word| word.strip_prefix("imgbuild.report=http://x")).unwrap();
     let report = report.to_owned();
+    // A client that does not say how it calls the server: by the address to which it came.
+    let (head, script) = server.ask("GET /-/boot/ipxe/cn1 HTTP/1.0\r\n\r\n");
+    let script = String::from_utf8(script).unwrap();
+    assert!(
+        head.starts_with("http/1.0 200") && script.contains("imgbuild.report=http://127.0.0.1:"),
+        "{head} {script}"
+    );
     (server, report)
 }
 

@@ -145,6 +145,17 @@ fn xcats_names_show_the_list_of_an_image_and_of_nodes() {
     assert_eq!(run("ilitefile", "lite").good().out, "lite: tmpfs         /etc/hosts\nlite: link          /root/\n");
     assert_eq!(run("litefile", "n02").good().out, "n02: tmpfs         /etc/hosts\nn02: link          /root/\n");
     assert_eq!(run("litetree", "n01").good().out, "n01: h:/t/n01\nn01: h:/all\n");
+    // What nodeset gave a node goes before what its file names.
+    space.write("w/imgbuild.toml", "images = [\"lite\", \"other\"]\n");
+    let other = RECIPE.replace("name = \"lite\"", "name = \"other\"");
+    assert_ne!(other, RECIPE);
+    space.write("w/other/image.toml", &format!("{other}[statelite.files]\n\"/opt/\" = \"link\"\n"));
+    let assigned = serde_json::json!({"format_version": "1.0", "nodes": {"n01": {
+        "boots": "image", "image": "other", "build": "0", "directory": "/b", "loader": "ipxe", "out": "/o", "url": "u", "time": 1
+    }}});
+    space.write("w/.imgbuild/nodes/assigned.json", &assigned.to_string());
+    assert_eq!(run("litefile", "n01").good().out, "n01: link          /opt/\n");
+    assert_eq!(run("litefile", "n02").good().out, "n02: tmpfs         /etc/hosts\nn02: link          /root/\n");
     let ran = run("litefile", "n09");
     assert!(ran.code == 1 && ran.err.contains("n09"), "{}", ran.err);
 }

@@ -4,6 +4,8 @@ use super::nodes::{Found, find};
 use super::shell::Shell;
 use super::{Done, Ended, Name};
 use crate::cli::output::render;
+use crate::cli::verbs::nodes::root_of;
+use crate::nodes::{Boots, State};
 use crate::recipe::StateliteList;
 use crate::statelite::NodeFacts;
 
@@ -64,9 +66,21 @@ fn of_nodes(shell: &Shell) -> Done {
         );
     };
     let mut text = String::new();
+    // What nodeset gave a node goes before what its file names.
+    let state = State::of(&root_of(&shell.workspace), None);
+    let assigned = state.assignments().map_err(|error| shell.fail(&error.to_string()))?;
     for node in set.iter().filter_map(|name| nodes.get(name)) {
-        let Some(image) = node.image() else {
-            return Err(shell.fail(&format!("{} has no image in nodes.toml", node.name)));
+        let image = match assigned.nodes.get(&node.name).map(|one| &one.boots) {
+            Some(Boots::Image { image, .. }) => image.as_str(),
+            Some(Boots::Disk) => continue,
+            Some(Boots::Nothing) | None => match node.image() {
+                Some(image) => image,
+                None => {
+                    let problem =
+                        format!("{} has no image: nodeset gave it none, nor does nodes.toml name one", node.name);
+                    return Err(shell.fail(&problem));
+                }
+            },
         };
         let own = list(shell, image)?.list;
         if shell.name == Name::Litefile {

@@ -1,9 +1,10 @@
 //! What is wrong with nodes that no schema sees.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use super::effective::WITHOUT;
-use super::{Nodes, Said, scripts};
+use super::own::OwnSaid;
+use super::{Named, NodeTable, Nodes, Said, dhcp, scripts};
 use crate::fault;
 use crate::network;
 use crate::nodes::model::{Attr, Merging};
@@ -25,6 +26,9 @@ pub fn check(nodes: &mut Nodes, findings: &mut Vec<Finding>) {
     if !fault::planted("nodes-disagreement-silent") {
         disagreements(nodes, findings);
     }
+    dhcp::names(nodes, findings);
+    dhcp::server(nodes, findings);
+    dhcp::settings_of_ipxe(nodes, findings);
     withdrawn(nodes, findings);
     without_group(nodes, findings);
 }
@@ -141,84 +145,90 @@ fn variables(value: &Node, findings: &mut Vec<Finding>) {
     }
 }
 
-/// A table that says something of a node: a group of a priority, or a table of several nodes.
+/// A table that says something of a node: a group of a priority, or a table of nodes with the node's place in it.
 struct Speaker<'a> {
-    what: String,
+    index: usize,
     rank: i64,
     said: &'a [Said],
+    own: &'a [OwnSaid],
+    at: usize,
 }
 
-impl Speaker<'_> {
-    fn saying(&self, attr: Attr) -> Option<(i64, String, &Node)> {
-        self.said.iter().find(|said| said.attr == attr).map(|said| (self.rank, self.what.clone(), &said.value))
+impl<'a> Speaker<'a> {
+    fn of((named, table): (Named, &'a NodeTable)) -> Self {
+        Self { index: named.table, rank: 0, said: &table.said, own: &table.own, at: named.at }
+    }
+
+    fn saying(&self, attr: Attr) -> Option<&'a Node> {
+        self.said.iter().find(|said| said.attr == attr).map(|said| &said.value)
+    }
+
+    /// Whether it says of the node what another one says.
+    fn agrees(&self, other: &Self, attr: Attr) -> bool {
+        if attr.is_own() {
+            let of = |one: &Self| {
+                let own = one.own.iter().filter(|own| own.attr == attr);
+                own.flat_map(|own| own.of(one.at)).map(|(text, _)| text.to_owned()).collect::<Vec<_>>()
+            };
+            return of(self) == of(other);
+        }
+        self.saying(attr).map(Node::to_json) == other.saying(attr).map(Node::to_json)
     }
 }
 
-/// Tells where two groups of one priority, or two tables of several nodes, say different things of a node that says nothing
-/// itself. Each pair once.
+/// Tells where two groups of one priority, two tables of several nodes, or two of a single one say different things of a node of
+/// which nothing nearer speaks. Each pair once.
 fn disagreements(nodes: &Nodes, findings: &mut Vec<Finding>) {
     let mut reported = BTreeSet::new();
+    let group_name = |index: usize| format!("the group `{}`", nodes.groups[index].name);
+    // The names of a table are put together where there is something to say, not for each of its nodes.
+    let table_name =
+        |index: usize| format!("the table of `{}`", NodeSet::of(nodes.tables[index].nodes.iter().cloned()).folded());
     for (name, entry) in &nodes.nodes {
         if entry.groups.len() < 2 && entry.tables.len() < 2 {
             continue;
         }
-        let tables: Vec<_> = entry.tables.iter().filter_map(|index| nodes.tables.get(*index)).collect();
-        let nearer = |attr: Attr| tables.iter().any(|table| table.said.iter().any(|said| said.attr == attr));
-        let groups = entry.groups.iter().filter_map(|index| nodes.groups.get(*index));
+        let groups = entry.groups.iter().filter_map(|index| Some((*index, nodes.groups.get(*index)?)));
         let groups: Vec<Speaker> = groups
-            .map(|group| Speaker {
-                what: format!("the group `{}`", group.name),
-                rank: group.priority,
-                said: &group.said,
-            })
+            .map(|(index, group)| Speaker { index, rank: group.priority, said: &group.said, own: &[], at: 0 })
             .collect();
-        let sets: Vec<Speaker> = tables
-            .iter()
-            .filter(|table| table.is_set())
-            .map(|table| Speaker {
-                what: format!("the table of `{}`", NodeSet::of(table.nodes.iter().cloned()).folded()),
-                rank: 0,
-                said: &table.said,
-            })
-            .collect();
-        let single =
-            |attr: Attr| tables.iter().any(|table| !table.is_set() && table.said.iter().any(|said| said.attr == attr));
-        pairs(&name.0, &groups, &nearer, &mut reported, findings);
-        pairs(&name.0, &sets, &single, &mut reported, findings);
-    }
-}
-
-fn pairs(
-    node: &str,
-    speakers: &[Speaker],
-    nearer: &dyn Fn(Attr) -> bool,
-    reported: &mut BTreeSet<(Attr, String, String)>,
-    findings: &mut Vec<Finding>,
-) {
-    for attr in Attr::ALL.into_iter().filter(|attr| attr.merging() == Merging::Nearest && *attr != Attr::Comment) {
-        let all: Vec<_> = speakers.iter().filter_map(|speaker| speaker.saying(attr)).collect();
-        let Some(top) = all.iter().map(|(rank, _, _)| *rank).max() else { continue };
-        let mut top = all.iter().filter(|(rank, _, _)| *rank == top);
-        let Some((_, first, value)) = top.next() else { continue };
-        for (_, second, other) in top {
-            let same = value.to_json() == other.to_json();
-            if same || nearer(attr) || !reported.insert((attr, first.clone(), second.clone())) {
-                continue;
+        let tables = entry.tables.iter().filter_map(|named| Some((*named, nodes.tables.get(named.table)?)));
+        let (sets, single): (Vec<_>, Vec<_>) = tables.partition(|(_, table)| table.is_set());
+        let [sets, single] = [sets, single].map(|tables| tables.into_iter().map(Speaker::of).collect::<Vec<_>>());
+        let says = |speakers: &[Speaker], attr: Attr| speakers.iter().any(|one| one.saying(attr).is_some());
+        let help = |nearer: bool, attr: Attr, line: usize| match nearer {
+            true => format!(
+                "say in one of the groups that it counts more (‹priority = 10›), or give the node its own {}; the other is in line {line}",
+                attr.name()
+            ),
+            false => format!("give the node a table of its own with its {}; the other is in line {line}", attr.name()),
+        };
+        let mut pairs = |speakers: &[Speaker], nearer: &dyn Fn(Attr) -> bool, are_groups: bool| {
+            for attr in
+                Attr::ALL.into_iter().filter(|attr| attr.merging() == Merging::Nearest && *attr != Attr::Comment)
+            {
+                let saying = || speakers.iter().filter(|one| one.saying(attr).is_some());
+                let Some(top) = saying().map(|one| one.rank).max() else { continue };
+                let mut top = saying().filter(|one| one.rank == top);
+                let Some(first) = top.next() else { continue };
+                for second in top {
+                    let (Some(value), Some(other)) = (first.saying(attr), second.saying(attr)) else { continue };
+                    let is_known = || reported.contains(&(attr, are_groups, first.index, second.index));
+                    if first.agrees(second, attr) || nearer(attr) || is_known() {
+                        continue;
+                    }
+                    reported.insert((attr, are_groups, first.index, second.index));
+                    let named = |index| if are_groups { group_name(index) } else { table_name(index) };
+                    let (one, two, key) = (named(first.index), named(second.index), attr.name());
+                    let message = format!("{one} and {two} say different things of `{key}` of `{name}`", name = name.0);
+                    let help = help(are_groups, attr, value.span.line());
+                    findings.push(Finding::error("nodes::disagree", &other.span, message).label("here").help(help));
+                }
             }
-            let key = attr.name();
-            let message = format!("{first} and {second} say different things of `{key}` of `{node}`");
-            let help = match second.starts_with("the group") {
-                true => format!(
-                    "say in one of the groups that it counts more (‹priority = 10›), or give the node its own {key}; the other is in line {}",
-                    value.span.line()
-                ),
-                false => format!(
-                    "give the node a table of its own with its {key}; the other is in line {}",
-                    value.span.line()
-                ),
-            };
-            findings.push(Finding::error("nodes::disagree", &other.span, message).label("here").help(help));
-        }
+        };
+        pairs(&groups, &|attr| says(&sets, attr) || says(&single, attr), true);
+        pairs(&sets, &|attr| says(&single, attr), false);
+        pairs(&single, &|_| false, false);
     }
 }
 
@@ -239,6 +249,10 @@ fn withdrawn(nodes: &Nodes, findings: &mut Vec<Finding>) {
     if wanted.is_empty() {
         return;
     }
+    let mut at_place: HashMap<usize, Vec<usize>> = HashMap::new();
+    for (index, one) in wanted.iter().enumerate() {
+        at_place.entry(one.2.start).or_default().push(index);
+    }
     for name in nodes.nodes.keys() {
         let mut before: Vec<(Attr, &str)> = Vec::new();
         for said in nodes.layers(&name.0).flatten().filter(|said| said.attr.merging() == Merging::Adding) {
@@ -247,7 +261,7 @@ fn withdrawn(nodes: &Nodes, findings: &mut Vec<Finding>) {
                 let Value::Text(text) = &item.value else { continue };
                 match text.strip_prefix(WITHOUT) {
                     Some(gone) if before.contains(&(said.attr, gone)) => {
-                        wanted.iter_mut().filter(|one| one.2 == &item.span).for_each(|one| one.3 = true);
+                        at_place.get(&item.span.start).into_iter().flatten().for_each(|index| wanted[*index].3 = true);
                     }
                     Some(_) => {}
                     None => before.push((said.attr, text)),

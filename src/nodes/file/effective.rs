@@ -118,18 +118,19 @@ impl Nodes {
                     Given::List(items) => items.push(one),
                     other => *other = Given::List(vec![one]),
                 },
-                // A second one, of a table that names the node in a set.
-                Attr::Mac if values.contains_key(&Attr::Mac) => {
-                    match values.entry(Attr::Macs).or_insert_with(|| Given::List(Vec::new())) {
-                        Given::List(items) => items.insert(0, one),
-                        other => *other = Given::List(vec![one]),
-                    }
-                }
                 attr => drop(values.insert(attr, Given::Text(one))),
             }
         }
         let groups = entry.groups.iter().filter_map(|index| self.groups.get(*index)).map(|group| group.name.clone());
         Some(Effective { name: name.0.clone(), groups: groups.collect(), values })
+    }
+
+    /// Where an item of a list that adds up is taken out of a node, at last.
+    pub(in crate::nodes) fn withdrawal(&self, name: &str, attr: Attr, item: &str) -> Option<Span> {
+        let said = self.layers(name).flatten().filter(|said| said.attr == attr);
+        let gone =
+            said.flat_map(|said| items(&said.value.value)).filter(|one| one.value.strip_prefix(WITHOUT) == Some(item));
+        gone.last().map(|one| one.span)
     }
 
     /// What is said of a node, the farthest first.
@@ -139,7 +140,7 @@ impl Nodes {
         let tables = entry.map_or(&[][..], |entry| &entry.tables).iter();
         std::iter::once(self.defaults.as_slice())
             .chain(groups.filter_map(|index| self.groups.get(*index)).map(|group| group.said.as_slice()))
-            .chain(tables.filter_map(|index| self.tables.get(*index)).map(|table| table.said.as_slice()))
+            .chain(tables.filter_map(|named| self.tables.get(named.table)).map(|table| table.said.as_slice()))
     }
 }
 
@@ -150,6 +151,19 @@ fn items(value: &Value) -> Vec<Sourced<String>> {
         _ => None,
     };
     items.iter().filter_map(text).collect()
+}
+
+/// Adds an item of a nearer table to a list that adds up.
+pub(crate) fn add_item<T>(list: &mut Vec<T>, attr: Attr, item: T, text: impl Fn(&T) -> &str) {
+    match text(&item).strip_prefix(WITHOUT) {
+        Some(gone) => list.retain(|known| text(known) != gone),
+        // The same script is run once, at its first place; of the same word the last place counts.
+        None if attr != Attr::KernelArgs && list.iter().any(|known| text(known) == text(&item)) => {}
+        None => {
+            list.retain(|known| text(known) != text(&item));
+            list.push(item);
+        }
+    }
 }
 
 /// Adds what a nearer table says.
@@ -163,15 +177,7 @@ fn add(values: &mut BTreeMap<Attr, Given>, said: &Said) {
         (Merging::Adding, value) => {
             let Given::List(all) = values.entry(said.attr).or_insert_with(|| Given::List(Vec::new())) else { return };
             for item in items(value) {
-                match item.value.strip_prefix(WITHOUT) {
-                    Some(gone) => all.retain(|known| known.value != gone),
-                    // The same script is run once, at its first place; of the same word the last place counts.
-                    None if said.attr != Attr::KernelArgs && all.iter().any(|known| known.value == item.value) => {}
-                    None => {
-                        all.retain(|known| known.value != item.value);
-                        all.push(item);
-                    }
-                }
+                add_item(all, said.attr, item, |item| &item.value);
             }
         }
         (Merging::ByName, Value::Table(entries)) => {

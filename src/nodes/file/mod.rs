@@ -1,6 +1,7 @@
 //! `nodes.toml`: read, spread over its nodes, and checked.
 
 mod checks;
+mod dhcp;
 pub mod effective;
 pub(in crate::nodes) mod own;
 pub mod scripts;
@@ -47,12 +48,21 @@ pub(super) struct NodeTable {
     /// In the order in which the name has them.
     pub nodes: Vec<String>,
     pub said: Vec<Said>,
+    /// What each of them has for itself.
+    pub own: Vec<own::OwnSaid>,
 }
 
 impl NodeTable {
     pub fn is_set(&self) -> bool {
         self.nodes.len() > 1
     }
+}
+
+/// A table that names a node, and which of its nodes that is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Named {
+    pub table: usize,
+    pub at: usize,
 }
 
 /// What only this node has: a MAC address, an address.
@@ -67,8 +77,8 @@ pub(super) struct Own {
 pub(super) struct Entry {
     /// Where its name stands, first.
     pub span: Span,
-    /// Indices of the tables that name it: those of sets first.
-    pub tables: Vec<usize>,
+    /// The tables that name it: those of sets first.
+    pub tables: Vec<Named>,
     /// Indices of its groups: the least priority first.
     pub groups: Vec<usize>,
     pub own: Vec<Own>,
@@ -125,8 +135,7 @@ impl Nodes {
         if !findings.is_empty() {
             return Err(findings);
         }
-        let mut reader = Reader { named: 0, findings: Vec::new() };
-        let mut nodes = reader.read(file, &document);
+        let (mut nodes, mut reader) = Self::unchecked(file, &document);
         checks::check(&mut nodes, &mut reader.findings);
         let (errors, warnings): (Vec<_>, Vec<_>) =
             reader.findings.into_iter().partition(|finding| finding.severity == Severity::Error);
@@ -137,6 +146,20 @@ impl Nodes {
         let mut errors = errors;
         errors.sort_by_key(|finding| finding.span.as_ref().map_or(0, |span| span.start));
         Err(errors.into_iter().chain(nodes.findings).collect())
+    }
+
+    /// What a document says, whether that is good or not.
+    fn unchecked(file: &Arc<SourceFile>, document: &Node) -> (Self, Reader) {
+        let mut reader = Reader { named: 0, findings: Vec::new() };
+        let nodes = reader.read(file, document);
+        (nodes, reader)
+    }
+
+    /// The nodes of a text in the middle of several changes, in which something may be wrong.
+    /// Errors: It is not TOML.
+    pub(in crate::nodes) fn between_changes(file: &Arc<SourceFile>) -> Result<Self, String> {
+        let first = |findings: Vec<Finding>| findings.first().map(|one| one.message.clone()).unwrap_or_default();
+        Ok(Self::unchecked(file, &document_from(file, &SCHEMA).map_err(first)?).0)
     }
 
     pub fn len(&self) -> usize {
@@ -259,6 +282,7 @@ impl Reader {
             self.group(&mut nodes, name, span, value, &mut members);
         }
         select::members(&mut nodes, &members, &mut self.findings);
+        own::spread(&mut nodes);
         own::index(&mut nodes, &mut self.findings);
         nodes
     }
@@ -284,7 +308,7 @@ impl Reader {
             return self.findings.push(Finding::error("nodes::too_many", span, message).help(help));
         }
         let said = said(value);
-        let index = nodes.tables.len();
+        let table = nodes.tables.len();
         for (at, name) in names.iter().enumerate() {
             let entry = nodes.nodes.entry(Name(name.clone())).or_insert_with(|| Entry {
                 span: span.clone(),
@@ -292,7 +316,7 @@ impl Reader {
                 groups: Vec::new(),
                 own: Vec::new(),
             });
-            if entry.tables.contains(&index) {
+            if entry.tables.iter().any(|named| named.table == table) {
                 let message = format!("`{text}` names `{name}` twice");
                 return self.findings.push(Finding::error("nodes::twice", span, message).help("name each node once"));
             }
@@ -300,16 +324,12 @@ impl Reader {
                 entry.span = span.clone();
             }
             // Sets first: what is said of one node alone is nearer.
-            let place = match names.len() {
-                1 => entry.tables.len(),
-                _ => {
-                    entry.tables.iter().filter(|table| nodes.tables.get(**table).is_some_and(NodeTable::is_set)).count()
-                }
-            };
-            entry.tables.insert(place, index);
-            own::take(entry, &said, (at, names.len()), &mut self.findings);
+            let is_set = |named: &Named| nodes.tables.get(named.table).is_some_and(NodeTable::is_set);
+            let place = if names.len() == 1 { entry.tables.len() } else { entry.tables.partition_point(is_set) };
+            entry.tables.insert(place, Named { table, at });
         }
-        nodes.tables.push(NodeTable { nodes: names, said });
+        let own = own::of_table(&said, names.len(), &mut self.findings);
+        nodes.tables.push(NodeTable { nodes: names, said, own });
     }
 
     fn group(&mut self, nodes: &mut Nodes, name: &str, span: &Span, value: &Node, members: &mut Vec<(String, Span)>) {

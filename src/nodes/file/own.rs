@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
 
-use super::{Entry, Nodes, Own, Said};
+use super::{Nodes, Own, Said};
 use crate::nodes::model::Attr;
 use crate::nodes::model::mac::Mac;
 use crate::nodes::set::MOST_NODES;
@@ -47,43 +47,48 @@ pub fn names(text: &str) -> Result<Vec<String>, SetError> {
     Ok(names)
 }
 
-/// Gives a node its own values of a table: it is number `at` of `count` nodes.
-pub fn take(entry: &mut Entry, said: &[Said], (at, count): (usize, usize), findings: &mut Vec<Finding>) {
-    for one in said.iter().filter(|one| one.attr.is_own()) {
-        let texts: Vec<(&String, &Span)> = match &one.value.value {
-            Value::Text(text) => vec![(text, &one.value.span)],
-            Value::Array(items) => items
-                .iter()
-                .filter_map(|item| match &item.value {
-                    Value::Text(text) => Some((text, &item.span)),
-                    _ => None,
-                })
-                .collect(),
-            _ => Vec::new(),
-        };
-        for (text, span) in texts {
-            match of_set(one.attr, text, at, count) {
-                Ok(text) => {
-                    // What a table of one node says is nearer than that of a set.
-                    if count == 1 && !matches!(one.attr, Attr::Mac | Attr::Macs) {
-                        entry.own.retain(|own| own.attr != one.attr);
-                    }
-                    entry.own.push(Own { attr: one.attr, text, span: span.clone() });
-                }
-                Err((message, help)) if at == 0 => {
-                    findings.push(Finding::error("nodes::count", span, message).help(help));
-                }
-                Err(_) => {}
-            }
-        }
+/// A key of a table that each of its nodes has for itself.
+#[derive(Debug, Clone)]
+pub struct OwnSaid {
+    pub attr: Attr,
+    /// Each item of a list, or the one text: the text of each node, and the place of all.
+    items: Vec<(Vec<String>, Span)>,
+}
+
+impl OwnSaid {
+    /// What node number `at` has.
+    pub fn of(&self, at: usize) -> impl Iterator<Item = (&str, &Span)> {
+        self.items.iter().filter_map(move |(texts, span)| Some((texts.get(at)?.as_str(), span)))
     }
 }
 
-/// The text for one of several nodes.
-fn of_set(attr: Attr, text: &str, at: usize, count: usize) -> Result<String, (String, String)> {
+/// What each of the `count` nodes of a table has for itself. Each text is read once, whatever the number of nodes.
+pub fn of_table(said: &[Said], count: usize, findings: &mut Vec<Finding>) -> Vec<OwnSaid> {
+    let mut found = Vec::new();
+    for one in said.iter().filter(|one| one.attr.is_own()) {
+        let list = std::slice::from_ref(&one.value);
+        let nodes = if let Value::Array(items) = &one.value.value { items } else { list };
+        let mut items = Vec::new();
+        for node in nodes {
+            let Value::Text(text) = &node.value else { continue };
+            match each(one.attr, text, count) {
+                Ok(texts) => items.push((texts, node.span.clone())),
+                Err((message, help)) => {
+                    findings.push(Finding::error("nodes::count", &node.span, message).help(help));
+                }
+            }
+        }
+        found.push(OwnSaid { attr: one.attr, items });
+    }
+    found
+}
+
+/// The texts of several nodes, each with its own.
+/// Errors: The message and the remedy.
+pub fn each(attr: Attr, text: &str, count: usize) -> Result<Vec<String>, (String, String)> {
     let name = attr.name();
     if count == 1 && !text.contains('[') {
-        return Ok(text.to_owned());
+        return Ok(vec![text.to_owned()]);
     }
     let texts = expand(text, 0).map_err(|error| (format!("`{text}`: {}", error.message), error.help))?;
     if texts.len() != count {
@@ -97,7 +102,22 @@ fn of_set(attr: Attr, text: &str, at: usize, count: usize) -> Result<String, (St
         };
         return Err((message, help));
     }
-    Ok(texts.into_iter().nth(at).unwrap_or_default())
+    Ok(texts)
+}
+
+/// Gives each node its own values: those of the nearest table that says them.
+pub fn spread(nodes: &mut Nodes) {
+    let Nodes { tables, nodes, .. } = nodes;
+    for entry in nodes.values_mut() {
+        for named in &entry.tables {
+            for said in tables.get(named.table).into_iter().flat_map(|table| &table.own) {
+                entry.own.retain(|own| own.attr != said.attr);
+                let one =
+                    |(text, span): (&str, &Span)| Own { attr: said.attr, text: text.to_owned(), span: span.clone() };
+                entry.own.extend(said.of(named.at).map(one));
+            }
+        }
+    }
 }
 
 /// Reads MAC addresses and addresses, and tells those that two nodes have.

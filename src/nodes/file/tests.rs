@@ -174,3 +174,110 @@ fn tables_and_groups_have_a_bound_together() {
     let found = problems(&format!("[node.\"n[1-100000]\"]\n{groups}"));
     assert_eq!(found[0], "43: up to here groups have more than 2,000,000 nodes together");
 }
+
+#[test]
+fn what_is_a_nodes_own_is_that_of_its_nearest_table() {
+    let set = "[node.\"cn[1-3]\"]\nmac = \"52:54:00:00:00:0[1-3]\"\nmacs = [\"52:54:00:00:01:0[1-3]\"]\nip = \"10.0.0.[1-3]\"\n";
+    let own = "[node.cn2]\nmac = \"52:54:00:00:00:09\"\nmacs = []\nip = \"10.0.0.9\"\n";
+    for text in [format!("{set}{own}"), format!("{own}{set}")] {
+        let nodes = read(&text).unwrap();
+        let two = nodes.get("cn2").unwrap();
+        let macs: Vec<String> = two.macs().iter().map(ToString::to_string).collect();
+        assert_eq!(
+            (macs, two.ip().unwrap().to_string()),
+            (vec!["52:54:00:00:00:09".to_owned()], "10.0.0.9".to_owned())
+        );
+        assert_eq!(nodes.by_mac("52:54:00:00:00:02".parse().unwrap()), None, "{text}");
+        assert_eq!(nodes.by_mac("52:54:00:00:01:03".parse().unwrap()), Some("cn3"));
+    }
+    // Two tables of one kind that say the same text, and mean two values by it; two tables of one node.
+    let two = "[node.\"cn[1-2]\"]\nip = \"10.0.0.[1-2]\"\n[node.\"cn[2-3]\"]\nip = \"10.0.0.[1-2]\"\n";
+    assert!(
+        problems(two).contains(
+            &"4: the table of `cn[1-2]` and the table of `cn[2-3]` say different things of `ip` of `cn2`".to_owned()
+        ),
+        "{:?}",
+        problems(two)
+    );
+    let one = "[node.cn1]\nnic = \"a\"\n[node.\"cn[1]\"]\nnic = \"b\"\n";
+    assert_eq!(problems(one), ["4: the table of `cn1` and the table of `cn1` say different things of `nic` of `cn1`"]);
+}
+
+/// A cluster whose every node has its part in each kind of table.
+fn large(count: usize) -> String {
+    let mut text = format!(
+        "[defaults]\nkernel_args = [\"a\", \"b\"]\n[group.all]\nnodes = \"cn[1-{count}]\"\nkernel_args = [\"~a\"]\n[node.\"cn[1-{count}]\"]\nnic = \"eth0\"\nip = \"10.[0-{}].[0-99].[1-100]\"\nmac = \"52:54:00:[10-{}]:[10-59]:[10-29]\"\n",
+        count / 10_000 - 1,
+        10 + count / 1_000 - 1
+    );
+    for number in 1..=count {
+        text.push_str(&format!("[node.cn{number}]\nnic = \"eth1\"\nkernel_args = [\"~b\"]\n"));
+    }
+    text
+}
+
+#[test]
+fn twice_the_nodes_take_twice_the_time() {
+    // Nanoseconds of this thread alone: what else the machine does is not counted. Source: kernel, scheduler/sched-stats.
+    let spent = || -> u64 {
+        let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+        text.split(' ').next().unwrap().parse().unwrap()
+    };
+    let time = |count: usize| {
+        let text = large(count);
+        let before = spent();
+        assert_eq!(read(&text).unwrap().len(), count);
+        spent() - before
+    };
+    let (small, large) = (time(10_000).min(time(10_000)), time(40_000));
+    // Four times the nodes: what is quadratic takes sixteen times as long.
+    assert!(large < small * 9, "{small:?} {large:?}");
+}
+
+#[test]
+fn names_and_addresses_that_mean_something_else_are_refused() {
+    let with_mac = |name: &str, mac: &str| format!("[node.\"{name}\"]\nmac = \"52:54:00:00:00:{mac}\"\n");
+    for name in ["12", "5m", "5M", "7w", "0", "infinite", "Ignore", "12.site", "30s.site"] {
+        let short = name.split('.').next().unwrap();
+        let said = format!(
+            "1: `{name}` cannot be the name of a node that boots by DHCP: dnsmasq reads `{short}` as a word of its own"
+        );
+        assert_eq!(problems(&with_mac(name, "01")), [said]);
+        // What no DHCP server hears is what it likes.
+        assert!(problems(&format!("[node.\"{name}\"]\n")).is_empty());
+    }
+    for name in ["m", "cn12", "12n", "5mm", "infinite1", "a5m"] {
+        assert!(problems(&with_mac(name, "01")).is_empty(), "{name}");
+    }
+    for (one, two) in [("cn1.a", "cn1.b"), ("CN1", "cn1"), ("cn1", "cn1.site")] {
+        let text = with_mac(one, "01") + &with_mac(two, "02");
+        let said = problems(&text);
+        assert!(said.len() == 1 && said[0].ends_with("are one name to a DHCP server: `cn1`"), "{said:?}");
+    }
+    for (key, url) in
+        [("url", "http://10.0.0.1/x"), ("report", "http://10.0.0.1:8080"), ("url", "http://[fd00::1]:80/")]
+    {
+        let ip = if url.contains("fd00") { "fd00::1" } else { "10.0.0.1" };
+        let text = format!("[nodeset]\n{key} = \"{url}\"\n[node.cn1]\nip = \"{ip}\"\n");
+        assert_eq!(problems(&text), [format!("4: `{ip}` of `cn1` is that of the server in ‹[nodeset] {key}›")]);
+    }
+    let nodes = read("[node.\"cn[1-4]\"]\nip = \"10.0.0.[0-3]\"\n").unwrap();
+    let taken = |server: &str, mask: &str| {
+        let found = nodes.taken_addresses(server.parse().unwrap(), mask.parse().unwrap());
+        found.iter().map(|finding| finding.message.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        taken("10.0.0.2", "255.255.255.252"),
+        [
+            "`10.0.0.2` of `cn3` is that of this server, 10.0.0.2",
+            "`10.0.0.0` of `cn1` is that of the network 10.0.0.0/30 itself",
+            "`10.0.0.3` of `cn4` is the broadcast address of the network 10.0.0.0"
+        ]
+    );
+    assert_eq!(taken("10.0.0.9", "255.255.255.254").len(), 0);
+    let args = "[defaults]\nkernel_args = [\"a=${net0/mac}\"]\n[node.cn1]\n[node.cn2]\nloader = \"xnba\"\n";
+    let said = problems(args);
+    assert!(said.len() == 1 && said[0].starts_with("2: `a=${net0/mac}`: iPXE replaces"), "{said:?}");
+    let grub = "[defaults]\nloader = \"grub\"\nkernel_args = [\"a=${x}\"]\n[node.cn1]\n";
+    assert!(problems(grub).is_empty());
+}

@@ -112,6 +112,13 @@ impl NodeSet {
         Self(from.0.difference(&without.0).cloned().collect())
     }
 
+    /// Takes the nodes of another set out: at the cost of that one.
+    pub fn take_out(&mut self, other: &Self) {
+        for name in &other.0 {
+            self.0.remove(name);
+        }
+    }
+
     pub fn and(&self, other: &Self) -> Self {
         Self(self.0.intersection(&other.0).cloned().collect())
     }

@@ -154,6 +154,14 @@ impl<'a> Reader<'a> {
 
     /// Atoms with `@` between them.
     fn piece(&mut self, text: &str) -> Result<NodeSet, SetError> {
+        if let Some(rest) = text.strip_prefix('@') {
+            let (text_shown, rest) = (shown(text), shown(rest));
+            return Err(wrong(
+                text,
+                format!("`{text_shown}` has nothing before the `@`: xCAT takes it for no node"),
+                &format!("a group is named without `@`: {rest}; `A@{rest}` is what is in both"),
+            ));
+        }
         let mut atoms = split(text, '@')?.into_iter();
         let mut found = self.atom(atoms.next().unwrap_or_default())?;
         for atom in atoms {

@@ -126,6 +126,10 @@ fn plan(
         listened,
         &all,
     )?;
+    let taken = nodes.taken_addresses(card.address, card.mask);
+    if !taken.is_empty() {
+        return Err(ServeError::Nodes(taken));
+    }
     let port = interface::port(listened, card.address)?;
     let (offers, mut said) = loaders::offers(settings.loaders.as_deref(), &all, settings.answers)?;
     said.extend(signed::check(&offers, &all)?);

@@ -1,13 +1,14 @@
 //! Nodes of a site's other tools: xCAT's objects and tables, hosts and ethers files, Warewulf's nodes.conf; and `nodes.toml` of them.
 
 mod hosts;
+mod resolve;
 #[cfg(test)]
 mod tests;
 mod text;
 mod warewulf;
 pub mod xcat;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::nodes::Attr;
@@ -28,28 +29,50 @@ pub enum Said {
 
 pub type Values = BTreeMap<Attr, Said>;
 
+/// How the values of a node's groups become one.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// The first group that has a value counts, for lists as well: xCAT's.
+    #[default]
+    First,
+    /// The last one counts, and lists add up: Warewulf's.
+    Last,
+}
+
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct ImportedNodes {
     pub defaults: Values,
+    /// What xCAT's group of all nodes says: it has its place among the groups of a node.
+    all: Values,
     /// Groups with their values; members are those of the nodes that name them.
     pub groups: BTreeMap<String, Values>,
-    /// Nodes with their values and groups, those of rising weight.
-    pub nodes: BTreeMap<Name, (Values, BTreeSet<String>)>,
-    /// Lists of nodes add to those of their groups already, as Warewulf's do; xCAT's replace them.
-    pub lists_add: bool,
+    /// Nodes with their values and groups, in the order in which these count.
+    pub nodes: BTreeMap<Name, (Values, Vec<String>)>,
+    order: Order,
+    /// Names under which a node is known besides its own; none where several have it.
+    aliases: BTreeMap<String, Option<String>>,
     /// What has no counterpart: name, and of how many nodes or groups.
     pub left: BTreeMap<String, usize>,
     pub notes: Vec<String>,
 }
 
+/// xCAT's group of all nodes.
+const ALL: &str = "all";
+
 impl ImportedNodes {
-    fn node(&mut self, name: &str) -> Option<&mut (Values, BTreeSet<String>)> {
+    /// Adds a note, once, and not more than a reader looks at.
+    fn note(&mut self, note: String) {
+        if self.notes.len() < MOST_NOTES && !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
+    }
+
+    fn node(&mut self, name: &str) -> Option<&mut (Values, Vec<String>)> {
         if !crate::nodes::file::is_node_name(name) {
-            let note =
-                format!("`{}` cannot be the name of a node: left out", name.chars().take(80).collect::<String>());
-            if self.notes.len() < MOST_NOTES && !self.notes.contains(&note) {
-                self.notes.push(note);
-            }
+            self.note(format!(
+                "`{}` cannot be the name of a node: left out",
+                name.chars().take(80).collect::<String>()
+            ));
             return None;
         }
         Some(self.nodes.entry(Name(name.to_owned())).or_default())
@@ -73,6 +96,15 @@ impl ImportedNodes {
 
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()
+    }
+}
+
+/// Why a text is not the MAC address of a node.
+fn not_a_mac(text: &str) -> String {
+    let shown: String = text.chars().take(80).collect();
+    match text.split([':', '-']).filter(|part| part.len() == 2).count() {
+        20 => format!("`{shown}` is the address of an InfiniBand card, of 20 bytes, and nodes boot by one of 6"),
+        _ => format!("`{shown}` is not a MAC address"),
     }
 }
 
@@ -113,44 +145,4 @@ fn add(found: &mut ImportedNodes, path: &Path, text: &str) -> Result<bool, Strin
         return warewulf::nodes(found, text);
     }
     Ok(hosts::lines(found, text))
-}
-
-impl ImportedNodes {
-    /// Takes out of nodes what their groups and the defaults give them.
-    fn finish(&mut self) {
-        for (_, groups) in self.nodes.values() {
-            for group in groups {
-                self.groups.entry(group.clone()).or_default();
-            }
-        }
-        for (values, groups) in self.nodes.values_mut() {
-            let inherited: Vec<&Values> = groups.iter().filter_map(|group| self.groups.get(group)).collect();
-            let given =
-                |attr: &Attr| -> BTreeSet<&Said> { inherited.iter().filter_map(|group| group.get(attr)).collect() };
-            // Where the groups agree, what the node says is theirs; where they do not, the node keeps its own.
-            values.retain(|attr, said| {
-                let given = given(attr);
-                !(given.len() == 1 && given.contains(&*said))
-            });
-            // Lists add up: what a group has and the node does not is taken out.
-            let lists = [Attr::KernelArgs, Attr::Postscripts, Attr::Postbootscripts];
-            for attr in lists.into_iter().filter(|_| !self.lists_add) {
-                let more: BTreeSet<String> = given(&attr)
-                    .into_iter()
-                    .flat_map(|said| match said {
-                        Said::List(items) => items.clone(),
-                        Said::Text(_) => Vec::new(),
-                    })
-                    .collect();
-                if let Some(Said::List(own)) = values.get_mut(&attr)
-                    && !more.is_empty()
-                {
-                    let mut items: Vec<String> =
-                        more.iter().filter(|item| !own.contains(item)).map(|item| format!("~{item}")).collect();
-                    items.extend(own.iter().filter(|item| !more.contains(*item)).cloned());
-                    *own = items;
-                }
-            }
-        }
-    }
 }

@@ -122,7 +122,7 @@ fn many_groups_take_no_more_than_their_nodes() {
     let began = std::time::Instant::now();
     let mut found = ImportedNodes::default();
     for number in 0..30_000 {
-        found.nodes.entry(Name(format!("cn{number}"))).or_default().1.insert(format!("g{number}"));
+        found.nodes.entry(Name(format!("cn{number}"))).or_default().1.push(format!("g{number}"));
         found.node(&format!("-{number}"));
     }
     found.finish();
@@ -131,4 +131,115 @@ fn many_groups_take_no_more_than_their_nodes() {
     assert!(found.notes.len() < 1000);
     // Each group with each node takes minutes.
     assert!(began.elapsed().as_secs() < 300, "{:?}", began.elapsed());
+}
+
+fn corpus(name: &str) -> String {
+    let tables = [("stanza", include_str!("examples/nodes.stanza")), ("conf", include_str!("examples/nodes.conf"))];
+    tables.into_iter().find(|(known, _)| *known == name).unwrap().1.to_owned()
+}
+
+/// What a node has in one of its lists, in words.
+fn list(nodes: &Nodes, name: &str, attr: Attr) -> String {
+    nodes.get(name).unwrap().list(attr).join(" ")
+}
+
+#[test]
+fn the_first_group_of_a_node_counts_as_for_xcat() {
+    let nodelist = (
+        "nodelist.csv",
+        "#node,groups\n\"cn1\",\"rack1,compute,all\"\n\"cn2\",\"compute,rack1,all\"\n\"cn3\",\"rack1\"\n\"cn4\",\"all\"\n",
+    );
+    let boot = (
+        "bootparams.csv",
+        "#node,kernel,initrd,kcmdline,addkcmdline\n\"compute\",,,,\"a=1 b=2\"\n\"rack1\",,,,\"b=2 c=3\"\n\"all\",,,,\"of=all\"\n\"cn1\",,,,\"d=4\"\n",
+    );
+    let noderes = ("noderes.csv", "#node,servicenode,netboot\n\"compute\",,\"xnba\"\n\"rack1\",,\"grub2\"\n");
+    let scripts = (
+        "postscripts.csv",
+        "#node,postscripts,postbootscripts\n\"xcatdefaults\",\"syslog\",\n\"compute\",\"one,two\",\n\"rack1\",\"two,one\",\n",
+    );
+    // Whatever is read first.
+    for files in [[nodelist, boot, noderes, scripts], [scripts, noderes, boot, nodelist]] {
+        let found = of(&files);
+        let nodes = nodes(&found);
+        let args = ["cn1", "cn2", "cn3", "cn4"].map(|name| list(&nodes, name, Attr::KernelArgs));
+        assert_eq!(args, ["d=4", "a=1 b=2", "b=2 c=3", "of=all"], "{}", nodes_file_text(&found));
+        let loaders =
+            ["cn1", "cn2", "cn3"].map(|name| nodes.get(name).unwrap().text(Attr::Loader).map(str::to_owned).unwrap());
+        assert_eq!(loaders, ["grub", "xnba", "grub"]);
+        let scripts = ["cn1", "cn2", "cn4"].map(|name| list(&nodes, name, Attr::Postscripts));
+        assert_eq!(scripts, ["syslog two one", "syslog one two", "syslog"]);
+    }
+}
+
+#[test]
+fn what_cannot_be_taken_over_is_said() {
+    let found = of(&[("nodes.stanza", &corpus("stanza"))]);
+    let nodes = nodes(&found);
+    assert_eq!(list(&nodes, "cn1", Attr::KernelArgs), "mitigations=off");
+    assert_eq!(list(&nodes, "cn2", Attr::KernelArgs), "quiet");
+    assert_eq!(nodes.get("cn2").unwrap().ip().unwrap().to_string(), "10.0.0.12");
+    let said = found.notes.join("\n");
+    assert!(said.contains("80:00:00:48:fe:80:00:00:00:00:00:00:00:02:c9:03:00:31:78:f2` is the address of an InfiniBand card, of 20 bytes, and nodes boot by one of 6: left out of `cn2`"), "{said}");
+    assert!(said.contains("`10.1.0.12` is a further one: left out of `cn2`"), "{said}");
+    let found = of(&[("a.stanza", "n1:\n    objtype=node\n    ip=10.0.0.300\n    mac=aa:bb\n")]);
+    assert_eq!(
+        found.notes,
+        ["`10.0.0.300` is not an address: left out of `n1`", "`aa:bb` is not a MAC address: left out of `n1`"]
+    );
+}
+
+#[test]
+fn profiles_within_profiles_and_later_ones_count_as_for_warewulf() {
+    let found = of(&[("nodes.conf", &corpus("conf"))]);
+    let one = nodes(&found);
+    let n1 = one.get("n1").unwrap();
+    assert_eq!(
+        (n1.image(), list(&one, "n1", Attr::KernelArgs)),
+        (Some("gpuimg"), "crashkernel=no nouveau.modeset=0".to_owned())
+    );
+    assert_eq!(
+        (n1.macs()[0].to_string(), n1.ip().unwrap().to_string()),
+        ("aa:bb:cc:00:00:01".to_owned(), "10.0.0.1".to_owned())
+    );
+    assert_eq!(one.get("n2").unwrap().image(), Some("compute"));
+    assert!(found.notes.contains(&"`10.0.0.300` is not an address: left out of `n2`".to_owned()), "{:?}", found.notes);
+    let left: Vec<&str> = found.left.keys().map(String::as_str).collect();
+    assert_eq!(left, ["asset key", "network devices: eth9", "network devices: tags", "system overlay", "tags"]);
+    let text = "nodeprofiles:\n  base:\n    image name: a\n    kernel: {args: [quiet, x]}\n  gpu:\n    profiles: [base]\n    image name: b\n    kernel: {args: [y]}\n    primary network: ib\n  off:\n    profiles: [gpu]\n    kernel: {args: [\"~x\"]}\nnodes:\n  n1:\n    profiles: [off]\n    network devices:\n      a: {hwaddr: aa:bb:cc:00:00:01}\n      ib: {hwaddr: \"80:00:00:48:fe:80:00:00:00:00:00:00:00:02:c9:03:00:31:78:f2\"}\n  n2:\n    profiles: [off, \"~gpu\"]\n    network devices:\n      b: {hwaddr: aa:bb:cc:00:00:03}\n      a: {hwaddr: aa:bb:cc:00:00:02}\n";
+    let found = of(&[("nodes.conf", text)]);
+    let two = nodes(&found);
+    assert_eq!((two.get("n1").unwrap().image(), list(&two, "n1", Attr::KernelArgs)), (Some("b"), "quiet y".to_owned()));
+    assert_eq!((two.get("n2").unwrap().image(), list(&two, "n2", Attr::KernelArgs)), (Some("a"), "quiet".to_owned()));
+    assert_eq!(two.get("n2").unwrap().macs()[0].to_string(), "aa:bb:cc:00:00:02");
+    assert!(found.notes[0].contains("of 20 bytes") && two.get("n1").unwrap().macs().is_empty(), "{:?}", found.notes);
+}
+
+#[test]
+fn names_of_hosts_and_ethers_mean_one_node() {
+    let hosts = (
+        "hosts",
+        "127.0.0.1 localhost\n10.0.0.11 cn1.site cn1\n10.0.0.12 cn2.site cn2 two\n10.0.0.300 cn3\n10.1.0.12 cn2.site\n",
+    );
+    let ethers = ("ethers", "52:54:0:0:0:1 cn1\n52:54:00:00:00:02 two\n");
+    for files in [[hosts, ethers], [ethers, hosts]] {
+        let found = of(&files);
+        let nodes = nodes(&found);
+        let all: Vec<_> = nodes
+            .names()
+            .filter_map(|name| nodes.get(name))
+            .map(|node| format!("{:?} {:?}", node.macs(), node.ip()))
+            .collect();
+        assert_eq!(all, ["[52:54:00:00:00:01] Some(10.0.0.11)", "[52:54:00:00:00:02] Some(10.0.0.12)"], "{found:?}");
+        assert_eq!(
+            found.notes,
+            ["line 4: `10.0.0.300` is neither an address nor a MAC address: left out", &found.notes[1]],
+            "{found:?}"
+        );
+        assert!(found.notes[1].contains("`10.1.0.12` is a further one"), "{found:?}");
+    }
+    // A short name of two nodes is neither's.
+    let found = of(&[("hosts", "10.0.0.1 a.x a\n10.0.0.2 a.y a\n"), ("ethers", "52:54:0:0:0:1 a\n")]);
+    assert_eq!(found.nodes.len(), 3);
+    assert!(found.notes[0].contains("`a` is a name of several nodes"), "{:?}", found.notes);
 }

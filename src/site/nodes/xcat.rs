@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{ImportedNodes, Said, Values};
+use super::{ALL, ImportedNodes, Said, Values, not_a_mac};
 use crate::nodes::{Attr, Effective};
 use crate::source::{Severity, SourceFile};
 use crate::xcat::definitions::{ObjectKind, parse_stanzas};
@@ -33,8 +33,8 @@ const MOOT: [&str; 20] = [
     "chain",
 ];
 
-/// Adds what an object or a row says; whether its attribute is known.
-fn add(values: &mut Values, name: &str, value: &str) -> bool {
+/// Adds what an object or a row says; whether its attribute is known. What cannot be taken over is a note.
+fn add(values: &mut Values, name: &str, value: &str, notes: &mut Vec<String>) -> bool {
     let text = |text: &str| Said::Text(text.to_owned());
     let list = |separator: char| {
         let items = value.split(separator).map(str::trim).filter(|item| !item.is_empty());
@@ -54,8 +54,10 @@ fn add(values: &mut Values, name: &str, value: &str) -> bool {
         "provmethod" => {}
         "mac" => {
             // `aa:..!host|bb:..`: the first is the one that it boots from.
-            let macs = value.split('|').map(|one| one.split('!').next().unwrap_or_default().trim().to_owned());
-            let mut macs = macs.filter(|one| one.parse::<crate::nodes::Mac>().is_ok());
+            let all = value.split('|').map(|one| one.split('!').next().unwrap_or_default().trim().to_owned());
+            let (macs, others): (Vec<_>, Vec<_>) = all.partition(|one| one.parse::<crate::nodes::Mac>().is_ok());
+            notes.extend(others.iter().map(|one| not_a_mac(one)));
+            let mut macs = macs.into_iter();
             if let Some(first) = macs.next() {
                 values.insert(Attr::Mac, Said::Text(first));
             }
@@ -64,7 +66,15 @@ fn add(values: &mut Values, name: &str, value: &str) -> bool {
                 values.insert(Attr::Macs, Said::List(more));
             }
         }
-        "ip" if value.parse::<std::net::IpAddr>().is_ok() => drop(values.insert(Attr::Ip, text(value))),
+        // Further ones are of other networks.
+        "ip" => {
+            let mut all = value.split(',').map(str::trim);
+            match all.next().filter(|one| one.parse::<std::net::IpAddr>().is_ok()) {
+                Some(first) => drop(values.insert(Attr::Ip, text(first))),
+                None => notes.push(format!("`{value}` is not an address")),
+            }
+            notes.extend(all.map(|one| format!("a node has one address, and `{one}` is a further one")));
+        }
         "arch" if matches!(value, "x86_64" | "aarch64" | "ppc64le") => drop(values.insert(Attr::Arch, text(value))),
         "netboot" => {
             let loader = match value {
@@ -115,13 +125,14 @@ fn add(values: &mut Values, name: &str, value: &str) -> bool {
 
 impl ImportedNodes {
     fn of_xcat(&mut self, name: &str, is_group: bool, attributes: &BTreeMap<String, String>) {
-        let mut left = Vec::new();
+        let (mut left, mut notes) = (Vec::new(), Vec::new());
         let mut values = Values::new();
         for (key, value) in attributes.iter().filter(|(_, value)| !value.is_empty()) {
-            if !add(&mut values, key, value) {
+            if !add(&mut values, key, value, &mut notes) {
                 left.push(key.clone());
             }
         }
+        notes.into_iter().for_each(|note| self.note(format!("{note}: left out of `{name}`")));
         values.retain(|_, said| !matches!(said, Said::List(items) if items.is_empty()));
         left.into_iter().for_each(|key| *self.left.entry(key).or_default() += 1);
         let list = |key: &str| -> Vec<String> {
@@ -139,30 +150,36 @@ impl ImportedNodes {
                 if let Some(Said::List(items)) = own.get_mut(&Attr::Console).filter(|_| is_power) {
                     items.iter_mut().for_each(|item| *item = item.replacen("ttyS", "hvc", 1));
                 }
-                // Its own group of all is `*` here.
-                groups.extend(list("groups").into_iter().filter(|group| group != "all"));
+                for group in list("groups") {
+                    if !groups.contains(&group) {
+                        groups.push(group);
+                    }
+                }
             }
             return;
         }
         if attributes.get("grouptype").is_some_and(|kind| kind == "dynamic") {
-            self.notes.push(format!(
+            self.note(format!(
                 "the group `{name}` is dynamic: name its nodes, or use a source of groups (@image:NAME, @arch:NAME)"
             ));
             return;
         }
-        if name == "all" {
-            return self.defaults.extend(values);
+        // Its own group of all is `*` here.
+        if name == ALL {
+            return self.all.extend(values);
         }
         // What no node has by itself is no node's.
         for attr in [Attr::Mac, Attr::Macs, Attr::Ip, Attr::Serial] {
             if values.remove(&attr).is_some() {
-                self.notes.push(format!("`{}` of the group `{name}` is left out: each node has its own", attr.name()));
+                self.note(format!("`{}` of the group `{name}` is left out: each node has its own", attr.name()));
             }
         }
         self.groups.entry(name.to_owned()).or_default().extend(values);
         for member in list("members") {
-            if let Some((_, groups)) = self.node(&member) {
-                groups.insert(name.to_owned());
+            if let Some((_, groups)) = self.node(&member)
+                && !groups.iter().any(|group| group == name)
+            {
+                groups.push(name.to_owned());
             }
         }
     }

@@ -1,9 +1,11 @@
 //! One ssh to one node, and what comes back.
 
+mod place;
 mod purse;
 
 use std::hash::BuildHasher;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::IpAddr;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -22,7 +24,9 @@ const LONGEST_LINE: u64 = 64 << 10;
 /// What a line costs that is kept, whatever it says.
 const LINE_COSTS: u64 = 64;
 /// So much is kept of what a script said.
-const MOST_OUTPUT: usize = 256 << 10;
+const MOST_OUTPUT: usize = 4 << 10;
+/// No line that is read in words has more of them.
+const MOST_WORDS: usize = 16;
 /// So much is kept of what ssh and the node's programs complain.
 const MOST_COMPLAINT: usize = 4096;
 
@@ -52,7 +56,7 @@ pub struct Way<'a> {
 impl Connection {
     /// Starts ssh; nothing is known of the node yet.
     /// Errors: ssh cannot be started.
-    pub fn start(node: &str, way: &Way<'_>, purse: Purse) -> Result<Self, String> {
+    pub fn start(node: &str, address: Option<IpAddr>, way: &Way<'_>, purse: Purse) -> Result<Self, String> {
         let mut words = way.ssh.iter();
         let program = words.next().map_or("ssh", String::as_str);
         let nonce = format!("{:016x}", std::collections::hash_map::RandomState::new().hash_one(node));
@@ -65,6 +69,7 @@ impl Connection {
             .args(["-T", "-o", "BatchMode=yes", "-o", &format!("ConnectTimeout={}", way.connect)])
             .args(["-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=4"])
             .args(["-o", "ClearAllForwardings=yes", "-o", "LogLevel=ERROR"])
+            .args(place::options(way.ssh, node, address))
             .args(["--", node, &command])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -185,7 +190,7 @@ impl Connection {
     /// Errors: The connection ended.
     pub fn words(&mut self) -> Result<Vec<String>, String> {
         let line = self.line()?;
-        Ok(String::from_utf8_lossy(&line).split(' ').map(str::to_owned).collect())
+        Ok(String::from_utf8_lossy(&line).split(' ').take(MOST_WORDS).map(str::to_owned).collect())
     }
 
     /// Lines up to one that is a dot.
@@ -209,6 +214,12 @@ impl Connection {
         self.purse.spend(3 * bytes as u64 + LINE_COSTS)
     }
 
+    /// Counts what is kept of an answer when the node is done.
+    /// Errors: All nodes together have said too much.
+    pub fn keep(&self, bytes: u64) -> Result<(), String> {
+        self.purse.keep(bytes)
+    }
+
     /// Bytes in base64 up to a dot.
     /// Errors: The connection ended, or the node has said too much.
     pub fn bytes(&mut self) -> Result<Vec<u8>, String> {
@@ -226,8 +237,7 @@ impl Connection {
     /// The end of what a script said: it is kept until all nodes are done.
     /// Errors: As [`Connection::bytes`].
     pub fn output(&mut self) -> Result<String, String> {
-        let bytes = self.bytes()?;
-        Ok(String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(MOST_OUTPUT)..]).into_owned())
+        Ok(last_of(&self.bytes()?))
     }
 
     /// What ssh or the node's programs said, the last line.
@@ -279,6 +289,11 @@ impl Connection {
     }
 }
 
+/// The end of what a script said, as far as it is kept.
+pub fn last_of(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(MOST_OUTPUT)..]).into_owned()
+}
+
 /// What is said of an answer that no node of ours gives.
 pub fn unclear(text: &str) -> String {
     format!("the node's answer cannot be understood: {}", text.chars().take(80).collect::<String>())
@@ -301,7 +316,8 @@ mod tests {
         let program = place.path().join("ssh");
         std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
         let ssh = ["sh".to_owned(), program.display().to_string()];
-        let connection = Connection::start("n1", &Way { ssh: &ssh, connect: 1, seconds: 9 }, pool.purse()).unwrap();
+        let connection =
+            Connection::start("n1", None, &Way { ssh: &ssh, connect: 1, seconds: 9 }, pool.purse()).unwrap();
         (connection, place)
     }
 

@@ -8,19 +8,25 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Bytes for those who need them first.
 const SHARED: u64 = 384 << 20;
+/// Bytes for what is kept of all answers until the last node is done, beyond what every node may say.
+const KEPT: u64 = 64 << 20;
 /// Bytes that are divided among the nodes that are asked at one time.
 const DIVIDED: u64 = 128 << 20;
+
+const TOO_LONG: &str = "the node's answer is longer than the limit for all nodes";
 
 #[derive(Debug, Clone)]
 pub struct Pool {
     left: Arc<AtomicU64>,
+    to_keep: Arc<AtomicU64>,
     share: u64,
 }
 
 impl Pool {
     /// For so many nodes at one time.
     pub fn of(nodes: usize) -> Self {
-        Self { left: Arc::new(AtomicU64::new(SHARED)), share: DIVIDED / (nodes.max(1) as u64) }
+        let [left, to_keep] = [SHARED, KEPT].map(|bytes| Arc::new(AtomicU64::new(bytes)));
+        Self { left, to_keep, share: DIVIDED / (nodes.max(1) as u64) }
     }
 
     pub fn purse(&self) -> Purse {
@@ -45,8 +51,16 @@ impl Purse {
             self.taken += bytes;
             return Ok(());
         }
-        self.own = self.own.checked_sub(bytes).ok_or("the node's answer is longer than the limit for all nodes")?;
+        self.own = self.own.checked_sub(bytes).ok_or(TOO_LONG)?;
         Ok(())
+    }
+
+    /// Counts bytes that are kept when this node is done.
+    /// Errors: There are not so many left.
+    pub fn keep(&self, bytes: u64) -> Result<(), String> {
+        let take = |left: u64| left.checked_sub(bytes);
+        let taken = self.pool.to_keep.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
+        taken.map(drop).map_err(|_| TOO_LONG.to_owned())
     }
 }
 
@@ -70,5 +84,9 @@ mod tests {
         assert!(other.spend(1).is_err());
         drop(greedy);
         other.spend(SHARED).unwrap();
+        // What is kept stays spent.
+        drop(other);
+        pool.purse().keep(KEPT).unwrap();
+        assert!(pool.purse().keep(1).is_err());
     }
 }

@@ -64,7 +64,7 @@ pub fn open(arguments: &crate::cli::Arguments, state: &StateArguments) -> Result
     let nodes = checked(&root).map_err(reported)?;
     let Some(nodes) = nodes else {
         let problem = format!("`{}` has no {NODES_FILE}", root.display());
-        let help = "write one: a node is a table, [node.cn001], with mac = \"52:54:00:12:34:56\" and image = \"compute\"; `imgbuild import xcat` and `imgbuild import hosts` make one of what a site has";
+        let help = "write one: a node is a table, [node.cn001], with mac = \"52:54:00:12:34:56\" and image = \"compute\"; `imgbuild import xcat` and `imgbuild import nodes FILE..` make one of what a site has";
         let finding = Finding::nowhere(Severity::Error, "nodes::missing", problem).help(help);
         return Err(reported(vec![finding]));
     };

@@ -6,7 +6,7 @@ use crate::cli::output::render;
 use crate::cli::recipe_lock::RecipeLock;
 use crate::cli::setup::print_findings;
 use crate::cli::verbs::recipe::set::write;
-use crate::nodes::edit::{Target, changed};
+use crate::nodes::edit::{Changed, Target, changed};
 use crate::nodes::{Nodes, nodes_file};
 use crate::recipe::{Edit, Overlay, known};
 use crate::source::SourceFile;
@@ -67,9 +67,10 @@ fn set(arguments: &crate::cli::Arguments, range: &str, edits: &[Edit]) -> Result
     let set = nodes.select(range).map_err(reported)?;
     let group = range.strip_prefix('@').filter(|group| nodes.groups().iter().any(|one| one.name == *group));
     let target = group.map_or(Target::Nodes(set), |group| Target::Group(group.to_owned()));
-    let text = changed(&nodes, &target, edits).map_err(input)?;
+    let Changed { text, notes } = changed(&nodes, &target, edits).map_err(input)?;
+    let notes: String = notes.iter().map(|note| format!("\nnote: {note}")).collect();
     if text == nodes.file.text {
-        return Ok("nothing changed".to_owned());
+        return Ok(format!("nothing changed{notes}"));
     }
     // What would be wrong is reported before anything is written.
     let file = SourceFile::new(&name, &nodes.file.path, text.as_str());
@@ -86,7 +87,7 @@ fn set(arguments: &crate::cli::Arguments, range: &str, edits: &[Edit]) -> Result
         return Err(input(format!("{name} was not changed: it would be wrong")));
     }
     match write(&nodes.file.path, &nodes.file.text, &text) {
-        Ok(true) => Ok(format!("{name} was changed: `imgbuild nodeset` gives nodes what they are to boot")),
+        Ok(true) => Ok(format!("{name} was changed: `imgbuild nodeset` gives nodes what they are to boot{notes}")),
         Ok(false) => Err(input(format!("{name} was written by somebody else at the same time: nothing was changed"))),
         Err(error) => Err((format!("cannot write {name}: {error}"), Exit::Machine)),
     }

@@ -1,0 +1,55 @@
+//! Where ssh finds a node: where the site's own configuration says, else at the address that nodes.toml gives it.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// Options of ssh for a node of an address. A command that is not ssh finds nodes in its own way.
+pub fn options(ssh: &[String], node: &str, address: Option<IpAddr>) -> Vec<String> {
+    let program = ssh.first().map_or("ssh", String::as_str);
+    let is_ssh = Path::new(program).file_name().is_some_and(|name| name == "ssh");
+    let Some(address) = address.filter(|_| is_ssh) else { return Vec::new() };
+    // What ssh would do; nothing is connected.
+    let asked = Command::new(program)
+        .args(ssh.iter().skip(1))
+        .args(["-G", "--", node])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output();
+    let Some(said) = asked.ok().filter(|output| output.status.success()) else { return Vec::new() };
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    let value = |key: &str| said.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ').map(str::to_owned));
+    if value("hostname").is_none_or(|name| !name.eq_ignore_ascii_case(node)) {
+        return Vec::new();
+    }
+    let mut options = vec!["-o".to_owned(), format!("HostName={address}")];
+    // Keys are known by the name, as without the address.
+    if value("hostkeyalias").is_none() {
+        options.extend(["-o".to_owned(), format!("HostKeyAlias={node}")]);
+    }
+    options
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_node_is_found_by_its_address_unless_the_site_says_where_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = |name: &str, said: &str| {
+            let program = folder.path().join(name);
+            std::fs::write(&program, format!("#!/bin/sh\necho '{said}'\n")).unwrap();
+            std::fs::set_permissions(&program, PermissionsExt::from_mode(0o700)).unwrap();
+            let words = [program.display().to_string(), "-F".to_owned(), "none".to_owned()];
+            options(&words, "cn1", "10.0.0.11".parse().ok()).join(" ")
+        };
+        assert_eq!(options("ssh", "user root\nhostname cn1"), "-o HostName=10.0.0.11 -o HostKeyAlias=cn1");
+        assert_eq!(options("ssh", "hostname CN1\nhostkeyalias all"), "-o HostName=10.0.0.11");
+        assert_eq!(options("ssh", "hostname 192.0.2.1"), "");
+        assert_eq!(options("ssh", ""), "");
+        assert_eq!(options("wrapper", "hostname cn1"), "");
+    }
+}
