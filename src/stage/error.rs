@@ -221,6 +221,7 @@ impl StageError {
                 | DistroError::PackageManager { log, .. }
                 | DistroError::Unsatisfiable { log, .. }
                 | DistroError::ContainerDatabase { log, .. }
+                | DistroError::NotAsLocked { log, .. }
                 | DistroError::Indices { log, .. },
             ) => Some(log),
             _ => None,
