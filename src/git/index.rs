@@ -230,7 +230,7 @@ mod tests {
         let all = ["", "etc", "etc/motd", "run", "new", "et", "etc/missing"].map(at);
         let (plain, executable) = (Tracked::File { executable: false }, Tracked::File { executable: true });
         assert_eq!(all, [Tracked::Folder, Tracked::Folder, plain, executable, Tracked::No, Tracked::No, Tracked::No]);
-        // The index says it anew.
+        // The index has it otherwise now.
         run(&root, &["update-index", "--chmod=-x", "run"]);
         run(&root, &["add", "new"]);
         assert_eq!((at("run"), at("new")), (plain, plain));
