@@ -77,6 +77,8 @@ pub fn unfetched(path: &Path) -> io::Result<Option<(PathBuf, PathBuf)>> {
     let Some((root, index)) = around(path)? else { return Ok(None) };
     let below = path.strip_prefix(&root).unwrap_or(Path::new(""));
     let found = below.ancestors().find(|above| index.at(above.as_os_str().as_bytes()) == Tracked::Submodule);
+    // Files that somebody put there are content as well.
+    let found = found.filter(|found| witness::list(&root.join(found)).is_ok_and(|names| names.is_empty()));
     Ok(found.map(|found| (root.clone(), found.to_owned())))
 }
 
