@@ -31,11 +31,7 @@ pub fn without_content(path: &Path) -> Option<(String, String)> {
         return of_submodule(path);
     }
     // Larger ones are not read here; what becomes of their size, their digest says.
-    let found = witness::metadata(path).ok().filter(|found| found.is_file() && found.len() < POINTER_LIMIT)?;
-    if found.len() == 0 {
-        return None;
-    }
-    let bytes = witness::read(path).ok()?;
+    let bytes = witness::read_at_most(path, POINTER_LIMIT).ok()??;
     if bytes.starts_with(b"version https://git-lfs.github.com/spec/v1\n") {
         let help = format!("fetch its content: git -C {folder} lfs pull");
         return Some(("it is a pointer of Git LFS, and its content was not fetched".to_owned(), help));

@@ -72,10 +72,10 @@ pub fn read(path: &Path) -> io::Result<Owned> {
     })
 }
 
-/// The mode that counts of a file that is read, shown or run: who else may write to it here plays no part (D25).
+/// The mode that counts of a file.
 /// Errors: As [`read`].
 pub fn mode(path: &Path) -> io::Result<u32> {
-    read(path).map(|found| found.mode & !0o022)
+    read(path).map(|found| found.mode)
 }
 
 /// Whether a file is one that git tracks; not where it comes from another machine.
@@ -128,7 +128,7 @@ impl Owners {
         let bits = |path: &Path| witness::mode(path).map_or(0, |mode| mode & 0o044);
         let Ok(here) = witness::mode(path) else { return 0 };
         let lost = owned.mode & !here & 0o077;
-        // Who may not read is meant; a bit to execute that git alone has is none.
+        // Who may not read is meant, and not a bit to execute that git alone has.
         if lost & 0o044 == 0 {
             return 0;
         }

@@ -29,7 +29,7 @@ pub fn known(jobs: &[Job]) -> Result<Option<NamedTempFile>, String> {
 pub fn advice(said: &str, node: &str, own: Option<&Path>) -> Option<String> {
     let what = said.lines().map(str::trim).find(|line| line.starts_with("Host key verification failed"))?;
     let what = what.trim_end_matches('.');
-    // Of several lists the last is named.
+    // The last of several lists is named.
     let offending = said.lines().rev().find_map(|line| {
         let (kind, place) = line.trim().strip_prefix("Offending ")?.split_once(" key in ")?;
         let (file, number) = place.rsplit_once(':')?;

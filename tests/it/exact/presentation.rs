@@ -92,13 +92,6 @@ fn presentation_moves_no_key() {
         ("an unused key of the workspace", |space| {
             space.write("image.toml", &(text(space) + "\n[workspace]\nallow = [\"/srv/site\"]\n"));
         }),
-        ("what others may do with files", |space| {
-            for name in ["k.pub", "keys/ca.pem"] {
-                let mode = std::fs::metadata(space.path().join(name)).unwrap().permissions().mode();
-                std::fs::set_permissions(space.path().join(name), std::fs::Permissions::from_mode(mode | 0o022))
-                    .unwrap();
-            }
-        }),
         ("times of files", |space| {
             for name in ["site/motd", "a.postinstall", "driver/Makefile", "image.toml"] {
                 let file = std::fs::File::options().append(true).open(space.path().join(name)).unwrap();
