@@ -119,12 +119,17 @@ impl NodeSet {
         }
     }
 
-    pub fn and(&self, other: &Self) -> Self {
-        Self(self.0.intersection(&other.0).cloned().collect())
+    /// Takes the nodes of another set out, and adds those that were not there: at the cost of that one.
+    pub fn toggle(&mut self, other: &Self) {
+        for name in &other.0 {
+            if !self.0.remove(name) {
+                self.0.insert(name.clone());
+            }
+        }
     }
 
-    pub fn either(&self, other: &Self) -> Self {
-        Self(self.0.symmetric_difference(&other.0).cloned().collect())
+    pub fn and(&self, other: &Self) -> Self {
+        Self(self.0.intersection(&other.0).cloned().collect())
     }
 
     /// The set in few words: `login[1-2],n[1-12]`.
