@@ -202,7 +202,7 @@ impl Sayings {
 
 /// Tells of nodes whose lists add up to more than anything reads: putting them together would take as long as all items squared.
 fn long_lists(nodes: &Nodes, findings: &mut Vec<Finding>) {
-    let mut told = BTreeSet::new();
+    let mut said_of = BTreeSet::new();
     for name in nodes.nodes.keys() {
         let mut counts: HashMap<Attr, usize> = HashMap::new();
         for said in nodes.layers(&name.0).flatten().filter(|said| said.attr.merging() == Merging::Adding) {
@@ -210,7 +210,7 @@ fn long_lists(nodes: &Nodes, findings: &mut Vec<Finding>) {
             let count = counts.entry(said.attr).or_default();
             let had_an_end = *count <= MOST_ITEMS;
             *count += items.len();
-            if had_an_end && *count > MOST_ITEMS && told.insert((said.attr, said.value.span.start)) {
+            if had_an_end && *count > MOST_ITEMS && said_of.insert((said.attr, said.value.span.start)) {
                 let (key, name, most) = (said.attr.name(), &name.0, counted(MOST_ITEMS));
                 let message = format!("up to here `{key}` of `{name}` has more than {most} items");
                 let help = "say each item once, in [defaults] or in one group";

@@ -193,7 +193,7 @@ struct Unready<'a> {
     texts: &'a [(String, Span)],
     /// What is being read, to find circles.
     open: std::cell::RefCell<Vec<usize>>,
-    /// Groups that are in themselves: each is told once, whatever asks for it.
+    /// Groups that are in themselves: that is said once of each, whatever asks for it.
     circles: std::cell::RefCell<BTreeSet<usize>>,
     /// Members of the groups so far.
     members: std::cell::Cell<usize>,

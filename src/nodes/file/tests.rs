@@ -302,7 +302,7 @@ fn lists_and_groups_that_cost_more_than_they_are_have_a_bound_with_a_line() {
         found.len() == 1 && found[0].ends_with(": up to here groups look at too many nodes too often"),
         "{found:?}"
     );
-    // A group that names all groups is in itself, which is told once of each.
+    // A group that names all groups is in itself, which is said once of each.
     let all = problems(&many(300, "[node.cn1]\n", |number| format!("[group.g{number}]\nnodes = \"@group:*,cn1\"\n")));
     assert!(all.len() <= 300 && all[0].ends_with("is in itself, by the groups that it names"), "{}", all.len());
     // One that takes nodes out, one by one, and one that turns them around.
@@ -317,7 +317,7 @@ fn lists_and_groups_that_cost_more_than_they_are_have_a_bound_with_a_line() {
 }
 
 #[test]
-fn a_name_that_is_twice_in_a_table_is_not_told_of_the_next_one() {
+fn a_name_that_is_twice_in_a_table_is_no_matter_of_the_next_one() {
     assert_eq!(problems("[node.\"cn1,cn1\"]\n[node.cn1]\n"), ["1: `cn1,cn1` names `cn1` twice"]);
     // The nearest table counts, whatever their order.
     for text in [
