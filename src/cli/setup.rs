@@ -52,7 +52,7 @@ fn place_of_store(arguments: &Arguments) -> Result<PathBuf, crate::store::StoreE
     }
 }
 
-/// The store for a command that can do without: none where there is none, or where another imgbuild made it.
+/// The store for a command that can do without: nothing where no store is there, or where a later imgbuild made it.
 pub fn store_if_there(arguments: &Arguments) -> Option<Store> {
     let directory = place_of_store(arguments).ok()?;
     Store::refuse_newer(&directory).ok()?;

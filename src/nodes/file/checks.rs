@@ -16,7 +16,7 @@ use crate::source::{Finding, Severity, Span, counted, nearest};
 /// Items of a list that one node has by all its tables together.
 const MOST_ITEMS: usize = 1000;
 
-/// Of how many items the ones that may be meant are looked for: that costs as much as the file has of them.
+/// For how many findings what may be meant is looked for: that costs as much as the file has of it.
 const MOST_NEAR: usize = 8;
 
 pub fn check(nodes: &mut Nodes, findings: &mut Vec<Finding>) {

@@ -402,7 +402,7 @@ fn what_is_a_caches_word_alone_is_said_when_it_is_pushed() {
     let push = |more: &[&str]| {
         let (out, store) = (out.to_str().unwrap(), directory.to_str().unwrap());
         let words = ["push", "oci-layout:layout:a", "made-up", "--out", out, "--store", store];
-        place.run(&[&words, more].concat()).good()
+        place.run(&[&words[..], more].concat()).good()
     };
     let said = |ran: &Ran| ran.err.split_whitespace().collect::<Vec<_>>().join(" ").replace("│ ", "");
     let listed = || {
