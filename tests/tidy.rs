@@ -338,6 +338,7 @@ const NAME_A_CPU: &[(&str, &str)] = &[
     ("src/distro/apt/bootstrap.rs", "which CPUs have /lib64"),
     ("src/distro/apt/mod.rs", "Debian's name of the image's CPU, which is one of three"),
     ("src/distro/rpm/metadata/samples.rs", "tests"),
+    ("src/distro/rpm_family/archive/packages.rs", "programs of 32 bits, which that CPU runs"),
     ("src/distro/rpm_family/mod.rs", "RPM's names"),
     ("src/nodes/model/mod.rs", "values of a field"),
     ("src/stage/published/oci/container.rs", "Go's names"),

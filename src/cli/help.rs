@@ -75,7 +75,7 @@ const OTHER_NAMES: &[(&str, &str)] = &[
 pub fn in_words(mut error: clap::Error) -> clap::Error {
     use clap::error::{ContextKind, ContextValue, ErrorKind};
     if error.kind() == ErrorKind::MissingSubcommand {
-        let text = "imgbuild needs a command\n  imgbuild init NAME   writes a recipe\n  imgbuild plan        shows what a build would do\n  imgbuild build       builds it\n";
+        let text = format!("imgbuild needs a command\n{FIRST}\n");
         return command().error(ErrorKind::MissingSubcommand, text);
     }
     let word = match error.get(ContextKind::InvalidSubcommand) {

@@ -77,6 +77,8 @@ pub fn unfetched(path: &Path) -> io::Result<Option<(PathBuf, PathBuf)>> {
     let Some((root, index)) = around(path)? else { return Ok(None) };
     let below = path.strip_prefix(&root).unwrap_or(Path::new(""));
     let found = below.ancestors().find(|above| index.at(above.as_os_str().as_bytes()) == Tracked::Submodule);
+    // Files that somebody put there are content as well.
+    let found = found.filter(|found| witness::list(&root.join(found)).is_ok_and(|names| names.is_empty()));
     Ok(found.map(|found| (root.clone(), found.to_owned())))
 }
 
@@ -230,7 +232,7 @@ mod tests {
         let all = ["", "etc", "etc/motd", "run", "new", "et", "etc/missing"].map(at);
         let (plain, executable) = (Tracked::File { executable: false }, Tracked::File { executable: true });
         assert_eq!(all, [Tracked::Folder, Tracked::Folder, plain, executable, Tracked::No, Tracked::No, Tracked::No]);
-        // The index says it anew.
+        // The index has it otherwise now.
         run(&root, &["update-index", "--chmod=-x", "run"]);
         run(&root, &["add", "new"]);
         assert_eq!((at("run"), at("new")), (plain, plain));

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use serde_json::json;
 
-use super::Effective;
 use super::set::NodeSet;
+use super::{Effective, State, known_hosts};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NodeFormat {
@@ -24,10 +24,12 @@ pub enum NodeFormat {
     Clustershell,
     /// Lines for `slurm.conf`. Source: slurm.conf(5), NodeName and NodeSet.
     Slurm,
+    /// What ssh knows hosts by. Source: sshd(8), SSH_KNOWN_HOSTS FILE FORMAT.
+    KnownHosts,
 }
 
-/// The text, and what it leaves out, a sentence each.
-pub fn written(format: NodeFormat, nodes: &[Effective]) -> (String, Vec<String>) {
+/// The text, and what it leaves out, a sentence each. The state has what nodes reported.
+pub fn written(format: NodeFormat, nodes: &[Effective], state: &State) -> (String, Vec<String>) {
     let mut left_out = Vec::new();
     let named = |nodes: Vec<&Effective>| NodeSet::of(nodes.iter().map(|node| node.name.as_str())).folded();
     let without = |what: &str, good: &dyn Fn(&Effective) -> bool, left_out: &mut Vec<String>| {
@@ -67,6 +69,15 @@ pub fn written(format: NodeFormat, nodes: &[Effective]) -> (String, Vec<String>)
         }
         NodeFormat::Clustershell => clustershell(nodes),
         NodeFormat::Slurm => slurm(nodes),
+        NodeFormat::KnownHosts => {
+            let all = state.host_keys_of(nodes.iter().map(|node| node.name.as_str()));
+            without(
+                "no report with ssh host keys since their start",
+                &|node| all.contains_key(&node.name),
+                &mut left_out,
+            );
+            known_hosts(nodes.iter().filter_map(|node| Some((node.name.as_str(), all.get(&node.name)?.as_slice()))))
+        }
     };
     (text, left_out)
 }
@@ -204,7 +215,7 @@ mod tests {
             (NodeFormat::Clustershell, "clustershell"),
             (NodeFormat::Slurm, "slurm"),
         ] {
-            let (text, left_out) = written(format, &all);
+            let (text, left_out) = written(format, &all, &State::at("/nowhere"));
             insta::assert_snapshot!(name, format!("{text}---\n{}\n", left_out.join("\n")));
         }
     }

@@ -19,6 +19,7 @@ pub use model::mac::Mac;
 pub use model::{Attr, nodes_schema_text};
 pub use set::NodeSet;
 pub use state::asked::Asked;
+pub use state::host_keys::{HostKey, known_hosts};
 pub use state::reports::{Report, ReportState};
 pub use state::rollout::Rollout;
 pub use state::scripts::{ScriptOutcome, ScriptResult, Scripts};

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
+use tempfile::NamedTempFile;
 
 use super::Answer;
-use super::connection::{Connection, Pool, Way, last_of};
+use super::connection::{Connection, Pool, Way, known, last_of};
 use super::node::{Mode, bring};
 use super::wanted::Job;
 
@@ -53,6 +54,8 @@ struct Shared {
     results: Mutex<Vec<Option<Reached>>>,
     workers: AtomicUsize,
     pool: Pool,
+    /// The host keys that nodes reported, as long as ssh reads them.
+    known_hosts: Result<Option<NamedTempFile>, String>,
 }
 
 /// Brings all nodes up to date, or looks at them; in the order of the jobs.
@@ -71,6 +74,7 @@ pub fn run(
         results: Mutex::new(jobs.iter().map(|_| None).collect()),
         workers: AtomicUsize::new(count),
         pool: Pool::of(count),
+        known_hosts: known(jobs),
     };
     std::thread::scope(|scope| {
         let mut started = 0;
@@ -126,6 +130,7 @@ fn one(
         connect: settings.connect.as_secs().max(1),
         // The node's own end comes after ours.
         seconds: settings.timeout.as_secs() + 10,
+        known_hosts: shared.known_hosts.as_ref().map_err(String::clone)?.as_ref().map(NamedTempFile::path),
     };
     let mut connection = Connection::start(&job.node, job.address, &way, shared.pool.purse())?;
     let process = i32::try_from(connection.id()).ok().and_then(Pid::from_raw);

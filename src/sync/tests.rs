@@ -13,6 +13,7 @@ use super::node::Mode;
 use super::stream::{Bytes, Entry, RECORD, aside, records, send};
 use super::wanted::{Content, Item, Job, sha256_of};
 use super::words::{encoded, quoted};
+use crate::nodes::HostKey;
 use crate::recipe::{Clause, SyncedKind};
 use crate::source::{SourceFile, Span};
 
@@ -83,6 +84,11 @@ fn item(clause: Clause, source: &Path, destination: &Path, name_in_folder: Optio
         name_in_folder: name_in_folder.map(str::to_owned),
         content: Some(Content { size, sha256: sha256.clone(), bytes }),
         mode: 0o644,
+        uid: 0,
+        gid: 0,
+        user: None,
+        group: None,
+        home: None,
         source: source.to_owned(),
         key: sha256,
         span: Span::new(&SourceFile::new("list", "/list", "line"), 0..4),
@@ -230,4 +236,115 @@ fn what_nodes_say_is_kept_within_a_limit_for_all() {
         problems.len() > 20 && problems.iter().all(|problem| problem.contains("the limit for all nodes")),
         "{problems:?}"
     );
+}
+
+/// Public halves of two keys, as files have them.
+const KEYS: [&str; 2] = [
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEoNXlh/Gz8i0sz/YqU4GFLKauvK6uUwfX2IaF60/DNV",
+    "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBCaiLSLLvK7u/MRJ7yGAYF1i/8u5qYlNffhEfx3DFiqW4Z/SjsgzWWXuBQ+6H8tSCrcvumQru7HyEqO2wjJl12o=",
+];
+
+#[test]
+fn reported_host_keys_are_in_a_file_that_is_gone_afterwards() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let shown = folder.path().display();
+    std::fs::write(at("source"), "new\n").unwrap();
+    // It takes no connection, and leaves what it was given.
+    let script = format!(
+        "#!/bin/sh\nfor word; do\n case $word in\n -G) printf 'hostname n1\\nglobalknownhostsfile /etc/a /etc/b\\n'; exit 0 ;;\n \
+         GlobalKnownHostsFile=*) echo \"$word\" >>{shown}/words; word=${{word#*\\\"}}; word=${{word%%\\\"*}}\n \
+         stat -c %a \"$word\" >{shown}/mode; cat \"$word\" >{shown}/copy ;;\n esac\ndone\nexit 1\n"
+    );
+    std::fs::write(at("ssh"), script).unwrap();
+    std::fs::set_permissions(at("ssh"), PermissionsExt::from_mode(0o700)).unwrap();
+    let second = Duration::from_secs(1);
+    let ssh = vec![at("ssh").display().to_string()];
+    let settings = Settings { ssh, fanout: 1, timeout: 60 * second, connect: second };
+    let items = vec![item(Clause::Copy, &at("source"), Path::new("/etc/x"), None)];
+    let job = |node: &str, keys: &[&str]| {
+        let host_keys = keys.iter().map(|key| HostKey::of(key).unwrap()).collect();
+        Job { items: items.clone(), host_keys, ..Job::of(node, "image") }
+    };
+    let jobs = [job("n1", &KEYS), job("n2", &[]), job("n3", &KEYS[..1])];
+    run(&jobs, &settings, Mode::Look, &|| false, &|_| {});
+    let read = |name: &str| std::fs::read_to_string(at(name)).unwrap();
+    assert_eq!(read("copy"), format!("n1 {}\nn1 {}\nn3 {}\n", KEYS[0], KEYS[1], KEYS[0]));
+    assert_eq!(read("mode"), "600\n");
+    let words = read("words");
+    assert_eq!(words.lines().count(), 3, "{words}");
+    for word in words.lines() {
+        let (file, others) = word.strip_prefix("GlobalKnownHostsFile=\"").unwrap().split_once('"').unwrap();
+        assert!(others == " /etc/a /etc/b" && !Path::new(file).exists(), "{word}");
+    }
+    // Without keys ssh gets what it got before.
+    run(&[job("n1", &[])], &settings, Mode::Look, &|| false, &|_| {});
+    assert_eq!(read("words"), words);
+}
+
+/// A server on the loopback.
+struct Sshd(std::process::Child);
+
+impl Drop for Sshd {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_node_with_other_host_keys_is_believed_by_its_report() {
+    if !rustix::process::geteuid().is_root() || !Path::new("/usr/sbin/sshd").is_file() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    for key in ["now", "before", "admin"] {
+        let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f", &at(key)]).status();
+        assert!(made.unwrap().success());
+    }
+    std::fs::write(at("source"), "new\n").unwrap();
+    std::fs::create_dir_all("/run/sshd").unwrap();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let config = format!(
+        "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nUsePAM no\nStrictModes no\nPermitRootLogin yes\n",
+        at("now"),
+        at("admin.pub")
+    );
+    std::fs::write(at("config"), config).unwrap();
+    let mut server = Command::new("/usr/sbin/sshd");
+    server.args(["-D", "-e", "-f", &at("config")]).stdin(std::process::Stdio::null());
+    server.stderr(std::fs::File::create(at("log")).unwrap());
+    let _server = Sshd(server.spawn().unwrap());
+    let until = std::time::Instant::now() + Duration::from_secs(20);
+    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(std::time::Instant::now() < until, "{:?}", std::fs::read_to_string(at("log")));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // What keeps the node out, by what the administrator knows it by and by what it reported.
+    let problem = |known: Option<&str>, reported: Option<&str>| {
+        let public = |key: &str| std::fs::read_to_string(at(&format!("{key}.pub"))).unwrap();
+        std::fs::write(at("user"), known.map(|key| format!("n1 {}", public(key))).unwrap_or_default()).unwrap();
+        let (port, file) = (port.to_string(), format!("UserKnownHostsFile={}", at("user")));
+        let ssh = ["ssh", "-F", "none", "-p", &port, "-i", &at("admin"), "-o", &file].map(str::to_owned).to_vec();
+        let second = Duration::from_secs(1);
+        let settings = Settings { ssh, fanout: 1, timeout: 60 * second, connect: 20 * second };
+        let job = Job {
+            items: vec![item(Clause::Copy, Path::new(&at("source")), Path::new(&at("new")), None)],
+            address: "127.0.0.1".parse().ok(),
+            host_keys: reported.into_iter().filter_map(|key| HostKey::of(public(key).trim())).collect(),
+            ..Job::of("n1", "image")
+        };
+        run(&[job], &settings, Mode::Look, &|| false, &|_| {}).remove(0).answer.problem
+    };
+    assert_eq!(problem(Some("now"), None), None);
+    assert_eq!(problem(None, Some("now")), None);
+    assert_eq!(problem(Some("before"), Some("now")), None, "it was started again, and has reported since");
+    let said = problem(Some("before"), None).unwrap();
+    let remedy = format!("{} has another ED25519 key of it", at("user"));
+    assert!(said.contains(&remedy) && said.contains(" -R n1`"), "{said}");
+    let said = problem(None, Some("before")).unwrap();
+    assert!(said.contains("another ED25519 key than it reported"), "{said}");
+    let said = problem(None, None).unwrap();
+    assert!(said.contains("it has not reported the host key"), "{said}");
 }

@@ -12,7 +12,7 @@ use sha2::Digest as _;
 use super::order::Order;
 use super::packages::Packages;
 use crate::nodes::xcat_range::Files;
-use crate::nodes::{NodeSet, Nodes};
+use crate::nodes::{HostKey, NodeSet, Nodes};
 use crate::recipe::owners::{Home, account_number, homes};
 use crate::recipe::{Clause, NodeFile, NodeScript, Recipe, SyncedKind};
 use crate::source::{Finding, Severity, Span};
@@ -32,6 +32,8 @@ pub struct Job {
     pub packages: Option<Arc<Packages>>,
     /// What it is to run again, if that is asked for.
     pub order: Option<Arc<Order>>,
+    /// The ssh host keys that it reported.
+    pub host_keys: Vec<HostKey>,
 }
 
 impl Job {
@@ -44,6 +46,7 @@ impl Job {
             scripts: Vec::new(),
             packages: None,
             order: None,
+            host_keys: Vec::new(),
         }
     }
 

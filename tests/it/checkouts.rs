@@ -85,9 +85,10 @@ fn what_git_lfs_keeps_is_compared_by_its_digest_and_no_filter_runs() {
     let text = planned(&space, 2);
     let note = "note: motd is in Git LFS: its content at HEAD is not available, and its digest differs\n";
     assert!(text.contains("content changed") && text.contains(note), "{text}");
-    // Whoever has no LFS has the pointer, which is what is stored.
+    // Whoever has no LFS has the pointer, which no node should get.
     space.write("motd", &pointer("a node\n"));
-    assert!(!planned(&space, 0).contains("note:"));
+    let ran = space.run(&["check"]);
+    assert!(ran.code == 1 && ran.err.contains("lfs pull"), "{}", ran.err);
     // Without the attribute it is a file like others.
     space.write("motd", "a node\n").write(".gitattributes", "");
     commit(&space);

@@ -235,7 +235,8 @@ fn nothing_is_left_of_what_was_killed() {
         }
         let (last, said) = run(&space, None);
         // A run that was faster than its end did all.
-        assert!(last == code || last == Some(1), "{command:?}: {last:?}, not {code:?}: {said}");
+        let did_all = last == Some(1) || said.contains("File exists");
+        assert!(last == code || did_all, "{command:?}: {last:?}, not {code:?}: {said}");
         // Names of keys and of generations differ from run to run.
         let names = |space: &Space| {
             let shown = |path: PathBuf| path.display().to_string();

@@ -56,11 +56,11 @@ fn each_mistake_on_the_command_line_has_its_remedy() {
         (&["test"], "'check'"),
         (&["validate"], "'check'"),
         (&["chek"], "'check'"),
-        (&[], "imgbuild plan        shows what a build would do"),
+        (&[], "imgbuild help        all commands"),
         (&["-C", "c/image.toml", "check"], "-C c"),
         (&["build", "c"], "name it with `-C c`"),
         (&["show"], "Usage: imgbuild show <IMAGE> [PATH]"),
-        (&["diff"], "Usage: imgbuild diff <A> <B>"),
+        (&["diff"], "Usage: imgbuild diff <A> [B]"),
     ] {
         let ran =
             imgbuild().args(words).current_dir(space.path()).env("IMGBUILD_STORE", space.store()).output().unwrap();

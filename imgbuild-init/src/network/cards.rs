@@ -112,7 +112,7 @@ fn devices_without_driver(sys: &Path) -> Vec<Undriven> {
             add("the virtual card of this partition".to_owned(), Some("ibmveth"));
         }
     }
-    // Of vendors' own class is whatever has no other: only where nothing else could be the card.
+    // Vendors' own class has whatever has no other: only where nothing else could be the card.
     for class in ["02", "ff"] {
         for device in devices_of(sys, "usb") {
             if id(&device, "bInterfaceClass") == class

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::host_keys;
 use crate::cmdline::Parameters;
 use crate::image::fetch;
 use crate::image::root;
@@ -85,12 +86,22 @@ pub fn tell_beside(urls: Vec<String>, state: State, before: Option<JoinHandle<()
 fn form(state: State, reason: Option<&str>) -> String {
     let mut text = format!("state={}", state.name());
     if let Some(reason) = reason {
-        text += "&reason=";
-        for byte in reason.bytes().take(400) {
-            match byte {
-                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' => text.push(char::from(byte)),
-                byte => text += &format!("%{byte:02X}"),
-            }
+        text += &format!("&reason={}", encoded(&reason.as_bytes()[..reason.len().min(400)]));
+    }
+    text
+}
+
+/// The same with the node's host keys, if it has some.
+fn with_keys(form: &str, keys: &str) -> String {
+    if keys.is_empty() { form.to_owned() } else { format!("{form}&host_keys={}", encoded(keys.as_bytes())) }
+}
+
+fn encoded(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for byte in bytes {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' => text.push(char::from(*byte)),
+            byte => text += &format!("%{byte:02X}"),
         }
     }
     text
@@ -183,7 +194,13 @@ fn told_all(root: &Path, url: &str) -> Result<(), String> {
     // A script that may not fail has failed: the server knows, and must not hear the opposite.
     let failure = failed::failure(root);
     let state = if failure.is_some() { State::Failed } else { State::Up };
-    fetch::post(url, &form(state, failure.as_deref()))
+    let form = form(state, failure.as_deref());
+    let with_keys = with_keys(&form, &host_keys::of(root));
+    match fetch::post(url, &with_keys) {
+        // A server from before nodes reported keys takes less at once.
+        Err(problem) if problem.ends_with(" 413") && with_keys != form => fetch::post(url, &form),
+        sent => sent,
+    }
 }
 
 #[cfg(test)]
@@ -208,5 +225,8 @@ mod tests {
             form(State::Failed, Some("no space: 5 & 6\n")),
             "state=failed&reason=no%20space%3A%205%20%26%206%0A"
         );
+        assert_eq!(with_keys("state=up", ""), "state=up");
+        let keys = "ssh-rsa A+/=\nssh-ed25519 B";
+        assert_eq!(with_keys("state=up", keys), "state=up&host_keys=ssh-rsa%20A%2B%2F%3D%0Assh-ed25519%20B");
     }
 }

@@ -151,7 +151,7 @@ mod tests {
     fn shown(text: &str, start: usize, end: usize) -> String {
         let file = SourceFile::new("image.toml", "/image.toml", text);
         let span = Span { file, start, end };
-        render::install();
+        render::install(crate::cli::ColorWhen::Auto);
         render::finding(&Finding::error("a::b", &span, "wrong"))
     }
 

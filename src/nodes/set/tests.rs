@@ -125,7 +125,7 @@ struct Long;
 
 impl Groups for Long {
     fn all(&self) -> NodeSet {
-        NodeSet::of((0..1000).map(|number| format!("{}{number}", "n".repeat(2000))))
+        NodeSet::of((0..1000).map(|number| format!("n{number}{}", "x".repeat(2000))))
     }
     fn group(&self, _: Option<&str>, _: &str) -> Result<Option<NodeSet>, Vec<String>> {
         Ok(Some(self.all()))

@@ -7,10 +7,12 @@
 //! | `reports/NODE.json` | a node's last report | `serve` |
 //! | `asked/NODE.json` | when its boot script was asked for last, and from where | `serve` |
 //! | `scripts/NODE.json` | what became of the scripts that a node ran | `serve` |
+//! | `keys/NODE.json` | the ssh host keys that a node reported | `serve` |
 //! | `secret` | what the tokens of nodes are made from, mode 0600 | anyone who comes first |
 //! | `rollout.json` | a canary under way | `nodeset --canary` |
 
 pub mod asked;
+pub mod host_keys;
 mod owner;
 mod per_node;
 pub mod presence;

@@ -15,7 +15,8 @@ use crate::nodes::file::is_node_name;
 pub(super) const REPORTS: &str = "reports";
 pub(super) const SCRIPTS: &str = "scripts";
 pub(super) const ASKED: &str = "asked";
-const KINDS: [&str; 3] = [REPORTS, SCRIPTS, ASKED];
+pub(super) const KEYS: &str = "keys";
+const KINDS: [&str; 4] = [REPORTS, SCRIPTS, ASKED, KEYS];
 
 /// Longest file that is read: what is kept of a node is bounded.
 const LONGEST: u64 = 1 << 20;

@@ -196,7 +196,7 @@ impl<'a> Checker<'a> {
                             .to_owned()
                     }
                     _ if path.starts_with("users.") && name == "authorized_keys" => {
-                        "root's are ‹[system] authorized_keys›; for others sync a file, in a list of ‹[sync]›: keys/x.pub -> /home/x/.ssh/authorized_keys"
+                        "root's are ‹[system]› authorized_keys; for others sync a file, in a list of ‹[sync]›: keys/x.pub -> /home/x/.ssh/authorized_keys"
                             .to_owned()
                     }
                     Some(word) => format!("did you mean `{word}`?"),

@@ -31,7 +31,7 @@ pub fn without_content(path: &Path) -> Option<(String, String)> {
         return of_submodule(path);
     }
     // Larger ones are not read here; what becomes of their size, their digest says.
-    let found = std::fs::metadata(path).ok().filter(|found| found.is_file() && found.len() < POINTER_LIMIT)?;
+    let found = witness::metadata(path).ok().filter(|found| found.is_file() && found.len() < POINTER_LIMIT)?;
     if found.len() == 0 {
         return None;
     }

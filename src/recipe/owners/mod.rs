@@ -1,5 +1,5 @@
 //! Owners and modes of what a recipe brings: one rule for lists, scripts and inputs (D51). What git tracks is root's, and 0644 or
-//! 0755 by git's index, so that no clone's umask is part of a recipe. Of all else user and group are judged by themselves: the number
+//! 0755 by git's index, so that no clone's umask is part of a recipe. In all else user and group are judged by themselves: the number
 //! that the recipe's file has is root's, the others stay, and so does the mode. Who builds plays no part.
 
 pub mod checkout;
@@ -72,10 +72,10 @@ pub fn read(path: &Path) -> io::Result<Owned> {
     })
 }
 
-/// The mode that counts of a file.
+/// The mode that counts of a file that is read, shown or run: who else may write to it here plays no part (D25).
 /// Errors: As [`read`].
 pub fn mode(path: &Path) -> io::Result<u32> {
-    read(path).map(|found| found.mode)
+    read(path).map(|found| found.mode & !0o022)
 }
 
 /// Whether a file is one that git tracks; not where it comes from another machine.
@@ -128,7 +128,8 @@ impl Owners {
         let bits = |path: &Path| witness::mode(path).map_or(0, |mode| mode & 0o044);
         let Ok(here) = witness::mode(path) else { return 0 };
         let lost = owned.mode & !here & 0o077;
-        if lost == 0 {
+        // Who may not read is meant; a bit to execute that git alone has is none.
+        if lost & 0o044 == 0 {
             return 0;
         }
         let beside = || {

@@ -9,7 +9,8 @@ use std::time::SystemTime;
 use crate::fault;
 use crate::nodes::state::Boots;
 use crate::nodes::{
-    Asked, Assignments, Attr, Nodes, Report, ReportState, ScriptResult, Spoken, State, StateError, Tokens, nodes_file,
+    Asked, Assignments, Attr, HostKey, Nodes, Report, ReportState, ScriptResult, Spoken, State, StateError, Tokens,
+    nodes_file,
 };
 use crate::serve::Say;
 use crate::serve::error::ServeError;
@@ -240,17 +241,23 @@ impl Desk {
         failure: Option<&str>,
     ) -> Result<(), NotKept> {
         self.state.write_scripts(node, list, results).map_err(NotKept::Failed)?;
-        failure.map_or(Ok(()), |reason| self.keep(node, spoken, ReportState::Failed, Some(reason)))
+        failure.map_or(Ok(()), |reason| self.keep((node, spoken), ReportState::Failed, Some(reason), None))
     }
 
-    /// Keeps what a node reports, if it has the node's token.
+    /// Keeps what a node reports, if it has the node's token: with its host keys, if it has been started.
     /// Errors: Why it is not kept.
-    pub fn report(&self, node: &str, token: &str, state: ReportState, reason: Option<&str>) -> Result<(), NotKept> {
+    pub fn report(
+        &self,
+        (node, token): (&str, &str),
+        state: ReportState,
+        reason: Option<&str>,
+        keys: &[HostKey],
+    ) -> Result<(), NotKept> {
         let spoken = match self.spoken(node, token) {
             None if fault::planted("report-unchecked") => Spoken::NoBuild,
             spoken => spoken.ok_or(NotKept::Unknown)?,
         };
-        self.keep(node, &spoken, state, reason)
+        self.keep((node, &spoken), state, reason, Some(keys))
     }
 
     /// Keeps what xCAT's words say from a node's address. They name no build: it is that of the node's own last report, unless they say
@@ -261,14 +268,36 @@ impl Desk {
             Some((Some(image), Some(build))) => Spoken::Build(image, build),
             _ => Spoken::NoBuild,
         };
-        self.keep(node, &spoken, state, reason)
+        self.keep((node, &spoken), state, reason, None)
     }
 
-    /// Keeps a report of a node that runs what its token says, whatever it is to boot next.
-    fn keep(&self, node: &str, spoken: &Spoken, state: ReportState, reason: Option<&str>) -> Result<(), NotKept> {
+    /// Keeps a report of a node that runs what its token says, whatever it is to boot next. Without a word about its host keys they stay
+    /// as long as it runs what it reported last.
+    fn keep(
+        &self,
+        (node, spoken): (&str, &Spoken),
+        state: ReportState,
+        reason: Option<&str>,
+        keys: Option<&[HostKey]>,
+    ) -> Result<(), NotKept> {
         if state == ReportState::Booting {
             // It starts again: what became of its scripts is of the start before.
             self.state.forget_scripts(node);
+        }
+        let starts = matches!(state, ReportState::Booting | ReportState::Image);
+        let runs_another = || {
+            let reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
+            let last = reports.by_node.get(node);
+            last.is_some_and(|last| (last.image.as_deref(), last.build.as_deref()) != (spoken.image(), spoken.build()))
+        };
+        // Before the report: who waits for it then logs in.
+        match keys {
+            Some(keys) if !starts && !keys.is_empty() => {
+                self.state.write_host_keys(node, keys).map_err(NotKept::Failed)?;
+            }
+            _ if fault::planted("host-keys-stay") => {}
+            None if !starts && !runs_another() => {}
+            _ => self.state.forget_host_keys(node),
         }
         let report = Report::new(state, reason, spoken.image(), spoken.build());
         self.state.write_report(node, &report).map_err(NotKept::Failed)?;

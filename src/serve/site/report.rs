@@ -8,17 +8,17 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode};
 
-use crate::nodes::ReportState;
+use crate::nodes::{HostKey, ReportState};
 use crate::serve::Server;
 use crate::serve::reply::{Reply, line};
 use crate::serve::site::desk::NotKept;
 
-/// Longest report, in bytes.
-const LONGEST: usize = 8 << 10;
+/// Longest report, in bytes: with the node's host keys.
+const LONGEST: usize = 48 << 10;
 /// How long a node may take for it.
 const WITHIN: Duration = Duration::from_secs(15);
 
-/// `/-/report/NODE/TOKEN` with `state=..&reason=..` as the query, as a form or as JSON; or `/-/report/NODE/TOKEN/STATE`.
+/// `/-/report/NODE/TOKEN` with `state=..&reason=..&host_keys=..` as the query, as a form or as JSON; or `/-/report/NODE/TOKEN/STATE`.
 pub async fn report(server: &Arc<Server>, request: Request<Incoming>) -> Response<Reply> {
     let path = request.uri().path().to_owned();
     let mut parts = path.split('/').skip(3);
@@ -30,7 +30,7 @@ pub async fn report(server: &Arc<Server>, request: Request<Incoming>) -> Respons
     if request.method() == Method::POST {
         let body = Limited::new(request.into_body(), LONGEST).collect();
         let Ok(Ok(body)) = tokio::time::timeout(WITHIN, body).await else {
-            return line(StatusCode::PAYLOAD_TOO_LARGE, "a report has at most 8 KiB, and comes within 15 seconds");
+            return line(StatusCode::PAYLOAD_TOO_LARGE, "a report has at most 48 KiB, and comes within 15 seconds");
         };
         let text = String::from_utf8_lossy(&body.to_bytes()).into_owned();
         match text.trim_start().starts_with('{') {
@@ -45,9 +45,10 @@ pub async fn report(server: &Arc<Server>, request: Request<Incoming>) -> Respons
     };
     let Some(desk) = server.desk.clone() else { return line(StatusCode::NOT_FOUND, "this server has no nodes.toml") };
     let reason = said.get("reason").cloned();
+    let (keys, refused) = said.get("host_keys").map(|text| HostKey::all_of(text)).unwrap_or_default();
     let kept = {
         let (node, reason) = (node.clone(), reason.clone());
-        tokio::task::spawn_blocking(move || desk.report(&node, &token, state, reason.as_deref())).await
+        tokio::task::spawn_blocking(move || desk.report((&node, &token), state, reason.as_deref(), &keys)).await
     };
     match kept {
         Ok(Ok(())) => {
@@ -57,6 +58,12 @@ pub async fn report(server: &Arc<Server>, request: Request<Incoming>) -> Respons
                 .unwrap_or_default();
             if state == ReportState::Failed || server.is_verbose {
                 (server.say)(&format!("{}: {}{reason}", node.escape_debug(), state.name()));
+            }
+            if refused > 0 {
+                let node = node.escape_debug();
+                (server.say)(&format!(
+                    "{node}: {refused} lines of its host keys are no keys, or too many, and are left out"
+                ));
             }
             line(StatusCode::OK, "kept")
         }

@@ -433,7 +433,7 @@ impl Mapper<'_> {
         }
         let reason = match &self.places.root_hash {
             Some(_) => {
-                "root's hash of xCAT's passwd table is in keys/root.hash of the workspace, for nobody else and outside git: [system] root_password_hash_file = \"../../keys/root.hash\""
+                "root's hash of xCAT's passwd table is in keys/root.hash of the workspace, mode 0600 and outside git: [system] root_password_hash_file = \"../../keys/root.hash\""
             }
             None => "root's password is in xCAT's passwd table: set in [system] who may log in",
         };

@@ -1,5 +1,6 @@
 //! One ssh to one node, and what comes back.
 
+mod keys;
 mod place;
 mod purse;
 
@@ -7,11 +8,13 @@ use std::hash::BuildHasher;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::IpAddr;
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+pub use self::keys::known;
 pub use self::purse::Pool;
 use self::purse::Purse;
 use super::words::{from_base64, quoted};
@@ -37,6 +40,8 @@ pub struct Connection {
     complaint: Arc<Mutex<Vec<u8>>>,
     ended: Receiver<()>,
     nonce: String,
+    node: String,
+    known_hosts: Option<PathBuf>,
     /// What may be kept of its answers.
     purse: Purse,
     /// Where the node keeps what a sync has to know later.
@@ -51,6 +56,8 @@ pub struct Way<'a> {
     pub connect: u64,
     /// Seconds until what runs on the node ends by itself.
     pub seconds: u64,
+    /// The host keys that nodes reported.
+    pub known_hosts: Option<&'a Path>,
 }
 
 impl Connection {
@@ -69,7 +76,7 @@ impl Connection {
             .args(["-T", "-o", "BatchMode=yes", "-o", &format!("ConnectTimeout={}", way.connect)])
             .args(["-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=4"])
             .args(["-o", "ClearAllForwardings=yes", "-o", "LogLevel=ERROR"])
-            .args(place::options(way.ssh, node, address))
+            .args(place::options(way.ssh, node, address, way.known_hosts))
             .args(["--", node, &command])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -105,6 +112,8 @@ impl Connection {
             complaint,
             ended,
             nonce: String::new(),
+            node: node.to_owned(),
+            known_hosts: way.known_hosts.map(Path::to_owned),
             purse,
             state: String::new(),
             process: String::new(),
@@ -246,6 +255,11 @@ impl Connection {
         let _ = self.ended.recv_timeout(Duration::from_millis(300));
         let kept = self.complaint.lock().map(|kept| kept.clone()).unwrap_or_default();
         let text = String::from_utf8_lossy(&kept).into_owned();
+        // Once it is let in, the node itself is heard here.
+        let advice = keys::advice(&text, &self.node, self.known_hosts.as_deref()).filter(|_| self.state.is_empty());
+        if advice.is_some() {
+            return advice;
+        }
         let text = text
             .trim()
             .lines()
@@ -317,7 +331,8 @@ mod tests {
         std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
         let ssh = ["sh".to_owned(), program.display().to_string()];
         let connection =
-            Connection::start("n1", None, &Way { ssh: &ssh, connect: 1, seconds: 9 }, pool.purse()).unwrap();
+            Connection::start("n1", None, &Way { ssh: &ssh, connect: 1, seconds: 9, known_hosts: None }, pool.purse())
+                .unwrap();
         (connection, place)
     }
 

@@ -149,7 +149,7 @@ fn the_text_of_a_lock_stays() {
     write_files(&space);
     write_toml(&space, &recipe_document());
     let lock = lock_of(&read(space.path()));
-    insta::assert_snapshot!(Sha256::of(lock.to_text().as_bytes()), @"5a5b886626448bc68e2d5d7c6a9bb61b2253c20a6dce5584665a169a8b30d86e");
+    insta::assert_snapshot!(Sha256::of(lock.to_text().as_bytes()), @"871db98a1b35c0b9d4dacb6cf12433ad7d9a31c79e53b64fcf64ad43fc576610");
 }
 
 #[test]
@@ -161,20 +161,20 @@ fn the_keys_of_a_fixed_recipe_stay() {
     let keys = keys_of(&recipe, &lock_of(&recipe));
     let table: String = keys.iter().map(|(id, (key, _))| format!("{id} {}\n", key.short())).collect();
     insta::assert_snapshot!(table, @r##"
-    initrd/stateless 87e243cff46a
-    initrd/stateless-gzip 1798ab70a145
+    initrd/stateless fd03926f6626
+    initrd/stateless-gzip 1a7a766e7923
     kernel/build-1 4d239a7a70fe
     kernel/payload bab7f7a105d1
-    pack/rootimg cf61669a3a2e
-    pack/rootimg-gzip 7c32153dcf43
+    pack/rootimg d7c2668671f5
+    pack/rootimg-gzip ff3e9e2b88c7
     rootfs/base 27ff5052ed74
-    rootfs/gate bd8cac4e4ad4
+    rootfs/gate 84ad5f191c21
     rootfs/kernel d14a805dbe63
     rootfs/otherpkgs-1 3f9d5d6e62b1
     rootfs/packages-1 16cbd68192b5
     rootfs/postinstall 128e22469809
     rootfs/services 9364feb223e2
-    rootfs/sync 4825bd9ba614
+    rootfs/sync 3d2958e7a7a2
     rootfs/system c5a1108e53cd
     rootfs/tools 9635dfb793d9
     rootfs/tools-driver f602ed7e6609

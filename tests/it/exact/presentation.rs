@@ -93,7 +93,7 @@ fn presentation_moves_no_key() {
             space.write("image.toml", &(text(space) + "\n[workspace]\nallow = [\"/srv/site\"]\n"));
         }),
         ("what others may do with files", |space| {
-            for name in ["site/motd", "k.pub", "keys/ca.pem"] {
+            for name in ["k.pub", "keys/ca.pem"] {
                 let mode = std::fs::metadata(space.path().join(name)).unwrap().permissions().mode();
                 std::fs::set_permissions(space.path().join(name), std::fs::Permissions::from_mode(mode | 0o022))
                     .unwrap();

@@ -303,3 +303,71 @@ fn a_server_with_an_account_of_its_own_and_roots_commands_share_the_state() {
     let report = up(&server, "cn001");
     assert!(report.contains(&second) && !report.contains(&first), "{report}");
 }
+
+/// Public halves of ssh host keys, as a node has them.
+const KEYS: [&str; 2] = [
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEoNXlh/Gz8i0sz/YqU4GFLKauvK6uUwfX2IaF60/DNV",
+    "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBCaiLSLLvK7u/MRJ7yGAYF1i/8u5qYlNffhEfx3DFiqW4Z/SjsgzWWXuBQ+6H8tSCrcvumQru7HyEqO2wjJl12o=",
+];
+
+#[test]
+fn host_keys_are_those_of_the_last_report() {
+    let Some((space, _, server)) = running() else { return };
+    // As imgbuild-init does.
+    let say = |report: &str, state: &str, keys: &str| {
+        let encoded: String = keys.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let form = format!("state={state}&host_keys={encoded}");
+        let head = format!("POST {report} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}", form.len());
+        talk(&server, 99, 80, &format!("{head}\r\n\r\n{form}"))
+    };
+    let kept = |report: &str, state: &str, keys: &str| {
+        let answer = say(report, state, keys);
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    };
+    let known = || space.run(&["nodes", "--format", "known-hosts"]).good();
+    let (one, two) = (address(&server, "cn001"), address(&server, "cn002"));
+    let ran = known();
+    assert!(ran.out.is_empty() && ran.err.contains("cn[001-003],login1"), "{}", ran.err);
+    kept(&one, "up", &format!("{} root@cn001\n{}\n", KEYS[0], KEYS[1]));
+    kept(&two, "up", KEYS[1]);
+    let both = format!("cn001 {}\ncn001 {}\ncn002 {}\n", KEYS[0], KEYS[1], KEYS[1]);
+    let ran = known();
+    assert_eq!(ran.out, both);
+    assert!(ran.err.contains("no report with ssh host keys since their start: cn003,login1"), "{}", ran.err);
+    assert_eq!(space.run(&["nodes", "cn002", "--format", "known-hosts"]).good().out, format!("cn002 {}\n", KEYS[1]));
+    // Without the node's token nothing is kept, and anyone may ask for scripts.
+    let stolen = one.replace("/cn001/", "/cn002/");
+    assert!(say(&stolen, "up", KEYS[0]).starts_with("HTTP/1.1 403"));
+    address(&server, "cn001");
+    // What its scripts come to later says nothing of keys.
+    let results = r#"{"phase": "postbootscripts", "fails": true, "results": [{"name": "x", "outcome": "failed", "reason": "r", "seconds": 1}]}"#;
+    let scripts = two.replace("/-/report/", "/-/scripts/");
+    let head = format!("POST {scripts} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}", results.len());
+    let answer = talk(&server, 99, 80, &format!("{head}\r\n\r\n{results}"));
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert_eq!(known().out, both);
+    // What a list would read as something else is no key; the rest of the report counts.
+    let hostile = format!(
+        "@cert-authority * {}\n* {}\ncn001,* {}\r\n#\n{}\n{}\u{0}\n",
+        KEYS[0], KEYS[0], KEYS[1], KEYS[0], KEYS[1]
+    );
+    kept(&two, "up", &hostile);
+    assert_eq!(space.run(&["nodes", "cn002", "--format", "known-hosts"]).good().out, format!("cn002 {}\n", KEYS[0]));
+    kept(&two, "up", &format!("{}\n", KEYS[0]).repeat(100));
+    let out = space.run(&["nodes", "cn002", "--format", "known-hosts"]).good().out;
+    assert_eq!(out.lines().count(), 8, "{out}");
+    // A report without keys, and a start: what it had is gone.
+    tell(&server, &two, "up");
+    kept(&one, "booting", KEYS[0]);
+    let ran = known();
+    assert!(ran.out.is_empty(), "{}", ran.out);
+    // Another build than the one that it reported last: its own report comes later.
+    kept(&one, "up", KEYS[0]);
+    publish(&space, "compute", "second");
+    nodeset(&space, &["cn001", "compute"]).good();
+    assert!(!known().out.is_empty());
+    let scripts = address(&server, "cn001").replace("/-/report/", "/-/scripts/");
+    let head = format!("POST {scripts} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}", results.len());
+    talk(&server, 99, 80, &format!("{head}\r\n\r\n{results}"));
+    assert!(known().out.is_empty());
+}

@@ -12,9 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group, setsid};
 
-use crate::away::parcel::{
-    FILES, Line, Manifest, Reply, VERSION, add, own_directory, owners_in, place, remove, take,
-};
+use crate::away::parcel::{FILES, Line, Manifest, Reply, VERSION, add, own_directory, owners_in, place, remove, take};
 use crate::cache::Cache;
 use crate::cli::output::render;
 use crate::cli::{Exit, Setup};

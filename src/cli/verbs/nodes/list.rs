@@ -58,6 +58,8 @@ pub enum For {
     Clustershell,
     /// Slurm: lines for slurm.conf
     Slurm,
+    /// ssh: known_hosts, with the host keys that nodes reported
+    KnownHosts,
 }
 
 impl From<For> for NodeFormat {
@@ -70,6 +72,7 @@ impl From<For> for NodeFormat {
             For::Ethers => Self::Ethers,
             For::Clustershell => Self::Clustershell,
             For::Slurm => Self::Slurm,
+            For::KnownHosts => Self::KnownHosts,
         }
     }
 }
@@ -140,7 +143,9 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, E
         render::print(&format!("{set}\n"));
         return Ok(Exit::Done);
     }
-    if let Some(problem) = site.other_server().filter(|_| own.format.is_none() && !own.effective) {
+    // The other formats print what the file says.
+    let is_of_state = own.format.is_none_or(|format| format == For::KnownHosts) && !own.effective;
+    if let Some(problem) = site.other_server().filter(|_| is_of_state) {
         render::say(&format!("warning: {problem}"));
     }
     if own.watch {
@@ -148,7 +153,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, E
     }
     if let Some(format) = own.format {
         let nodes: Vec<Effective> = set.iter().filter_map(|name| site.nodes.get(name)).collect();
-        let (text, left_out) = written(format.into(), &nodes);
+        let (text, left_out) = written(format.into(), &nodes, &site.state);
         render::print_as_is(&text);
         left_out.iter().for_each(|line| render::say(&format!("note: {line}")));
         return Ok(Exit::Done);

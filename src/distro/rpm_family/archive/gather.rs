@@ -13,7 +13,6 @@ use crate::distro::rpm_family::resolve::solver::{Refusal, Solver};
 use crate::distro::{DistroError, Gathering, PackageArchive, Pass, Relations, Resolution, Solving, in_folder_of};
 use crate::recipe::{Distro, LockedSuite, PinnedPackage, Recipe};
 use crate::store::Store;
-use crate::xcat::Item;
 
 /// `platform:el9` and the like. The package with /etc/os-release provides it; what has no modules needs none. Source: dnf's
 /// `module_platform_id`, and libdnf's ModulePackageContainer.
@@ -54,8 +53,8 @@ pub fn gather(solver: &'static dyn Solver, gathering: &Gathering<'_>) -> Result<
     hide_modular(&mut repositories, &[])
         .map_err(|problem| DistroError::Format { file: "modules.yaml".to_owned(), problem })?;
     let words = gathering.recipe.otherpkgs.passes.iter().flat_map(|pass| &pass.install);
-    let in_folder = |item: &Item| Some((item.subdirectory.clone()?, item.name.clone()));
-    prefer_own(&mut repositories, &words.filter_map(in_folder).collect::<Vec<_>>());
+    let in_folders = words.filter_map(|item| Some((item.subdirectory.clone()?, item.name.clone())));
+    prefer_own(&mut repositories, &in_folders.collect::<Vec<_>>());
     let platform = platform(gathering.recipe, &repositories);
     Ok(RpmArchive {
         solver,

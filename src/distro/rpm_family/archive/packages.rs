@@ -64,7 +64,7 @@ impl RpmArchive {
             .iter()
             .flat_map(|one| one.candidates.iter().enumerate().map(move |(index, candidate)| (one, index, candidate)))
             .filter(|(one, _, candidate)| fits(one, candidate))
-            // Of several of the same version the one that the solver was shown.
+            // Where several have the same version: the one that the solver was shown.
             .min_by_key(|(one, index, _)| one.hidden.contains(index))
             .map(|(one, _, candidate)| (one, candidate))
     }

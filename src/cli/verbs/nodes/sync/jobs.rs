@@ -42,7 +42,10 @@ pub fn jobs(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Vec<Jo
         let orders = orders(&site.nodes, &root, &images, &recipes, named.as_deref()).map_err(reported)?;
         jobs.iter_mut().for_each(|job| job.order = orders.get(&job.node).map(Arc::clone));
     }
-    jobs.iter_mut().for_each(|job| job.address = site.nodes.get(&job.node).and_then(|node| node.ip()));
+    for job in &mut jobs {
+        job.address = site.nodes.get(&job.node).and_then(|node| node.ip());
+        job.host_keys = site.state.host_keys(&job.node);
+    }
     let order: BTreeMap<&str, usize> = set.iter().enumerate().map(|(index, name)| (name, index)).collect();
     jobs.sort_by_key(|job| order.get(job.node.as_str()).copied());
     Ok(jobs)
