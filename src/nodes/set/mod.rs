@@ -20,7 +20,7 @@ pub const MOST_NODES: usize = 1_000_000;
 const MOST_BYTES: u64 = 128 << 20;
 
 /// Bytes of the names that all words of a set may mean together, those of groups each time that they are named.
-const MOST_OF_ALL: u64 = 4 * MOST_BYTES;
+const MOST_OF_ALL: u64 = if cfg!(test) { MOST_BYTES / 4 } else { 4 * MOST_BYTES };
 
 /// Whether so many names of so many bytes are more than a word may mean.
 pub(in crate::nodes) fn are_too_long(count: u64, length: usize) -> bool {
