@@ -44,12 +44,23 @@ pub struct Setup {
     pub namespace: Namespace,
 }
 
-pub fn store_directory(arguments: &Arguments) -> Result<PathBuf, Exit> {
-    let directory = match &arguments.store {
+/// Where the store is, or would be.
+fn place_of_store(arguments: &Arguments) -> Result<PathBuf, crate::store::StoreError> {
+    match &arguments.store {
         Some(directory) => Ok(std::path::absolute(directory).unwrap_or_else(|_| directory.clone())),
         None => Store::default_directory(),
-    };
-    directory
+    }
+}
+
+/// The store for a command that can do without: nothing where no store is there, or where a later imgbuild made it.
+pub fn store_if_there(arguments: &Arguments) -> Option<Store> {
+    let directory = place_of_store(arguments).ok()?;
+    Store::refuse_newer(&directory).ok()?;
+    Some(Store::existing(&directory)).filter(|store| store.directory().is_dir())
+}
+
+pub fn store_directory(arguments: &Arguments) -> Result<PathBuf, Exit> {
+    place_of_store(arguments)
         .and_then(|directory| Store::refuse_newer(&directory).map(|()| directory))
         .map_err(|error| render::refused(Exit::Machine, error))
 }

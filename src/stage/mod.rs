@@ -61,6 +61,7 @@ pub use published::copies::fetch::fetch;
 pub use published::drift::{Drift, drift_of_artefacts, drift_of_layers, remove_damaged_layers};
 pub use published::layouts::{Target, XcatPublished};
 pub use published::oci::LOCK_NAME;
+pub use published::oci::believed::{OnlyBelieved, only_believed};
 pub use published::oci::container::with_container;
 pub use published::oci::error::CarryError;
 pub use published::oci::pull::{Pulled, pull};

@@ -18,7 +18,7 @@ pub use fan::{News, Reached, Settings, run};
 pub use node::Mode;
 pub use order::{Order, orders};
 pub use packages::Packages;
-pub use wanted::{Job, unknown_nodes, wanted};
+pub use wanted::{Job, refused, wanted};
 
 use schemars::JsonSchema;
 use serde::Serialize;

@@ -201,14 +201,44 @@ fn nodes_of(nodes: &Nodes, text: &str, span: &Span) -> Result<NodeSet, Finding> 
     })
 }
 
-/// What is wrong with the nodes of lines of a recipe's sync lists.
-pub fn unknown_nodes(nodes: &Nodes, recipe: &Recipe) -> Vec<Finding> {
-    let Ok((files, _, _)) = recipe.synced_nodes.read() else { return Vec::new() };
-    let (mut sets, mut findings) = (Sets::new(), Vec::new());
-    for one in &files {
-        findings.extend(set_of(nodes, one, &mut sets).err());
-    }
+/// What `sync` would refuse of a recipe's lists, before it looks into files: nodes of lines, sources, scripts.
+pub fn refused(nodes: &Nodes, recipe: &Recipe) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    lines(nodes, recipe, &mut findings);
+    findings.retain(|finding| finding.severity == Severity::Error);
     findings
+}
+
+/// Files with the nodes of their lines, and scripts.
+type Lines = (Vec<(Option<Arc<NodeSet>>, NodeFile)>, Vec<Arc<Script>>);
+
+/// The lines of a recipe's lists for nodes. `check` and `sync` go by this alike: what the one takes, the other does.
+fn lines(nodes: &Nodes, recipe: &Recipe, findings: &mut Vec<Finding>) -> Lines {
+    let (files, scripts) = match recipe.synced_nodes.read() {
+        Ok((files, scripts, warnings)) => {
+            findings.extend(warnings);
+            (files, scripts)
+        }
+        Err(all) => {
+            findings.extend(all);
+            return Lines::default();
+        }
+    };
+    let mut sets = Sets::new();
+    let (mut found, mut run) = (Vec::new(), Vec::new());
+    for one in files {
+        match set_of(nodes, &one, &mut sets) {
+            Ok(set) => found.push((set, one)),
+            Err(finding) => findings.push(finding),
+        }
+    }
+    for one in scripts {
+        match script(one) {
+            Ok(script) => run.push(Arc::new(script)),
+            Err(finding) => findings.push(finding),
+        }
+    }
+    (found, run)
 }
 
 /// Sets by their texts: a line of a folder is one of each of its files.
@@ -227,29 +257,13 @@ fn set_of(nodes: &Nodes, one: &NodeFile, sets: &mut Sets) -> Result<Option<Arc<N
 }
 
 fn image(nodes: &Nodes, recipe: &Recipe, findings: &mut Vec<Finding>) -> Image {
-    let mut image = Image { items: Vec::new(), scripts: Vec::new() };
-    let (files, scripts) = match recipe.synced_nodes.read() {
-        Ok((files, scripts, warnings)) => {
-            findings.extend(warnings);
-            (files, scripts)
-        }
-        Err(all) => {
-            findings.extend(all);
-            return image;
-        }
-    };
+    let (files, scripts) = lines(nodes, recipe, findings);
+    let mut image = Image { items: Vec::new(), scripts };
     let mut known: HashMap<PathBuf, (u64, String)> = HashMap::new();
-    let mut sets = Sets::new();
     let homes: Vec<Home> = homes(&recipe.model).into_iter().map(|(_, home)| home).collect();
-    for one in &files {
-        match set_of(nodes, one, &mut sets).and_then(|set| item(set, one, &homes, &mut known)) {
+    for (set, one) in &files {
+        match item(set.clone(), one, &homes, &mut known) {
             Ok(found) => image.items.push(found),
-            Err(finding) => findings.push(finding),
-        }
-    }
-    for one in scripts {
-        match script(one) {
-            Ok(found) => image.scripts.push(Arc::new(found)),
             Err(finding) => findings.push(finding),
         }
     }

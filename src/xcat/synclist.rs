@@ -203,7 +203,7 @@ fn copy_line(
     let mut nodes = None;
     let (mut is_closed, mut is_apart) = (true, true);
     if let Some(rest) = destination.strip_prefix('(') {
-        match rest.split_once(')') {
+        match closing(rest) {
             Some((range, rest)) => {
                 nodes = Some(range.trim().to_owned());
                 is_apart = rest.is_empty() || rest.starts_with([' ', '\t']);
@@ -253,6 +253,20 @@ fn copy_line(
         );
     }
     Some(CopyLine { sources, destination, nodes })
+}
+
+/// Splits at the parenthesis that closes the one before the text: ranges have such of their own.
+fn closing(text: &str) -> Option<(&str, &str)> {
+    let mut open = 1_usize;
+    let at = text.find(|letter: char| {
+        match letter {
+            '(' => open += 1,
+            ')' => open -= 1,
+            _ => {}
+        }
+        open == 0
+    })?;
+    Some((&text[..at], &text[at + 1..]))
 }
 
 /// What is wrong with a line that has no arrow between two sides, and what to write.
@@ -401,6 +415,9 @@ mod tests {
             ("-", "-> /b\n", "E:synclist::no_arrow"),
             ("-", "APPEND:\n/a -> (n1) /b\n", "N:synclist::nodes"),
             ("-", "/a -> (n1)/b\n", "E:synclist::noderange"),
+            ("-", "/a -> (all,-(n1,n2)) /b\n", "N:synclist::nodes"),
+            ("-", "/a -> ((n1) /b\n", "E:synclist::noderange"),
+            ("-", "/a -> (n1)) /b\n", "E:synclist::noderange"),
         ] {
             assert_eq!(read(text), expected, "{id}");
         }

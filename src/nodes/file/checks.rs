@@ -1,16 +1,23 @@
 //! What is wrong with nodes that no schema sees.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::effective::WITHOUT;
 use super::own::OwnSaid;
+use super::select::cut;
 use super::{Named, NodeTable, Nodes, Said, dhcp, scripts};
 use crate::fault;
 use crate::network;
 use crate::nodes::model::{Attr, Merging};
 use crate::nodes::set::NodeSet;
 use crate::recipe::{Node, Value};
-use crate::source::{Finding, Severity, Span, nearest};
+use crate::source::{Finding, Severity, Span, counted, nearest};
+
+/// Items of a list that one node has by all its tables together.
+const MOST_ITEMS: usize = 1000;
+
+/// For how many findings what may be meant is looked for: that costs as much as the file has of it.
+const MOST_NEAR: usize = 8;
 
 pub fn check(nodes: &mut Nodes, findings: &mut Vec<Finding>) {
     let tables = nodes.groups.iter().map(|group| &group.said).chain(nodes.tables.iter().map(|table| &table.said));
@@ -22,6 +29,12 @@ pub fn check(nodes: &mut Nodes, findings: &mut Vec<Finding>) {
         if matches!(said.attr, Attr::Postscripts | Attr::Postbootscripts) {
             scripts::twice(said, findings);
         }
+    }
+    let before = findings.len();
+    long_lists(nodes, findings);
+    // What puts the lists of each node together goes on with those that have an end.
+    if findings.len() > before {
+        return;
     }
     if !fault::planted("nodes-disagreement-silent") {
         disagreements(nodes, findings);
@@ -163,16 +176,47 @@ impl<'a> Speaker<'a> {
         self.said.iter().find(|said| said.attr == attr).map(|said| &said.value)
     }
 
-    /// Whether it says of the node what another one says.
-    fn agrees(&self, other: &Self, attr: Attr) -> bool {
-        if attr.is_own() {
-            let of = |one: &Self| {
-                let own = one.own.iter().filter(|own| own.attr == attr);
-                own.flat_map(|own| own.of(one.at)).map(|(text, _)| text.to_owned()).collect::<Vec<_>>()
-            };
-            return of(self) == of(other);
+    /// What it says of the node, of what each node has for itself.
+    fn own(&self, attr: Attr) -> impl Iterator<Item = &'a str> {
+        let (own, at) = (self.own, self.at);
+        own.iter().filter(move |own| own.attr == attr).flat_map(move |own| own.of(at)).map(|(text, _)| text)
+    }
+}
+
+/// Numbers for what tables say, the same one for the same: each is read once, however many nodes it is said of.
+#[derive(Default)]
+struct Sayings {
+    numbers: HashMap<*const Node, usize>,
+    texts: HashMap<String, usize>,
+}
+
+impl Sayings {
+    fn number(&mut self, value: &Node) -> usize {
+        let Self { numbers, texts } = self;
+        *numbers.entry(std::ptr::from_ref(value)).or_insert_with(|| {
+            let next = texts.len();
+            *texts.entry(value.to_json().to_string()).or_insert(next)
+        })
+    }
+}
+
+/// Tells of nodes whose lists add up to more than anything reads: putting them together would take as long as all items squared.
+fn long_lists(nodes: &Nodes, findings: &mut Vec<Finding>) {
+    let mut said_of = BTreeSet::new();
+    for name in nodes.nodes.keys() {
+        let mut counts: HashMap<Attr, usize> = HashMap::new();
+        for said in nodes.layers(&name.0).flatten().filter(|said| said.attr.merging() == Merging::Adding) {
+            let Value::Array(items) = &said.value.value else { continue };
+            let count = counts.entry(said.attr).or_default();
+            let had_an_end = *count <= MOST_ITEMS;
+            *count += items.len();
+            if had_an_end && *count > MOST_ITEMS && said_of.insert((said.attr, said.value.span.start)) {
+                let (key, name, most) = (said.attr.name(), &name.0, counted(MOST_ITEMS));
+                let message = format!("up to here `{key}` of `{name}` has more than {most} items");
+                let help = "say each item once, in [defaults] or in one group";
+                findings.push(Finding::error("nodes::too_many", &said.value.span, message).help(help));
+            }
         }
-        self.saying(attr).map(Node::to_json) == other.saying(attr).map(Node::to_json)
     }
 }
 
@@ -180,10 +224,11 @@ impl<'a> Speaker<'a> {
 /// which nothing nearer speaks. Each pair once.
 fn disagreements(nodes: &Nodes, findings: &mut Vec<Finding>) {
     let mut reported = BTreeSet::new();
+    let mut sayings = Sayings::default();
     let group_name = |index: usize| format!("the group `{}`", nodes.groups[index].name);
     // The names of a table are put together where there is something to say, not for each of its nodes.
-    let table_name =
-        |index: usize| format!("the table of `{}`", NodeSet::of(nodes.tables[index].nodes.iter().cloned()).folded());
+    let table_name = |index: usize| cut(&NodeSet::of(nodes.tables[index].nodes.iter().cloned()).folded());
+    let mut table_names: HashMap<usize, String> = HashMap::new();
     for (name, entry) in &nodes.nodes {
         if entry.groups.len() < 2 && entry.tables.len() < 2 {
             continue;
@@ -210,15 +255,25 @@ fn disagreements(nodes: &Nodes, findings: &mut Vec<Finding>) {
                 let saying = || speakers.iter().filter(|one| one.saying(attr).is_some());
                 let Some(top) = saying().map(|one| one.rank).max() else { continue };
                 let mut top = saying().filter(|one| one.rank == top);
-                let Some(first) = top.next() else { continue };
-                for second in top {
-                    let (Some(value), Some(other)) = (first.saying(attr), second.saying(attr)) else { continue };
-                    let is_known = || reported.contains(&(attr, are_groups, first.index, second.index));
-                    if first.agrees(second, attr) || nearer(attr) || is_known() {
+                let (Some(first), Some(second)) = (top.next(), top.next()) else { continue };
+                let Some(value) = first.saying(attr).filter(|_| !nearer(attr)) else { continue };
+                let own: Vec<&str> = first.own(attr).collect();
+                for second in std::iter::once(second).chain(top) {
+                    let Some(other) = second.saying(attr) else { continue };
+                    let agrees = match attr.is_own() {
+                        true => second.own(attr).eq(own.iter().copied()),
+                        false => sayings.number(value) == sayings.number(other),
+                    };
+                    if agrees || !reported.insert((attr, are_groups, first.index, second.index)) {
                         continue;
                     }
-                    reported.insert((attr, are_groups, first.index, second.index));
-                    let named = |index| if are_groups { group_name(index) } else { table_name(index) };
+                    let mut named = |index| match are_groups {
+                        true => group_name(index),
+                        false => {
+                            let name = table_names.entry(index).or_insert_with(|| table_name(index));
+                            format!("the table of `{name}`")
+                        }
+                    };
                     let (one, two, key) = (named(first.index), named(second.index), attr.name());
                     let message = format!("{one} and {two} say different things of `{key}` of `{name}`", name = name.0);
                     let help = help(are_groups, attr, value.span.line());
@@ -254,7 +309,7 @@ fn withdrawn(nodes: &Nodes, findings: &mut Vec<Finding>) {
         at_place.entry(one.2.start).or_default().push(index);
     }
     for name in nodes.nodes.keys() {
-        let mut before: Vec<(Attr, &str)> = Vec::new();
+        let mut before: HashSet<(Attr, &str)> = HashSet::new();
         for said in nodes.layers(&name.0).flatten().filter(|said| said.attr.merging() == Merging::Adding) {
             let Value::Array(items) = &said.value.value else { continue };
             for item in items {
@@ -264,15 +319,15 @@ fn withdrawn(nodes: &Nodes, findings: &mut Vec<Finding>) {
                         at_place.get(&item.span.start).into_iter().flatten().for_each(|index| wanted[*index].3 = true);
                     }
                     Some(_) => {}
-                    None => before.push((said.attr, text)),
+                    None => drop(before.insert((said.attr, text))),
                 }
             }
         }
     }
-    for (attr, gone, span, _) in wanted.into_iter().filter(|one| !one.3) {
+    for (index, (attr, gone, span, _)) in wanted.into_iter().filter(|one| !one.3).enumerate() {
         let all = nodes.defaults.iter().chain(nodes.groups.iter().flat_map(|group| &group.said));
         let mut known = Vec::new();
-        for said in all.filter(|said| said.attr == attr) {
+        for said in all.filter(|said| index < MOST_NEAR && said.attr == attr) {
             texts(&said.value, &mut |text, _| known.push(text.to_owned()));
         }
         let near =
@@ -312,11 +367,13 @@ impl Nodes {
             if known.iter().any(|name| name == text) {
                 continue;
             }
-            let near = nearest(text, known.iter().map(String::as_str));
+            let names = known.iter().map(String::as_str);
+            let near = if findings.len() < MOST_NEAR { nearest(text, names) } else { Vec::new() };
             let help = match (near.first(), known.len()) {
                 (Some(near), _) => format!("did you mean `{near}`?"),
                 (None, 0) => "the workspace has no images: `imgbuild init NAME` writes a recipe".to_owned(),
-                (None, _) => format!("images are {}", known.join(", ")),
+                (None, _) if findings.len() < MOST_NEAR => format!("images are {}", known.join(", ")),
+                (None, _) => "`imgbuild list` lists the images".to_owned(),
             };
             let message = format!("the workspace has no image `{text}`");
             findings

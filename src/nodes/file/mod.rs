@@ -102,6 +102,9 @@ pub struct Nodes {
     pub(super) groups: Vec<Group>,
     pub(super) tables: Vec<NodeTable>,
     pub(super) nodes: BTreeMap<Name, Entry>,
+    /// Indices of groups by their names.
+    by_group: HashMap<String, usize>,
+    by_value: select::ByValue,
     by_mac: HashMap<Mac, String>,
     by_ip: HashMap<IpAddr, String>,
     /// By UUID and by serial number, in lower case.
@@ -247,6 +250,8 @@ impl Reader {
             groups: Vec::new(),
             tables: Vec::new(),
             nodes: BTreeMap::new(),
+            by_group: HashMap::new(),
+            by_value: Default::default(),
             by_mac: HashMap::new(),
             by_ip: HashMap::new(),
             by_firmware: HashMap::new(),
@@ -277,6 +282,11 @@ impl Reader {
         for (name, span, value) in table("node") {
             self.node(&mut nodes, name, span, value);
         }
+        // Sets first: what is said of one node alone is nearer.
+        let Nodes { nodes: all, tables, .. } = &mut nodes;
+        for entry in all.values_mut() {
+            entry.tables.sort_by_key(|named| !tables.get(named.table).is_some_and(NodeTable::is_set));
+        }
         let mut members = Vec::new();
         for (name, span, value) in table("group") {
             self.group(&mut nodes, name, span, value, &mut members);
@@ -288,6 +298,10 @@ impl Reader {
     }
 
     fn node(&mut self, nodes: &mut Nodes, text: &str, span: &Span, value: &Node) {
+        // That was said.
+        if self.named > MOST_NAMED {
+            return;
+        }
         let names = match own::names(text) {
             Ok(names) => names,
             Err(error) => {
@@ -316,17 +330,16 @@ impl Reader {
                 groups: Vec::new(),
                 own: Vec::new(),
             });
-            if entry.tables.iter().any(|named| named.table == table) {
+            // Tables come one after the other.
+            if entry.tables.last().is_some_and(|named| named.table == table) {
                 let message = format!("`{text}` names `{name}` twice");
-                return self.findings.push(Finding::error("nodes::twice", span, message).help("name each node once"));
+                self.findings.push(Finding::error("nodes::twice", span, message).help("name each node once"));
+                break;
             }
             if names.len() == 1 {
                 entry.span = span.clone();
             }
-            // Sets first: what is said of one node alone is nearer.
-            let is_set = |named: &Named| nodes.tables.get(named.table).is_some_and(NodeTable::is_set);
-            let place = if names.len() == 1 { entry.tables.len() } else { entry.tables.partition_point(is_set) };
-            entry.tables.insert(place, Named { table, at });
+            entry.tables.push(Named { table, at });
         }
         let own = own::of_table(&said, names.len(), &mut self.findings);
         nodes.tables.push(NodeTable { nodes: names, said, own });

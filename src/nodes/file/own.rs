@@ -57,7 +57,7 @@ pub struct OwnSaid {
 
 impl OwnSaid {
     /// What node number `at` has.
-    pub fn of(&self, at: usize) -> impl Iterator<Item = (&str, &Span)> {
+    pub fn of(&self, at: usize) -> impl DoubleEndedIterator<Item = (&str, &Span)> {
         self.items.iter().filter_map(move |(texts, span)| Some((texts.get(at)?.as_str(), span)))
     }
 }
@@ -109,14 +109,20 @@ pub fn each(attr: Attr, text: &str, count: usize) -> Result<Vec<String>, (String
 pub fn spread(nodes: &mut Nodes) {
     let Nodes { tables, nodes, .. } = nodes;
     for entry in nodes.values_mut() {
-        for named in &entry.tables {
-            for said in tables.get(named.table).into_iter().flat_map(|table| &table.own) {
-                entry.own.retain(|own| own.attr != said.attr);
+        // From the nearest on: what is farther is not looked at, however many tables name the node.
+        let mut known = Vec::new();
+        for named in entry.tables.iter().rev() {
+            for said in tables.get(named.table).into_iter().flat_map(|table| table.own.iter().rev()) {
+                if known.contains(&said.attr) {
+                    continue;
+                }
+                known.push(said.attr);
                 let one =
                     |(text, span): (&str, &Span)| Own { attr: said.attr, text: text.to_owned(), span: span.clone() };
-                entry.own.extend(said.of(named.at).map(one));
+                entry.own.extend(said.of(named.at).rev().map(one));
             }
         }
+        entry.own.reverse();
     }
 }
 

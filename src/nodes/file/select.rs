@@ -1,9 +1,10 @@
 //! Which nodes a set means, and which nodes are in which group.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::Nodes;
+use crate::nodes::set::parse::{Spent, parse_within};
 use crate::nodes::set::{Groups, MOST_NODES, Name, NodeSet, SetError, natural, parse};
 use crate::nodes::xcat_range::Files;
 use crate::nodes::{Attr, xcat_range};
@@ -30,45 +31,58 @@ impl Groups for Nodes {
 
     fn group(&self, source: Option<&str>, name: &str) -> Result<Option<NodeSet>, Vec<String>> {
         let Some(source) = source.filter(|source| *source != OWN) else {
-            let own = self.groups.iter().find(|group| group.name == name).map(|group| group.nodes.clone());
+            let own = self.by_group.get(name).and_then(|index| self.groups.get(*index));
+            let own = own.map(|group| group.nodes.clone());
             return Ok(own.or_else(|| (name == "all").then(|| self.all())));
         };
-        let attr = attr_of(source)?;
-        let has = |node: &&str| self.get(node).is_some_and(|node| node.text(attr).is_some_and(|text| text == name));
-        let set: NodeSet = self.names().filter(has).map(|name| Name(name.to_owned())).collect();
-        Ok(Some(set).filter(|set| !set.is_empty()))
+        Ok(self.by_value(source)?.get(name).cloned())
     }
 
     fn names(&self, source: Option<&str>) -> Result<Vec<String>, Vec<String>> {
         let Some(source) = source.filter(|source| *source != OWN) else {
             return Ok(self.groups.iter().map(|group| group.name.clone()).collect());
         };
-        let attr = attr_of(source)?;
-        let texts = Nodes::names(self).filter_map(|node| self.get(node)?.text(attr).map(str::to_owned));
-        let mut texts: Vec<String> = texts.collect();
+        let mut texts: Vec<String> = self.by_value(source)?.keys().cloned().collect();
         texts.sort_by(|a, b| natural(a, b));
-        texts.dedup();
         Ok(texts)
     }
 }
 
-fn attr_of(source: &str) -> Result<Attr, Vec<String>> {
-    let found = SOURCES.into_iter().find(|(name, _)| *name == source);
-    found
-        .map(|(_, attr)| attr)
-        .ok_or_else(|| [OWN].into_iter().chain(SOURCES.map(|(name, _)| name)).map(str::to_owned).collect())
-}
+/// The nodes of each value, for each source: put together once, however many of its groups are asked for.
+pub type ByValue = [std::sync::OnceLock<HashMap<String, NodeSet>>; SOURCES.len()];
 
 impl Nodes {
+    /// The nodes by the value that they have for a source.
+    /// Errors: There is no such source: the names of those that there are.
+    fn by_value(&self, source: &str) -> Result<&HashMap<String, NodeSet>, Vec<String>> {
+        let Some((at, attr)) =
+            SOURCES.iter().zip(&self.by_value).find_map(|(known, at)| (known.0 == source).then_some((at, known.1)))
+        else {
+            return Err([OWN].into_iter().chain(SOURCES.map(|(name, _)| name)).map(str::to_owned).collect());
+        };
+        Ok(at.get_or_init(|| {
+            let mut sets: HashMap<String, NodeSet> = HashMap::new();
+            for node in Self::names(self).filter_map(|name| self.get(name)) {
+                if let Some(text) = node.text(attr) {
+                    sets.entry(text.to_owned()).or_default().insert(node.name.clone());
+                }
+            }
+            sets
+        }))
+    }
+
     /// The nodes that a set means.
     /// Errors: It is not a set; it has unknown nodes or groups; it has no nodes.
     pub fn select(&self, text: &str) -> Result<NodeSet, Vec<Finding>> {
         let file = SourceFile::new("RANGE", "RANGE", text);
         let parsed = parse(text, self).map_err(|error| vec![reported(&file, error)])?;
-        let mut findings: Vec<Finding> =
-            parsed.nothing.iter().map(|(name, at)| self.no_nodes(name, &Span::new(&file, at.clone()))).collect();
+        let near = |index| index < MOST_TOLD;
+        let nothings = parsed.nothing.iter().enumerate();
+        let mut findings: Vec<Finding> = nothings
+            .map(|(index, (name, at))| self.no_nodes(name, &Span::new(&file, at.clone()), near(index)))
+            .collect();
         let whole = Span::new(&file, 0..text.len());
-        findings.extend(self.unknown(&parsed.set, &whole));
+        findings.extend(self.unknown(&parsed.set, &whole, true));
         if findings.is_empty() && parsed.set.is_empty() {
             findings.push(nothing(text, &whole));
         }
@@ -83,7 +97,7 @@ impl Nodes {
         let tables = xcat_range::Of::new(self, files);
         let found = xcat_range::nodes(text, &tables).map_err(|error| vec![reported(&file, error)])?;
         if !found.unknown.is_empty() {
-            return Err(vec![self.unknown_names(found.unknown.iter().map(String::as_str), &whole)]);
+            return Err(vec![self.unknown_names(found.unknown.iter().map(String::as_str), &whole, true)]);
         }
         if found.set.is_empty() {
             return Err(vec![nothing(text, &whole)]);
@@ -92,13 +106,14 @@ impl Nodes {
     }
 
     /// What is said of nodes of a set that the file does not have.
-    fn unknown(&self, set: &NodeSet, span: &Span) -> Option<Finding> {
+    fn unknown(&self, set: &NodeSet, span: &Span, near: bool) -> Option<Finding> {
         let mut unknown = set.iter().filter(|name| !self.nodes.contains_key(&Name((*name).to_owned()))).peekable();
         unknown.peek()?;
-        Some(self.unknown_names(unknown, span))
+        Some(self.unknown_names(unknown, span, near))
     }
 
-    fn unknown_names<'a>(&self, names: impl Iterator<Item = &'a str>, span: &Span) -> Finding {
+    /// `near`: whether what may be meant is looked for, which costs as much as there are nodes.
+    fn unknown_names<'a>(&self, names: impl Iterator<Item = &'a str>, span: &Span, near: bool) -> Finding {
         let names: Vec<&str> = names.collect();
         let shown = match names.len() {
             0..=MOST_TOLD => joined(&names),
@@ -109,8 +124,8 @@ impl Nodes {
             1 => format!("there is no node `{shown}` in {file}"),
             count => format!("{count} nodes are not in {file}: {shown}"),
         };
-        let group = names.first().filter(|name| self.groups.iter().any(|group| group.name == **name));
-        let near = names.first().map(|name| nearest(name, self.names())).unwrap_or_default();
+        let group = names.first().filter(|name| self.by_group.contains_key(**name));
+        let near = names.first().filter(|_| near).map(|name| nearest(name, self.names())).unwrap_or_default();
         let help = match (group, near.first()) {
             (Some(group), _) => format!("a group has `@` before it: @{group}"),
             (None, Some(near)) => format!("did you mean `{near}`? `imgbuild nodes` lists them"),
@@ -120,12 +135,15 @@ impl Nodes {
     }
 
     /// What is said of a group that no one knows, or a pattern that matches nothing.
-    fn no_nodes(&self, name: &str, span: &Span) -> Finding {
+    fn no_nodes(&self, name: &str, span: &Span, near: bool) -> Finding {
         let Some(group) = name.strip_prefix('@') else {
             return Finding::error("nodes::unknown", span, format!("`{name}` matches no node"))
                 .help("`imgbuild nodes` lists them");
         };
-        let near = nearest(group, self.groups.iter().map(|group| group.name.as_str()));
+        let near = match near {
+            true => nearest(group, self.groups.iter().map(|group| group.name.as_str())),
+            false => Vec::new(),
+        };
         let help = match (near.first(), self.groups.is_empty()) {
             (Some(near), _) => format!("did you mean `@{near}`?"),
             (None, true) => format!("{} has no groups: [group.NAME] with nodes = \"...\" makes one", self.file.name),
@@ -151,7 +169,7 @@ fn joined(names: &[&str]) -> String {
     names.iter().take(MOST_TOLD).map(|name| cut(name)).collect::<Vec<_>>().join(", ")
 }
 
-fn cut(text: &str) -> String {
+pub(super) fn cut(text: &str) -> String {
     match text.char_indices().nth(LONGEST_SHOWN) {
         Some((end, _)) => format!("{}..", &text[..end]),
         None => text.to_owned(),
@@ -173,13 +191,15 @@ fn reported(file: &Arc<SourceFile>, error: SetError) -> Finding {
 struct Unready<'a> {
     nodes: &'a Nodes,
     texts: &'a [(String, Span)],
-    /// The first of a name counts.
-    by_name: HashMap<&'a str, usize>,
     /// What is being read, to find circles.
     open: std::cell::RefCell<Vec<usize>>,
+    /// Groups that are in themselves: that is said once of each, whatever asks for it.
+    circles: std::cell::RefCell<BTreeSet<usize>>,
     /// Members of the groups so far.
     members: std::cell::Cell<usize>,
-    done: std::cell::RefCell<BTreeMap<usize, NodeSet>>,
+    /// What all of them together look at.
+    spent: Spent,
+    done: std::cell::RefCell<HashMap<usize, NodeSet>>,
     findings: std::cell::RefCell<Vec<Finding>>,
 }
 
@@ -192,7 +212,7 @@ impl Groups for Unready<'_> {
         if source.is_some_and(|source| source != OWN) {
             return Err(vec![OWN.to_owned()]);
         }
-        let Some(index) = self.by_name.get(name) else {
+        let Some(index) = self.nodes.by_group.get(name) else {
             return Ok((name == "all").then(|| self.all()));
         };
         Ok(Some(self.of(*index)))
@@ -214,25 +234,40 @@ impl Unready<'_> {
         let (text, span) = &self.texts[index];
         let name = &self.nodes.groups[index].name;
         if self.open.borrow().contains(&index) || self.open.borrow().len() > 100 {
-            let message = format!("the group `{name}` is in itself, by the groups that it names");
-            let finding =
-                Finding::error("nodes::circle", span, message).help("name the nodes themselves in one of them");
-            self.findings.borrow_mut().push(finding);
+            if self.circles.borrow_mut().insert(index) {
+                let message = format!("the group `{name}` is in itself, by the groups that it names");
+                let finding =
+                    Finding::error("nodes::circle", span, message).help("name the nodes themselves in one of them");
+                self.findings.borrow_mut().push(finding);
+            }
             return NodeSet::default();
         }
         // Each group keeps its nodes, and each node its groups.
-        if self.members.get() > MOST_MEMBERS {
+        if self.members.get() > MOST_MEMBERS || self.spent.is_too_much() {
             return NodeSet::default();
         }
         self.open.borrow_mut().push(index);
-        let parsed = parse(text, self);
+        let parsed = parse_within(text, self, &self.spent);
         self.open.borrow_mut().pop();
         let set = match parsed {
             Ok(parsed) => {
                 let mut findings = self.findings.borrow_mut();
-                findings.extend(parsed.nothing.iter().map(|(name, _)| self.nodes.no_nodes(name, span)));
-                findings.extend(self.nodes.unknown(&parsed.set, span));
+                for (name, _) in &parsed.nothing {
+                    let near = findings.len() < MOST_TOLD;
+                    findings.push(self.nodes.no_nodes(name, span, near));
+                }
+                let near = findings.len() < MOST_TOLD;
+                findings.extend(self.nodes.unknown(&parsed.set, span, near));
                 parsed.set
+            }
+            Err(_) if self.spent.is_too_much() => {
+                let mut findings = self.findings.borrow_mut();
+                if !findings.iter().any(|known| known.code == "nodes::too_many") {
+                    let message = "up to here groups look at too many nodes too often";
+                    let help = "name fewer ranges, groups and patterns in them";
+                    findings.push(Finding::error("nodes::too_many", span, message).help(help));
+                }
+                NodeSet::default()
             }
             Err(error) => {
                 let message = format!("`{text}` is not a set of nodes: {}", error.message);
@@ -253,14 +288,16 @@ impl Unready<'_> {
 
 /// Reads the sets of all groups, and gives each node its groups, the least priority first.
 pub fn members(nodes: &mut Nodes, texts: &[(String, Span)], findings: &mut Vec<Finding>) {
+    // The first of a name counts.
+    nodes.by_group = nodes.groups.iter().enumerate().rev().map(|(index, group)| (group.name.clone(), index)).collect();
     let (sets, found) = {
-        let names = nodes.groups.iter().enumerate().rev();
         let unready = Unready {
             nodes,
             texts,
-            by_name: names.map(|(index, group)| (group.name.as_str(), index)).collect(),
             open: Default::default(),
+            circles: Default::default(),
             members: Default::default(),
+            spent: Default::default(),
             done: Default::default(),
             findings: Default::default(),
         };

@@ -216,22 +216,113 @@ fn large(count: usize) -> String {
     text
 }
 
+/// Nanoseconds of this thread alone: what else the machine does is not counted. Source: kernel, scheduler/sched-stats.
+fn spent() -> u64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    text.split(' ').next().unwrap().parse().unwrap()
+}
+
+/// What it takes to read a text, and to put together what a node has.
+fn time(text: &str) -> u64 {
+    let before = spent();
+    let nodes = read(text);
+    let _ = nodes.as_ref().map(|nodes| nodes.get("cn1"));
+    spent() - before
+}
+
 #[test]
 fn twice_the_nodes_take_twice_the_time() {
-    // Nanoseconds of this thread alone: what else the machine does is not counted. Source: kernel, scheduler/sched-stats.
-    let spent = || -> u64 {
-        let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
-        text.split(' ').next().unwrap().parse().unwrap()
-    };
     let time = |count: usize| {
         let text = large(count);
-        let before = spent();
         assert_eq!(read(&text).unwrap().len(), count);
-        spent() - before
+        time(&text)
     };
     let (small, large) = (time(2_000).min(time(2_000)), time(8_000));
     // Four times the nodes: what is quadratic takes sixteen times as long.
     assert!(large < small * 9, "{small:?} {large:?}");
+}
+
+/// What a form of a file has for a number, over and over.
+fn many(count: usize, first: &str, one: impl Fn(usize) -> String) -> String {
+    (1..=count).fold(first.replace("COUNT", &count.to_string()), |text, number| text + &one(number))
+}
+
+#[test]
+fn twice_the_tables_and_groups_take_twice_the_time() {
+    type Form = fn(usize) -> String;
+    let forms: [(&str, Form); 7] = [
+        ("tables of one node", |count| {
+            many(count, "", |number| format!("[node.\"cn[1-1/{number}]\"]\nnic = \"a\"\nip = \"10.0.0.1\"\n"))
+        }),
+        ("sets that name one node behind tables of it alone", |count| {
+            many(count, "", |number| {
+                format!("[node.\"cn[1-1/{number}]\"]\n[node.\"cn[1,{}]\"]\nnic = \"a\"\n", number + 1)
+            })
+        }),
+        ("groups of one node", |count| {
+            many(count, "[node.cn1]\n", |number| format!("[group.g{number}]\nnodes = \"cn1\"\nimage = \"a\"\n"))
+        }),
+        ("groups of one node that disagree", |count| {
+            many(count, "[node.cn1]\n", |number| format!("[group.g{number}]\nnodes = \"cn1\"\nimage = \"a{number}\"\n"))
+        }),
+        ("groups of unknown nodes and groups", |count| {
+            many(count, "[node.\"cn[1-COUNT]\"]\n", |number| {
+                format!("[group.g{number}]\nnodes = \"x{number},@y{number}\"\n")
+            })
+        }),
+        ("groups that take out nothing", |count| {
+            let first = "[node.\"cn[1-COUNT]\"]\n";
+            many(count, first, |number| {
+                format!("[group.g{number}]\nnodes = \"cn{number}\"\nkernel_args = [\"~a{number}\"]\n")
+            })
+        }),
+        ("sets that disagree with a large one", |count| {
+            let first = "[node.\"cn[1-COUNT],dn[1-COUNT/2]\"]\nnic = \"a\"\n";
+            many(count - 1, first, |number| format!("[node.\"cn[{number},{}]\"]\nnic = \"b\"\n", number + 1))
+        }),
+    ];
+    for (what, form) in forms {
+        let of = |count: usize| time(&form(count));
+        let (small, large) = (of(4_000).min(of(4_000)), of(16_000));
+        assert!(large < small * 9, "{what}: {small:?} {large:?}");
+    }
+}
+
+#[test]
+fn lists_and_groups_that_cost_more_than_they_are_have_a_bound_with_a_line() {
+    let list = many(1001, "", |number| format!("[node.\"cn[1-1/{number}]\"]\nkernel_args = [\"a{number}\"]\n"));
+    assert_eq!(problems(&list), ["2002: up to here `kernel_args` of `cn1` has more than 1,000 items"]);
+    // Each looks at all nodes, and has one.
+    let tail = ".x".repeat(108);
+    let first = format!("[node.\"n[1-1000]{tail}\"]\n");
+    let each = |number: usize| format!("[group.g{number}]\nnodes = \"n{number}{tail}&*\"\n");
+    let found = problems(&many(200, &first, each));
+    assert!(found[0].ends_with(": up to here groups look at too many nodes too often"), "{}", found[0]);
+    assert_eq!(found.iter().filter(|line| !line.contains("in no group")).count(), 1);
+    // A group that names all groups is in itself, which is said once of each.
+    let all = problems(&many(300, "[node.cn1]\n", |number| format!("[group.g{number}]\nnodes = \"@group:*,cn1\"\n")));
+    assert!(all.len() <= 300 && all[0].ends_with("is in itself, by the groups that it names"), "{}", all.len());
+    // One that takes nodes out, one by one, and one that turns them around.
+    for operator in ['!', '^'] {
+        let group = |count: usize| {
+            let out: String = (1..=count).map(|number| format!("{operator}cn{number}")).collect();
+            time(&format!("[node.\"cn[1-{count}]\"]\n[group.g]\nnodes = \"cn[1-{count}]{out}\"\n"))
+        };
+        let (small, large) = (group(4_000).min(group(4_000)), group(16_000));
+        assert!(large < small * 9, "{operator}: {small:?} {large:?}");
+    }
+}
+
+#[test]
+fn a_name_that_is_twice_in_a_table_is_no_matter_of_the_next_one() {
+    assert_eq!(problems("[node.\"cn1,cn1\"]\n[node.cn1]\n"), ["1: `cn1,cn1` names `cn1` twice"]);
+    // The nearest table counts, whatever their order.
+    for text in [
+        "[node.\"cn[1-2]\"]\nnic = \"a\"\n[node.cn1]\nnic = \"b\"\n",
+        "[node.cn1]\nnic = \"b\"\n[node.\"cn[1-2]\"]\nnic = \"a\"\n",
+    ] {
+        assert_eq!(read(text).unwrap().get("cn1").unwrap().text(Attr::Nic), Some("b"));
+    }
 }
 
 #[test]

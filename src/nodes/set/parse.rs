@@ -1,5 +1,6 @@
 //! From text to a set.
 
+use std::cell::Cell;
 use std::ops::Range;
 
 use super::{MOST_NODES, MOST_OF_ALL, Name, NodeSet, are_too_long};
@@ -30,19 +31,34 @@ pub struct Parsed {
     pub set: NodeSet,
     /// Groups that no one knows, and patterns that match nothing: ClusterShell takes them as empty.
     pub nothing: Vec<(String, Range<usize>)>,
-    /// Bytes of the names that were looked at.
-    spent: u64,
 }
 
-impl Parsed {
-    fn spend(&mut self, nodes: &NodeSet) {
-        self.spent += nodes.iter().map(|name| name.len() as u64 + 24).sum::<u64>();
+/// Bytes of the names that were looked at: of one set, or of several that are read together.
+#[derive(Debug, Default)]
+pub struct Spent(Cell<u64>);
+
+impl Spent {
+    fn add(&self, bytes: u64) {
+        self.0.set(self.0.get().saturating_add(bytes));
+    }
+
+    fn nodes(&self, nodes: &NodeSet) {
+        self.add(nodes.iter().map(|name| name.len() as u64 + 24).sum());
+    }
+
+    pub fn is_too_much(&self) -> bool {
+        self.0.get() > MOST_OF_ALL
     }
 }
 
 /// Reads a set.
 /// Errors: The first place where it cannot be one.
 pub fn parse(text: &str, groups: &dyn Groups) -> Result<Parsed, SetError> {
+    parse_within(text, groups, &Spent::default())
+}
+
+/// The same for one of several sets that have a bound together.
+pub fn parse_within(text: &str, groups: &dyn Groups, spent: &Spent) -> Result<Parsed, SetError> {
     let mut found = Parsed::default();
     let mut at = 0;
     let mut operator = None;
@@ -59,21 +75,19 @@ pub fn parse(text: &str, groups: &dyn Groups) -> Result<Parsed, SetError> {
             continue;
         }
         let end = at + end_of(&text[at..]);
-        let right = operand(text, at..end, groups, &mut found)?;
-        found.spend(&right);
-        found.set = match operator.take().map_or(',', |(letter, _)| letter) {
-            '!' => found.set.minus(&right),
-            '&' => found.set.and(&right),
-            '^' => found.set.either(&right),
-            _ => {
-                found.set.extend(&right);
-                found.set
-            }
-        };
+        let right = operand(text, at..end, groups, &mut found, spent)?;
+        spent.nodes(&right);
+        // At the cost of the right side, however much there is on the left.
+        match operator.take().map_or(',', |(letter, _)| letter) {
+            '!' => found.set.take_out(&right),
+            '&' => found.set = found.set.and(&right),
+            '^' => found.set.toggle(&right),
+            _ => found.set.extend(&right),
+        }
         if found.set.len() > MOST_NODES {
             return Err(too_many(at..end));
         }
-        if found.spent > MOST_OF_ALL {
+        if spent.is_too_much() {
             let message = "up to here this set looks at too many nodes too often";
             return Err(wrong(at..end, message, "name fewer ranges, groups and patterns"));
         }
@@ -109,17 +123,23 @@ fn end_of(text: &str) -> usize {
     text.len()
 }
 
-fn operand(text: &str, at: Range<usize>, groups: &dyn Groups, found: &mut Parsed) -> Result<NodeSet, SetError> {
+fn operand(
+    text: &str,
+    at: Range<usize>,
+    groups: &dyn Groups,
+    found: &mut Parsed,
+    spent: &Spent,
+) -> Result<NodeSet, SetError> {
     let word = &text[at.clone()];
     let Some(group) = word.strip_prefix('@') else {
         let mut set = NodeSet::default();
         for name in expand(word, at.start)? {
-            if found.spent > MOST_OF_ALL {
+            if spent.is_too_much() {
                 break;
             }
             if name.contains(['*', '?']) {
                 let all = groups.all();
-                found.spend(&all);
+                spent.nodes(&all);
                 let matching: NodeSet =
                     all.iter().filter(|node| wild(&name, node)).map(|node| Name(node.to_owned())).collect();
                 if matching.is_empty() {
@@ -152,33 +172,44 @@ fn operand(text: &str, at: Range<usize>, groups: &dyn Groups, found: &mut Parsed
         let mut set = if source.is_none() { groups.all() } else { NodeSet::default() };
         if let Some(source) = source {
             for name in groups.names(Some(source)).map_err(|known| no_source(known, source))? {
-                set.extend(&groups.group(Some(source), &name).ok().flatten().unwrap_or_default());
+                spent.add(name.len() as u64 + 100);
+                if spent.is_too_much() {
+                    break;
+                }
+                let nodes = groups.group(Some(source), &name).ok().flatten().unwrap_or_default();
+                spent.nodes(&nodes);
+                set.extend(&nodes);
             }
         }
         return Ok(set);
     }
     let mut set = NodeSet::default();
     for name in expand(name, start)? {
-        if found.spent > MOST_OF_ALL {
+        if spent.is_too_much() {
             break;
         }
         let shown = source.map_or_else(|| format!("@{name}"), |source| format!("@{source}:{name}"));
         if name.contains(['*', '?']) {
             let names = groups.names(source).map_err(|known| no_source(known, source.unwrap_or_default()))?;
-            found.spent += names.iter().map(|name| name.len() as u64 + 100).sum::<u64>();
+            spent.add(names.iter().map(|name| name.len() as u64 + 100).sum());
             let matching: Vec<&String> = names.iter().filter(|known| wild(&name, known)).collect();
             if matching.is_empty() {
                 found.nothing.push((shown, at.clone()));
             }
             for one in matching {
-                set.extend(&groups.group(source, one).ok().flatten().unwrap_or_default());
+                if spent.is_too_much() {
+                    break;
+                }
+                let nodes = groups.group(source, one).ok().flatten().unwrap_or_default();
+                spent.nodes(&nodes);
+                set.extend(&nodes);
             }
             continue;
         }
         let nodes = groups.group(source, &name).map_err(|known| no_source(known, source.unwrap_or_default()))?;
         match nodes {
             Some(nodes) => {
-                found.spend(&nodes);
+                spent.nodes(&nodes);
                 set.extend(&nodes);
             }
             None => found.nothing.push((shown, at.clone())),

@@ -179,8 +179,9 @@ pub fn start(
     say: super::Say,
     is_verbose: bool,
 ) -> Result<Dnsmasq, ServeError> {
-    let (nodes, _) = desk.nodes();
+    let nodes = desk.nodes();
     let (plan, said) = plan(settings, listened, desk.root(), &nodes)?;
+    desk.answers_in(plan.address, plan.mask);
     said.iter().for_each(|line| say(&format!("note: {line}")));
     Dnsmasq::start(plan, settings.loaders.as_deref(), Arc::clone(desk), roots, say, is_verbose)
 }

@@ -120,7 +120,7 @@ impl Dnsmasq {
         free(&plan)?;
         let readable = readable(&plan.interface).map_err(|error| cannot_write("its directory", &error))?;
         let places = Places::of(state, readable.path().to_owned());
-        let (nodes, _) = desk.nodes();
+        let nodes = desk.nodes();
         let hosts = write(&plan, &places, &nodes, directory).map_err(|error| cannot_write("its files", &error))?;
         let mut behind = Behind::new(&plan, roots, places.tftp());
         behind.look(&desk, &say);
@@ -360,7 +360,8 @@ impl Watch {
             return false;
         }
         self.renewed = Instant::now();
-        let (nodes, _) = self.desk.nodes();
+        let nodes = self.desk.nodes();
+        self.desk.say_errors(&self.say);
         if Arc::ptr_eq(&nodes, &self.nodes) {
             return false;
         }

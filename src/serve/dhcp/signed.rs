@@ -131,7 +131,7 @@ impl Behind {
 
     pub fn look(&mut self, desk: &Desk, say: &Say) {
         self.forget_builds();
-        let (nodes, _) = desk.nodes();
+        let nodes = desk.nodes();
         if !self.nodes.as_ref().is_some_and(|known| Arc::ptr_eq(known, &nodes)) {
             let all = nodes.names().filter_map(|name| nodes.get(name));
             let behind = all.filter(|node| of_node(node) == Loader::Shim).map(|node| Node {

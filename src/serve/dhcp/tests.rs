@@ -2,11 +2,14 @@
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 
 use super::loaders::{Firmware, Offer};
 use super::{Answers, Places, Plan, conf, interface};
 use crate::nodes::loaders::Loader;
-use crate::nodes::{Effective, Nodes};
+use crate::nodes::{Effective, Nodes, State};
+use crate::serve::Say;
+use crate::serve::site::desk::Desk;
 use crate::serve::sockets::system::Address;
 use crate::source::SourceFile;
 
@@ -160,4 +163,56 @@ fn ranges_are_read() {
     ] {
         assert!(read(text).unwrap_err().contains(said), "{text}");
     }
+}
+
+#[test]
+fn addresses_that_no_node_can_have_are_not_taken_over_by_a_running_server() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("nodes.toml");
+    let changes = std::cell::Cell::new(0);
+    // Each at a time of its own, however quick the test is.
+    let write = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        changes.set(changes.get() + 1);
+        let at = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000 + changes.get());
+        std::fs::File::options().write(true).open(&path).unwrap().set_modified(at).unwrap();
+    };
+    let node = |ip: &str| format!("[node.cn1]\nmac = \"52:54:00:00:00:01\"\nip = \"{ip}\"\n");
+    write(&node("10.0.0.11"));
+    let desk = Desk::open(place.path().to_owned(), State::at(place.path().join("state"))).unwrap().unwrap();
+    desk.answers_in(Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(255, 255, 255, 0));
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let say: Say = {
+        let lines = Arc::clone(&lines);
+        Arc::new(move |line: &str| lines.lock().unwrap().push(line.to_owned()))
+    };
+    let ip = || desk.nodes().get("cn1").unwrap().ip().unwrap().to_string();
+    let said = || {
+        desk.say_errors(&say);
+        std::mem::take(&mut *lines.lock().unwrap())
+    };
+    for (taken, what) in [
+        ("10.0.0.1", "that of this server, 10.0.0.1"),
+        ("10.0.0.0", "that of the network 10.0.0.0/24 itself"),
+        ("10.0.0.255", "the broadcast address of the network 10.0.0.0"),
+    ] {
+        write(&node(taken));
+        assert_eq!(ip(), "10.0.0.11");
+        let found = said();
+        assert!(found.len() == 2 && found[0].starts_with("nodes.toml:3:"), "{found:?}");
+        assert!(found[0].ends_with(&format!("`{taken}` of `cn1` is {what}")), "{found:?}");
+        // It is read again when it changes, and what is wrong is said once.
+        assert_eq!((ip().as_str(), said().len()), ("10.0.0.11", 0));
+    }
+    write(&node("10.0.0.12"));
+    assert_eq!((ip().as_str(), said().len()), ("10.0.0.12", 0));
+    // As other errors, whatever noticed them first.
+    write("[node.cn1]\nip = \"x\"\n");
+    assert_eq!(ip(), "10.0.0.12");
+    assert!(said()[0].starts_with("nodes.toml:2:"));
+    // One that is mended before anyone says it is not said.
+    write(&node("10.0.0.1"));
+    assert_eq!(ip(), "10.0.0.12");
+    write(&node("10.0.0.13"));
+    assert_eq!((ip().as_str(), said().len()), ("10.0.0.13", 0));
 }

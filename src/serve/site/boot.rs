@@ -108,10 +108,8 @@ pub fn of_node(
     (name, loader, url): (&str, Loader, &str),
     is_uefi: bool,
 ) -> (Script, Chosen) {
-    let (nodes, findings) = desk.nodes();
-    if !findings.is_empty() {
-        say("nodes.toml has errors (`imgbuild nodes` shows them): what it said before is used further");
-    }
+    let nodes = desk.nodes();
+    desk.say_errors(say);
     let missing = |why: String| (Script::Missing(why), None);
     let Some(node) = nodes.get(name) else { return missing("nodes.toml has no such node".to_owned()) };
     let chosen = match chosen(desk, roots, say, &node) {
@@ -145,7 +143,8 @@ pub async fn next(server: &Arc<Server>, path: &str, host: Option<String>) -> Res
     };
     let own = Arc::clone(server);
     let made = tokio::task::spawn_blocking(move || {
-        let nodes = desk.nodes().0;
+        let nodes = desk.nodes();
+        desk.say_errors(&own.say);
         let (Some(_), Some(node)) = (desk.spoken(&name, &token), nodes.get(&name)) else {
             own.metrics.bad_token();
             return line(StatusCode::FORBIDDEN, "no node has this name and this token");

@@ -1,9 +1,9 @@
 //! What the server knows of nodes: their file, what `nodeset` gave them, what they reported.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::SystemTime;
 
 use crate::fault;
@@ -12,17 +12,25 @@ use crate::nodes::{
     Asked, Assignments, Attr, HostKey, Nodes, Report, ReportState, ScriptResult, Spoken, State, StateError, Tokens,
     nodes_file,
 };
+use crate::serve::Say;
 use crate::serve::error::ServeError;
-use crate::source::Finding;
+use crate::source::{Finding, Severity};
 
 /// How many changes are remembered for pages that show them as they come.
 const REMEMBERED: usize = 4096;
+
+/// How many errors of nodes.toml the server says itself.
+const MOST_SAID: usize = 8;
 
 pub struct Desk {
     root: PathBuf,
     state: State,
     tokens: Tokens,
     nodes: RwLock<Read<Nodes>>,
+    /// What is wrong with the file as it is now, until someone says it.
+    unsaid: Mutex<Vec<Finding>>,
+    /// This server's address and mask where it answers DHCP: no node has those of the network.
+    network: OnceLock<(Ipv4Addr, Ipv4Addr)>,
     assigned: RwLock<Read<Assignments>>,
     reports: Mutex<Reports>,
 }
@@ -98,6 +106,8 @@ impl Desk {
             state,
             tokens,
             nodes: RwLock::new(Read { content: Arc::new(nodes), changed }),
+            unsaid: Mutex::default(),
+            network: OnceLock::new(),
             // Read again when it is asked for first.
             assigned: RwLock::new(Read { content: Arc::new(assigned), changed: None }),
             reports: Mutex::new(reports),
@@ -105,25 +115,49 @@ impl Desk {
     }
 
     /// The nodes; read again where the file has changed. One that is wrong leaves what was there.
-    pub fn nodes(&self) -> (Arc<Nodes>, Vec<Finding>) {
+    pub fn nodes(&self) -> Arc<Nodes> {
         let now = nodes_file(&self.root).and_then(|path| modified(&path));
         {
             let read = self.nodes.read().unwrap_or_else(PoisonError::into_inner);
             if read.changed == now {
-                return (Arc::clone(&read.content), Vec::new());
+                return Arc::clone(&read.content);
             }
         }
         let mut read = self.nodes.write().unwrap_or_else(PoisonError::into_inner);
         read.changed = now;
-        let findings = match Nodes::load(&self.root) {
-            Ok(Some(nodes)) => {
-                read.content = Arc::new(nodes);
-                Vec::new()
-            }
-            Ok(None) => Vec::new(),
-            Err(findings) => findings,
-        };
-        (Arc::clone(&read.content), findings)
+        let loaded = Nodes::load(&self.root).and_then(|nodes| {
+            let network = self.network.get().filter(|_| !fault::planted("serve-reload-takes-address"));
+            let taken =
+                nodes.iter().zip(network).flat_map(|(nodes, (server, mask))| nodes.taken_addresses(*server, *mask));
+            let taken: Vec<Finding> = taken.collect();
+            if taken.is_empty() { Ok(nodes) } else { Err(taken) }
+        });
+        let mut unsaid = self.unsaid.lock().unwrap_or_else(PoisonError::into_inner);
+        unsaid.clear();
+        match loaded {
+            Ok(Some(nodes)) => read.content = Arc::new(nodes),
+            Ok(None) => {}
+            Err(findings) => *unsaid = findings,
+        }
+        Arc::clone(&read.content)
+    }
+
+    /// From now on nodes.toml is not taken over where a node has an address of this network that no node can have.
+    pub fn answers_in(&self, server: Ipv4Addr, mask: Ipv4Addr) {
+        let _ = self.network.set((server, mask));
+    }
+
+    /// Says why nodes.toml is not taken over as it is, once, by anyone who can.
+    pub fn say_errors(&self, say: &Say) {
+        let findings = std::mem::take(&mut *self.unsaid.lock().unwrap_or_else(PoisonError::into_inner));
+        let errors: Vec<&Finding> = findings.iter().filter(|one| one.severity == Severity::Error).collect();
+        for error in errors.iter().take(MOST_SAID) {
+            let place = error.span.as_ref().map(|span| format!("{span}: ")).unwrap_or_default();
+            say(&format!("{place}{}", error.message));
+        }
+        if !errors.is_empty() {
+            say("nodes.toml has errors as it is now: what it said before is used further");
+        }
     }
 
     /// What `nodeset` gave them; read again where that has changed.
@@ -146,7 +180,7 @@ impl Desk {
     /// says nothing which nodes.toml has of the node at its address is that node.
     /// Errors: There is no such node, or it is several.
     pub fn who(&self, claims: &BTreeMap<String, String>, client: IpAddr) -> Result<String, Stranger> {
-        let (nodes, _) = self.nodes();
+        let nodes = self.nodes();
         let claim = |name: &str| claims.get(name).map(String::as_str).filter(|text| !text.is_empty());
         let by_name = |name: &str| nodes.span_of(name).is_some();
         if claim("node").is_some_and(|name| !by_name(name)) {
@@ -195,7 +229,7 @@ impl Desk {
 
     /// What a node's token says; nothing where it is not one of this node.
     pub fn spoken(&self, node: &str, token: &str) -> Option<Spoken> {
-        self.tokens.read(node, token).filter(|_| self.nodes().0.span_of(node).is_some())
+        self.tokens.read(node, token).filter(|_| self.nodes().span_of(node).is_some())
     }
 
     /// Keeps what became of the scripts of one of a node's lists; with a reason the node has failed by them.
@@ -303,14 +337,14 @@ impl Desk {
     }
 
     pub fn line(&self, name: &str) -> Option<NodeLine> {
-        let (nodes, _) = self.nodes();
+        let nodes = self.nodes();
         let reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
         nodes.span_of(name)?;
         Some(line(&nodes, &self.assigned(), &reports, name))
     }
 
     pub fn lines(&self) -> Vec<NodeLine> {
-        let (nodes, _) = self.nodes();
+        let nodes = self.nodes();
         let assigned = self.assigned();
         let reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
         nodes.names().map(|name| line(&nodes, &assigned, &reports, name)).collect()

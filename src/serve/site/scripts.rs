@@ -86,7 +86,7 @@ pub async fn scripts(server: &Arc<Server>, request: Request<Incoming>) -> Respon
 
 /// The list of a node, or one of its scripts: no other is given to it.
 fn give(server: &Server, desk: &Desk, name: &str, digest: Option<&str>) -> Response<Reply> {
-    let (nodes, _) = desk.nodes();
+    let nodes = desk.nodes();
     let Some(node) = nodes.get(name) else { return line(StatusCode::NOT_FOUND, "nodes.toml has no such node") };
     let lists = [Attr::Postscripts, Attr::Postbootscripts].map(|attr| nodes.scripts_of(&node, attr));
     let all = lists.iter().flat_map(|list| list.defaults.iter().chain(&list.own));

@@ -1,6 +1,7 @@
 //! `nodes`: who they are, each value with its place, and what other programs take of them.
 
 mod dhcp;
+mod lists;
 pub mod nodeset;
 mod reports;
 mod site;

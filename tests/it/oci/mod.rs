@@ -6,7 +6,8 @@ mod server;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use imgbuild::digest::Sha256;
+use imgbuild::digest::{Digest, Sha256};
+use imgbuild::store::{ActionRecord, Outputs, Root, Store};
 use server::{Door, Fault, Registry};
 
 use crate::support::{Ran, files, imgbuild};
@@ -366,4 +367,75 @@ fn layouts_and_archives_are_places_without_a_server() {
     assert_eq!(push("oci://User:p@host/x:1").code, 64);
     let ran = place.run(&["pull", &place.registry.url("x:1"), "there", "--ca", "nothing.pem"]);
     refused(&ran, 64, &["--ca nothing.pem is not a file"]);
+}
+
+/// A result that a cache gave, or that came to be here.
+fn record(action: &str, believed: Option<&str>, layer: Option<Digest>) -> ActionRecord {
+    ActionRecord {
+        format: 1,
+        key: Digest::of(action.as_bytes()),
+        action: action.to_owned(),
+        inputs: Vec::new(),
+        outputs: Outputs { layer, ..Outputs::default() },
+        milliseconds: 1,
+        differing: None,
+        differs_in: None,
+        believed: believed.map(str::to_owned),
+        digest: None,
+    }
+}
+
+#[test]
+fn what_is_a_caches_word_alone_is_said_when_it_is_pushed() {
+    let place = Place::new();
+    let (out, directory) = (place.at("out"), place.at("store"));
+    let ids = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+    let store = Store::open(&directory, "uid 0 gid 0", ids).unwrap();
+    let (layer, cache) = (Digest::of(b"a layer"), Some("/shared/cache"));
+    let records = [
+        record("rootfs/base", cache, None),
+        record("pack/rootimg", cache, None),
+        record("rootfs/sync", None, None),
+        record("rootfs/other", cache, Some(layer)),
+    ];
+    records.iter().for_each(|record| store.commit_anew(record).unwrap());
+    let push = |more: &[&str]| {
+        let (out, store) = (out.to_str().unwrap(), directory.to_str().unwrap());
+        let words = ["push", "oci-layout:layout:a", "made-up", "--out", out, "--store", store];
+        place.run(&[&words[..], more].concat()).good()
+    };
+    let said = |ran: &Ran| ran.err.split_whitespace().collect::<Vec<_>>().join(" ").replace("│ ", "");
+    let listed = || {
+        let ran = push(&["--json"]);
+        let document: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+        let all = document["believed"].as_array().cloned().unwrap_or_default();
+        all.iter().map(|one| format!("{} {}", one["action"], one["cache"]).replace('"', "")).collect::<Vec<_>>()
+    };
+    // What the store has of other images is no matter of this one.
+    assert!(!said(&push(&[])).contains("cache's word"));
+    assert!(listed().is_empty());
+    let root = Root {
+        format: 1,
+        image: "made-up".to_owned(),
+        recipe: place.at("recipe"),
+        published: out.join("made-up").canonicalize().unwrap(),
+        actions: records[..3].iter().map(|record| (record.action.clone(), record.key)).collect(),
+        ..Root::default()
+    };
+    store.set_root(&root).unwrap();
+    let text = said(&push(&[]));
+    assert!(text.contains("nothing compared: pack/rootimg, rootfs/base (from /shared/cache)"), "{text}");
+    assert!(text.contains("build with --cache-sample 100%"), "{text}");
+    assert_eq!(listed(), ["pack/rootimg /shared/cache", "rootfs/base /shared/cache"]);
+    // A layer has its name in build.json, whichever build of the store it is of.
+    let path = out.join("made-up/build.json");
+    let mut build: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    build["layers"] = serde_json::json!([["rootfs/other", layer.to_string()]]);
+    std::fs::write(&path, build.to_string()).unwrap();
+    assert_eq!(listed().len(), 3);
+    // What was compared since is known.
+    for one in &records {
+        store.commit_anew(&ActionRecord { believed: None, ..one.clone() }).unwrap();
+    }
+    assert!(listed().is_empty() && !said(&push(&[])).contains("cache's word"));
 }

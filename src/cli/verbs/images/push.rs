@@ -7,10 +7,16 @@ use crate::cli::Exit;
 use crate::cli::output::harmless::one_line;
 use crate::cli::output::render;
 use crate::cli::output::reporter::Reporter;
-use crate::cli::setup::{Setup, image_and_out, lock, published_image, recipe};
+use crate::cli::setup::{Setup, image_and_out, lock, print_findings, published_image, recipe, store_if_there};
 use crate::oci::{Destination, Place, Sent, send};
 use crate::recipe::Recipe;
-use crate::stage::{BuildInfo, CarryError, LOCK_NAME, Parcel, Report, UploadNews, artefact, with_container};
+use crate::source::{Finding, Severity};
+use crate::stage::{
+    BuildInfo, CarryError, LOCK_NAME, OnlyBelieved, Parcel, Report, UploadNews, artefact, only_believed, with_container,
+};
+
+/// How many actions, and caches, a warning names.
+const MOST_NAMED: usize = 8;
 
 /// Arguments of `push`.
 #[derive(Debug, clap::Args)]
@@ -48,6 +54,8 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, E
     };
     let to = destination(arguments, &own.destination, &own.registry, &own.mount_from)
         .map_err(|error| failed(error.into()))?;
+    let believed = store_if_there(arguments).map(|store| only_believed(&store, &directory, &info)).unwrap_or_default();
+    print_findings(&doubts(&believed, &info.name).into_iter().collect::<Vec<_>>(), arguments.verbose);
     let reporter = Reporter::new(arguments);
     let report = reporter.of(None);
     let outcome = if own.as_container {
@@ -61,7 +69,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, E
     reporter.end();
     let sent = outcome.map_err(failed)?;
     if own.json {
-        render::print_json(&super::fetch::json(&sent));
+        render::print_json(&super::fetch::json(&Pushed { sent, believed }));
         return Ok(Exit::Done);
     }
     let place = one_line(&own.destination.to_string());
@@ -82,6 +90,30 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, E
         render::print(&format!("{}\n", sent.digest));
     }
     Ok(Exit::Done)
+}
+
+#[derive(serde::Serialize)]
+struct Pushed {
+    #[serde(flatten)]
+    sent: Sent,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    believed: Vec<OnlyBelieved>,
+}
+
+/// What is said of results that are a cache's word alone: who pulls the image takes them for what this machine built.
+fn doubts(believed: &[OnlyBelieved], name: &str) -> Option<Finding> {
+    let all = |of: fn(&OnlyBelieved) -> &String| -> String {
+        let each: std::collections::BTreeSet<&str> = believed.iter().map(|one| of(one).as_str()).collect();
+        let more = each.len().saturating_sub(MOST_NAMED);
+        let named = each.iter().take(MOST_NAMED).copied().collect::<Vec<_>>().join(", ");
+        if more > 0 { format!("{named} and {more} more") } else { named }
+    };
+    let (actions, caches) = (all(|one| &one.action), all(|one| &one.cache));
+    let message = format!(
+        "what is pushed of `{name}` is in part a cache's word alone, which no one signed and nothing compared: {actions} (from {caches})"
+    );
+    let help = "build with --cache-sample 100%, which compares all of it, or without the cache, and push again";
+    (!believed.is_empty()).then(|| Finding::nowhere(Severity::Warning, "oci::believed", message).help(help))
 }
 
 fn failed(error: CarryError) -> Exit {

@@ -102,12 +102,12 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     if is_good { Exit::Done } else { Exit::Input }
 }
 
-/// The same with what `sync` would refuse: nodes that lists name, where there are nodes.
+/// The same with what `sync` would refuse: nodes that lists name, sources of lines for some nodes, scripts; where there are nodes.
 fn with_nodes_of_lists(arguments: &crate::cli::Arguments, mut selected: Selected) -> Selected {
     let Ok(Some(nodes)) = checked_nodes(&root_of(&arguments.directory)) else { return selected };
     let Selected { recipes, broken, findings, .. } = &mut selected;
     recipes.retain(|recipe| {
-        let wrong = crate::sync::unknown_nodes(&nodes, recipe);
+        let wrong = crate::sync::refused(&nodes, recipe);
         if !wrong.is_empty() {
             broken.push(recipe.model.image.name.clone());
             findings.extend(wrong.iter().cloned());

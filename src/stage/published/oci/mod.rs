@@ -1,5 +1,6 @@
 //! Published images in registries: as an artefact of the files that nodes boot, and the root file system as a container image.
 
+pub mod believed;
 pub mod container;
 pub mod error;
 pub mod inside;
