@@ -252,7 +252,7 @@ fn nothing_is_left_of_what_was_killed() {
 
 /// Whether a name is of one of the last generations of what nodes boot, of which a killed command leaves one more whole.
 fn is_generation(name: &str) -> bool {
-    name.starts_with("tftpboot/.imgbuild-nodes/")
+    name.starts_with("tftpboot/.imgbuild-nodes/") || name.contains("/.pins-")
 }
 
 /// What an ended run wrote is no reason to refuse the next one.

@@ -230,8 +230,9 @@ pub fn missing_accounts(log: &Path) -> Vec<Finding> {
             }
         };
         let message = format!("the {kind} `{name}` does not exist: rpm gave its files{of} to root");
+        let table = if kind == "group" { "‹[groups]›" } else { "‹[users]›" };
         Finding::nowhere(Severity::Warning, "packages::no_account", message).help(format!(
-            "create the account before any package is installed: ‹[{kind}s] {name} = ...›, or install the package that creates it in an earlier pass"
+            "create the account before any package is installed: {table} {name}, or install the package that creates it in an earlier pass"
         ))
     };
     found.into_iter().map(finding).collect()

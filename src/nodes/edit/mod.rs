@@ -19,6 +19,7 @@ use super::file::Nodes;
 use super::file::own::names;
 use super::model::{Attr, Merging};
 use super::set::NodeSet;
+use crate::fault;
 use crate::recipe::{Change, Edit};
 use crate::source::{SourceFile, nearest};
 
@@ -179,6 +180,9 @@ impl Draft {
         }
         let mut after = self.read(before)?;
         let mut missed = goal.missed(&after, set, attr);
+        if fault::planted("edit-effect-unread") {
+            missed = NodeSet::default();
+        }
         // What they inherit is taken out by a word, in the table that is for just these.
         if let (Change::Take(item), true, false) = (&edit.change, is_adding, missed.is_empty()) {
             let kept = self.document.clone();
@@ -256,7 +260,7 @@ fn listed(nodes: &Nodes, set: &NodeSet, saying: &[&Known], edit: &Edit) -> Resul
         let remedy = if is_more { format!("write {path}={text}") } else { format!("write --unset {path}") };
         return Err(format!("`{path}` is not a list: {remedy}"));
     }
-    if attr.merging() == Merging::Adding {
+    if attr.merging() == Merging::Adding || fault::planted("edit-list-of-others") {
         return Ok(());
     }
     let mut others = set.clone();

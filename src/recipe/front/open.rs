@@ -118,12 +118,6 @@ fn alone(path: &Path) -> Result<(), Vec<Finding>> {
             format!("`{}` has two recipes, {RECIPE_FILE} and {KDL_RECIPE_FILE}", directory.display()),
             "keep one of them; `imgbuild convert` writes one from the other",
         ),
-        (false, false) if witness::is_file(directory) => {
-            let folder = directory.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            let problem = format!("`{}` is a file", directory.display());
-            let help = format!("name the recipe's directory: -C {}", folder.display());
-            return Err(vec![Finding::nowhere(Severity::Error, "recipe::missing", problem).help(help)]);
-        }
         (false, false) => (
             "recipe::missing",
             format!("`{}` has no recipe: neither {RECIPE_FILE} nor {KDL_RECIPE_FILE} exists", directory.display()),

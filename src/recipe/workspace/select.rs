@@ -55,6 +55,15 @@ pub fn folders(start: &Path, wants_all: bool) -> Result<Folders, Vec<Finding>> {
         let message = format!("`{}` cannot be read: {error}", start.display());
         vec![Finding::nowhere(Severity::Error, "recipe::missing", message).help("name a directory with `-C DIR`")]
     })?;
+    if witness::is_file(&start) {
+        let folder = start.parent().unwrap_or(Path::new("/"));
+        let here = std::env::current_dir().ok();
+        let folder = here.as_deref().and_then(|here| folder.strip_prefix(here).ok()).unwrap_or(folder);
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        let help = format!("name the recipe's directory: -C {}", folder.display());
+        let problem = format!("`{}` is a file", start.display());
+        return Err(vec![Finding::nowhere(Severity::Error, "recipe::missing", problem).help(help)]);
+    }
     let workspace = Workspace::above(&start)?.map(Arc::new);
     let own = recipe_around(&start, workspace.as_deref());
     let all = workspace.as_deref().map(|workspace| workspace.images.as_slice()).unwrap_or_default();

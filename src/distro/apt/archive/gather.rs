@@ -17,7 +17,6 @@ use crate::distro::{
     DistroError, Download, Gathering, Keyring, News, PackageArchive, Pass, Relations, Resolution, Solving, VENDOR_MARK,
     in_folder_of, keyring,
 };
-use crate::fault;
 use crate::files::{self, Durability};
 use crate::recipe::{LockedSuite, Recipe};
 use crate::sandbox::emulator::HostCpu;
@@ -160,9 +159,7 @@ pub fn gather(gathering: &Gathering<'_>) -> Result<AptArchive, DistroError> {
         let named: BTreeSet<String> =
             words.filter_map(|item| Some(format!("otherpkgs/{}", item.subdirectory.as_ref()?))).collect();
         found.sort_by_key(|index| !named.contains(&index.origin));
-        if !fault::planted("archive-before-otherpkgs") {
-            archive.indices.splice(0..0, found);
-        }
+        archive.indices.splice(0..0, found);
     }
     if let Some(directory) = &gathering.recipe.kernel_files.kernels {
         // First: where an archive has a package of the same version, the directory's is meant.
