@@ -157,7 +157,7 @@ fn keys_rotate_and_no_holder_rewrites_what_another_wrote() {
     let text = std::fs::read(&entry).unwrap();
     assert!(is_found(&old) && !is_found(&new));
     // Who has the new key trusts the old one still: what that signed is signed by the new one, beside it.
-    fill(&site.of(Some(2), &[old.clone()]), &second, &record, false);
+    fill(&site.of(Some(2), std::slice::from_ref(&old)), &second, &record, false);
     assert!(is_found(&old) && is_found(&new) && !is_found(&third));
     // Who made the same and trusts no one else signs it, too.
     let same = action(&second, "a", b"result");

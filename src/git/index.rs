@@ -41,7 +41,9 @@ struct Index(BTreeMap<Vec<u8>, Tracked>);
 /// Trees in which everything is as git tracks it, without a repository: the files of a revision.
 static WHOLE: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 /// Indexes that were read, by path; each with the digest of its content.
-static READ: Mutex<Option<HashMap<PathBuf, (Digest, Arc<Index>)>>> = Mutex::new(None);
+static READ: Mutex<Option<Known>> = Mutex::new(None);
+
+type Known = HashMap<PathBuf, (Digest, Arc<Index>)>;
 
 /// Says that all files below a directory are those of a revision.
 pub fn whole(tree: &Path) {

@@ -90,11 +90,12 @@ fn devices_without_driver(sys: &Path) -> Vec<Undriven> {
             None => add(shown, None),
             // Its child is looked at below.
             Some("virtio-pci") => {}
-            Some(first) => match SECOND.iter().find(|(name, _)| *name == first) {
-                Some((_, second)) => add(format!("{shown} (which `{first}` drives)"), Some(second)),
-                // Cards that are partitioned, or have a driver that makes no interface: only what nothing drives is certain.
-                None => {}
-            },
+            // Cards that are partitioned, or have a driver that makes no interface: only what nothing drives is certain.
+            Some(first) => {
+                if let Some((_, second)) = SECOND.iter().find(|(name, _)| *name == first) {
+                    add(format!("{shown} (which `{first}` drives)"), Some(second));
+                }
+            }
         }
     }
     for device in devices_of(sys, "virtio") {

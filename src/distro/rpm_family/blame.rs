@@ -86,8 +86,7 @@ fn read_lines(log: &Path, mut each: impl FnMut(&str)) {
     let Ok(file) = std::fs::File::open(log) else { return };
     let mut reader = BufReader::with_capacity(1 << 18, file);
     let mut line: Vec<u8> = Vec::new();
-    loop {
-        let Ok(bytes) = reader.fill_buf() else { break };
+    while let Ok(bytes) = reader.fill_buf() {
         if bytes.is_empty() {
             break;
         }

@@ -1,7 +1,5 @@
 //! How a recipe is written moves no key.
 
-use std::os::unix::fs::PermissionsExt;
-
 use imgbuild::recipe::{Format, convert};
 use imgbuild::source::SourceFile;
 use serde_json::Value;

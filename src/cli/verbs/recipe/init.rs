@@ -400,7 +400,7 @@ fn is_begun(directory: &Path, name: &str, own: &Arguments) -> bool {
     let Ok(start) = Start::of(own.distro, own.release.as_deref()) else { return false };
     let files = files_beside(name, start.pkglist, public_key().as_ref());
     let walk = walkdir::WalkDir::new(directory).min_depth(1).max_depth(3).into_iter();
-    let walk = walk.filter_entry(|entry| !entry.file_name().as_encoded_bytes().starts_with(b".")).flatten();
+    let mut walk = walk.filter_entry(|entry| !entry.file_name().as_encoded_bytes().starts_with(b".")).flatten();
     let is_ours = |entry: walkdir::DirEntry| {
         let below = entry.path().strip_prefix(directory).unwrap_or(entry.path());
         let is_file = |(file, text): &(String, String)| {
@@ -408,7 +408,7 @@ fn is_begun(directory: &Path, name: &str, own: &Arguments) -> bool {
         };
         entry.file_type().is_dir() && below == Path::new("keys") || files.iter().any(is_file)
     };
-    walk.map(is_ours).all(|is_ours| is_ours)
+    walk.all(is_ours)
 }
 
 fn write(path: &Path, text: &str, made: &mut Replaced) -> std::io::Result<()> {

@@ -72,9 +72,9 @@ pub fn inside(request: OptionsRequest, _: News<'_>) -> Result<OptionsAnswer, Str
         for name in reader.names_in(folder).into_iter().filter(|name| name.ends_with(".conf")) {
             let path = format!("{folder}/{name}");
             // A link to /dev/null masks as well; a file behind another link is not the initrd's either.
-            if !files.contains_key(&name) {
+            if let std::collections::btree_map::Entry::Vacant(place) = files.entry(name) {
                 let bytes = reader.read(&path)?.unwrap_or_default();
-                files.insert(name, (path, bytes));
+                place.insert((path, bytes));
             }
         }
     }

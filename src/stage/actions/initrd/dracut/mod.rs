@@ -63,7 +63,7 @@ pub struct DracutRequest {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum DracutAnswer {
     /// The initrd, or names of drivers that the kernel lacks; and what dracut was asked to install but could not find.
-    Made(InitrdAnswer, Vec<String>),
+    Made(Box<InitrdAnswer>, Vec<String>),
     Failed(CommandResult),
 }
 
@@ -73,7 +73,7 @@ pub fn inside(request: DracutRequest, news: News<'_>) -> Result<DracutAnswer, St
         let reader = LayerReader::open(&initrd.layers)?;
         let (_, selection, mut answer) = select(&reader, initrd)?;
         if !answer.missing.is_empty() {
-            return Ok(DracutAnswer::Made(answer, Vec::new()));
+            return Ok(DracutAnswer::Made(Box::new(answer), Vec::new()));
         }
         let at = |name: &str| format!("{}/{name}", request.scratch);
         make_directories(&request.scratch, &["mount", "root", "root-work", "work"])?;
@@ -116,7 +116,7 @@ pub fn inside(request: DracutRequest, news: News<'_>) -> Result<DracutAnswer, St
         write_trailer(&mut tree.out).map_err(|error| error.to_string())?;
         write(initrd, &reader, &tree.out)?;
         let log = std::fs::read(&request.log).unwrap_or_default();
-        Ok(DracutAnswer::Made(answer, not_installed(&String::from_utf8_lossy(&log))))
+        Ok(DracutAnswer::Made(Box::new(answer), not_installed(&String::from_utf8_lossy(&log))))
     })
 }
 
