@@ -30,6 +30,9 @@ pub fn without_content(path: &Path) -> Option<(String, String)> {
     if witness::is_dir(path) {
         return of_submodule(path);
     }
+    if !witness::is_file(path) {
+        return None;
+    }
     // Larger ones are not read here; what becomes of their size, their digest says.
     let bytes = witness::read_at_most(path, POINTER_LIMIT).ok()??;
     if bytes.starts_with(b"version https://git-lfs.github.com/spec/v1\n") {
