@@ -317,7 +317,7 @@ fn drift_is_reported_and_mended(site: &Site) {
     site.space.write("compute/more", "from the site, again\n");
     let ran = site.sync(&["cn[1-7]"]);
     assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
-    assert_eq!((one.read("etc/motd").as_str(), mode(&two.at("etc/motd.real"))), ("a node\n", 0o644));
+    assert_eq!((one.read("etc/motd").as_str(), mode(&two.at("etc/motd.real"))), ("a node\n", 0o664));
     assert!(two.at("etc/motd").is_symlink());
     assert_eq!(one.read("etc/setup"), "base\nfrom the site, again\nedited\n");
     // The content of one changed, the mode of the other.
