@@ -182,7 +182,7 @@ fn what_a_node_has_otherwise_than_it_is_wanted_is_told() {
     let said = flat(&ran.err);
     for words in [
         "/etc/shadow has mode 0644: every user of a node can read the password hashes",
-        "run `chmod 0640` on the source",
+        "run `chmod 0640` on it",
         "a.synclist:1:1",
         &format!("/etc/group gives `{group}` the id 4999, but the packages were installed with"),
         &format!("groups.{group} = 4999"),
