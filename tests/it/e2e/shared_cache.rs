@@ -243,7 +243,8 @@ fn privileged_a_full_cache_and_a_killed_upload_leave_nothing_that_is_believed() 
 
     let full = Small(first.path().join("full"));
     std::fs::create_dir(&full.0).unwrap();
-    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m,mode=0755", "imgbuild-test"]).arg(&full.0).status();
+    let mounted =
+        Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m,mode=0755", "imgbuild-test"]).arg(&full.0).status();
     assert!(mounted.unwrap().success(), "this test mounts a file system: run it as root");
     let named = full.0.to_str().unwrap();
     let ran = first.run(&["build", "--locked", "--cache", named]).good();
