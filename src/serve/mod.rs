@@ -81,6 +81,7 @@ struct Server {
     tree: Tree,
     desk: Option<Arc<Desk>>,
     metrics: Arc<Metrics>,
+    live: pages::Live,
     connections: Arc<Connections>,
     tls: Option<Tls>,
     most_streams: Option<u64>,
@@ -129,6 +130,7 @@ pub fn serve(settings: Settings, ready: impl FnOnce(&[SocketAddr])) -> Result<()
         gives_loaders: dnsmasq.is_some(),
         desk,
         metrics: Arc::default(),
+        live: pages::Live::default(),
         connections: Arc::new(Connections::new(most, settings.most_of_client.min(most))),
         tls,
         most_streams: settings.most_streams,
@@ -207,6 +209,7 @@ impl Server {
         }
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         let _ = end.send(true);
+        self.live.close();
         drop(dnsmasq);
         for one in accepting {
             let _ = one.await;

@@ -191,6 +191,25 @@ move() {
         (cd "${2%/*}" && [ "$(pwd -P)" = "${2%/*}" ] && [ ! -d "./${2##*/}" ] && mv -f "./${1##*/}" "./${2##*/}")
     fi
 }
+# Makes a directory below q, which is there, with its owner and mode. Each is entered before anything is made or changed in it: in a
+# directory of another user it may be a link a moment later.
+make() {
+    (
+        umask 022
+        at=$q rest=${1#"$q"}
+        cd "$q/" || exit 1
+        while [ "$(pwd -P; printf .)" = "${at:-/}$newline." ]; do
+            rest=${rest#"${rest%%[!/]*}"}
+            [ -n "$rest" ] || { chown "$2" . && chmod "$3" .; exit; }
+            name=${rest%%/*}
+            case $rest in */*) rest=${rest#*/} ;; *) rest= ;; esac
+            [ -d "./$name" ] || mkdir "./$name" || exit 1
+            cd "./$name" || exit 1
+            at=$at/$name
+        done
+        exit 1
+    )
+}
 place() {
     while [ $# -ge 5 ]; do
         fresh=1
@@ -316,8 +335,7 @@ while read -r c a b d e f; do
         # Above what is not there yet.
         q=$v
         while [ ! -d "$q" ] && [ ! -L "$q" ] && [ -n "$q" ]; do q=${q%/*}; done
-        { [ -z "$q" ] || { [ ! -L "$q" ] && still "$q"; }; } &&
-            { [ -d "$v" ] || { (umask 022 && mkdir -p "$v") && chown "$e" "$v" && chmod "$d" "$v"; }; } || say "n $a"
+        { [ -z "$q" ] || { [ ! -L "$q" ] && still "$q"; }; } && { [ -d "$v" ] || make "$v" "$e" "$d"; } || say "n $a"
         ;;
     k) mkdir -p "$state/append" ;;
     p) mkdir -p "$state/pending" && : >"$state/pending/$a" ;;

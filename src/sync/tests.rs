@@ -213,6 +213,57 @@ fn links_are_followed_where_root_made_them() {
 }
 
 #[test]
+fn directories_are_made_where_no_one_puts_a_link_meanwhile() {
+    use std::os::unix::fs::MetadataExt;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    for shell in ["dash", "bash", "busybox sh"] {
+        if Command::new(shell.split(' ').next().unwrap()).args(["-c", ":"]).output().is_err() {
+            continue;
+        }
+        for round in 0..8 {
+            let places = Places::new();
+            let (etc, own) = (places.at("etc"), places.theirs.join("own"));
+            let is_over = AtomicBool::new(false);
+            // Another user of the node: what comes into his directory is moved away, and a link takes its place.
+            let swap = || {
+                while !is_over.load(Ordering::Relaxed) {
+                    for name in ["deep", "deep/er"] {
+                        let made = own.join(name);
+                        if made.symlink_metadata().is_ok_and(|found| found.is_dir())
+                            && std::fs::rename(&made, own.join(format!("{}.gone", name.replace('/', ".")))).is_ok()
+                        {
+                            let _ = symlink(&etc, &made);
+                        }
+                    }
+                }
+            };
+            let one = item(Clause::Copy, &places.at("source"), Path::new("/x"), None);
+            let destination = own.join("deep/er");
+            let directory = Item {
+                kind: SyncedKind::Directory,
+                destination,
+                content: None,
+                mode: 0o777,
+                uid: 4321,
+                gid: 4321,
+                ..Arc::try_unwrap(one).unwrap()
+            };
+            std::thread::scope(|scope| {
+                scope.spawn(swap);
+                synced(&local(places.folder.path(), shell), &[Arc::new(directory)]);
+                is_over.store(true, Ordering::Relaxed);
+            });
+            let found = std::fs::metadata(&etc).unwrap();
+            assert_eq!((found.uid(), found.mode() & 0o777), (0, 0o755), "{shell}, round {round}");
+            assert_eq!(std::fs::read_dir(&etc).unwrap().count(), 5, "{shell}, round {round}");
+        }
+    }
+}
+
+#[test]
 fn what_nodes_say_is_kept_within_a_limit_for_all() {
     let folder = tempfile::tempdir().unwrap();
     let place = |index: usize| data_encoding::BASE64.encode(format!("/{index}{}", "x".repeat(45_000)).as_bytes());

@@ -2,27 +2,20 @@
 
 pub mod html;
 mod images;
+mod live;
 mod nodes;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::Bytes;
 use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Response, StatusCode};
-use serde_json::json;
+
+pub use live::Live;
 
 use super::Server;
 use super::reply::{Reply, line, text};
 use crate::serve::site::desk::NodeLine;
-
-/// How often a page that is looked at is brought up to date.
-const EVERY: Duration = Duration::from_millis(500);
-/// How often something is sent although nothing changed, so that a connection that is gone is noticed.
-const AT_LEAST: Duration = Duration::from_secs(20);
-/// Most rows of one event; a page shows no more.
-const MOST_ROWS: usize = nodes::ROWS;
 
 /// Nothing from elsewhere, nothing inline but widths of bars.
 const POLICY: &str = "default-src 'none'; style-src 'self' 'unsafe-inline'; script-src 'self'; connect-src 'self'; img-src data:; \
@@ -45,7 +38,7 @@ pub fn js() -> Response<Reply> {
     text(StatusCode::OK, "text/javascript; charset=utf-8", include_str!("page.js"))
 }
 
-fn lines(server: &Server) -> Vec<NodeLine> {
+fn lines(server: &Server) -> Arc<Vec<NodeLine>> {
     server.desk.as_ref().map(|desk| desk.lines()).unwrap_or_default()
 }
 
@@ -86,47 +79,7 @@ pub async fn image(server: &Arc<Server>, name: String) -> Response<Reply> {
 /// Changes as they come, for anyone who looks at the page.
 pub fn events(server: &Arc<Server>) -> Response<Reply> {
     let Some(desk) = server.desk.clone() else { return line(StatusCode::NOT_FOUND, "this server has no nodes.toml") };
-    let (sender, receiver) = tokio::sync::mpsc::channel::<Bytes>(4);
-    tokio::spawn(async move {
-        let mut seen = desk.version();
-        let mut quiet = Duration::ZERO;
-        let _ = sender.send(Bytes::from_static(b"retry: 3000\n\n")).await;
-        loop {
-            tokio::time::sleep(EVERY).await;
-            quiet += EVERY;
-            let (version, changed) = desk.changed_since(seen);
-            let event = if version != seen {
-                seen = version;
-                let desk = Arc::clone(&desk);
-                tokio::task::spawn_blocking(move || {
-                    let now = crate::nodes::state::now();
-                    let mut event = format!("event: summary\ndata: {}\n\n", nodes::summary(&desk.lines()));
-                    let names = changed.unwrap_or_default();
-                    let rows: Vec<_> = names
-                        .iter()
-                        .take(MOST_ROWS)
-                        .filter_map(|name| desk.line(name))
-                        .map(|line| json!({"name": line.name, "cells": nodes::cells(&line, now)}))
-                        .collect();
-                    event += &format!("event: nodes\ndata: {}\n\n", serde_json::Value::from(rows));
-                    event
-                })
-                .await
-                .unwrap_or_default()
-            } else if quiet >= AT_LEAST {
-                ":\n\n".to_owned()
-            } else if sender.is_closed() {
-                return;
-            } else {
-                continue;
-            };
-            quiet = Duration::ZERO;
-            if sender.send(event.into()).await.is_err() {
-                return;
-            }
-        }
-    });
-    let mut response = Response::new(Reply::Events(receiver));
+    let mut response = Response::new(Reply::Events(server.live.join(&desk)));
     response.headers_mut().insert(hyper::header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     response.headers_mut().insert(hyper::header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response

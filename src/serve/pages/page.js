@@ -4,8 +4,16 @@ const summary = document.getElementById("summary");
 const live = document.getElementById("live");
 if (summary && window.EventSource) {
   const events = new EventSource("/-/events");
-  events.addEventListener("open", () => { live.textContent = "live"; });
-  events.addEventListener("error", () => { live.textContent = "not connected; trying again"; });
+  let missed = false;
+  events.addEventListener("open", () => {
+    live.textContent = "live";
+    // What happened meanwhile is not sent again. Not all pages come at the same moment.
+    if (missed) setTimeout(() => location.reload(), Math.random() * 3000);
+  });
+  events.addEventListener("error", () => {
+    live.textContent = "not connected; trying again";
+    missed = true;
+  });
   events.addEventListener("summary", (event) => { summary.innerHTML = event.data; });
   events.addEventListener("nodes", (event) => {
     for (const node of JSON.parse(event.data)) {

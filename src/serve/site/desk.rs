@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use crate::fault;
 use crate::nodes::state::Boots;
@@ -33,6 +33,10 @@ pub struct Desk {
     network: OnceLock<(Ipv4Addr, Ipv4Addr)>,
     assigned: RwLock<Read<Assignments>>,
     reports: Mutex<Reports>,
+    /// The lines that were put together last, and when that began.
+    lines: Mutex<Option<(Instant, Arc<Vec<NodeLine>>)>>,
+    /// Held by the one who reads nodes.toml again.
+    reading: Mutex<()>,
 }
 
 /// A file as it was read last.
@@ -111,20 +115,28 @@ impl Desk {
             // Read again when it is asked for first.
             assigned: RwLock::new(Read { content: Arc::new(assigned), changed: None }),
             reports: Mutex::new(reports),
+            lines: Mutex::default(),
+            reading: Mutex::default(),
         }))
     }
 
-    /// The nodes; read again where the file has changed. One that is wrong leaves what was there.
+    /// The nodes; read again where the file has changed. One that is wrong leaves what was there, and who asks while it is read gets
+    /// what was there, too.
     pub fn nodes(&self) -> Arc<Nodes> {
         let now = nodes_file(&self.root).and_then(|path| modified(&path));
-        {
+        let known = || {
             let read = self.nodes.read().unwrap_or_else(PoisonError::into_inner);
-            if read.changed == now {
-                return Arc::clone(&read.content);
-            }
+            (Arc::clone(&read.content), read.changed == now)
+        };
+        let (content, is_now) = known();
+        if is_now {
+            return content;
         }
-        let mut read = self.nodes.write().unwrap_or_else(PoisonError::into_inner);
-        read.changed = now;
+        let Ok(_reading) = self.reading.try_lock() else { return content };
+        // Another may have read it in between.
+        if let (content, true) = known() {
+            return content;
+        }
         let loaded = Nodes::load(&self.root).and_then(|nodes| {
             let network = self.network.get().filter(|_| !fault::planted("serve-reload-takes-address"));
             let taken =
@@ -134,6 +146,8 @@ impl Desk {
         });
         let mut unsaid = self.unsaid.lock().unwrap_or_else(PoisonError::into_inner);
         unsaid.clear();
+        let mut read = self.nodes.write().unwrap_or_else(PoisonError::into_inner);
+        read.changed = now;
         match loaded {
             Ok(Some(nodes)) => read.content = Arc::new(nodes),
             Ok(None) => {}
@@ -343,7 +357,21 @@ impl Desk {
         Some(line(&nodes, &self.assigned(), &reports, name))
     }
 
-    pub fn lines(&self) -> Vec<NodeLine> {
+    /// All nodes as they are now. Those who ask while lines are put together wait for the next ones together: however many ask, one
+    /// processor works for them.
+    pub fn lines(&self) -> Arc<Vec<NodeLine>> {
+        let asked = Instant::now();
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, lines)) = lines.as_ref().filter(|(began, _)| *began > asked) {
+            return Arc::clone(lines);
+        }
+        let began = Instant::now();
+        let all = Arc::new(self.put_together());
+        *lines = Some((began, Arc::clone(&all)));
+        all
+    }
+
+    fn put_together(&self) -> Vec<NodeLine> {
         let nodes = self.nodes();
         let assigned = self.assigned();
         let reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
@@ -353,9 +381,9 @@ impl Desk {
     /// How many nodes have which image and which state.
     pub fn counts(&self) -> BTreeMap<(String, &'static str), u64> {
         let mut counts = BTreeMap::new();
-        for line in self.lines() {
+        for line in self.lines().iter() {
             let state = line.report.as_ref().map_or("unknown", |report| report.state.name());
-            *counts.entry((line.image.unwrap_or_default(), state)).or_default() += 1;
+            *counts.entry((line.image.clone().unwrap_or_default(), state)).or_default() += 1;
         }
         counts
     }

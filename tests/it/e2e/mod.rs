@@ -98,6 +98,7 @@ mod startable;
 mod statelite;
 mod store_care;
 mod sync;
+mod sync_memory;
 mod sync_parts;
 mod tracer;
 mod ubuntu;

@@ -62,9 +62,17 @@ impl Net {
 
     /// `imgbuild serve` in a workspace, on port 80; what it says goes to a file.
     pub fn serve(&self, space: &Path, more: &[&str]) -> Serving {
+        self.serve_by(None, space, more)
+    }
+
+    /// The same with programs of another directory before the host's.
+    pub fn serve_by(&self, programs: Option<&Path>, space: &Path, more: &[&str]) -> Serving {
         let log = space.join("serve.log");
         let said = File::create(&log).unwrap();
         let mut command = self.command(env!("CARGO_BIN_EXE_imgbuild"));
+        if let Some(programs) = programs {
+            command.env("PATH", format!("{}:{}", programs.display(), std::env::var("PATH").unwrap_or_default()));
+        }
         command.env("NO_COLOR", "1").arg("-C").arg(space).arg("serve").args(more);
         command.stdin(Stdio::null()).stdout(said.try_clone().unwrap()).stderr(said);
         let mut serving = Serving { child: command.spawn().unwrap(), log };

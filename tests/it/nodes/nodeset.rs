@@ -408,6 +408,63 @@ fn a_killed_nodeset_leaves_the_old_or_the_new() {
     }
 }
 
+/// Killed anywhere, `--clear` leaves to the nodes that are there what they have, and the next one removes all of the others.
+#[cfg(feature = "e2e")]
+#[test]
+fn a_killed_clear_is_ended_by_the_next() {
+    for place in [
+        "nodeset.written",
+        "nodeset.announced",
+        "nodeset.linked",
+        "nodeset.turned",
+        "clear.settled",
+        "clear.assigned",
+        "clear.pinned",
+    ] {
+        let (space, first) = published();
+        nodeset(&space, &["cn003", "compute"]).good();
+        nodeset(&space, &["login1", "gpu"]).good();
+        for name in ["reports", "asked", "scripts"] {
+            space.write(&format!(".imgbuild/nodes/{name}/cn003.json"), "{}");
+        }
+        // The only node of its image.
+        space.edit("nodes.toml", "nodes = \"cn[001-003]\"", "nodes = \"cn[001-002]\"");
+        space.edit("nodes.toml", "[node.\"cn[001-003]\"]       # the rack\nip = \"10.0.0.[11-13]\"\n", "");
+        space.edit("nodes.toml", "[node.cn003]\nmac = \"52:54:00:00:00:03\"\n", "");
+        let before = served(&space, "ipxe/node/login1.ipxe").unwrap();
+        let file = space.path().join("fault");
+        let out = space.path().join("tftpboot");
+        let mut command = crate::support::imgbuild();
+        command.arg("-C").arg(space.path()).args(["nodeset", "--clear", "--url", "http://10.0.0.1", "--out"]).arg(&out);
+        let mut child = command.env("IMGBUILD_FAULT", place).env("IMGBUILD_FAULT_FILE", &file).spawn().unwrap();
+        while !file.exists() {
+            assert!(child.try_wait().unwrap().is_none(), "{place} was not reached");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(served(&space, "ipxe/node/login1.ipxe").unwrap(), before, "{place}");
+        assert_eq!(space.run(&["nodeset", "login1", "stat"]).good().out.split('@').next(), Some("login1: netboot gpu"));
+        nodeset(&space, &["--clear"]).good();
+        assert!(nodeset(&space, &["--clear"]).good().err.contains("nothing is left"), "{place}");
+        assert_eq!(served(&space, "ipxe/node/login1.ipxe").unwrap(), before, "{place}");
+        let left: Vec<PathBuf> = [out, space.path().join(".imgbuild/nodes")]
+            .iter()
+            .flat_map(|folder| walkdir::WalkDir::new(folder).into_iter().flatten())
+            .map(|entry| entry.into_path())
+            .filter(|path| {
+                let name = path.file_name().unwrap().to_string_lossy();
+                name.contains("cn003") || name.contains("00-00-00-03") || name == "assigned.next.json"
+            })
+            .collect();
+        assert_eq!(left, Vec::<PathBuf>::new(), "{place}");
+        assert!(!std::fs::read_to_string(space.path().join(".imgbuild/nodes/assigned.json")).unwrap().contains(&first));
+        let notes = std::fs::read_dir(space.path().join("images/compute/out/.builds/compute")).unwrap().flatten();
+        let notes: Vec<_> = notes.filter(|one| one.file_name().to_string_lossy().starts_with(".pins-")).collect();
+        assert!(notes.is_empty(), "{place}: {notes:?}");
+    }
+}
+
 /// A file system that is full while the files of many nodes are written.
 #[cfg(feature = "e2e")]
 #[test]

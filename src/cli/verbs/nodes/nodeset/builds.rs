@@ -187,13 +187,33 @@ fn read(image: &str, directory: &Path) -> Outcome<Build> {
 /// until that is done.
 /// Errors: A note cannot be written.
 pub fn note_pins(state: &State, assigned: &Assignments, also: &Assignments) -> Outcome<()> {
-    let mut places: BTreeMap<PathBuf, BTreeSet<String>> = BTreeMap::new();
-    // Where nothing is pinned any longer, the note goes.
-    for (_, _, directory) in also.builds() {
-        places.entry(directory.parent().unwrap_or(Path::new("/")).to_owned()).or_default();
-    }
+    note(state, assigned, also.builds().iter().map(|(_, _, directory)| folder_of(directory)).collect())
+}
+
+/// The same beside all that is published here, too: a killed run may have left a note there.
+/// Errors: A note cannot be written.
+pub fn correct_pins(
+    arguments: &crate::cli::Arguments,
+    state: &State,
+    assigned: &Assignments,
+    also: &Assignments,
+) -> Outcome<()> {
+    let published = published_here(arguments, true).into_iter();
+    let folders = published.filter_map(|place| place.out.join(".builds").join(place.name).canonicalize().ok());
+    let of_state = also.builds().iter().map(|(_, _, directory)| folder_of(directory)).collect::<Vec<_>>();
+    note(state, assigned, folders.chain(of_state).collect())
+}
+
+fn folder_of(build: &Path) -> PathBuf {
+    build.parent().unwrap_or(Path::new("/")).to_owned()
+}
+
+/// Where nothing is pinned any longer, the note goes: `also` has folders of builds in which there may be one.
+fn note(state: &State, assigned: &Assignments, also: Vec<PathBuf>) -> Outcome<()> {
+    let mut places: BTreeMap<PathBuf, BTreeSet<String>> =
+        also.into_iter().map(|folder| (folder, BTreeSet::new())).collect();
     for (_, build, directory) in assigned.builds() {
-        places.entry(directory.parent().unwrap_or(Path::new("/")).to_owned()).or_default().insert(build);
+        places.entry(folder_of(&directory)).or_default().insert(build);
     }
     let of_state = state.directory().canonicalize().unwrap_or_else(|_| state.directory().to_owned());
     let id = Sha256::of(of_state.as_os_str().as_encoded_bytes()).short();

@@ -4,10 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use super::builds::note_pins;
+use super::builds::{correct_pins, note_pins};
 use super::{Arguments, Outcome, files};
 use crate::cli::output::render;
 use crate::cli::verbs::nodes::{Site, failed};
+use crate::fault;
 use crate::nodes::deploy::Served;
 use crate::nodes::loaders::NodeFiles;
 use crate::nodes::{Assignments, NodeSet, StateError};
@@ -49,7 +50,7 @@ pub fn say_left(site: &Site, assigned: &Assignments) {
 }
 
 /// Removes the files, the pins and the reports of nodes that nodes.toml no longer has.
-pub fn clear(own: &Arguments, site: &Site) -> Outcome<()> {
+pub fn clear(arguments: &crate::cli::Arguments, own: &Arguments, site: &Site) -> Outcome<()> {
     let _turn = match own.dry_run {
         true => None,
         false => Some(site.state.turn().map_err(failed)?),
@@ -73,6 +74,9 @@ pub fn clear(own: &Arguments, site: &Site) -> Outcome<()> {
             .map(|(node, _)| (node.to_owned(), NodeFiles::default()))
             .collect();
         if gone.is_empty() {
+            if !own.dry_run && !fault::planted("clear-leaves-links") {
+                served.tidy();
+            }
             continue;
         }
         let names = served.changes(&gone, false).gone.len();
@@ -96,6 +100,7 @@ pub fn clear(own: &Arguments, site: &Site) -> Outcome<()> {
             let _ = site.state.settle();
             return Err(failed(error));
         }
+        fault::point("clear.settled");
         note_pins(&site.state, &assigned, &old)?;
         render::say(&format!("removed from {shown}: {names} of {nodes}"));
     }
@@ -103,19 +108,24 @@ pub fn clear(own: &Arguments, site: &Site) -> Outcome<()> {
     assigned.nodes.retain(|node, _| !is_gone(node));
     cleared.extend(old.nodes.keys().filter(|node| is_gone(node)).cloned());
     let nodes = NodeSet::of(cleared.iter().cloned());
-    if nodes.is_empty() {
-        render::say(&format!("nothing is left of nodes that {} does not have", site.nodes.file.name));
-        return Ok(());
+    let what = "what they boot, their reports and results of scripts";
+    match (nodes.is_empty(), own.dry_run) {
+        (true, _) => render::say(&format!("nothing is left of nodes that {} does not have", site.nodes.file.name)),
+        (_, true) => render::say(&format!("would forget {nodes}: {what}")),
+        _ => {}
     }
     if own.dry_run {
-        render::say(&format!("would forget {nodes}: what they boot, their reports and results of scripts"));
         return Ok(());
     }
     if assigned != old {
         site.state.set_assignments(&assigned).map_err(failed)?;
-        note_pins(&site.state, &assigned, &old)?;
     }
+    fault::point("clear.assigned");
+    correct_pins(arguments, &site.state, &assigned, &old)?;
+    fault::point("clear.pinned");
     cleared.iter().for_each(|node| site.state.forget_all(node));
-    render::say(&format!("forgot {nodes}: what they boot, their reports and results of scripts"));
+    if !nodes.is_empty() {
+        render::say(&format!("forgot {nodes}: {what}"));
+    }
     Ok(())
 }

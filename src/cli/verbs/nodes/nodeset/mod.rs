@@ -138,7 +138,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, E
     let outcome = match (own.go_on, own.abort) {
         (true, _) => canary::go_on(arguments, own, &site),
         (_, true) => canary::abort(arguments, own, &site),
-        _ if own.clear => gone::clear(own, &site),
+        _ if own.clear => gone::clear(arguments, own, &site),
         _ => of_range(arguments, own, &site),
     };
     Ok(match outcome {
