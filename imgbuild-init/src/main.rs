@@ -408,14 +408,43 @@ impl Pause {
 
     /// Waits, between half and all of the current time, and doubles it.
     pub fn wait(&mut self) {
+        std::thread::sleep(Duration::from_secs_f64(self.next()));
+    }
+
+    /// Seconds of the next one.
+    fn next(&mut self) -> f64 {
         let share = f64::from(sys::random_u32()) / f64::from(u32::MAX);
-        std::thread::sleep(Duration::from_secs_f64(self.seconds * (0.5 + share / 2.0)));
+        let share = if fault::planted("node-pause-in-step") { 1.0 } else { share };
+        let seconds = self.seconds * (0.5 + share / 2.0);
         self.seconds = (self.seconds * 2.0).min(self.longest);
+        seconds
     }
 }
 
 #[cfg(test)]
 mod tests {
+    /// Nodes that came up together, and a server that is away for hours.
+    #[test]
+    fn pauses_grow_to_an_end_and_nodes_do_not_come_in_step() {
+        let (nodes, hours, longest) = (1000, 12, 300.0);
+        let mut seconds = vec![0; hours * 3600];
+        for _ in 0..nodes {
+            let (mut pause, mut at, mut tries) = (crate::Pause::up_to(longest), 0.0, 0);
+            while at < seconds.len() as f64 {
+                seconds[at as usize] += 1;
+                let next = pause.next();
+                let wanted = f64::from(1_u32 << tries.min(20)).min(longest);
+                assert!((wanted / 2.0..=wanted).contains(&next), "{next} at {tries}");
+                (at, tries) = (at + next, tries + 1);
+            }
+            // It never gives up, and never asks more often than that.
+            assert!((hours * 12..hours * 24 + 12).contains(&tries), "{tries}");
+        }
+        // A thousand in 225 seconds are 4.4 a second.
+        let most = seconds[3600..].iter().max().unwrap();
+        assert!(*most < 30, "{most} come within one second");
+    }
+
     #[test]
     fn what_a_server_says_is_no_order_to_the_console() {
         let index = r#"{"format":2,"archive":"\u001b[2Jcpio\u001b]0;x\u0007\u009b","compress":"zstd","size":1,"memory":1,"inodes":1,"frames":[],"xattrs":[]}"#;

@@ -284,7 +284,19 @@ fn a_report_and_what_became_of_scripts_survive_an_outage() {
     let mut up = Command::new(node.space.path().join("imgbuild-init"));
     up.args(["report", "up"]).arg(node.space.path()).stdout(std::process::Stdio::null());
     let mut up = Ended(up.spawn().unwrap());
-    std::thread::sleep(Duration::from_secs(2));
+    // Something is there, and takes nothing: it is asked again after 1, 2 and 4 seconds, or half as long.
+    let other = std::net::TcpListener::bind(address).unwrap();
+    other.set_nonblocking(true).unwrap();
+    let (began, mut tries) = (Instant::now(), Vec::new());
+    while began.elapsed() < Duration::from_secs(8) {
+        match other.accept() {
+            Ok(_) => tries.push(began.elapsed().as_secs_f64()),
+            Err(_) => std::thread::sleep(Duration::from_millis(5)),
+        }
+    }
+    drop(other);
+    assert!((3..=6).contains(&tries.len()), "{tries:?}");
+    assert!(tries[tries.len() - 1] - tries[tries.len() - 2] > 0.9, "{tries:?}");
     assert!(up.0.try_wait().unwrap().is_none(), "it gave up");
     let _server = started({
         let mut command = command(&["--listen", &address.to_string()]);

@@ -26,6 +26,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -223,8 +224,7 @@ impl State {
     pub fn turn(&self) -> Result<File, StateError> {
         self.make()?;
         let path = self.directory.join(".lock");
-        let file = File::options().create(true).truncate(false).write(true).open(&path);
-        let file = file.map_err(StateError::of("open", &path))?;
+        let file = owner::opened(&path, OFlags::WRONLY | OFlags::CREATE).map_err(StateError::of("open", &path))?;
         owner::as_directory(&file, &self.directory).map_err(StateError::of("open", &path))?;
         file.lock().map_err(StateError::of("lock", &path))?;
         Ok(file)
@@ -236,7 +236,7 @@ impl State {
 
     fn read<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<Option<T>, StateError> {
         let path = self.directory.join(name);
-        let bytes = match std::fs::read(&path) {
+        let bytes = match owner::bytes(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(StateError::of("read", &path)(error)),

@@ -2,21 +2,42 @@
 //! there belongs to the owner of the directory.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rustix::fs::{Gid, Mode, OFlags, Uid, fchown, open};
 
 use super::{State, StateError};
+use crate::fault;
 
 /// Gives a file to the owner of a directory, if this process may do so and has to.
 pub(super) fn as_directory(file: &File, directory: &Path) -> io::Result<()> {
-    let owner = std::fs::metadata(directory)?;
-    if !rustix::process::geteuid().is_root() || file.metadata()?.uid() == owner.uid() {
+    let (owner, found) = (std::fs::metadata(directory)?, file.metadata()?);
+    // A file with several names may be another place's.
+    if !rustix::process::geteuid().is_root() || found.uid() == owner.uid() || found.is_file() && found.nlink() > 1 {
         return Ok(());
     }
     fchown(file, Some(Uid::from_raw(owner.uid())), Some(Gid::from_raw(owner.gid()))).map_err(io::Error::from)
+}
+
+/// Opens a file of the state; a new one has mode 0644. The account that the directory belongs to may have put there what it likes, and who
+/// reads may be root: a link is not followed, and no pipe is waited for.
+pub(super) fn opened(path: &Path, flags: OFlags) -> io::Result<File> {
+    let other = || io::Error::new(io::ErrorKind::InvalidInput, "it is a link, or no file");
+    let link = if fault::planted("state-follows-links") { OFlags::empty() } else { OFlags::NOFOLLOW };
+    let file = match open(path, flags | link | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::from_raw_mode(0o644)) {
+        Err(rustix::io::Errno::LOOP) => return Err(other()),
+        opened => File::from(opened?),
+    };
+    if file.metadata()?.is_file() { Ok(file) } else { Err(other()) }
+}
+
+/// The bytes of a file of the state.
+pub(super) fn bytes(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    opened(path, OFlags::RDONLY)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Gives a file or a directory to an account. Links are left alone, and so are files with several names: they may be another place's.
@@ -45,6 +66,7 @@ impl State {
         for entry in walkdir::WalkDir::new(&self.directory).follow_links(false).contents_first(true) {
             let entry = entry.map_err(|error| StateError::of("read", &self.directory)(error.into()))?;
             give(entry.path(), account).map_err(StateError::of("give to the server's account", entry.path()))?;
+            fault::point("state.given");
         }
         Ok(())
     }

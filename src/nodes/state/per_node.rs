@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::io::Read;
 use std::path::PathBuf;
 
+use rustix::fs::{AtFlags, Mode, OFlags, open, unlinkat};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::owner::as_directory;
+use super::owner::{as_directory, opened};
 use super::{State, StateError, replace};
 use crate::files::Durability;
 use crate::nodes::file::is_node_name;
@@ -49,10 +51,10 @@ impl State {
     /// What is kept of a node, if it can be read.
     pub(super) fn kept<T: DeserializeOwned>(&self, kind: &str, node: &str) -> Option<T> {
         let path = self.folder(kind).join(format!("{node}.json"));
-        if !is_node_name(node) || std::fs::metadata(&path).ok()?.len() > LONGEST {
-            return None;
-        }
-        serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+        let file = is_node_name(node).then(|| opened(&path, OFlags::RDONLY).ok()).flatten()?;
+        let mut bytes = Vec::new();
+        file.take(LONGEST).read_to_end(&mut bytes).ok()?;
+        serde_json::from_slice(&bytes).ok()
     }
 
     /// The same of all nodes that have it.
@@ -79,8 +81,11 @@ impl State {
     }
 
     pub(super) fn forget_kept(&self, kind: &str, node: &str) {
-        if is_node_name(node) {
-            let _ = std::fs::remove_file(self.folder(kind).join(format!("{node}.json")));
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        if is_node_name(node)
+            && let Ok(folder) = open(&self.folder(kind), flags, Mode::empty())
+        {
+            let _ = unlinkat(&folder, format!("{node}.json"), AtFlags::empty());
         }
     }
 }

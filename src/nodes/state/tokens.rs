@@ -35,7 +35,7 @@ impl State {
     pub fn tokens(&self) -> Result<Tokens, StateError> {
         let path = self.secret_path();
         let read = || -> Result<Option<Tokens>, StateError> {
-            match std::fs::read(&path) {
+            match super::owner::bytes(&path) {
                 Ok(bytes) => match <[u8; SECRET]>::try_from(bytes) {
                     Ok(secret) => Ok(Some(Tokens { secret })),
                     Err(_) => Err(StateError::Damaged {

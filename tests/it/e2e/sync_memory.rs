@@ -59,7 +59,11 @@ fn what_nodes_say_takes_no_more_memory_than_the_limit_whatever_its_shape() {
         ("scripts that wait", "exec seq -f 'q %.0f' 1 999999999", &["--files"]),
         ("packages", "echo l; exec seq -f 'ii \t%.0f\t1\ta' 1 999999999", &["--packages"]),
         // Each of them ends its answer within what it may say.
-        ("surplus packages", "echo l; seq -f 'ii \t%.0f\t1\ta' 1 200000; echo .; echo 'l 0'; exec sleep 100", &["--packages"]),
+        (
+            "surplus packages",
+            "echo l; seq -f 'ii \t%.0f\t1\ta' 1 200000; echo .; echo 'l 0'; exec sleep 100",
+            &["--packages"],
+        ),
     ] {
         let space = site(answer);
         let (peak, said) = peak(&space, words);

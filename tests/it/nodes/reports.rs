@@ -304,6 +304,130 @@ fn a_server_with_an_account_of_its_own_and_roots_commands_share_the_state() {
     assert!(report.contains(&second) && !report.contains(&first), "{report}");
 }
 
+/// What an account of the server may leave in its directory, root's commands neither follow nor wait for.
+#[test]
+fn what_the_servers_account_leaves_in_the_state_leads_root_nowhere() {
+    use std::os::unix::fs::{MetadataExt, lchown, symlink};
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let (space, _) = published();
+    nodeset(&space, &["@compute", "compute"]).good();
+    let state = space.path().join(".imgbuild/nodes");
+    let secret = space.path().join("roots");
+    std::fs::write(&secret, "root's\n").unwrap();
+    for path in [state.clone(), state.join("assigned.json")] {
+        lchown(path, Some(65534), Some(65534)).unwrap();
+    }
+    for name in ["asked", "keys"] {
+        std::fs::create_dir_all(state.join(name)).unwrap();
+        let pipe = state.join(name).join("cn001.json");
+        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    }
+    space.write("elsewhere/gone9.json", "{}");
+    symlink(space.path().join("elsewhere"), state.join("reports")).unwrap();
+    std::fs::remove_file(state.join(".lock")).unwrap();
+    symlink(&secret, state.join(".lock")).unwrap();
+    let ran = nodeset(&space, &["@compute", "compute"]);
+    assert!(ran.code == 3 && ran.err.contains("it is a link, or no file"), "{} {}", ran.code, ran.err);
+    assert_eq!(std::fs::metadata(&secret).unwrap().uid(), 0);
+    std::fs::remove_file(state.join(".lock")).unwrap();
+    for words in [&["nodes"][..], &["nodes", "--format", "known-hosts"]] {
+        space.run(words).good();
+    }
+    nodeset(&space, &["--clear"]).good();
+    assert!(space.path().join("elsewhere/gone9.json").exists());
+    std::fs::remove_file(state.join("assigned.json")).unwrap();
+    assert!(Command::new("mkfifo").arg(state.join("assigned.json")).status().unwrap().success());
+    assert_eq!(nodeset(&space, &["@compute", "compute"]).code, 3);
+}
+
+#[cfg(feature = "e2e")]
+#[test]
+fn a_killed_handing_over_of_the_state_is_ended_by_the_next() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let (space, _) = published();
+    std::fs::set_permissions(space.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    nodeset(&space, &["@compute", "compute"]).good();
+    space.write(".imgbuild/nodes/reports/cn001.json", "{}").write(".imgbuild/nodes/keys/cn001.json", "{}");
+    let state = space.path().join(".imgbuild/nodes");
+    let owners = || -> Vec<u32> {
+        walkdir::WalkDir::new(&state).into_iter().map(|entry| entry.unwrap().metadata().unwrap().uid()).collect()
+    };
+    let as_nobody = || {
+        let mut command = command(&["--listen", "127.0.0.1:0", "--user", "nobody"]);
+        command.current_dir(space.path());
+        command
+    };
+    let file = space.path().join("fault");
+    let mut killed = as_nobody();
+    let mut child = killed.env("IMGBUILD_FAULT", "state.given").env("IMGBUILD_FAULT_FILE", &file).spawn().unwrap();
+    while !file.exists() {
+        assert!(child.try_wait().unwrap().is_none(), "it was not reached");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // Some are given, and the directory is not: root's commands go on with all of them.
+    assert!(owners().contains(&0) && owners().contains(&65534) && owners()[0] == 0, "{:?}", owners());
+    nodeset(&space, &["cn001", "compute"]).good();
+    let server = started(as_nobody());
+    assert!(owners().iter().all(|owner| *owner == 65534), "{:?}", owners());
+    up(&server, "cn001");
+}
+
+/// A disk that is full for some time: what a node reports then is lost, that is said, and what comes later is kept.
+#[test]
+fn a_full_disk_loses_reports_and_keys_until_there_is_room_again() {
+    use std::os::unix::fs::PermissionsExt;
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let (space, first) = published();
+    std::fs::set_permissions(space.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let state = space.path().join(".imgbuild/nodes");
+    std::fs::create_dir_all(&state).unwrap();
+    let mut command = Command::new("unshare");
+    let script = "mount -t tmpfs -o nr_inodes=60 none \"$STATE\"\nexec \"$@\"";
+    command.args(["-m", "sh", "-c", script, "sh", env!("CARGO_BIN_EXE_imgbuild"), "serve", "--user", "nobody"]);
+    command.args(["--listen", "127.0.0.1:0"]).env("STATE", &state).current_dir(space.path());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut server = started(command);
+    let inside = std::path::PathBuf::from(format!("/proc/{}/root{}", server.child.id(), state.display()));
+    let script = String::from_utf8(server.get("/-/boot/ipxe/cn001", "").1).unwrap();
+    let report = address_from(&script);
+    let say = |state: &str| {
+        let encoded: String = KEYS[0].bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let form = format!("state={state}&host_keys={encoded}");
+        let length = form.len();
+        let request =
+            format!("POST {report} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{form}");
+        server.ask(&request).0
+    };
+    assert!(say("booting").starts_with("http/1.1 200"));
+    let filling: Vec<std::path::PathBuf> = (0..60).map(|at| inside.join(format!("full{at}"))).collect();
+    let full = filling.iter().any(|path| std::fs::write(path, "").is_err());
+    assert!(full, "there is room left");
+    // Nothing is answered that would keep the node from trying again.
+    let answer = say("up");
+    assert!(answer.starts_with("http/1.1 5"), "{answer}");
+    // Files and boot scripts are served all the same.
+    assert!(server.get("/-/boot/ipxe/cn001", "").0.starts_with("http/1.1 200"));
+    let kept = |kind: &str| std::fs::read_to_string(inside.join(kind).join("cn001.json")).unwrap_or_default();
+    assert!(kept("reports").contains("booting") && kept("keys").is_empty(), "{}", kept("reports"));
+    filling.iter().for_each(|path| drop(std::fs::remove_file(path)));
+    assert!(say("up").starts_with("http/1.1 200"));
+    assert!(kept("reports").contains("\"up\"") && kept("reports").contains(&first), "{}", kept("reports"));
+    assert!(kept("keys").contains(KEYS[0]), "{}", kept("keys"));
+    server.signal("TERM");
+    let mut said = String::new();
+    server.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(said.contains("no space left while imgbuild tried to"), "{said}");
+}
+
 /// Public halves of ssh host keys, as a node has them.
 const KEYS: [&str; 2] = [
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEoNXlh/Gz8i0sz/YqU4GFLKauvK6uUwfX2IaF60/DNV",
