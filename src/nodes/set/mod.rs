@@ -49,26 +49,32 @@ fn token(text: &str) -> (&str, &str) {
     text.split_at(text.find(|one: char| one.is_ascii_digit() != is_number).unwrap_or(text.len()))
 }
 
-/// The order of names: numbers by their length, then by their digits.
+/// The order of names: numbers by their length, then by their digits; all else by letters. Sets of thousands of nodes are sorted by it.
 pub fn natural(a: &str, b: &str) -> Ordering {
-    let (mut a, mut b) = (a, b);
-    loop {
-        if a.is_empty() || b.is_empty() {
-            return a.len().cmp(&b.len());
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    let Some(at) = a.iter().zip(b).position(|(one, two)| one != two) else { return a.len().cmp(&b.len()) };
+    let digits = |text: &[u8]| text[at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let letter = || a[at].cmp(&b[at]);
+    let is_in_number = at > 0 && a[at - 1].is_ascii_digit();
+    match (a[at].is_ascii_digit(), b[at].is_ascii_digit()) {
+        (true, true) if fault::planted("set-order-by-letter") => letter(),
+        (true, true) => digits(a).cmp(&digits(b)).then_with(letter),
+        // A number goes on where the other ends; else a number stands where the other has a letter.
+        (true, false) => {
+            if is_in_number {
+                Ordering::Greater
+            } else {
+                Ordering::Less
+            }
         }
-        let ((one, rest_a), (two, rest_b)) = (token(a), token(b));
-        let number = |text: &str| text.starts_with(|one: char| one.is_ascii_digit());
-        let order = match (number(one), number(two)) {
-            (true, true) if fault::planted("set-order-by-letter") => one.cmp(two),
-            (true, true) => one.len().cmp(&two.len()).then_with(|| one.cmp(two)),
-            (true, false) => Ordering::Less,
-            (false, true) => Ordering::Greater,
-            (false, false) => one.cmp(two),
-        };
-        if order != Ordering::Equal {
-            return order;
+        (false, true) => {
+            if is_in_number {
+                Ordering::Less
+            } else {
+                Ordering::Greater
+            }
         }
-        (a, b) = (rest_a, rest_b);
+        (false, false) => letter(),
     }
 }
 

@@ -36,6 +36,30 @@ fn set(text: &str) -> NodeSet {
     parse(text, &Vectors).unwrap().set
 }
 
+/// The order of names, word by word: what [`natural`] finds from the first byte that differs.
+fn word_by_word(a: &str, b: &str) -> Ordering {
+    if a.is_empty() || b.is_empty() {
+        return a.len().cmp(&b.len());
+    }
+    let ((one, rest_a), (two, rest_b)) = (token(a), token(b));
+    let is_number = |text: &str| text.starts_with(|one: char| one.is_ascii_digit());
+    let order = match (is_number(one), is_number(two)) {
+        (true, true) => one.len().cmp(&two.len()).then_with(|| one.cmp(two)),
+        (true, false) => Ordering::Less,
+        (false, true) => Ordering::Greater,
+        (false, false) => one.cmp(two),
+    };
+    order.then_with(|| word_by_word(rest_a, rest_b))
+}
+
+proptest::proptest! {
+    #[test]
+    fn names_are_in_the_order_of_their_words(start in "[a1é0-]{0,4}", one in "[a-b0-2é.-]{0,5}", two in "[a-b0-2é.-]{0,5}") {
+        let (one, two) = (format!("{start}{one}"), format!("{start}{two}"));
+        assert_eq!(natural(&one, &two), word_by_word(&one, &two), "{one:?} {two:?}");
+    }
+}
+
 #[test]
 fn sets_mean_what_they_mean_to_clustershell() {
     for (text, folded) in [

@@ -136,7 +136,7 @@ pub fn table(lines: &[NodeLine], filter: &Filter, now: u64) -> String {
     );
     let _ = write!(
         text,
-        "<div class=\"scroll\"><table><caption>{} of {} nodes, page {page} of {pages}</caption><thead><tr><th scope=\"col\">Node</th>\
+        "<div class=\"scroll nodes\"><table><caption>{} of {} nodes, page {page} of {pages}</caption><thead><tr><th scope=\"col\">Node</th>\
          <th scope=\"col\">Image</th><th scope=\"col\">Build</th><th scope=\"col\">Last report</th><th scope=\"col\" class=\"n\">Age</th></tr></thead><tbody>",
         shown.len(),
         lines.len()
