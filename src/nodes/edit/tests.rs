@@ -142,7 +142,7 @@ fn toml_items(text: &str) -> Vec<String> {
 
 const RANGES: [&str; 12] =
     ["n1", "n5", "n9", "n[1-3]", "n[1,4]", "n[2-3]", "n[5-6]", "n[1-9]", "n[4-9]", "n[1-3,9]", "@g1", "@g2"];
-const EDITS: [&str; 30] = [
+const EDITS: [&str; 41] = [
     "nic=eth7",
     "nic=mac",
     "nic!",
@@ -173,6 +173,17 @@ const EDITS: [&str; 30] = [
     "comment=new",
     "ip!",
     "loader=grub",
+    "image=other",
+    "image!",
+    "ip=10.9.9.9",
+    "mac=52:54:00:00:09:09",
+    "mac!",
+    "serial=S9",
+    "serial!",
+    "postscripts+=tune fast",
+    "postscripts-=tune fast",
+    "postscripts+=~tune fast",
+    "variables.u!",
 ];
 
 /// Makes a change, or says why not; panics where it had another effect than it reported.

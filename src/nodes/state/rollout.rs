@@ -1,8 +1,10 @@
 //! A canary under way: a few nodes have the new build, the rest waits for their reports.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use super::{State, StateError};
+use super::{Assigned, State, StateError};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rollout {
@@ -14,6 +16,9 @@ pub struct Rollout {
     pub moved: String,
     /// When they got it, in milliseconds since 1970: only later reports count.
     pub time: u64,
+    /// What the moved ones had until then; none of a canary that an earlier imgbuild began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<BTreeMap<String, Assigned>>,
 }
 
 const FILE: &str = "rollout.json";

@@ -290,6 +290,34 @@ fn a_canary_moves_a_few_and_the_rest_when_they_are_up() {
 }
 
 #[test]
+fn a_canary_that_is_given_up_leaves_its_nodes_what_they_had() {
+    let (space, first) = published();
+    nodeset(&space, &["@compute", "compute"]).good();
+    let booted = |node: &str| space.run(&["nodeset", node, "stat"]).good().out;
+    let has = |node: &str, build: &str| {
+        assert_eq!(booted(node), format!("{node}: netboot compute@{build}\n"));
+        assert!(served(&space, &format!("ipxe/node/{node}.ipxe")).unwrap().contains(build), "{node}");
+    };
+    // Nothing was built since: they have the build of the canary already.
+    nodeset(&space, &["@compute", "compute", "--canary", "1"]).good();
+    nodeset(&space, &["--abort"]).good();
+    ["cn001", "cn002", "cn003"].iter().for_each(|node| has(node, &first));
+    // One has it, one had another image, one nothing at all.
+    let second = publish(&space, "compute", "second");
+    nodeset(&space, &["cn001", "compute"]).good();
+    nodeset(&space, &["cn002", "gpu"]).good();
+    nodeset(&space, &["login1", "offline"]).good();
+    nodeset(&space, &["cn00[1-3],login1", "compute", "--canary", "4"]).good();
+    ["cn001", "cn002", "cn003", "login1"].iter().for_each(|node| has(node, &second));
+    // What a node is given meanwhile stays.
+    nodeset(&space, &["cn003", "boot"]).good();
+    nodeset(&space, &["--abort"]).good();
+    has("cn001", &second);
+    assert!(booted("cn002").starts_with("cn002: netboot gpu@"), "{}", booted("cn002"));
+    assert_eq!((booted("cn003").as_str(), booted("login1").as_str()), ("cn003: boot\n", "login1: offline\n"));
+}
+
+#[test]
 fn nodes_that_are_renamed_or_removed_leave_nothing_that_cannot_be_mended() {
     let (space, first) = published();
     nodeset(&space, &["@compute", "compute"]).good();

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use super::builds::Builds;
-use super::{Arguments, Outcome, Target, before, files, refused, wanted};
+use super::{Arguments, Outcome, Target, files, refused, wanted};
 use crate::cli::Exit;
 use crate::cli::output::render;
 use crate::cli::verbs::nodes::{Site, failed};
 use crate::fault;
 use crate::nodes::set::parse;
 use crate::nodes::state::now;
-use crate::nodes::{Boots, NodeSet, ReportState, Rollout};
+use crate::nodes::{Assigned, Boots, NodeSet, ReportState, Rollout};
 
 /// How many nodes a text means: `3`, `5%`, at least one.
 fn count(text: &str, of: usize) -> Option<usize> {
@@ -54,15 +54,21 @@ pub fn start(
     let few = spread(set, count);
     let target = Target::Image(image.clone(), Some(build.clone()));
     let wanted = wanted(own, site, &few, &target, &mut builds)?;
-    let rollout = Rollout {
+    let mut rollout = Rollout {
         format_version: "1.0".to_owned(),
         image: image.clone(),
         build,
         nodes: set.folded(),
         moved: few.folded(),
         time: now(),
+        before: None,
     };
-    files::apply(own, site, wanted, &mut builds, |site| site.state.set_rollout(Some(&rollout)))?;
+    files::apply(own, site, wanted, &mut builds, |site| {
+        let mut before = site.state.assignments()?.nodes;
+        before.retain(|name, _| few.contains(name));
+        rollout.before = Some(before);
+        site.state.set_rollout(Some(&rollout))
+    })?;
     if !own.dry_run && !own.diff {
         render::say(&format!(
             "restart {few}; `imgbuild nodes '{few}' --watch` waits for them, then `imgbuild nodeset --continue` moves the rest"
@@ -140,16 +146,21 @@ pub fn go_on(arguments: &crate::cli::Arguments, own: &Arguments, site: &Site) ->
 
 /// Moves the few back to what they had.
 pub fn abort(arguments: &crate::cli::Arguments, own: &Arguments, site: &Site) -> Outcome<()> {
-    let (_, _, moved) = running(site)?;
+    let (rollout, _, moved) = running(site)?;
     let assigned = site.state.assignments().map_err(failed)?;
-    let mut wanted = before(&assigned, &moved);
-    for name in moved.iter().filter(|name| !wanted.contains_key(*name)).map(str::to_owned).collect::<Vec<_>>() {
-        // It had nothing before.
-        if let Some(one) = assigned.nodes.get(&name) {
-            let mut one = one.clone();
-            one.boots = Boots::Nothing;
-            wanted.insert(name, one);
+    let mut wanted = BTreeMap::new();
+    for (name, one) in moved.iter().filter_map(|name| Some((name, assigned.nodes.get(name)?))) {
+        // What it was given since then stays.
+        if !matches!(&one.boots, Boots::Image { image, build, .. } if (image, build) == (&rollout.image, &rollout.build))
+        {
+            continue;
         }
+        let before = match &rollout.before {
+            Some(all) if !fault::planted("canary-back-too-far") => all.get(name).cloned(),
+            _ => one.previous.as_deref().cloned(),
+        };
+        let before = before.unwrap_or_else(|| Assigned { boots: Boots::Nothing, ..one.clone() });
+        wanted.insert(name.to_owned(), Assigned { time: now(), previous: None, ..before });
     }
     let mut builds = Builds::new(arguments, own.from.clone());
     match wanted.is_empty() {
