@@ -20,6 +20,8 @@ const RPM: &str = include_str!("rpm.sh");
 const NO_MANAGER: i32 = 90;
 /// What is not a package, though rpm lists it: keys.
 const NO_PACKAGE: &str = "gpg-pubkey";
+/// So many packages of a node that the lock does not have are listed; no image has as many of its own.
+const MOST_SURPLUS: usize = 2000;
 /// So many names are said.
 const SHOWN: usize = 4;
 
@@ -156,13 +158,17 @@ fn difference<'a>(packages: &'a Packages, found: &Installed) -> Difference<'a> {
     }
     let of_base = packages.base.keys().map(|(name, architecture)| (name.as_str(), architecture.as_str()));
     let wanted: BTreeSet<(&str, &str)> = packages.wanted.iter().map(Package::key).chain(of_base).collect();
-    for ((name, architecture), versions) in found {
-        if !wanted.contains(&(name.as_str(), architecture.as_str())) {
-            // The other architecture of a package that is there in both forms goes by its own name.
-            let version = versions.last().map(String::as_str).unwrap_or_default();
-            let path = format!("{name} {version}");
-            difference.removed.push(Change { path, what: vec![What::Removed], line: "on the node".to_owned() });
-        }
+    let is_wanted = |(name, architecture): &(String, String)| wanted.contains(&(name.as_str(), architecture.as_str()));
+    let removed = |path: String| Change { path, what: vec![What::Removed], line: "on the node".to_owned() };
+    let surplus = || found.iter().filter(|(key, _)| !is_wanted(key));
+    difference.removed = surplus()
+        .take(if fault::planted("sync-surplus-without-end") { usize::MAX } else { MOST_SURPLUS })
+        // The other architecture of a package that is there in both forms goes by its own name.
+        .map(|((name, _), versions)| removed(format!("{name} {}", versions.last().map_or("", String::as_str))))
+        .collect();
+    let more = surplus().count() - difference.removed.len();
+    if more > 0 {
+        difference.removed.push(removed(format!("{} more", counted_as(more, "package", "packages"))));
     }
     difference
 }

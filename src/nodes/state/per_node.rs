@@ -83,7 +83,7 @@ impl State {
     pub(super) fn forget_kept(&self, kind: &str, node: &str) {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         if is_node_name(node)
-            && let Ok(folder) = open(&self.folder(kind), flags, Mode::empty())
+            && let Ok(folder) = open(self.folder(kind).as_path(), flags, Mode::empty())
         {
             let _ = unlinkat(&folder, format!("{node}.json"), AtFlags::empty());
         }

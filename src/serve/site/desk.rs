@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, TryLockError};
 use std::time::{Instant, SystemTime};
 
 use crate::fault;
@@ -132,7 +132,11 @@ impl Desk {
         if is_now {
             return content;
         }
-        let Ok(_reading) = self.reading.try_lock() else { return content };
+        let _reading = match self.reading.try_lock() {
+            Ok(reading) => reading,
+            Err(TryLockError::Poisoned(reading)) => reading.into_inner(),
+            Err(TryLockError::WouldBlock) => return content,
+        };
         // Another may have read it in between.
         if let (content, true) = known() {
             return content;

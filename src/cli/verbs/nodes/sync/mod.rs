@@ -12,6 +12,7 @@ use self::shown::Purpose;
 use super::StateArguments;
 use crate::cli::Exit;
 use crate::cli::output::render;
+use crate::nodes::NodeSet;
 use crate::sandbox::interrupt;
 use crate::sync::{Mode, Settings, run as reach};
 
@@ -91,6 +92,12 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, E
             "error: there is no program `{program}` to reach nodes with\n  help: install openssh-client, or name another command with --ssh"
         ));
         return Err(Exit::Machine);
+    }
+    let idle = NodeSet::of(jobs.iter().filter(|job| !job.has_work()).map(|job| job.node.as_str()));
+    if !idle.is_empty() {
+        render::say(&format!(
+            "note: {idle} not reached: the recipes of these images have nothing for them; ‹[sync] lists = [\"site.synclist\"]› names files"
+        ));
     }
     let settings = Settings {
         ssh,

@@ -101,12 +101,26 @@ pub fn state(reached: &Reached, purpose: Purpose) -> State {
 /// What nodes of a group have in common.
 type Alike = (State, Vec<Change>, Vec<Executed>, Option<String>);
 
+/// A problem with NODE in the place of the node's name and address, so that those of several nodes are one.
+fn without_node(problem: &str, job: &Job) -> String {
+    let address = job.address.map(|address| address.to_string());
+    let is_own = |word: &str| word == job.node || address.as_deref() == Some(word);
+    let is_part = |letter: char| letter.is_alphanumeric() || ".:-_".contains(letter);
+    let words = problem.split_inclusive(|letter: char| !is_part(letter)).map(|piece| {
+        // Behind a name stands what ends it.
+        let word = piece.trim_end_matches(|letter: char| !is_part(letter) || ".:".contains(letter));
+        let shown = if is_own(word) { "NODE" } else { word };
+        format!("{shown}{}", &piece[word.len()..])
+    });
+    words.collect()
+}
+
 /// Nodes with equal answers, those to look at last.
 fn groups(all: &[(&Job, &Reached)], purpose: Purpose) -> Vec<SyncedGroup> {
     let mut alike: BTreeMap<Alike, Vec<&str>> = BTreeMap::new();
     for (job, reached) in all {
         let answer = &reached.answer;
-        let problem = answer.problem.as_ref().map(|problem| problem.replace(&job.node, "NODE"));
+        let problem = answer.problem.as_ref().map(|problem| without_node(problem, job));
         let key = (state(reached, purpose), answer.changes.clone(), answer.scripts.clone(), problem);
         alike.entry(key).or_default().push(&job.node);
     }
@@ -209,4 +223,29 @@ pub fn summary(states: &[State], purpose: Purpose, took: Duration) -> String {
     .collect();
     let nodes = crate::source::counted_as(states.len(), "node", "nodes");
     format!("{nodes}: {}; {:.1} s", parts.join(", "), took.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn problems_of_several_nodes_are_one_where_only_name_and_address_differ() {
+        let of = |name: &str, address: &str, problem: &str| {
+            let job = Job { address: address.parse().ok(), ..Job::of(name, "image") };
+            without_node(problem, &job)
+        };
+        for (name, address) in [("cn1", "10.0.0.1"), ("cn2", "fd00::2")] {
+            let problem = format!("ssh: connect to host {address} port 22: `{name}`, root@{name}: timed out.");
+            assert_eq!(
+                of(name, address, &problem),
+                "ssh: connect to host NODE port 22: `NODE`, root@NODE: timed out.",
+                "{name}"
+            );
+        }
+        // Neither a longer name nor a longer address is the node's.
+        for other in ["cn10 at 10.0.0.11", "xcn1, 110.0.0.1, cn1.site, cn1-ib", "  é\n"] {
+            assert_eq!(of("cn1", "10.0.0.1", other), other);
+        }
+    }
 }
