@@ -264,6 +264,35 @@ fn directories_are_made_where_no_one_puts_a_link_meanwhile() {
 }
 
 #[test]
+fn files_come_where_they_belong_while_another_user_swaps_their_directory() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    for (round, clause) in [Clause::Copy, Clause::Append, Clause::Merge].into_iter().cycle().take(24).enumerate() {
+        let places = Places::new();
+        let (etc, own, aside) = (places.at("etc"), places.theirs.join("own"), places.theirs.join("aside"));
+        std::fs::write(own.join("secret"), "theirs\n").unwrap();
+        let is_over = AtomicBool::new(false);
+        let swap = || {
+            while !is_over.load(Ordering::Relaxed) {
+                let _ = std::fs::rename(&own, &aside).and_then(|()| symlink(&etc, &own));
+                std::thread::sleep(Duration::from_micros(300));
+                let _ = std::fs::remove_file(&own).and_then(|()| std::fs::rename(&aside, &own));
+                std::thread::sleep(Duration::from_micros(700));
+            }
+        };
+        let one = item(clause, &places.at("source"), &own.join("secret"), None);
+        std::thread::scope(|scope| {
+            scope.spawn(swap);
+            synced(&local(places.folder.path(), "sh"), &[one]);
+            is_over.store(true, Ordering::Relaxed);
+        });
+        assert_eq!(std::fs::read_to_string(&places.secret).unwrap(), "root's\n", "{clause:?}, round {round}");
+    }
+}
+
+#[test]
 fn what_nodes_say_is_kept_within_a_limit_for_all() {
     let folder = tempfile::tempdir().unwrap();
     let place = |index: usize| data_encoding::BASE64.encode(format!("/{index}{}", "x".repeat(45_000)).as_bytes());
