@@ -35,6 +35,8 @@ pub struct Changed {
     pub text: String,
     /// Nodes of a group for which a nearer table counts.
     pub notes: Vec<String>,
+    /// The nodes of the text, where there was a change.
+    pub after: Option<Nodes>,
 }
 
 /// The text of a file with changes.
@@ -51,7 +53,7 @@ pub fn changed(nodes: &Nodes, target: &Target, edits: &[Edit]) -> Result<Changed
         };
         so_far = Some(after);
     }
-    Ok(Changed { text: draft.document.to_string(), notes: draft.notes })
+    Ok(Changed { text: draft.document.to_string(), notes: draft.notes, after: so_far })
 }
 
 struct Draft {

@@ -200,7 +200,10 @@ fn checked(text: &str, range: &str, edit: &str) -> Result<String, String> {
     };
     let is_group = matches!(target, Target::Group(_));
     let after = changed(&before, &target, std::slice::from_ref(&edit))?;
-    let now = of(&after.text)?;
+    let now = of(&after.text);
+    let whole = after.after.unwrap().whole();
+    assert_eq!(whole.is_ok(), now.is_ok(), "{}", after.text);
+    let now = now?;
     let (attr, inner) = key_of(&edit).unwrap();
     let key = (attr, inner.unwrap_or_default().to_owned());
     let context =

@@ -158,11 +158,28 @@ impl Nodes {
         (nodes, reader)
     }
 
-    /// The nodes of a text in the middle of several changes, in which something may be wrong.
+    /// The nodes of a text in the middle of several changes, in which something may be wrong: what is known of that are its findings.
     /// Errors: It is not TOML.
     pub(in crate::nodes) fn between_changes(file: &Arc<SourceFile>) -> Result<Self, String> {
         let first = |findings: Vec<Finding>| findings.first().map(|one| one.message.clone()).unwrap_or_default();
-        Ok(Self::unchecked(file, &document_from(file, &SCHEMA).map_err(first)?).0)
+        let document = document_from(file, &SCHEMA).map_err(first)?;
+        let (mut nodes, reader) = Self::unchecked(file, &document);
+        nodes.findings = check_against_schema(&document, &SCHEMA).into_iter().chain(reader.findings).collect();
+        Ok(nodes)
+    }
+
+    /// The nodes of a text after the last change, without reading it again where nothing is wrong.
+    /// Errors: As [`Nodes::of_file`].
+    pub fn whole(mut self) -> Result<Self, Vec<Finding>> {
+        let mut findings = std::mem::take(&mut self.findings);
+        if findings.is_empty() {
+            checks::check(&mut self, &mut findings);
+        }
+        if findings.iter().any(|finding| finding.severity == Severity::Error) {
+            return Self::of_file(&self.file);
+        }
+        self.findings = findings;
+        Ok(self)
     }
 
     pub fn len(&self) -> usize {

@@ -9,7 +9,6 @@ use crate::cli::verbs::recipe::set::write;
 use crate::nodes::edit::{Changed, Target, changed};
 use crate::nodes::{Nodes, nodes_file};
 use crate::recipe::{Edit, Overlay, known};
-use crate::source::SourceFile;
 
 /// Whether the first argument of `set` means nodes: it is a set, or the name of a node and not of an image.
 /// Errors: It is both.
@@ -67,14 +66,13 @@ fn set(arguments: &crate::cli::Arguments, range: &str, edits: &[Edit]) -> Result
     let set = nodes.select(range).map_err(reported)?;
     let group = range.strip_prefix('@').filter(|group| nodes.groups().iter().any(|one| one.name == *group));
     let target = group.map_or(Target::Nodes(set), |group| Target::Group(group.to_owned()));
-    let Changed { text, notes } = changed(&nodes, &target, edits).map_err(input)?;
+    let Changed { text, notes, after } = changed(&nodes, &target, edits).map_err(input)?;
     let notes: String = notes.iter().map(|note| format!("\nnote: {note}")).collect();
-    if text == nodes.file.text {
+    let Some(after) = after.filter(|_| text != nodes.file.text) else {
         return Ok(format!("nothing changed{notes}"));
-    }
+    };
     // What would be wrong is reported before anything is written.
-    let file = SourceFile::new(&name, &nodes.file.path, text.as_str());
-    let after = Nodes::of_file(&file).and_then(|after| {
+    let after = after.whole().and_then(|after| {
         let known = known(&root, true, &Overlay::new()).ok().filter(|known| known.broken.is_empty());
         let names = known.map(|known| {
             known.images().filter_map(|draft| draft.name()).map(|(name, _)| name.to_owned()).collect::<Vec<_>>()
