@@ -228,20 +228,18 @@ fn directories_are_made_where_no_one_puts_a_link_meanwhile() {
             let (etc, own) = (places.at("etc"), places.theirs.join("own"));
             let is_over = AtomicBool::new(false);
             // Another user of the node: what comes into his directory is moved away, and a link takes its place.
+            let (made, gone) = (own.join("deep"), own.join("gone"));
             let swap = || {
                 while !is_over.load(Ordering::Relaxed) {
-                    for name in ["deep", "deep/er"] {
-                        let made = own.join(name);
-                        if made.symlink_metadata().is_ok_and(|found| found.is_dir())
-                            && std::fs::rename(&made, own.join(format!("{}.gone", name.replace('/', ".")))).is_ok()
-                        {
-                            let _ = symlink(&etc, &made);
-                        }
+                    if made.symlink_metadata().is_ok_and(|found| found.is_dir())
+                        && std::fs::rename(&made, &gone).is_ok()
+                    {
+                        let _ = symlink(&etc, &made);
                     }
                 }
             };
             let one = item(Clause::Copy, &places.at("source"), Path::new("/x"), None);
-            let destination = own.join("deep/er");
+            let destination = own.join(if round % 3 == 2 { "deep/er" } else { "deep" });
             let directory = Item {
                 kind: SyncedKind::Directory,
                 destination,
