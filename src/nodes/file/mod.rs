@@ -171,11 +171,12 @@ impl Nodes {
     /// The nodes of a text after the last change, without reading it again where nothing is wrong.
     /// Errors: As [`Nodes::of_file`].
     pub fn whole(mut self) -> Result<Self, Vec<Finding>> {
+        let has_error = |findings: &[Finding]| findings.iter().any(|finding| finding.severity == Severity::Error);
         let mut findings = std::mem::take(&mut self.findings);
-        if findings.is_empty() {
+        if !has_error(&findings) {
             checks::check(&mut self, &mut findings);
         }
-        if findings.iter().any(|finding| finding.severity == Severity::Error) {
+        if has_error(&findings) {
             return Self::of_file(&self.file);
         }
         self.findings = findings;
