@@ -552,7 +552,7 @@ impl<'a> Builder<'a> {
 
     pub(super) fn publish(&self, lock: &Lock, work: &Work) -> Result<(PathBuf, BuildInfo), StageError> {
         let (stages, done) = (&work.stages, &work.done);
-        actions::gate::options::check(done)?;
+        actions::gate::options::check(done, &self.recipe.sync)?;
         let not_reproducible =
             work.finished.values().filter(|one| one.differing).map(|one| one.outcome.action.clone()).collect();
         let mut layers = Vec::new();
