@@ -80,7 +80,7 @@ pub fn devices_left_out(action: &str, outputs: &Outputs) -> Option<Finding> {
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     let text = format!("{action} makes device nodes, which images do not have: {}{more}", paths.join(", "));
     let help = format!(
-        "nothing is to be done for those below /dev: nodes have their own; for others write a file of /etc/tmpfiles.d: {}",
+        "write a file of /etc/tmpfiles.d for those outside /dev, where nodes have their own: {}",
         lines.first().copied().unwrap_or_default()
     );
     Some(Finding::nowhere(Severity::Warning, "layer::devices", text).help(help))

@@ -90,8 +90,8 @@ impl TreeEditor {
     /// Whether a regular file has file capabilities.
     pub fn has_capabilities(&self, path: &str) -> bool {
         let mut value = [0u8; 64];
-        let length = |file| rustix::fs::fgetxattr(&file, "security.capability", &mut value[..]).unwrap_or(0);
-        self.open_file(path).is_some_and(|file| length(file) > 0)
+        let file = self.open_file(path);
+        file.is_some_and(|file| rustix::fs::fgetxattr(&file, "security.capability", &mut value[..]).is_ok())
     }
 
     /// Whether a path is there, as a file that is no link.

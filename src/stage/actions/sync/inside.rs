@@ -284,9 +284,10 @@ pub fn inside(request: SyncRequest, _: News<'_>) -> Result<SyncAnswer, String> {
                     let why = format!("`{destination}` is not in the image, so nothing can be added to it");
                     return Err(Unmade::Refused(index, why));
                 };
-                let meta = entry.map_or(Meta { mode: item.said_mode.unwrap_or(meta.mode), ..meta }, |entry| {
-                    kept(entry, item, meta)
-                });
+                let meta = match entry {
+                    Some(entry) => kept(entry, item, meta),
+                    None => Meta { mode: item.said_mode.unwrap_or(meta.mode), ..meta },
+                };
                 let bytes = content_of(content)?;
                 (if clause == Clause::Append { appended(&before, &bytes) } else { merged(&before, &bytes) }, meta)
             }
@@ -422,7 +423,7 @@ mod tests {
             (name(), name(), Some(0o1777), (0o1777, 1, 2)),
         ] {
             let item = SyncItem { user, group, said_mode: mode, ..SyncItem::directory("/srv") };
-            let found = kept(&there, &item, Meta { ..said });
+            let found = kept(&there, &item, said.clone());
             assert_eq!((found.mode, found.uid, found.gid), expected);
         }
     }
