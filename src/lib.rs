@@ -8,6 +8,7 @@ pub mod beside;
 pub mod boot;
 pub mod cache;
 pub mod cli;
+pub mod device;
 pub mod digest;
 pub mod distro;
 pub mod efi;

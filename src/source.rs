@@ -85,8 +85,13 @@ impl Share {
 
     /// For so many values that were made of texts; none if they are too many.
     pub fn of_values(count: usize) -> Option<Self> {
-        let share = Self::of(VALUE.saturating_mul(count as u64));
-        (HELD.load(Ordering::Relaxed) <= MOST_HELD || crate::fault::planted("texts-without-end")).then_some(share)
+        let bytes = VALUE.saturating_mul(count as u64);
+        // What does not fit is never counted: another thread's share would be refused for it.
+        let fits = |held: u64| {
+            let sum = held.checked_add(bytes)?;
+            (sum <= MOST_HELD || crate::fault::planted("texts-without-end")).then_some(sum)
+        };
+        HELD.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).ok().map(|_| Self(bytes))
     }
 }
 
@@ -275,5 +280,20 @@ mod tests {
     fn what_a_text_takes_is_given_back() {
         assert!(Share::of_values(usize::MAX / 400).is_none());
         assert!(Share::of_values(1).is_some() && too_much(b"a", 1).is_none());
+    }
+
+    #[test]
+    fn a_share_that_is_refused_takes_nothing_from_others() {
+        let is_over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    assert!(Share::of_values(usize::MAX / 400).is_none());
+                }
+            });
+            let refused = (0..100_000).filter(|_| Share::of_values(1).is_none()).count();
+            is_over.store(true, Ordering::Relaxed);
+            assert_eq!(refused, 0);
+        });
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// What each room may import besides `fault`; ARCHITECTURE.md has the same table with the reasons.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
+    ("device", &[]),
     ("digest", &[]),
     ("beside", &[]),
     ("sweep", &["failure"]),
@@ -30,8 +31,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("nodes", &["recipe", "source", "witness", "fault", "format", "beside", "files", "network"]),
     ("sync", &["recipe", "nodes", "source", "xcat"]),
     ("plan", &["recipe", "digest", "source", "witness"]),
-    ("store", &["digest", "failure", "fault", "format", "name", "witness"]),
-    ("sandbox", &["failure", "fault", "name"]),
+    ("store", &["device", "digest", "failure", "fault", "format", "name", "witness"]),
+    ("sandbox", &["device", "failure", "fault", "name"]),
     ("archive", &["store", "digest", "name"]),
     (
         "distro",

@@ -14,7 +14,7 @@ mod rpm_family;
 mod zypper;
 
 pub use error::DistroError;
-pub use fetch::address::{Escapes, below as address_below};
+pub use fetch::address::{Escapes, places as address_places};
 pub use fetch::credentials::access::{Access, Proxy, Tls, of_directory, of_list, without_password};
 pub use fetch::credentials::address::basic;
 pub use fetch::credentials::s3::s3_address;

@@ -14,7 +14,7 @@ use gix::index::entry::Mode;
 use crate::digest::Digest;
 use crate::failure::contained;
 use crate::fault;
-use crate::witness;
+use crate::witness::{self, Stamp};
 
 /// Largest index that is read, in bytes: several million files.
 const INDEX_LIMIT: u64 = 1 << 30;
@@ -40,10 +40,15 @@ struct Index(BTreeMap<Vec<u8>, Tracked>);
 
 /// Trees in which everything is as git tracks it, without a repository: the files of a revision.
 static WHOLE: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
-/// Indexes that were read, by path; each with the digest of its content.
-static READ: Mutex<Option<Known>> = Mutex::new(None);
+/// Indexes that were read, by path.
+static READ: Mutex<Option<HashMap<PathBuf, Known>>> = Mutex::new(None);
 
-type Known = HashMap<PathBuf, (Digest, Arc<Index>)>;
+/// An index that was read, with the digest of its content and the file's stamp, if that counts.
+struct Known {
+    digest: Digest,
+    stamp: Option<Stamp>,
+    index: Arc<Index>,
+}
 
 /// Says that all files below a directory are those of a revision.
 pub fn whole(tree: &Path) {
@@ -159,21 +164,32 @@ fn read(path: &Path) -> io::Result<Arc<Index>> {
     if std::fs::metadata(path)?.len() > INDEX_LIMIT {
         return Err(wrong(format!("it is larger than {} GiB", INDEX_LIMIT >> 30)));
     }
-    let digest_of = || witness::digest(path).map(|(_, digest)| digest).map_err(|error| wrong(error.to_string()));
-    let digest = digest_of()?;
-    let known = |digest: Digest| {
+    let stamp = witness::settled(path);
+    let known = |is_it: &dyn Fn(&Known) -> bool| {
         let read = READ.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = read.as_ref().and_then(|read| read.get(path)).filter(|(was, _)| *was == digest);
-        found.map(|(_, index)| Arc::clone(index))
+        read.as_ref().and_then(|read| read.get(path)).filter(|known| is_it(known)).map(|known| Arc::clone(&known.index))
     };
-    if let Some(index) = known(digest) {
+    // A recording notes what it read; without one the stamp is enough.
+    if witness::recording_number().is_none()
+        && stamp.is_some()
+        && let Some(index) = known(&|known| known.stamp == stamp)
+    {
         return Ok(index);
     }
-    let index = Arc::new(parsed(path).map_err(wrong)?);
+    let digest_of = || witness::digest(path).map(|(_, digest)| digest).map_err(|error| wrong(error.to_string()));
+    let digest = digest_of()?;
+    if let Some(index) = known(&|known| known.digest == digest && known.stamp == stamp) {
+        return Ok(index);
+    }
+    let index = match known(&|known| known.digest == digest) {
+        Some(index) => index,
+        None => Arc::new(parsed(path).map_err(wrong)?),
+    };
     // git replaces it as a whole: one that is another now is read by the next command.
     if digest_of()? == digest {
         let mut read = READ.lock().unwrap_or_else(PoisonError::into_inner);
-        read.get_or_insert_default().insert(path.to_owned(), (digest, Arc::clone(&index)));
+        let known = Known { digest, stamp, index: Arc::clone(&index) };
+        read.get_or_insert_default().insert(path.to_owned(), known);
     }
     Ok(index)
 }
@@ -243,6 +259,32 @@ mod tests {
         run(&root, &["update-index", "--chmod=+x", "new"]);
         assert_eq!((at("etc/motd"), at("new")), (plain, executable));
         assert_eq!(tracked(root.parent().unwrap()).unwrap(), Tracked::No);
+    }
+
+    #[test]
+    fn an_index_is_read_once_for_all_files_also_outside_a_recording() {
+        let (_directory, root) = made();
+        // What this thread read so far, in bytes.
+        let bytes_read = || {
+            let text = std::fs::read_to_string("/proc/thread-self/io").unwrap();
+            text.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap().parse::<u64>().unwrap()
+        };
+        for number in 0..2000 {
+            std::fs::write(root.join(format!("etc/a-file-with-a-long-name-{number}")), "").unwrap();
+        }
+        run(&root, &["add", "."]);
+        let index = root.join(".git/index");
+        while witness::settled(&index).is_none() {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        assert_ne!(tracked(&root.join("run")).unwrap(), Tracked::No);
+        let before = bytes_read();
+        assert_ne!(tracked(&root.join("etc/motd")).unwrap(), Tracked::No);
+        let read = bytes_read() - before;
+        assert!(read < std::fs::metadata(&index).unwrap().len() / 2, "{read} bytes");
+        // One that git writes now is another one.
+        run(&root, &["rm", "-q", "--cached", "etc/motd"]);
+        assert_eq!(tracked(&root.join("etc/motd")).unwrap(), Tracked::No);
     }
 
     #[test]

@@ -315,6 +315,11 @@ while read -r c a b d e f; do
             while IFS=: read -r q r p r; do
                 [ "$q" != "$v" ] || { n=$p; break; }
             done </etc/group
+            # As for users, those of a directory service count.
+            if [ "$n" = - ] && q=$(getent group -- "$v" 2>/dev/null); then
+                q=${q#*:*:}
+                n=${q%%:*}
+            fi
         fi
         say "i $a $(printf %s "$v" | encoded) $n"
         ;;

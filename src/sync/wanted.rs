@@ -365,12 +365,21 @@ pub fn names<'a>(items: &[&'a Item]) -> BTreeSet<(char, &'a str)> {
 /// User and group of an item, by what the node says of names.
 /// Errors: An account that the node does not have.
 pub fn owner_of(item: &Item, known: &BTreeMap<(char, String), u64>) -> Result<(u64, u64), String> {
-    let number = |kind: char, name: &Option<String>, otherwise: u32| match name {
+    let number = |kind: char, name: &Option<String>, otherwise: u32| {
+        match name {
         None => Ok(u64::from(otherwise)),
         Some(name) => account_number(name)
             .map(u64::from)
             .or_else(|| known.get(&(kind, name.clone())).copied())
-            .ok_or_else(|| format!("the node has no account `{name}`, which `[sync.owner]` names ({})", item.span)),
+            .ok_or_else(|| {
+                let what = if kind == 'u' { "user" } else { "group" };
+                let place = item.destination.display();
+                format!(
+                    "`{place}` cannot belong to `{name}` ({}): the node has no such {what}; create it there, or write a number in `[sync.owner]`",
+                    item.span
+                )
+            }),
+    }
     };
     Ok((number('u', &item.user, item.uid)?, number('g', &item.group, item.gid)?))
 }

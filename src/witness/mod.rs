@@ -33,5 +33,5 @@ pub use read::{
     owner, read, read_at_most, read_link, read_to_string, sha256, variable,
 };
 pub use record::{Known, recording, recording_number};
-pub use stamp::{Stamp, now};
+pub use stamp::{Stamp, now, settled};
 pub use walk::{Found, WalkProblem, walk};

@@ -9,6 +9,8 @@ use rustix::fs::{AtFlags, CWD, Stat};
 use rustix::io::Errno;
 use rustix::path::Arg;
 
+use super::facts::is_settled;
+
 /// Device, inode, mode, owner, size and times of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
@@ -81,6 +83,12 @@ pub fn look(path: impl Arg) -> Seen {
 /// Looks at what a path leads to.
 pub fn look_through(path: impl Arg) -> Seen {
     stamp_at(CWD, path, AtFlags::empty())
+}
+
+/// The stamp of what a path leads to, if it may stand for the content: none where it was written only now.
+pub fn settled(path: &Path) -> Option<Stamp> {
+    let stamp = look_through(path);
+    stamp.ok().filter(|_| is_settled(&stamp, now()))
 }
 
 /// Looks at a path from a directory on.

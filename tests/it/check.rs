@@ -129,6 +129,7 @@ fn words_that_a_distribution_does_not_have_are_refused_with_what_to_write() {
     };
     let debian = "release = \"bookworm\"\n";
     list(debian, "curl/bookworm-backports\nsystemd=254*\nlibc6:amd64\nlinux-image-amd64/bookworm-backports\ncurl:amd64/bookworm-backports\n-less:amd64\n").good();
+    list(debian, "?name(^lib-x$)\n?name(^a|b$)/bookworm\n~nlib\n~nlib/bookworm\nlibnss*/bookworm\nstandard^\n").good();
     for (word, told) in [
         ("/usr/bin/less", "apt installs packages by name"),
         ("perl(Foo::Bar)", "libfoo-bar-perl"),
@@ -139,6 +140,7 @@ fn words_that_a_distribution_does_not_have_are_refused_with_what_to_write() {
         ("--libc6:i386", "an image has packages of one"),
         ("curl:", "names no architecture"),
         (":i386", "names no package"),
+        ("?section(libs/x)", "is not a pattern that apt can read"),
     ] {
         let ran = list(debian, &format!("bash\n{word}\n"));
         assert_eq!(ran.code, 1, "{word}: {}", ran.err);
@@ -160,6 +162,8 @@ fn words_that_a_distribution_does_not_have_are_refused_with_what_to_write() {
     let rocky = "distro = \"rocky\"\nrelease = \"9\"\n\n[[repo]]\nuri = \"http://h/\"\ncheck-packages = false\n";
     list(rocky, "/usr/bin/less\nperl(Foo::Bar)\nglibc.i686\n").good();
     list(rocky, "@perl:5.32\nbash-1:5.1\nlibfoo.so.1()(64bit)\n").good();
+    let ran = list(rocky, "bash\n?name(bash)\n");
+    assert!(ran.code == 1 && ran.err.contains("is a pattern of apt"), "{}", ran.err);
     for word in ["libc6:i386", "glibc:amd64", "-glibc:i686"] {
         let ran = list(rocky, &format!("bash\n{word}\n"));
         let told = ran.err.contains("names an architecture as Debian's lists do");

@@ -94,7 +94,7 @@ fn what_git_would_open_is_refused_until_the_recipe_says_the_mode() {
     let refused = space.run(&["check"]);
     assert_eq!(refused.code, 1, "{}", refused.err);
     assert!(refused.err.contains("sync::mode") && refused.err.contains("munged does not start"), "{}", refused.err);
-    assert!(refused.err.contains("\"/etc/munge/munge.key\" = \"root:root 0600\""), "{}", refused.err);
+    assert!(refused.err.contains("\"/etc/munge/munge.key\" = \"munge:munge 0400\""), "{}", refused.err);
     space.edit("image.toml", "[exclude]", "[sync.owner]\n\"/etc/munge/munge.key\" = \"munge:munge 0400\"\n\n[exclude]");
     space.run(&["check"]).good();
     chmod(&space.path().join("keys/admin.pub"), 0o400);

@@ -3,6 +3,7 @@
 use super::inside::{NORMALISED, scripts_that_make_accounts};
 use crate::archive::Extractor;
 use crate::distro::inside::accounts::text_in;
+use crate::distro::inside::container::lost::{Packaged, Tree};
 use crate::distro::inside::container::{
     self, ContainerFamily, ContainerMade, ContainerPackage, ContainerPackages, ContainerRequest, OsRelease,
     PackagesRequest, Refused, TEXT_LIMIT,
@@ -71,7 +72,7 @@ impl ContainerFamily for OfDebian {
     }
 
     fn notes(&self, _: &Extractor, editor: &TreeEditor) -> Result<Vec<String>, String> {
-        Ok(left_out(editor).into_iter().collect())
+        Ok([left_out(editor), lost(editor)].into_iter().flatten().collect())
     }
 
     fn scripts(&self, path: &str) -> Result<Vec<(String, String)>, String> {
@@ -118,6 +119,40 @@ fn left_out(editor: &TreeEditor) -> Option<String> {
             files.join(", ")
         )
     })
+}
+
+/// What dpkg itself gives files, whatever package has them: `USER GROUP MODE PATH`. Source: dpkg-statoverride(1).
+const OVERRIDES: &str = "var/lib/dpkg/statoverride";
+
+/// Programs that have been set-user-id root in each release: dpkg knows no modes of packages' files.
+const SET_ID: [(&str, &str); 10] = [
+    ("mount", "usr/bin/mount"),
+    ("mount", "usr/bin/umount"),
+    ("passwd", "usr/bin/chfn"),
+    ("passwd", "usr/bin/chsh"),
+    ("passwd", "usr/bin/gpasswd"),
+    ("passwd", "usr/bin/passwd"),
+    ("sudo", "usr/bin/sudo"),
+    ("util-linux", "usr/bin/su"),
+    ("fuse3", "usr/bin/fusermount3"),
+    ("polkitd", "usr/bin/pkexec"),
+];
+
+/// What files no longer have that dpkg or each release gives them.
+fn lost(editor: &TreeEditor) -> Option<String> {
+    let text = text_in(editor, OVERRIDES).unwrap_or_default();
+    let overridden = text.lines().filter_map(|line| {
+        let mut words = line.splitn(4, ' ');
+        let (user, group) = (words.next()?, words.next()?);
+        let mode = u32::from_str_radix(words.next()?, 8).ok()?;
+        let (path, owner) = (words.next()?.trim_start_matches('/'), Some((user, group)));
+        Some(Packaged { package: "dpkg-statoverride", path, mode, owner, has_capabilities: false })
+    });
+    let set_id = SET_ID.into_iter().map(|(package, path)| {
+        let owner = Some(("root", "root"));
+        Packaged { package, path, mode: 0o4755, owner, has_capabilities: false }
+    });
+    Tree::new(editor).note(overridden.chain(set_id), "apt-get install --reinstall")
 }
 
 /// Reads the packages of a container image, by name, from dpkg's status and apt's marks.
@@ -209,6 +244,27 @@ mod tests {
         let sid = request("sid", None);
         assert!(is(&sid, "ID=debian\nVERSION_CODENAME=forky\n", "forky/sid\n"));
         assert!(!is(&sid, bookworm, "12.5\n"));
+    }
+
+    #[test]
+    fn set_id_bits_and_overrides_that_a_layer_lost_are_named() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        for (path, mode) in [("usr/bin/sudo", 0o755), ("usr/bin/su", 0o4755), ("usr/lib/helper", 0o755)] {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, "").unwrap();
+            std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+        }
+        std::fs::create_dir_all(folder.path().join("var/lib/dpkg")).unwrap();
+        std::fs::write(folder.path().join(OVERRIDES), "root messagebus 4754 /usr/lib/helper\nodd\n").unwrap();
+        let editor = TreeEditor::open(folder.path().to_str().unwrap()).unwrap();
+        let note = lost(&editor).unwrap();
+        let words = "set-id bits (dpkg-statoverride: /usr/lib/helper, sudo: /usr/bin/sudo)";
+        assert!(note.contains(words) && note.contains("apt-get install --reinstall"), "{note}");
+        std::fs::set_permissions(folder.path().join("usr/bin/sudo"), PermissionsExt::from_mode(0o4755)).unwrap();
+        std::fs::remove_file(folder.path().join(OVERRIDES)).unwrap();
+        assert_eq!(lost(&editor), None);
     }
 
     #[test]

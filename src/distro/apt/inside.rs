@@ -245,8 +245,9 @@ fn install_script(request: &InstallRequest) -> String {
     let removals: Vec<String> = request.remove.iter().map(|name| format!("$(present {} -)", quoted(name))).collect();
     if !words.is_empty() || !removals.is_empty() {
         words.extend(removals);
-        script
-            .push_str(&format!("apt-get install -y --allow-downgrades --allow-remove-essential {}\n", words.join(" ")));
+        // A package of a version that is there has other content.
+        let options = "-y --allow-downgrades --allow-remove-essential --reinstall";
+        script.push_str(&format!("apt-get install {options} {}\n", words.join(" ")));
     }
     if !request.remove_after.is_empty() {
         let names: Vec<String> =

@@ -5,12 +5,13 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use super::archive::source::below;
-use super::archive::words::{of_suite, of_version};
+use super::archive::words::{is_apt_pattern, is_of_task, of_suite, of_version, task_of};
 use super::query::{Prepare, QueryAnswer, QueryRequest};
 use super::{Archive, PinnedPackage, SuiteRelease};
 use crate::digest::{Digest, Sha256};
 use crate::distro::inside::common::quoted;
 use crate::distro::{DistroError, Pass, Resolution, Solving};
+use crate::fault;
 use crate::recipe::{is_meant, is_pattern};
 use crate::sandbox::CommandResult;
 use crate::source::nearest;
@@ -85,6 +86,7 @@ impl Resolver<'_> {
         let mut installed: BTreeMap<String, (String, bool)> =
             of_base.map(|(name, one)| (name.clone(), (one.version.clone(), one.automatic))).collect();
         let mut first = None;
+        let mut digests: BTreeMap<String, Sha256> = BTreeMap::new();
         let mut answers = Vec::new();
         let repositories = self.repositories();
         for (number, pass) in passes.iter().enumerate() {
@@ -102,6 +104,11 @@ impl Resolver<'_> {
                 answers.push(answer);
                 continue;
             }
+            let again = self.rebuilt(pass, &installed, &digests)?;
+            let is_new = |one: &PinnedPackage| answer.packages.iter().all(|other| other.name != one.name);
+            let again: Vec<PinnedPackage> = again.into_iter().filter(is_new).collect();
+            answer.packages.extend(again);
+            digests.extend(answer.packages.iter().map(|one| (one.name.clone(), one.sha256)));
             let comes = |name: &String| answer.packages.iter().any(|one| one.name == *name);
             answer.remove_with =
                 with.into_iter().filter(|name| answer.removed.contains(name) && !comes(name)).collect();
@@ -243,8 +250,10 @@ impl Resolver<'_> {
         let mut install: Vec<String> = Vec::new();
         for item in &pass.install {
             match self.in_folder(item) {
-                found if found.is_empty() => install.push(item.clone()),
-                found => install.extend(found),
+                own if own.is_empty() => install.push(item.clone()),
+                own => install.extend(
+                    own.iter().filter_map(|one| Some(format!("{}={}", one.field("Package")?, one.field("Version")?))),
+                ),
             }
         }
         // A package of which there is one version needs no word: what is asked is the same then, whatever else is held.
@@ -275,7 +284,11 @@ impl Resolver<'_> {
         let (mut left_out, mut needed): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
         for _ in 0..WITHOUT_LIMIT {
             let is_unwanted = |one: &&PinnedPackage| {
-                let is_asked = || pass.install.iter().any(|item| plain_name(item) == one.name);
+                let is_asked = || {
+                    pass.install
+                        .iter()
+                        .any(|item| !is_pattern(item) && !is_apt_pattern(item) && is_named(&one.name, item))
+                };
                 let goes = |word: &String| is_meant(word, &one.name);
                 (pass.remove.iter().any(goes) || patterns.iter().any(|word| goes(word)))
                     && !needed.contains(&one.name)
@@ -297,10 +310,10 @@ impl Resolver<'_> {
         Ok(Resolution { needed, ..answer })
     }
 
-    /// `folder/name` or `folder/name*` of an otherpkgs list as `name=version`: the newest of each name that this folder has for the image's
-    /// CPU.
-    fn in_folder(&self, item: &str) -> Vec<String> {
-        let Some((folder, name)) = item.rsplit_once('/') else { return Vec::new() };
+    /// What `folder/name`, `folder/name*` or `folder/name.arch` of an otherpkgs list means: the newest of each name that this folder has for
+    /// the image's CPU.
+    fn in_folder(&self, item: &str) -> Vec<super::Candidate<'_>> {
+        let Some((folder, name)) = item.rsplit_once('/').filter(|_| !is_apt_pattern(item)) else { return Vec::new() };
         let (name, wanted) = name.split_once('=').map_or((name, None), |(name, version)| (name, Some(version)));
         let name = name.strip_suffix(&format!(":{}", self.architecture)).unwrap_or(name);
         let origin = format!("otherpkgs/{folder}");
@@ -308,18 +321,41 @@ impl Resolver<'_> {
             let runs = candidate.field("Architecture").is_none_or(|one| one == "all" || one == self.architecture);
             runs && wanted.is_none_or(|version| candidate.field("Version") == Some(version))
         };
+        let newest = |name: &str| {
+            let own = self.archive.candidates(name).into_iter();
+            let own = own.filter(|candidate| candidate.index.origin == origin && fits(candidate));
+            own.filter_map(|candidate| Some((candidate.version()?, candidate)))
+                .max_by(|a, b| a.0.cmp(&b.0))
+                .map(|one| one.1)
+        };
         let names: Vec<&str> = match is_pattern(name) {
             true => self.archive.names().into_iter().filter(|one| is_meant(name, one)).collect(),
             false => vec![name],
         };
-        let newest = |name: &str| {
-            let own = self.archive.candidates(name).into_iter();
-            let own = own.filter(|candidate| candidate.index.origin == origin && fits(candidate));
-            let newest =
-                own.filter_map(|candidate| Some((candidate.version()?, candidate))).max_by(|a, b| a.0.cmp(&b.0))?.1;
-            Some(format!("{name}={}", newest.field("Version")?))
+        let all: Vec<_> = names.into_iter().filter_map(newest).collect();
+        // `name.arch`, as lists for both kinds of distributions have it; a name may end so by itself.
+        let bare = [self.architecture, "all"].iter().find_map(|one| name.strip_suffix(one)?.strip_suffix('.'));
+        match bare {
+            Some(bare) if all.is_empty() => newest(bare).into_iter().collect(),
+            _ => all,
+        }
+    }
+
+    /// What a pass names by folder and nothing changes in apt's eyes: the image has that version, but from elsewhere.
+    /// Errors: A bad stanza.
+    fn rebuilt(
+        &self,
+        pass: &Pass,
+        installed: &BTreeMap<String, (String, bool)>,
+        digests: &BTreeMap<String, Sha256>,
+    ) -> Result<Vec<PinnedPackage>, DistroError> {
+        let named = pass.install.iter().flat_map(|item| self.in_folder(item));
+        let pins = named.map(|candidate| candidate.pin(false)).collect::<Result<Vec<_>, _>>()?;
+        let is_other = |pin: &PinnedPackage| {
+            let is_of_version = installed.get(&pin.name).is_some_and(|(version, _)| *version == pin.version);
+            is_of_version && digests.get(&pin.name) != Some(&pin.sha256) && !fault::planted("rebuilt-package-stays")
         };
-        names.into_iter().filter_map(newest).collect()
+        Ok(pins.into_iter().filter(is_other).collect())
     }
 
     /// Names that nothing has are reported all at once, before apt is asked.
@@ -328,8 +364,14 @@ impl Resolver<'_> {
         let providers = std::cell::OnceCell::new();
         for item in &pass.install {
             let asked = item.split('=').next().unwrap_or(item);
-            let is_pattern = item.starts_with(['?', '~']) || asked.contains('*');
-            if is_pattern && !item.contains('/') {
+            if (is_apt_pattern(item) || asked.contains('*')) && !item.contains('/') {
+                continue;
+            }
+            if let Some(task) = task_of(item).filter(|_| !item.contains('/')) {
+                let has_it = |name: &&str| self.archive.candidates(name).iter().any(|one| is_of_task(one, task));
+                if !self.archive.names().iter().any(has_it) {
+                    unknown.push((item.clone(), Some(format!("no package belongs to the task `{task}`"))));
+                }
                 continue;
             }
             if item.contains('/') {
@@ -438,6 +480,7 @@ impl Resolver<'_> {
 
     fn read_simulation(&self, said: &str, pass: &Pass) -> Result<Resolution, DistroError> {
         let mut resolution = Resolution::default();
+        let named: Vec<_> = pass.install.iter().flat_map(|item| self.in_folder(item)).collect();
         let simulation = said.split_once(SIMULATION).map_or("", |(_, rest)| rest);
         for line in simulation.lines() {
             if let Some(rest) = line.strip_prefix("Remv ") {
@@ -448,7 +491,12 @@ impl Resolver<'_> {
             let name = name.split(':').next().unwrap_or(name);
             let version =
                 rest.split_once('(').and_then(|(_, inside)| inside.split_whitespace().next()).unwrap_or_default();
-            let candidate = self.archive.exact(name, version).ok_or_else(|| DistroError::Format {
+            let is_it = |one: &&super::Candidate<'_>| {
+                one.field("Package") == Some(name) && one.field("Version") == Some(version)
+            };
+            // Of several with that version the one of the folder that a list names.
+            let own = named.iter().find(is_it).cloned();
+            let candidate = own.or_else(|| self.archive.exact(name, version)).ok_or_else(|| DistroError::Format {
                 file: "apt's answer".to_owned(),
                 problem: format!("names {name} {version}, which no index has"),
             })?;
@@ -494,14 +542,24 @@ pub fn is_asked(candidate: &super::Candidate<'_>, item: &str) -> bool {
     match item {
         "?essential" => candidate.field("Essential") == Some("yes"),
         "~prequired" => candidate.field("Priority") == Some("required"),
-        item => match plain_name(item) {
-            pattern if pattern.contains(['*', '?']) => {
-                globset::Glob::new(pattern).is_ok_and(|glob| glob.compile_matcher().is_match(name))
-            }
-            // In `folder/name` and `name/suite` one part is the name; no package is named like a folder or a suite.
-            plain => plain == name || item.split_once('/').is_some_and(|(first, _)| plain_name(first) == name),
+        // Which ones it means, apt alone knows: none is to be removed as no longer needed.
+        item if is_apt_pattern(item) => true,
+        item => match task_of(item) {
+            Some(task) => is_of_task(candidate, task),
+            None => is_named(name, item),
         },
     }
+}
+
+/// Whether a word of a list names a package. In `folder/name` and `name/suite` one part is the name; no package is named like a folder or a
+/// suite.
+fn is_named(name: &str, item: &str) -> bool {
+    let is_it = |word: &str| match word.contains(['*', '?']) {
+        true => globset::Glob::new(word).is_ok_and(|glob| glob.compile_matcher().is_match(name)),
+        false => word == name,
+    };
+    let of_suite = item.rsplit_once('/').map(|(first, _)| plain_name(first));
+    is_it(plain_name(item)) || of_suite.is_some_and(is_it)
 }
 
 /// The name in `folder/name=version` or `name:architecture`.
@@ -563,7 +621,18 @@ fn solver_words(said: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::in_the_way;
+    use super::{in_the_way, is_named};
+
+    #[test]
+    fn a_word_names_a_package_with_its_folder_suite_or_version() {
+        for item in ["a", "a=1.2", "a:amd64", "site/a", "x86/dep/a=1*", "a/stable", "a*/stable", "site/a*", "?/stable"]
+        {
+            assert!(is_named("a", item), "{item}");
+        }
+        for item in ["b", "stable/b", "b*/stable", "site/b*", "ab"] {
+            assert!(!is_named("a", item), "{item}");
+        }
+    }
 
     #[test]
     fn versions_that_stand_in_the_way_are_found_in_the_solvers_words() {

@@ -12,6 +12,34 @@ pub enum Escapes {
     StandForOne,
 }
 
+/// What stands for `../` in front of the path that a lock has for a package beside its repository: such a path is one below a directory as
+/// well, for copies of the repository.
+pub const UP: &str = "%2e%2e/";
+
+/// Goes up from an address as often as a name says; none where that leaves the server, or reaches the root directory.
+fn upward<'n>(base: &str, name: &'n str) -> Option<(String, &'n str)> {
+    let (mut base, mut name) = (base.to_owned(), name);
+    while let Some(rest) = name.strip_prefix(UP) {
+        let start = base.find("://").map_or_else(|| base.find('/').unwrap_or(0), |at| at + 3);
+        let path = base.get(start..)?.trim_start_matches('/');
+        let above = path.rsplit_once('/').filter(|(above, _)| !above.trim_matches('/').is_empty())?.0;
+        let kept = base.len() - path.len() + above.len();
+        base.truncate(kept);
+        name = rest;
+    }
+    Some((base, name))
+}
+
+/// Where a file of a repository may be: below its address, or beside it where its name says so; of a copy also where that has it.
+pub fn places(base: &str, name: &str, escapes: Escapes) -> Vec<String> {
+    if escapes == Escapes::AreNames || !name.starts_with(UP) {
+        return vec![below(base, name, escapes)];
+    }
+    let beside = upward(base, name).map(|(base, name)| below(&base, name, escapes));
+    let is_copy = base.starts_with("file:") || base.starts_with('/');
+    beside.into_iter().chain(is_copy.then(|| below(base, name, escapes))).collect()
+}
+
 /// The address of a file below another address; of `file:` the plain path, since no server reads it.
 pub fn below(base: &str, name: &str, escapes: Escapes) -> String {
     if base.starts_with("file:") || base.starts_with('/') {
@@ -68,6 +96,19 @@ pub fn legal(address: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_beside_a_repository_is_on_the_same_server() {
+        let of = |base: &str, name: &str| places(base, name, Escapes::StandForOne);
+        assert_eq!(of("http://h/a/os", "%2e%2e/pool/x.rpm"), ["http://h/a/pool/x.rpm"]);
+        assert_eq!(of("http://h/a/os", "pool/x.rpm"), ["http://h/a/os/pool/x.rpm"]);
+        assert_eq!(of("http://h/os", "%2e%2e/%2e%2e/x.rpm"), Vec::<String>::new());
+        assert_eq!(of("file:/srv/m/os", "%2e%2e/x.rpm"), ["file:/srv/m/x.rpm", "file:/srv/m/os/%2e%2e/x.rpm"]);
+        assert_eq!(of("file:///srv/m/os", "%2e%2e/%2e%2e/x.rpm")[0], "file:///srv/x.rpm");
+        // Not all that this machine has.
+        assert_eq!(of("file:/srv/os", "%2e%2e/%2e%2e/etc/shadow"), ["file:/srv/os/%2e%2e/%2e%2e/etc/shadow"]);
+        assert_eq!(places("http://h/a", "%2e%2e/x", Escapes::AreNames), ["http://h/a/%252e%252e/x"]);
+    }
 
     #[test]
     fn names_are_escaped_as_apt_and_dnf_do() {

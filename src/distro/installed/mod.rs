@@ -32,6 +32,8 @@ pub struct InstalledFile {
     /// Type and permission bits, as stat(2) has them.
     pub mode: Option<u32>,
     pub owner: Option<(String, String)>,
+    /// Whether it has file capabilities; known of rpm.
+    pub has_capabilities: bool,
     pub link: Option<String>,
     /// Whether it may be missing, or be anything: owned, but not brought by the package.
     pub ghost: bool,

@@ -76,6 +76,7 @@ fn package(blob: &[u8]) -> Result<Option<InstalledPackage>, String> {
             digest: Some(file.digest).filter(is),
             mode: Some(file.mode),
             owner: Some((file.user, file.group)),
+            has_capabilities: is(&file.capabilities),
             link: Some(file.link).filter(is),
             ghost: file.ghost,
         });

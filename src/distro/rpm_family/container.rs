@@ -7,6 +7,7 @@ use std::io::Read;
 use super::inside::NORMALISED;
 use crate::archive::Extractor;
 use crate::distro::inside::accounts::{MAKERS, text_in};
+use crate::distro::inside::container::lost::{Packaged, Tree};
 use crate::distro::inside::container::{
     self, ContainerFamily, ContainerMade, ContainerPackage, ContainerPackages, ContainerRequest, OsRelease,
     PackagesRequest, Refused, TEXT_LIMIT,
@@ -193,7 +194,8 @@ impl ContainerFamily for OfRpm {
 
     fn notes(&self, _: &Extractor, editor: &TreeEditor) -> Result<Vec<String>, String> {
         let packages = self.packages(editor)?;
-        Ok([left_out(packages, editor), held(editor), without_units(packages, editor)].into_iter().flatten().collect())
+        let all = [left_out(packages, editor), held(editor), without_units(packages, editor), lost(packages, editor)];
+        Ok(all.into_iter().flatten().collect())
     }
 
     fn scripts(&self, path: &str) -> Result<Vec<(String, String)>, String> {
@@ -283,6 +285,19 @@ fn held(editor: &TreeEditor) -> Option<String> {
             files.join(", ")
         )
     })
+}
+
+/// What files no longer have that the database says of them, as `rpm -V` tells it.
+fn lost(packages: &[InstalledPackage], editor: &TreeEditor) -> Option<String> {
+    let files = packages.iter().flat_map(|one| one.files.iter().map(move |file| (one, file)));
+    let packaged = files.filter(|(_, file)| !file.ghost).map(|(one, file)| Packaged {
+        package: &one.name,
+        path: &file.path,
+        mode: file.mode.unwrap_or(0),
+        owner: file.owner.as_ref().map(|(user, group)| (user.as_str(), group.as_str())),
+        has_capabilities: file.has_capabilities,
+    });
+    Tree::new(editor).note(packaged, "dnf reinstall")
 }
 
 /// Units that its packages have and someone deleted, as recipes for systemd in containers do: no node starts without them.

@@ -75,6 +75,12 @@ impl Reader<'_> {
 
     /// `name:architecture` of Debian. A module's stream follows a `@`, an epoch is a number.
     fn not_a_name_of_rpm(&self, shown: &str, span: &Span) -> Option<Finding> {
+        if shown.starts_with('?') && shown.contains('(') {
+            let message = format!("`{shown}` is a pattern of apt, which RPM distributions do not have");
+            return Some(
+                Finding::error("recipe::not_a_name", span, message).help("name the packages, or write `name*`"),
+            );
+        }
         let (name, architecture) = with_architecture(shown).filter(|_| !shown.starts_with(['@', '/']))?;
         if shown.contains('(') || architecture.starts_with(|c: char| c.is_ascii_digit()) {
             return None;
@@ -96,6 +102,14 @@ impl Reader<'_> {
                 format!("`{shown}` is a package group, which Debian does not have"),
             );
             return Some(finding.help("name the packages; `tasksel --task-packages NAME` prints those of a task"));
+        }
+        if shown.starts_with(['?', '~']) {
+            // apt takes what follows the last slash for a suite, wherever it stands.
+            let pattern = shown.rsplit_once('/').map_or(shown, |(pattern, _)| pattern);
+            let count = |which: char| pattern.matches(which).count();
+            let help = "close each parenthesis, and write `/` only before a suite: apt-patterns(7)";
+            let message = format!("`{shown}` is not a pattern that apt can read");
+            return (count('(') != count(')')).then(|| Finding::error("recipe::not_a_name", span, message).help(help));
         }
         let (message, help) = if shown.starts_with('/') {
             let help = format!(

@@ -9,7 +9,7 @@ use super::moved;
 use crate::recipe::front::open::is_allowed;
 use crate::recipe::inherit::relative::{between, plain};
 use crate::recipe::owners::{Owners, checkout};
-use crate::recipe::{Model, Workspace};
+use crate::recipe::{Family, Model, Workspace};
 use crate::source::{Finding, MOST_LINES, SourceFile, Span, too_much};
 use crate::witness;
 use crate::xcat::{LoadError, Loader};
@@ -30,6 +30,8 @@ pub struct Paths {
     map: Vec<(String, PathBuf)>,
     environment: BTreeMap<String, String>,
     pub owners: Arc<Owners>,
+    /// Of the image: which accounts own its files.
+    pub family: Family,
     /// Every file and directory that was asked for by its name, as it was named and without links.
     named: Arc<Mutex<BTreeSet<PathBuf>>>,
     /// Lists that other lists include: by which file, on which line of it.
@@ -92,6 +94,7 @@ impl Paths {
             workspace: workspace.map_or(&recipe, |workspace| &workspace.root).clone(),
             start: recipe.clone(),
             owners: Arc::new(Owners::new(&recipe, &model.sync.owner)),
+            family: model.image.distro.family(),
             recipe,
             allow,
             map,

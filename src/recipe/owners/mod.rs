@@ -8,9 +8,10 @@ pub mod private;
 mod said;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::load::moved;
 use crate::fault;
@@ -90,7 +91,11 @@ pub struct Owners {
     file: Owned,
     /// What `[sync.owner]` says, by destination.
     pub said: BTreeMap<String, Said>,
+    readable: Arc<Mutex<Readable>>,
 }
+
+/// For a recording, if one runs, and a folder: how many tracked files group and others may read.
+type Readable = HashMap<(Option<u64>, PathBuf), [usize; 2]>;
 
 impl Owners {
     /// Those of a recipe in a directory. What cannot be read of `[sync.owner]` is left out: loading reports it.
@@ -98,7 +103,7 @@ impl Owners {
         let files = ["image.toml", "image.kdl"].map(|name| directory.join(name));
         let file = files.iter().find(|path| witness::is_file(path)).and_then(|path| own(path).ok());
         let said = said.iter().filter_map(|(path, text)| Some((path.clone(), Said::parse(text).ok()?))).collect();
-        Self { file: file.unwrap_or_default(), said }
+        Self { file: file.unwrap_or_default(), said, ..Self::default() }
     }
 
     /// What an image has of a file.
@@ -125,7 +130,6 @@ impl Owners {
         if !owned.is_tracked || is_whole(path) || moved::is_moved() {
             return 0;
         }
-        let bits = |path: &Path| witness::mode(path).map_or(0, |mode| mode & 0o044);
         let Ok(here) = witness::mode(path) else { return 0 };
         let lost = owned.mode & !here & 0o077;
         // Who may not read is meant, and not a bit to execute that git alone has.
@@ -133,13 +137,10 @@ impl Owners {
             return 0;
         }
         let beside = || {
-            let names = path.parent().and_then(|folder| Some((folder, witness::list(folder).ok()?)));
-            let files = names.into_iter().flat_map(|(folder, names)| {
-                let files = names.into_iter().filter(|(_, kind)| *kind == witness::Kind::File);
-                files.map(|(name, _)| folder.join(name)).collect::<Vec<_>>()
-            });
-            let tracked = files.filter(|other| other != path && is_tracked(other));
-            tracked.fold(0, |all, other| all | bits(&other))
+            let counts = path.parent().map(|folder| self.readable(folder)).unwrap_or_default();
+            // Its own bits are among them where it is a file itself.
+            let is_own = |bit: u32| usize::from(witness::is_file(path) && here & bit != 0);
+            READ.into_iter().zip(counts).filter(|(bit, count)| *count > is_own(*bit)).fold(0, |all, (bit, _)| all | bit)
         };
         // Who may read may enter, too.
         let both = |seen: u32| seen | (seen >> 2);
@@ -148,7 +149,23 @@ impl Owners {
             found => found,
         }
     }
+
+    /// How many tracked files of a folder group and others may read; looked up once for each recording.
+    fn readable(&self, folder: &Path) -> [usize; 2] {
+        let key = (witness::recording_number(), folder.to_owned());
+        let mut known = self.readable.lock().unwrap_or_else(PoisonError::into_inner);
+        *known.entry(key).or_insert_with(|| {
+            let names = witness::list(folder).unwrap_or_default();
+            let files = names.into_iter().filter(|(_, kind)| *kind == witness::Kind::File);
+            let tracked = files.map(|(name, _)| folder.join(name)).filter(|file| is_tracked(file));
+            let modes: Vec<u32> = tracked.filter_map(|file| witness::mode(&file).ok()).collect();
+            READ.map(|bit| modes.iter().filter(|mode| *mode & bit != 0).count())
+        })
+    }
 }
+
+/// Permissions to read, of the group and of others.
+const READ: [u32; 2] = [0o040, 0o004];
 
 /// What a file has itself.
 fn own(path: &Path) -> io::Result<Owned> {

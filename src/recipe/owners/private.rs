@@ -1,5 +1,7 @@
 //! Files that their programs refuse, or that open a node, where others may read or write them.
 
+use crate::recipe::Family;
+
 /// A pattern of paths, bits of the mode that no one may have, what comes of it.
 pub type Private = (&'static str, u32, &'static str);
 
@@ -42,6 +44,24 @@ pub fn open(path: &str, mode: u32) -> Option<(u32, &'static str)> {
     found.next().map(|(_, bits, consequence)| (mode & bits, *consequence))
 }
 
+/// Owner and mode with which the program of a path takes it, as `[sync.owner]` says them: the account for those that run as one. A mode
+/// is what is left of the one that it has.
+pub fn right(path: &str, mode: u32, family: Family) -> String {
+    let path = path.trim_start_matches('/');
+    let closed = mode & !open(path, mode).map_or(0, |(bits, _)| bits) & 0o7700;
+    let is_shadow = ["etc/shadow", "etc/gshadow", "etc/shadow-"].contains(&path);
+    match path {
+        "etc/munge/munge.key" => "munge:munge 0400".to_owned(),
+        // No group compares passwords there. Source: setup, /etc/shadow of RHEL.
+        _ if is_shadow && family == Family::RedHat => "root:root 0000".to_owned(),
+        _ if is_shadow => "root:shadow 0640".to_owned(),
+        "etc/slurm/slurmdbd.conf" | "etc/slurm-llnl/slurmdbd.conf" => "slurm:slurm 0600".to_owned(),
+        _ if fits("etc/slurm/*.key", path) => format!("slurm:slurm {closed:04o}"),
+        "etc/sudoers" => "root:root 0440".to_owned(),
+        _ => format!("root:root {closed:04o}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,6 +72,28 @@ mod tests {
         assert!(!fits("etc/ssh/ssh_host_*_key", "etc/ssh/ssh_host_rsa_key.pub"));
         assert!(!fits("etc/ssh/ssh_host_*_key", "etc/ssh/ssh_host_a/b_key"));
         assert!(fits("etc/shadow", "etc/shadow") && !fits("etc/shadow", "etc/shadow-"));
+    }
+
+    #[test]
+    fn what_is_proposed_is_what_the_program_takes() {
+        for (path, expected) in [
+            ("/etc/munge/munge.key", "munge:munge 0400"),
+            ("/etc/shadow", "root:shadow 0640"),
+            ("/etc/gshadow", "root:shadow 0640"),
+            ("/etc/slurm/slurmdbd.conf", "slurm:slurm 0600"),
+            ("/etc/slurm/jwt.key", "slurm:slurm 0600"),
+            ("/etc/sudoers", "root:root 0440"),
+            ("/etc/sssd/sssd.conf", "root:root 0600"),
+            ("/etc/ssh/ssh_host_rsa_key", "root:root 0600"),
+        ] {
+            let right = right(path, 0o644, Family::Debian);
+            assert_eq!(right, expected, "{path}");
+            // Taking it repeats nothing.
+            let mode = super::super::Said::parse(&right).unwrap().mode.unwrap();
+            assert_eq!(open(path, mode), None, "{path}");
+        }
+        assert_eq!(right("/etc/shadow", 0o644, Family::RedHat), "root:root 0000");
+        assert_eq!(right("/root/.ssh", 0o775, Family::Suse), "root:root 0700");
     }
 
     #[test]

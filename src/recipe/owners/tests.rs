@@ -67,7 +67,7 @@ fn a_link_is_judged_by_what_it_leads_to() {
 
 #[test]
 fn users_and_groups_are_judged_by_themselves() {
-    let owners = |uid, gid| Owners { file: Owned { uid, gid, ..Owned::default() }, said: BTreeMap::new() };
+    let owners = |uid, gid| Owners { file: Owned { uid, gid, ..Owned::default() }, ..Owners::default() };
     let judged = |owners: &Owners, uid, gid| {
         let found = owners.judged(Owned { uid, gid, mode: 0o640, is_tracked: false });
         (found.uid, found.gid, found.mode)
@@ -107,6 +107,36 @@ fn a_mode_that_no_umask_explains_is_not_opened() {
     assert_eq!((opened("etc/motd"), opened("etc"), opened("run")), (0, 0, 0));
     chmod(&root.join("image.toml"), 0o640);
     assert_eq!((opened("etc/motd"), opened("run")), (0o040, 0o050));
+}
+
+#[test]
+fn a_folder_is_listed_once_for_all_its_files() {
+    let (_directory, root) = site();
+    let milliseconds = || {
+        let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+        text.split(' ').next().unwrap().parse::<f64>().unwrap() / 1e6
+    };
+    // As a clone under umask 077 has it: every file may have been closed on purpose.
+    let time_of = |count: usize| {
+        let folder = root.join(format!("many{count}"));
+        std::fs::create_dir(&folder).unwrap();
+        let files: Vec<PathBuf> = (0..count).map(|number| folder.join(format!("{number}"))).collect();
+        for file in &files {
+            std::fs::write(file, "").unwrap();
+            chmod(file, 0o600);
+        }
+        git(&root, &["add", "."]);
+        let owners = Owners::new(&root, &BTreeMap::new());
+        let work = || {
+            let began = milliseconds();
+            assert!(files.iter().all(|file| owners.opened(file, &read(file).unwrap()) == 0));
+            milliseconds() - began
+        };
+        crate::witness::recording(crate::witness::Known::default(), work).0
+    };
+    chmod(&root.join("image.toml"), 0o600);
+    let (few, many) = (time_of(150), time_of(1500));
+    assert!(many < few.max(8.0) * 40.0, "{few} ms for 150 files, {many} ms for 1,500");
 }
 
 #[test]

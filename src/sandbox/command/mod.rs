@@ -1,7 +1,9 @@
 //! Runs a command in an assembled root, with the layers of an image at /target.
 
+mod asker;
 pub(super) mod caller;
 mod confined;
+mod devices;
 mod limit;
 mod process_one;
 mod renames;

@@ -1,11 +1,11 @@
 //! Answers the system calls of a command for which the filter asks: renames, which go on after a directory of lower layers was made
-//! again, and uname(2), which tells of the image's kernel.
+//! again, uname(2), which tells of the image's kernel, and mknod(2), which gives what stands for a common device.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::io::Errno;
 
-use super::{renames, uname};
+use super::{devices, renames, uname};
 use crate::fault;
 use crate::sandbox::filter;
 
@@ -40,8 +40,12 @@ pub fn serve(listener: &OwnedFd, waits: BorrowedFd<'_>, release: &str) {
                 if uname::answer(&asked, release).is_none() {
                     answer.error = -libc::EFAULT;
                 }
+            } else if let Some(error) =
+                filter::is_mknod(asked.data.arch, asked.data.nr).then(|| devices::answer(&asked)).flatten()
+            {
+                answer.error = -error;
             } else {
-                if !fault::planted("rename-not-made-room") {
+                if filter::is_rename(asked.data.arch, asked.data.nr) && !fault::planted("rename-not-made-room") {
                     let _ = renames::make_room(&asked);
                 }
                 answer.flags = libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32;

@@ -48,6 +48,23 @@ pub fn is_uname(architecture: u32, call: i32) -> bool {
     is_call(architecture, call, "uname")
 }
 
+/// Whether a call of an architecture renames.
+pub fn is_rename(architecture: u32, call: i32) -> bool {
+    RENAMES.iter().any(|name| is_call(architecture, call, name))
+}
+
+/// Whether a call of an architecture makes a node.
+pub fn is_mknod(architecture: u32, call: i32) -> bool {
+    is_plain_mknod(architecture, call) || is_call(architecture, call, "mknodat")
+}
+
+/// Whether it is mknod(2), which takes no directory before the path.
+pub fn is_plain_mknod(architecture: u32, call: i32) -> bool {
+    is_call(architecture, call, "mknod")
+}
+
+const RENAMES: [&str; 3] = ["rename", "renameat", "renameat2"];
+
 /// Whether a call of an architecture is rename(2), which takes no directory before each path.
 pub fn is_plain_rename(architecture: u32, call: i32) -> bool {
     is_call(architecture, call, "rename")
@@ -153,7 +170,10 @@ fn special(name: &str, asked: Asked) -> Option<Vec<sock_filter>> {
         // Its own limits, and not those of process 1.
         "prlimit64" => Some(by_argument(FIRST, &[0], go_on, answer(libc::EPERM))),
         "uname" if asked != Asked::Nothing => Some(vec![give(libc::SECCOMP_RET_USER_NOTIF)]),
-        "rename" | "renameat" | "renameat2" if asked == Asked::RenamesAndUname => {
+        "mknod" | "mknodat" if matches!(asked, Asked::Nodes | Asked::NodesAndRenames) => {
+            Some(vec![give(libc::SECCOMP_RET_USER_NOTIF)])
+        }
+        _ if asked == Asked::NodesAndRenames && RENAMES.contains(&name) => {
             Some(vec![give(libc::SECCOMP_RET_USER_NOTIF)])
         }
         _ => None,
@@ -182,16 +202,17 @@ fn asking_goes_on() -> bool {
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (5, 5)
 }
 
-/// Which calls wait for an answer of anyone who has the filter's descriptor.
+/// Which calls wait for an answer of anyone who has the filter's descriptor: each has those before it, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Asked {
     Nothing,
     Uname,
-    RenamesAndUname,
+    Nodes,
+    NodesAndRenames,
 }
 
-/// Installs the filter on the calling process and all that it starts. Where the kernel can, uname(2) waits for an answer of anyone who has
-/// the descriptor that comes back, and with `renames` each rename, too.
+/// Installs the filter on the calling process and all that it starts. Where the kernel can, uname(2) and mknod(2) wait for an answer of
+/// anyone who has the descriptor that comes back, and with `renames` each rename, too.
 /// Errors: The kernel's, where it has no seccomp.
 pub fn install(renames: bool) -> std::io::Result<Option<OwnedFd>> {
     let load = |asked: Asked| {
@@ -202,7 +223,11 @@ pub fn install(renames: bool) -> std::io::Result<Option<OwnedFd>> {
         // CAP_SYS_ADMIN in its user namespace, so PR_SET_NO_NEW_PRIVS is not needed.
         unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const filter) }
     };
-    let listener = load(if renames && asking_goes_on() { Asked::RenamesAndUname } else { Asked::Uname });
+    let listener = load(match (asking_goes_on(), renames) {
+        (true, true) => Asked::NodesAndRenames,
+        (true, false) => Asked::Nodes,
+        (false, _) => Asked::Uname,
+    });
     if listener >= 0 {
         // SAFETY: a new descriptor that no one else owns.
         return Ok(Some(unsafe { OwnedFd::from_raw_fd(listener as i32) }));
@@ -242,7 +267,7 @@ mod tests {
     #[test]
     fn what_is_listed_goes_on_and_each_other_number_of_each_abi_is_unknown() {
         for abis in [[X86_64, I386], [AARCH64, AARCH32]] {
-            for asked in [Asked::Nothing, Asked::Uname, Asked::RenamesAndUname] {
+            for asked in [Asked::Nothing, Asked::Uname, Asked::Nodes, Asked::NodesAndRenames] {
                 let program = program(&abis, asked);
                 // Source: linux/bpf_common.h, BPF_MAXINSNS.
                 assert!(program.len() < 4096, "{}", program.len());
@@ -300,7 +325,7 @@ mod tests {
     #[test]
     fn calls_that_depend_on_an_argument_do_so_by_each_abi() {
         for abi in [X86_64, I386, AARCH64, AARCH32] {
-            let program = program(&[abi], Asked::RenamesAndUname);
+            let program = program(&[abi], Asked::NodesAndRenames);
             let of = |name: &str, arguments| {
                 let (_, number) = calls(abi).find(|(known, _)| *known == name).unwrap();
                 call(&program, abi, number, arguments)
@@ -318,7 +343,7 @@ mod tests {
             );
             assert_eq!((of("ioctl", (0, 0x5413)), of("prlimit64", (0, 1))), (go_on, go_on));
             assert_eq!((of("prlimit64", (1, 1)), of("syslog", (3, 0))), (answer(libc::EPERM), answer(libc::EPERM)));
-            for name in ["renameat", "renameat2", "uname"] {
+            for name in ["renameat", "renameat2", "uname", "mknodat"] {
                 assert_eq!(of(name, (0, 0)), libc::SECCOMP_RET_USER_NOTIF, "{name}");
             }
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::history::outputs_by_name;
 use crate::digest::Digest;
 use crate::plan::{Action, Known};
+use crate::source::{Finding, Severity};
 use crate::stage::StageError;
 use crate::store::{ActionRecord, BlobRef, Outputs, RecordedInput, ScanAnswer};
 
@@ -61,8 +62,28 @@ pub fn record(
     }
 }
 
+/// The name of a layer's result that lists the device nodes that it lacks.
+const DEVICES: &str = "devices";
+/// So many device nodes are shown.
+const SHOWN_DEVICES: usize = 10;
+
 pub fn layer_outputs(answer: &ScanAnswer) -> Outputs {
-    Outputs { layer: Some(answer.layer), ..Outputs::default() }
+    let devices = (!answer.devices.is_empty()).then(|| (DEVICES.to_owned(), answer.devices.join("\n")));
+    Outputs { layer: Some(answer.layer), values: devices.into_iter().collect(), ..Outputs::default() }
+}
+
+/// What is said of device nodes that an action's layer lacks.
+pub fn devices_left_out(action: &str, outputs: &Outputs) -> Option<Finding> {
+    let lines: Vec<&str> = outputs.values.get(DEVICES)?.lines().collect();
+    let paths: Vec<&str> = lines.iter().filter_map(|line| line.split(' ').nth(1)).take(SHOWN_DEVICES).collect();
+    let more = lines.len().saturating_sub(paths.len());
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let text = format!("{action} makes device nodes, which images do not have: {}{more}", paths.join(", "));
+    let help = format!(
+        "write a file of /etc/tmpfiles.d for those outside /dev, where nodes have their own: {}",
+        lines.first().copied().unwrap_or_default()
+    );
+    Some(Finding::nowhere(Severity::Warning, "layer::devices", text).help(help))
 }
 
 /// Layers that an action stands on, lowest first.

@@ -37,7 +37,7 @@ use crate::stage::bench::Bench;
 use crate::stage::bench::history::{PlacesOfInputs, StoreHistory, places_of};
 use crate::stage::bench::ids;
 use crate::stage::bench::report::Report;
-use crate::stage::bench::results::{Done, missing, record};
+use crate::stage::bench::results::{Done, devices_left_out, missing, record};
 use crate::stage::estimate::cost::form_of;
 use crate::stage::estimate::{Estimate, Facts, room};
 use crate::stage::inside::init::init_for;
@@ -534,6 +534,7 @@ impl<'a> Builder<'a> {
             }
         };
         fault::point("action.ran");
+        devices_left_out(&action.id, &outputs).iter().for_each(|finding| self.report.finding(finding));
         run.written_bytes = trace::written(self.store, action.kind, &outputs, at);
         let (_, trace) = key_and_trace(action, known);
         let found = record(key, &action.id, trace, outputs, began.elapsed());
@@ -552,7 +553,7 @@ impl<'a> Builder<'a> {
 
     pub(super) fn publish(&self, lock: &Lock, work: &Work) -> Result<(PathBuf, BuildInfo), StageError> {
         let (stages, done) = (&work.stages, &work.done);
-        actions::gate::options::check(done)?;
+        actions::gate::options::check(done, &self.recipe.sync)?;
         let not_reproducible =
             work.finished.values().filter(|one| one.differing).map(|one| one.outcome.action.clone()).collect();
         let mut layers = Vec::new();

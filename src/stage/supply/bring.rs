@@ -1,6 +1,6 @@
 //! The download of packages.
 
-use crate::distro::{DistroError, Download, Escapes, Fetcher, address_below};
+use crate::distro::{DistroError, Download, Escapes, Fetcher, address_places};
 use crate::recipe::PinnedPackage;
 use crate::stage::bench::report::{DownloadNews, Report};
 use crate::store::{Store, StoreError};
@@ -22,7 +22,7 @@ pub fn download_packages(
         }
         let escapes = if package.file.ends_with(".rpm") { Escapes::StandForOne } else { Escapes::AreNames };
         let urls: Vec<String> =
-            url_of(&package.origin).iter().map(|url| address_below(url, &package.file, escapes)).collect();
+            url_of(&package.origin).iter().flat_map(|url| address_places(url, &package.file, escapes)).collect();
         if urls.is_empty() {
             return Err(DistroError::NoSource {
                 problem: format!(

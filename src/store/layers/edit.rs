@@ -82,6 +82,18 @@ impl TreeEditor {
         rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW).ok()
     }
 
+    /// Mode with its type, user and group of what a path is; none where nothing is, or a link is on the way.
+    pub fn owned(&self, path: &str) -> Option<(u32, u32, u32)> {
+        self.stat(path).map(|stat| (stat.st_mode, stat.st_uid, stat.st_gid))
+    }
+
+    /// Whether a regular file has file capabilities.
+    pub fn has_capabilities(&self, path: &str) -> bool {
+        let mut value = [0u8; 64];
+        let file = self.open_file(path);
+        file.is_some_and(|file| rustix::fs::fgetxattr(&file, "security.capability", &mut value[..]).is_ok())
+    }
+
     /// Whether a path is there, as a file that is no link.
     pub fn has_file(&self, path: &str) -> bool {
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));

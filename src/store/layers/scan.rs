@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use rayon::prelude::*;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps};
@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::commit::commit;
 use super::looked_at;
 use super::read::merged_of;
+use crate::device;
 use crate::digest::Digest;
 use crate::fault;
 use crate::name::{bytes_of, shown, text_of};
@@ -44,6 +45,9 @@ pub struct ScanAnswer {
     pub entries: u64,
     /// Bytes in its regular files.
     pub bytes: u64,
+    /// Device nodes that were to be in it and that it does not have, each as a line of tmpfiles.d(5).
+    #[serde(default)]
+    pub devices: Vec<String>,
 }
 
 struct Found {
@@ -68,8 +72,9 @@ pub fn scan_knowing(request: &ScanRequest, known: &BTreeMap<String, Digest>) -> 
     let mut found = collect(&root)?;
     found.sort_by(|a, b| a.path.cmp(&b.path));
     fault::point("scan.listed");
-    let digests = hash_files(&root, &found, known)?;
+    let mut digests = hash_files(&root, &found, known)?;
     fault::point("scan.hashed");
+    let (devices, stand_ins) = take_devices(&mut found, &mut digests);
     let whole = request.whole && !request.base.is_empty();
     let is_directory = |file: &Found| FileType::from_raw_mode(file.stat.st_mode) == FileType::Directory;
     let changes = found.iter().map(|file| (file.path.as_str(), file.opaque || !is_directory(file)));
@@ -78,6 +83,7 @@ pub fn scan_knowing(request: &ScanRequest, known: &BTreeMap<String, Digest>) -> 
     let (after, unchanged) = lay_over(&before, start, whole, &found, &digests, request.epoch)?;
     let layer = layer_between(&before, &after);
     open_up(&root, &found, &layer)?;
+    remove_unchanged(&root, &stand_ins)?;
     remove_unchanged(&root, &unchanged)?;
     if whole {
         reduce(&root, &found, &layer)?;
@@ -86,7 +92,32 @@ pub fn scan_knowing(request: &ScanRequest, known: &BTreeMap<String, Digest>) -> 
     fault::point("scan.settled");
     let (digest, _) = commit(&request.tree, &layer.to_text())?;
     looked_at::add([digest]);
-    Ok(ScanAnswer { layer: digest, entries: layer.0.len() as u64, bytes: layer.file_bytes() })
+    Ok(ScanAnswer { layer: digest, entries: layer.0.len() as u64, bytes: layer.file_bytes(), devices })
+}
+
+/// Takes out what stands for device nodes: lines of tmpfiles.d(5), and the paths.
+fn take_devices(found: &mut Vec<Found>, digests: &mut HashMap<usize, Digest>) -> (Vec<String>, Vec<String>) {
+    static STAND_INS: LazyLock<HashMap<Digest, (u32, u32)>> = LazyLock::new(|| {
+        device::common().map(|(a, b)| (Digest::of(device::stand_in(a, b).as_bytes()), (a, b))).collect()
+    });
+    let of = |index: usize| digests.get(&index).and_then(|digest| STAND_INS.get(digest));
+    if fault::planted("device-stand-in-stays") || !(0..found.len()).any(|index| of(index).is_some()) {
+        return Default::default();
+    }
+    let (mut kept, mut hashed, mut lines, mut paths) = (Vec::new(), HashMap::new(), Vec::new(), Vec::new());
+    for (index, file) in std::mem::take(found).into_iter().enumerate() {
+        if let Some((major, minor)) = of(index) {
+            let stat = &file.stat;
+            let (path, mode) = (shown(&file.path), stat.st_mode & 0o7777);
+            lines.push(format!("c /{path} {mode:04o} {} {} - {major}:{minor}", stat.st_uid, stat.st_gid));
+            paths.push(file.path);
+        } else {
+            hashed.extend(digests.get(&index).map(|digest| (kept.len(), *digest)));
+            kept.push(file);
+        }
+    }
+    (*found, *digests) = (kept, hashed);
+    (lines, paths)
 }
 
 fn open_directory(at: impl AsFd, path: &str) -> Result<OwnedFd, Errno> {

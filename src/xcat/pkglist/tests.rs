@@ -138,6 +138,9 @@ fn vectors_of_package_lists() {
             "[perl(Foo::Bar) libz.so.1()(64bit) pkgconfig(gtk+-3.0) golang(a.b/c)] E:pkglist::no_name E:pkglist::character E:pkglist::character E:pkglist::character",
         ),
         ("P42", &["perl(Foo)\n"], O, "E:pkglist::character"),
+        // Patterns of apt.
+        ("P42", &["?name(^lib-x$)\n?name(a|b)/suite\n"], P, "[?name(^lib-x$) ?name(a|b)/suite]"),
+        ("P42", &["?name(a\n"], P, "E:pkglist::character"),
         (
             "P21",
             &["@base\n@ X Window System\n@^minimal-environment\n"],

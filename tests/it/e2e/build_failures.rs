@@ -161,8 +161,15 @@ fn synced_files_keep_owners_and_modes_and_homes_are_their_users() {
     let space = copy();
     space.write(
         "a.synclist",
-        "s/shadow -> /srv/shadow\ns/tree -> /srv/tree\ns/rc -> /home/ann/.config/app/rc\ns/home -> /home/ann/home\n",
+        "s/shadow -> /srv/shadow\ns/tree -> /srv/tree\ns/rc -> /home/ann/.config/app/rc\ns/home -> /home/ann/home\n\
+         s/local -> /var/local\ns/mail -> /var/mail\ns/named -> /srv/named\nMERGE:\ns/passwd -> /etc\n",
     );
+    // An account that a list brings, by a line that names the folder.
+    space.write("s/passwd", "guest:x:777:777::/:/bin/false\n").write("s/named", "x\n");
+    for (name, mode) in [("local/ours", 0o644), ("mail/ours", 0o644)] {
+        space.write(&format!("s/{name}"), "x\n");
+        std::fs::set_permissions(space.path().join("s").join(name), PermissionsExt::from_mode(mode)).unwrap();
+    }
     space.write("s/rc", "rc\n").write("s/home/in/file", "x\n").write("s/shadow", "x\n");
     let modes = [("private/file", 0o600), ("spool/file", 0o664), ("shared/file", 0o2755), ("closed/file", 0o444)];
     for (name, mode) in modes {
@@ -177,14 +184,14 @@ fn synced_files_keep_owners_and_modes_and_homes_are_their_users() {
         chown(space.path().join("s/shadow"), Some(0), Some(42)).unwrap();
         chown(space.path().join("s/tree/private/file"), Some(900), Some(901)).unwrap();
     }
-    let owners =
-        "\"/srv/tree/closed/file\" = \"games:shadow 0640\"\n\"/srv/tree/shared\" = \"7:8\"\n\"/etc\" = \"0751\"\n";
+    let owners = "\"/srv/tree/closed/file\" = \"games:shadow 0640\"\n\"/srv/tree/shared\" = \"7:8\"\n\"/opt\" = \"0751\"\n\
+                  \"/var/local\" = \"0750\"\n\"/var/mail\" = \"games\"\n\"/srv/named\" = \"guest 0600\"\n";
     let user = "[users]\nann = { uid = 2001, gid = 2001, home = \"/home/ann\" }\n\n";
     let tables = format!("{user}[sync]\nlists = [\"a.synclist\"]\n\n[sync.owner]\n{owners}\n[exclude]");
     space.edit("image.toml", "[exclude]", &tables);
     let ran = space.run(&["check"]);
-    assert!(ran.code == 1 && ran.err.contains("no synclist copies a file to `/etc`"), "{}", ran.err);
-    space.edit("image.toml", "\"/etc\" = \"0751\"\n", "");
+    assert!(ran.code == 1 && ran.err.contains("no synclist copies a file to `/opt`"), "{}", ran.err);
+    space.edit("image.toml", "\"/opt\" = \"0751\"\n", "");
     space.run(&["build"]).good();
     let script = "stat -c '%n %a %u:%g' /srv/shadow $(find /srv/tree /home/ann | sort)";
     let shown = space.run(&["shell", "--", "/bin/sh", "-c", script]).good().out;
@@ -197,6 +204,10 @@ fn synced_files_keep_owners_and_modes_and_homes_are_their_users() {
          /srv/tree/spool 1777 0:0\n/srv/tree/spool/file 664 0:0\n"
     );
     assert_eq!(shown, expected);
+    // A folder of the image keeps what the recipe does not say: these are 2775, and of the groups staff and mail.
+    let shown =
+        space.run(&["shell", "--", "/bin/sh", "-c", "stat -c '%a %u:%g' /var/local /var/mail /srv/named"]).good();
+    assert_eq!(shown.out, "750 0:50\n2775 5:8\n600 777:0\n");
     // What no account of the image is has the line that names it.
     space.edit("image.toml", "games:shadow", "gamester:shadow");
     let ran = space.run(&["build"]);

@@ -38,6 +38,9 @@ fn write_site(directory: &Path) {
                 %files\n/usr/lib/systemd/system/site-agent.service\n";
     rpm("old", "site-agent", "1", unit);
     rpm("old", "site-old", "1", "");
+    let set_id = "%description\nOf the site.\n%install\nmkdir -p %{buildroot}/usr/bin\necho x >%{buildroot}/usr/bin/site-suid\n\
+                  %files\n%attr(4755,root,root) /usr/bin/site-suid\n";
+    rpm("old", "site-suid", "1", set_id);
     rpm("old", "site-own", "1", own);
     rpm("new", "site-full", "1", &tool("site-full", "site-small"));
     rpm("new", "site-agent", "2", "Requires: site-tool");
@@ -75,7 +78,13 @@ fn made() -> (Vec<(Vec<u8>, Sha256)>, std::path::PathBuf) {
         let site_directory = space.path().join("site");
         write_site(&site_directory);
         let repositories = [repository("distro"), site(&site_directory.join("old"))];
-        recipe(space, "rocky", "", &repositories, "site-small\nsite-agent\nsite-old\nsite-own\nhello\nrpm\n");
+        recipe(
+            space,
+            "rocky",
+            "",
+            &repositories,
+            "site-small\nsite-agent\nsite-old\nsite-own\nsite-suid\nhello\nrpm\n",
+        );
         space.run(&["build"]).good();
         base_layers(space);
     });
@@ -101,6 +110,8 @@ fn upper(os_release: &str) -> Vec<u8> {
             file(one, path, text);
         }
         entry(one, Kind::Symlink, "etc/systemd/system/getty.target", (0o777, 0), "/dev/null");
+        // As a builder that copies files leaves it.
+        entry(one, Kind::Regular, "usr/bin/site-suid", (0o755, 0), "x\n");
     })
 }
 
@@ -178,6 +189,8 @@ fn assert_over_the_container(space: &Space, digest: &Sha256, said: &str) {
         "holds versions of packages back (/etc/dnf/plugins/versionlock.list)",
         "lacks 1 unit of its packages (site-agent.service), so nodes may not start: reinstall site-agent there",
         "masks units, which do not start on nodes: getty.target",
+        "set-id bits (site-suid: /usr/bin/site-suid)",
+        "dnf reinstall site-suid",
     ] {
         assert!(said.contains(&unwrapped(words)), "{words}\n{said}");
     }

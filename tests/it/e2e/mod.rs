@@ -54,6 +54,7 @@ mod offline;
 mod on;
 mod options;
 mod otherpkgs;
+mod owned_node;
 mod package_failures;
 mod packages;
 mod parts;

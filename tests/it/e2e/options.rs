@@ -5,6 +5,7 @@ use imgbuild::boot::FileServer;
 use super::locked_copy as copy;
 use super::machine::{expect, start};
 use super::namespaced::Lan;
+use super::private_archive::{Archive, Deb, Mirror, copy_from, fails_keeping_artefacts};
 use super::{Built, tiny};
 
 #[test]
@@ -67,6 +68,50 @@ fn modules_from_the_image_get_into_the_initrd() {
         .unwrap();
     let names = String::from_utf8_lossy(&listed.stdout).into_owned();
     assert!(names.contains("etc/modprobe.d/site.conf") && names.contains("virtio_net.ko"), "{names}");
+}
+
+#[test]
+fn options_that_only_the_image_has_are_refused_and_a_file_that_sets_nothing_masks_them() {
+    let mirror = Mirror::start();
+    let mut archive = Archive::of_tiny();
+    let file = ("usr/lib/modprobe.d/site.conf".to_owned(), b"options virtio_net napi_tx=0\n".to_vec());
+    archive.add(&Deb { files: vec![file], ..Deb::new("site-options") });
+    mirror.publish(&archive);
+    let space = copy_from(&mirror, &["site-options"]);
+    let said = fails_keeping_artefacts(
+        &space,
+        &[],
+        1,
+        &["the initrd loads drivers without the options", "`virtio_net` in /usr/lib/modprobe.d/site.conf"],
+    );
+    // What is proposed works: a file of that name that sets nothing ..
+    assert!(said.contains("/etc/modprobe.d/site.conf"), "{said}");
+    space.write("mask/site.conf", "# virtio_net as the kernel has it\n").write("other.conf", "# nothing\n");
+    space.write("a.synclist", "other.conf -> /etc/modprobe.d/other.conf\n");
+    space.edit("image.toml", "[exclude]", "[sync]\nlists = [\"a.synclist\"]\n\n[exclude]");
+    fails_keeping_artefacts(&space, &[], 1, &["`virtio_net` in /usr/lib/modprobe.d/site.conf"]);
+    space.write("a.synclist", "mask/site.conf -> /etc/modprobe.d/\n");
+    space.run(&["build"]).good();
+    // .. but not one that sets options: no synced file is in the initrd.
+    for (place, text) in [
+        ("/etc/modprobe.d/", "options virtio_net napi_tx=1\n"),
+        ("/usr/lib/modprobe.d/", "options virtio_net napi_tx=1\n"),
+        ("/etc/modprobe.d/", "blacklist floppy\n"),
+    ] {
+        space.write("mask/site.conf", text).write("a.synclist", &format!("mask/site.conf -> {place}\n"));
+        let said = "the image's drivers differ from those in the initrd";
+        fails_keeping_artefacts(&space, &[], 1, &[said, "modprobe.d/site.conf"]);
+    }
+    // .. or the initrd takes its drivers and their options from the image.
+    space.write("a.synclist", "other.conf -> /etc/other.conf\n");
+    space.edit("image.toml", "[boot]", "[initrd]\nmodules_from = \"rootfs\"\n\n[boot]");
+    space.run(&["build"]).good();
+    let listed = std::process::Command::new("sh")
+        .args(["-c", "zstd -dc \"$0\" | cpio -i --quiet --to-stdout etc/modprobe.d/site.conf"])
+        .arg(space.artefact("tiny", "initrd-stateless"))
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&listed.stdout), "options virtio_net napi_tx=0\n");
 }
 
 #[test]

@@ -286,3 +286,41 @@ fn a_script_that_spins_is_ended_and_named() {
     space.write("tiny.postinstall", &script);
     space.run(&["build", "--locked", "--vendor", vendored().to_str().unwrap()]).good();
 }
+
+#[test]
+fn device_nodes_of_packages_and_scripts_are_left_out_by_name() {
+    let makes = "set -e\numask 022\nd=/opt/site/dev\nmkdir -p $d\nmknod -m 666 $d/null c 1 3\nmknod $d/zero c 1 5\n\
+                 chown 1:1 $d/zero\nmv $d/zero $d/moved\ncd $d\nmknod random c 1 8\nmknod ../dev/console c 5 1\nmkfifo $d/pipe\n\
+                 test -e $d/null\n! mknod $d/null c 1 3 2>/dev/null\n\
+                 for other in 'disk b 8 0' 'mem c 1 1' 'port c 1 4' 'kvm c 10 232'; do ! mknod $other 2>/dev/null; done\n\
+                 chmod 777 $d\n! setpriv --reuid 65534 --clear-groups mknod $d/theirs c 1 3 2>/dev/null\nchmod 755 $d\n";
+    let space = with_script("mknod -m 600 \"$1/opt/site/dev/tty\" c 5 0\n");
+    with_packages(&space, &[Deb::new("site-chroot").script("postinst", makes)]);
+    let ran = resolve(&space, &[]).good();
+    for words in [
+        "rootfs/otherpkgs-1 makes device nodes",
+        "/opt/site/dev/console, /opt/site/dev/moved, /opt/site/dev/null, /opt/site/dev/random",
+        "c /opt/site/dev/console 0644 0 0 - 5:1",
+        "rootfs/postinstall makes device nodes, which images do not have: /opt/site/dev/tty",
+        "c /opt/site/dev/tty 0600 0 0 - 5:0",
+    ] {
+        assert!(ran.err.contains(words), "{words}\n{}", ran.err);
+    }
+    assert_eq!(inside(&space, "ls /opt/site/dev; test -p /opt/site/dev/pipe"), "pipe\n");
+}
+
+#[test]
+fn a_package_that_disappears_is_no_failure() {
+    let file = |text: &str| vec![("opt/site/shared".to_owned(), text.as_bytes().to_vec())];
+    let old = Deb { files: file("old\n"), ..Deb::new("site-aold") };
+    let new = Deb { files: file("new\n"), ..Deb::new("site-new") }.fields("Replaces: site-aold\n");
+    // In one transaction, and in one after the other.
+    for list in ["site-aold\nsite-new\n", "site-aold\n#NEW_INSTALL_LIST#\nsite-new\n"] {
+        let space = warm();
+        with_packages(&space, &[old.clone(), new.clone()]);
+        space.write("o.pkglist", list);
+        resolve(&space, &[]).good();
+        let state = "cat /opt/site/shared; dpkg-query -W -f '${Package} ${db:Status-Status}\\n' site-new; dpkg --audit; dpkg-query -s site-aold 2>/dev/null | grep -c '^Status: install ok installed' || true";
+        assert_eq!(inside(&space, state), "new\nsite-new installed\n0\n");
+    }
+}

@@ -3,8 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use super::index::Archive;
+use super::index::{Archive, Candidate};
 use crate::distro::apt::SuiteRelease;
+use crate::recipe::{is_meant, is_pattern};
 
 /// How many versions of a package are reported.
 const SHOWN: usize = 8;
@@ -39,11 +40,8 @@ pub fn of_version(archive: &Archive, item: &str) -> Result<(), String> {
 /// Whether there is what `name/suite` names.
 /// Errors: What there is instead; none for a package that no repository has.
 pub fn of_suite(archive: &Archive, suites: &[SuiteRelease], item: &str) -> Result<(), Option<String>> {
-    let Some((name, wanted)) = item.split_once('/') else { return Err(None) };
-    let name = name.split(':').next().unwrap_or(name);
-    if archive.candidates(name).is_empty() {
-        return Err(None);
-    }
+    // apt takes what follows the last one.
+    let Some((name, wanted)) = item.rsplit_once('/') else { return Err(None) };
     let is_it = |suite: &&SuiteRelease| {
         let mut lines = suite.text.iter().flat_map(|text| text.lines());
         let values =
@@ -51,16 +49,43 @@ pub fn of_suite(archive: &Archive, suites: &[SuiteRelease], item: &str) -> Resul
         suite.suite == wanted || values.map(str::trim).any(|value| value == wanted)
     };
     let origins: BTreeSet<&str> = suites.iter().filter(is_it).map(|suite| suite.origin.as_str()).collect();
-    if archive.candidates(name).iter().any(|one| origins.contains(one.index.origin.as_str())) {
+    let missing = format!(
+        "the suite `{wanted}` is in no ‹[[repo]]›: add one, ‹[[repo]] uri = \"...\", suites = [\"{wanted}\"], components = [\"main\"]›"
+    );
+    // Which packages such a pattern means, apt knows.
+    if is_apt_pattern(name) {
+        return if origins.is_empty() { Err(Some(missing)) } else { Ok(()) };
+    }
+    let name = name.split(':').next().unwrap_or(name);
+    let meant: Vec<&str> = match is_pattern(name) {
+        true => archive.names().into_iter().filter(|one| is_meant(name, one)).collect(),
+        false => vec![name],
+    };
+    let Some(first) = meant.iter().find(|one| !archive.candidates(one).is_empty()) else { return Err(None) };
+    let is_there = |name: &&str| archive.candidates(name).iter().any(|one| origins.contains(one.index.origin.as_str()));
+    if meant.iter().any(is_there) {
         return Ok(());
     }
-    let there = format!("available versions of `{name}`: {}", versions(archive, name));
+    let there = format!("available versions of `{first}`: {}", versions(archive, first));
     Err(Some(match origins.is_empty() {
         false => there,
-        true => format!(
-            "{there}; the suite `{wanted}` is in no ‹[[repo]]›: add one, ‹[[repo]] uri = \"...\", suites = [\"{wanted}\"], components = [\"main\"]›"
-        ),
+        true => format!("{there}; {missing}"),
     }))
+}
+
+/// Whether a word is a pattern of apt's own. Source: apt-patterns(7).
+pub fn is_apt_pattern(word: &str) -> bool {
+    word.starts_with(['?', '~'])
+}
+
+/// The task in `task^`. Source: apt-get(8).
+pub fn task_of(word: &str) -> Option<&str> {
+    word.strip_suffix('^').filter(|task| !is_apt_pattern(word) && !task.is_empty())
+}
+
+/// Whether a package belongs to a task.
+pub fn is_of_task(candidate: &Candidate<'_>, task: &str) -> bool {
+    candidate.fields.get_field("Task").is_some_and(|field| field.join().split([',', ' ']).any(|one| one == task))
 }
 
 #[cfg(test)]
@@ -107,6 +132,14 @@ mod tests {
         for good in ["a/stable", "a/trixie", "a/backports", "a:amd64/backports"] {
             assert_eq!(of_suite(&archive, &suites, good), Ok(()), "{good}");
         }
+        for good in ["a*/stable", "[ab]/trixie", "?name(^a$)/stable", "~na/trixie", "?or(?name(a),?name(b))/backports"]
+        {
+            assert_eq!(of_suite(&archive, &suites, good), Ok(()), "{good}");
+        }
+        assert_eq!(of_suite(&archive, &suites, "a*/empty"), Err(Some(there.to_owned())));
+        assert_eq!(of_suite(&archive, &suites, "b*/stable"), Err(None));
+        let hint = of_suite(&archive, &suites, "?name(^a$)/sid").unwrap_err().unwrap();
+        assert!(hint.starts_with("the suite `sid` is in no ‹[[repo]]›"), "{hint}");
         assert_eq!(of_suite(&archive, &suites, "a/empty"), Err(Some(there.to_owned())));
         assert_eq!(of_suite(&archive, &suites, "b/stable"), Err(None));
         let hint = of_suite(&archive, &suites, "a/sid").unwrap_err().unwrap();

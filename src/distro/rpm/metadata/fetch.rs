@@ -10,7 +10,7 @@ use super::comps::COMPS_LIMIT;
 use super::mirrors::MIRRORS_LIMIT;
 use super::modules::MODULES_LIMIT;
 use super::primary::read_primary;
-use super::repomd::{DataEntry, REPOMD_LIMIT};
+use super::repomd::{DataEntry, REPOMD_LIMIT, is_below};
 use super::susetags::fetch_medium;
 use crate::digest::Sha256;
 use crate::distro::fetch::address::{Escapes, below};
@@ -59,7 +59,7 @@ pub fn fetch_repository(
         // Before SLES 15 media have no repomd.xml.
         Err(gone @ DistroError::NotThere { .. }) if source.base.len() == 1 && bases.len() == 1 => {
             return fetch_medium(fetcher, source, &bases[0]).map_err(|error| match error {
-                DistroError::NotThere { .. } => gone,
+                DistroError::NotThere { .. } => products(fetcher, &bases[0]).unwrap_or(gone),
                 other => other,
             });
         }
@@ -92,7 +92,7 @@ pub fn look_at(fetcher: &Fetcher, source: &RepositorySource) -> Result<(), Distr
     let (bases, bytes, _) = match fetch_repomd(fetcher, source, bases.clone(), metalink.as_ref()) {
         Err(gone @ DistroError::NotThere { .. }) if source.base.len() == 1 && bases.len() == 1 => {
             return fetch_medium(fetcher, source, &bases[0]).map(drop).map_err(|error| match error {
-                DistroError::NotThere { .. } => gone,
+                DistroError::NotThere { .. } => products(fetcher, &bases[0]).unwrap_or(gone),
                 other => other,
             });
         }
@@ -114,6 +114,30 @@ pub fn look_at(fetcher: &Fetcher, source: &RepositorySource) -> Result<(), Distr
     }
     Ok(())
 }
+
+/// Largest list of a medium's products, in bytes.
+const PRODUCTS_LIMIT: u64 = 1 << 20;
+
+/// What is said of a medium with several products, each a repository of its own: SLE's since 15 ("Full" and "Packages"), and add-ons. Source:
+/// libzypp, `media.1/products`: a directory and a name on each line.
+fn products(fetcher: &Fetcher, base: &str) -> Option<DistroError> {
+    let bytes = fetcher.read(&format!("{base}/media.1/products"), PRODUCTS_LIMIT).ok()?;
+    let text = String::from_utf8_lossy(&bytes);
+    let folders = text.lines().filter_map(|line| Some(line.split_whitespace().next()?.trim_matches('/')));
+    let folders: Vec<&str> = folders.filter(|folder| is_below(folder)).take(PRODUCTS_SHOWN + 1).collect();
+    let first = folders.first()?;
+    let more = if folders.len() > PRODUCTS_SHOWN { ", .." } else { "" };
+    Some(DistroError::NoSource {
+        problem: format!("`{base}` is a medium of several products, and no repository itself"),
+        help: format!(
+            "name those that are wanted, one ‹[[repo]]› each: ‹[[repo]] uri = \"{base}/{first}\"›; it has {}{more}",
+            folders.iter().take(PRODUCTS_SHOWN).copied().collect::<Vec<_>>().join(", ")
+        ),
+    })
+}
+
+/// So many products are named.
+const PRODUCTS_SHOWN: usize = 30;
 
 /// Reads a repository whose repomd.xml is at hand and whose metadata files are in the store, without a network.
 /// Errors: As [`fetch_repository`]; what is not in the store is [`DistroError::Format`].

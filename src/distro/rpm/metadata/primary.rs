@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::io::BufRead;
 use std::sync::Arc;
 
-use super::repomd::is_below;
+use super::repomd::plainly;
 use crate::distro::rpm::{Candidate, Capability, Checksum, Evr, Relation, Requirement, Weak};
 use crate::xml::{Attributes, Event, Reader};
 
@@ -231,7 +231,9 @@ pub(super) fn check_words(candidate: &Candidate) -> Result<(), String> {
             return Err(format!("has a package `{shown}` with a bad {what}: `{}`", text.escape_default()));
         }
     }
-    if candidate.base.is_none() && !is_below(&candidate.location) {
+    // Beside it, on the same server, it may be: whether the address leads there is found out when it is pinned.
+    let is_file = !candidate.location.starts_with('/') && plainly(&candidate.location).is_some();
+    if candidate.base.is_none() && !is_file {
         return Err(format!(
             "has a package `{shown}` that is outside the repository: `{}`",
             candidate.location.escape_default()

@@ -104,3 +104,19 @@ pub(in crate::distro::rpm) fn is_below(path: &str) -> bool {
         && !path.contains(|c: char| c.is_control())
         && !path.split('/').next().unwrap_or_default().ends_with(':')
 }
+
+/// How many directories a path leaves, and what follows; none for one that is no file below or beside a directory.
+pub(in crate::distro::rpm) fn plainly(path: &str) -> Option<(usize, String)> {
+    let mut parts: Vec<&str> = Vec::new();
+    let mut ups = 0;
+    for part in path.split('/').filter(|part| !part.is_empty() && *part != ".") {
+        match part {
+            ".." if parts.pop().is_none() => ups += 1,
+            ".." => {}
+            part => parts.push(part),
+        }
+    }
+    let path = parts.join("/");
+    let is_file = is_below(&path) && !path.split('/').any(|part| part == "%2e%2e");
+    is_file.then_some((ups, path))
+}

@@ -287,6 +287,75 @@ fn a_repository_that_must_be_signed_and_is_not_is_refused() {
     assert!(said(&RepositorySource { keys: None, ..source }).contains("no key is given"));
 }
 
+#[test]
+fn packages_beside_a_repository_are_fetched_from_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().canonicalize().unwrap();
+    let store = Store::open(&root.join("store"), "", (0, 0)).unwrap();
+    std::fs::create_dir_all(root.join("mirror/pool/x")).unwrap();
+    std::fs::create_dir_all(root.join("mirror/os/9/x86_64")).unwrap();
+    let own = format!("file:{}/mirror/os/9/x86_64", root.display());
+    let repository = |base: &str| Repository { bases: vec![base.to_owned()], ..Repository::default() };
+    let bytes = b"a package";
+    std::fs::write(root.join("mirror/pool/x/x.rpm"), bytes).unwrap();
+    std::fs::write(root.join("mirror/os/9/x86_64/x.rpm"), bytes).unwrap();
+    let candidate = |base: Option<&str>, location: &str| Candidate {
+        location: location.to_owned(),
+        base: base.map(str::to_owned),
+        checksum: Checksum::parse("sha256", &digest(bytes, "sha256")).unwrap(),
+        size: bytes.len() as u64,
+        ..Candidate::nothing()
+    };
+    let beside = "%2e%2e/%2e%2e/%2e%2e/pool/x/x.rpm";
+    let place = format!("file://{}/mirror/pool", root.display());
+    for (base, location, expected) in [
+        (None, "../../../pool/x/x.rpm", beside),
+        (None, "Packages/../../../../pool/./x/x.rpm", beside),
+        (Some("../../../pool"), "x/x.rpm", beside),
+        (Some(place.as_str()), "x/x.rpm", beside),
+        (Some(own.as_str()), "x.rpm", "x.rpm"),
+        (Some(own.as_str()), "../../../pool/x/x.rpm", beside),
+    ] {
+        let (repository, candidate) = (repository(&own), candidate(base, location));
+        assert_eq!(repository.place(&candidate).as_deref(), Ok(expected), "{base:?} {location}");
+        let sha256 = super::fetch::fetch_package(&Fetcher::new(), &store, &repository, &candidate, &Silent).unwrap();
+        assert!(store.package(&sha256).is_file());
+        std::fs::remove_file(store.package(&sha256)).unwrap();
+    }
+    // As mirrors have it: the same place of each.
+    let http = |base: Option<&str>, location: &str| repository("http://h/centos/os").place(&candidate(base, location));
+    assert_eq!(http(Some("http://H/centos/os/"), "x.rpm").as_deref(), Ok("x.rpm"));
+    assert_eq!(http(Some("http://h/centos/pool"), "x.rpm").as_deref(), Ok("%2e%2e/pool/x.rpm"));
+    let urls = repository("http://h/centos/os").urls(&candidate(None, "../pool/x.rpm"));
+    assert_eq!(urls, ["http://h/centos/pool/x.rpm"]);
+    // Another server, and what is above all.
+    for (base, location) in [
+        (Some("http://other/centos/os"), "x.rpm"),
+        (Some("https://h/centos/os"), "x.rpm"),
+        (None, "../../../x.rpm"),
+        (None, "../../x/.."),
+        (None, "%2e%2e/x.rpm"),
+        (Some("media://1234#2"), "x.rpm"),
+    ] {
+        http(base, location).unwrap_err();
+    }
+}
+
+#[test]
+fn a_medium_of_several_products_is_refused_with_their_names() {
+    let place = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(place.path().join("media.1")).unwrap();
+    let products = "/Module-Basesystem sle-module-basesystem 15.4-0\n/Product-SLES SLES 15.4-0\n/../evil x 1\n";
+    std::fs::write(place.path().join("media.1/products"), products).unwrap();
+    let text = match fetched(place.path()).unwrap_err() {
+        DistroError::NoSource { problem, help } => format!("{problem}: {help}"),
+        other => panic!("{other}"),
+    };
+    let uri = format!("uri = \"file:{}/Module-Basesystem\"", place.path().display());
+    assert!(text.contains(&uri) && text.contains("it has Module-Basesystem, Product-SLES"), "{text}");
+    assert!(!text.contains("evil"), "{text}");
+}
+
 /// A sample's file with some bytes changed.
 fn changed(file: &str, changes: &[(usize, u8)]) -> Vec<u8> {
     let mut bytes = std::fs::read(fixtures().join(file)).unwrap();

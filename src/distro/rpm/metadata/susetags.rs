@@ -207,12 +207,12 @@ impl Begun {
     }
 }
 
-/// Address of another disc beside that of the first: `.../1` and `.../DVD1` lie beside `.../2` and `.../DVD2`; none where the
+/// Address of another disc beside that of the first: `.../1`, `.../DVD1` and `.../sdk1` lie beside `.../2` and so on; none where the
 /// first is not called so, and all are one. Source: libzypp's media sets.
 fn disc(base: &str, number: usize) -> Option<String> {
     let (place, name) = base.rsplit_once('/')?;
     let word = name.strip_suffix('1').filter(|_| number > 1)?;
-    let is_disc = ["", "cd", "dvd", "disc", "media"].iter().any(|known| word.eq_ignore_ascii_case(known));
+    let is_disc = ["", "cd", "dvd", "disc", "media", "sdk"].iter().any(|known| word.eq_ignore_ascii_case(known));
     is_disc.then(|| format!("{place}/{word}{number}"))
 }
 
@@ -288,6 +288,10 @@ mod tests {
         assert_eq!((one.files.as_slice(), one.provides.len()), (&["/usr/bin/one".to_owned()][..], 1));
         assert_eq!(disc("http://h/x86_64/1", 2).as_deref(), Some("http://h/x86_64/2"));
         assert!(disc("http://h/x86_64/1", 1).is_none() && disc("http://h/SLES-SP1", 2).is_none());
+        assert_eq!(
+            disc("file:/install/sles11.4/x86_64/sdk1", 2).as_deref(),
+            Some("file:/install/sles11.4/x86_64/sdk2")
+        );
         assert_eq!(disc("http://h/DVD1", 3).as_deref(), Some("http://h/DVD3"));
     }
 
@@ -298,7 +302,7 @@ mod tests {
             ("SHA256 e0", "SHA1 e0", "too weak"),
             ("SHA256 e0", "SHA256 xx", "an invalid sha256 digest"),
             ("=Siz: 100 200\n", "", "without a path or a size"),
-            ("one-2.0-3.1.x86_64.rpm", "../../x.rpm", "outside the repository"),
+            ("one-2.0-3.1.x86_64.rpm", "../..", "outside the repository"),
             ("=Pkg: one", "=Pkg: -one", "a bad name"),
             ("-Sup:\n", "", "middle of a package"),
         ] {

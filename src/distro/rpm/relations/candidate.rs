@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use crate::digest::Sha256;
 use crate::distro::Keyring;
-use crate::distro::fetch::address::{Escapes, below};
+use crate::distro::fetch::address::{Escapes, UP, below, places};
 use crate::distro::fetch::credentials::access::Access;
+use crate::distro::rpm::metadata::repomd::plainly;
 use crate::distro::rpm::{Checksum, Comps, Evr, Modules, Relation};
 use crate::source::Span;
 
@@ -176,19 +177,50 @@ pub struct Repository {
 impl Repository {
     /// Whole URLs of a package, best first.
     pub fn urls(&self, candidate: &Candidate) -> Vec<String> {
-        match &candidate.base {
-            Some(base) if base.contains(':') => {
+        match (self.place(candidate), &candidate.base) {
+            (Ok(place), _) => self.bases.iter().flat_map(|root| places(root, &place, Escapes::StandForOne)).collect(),
+            (Err(_), Some(base)) => {
                 vec![below(base.trim_end_matches('/'), &candidate.location, Escapes::StandForOne)]
             }
-            Some(base) => {
-                let folder = base.trim_matches('/');
-                let place = |root: &String| format!("{root}/{folder}");
-                let of = |root: &String| below(&place(root), &candidate.location, Escapes::StandForOne);
-                self.bases.iter().map(of).collect()
-            }
-            None => self.bases.iter().map(|root| below(root, &candidate.location, Escapes::StandForOne)).collect(),
+            (Err(_), None) => Vec::new(),
         }
     }
+
+    /// The path of a package from the repository on, with [`UP`] for each step out of it: what its location means, below `xml:base` where it
+    /// has one, as dnf takes them.
+    /// Errors: The place, where it is on another server or cannot be one.
+    pub fn place(&self, candidate: &Candidate) -> Result<String, String> {
+        let location = &candidate.location;
+        let outside = || format!("{}{location}", candidate.base.as_deref().unwrap_or_default());
+        let whole = match &candidate.base {
+            Some(base) if base.contains(':') => {
+                let from = self.bases.iter().find_map(|own| between(own, base));
+                format!("{}/{location}", from.ok_or_else(outside)?)
+            }
+            Some(base) => format!("{}/{location}", base.trim_matches('/')),
+            None => location.clone(),
+        };
+        let (ups, path) = plainly(&whole).ok_or_else(outside)?;
+        let place = format!("{}{path}", UP.repeat(ups));
+        let leads = |own: &String| !places(own, &place, Escapes::StandForOne).is_empty();
+        if ups == 0 || self.bases.iter().any(leads) { Ok(place) } else { Err(outside()) }
+    }
+}
+
+/// The path from one address to another of the same server, or of this machine.
+fn between(from: &str, to: &str) -> Option<String> {
+    let parted = |address: &'_ str| -> Option<(String, Vec<String>)> {
+        let (scheme, rest) = address.split_once(':')?;
+        let (server, path) = match rest.strip_prefix("//") {
+            Some(rest) => rest.split_once('/').unwrap_or((rest, "")),
+            None => ("", rest),
+        };
+        let parts = path.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect();
+        Some((format!("{}:{}", scheme.to_ascii_lowercase(), server.to_ascii_lowercase()), parts))
+    };
+    let ((own, from), (other, to)) = (parted(from)?, parted(to)?);
+    let common = from.iter().zip(&to).take_while(|(a, b)| a == b).count();
+    (own == other).then(|| format!("{}{}", "../".repeat(from.len() - common), to[common..].join("/")))
 }
 
 impl fmt::Display for Capability {

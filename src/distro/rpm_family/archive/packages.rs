@@ -86,16 +86,13 @@ impl RpmArchive {
                 candidate.name
             )));
         };
-        let below = match &candidate.base {
-            Some(base) if base.contains(':') => {
-                return Err(wrong(format!(
-                    "put `{}` elsewhere, at {base}: mirror it into one directory, media of several discs too",
-                    candidate.name
-                )));
-            }
-            Some(base) => format!("{}/{}", base.trim_matches('/'), candidate.location),
-            None => candidate.location.clone(),
-        };
+        let below = repository.place(candidate).map_err(|place| {
+            wrong(format!(
+                "put `{}` elsewhere, at {}, where this repository's address does not lead: mirror both into one directory",
+                candidate.name,
+                place.escape_default()
+            ))
+        })?;
         let plain = |text: &str, more: &str| {
             text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
                 && text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c))

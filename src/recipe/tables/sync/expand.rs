@@ -182,21 +182,25 @@ fn widened(
     (entry, paths): (&SyncEntry, &Paths),
 ) -> Option<Finding> {
     let private = destinations.iter().find_map(|place| Some((place, private::open(place, owned.mode)?)));
-    let refuse = |place: &str, right: u32, why: String| {
-        Finding::error("sync::mode", &entry.span, format!("`{name}` would have mode {:04o} in the image: {why}", owned.mode))
-            .label("copied here")
-            .help(format!(
-                "git keeps no modes but `executable`; say which one is meant: ‹[sync.owner] \"{place}\" = \"root:root {right:04o}\"›"
-            ))
+    let refuse = |place: &str, right: String, why: String| {
+        Finding::error(
+            "sync::mode",
+            &entry.span,
+            format!("`{name}` would have mode {:04o} in the image: {why}", owned.mode),
+        )
+        .label("copied here")
+        .help(format!(
+            "git keeps no modes but `executable`; say which one is meant: ‹[sync.owner] \"{place}\" = \"{right}\"›"
+        ))
     };
-    if let Some((place, (bits, consequence))) = private.filter(|_| kind == SyncedKind::File) {
-        return Some(refuse(place, owned.mode & !bits & 0o7600, consequence.to_owned()));
+    if let Some((place, (_, consequence))) = private.filter(|_| kind == SyncedKind::File) {
+        return Some(refuse(place, private::right(place, owned.mode & 0o7666, paths.family), consequence.to_owned()));
     }
     let opened = paths.owners.opened(source, owned);
     let here = witness::mode(source).ok().filter(|_| opened != 0)? & 0o7777;
     let place = destinations.last()?;
     let why = format!("it is {here:04o} here, which no umask explains");
-    let finding = refuse(place, here, why);
+    let finding = refuse(place, format!("root:root {here:04o}"), why);
     let help = finding.help.clone().unwrap_or_default();
     let open = format!("; or open it as the others: chmod {:04o} {name}", owned.mode);
     Some(finding.help(format!("{help}{open}")))

@@ -12,6 +12,7 @@ use crate::stage::StageError;
 use crate::stage::actions::pack::startable::{INITS, Obstacle};
 use crate::stage::bench::report::{Report, refuse_at};
 
+use super::options;
 use crate::store::{Entry, Kind, LayerReader, Manifest, Merged};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -41,19 +42,16 @@ pub fn check_synced(
             let path = destination.trim_start_matches('/').to_owned();
             if path.starts_with("lib/") { format!("usr/{path}") } else { path }
         };
-        let touched = |path: &String| DRIVER_FILES.iter().any(|root| path.starts_with(root));
-        let files: Vec<String> = recipe
-            .sync
-            .iter()
-            .filter(|synced| synced.kind == SyncedKind::File)
-            .flat_map(|synced| {
-                let inside = synced.name_in_folder.as_ref().map(|name| format!("{}/{name}", synced.destination));
-                [Some(synced.destination.clone()), inside]
-            })
-            .flatten()
-            .map(|destination| place(&destination))
-            .filter(touched)
-            .collect();
+        let touched = |path: &String| options::is_read(path) || DRIVER_FILES.iter().any(|root| path.starts_with(root));
+        let mut files = Vec::new();
+        for synced in recipe.sync.iter().filter(|synced| synced.kind == SyncedKind::File) {
+            let mut paths: Vec<String> = synced.destinations().iter().map(|path| place(path)).filter(touched).collect();
+            if synced.clause == Clause::Copy && paths.iter().any(|path| options::is_read(path)) {
+                let text = text_of(synced)?;
+                paths.retain(|path| !options::is_read(path) || !options::is_harmless(path, &text));
+            }
+            files.append(&mut paths);
+        }
         refuse(&files)?;
     }
     for (file, path) in [("fstab", "/etc/fstab"), ("exports", "/etc/exports")] {

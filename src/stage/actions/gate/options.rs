@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::fault;
-use crate::recipe::normal_name;
+use crate::recipe::{SyncedFile, normal_name};
 use crate::sandbox::helper::News;
 use crate::stage::StageError;
 use crate::stage::actions::initrd::DRIVERS;
@@ -83,20 +83,52 @@ pub fn inside(request: OptionsRequest, _: News<'_>) -> Result<OptionsAnswer, Str
     Ok(foreign(&lines_of(&files), &lines_of(&initrd)))
 }
 
-/// Compares what the gate found with the drivers that the initrd has: only when both are there, so that no edit of drivers runs the gate.
+/// Whether modprobe reads a path.
+pub fn is_read(path: &str) -> bool {
+    let path = path.trim_start_matches('/');
+    let below = FOLDERS.iter().find_map(|folder| path.strip_prefix(folder)?.strip_prefix('/'));
+    below.is_some_and(|name| name.ends_with(".conf") && !name.contains('/'))
+}
+
+/// Whether a text sets nothing that an initrd would need: in /etc/modprobe.d nothing at all, so that it only takes the place of a
+/// package's file of its name, elsewhere no options.
+pub fn is_harmless(path: &str, text: &str) -> bool {
+    let is_setting = |line: &str| !line.trim().is_empty() && !line.trim_start().starts_with('#');
+    match name_in_etc(path) {
+        Some(_) => !text.lines().any(is_setting),
+        None => lines_of(&[(path.to_owned(), text.as_bytes().to_vec())]).is_empty(),
+    }
+}
+
+/// The name of a file of /etc/modprobe.d that modprobe reads.
+fn name_in_etc(path: &str) -> Option<&str> {
+    let name = path.trim_start_matches('/').strip_prefix(FOLDERS[0])?.strip_prefix('/')?;
+    (name.ends_with(".conf") && !name.contains('/')).then_some(name)
+}
+
+/// Compares what the gate found with the drivers that the initrd has, and with where synced files go: only when all are there, so that
+/// no edit of drivers or of a synced file runs the gate.
 ///
 /// # Errors
 /// [`StageError::Gate`] with the drivers and files.
-pub fn check(done: &Done) -> Result<(), StageError> {
+pub fn check(done: &Done, synced: &[SyncedFile]) -> Result<(), StageError> {
     let found = done.value(ids::GATE, OPTIONS)?;
     let initrd = done.value(ids::INITRD, DRIVERS)?;
-    refuse(&found, &initrd)
+    refuse(&found, &initrd, &synced.iter().flat_map(SyncedFile::destinations).collect::<Vec<_>>())
 }
 
-fn refuse(found: &str, initrd: &str) -> Result<(), StageError> {
+fn refuse(found: &str, initrd: &str, synced: &[String]) -> Result<(), StageError> {
     let drivers: BTreeSet<&str> = initrd.split(' ').collect();
+    // Those synced files were found to set nothing.
+    let masked: BTreeSet<&str> = synced.iter().filter_map(|path| name_in_etc(path)).collect();
+    let is_masked = |path: &str| {
+        path.rsplit('/').next().is_some_and(|name| masked.contains(name))
+            || synced.iter().any(|other| other.trim_start_matches('/') == path)
+    };
     let set = found.lines().filter_map(|line| line.split_once('\t')).filter(|(driver, _)| drivers.contains(driver));
-    let mut shown: Vec<String> = set.map(|(driver, path)| format!("`{driver}` in /{path}")).collect();
+    let set: Vec<_> = set.filter(|(_, path)| !is_masked(path)).collect();
+    let name = set.first().and_then(|(_, path)| path.rsplit('/').next()).unwrap_or_default();
+    let mut shown: Vec<String> = set.iter().map(|(driver, path)| format!("`{driver}` in /{path}")).collect();
     if shown.is_empty() || fault::planted("options-behind-initrd") {
         return Ok(());
     }
@@ -107,7 +139,9 @@ fn refuse(found: &str, initrd: &str) -> Result<(), StageError> {
             "the initrd loads drivers without the options that the image sets for them: {}{more}",
             shown.join(", ")
         ),
-        help: "let the kernel stage bring the package that has the file: ‹[kernel] updates = [\"...\"]›; or let the initrd take drivers and their options from the image: ‹[initrd] modules_from = \"rootfs\"› (every change of the image then rebuilds the initrd); or remove the line: a file of the same name in /etc/modprobe.d of a sync list takes the package's place".to_owned(),
+        help: format!(
+            "let the kernel stage bring the package that has the file: ‹[kernel] updates = [\"...\"]›; or let the initrd take drivers and their options from the image: ‹[initrd] modules_from = \"rootfs\"› (every change of the image then rebuilds the initrd); or do without the options: a synced file /etc/modprobe.d/{name} that sets nothing takes the place of the package's"
+        ),
     })
 }
 
@@ -133,9 +167,30 @@ mod tests {
         ]);
         let lacking = text_of(&foreign(&image, &Lines::new()));
         assert_eq!(lacking, "mlx4_core\tusr/lib/modprobe.d/mlx.conf\nsnd_hda_intel\tetc/modprobe.d/snd.conf\n");
-        let error = refuse(&lacking, "af_packet bonding mlx4_core").unwrap_err().to_string();
+        let error = refuse(&lacking, "af_packet bonding mlx4_core", &[]).unwrap_err().to_string();
         assert!(error.contains("`mlx4_core` in /usr/lib/modprobe.d/mlx.conf") && !error.contains("snd"), "{error}");
-        refuse(&lacking, "af_packet bonding mlx4_en").unwrap();
+        assert!(error.contains("modules_from"), "{error}");
+        refuse(&lacking, "af_packet bonding mlx4_en", &[]).unwrap();
+        // A synced file takes the place of one of its name, and of no other.
+        let synced = |path: &str| refuse(&lacking, "mlx4_core", &[path.to_owned()]);
+        synced("/etc/modprobe.d/mlx.conf").unwrap();
+        for other in
+            ["/etc/modprobe.d/mlx", "/etc/modprobe.d/mlx4.conf", "/etc/mlx.conf", "/usr/lib/modprobe.d/other.conf"]
+        {
+            synced(other).unwrap_err();
+        }
+        synced("/usr/lib/modprobe.d/mlx.conf").unwrap();
+        for (path, text, harmless) in [
+            ("/etc/modprobe.d/mlx.conf", "# nothing\n\n", true),
+            ("/etc/modprobe.d/mlx.conf", "# but\n options mlx4_core x=1\n", false),
+            ("/etc/modprobe.d/mlx.conf", "blacklist mlx4_core\n", false),
+            ("usr/lib/modprobe.d/mlx.conf", "blacklist mlx4_core\n", true),
+            ("usr/lib/modprobe.d/mlx.conf", "options mlx4_core x=1\n", false),
+        ] {
+            assert!(is_read(path));
+            assert_eq!(is_harmless(path, text), harmless, "{path} {text}");
+        }
+        assert!(!is_read("/etc/modprobe.d/mlx") && !is_read("/etc/motd"));
         // What the kernel stage brought has its options in the initrd.
         let payload = lines(&[("x.conf", "options mlx4_core log_num_mgm_entry_size=-1")]);
         assert!(!text_of(&foreign(&image, &payload)).contains("mlx4"));

@@ -45,6 +45,7 @@ fn judged<'e>(
             found.push(Mismatch::Belongs {
                 path: path.to_owned(),
                 found: format!("{}:{}", entry.uid, entry.gid),
+                mode: entry.mode & 0o7777,
                 wanted,
                 consequence: consequence.to_owned(),
             });

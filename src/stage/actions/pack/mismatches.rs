@@ -45,6 +45,8 @@ pub enum Mismatch {
         path: String,
         /// User and group, as numbers.
         found: String,
+        /// Permission bits.
+        mode: u32,
         /// As `[sync.owner]` says it.
         wanted: String,
         consequence: String,
@@ -304,23 +306,33 @@ fn finding(one: &Mismatch, recipe: &Recipe, more: Option<usize>) -> Finding {
         ),
         Mismatch::Open { path, mode, consequence } => {
             let span = synced(recipe, path);
-            let bits = private::open(path, *mode).map_or(0, |(bits, _)| bits);
-            let right = mode & !bits;
+            let right = private::right(path, *mode, recipe.model.image.distro.family());
+            let bits = right.rsplit(' ').next().unwrap_or_default();
             let help = match &span {
                 Some(_) => format!(
-                    "say the mode in the recipe: ‹[sync.owner] \"/{path}\" = \"{right:04o}\"›; or, where git does not track the source, run `chmod {right:04o}` on it"
+                    "say owner and mode in the recipe: ‹[sync.owner] \"/{path}\" = \"{right}\"›; or, where git does not track the source, run `chmod {bits}` on it"
                 ),
-                None => format!("add to the script that creates it: chmod {right:04o} \"$1/{path}\""),
+                None => format!("add to the script that creates it: chmod {bits} \"$1/{path}\""),
             };
             ("pack::mode", format!("/{path} has mode {mode:04o}: {consequence}"), help, span)
         }
-        Mismatch::Belongs { path, found, wanted, consequence } => {
+        Mismatch::Belongs { path, found, mode, wanted, consequence } => {
             let span = synced(recipe, path);
+            let (owner, bits) = wanted.split_once(' ').map_or((wanted.as_str(), None), |(owner, bits)| (owner, Some(bits)));
             let help = match &span {
-                Some(_) => format!("say it in the recipe: ‹[sync.owner] \"/{path}\" = \"{wanted}\"›"),
-                None => format!("add to the script that creates it: chown {} \"$1/{path}\"", wanted.split(' ').next().unwrap_or(wanted)),
+                Some(_) => {
+                    let chmod = bits.map_or_else(String::new, |bits| format!(" and `chmod {bits}`"));
+                    format!(
+                        "say it in the recipe: ‹[sync.owner] \"/{path}\" = \"{wanted}\"›; or, where git does not track the source and this host has the account, run `chown {owner}`{chmod} on it"
+                    )
+                }
+                // The image has the account, and not what runs the script.
+                None => {
+                    let chmod = bits.map_or_else(String::new, |bits| format!(" && chmod {bits} \"$1/{path}\""));
+                    format!("add to the script that creates it: chroot \"$1\" chown {owner} /{path}{chmod}")
+                }
             };
-            ("pack::owner", format!("/{path} belongs to {found}: {consequence}"), help, span)
+            ("pack::owner", format!("/{path} belongs to {found} and has mode {mode:04o}: {consequence}"), help, span)
         }
         Mismatch::Covered { point, first, count } => {
             let size = if *count == 1 {

@@ -33,7 +33,7 @@ pub fn remedy(lines: &[String], status: i32) -> String {
     }
     let names_device = |line: &String| line.contains("mknod") || line.contains("special file");
     if lines.iter().any(|line| names_device(line) && line.contains("Operation not permitted")) {
-        return "no build makes device nodes: nodes get theirs from the kernel (devtmpfs) when they start; for others, add a line in the image's /etc/tmpfiles.d\n".to_owned();
+        return "no build makes such a device node: nodes get theirs from the kernel (devtmpfs) when they start; for others, add a line in the image's /etc/tmpfiles.d\n".to_owned();
     }
     if has(&["chown", "chgrp", "useradd", "adduser", "install:"]) && has(&["Invalid argument"]) {
         return format!(

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::inside::{SyncItem, place_of};
+use super::inside::{SyncItem, destination_of, place_of};
 use crate::recipe::owners::account_number;
 use crate::store::LayerReader;
 use crate::xcat::{Clause, appended, merged};
@@ -47,7 +47,9 @@ impl Accounts {
 /// A file of the image with what items make of it.
 fn text(reader: &LayerReader, items: &[SyncItem], file: &str) -> Result<Vec<u8>, String> {
     let mut text = reader.read(file)?.unwrap_or_default();
-    for item in items.iter().filter(|item| place_of(&reader.tree, &item.destination) == file) {
+    // Where it lands: a line may name the folder, and the folder may be a link.
+    let is_it = |item: &&SyncItem| place_of(&reader.tree, &destination_of(&reader.tree, item)) == file;
+    for item in items.iter().filter(is_it) {
         let Some(content) = &item.content else { continue };
         let bytes = std::fs::read(content).map_err(|error| format!("{content}: {error}"))?;
         text = match item.clause {

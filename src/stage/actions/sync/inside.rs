@@ -11,7 +11,7 @@ use crate::fault;
 use crate::recipe::owners::Home;
 use crate::sandbox::helper::News;
 use crate::stage::inside::edit::{layer_by_edit, layer_by_writing};
-use crate::store::{Kind, LayerReader, Merged, ScanAnswer};
+use crate::store::{Entry, Kind, LayerReader, Merged, ScanAnswer};
 
 use super::accounts::Accounts;
 use super::earlier::Earlier;
@@ -224,14 +224,17 @@ pub fn inside(request: SyncRequest, _: News<'_>) -> Result<SyncAnswer, String> {
             return Ok(());
         }
         let Some(content) = &item.content else {
-            let is_there = matches!(resolved(&reader.tree, &item.destination), Some((_, Kind::Directory)));
-            if !is_there || item.is_said() {
-                let place = place_of(&reader.tree, &item.destination);
+            let place = place_of(&reader.tree, &item.destination);
+            let there = reader.tree.0.get(&place).map(|found| &found.entry).filter(|entry| entry.is_directory());
+            if there.is_none() || item.is_said() {
                 own_folders(tree, &place)?;
                 let home = request.homes.iter().find(|home| home.has(&place));
-                let meta = match home.filter(|_| (meta.uid, meta.gid) == (0, 0) && item.user.is_none()) {
-                    Some(home) => Meta { uid: home.uid, gid: home.gid, ..meta },
-                    None => meta,
+                let meta = match (there, home) {
+                    (Some(there), _) => kept(there, item, meta),
+                    (None, Some(home)) if (meta.uid, meta.gid) == (0, 0) && item.user.is_none() => {
+                        Meta { uid: home.uid, gid: home.gid, ..meta }
+                    }
+                    _ => meta,
                 };
                 tree.directory(place.as_bytes(), &meta)?;
                 made.borrow_mut().insert(place);
@@ -281,13 +284,9 @@ pub fn inside(request: SyncRequest, _: News<'_>) -> Result<SyncAnswer, String> {
                     let why = format!("`{destination}` is not in the image, so nothing can be added to it");
                     return Err(Unmade::Refused(index, why));
                 };
-                // It stays whose it was; what the recipe says goes before that.
-                let was = entry.map_or((meta.uid, meta.gid), |entry| (entry.uid, entry.gid));
-                let meta = Meta {
-                    mode: item.said_mode.or(entry.map(|entry| entry.mode)).unwrap_or(item.mode),
-                    uid: if item.user.is_some() { meta.uid } else { was.0 },
-                    gid: if item.group.is_some() { meta.gid } else { was.1 },
-                    ..meta
+                let meta = match entry {
+                    Some(entry) => kept(entry, item, meta),
+                    None => Meta { mode: item.said_mode.unwrap_or(meta.mode), ..meta },
                 };
                 let bytes = content_of(content)?;
                 (if clause == Clause::Append { appended(&before, &bytes) } else { merged(&before, &bytes) }, meta)
@@ -325,8 +324,18 @@ pub fn inside(request: SyncRequest, _: News<'_>) -> Result<SyncAnswer, String> {
     Ok(SyncAnswer { layer, is_of_owner, notes, doubled, damaged })
 }
 
+/// Owner and mode of what is there: of them only what the recipe says changes.
+fn kept(there: &Entry, item: &SyncItem, said: Meta) -> Meta {
+    Meta {
+        mode: item.said_mode.unwrap_or(there.mode),
+        uid: if item.user.is_some() || fault::planted("sync-owner-takes-all") { said.uid } else { there.uid },
+        gid: if item.group.is_some() { said.gid } else { there.gid },
+        ..said
+    }
+}
+
 /// Where a file goes: what its line says, or below that, where the image has a folder there.
-fn destination_of(tree: &Merged, item: &SyncItem) -> String {
+pub(super) fn destination_of(tree: &Merged, item: &SyncItem) -> String {
     match (&item.name_in_folder, resolved(tree, &item.destination)) {
         (Some(name), Some((_, Kind::Directory))) => format!("{}/{name}", item.destination),
         _ => item.destination.clone(),
@@ -378,7 +387,6 @@ fn file_above(tree: &Merged, copied: &BTreeMap<String, Written>, destination: &s
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Entry;
 
     #[test]
     fn links_in_the_image_are_followed_within_it() {
@@ -401,6 +409,23 @@ mod tests {
         assert_eq!(resolved(&tree, "/lib/top").unwrap().0, "etc");
         assert!(resolved(&tree, "/loop/x").is_none());
         assert!(resolved(&tree, "/nothing").is_none());
+    }
+
+    #[test]
+    fn a_folder_that_is_there_keeps_what_the_recipe_does_not_say() {
+        let there = Entry { kind: Kind::Directory, mode: 0o2775, uid: 7, gid: 8, ..Entry::whiteout() };
+        let said = Meta { mode: 0o755, uid: 1, gid: 2, ..Meta::default() };
+        let name = || Some("x".to_owned());
+        for (user, group, mode, expected) in [
+            (None, None, Some(0o700), (0o700, 7, 8)),
+            (name(), None, None, (0o2775, 1, 8)),
+            (None, name(), None, (0o2775, 7, 2)),
+            (name(), name(), Some(0o1777), (0o1777, 1, 2)),
+        ] {
+            let item = SyncItem { user, group, said_mode: mode, ..SyncItem::directory("/srv") };
+            let found = kept(&there, &item, said.clone());
+            assert_eq!((found.mode, found.uid, found.gid), expected);
+        }
     }
 
     #[test]

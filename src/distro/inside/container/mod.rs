@@ -1,6 +1,8 @@
 //! A root made of a container image's layers: the base of an image whose recipe names one. What differs between families of package
 //! managers is [`ContainerFamily`]. Runs inside.
 
+pub mod lost;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 
