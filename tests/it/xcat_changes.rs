@@ -238,6 +238,7 @@ fn comments_of_the_import_say_what_is_so() {
     );
     change("crashkernelsize=512M");
     assert!(recipe(&space, rocky).contains("reserve = \"512M\""));
+    assert!(!recipe(&space, rocky).contains("# What has no counterpart here"), "{}", recipe(&space, rocky));
     change("dump=");
     assert!(!recipe(&space, rocky).contains("[kdump]"));
 }

@@ -111,8 +111,13 @@ pub fn brought_up_to_date(text: &str, old: &Mapping, new: &Mapping) -> String {
         }
     }
     // Nothing may be left of what had no counterpart.
-    match text.strip_suffix(LEFT_OVER) {
-        Some(rest) if !fault::planted("stale-comments") => rest.to_owned(),
+    match text.split_once(LEFT_OVER) {
+        Some((before, after)) if after.is_empty() || after.starts_with('\n') => {
+            match fault::planted("stale-comments") {
+                true => text,
+                false => format!("{before}{after}"),
+            }
+        }
         _ => text,
     }
 }

@@ -190,9 +190,6 @@ const OF_FOLDER: usize = 2;
 pub fn ranked(files: Vec<OverlayFile>, census: &Census) -> Vec<OverlayFile> {
     let is_link = |file: &OverlayFile| census.seen.get(&file.path).is_some_and(Seen::is_link);
     let mut files = files;
-    if fault::planted("tree-unranked") {
-        return files;
-    }
     files.sort_by_cached_key(|file| (rank(file, is_link(file)), file.path.clone()));
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     let (first, more): (Vec<OverlayFile>, Vec<OverlayFile>) = files.into_iter().partition(|file| {
