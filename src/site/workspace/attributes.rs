@@ -314,7 +314,7 @@ mod tests {
             let expected = table(&(recipe_text(&new) + "\n[services]\nenable = [\"munge\"]\n"));
             let sorted = |mut table: toml::Table| {
                 // Items that are added go behind those that are there.
-                for list in table.values_mut().filter_map(toml::Value::as_table_mut).flat_map(|table| table.iter_mut()) {
+                for list in table.iter_mut().filter_map(|(_, value)| value.as_table_mut()).flat_map(|table| table.iter_mut()) {
                     if let toml::Value::Array(items) = list.1 && !is_whole {
                         items.sort_by_key(ToString::to_string);
                     }

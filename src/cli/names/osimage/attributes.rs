@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::cli::names::shell::Shell;
 use crate::cli::names::{Done, Ended};
-use crate::recipe::{Workspace, recipe_file};
+use crate::recipe::{Workspace, plain, recipe_file};
 use crate::site::definitions::Places;
 use crate::site::export::{definition_of, fields_of, places_of};
 use crate::site::osimage::{Mapped, Mapping, Remark, STANZA_FILE, Verdict, map};
@@ -181,7 +181,7 @@ impl Changes {
             is_now.synced.union(&is_now.named).filter(|path| !was.synced.contains(*path) && !was.named.contains(*path));
         let paths = lists.chain(others.map(|path| (path, false)));
         let paths: Vec<(std::path::PathBuf, bool)> =
-            paths.map(|(path, is_list)| (places.here(path), is_list)).collect();
+            paths.map(|(path, is_list)| (plain(&places.here(path)), is_list)).collect();
         changes.allow(shell, image, &paths);
         changes.asked = Some(Asked { after, old, new, places, named });
         Ok(changes)

@@ -154,10 +154,6 @@ impl Shell {
         output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
     }
 
-    pub fn is_set(&self, image: &str, field: &str) -> bool {
-        !self.value(image, field).is_empty()
-    }
-
     fn command(&self, arguments: &[&str]) -> Result<Command, Ended> {
         let program = std::env::current_exe()
             .map_err(|error| self.fail(&format!("cannot find the imgbuild program: {error}")))?;
