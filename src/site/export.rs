@@ -96,6 +96,11 @@ pub fn definition_of(recipe: &Recipe, workspace: Option<&Workspace>) -> Exported
     Exported { definition, lost }
 }
 
+/// The fields of a recipe that an attribute has: `packages.lists`, or a whole table. None where it has none.
+pub fn fields_of(attribute: &str) -> &'static [&'static str] {
+    FIELDS.iter().find(|(name, _)| *name == attribute).map_or(&[], |(_, fields)| *fields)
+}
+
 pub fn places_of(recipe: &Recipe, workspace: Option<&Workspace>) -> Places {
     let mut places = Places::default();
     let mut add = |root: &Path, map: &BTreeMap<String, String>| {

@@ -5,11 +5,11 @@ use std::process::{Command, Stdio};
 
 use crate::support::{Ran, Space, imgbuild};
 
-const COMPUTE: &str = "debian12-x86_64-netboot-compute";
+pub const COMPUTE: &str = "debian12-x86_64-netboot-compute";
 
 /// The example's site, imported with these words, with links in `bin` and an xCAT's own mkdef and chdef in `xcat`, which note
 /// what they get.
-fn site(more: &[&str]) -> Space {
+pub fn site(more: &[&str]) -> Space {
     use std::os::unix::fs::PermissionsExt;
     let space = Space::example("xcat-site");
     std::fs::create_dir_all(space.path().join("install/post/otherpkgs/debian12/x86_64")).unwrap();
@@ -29,7 +29,7 @@ fn site(more: &[&str]) -> Space {
 }
 
 /// Runs a line of a shell with the links in front of all, and with xCAT's own commands after them if they are wanted.
-fn typed(space: &Space, line: &str, input: &str, with_xcat: bool) -> Ran {
+pub fn typed(space: &Space, line: &str, input: &str, with_xcat: bool) -> Ran {
     let at = |name: &str| space.path().join(name).display().to_string();
     let mut path = format!("{}:{}", at("bin"), std::env::var("PATH").unwrap());
     if with_xcat {
@@ -44,7 +44,7 @@ fn typed(space: &Space, line: &str, input: &str, with_xcat: bool) -> Ran {
     child.wait_with_output().unwrap().into()
 }
 
-fn recipe(space: &Space, image: &str) -> String {
+pub fn recipe(space: &Space, image: &str) -> String {
     std::fs::read_to_string(space.path().join("new/images").join(image).join("image.toml")).unwrap()
 }
 

@@ -459,3 +459,33 @@ fn a_local_archive_of_debian_is_believed_only_where_it_has_no_signature() {
         assert_eq!(ran.out.contains("has no signature"), is_trusted, "{}", ran.out);
     }
 }
+
+/// What several images have is reported once, with the paths that each has.
+#[test]
+fn what_several_images_have_is_reported_once() {
+    let space = Space::new();
+    let mut text = String::new();
+    for number in 1..6 {
+        text.push_str(&format!(
+            "i{number}:\n    objtype=osimage\n    imagetype=linux\n    provmethod=netboot\n    osvers=rocky9.{number}\n    osarch=x86_64\n    profile=compute\n    pkgdir=/install/rocky9.{number}/x86_64\n    nodebootif=eth0\n"
+        ));
+    }
+    space.write("i.stanza", &text);
+    let ran = space.run(&["import", "xcat", "i.stanza", "--into", "new"]).good();
+    for said in [
+        "signatures of packages are not checked",
+        "root's password is in xCAT's passwd table",
+        "is not a directory of this host",
+        "the boot entry names the card",
+    ] {
+        assert_eq!(ran.out.matches(said).count(), 1, "{said}: {}", ran.out);
+    }
+    assert_eq!(ran.out.matches("decide   pkgdir").count(), 2, "{}", ran.out);
+    for number in 1..6 {
+        assert_eq!(ran.out.matches(&format!("/install/rocky9.{number}/x86_64")).count(), 1, "{}", ran.out);
+    }
+    assert!(ran.out.contains("i1, i2, i3, i4, i5:\n"), "{}", ran.out);
+    // An answer of xCAT's names has no warnings about the recipe before it.
+    let shown = inside(&space, "new", &["show", "i1", "-i", "osvers"]);
+    assert!(!shown.err.contains("warning"), "{}", shown.err);
+}

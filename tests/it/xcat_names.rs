@@ -64,6 +64,8 @@ fn links_are_made_and_never_in_the_place_of_xcats_own() {
         "mkdef",
         "nodeset",
         "packimage",
+        "rmdef",
+        "rmimage",
         "updatenode",
     ];
     assert_eq!(names, expected);

@@ -190,3 +190,75 @@ fn a_tree_that_cannot_be_compared_is_no_silence() {
     let ran = space.run(&["capture", tree.to_str().unwrap(), "--into", "new", "--overlay", "nothing"]);
     assert!(ran.code == 1 && ran.err.contains("no image is called `nothing`"), "{}", ran.err);
 }
+
+/// What scripts and triggers of packages write is nobody's edit; what people edit is named first.
+#[test]
+fn of_a_tree_full_of_what_scripts_write_the_edits_are_named_first() {
+    let space = site();
+    let tree = space.path().join(TREE);
+    let write = |name: &str, text: &str| {
+        space.write(&format!("{TREE}/{name}"), text);
+    };
+    // Alternatives, links of init scripts and of units, copies of packaged examples, empty files, certificates.
+    let link = |target: &str, name: &str| {
+        std::fs::create_dir_all(tree.join(name).parent().unwrap()).unwrap();
+        symlink(target, tree.join(name)).unwrap();
+    };
+    for number in 0..40 {
+        link(&format!("/usr/bin/tool{number}"), &format!("etc/alternatives/a{number:02}"));
+        link(&format!("/etc/alternatives/a{number:02}"), &format!("usr/bin/a{number:02}"));
+        link(&format!("../init.d/s{number}"), &format!("etc/rc2.d/S01s{number}"));
+        link(&format!("/usr/share/ca/{number}"), &format!("etc/ssl/certs/c{number}.pem"));
+    }
+    link("/lib/systemd/system/tool.service", "etc/systemd/system/multi-user.target.wants/tool.service");
+    write("var/lib/systemd/deb-systemd-helper-enabled/multi-user.target.wants/tool.service", "");
+    write("etc/copied.conf", "tool\n");
+    write("etc/environment", "");
+    write("etc/shells", "/bin/sh\n");
+    write("etc/pam.d/common-auth", "auth\n");
+    let ran = import(&space, &["--dry-run"]).good();
+    assert!(!ran.out.contains("that differ from packages"), "{}", ran.out);
+
+    // A lot of files, and a few edits among them.
+    for number in 0..60 {
+        write(&format!("etc/aaa/file{number:02}"), &format!("{number}\n"));
+        write(&format!("opt/app/lib/file{number:02}"), &format!("{number}\n"));
+    }
+    write("etc/fstab", "proc /proc proc rw 0 0\ntmpfs /tmp tmpfs size=10m 0 2\nserver:/home /home nfs defaults 0 0\n");
+    write("root/.ssh/authorized_keys", "ssh-ed25519 AAAA admin\n");
+    write("etc/tool.conf", "by hand\n");
+    write("etc/sysctl.d/99-site.conf", "vm.swappiness = 1\n");
+    write("etc/munge/munge.key", "secret\n");
+    // A unit that no package started.
+    link("/lib/systemd/system/other.service", "etc/systemd/system/multi-user.target.wants/other.service");
+    let ran = import(&space, &["--dry-run"]).good();
+    let note = ran.out.lines().find(|line| line.contains("that differ from packages")).unwrap();
+    let named = note.split("): ").nth(1).unwrap().split(", ..").next().unwrap();
+    let named: Vec<&str> = named.split(", ").collect();
+    assert_eq!(named.len(), 8, "{named:?}");
+    for path in [
+        "/etc/fstab",
+        "/root/.ssh/authorized_keys",
+        "/etc/tool.conf",
+        "/etc/sysctl.d/99-site.conf",
+        "/opt/app/lib/file00",
+    ] {
+        assert!(named.contains(&path), "{path}: {named:?}");
+    }
+    assert!(note.contains("/etc/munge/munge.key may be secret"), "{note}");
+    // They are taken with the rest.
+    import(&space, &[]).good();
+    space.run(&["capture", tree.to_str().unwrap(), "--into", "new", "--overlay", COMPUTE]).good();
+    let listed = Command::new("tar")
+        .arg("-tf")
+        .arg(space.path().join("new/images").join(COMPUTE).join("overlay.tar"))
+        .output()
+        .unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    for name in ["etc/fstab", "root/.ssh/authorized_keys", "etc/systemd/system/multi-user.target.wants/other.service"] {
+        assert!(listed.lines().any(|line| line == name), "{name}: {listed}");
+    }
+    for made in ["alternatives", "rc2.d", "certs", "wants/tool.service", "copied.conf", "munge.key"] {
+        assert!(!listed.contains(made), "{made}: {listed}");
+    }
+}

@@ -3,7 +3,9 @@
 
 use clap::Parser;
 
-use super::{Done, Shell};
+use super::{Done, Ended, Shell};
+use crate::cli::verbs::nodes::{checked, root_of};
+use crate::nodes::Attr;
 
 /// Writes an image into one file
 #[derive(Debug, Parser)]
@@ -60,6 +62,7 @@ pub fn export(shell: &Shell, own: &ExportArguments) -> Done {
         return Err(shell.fail(&format!("-R {remote}: write the bundle here, and copy it with scp")));
     }
     shell.hand_on_unknown(&own.image)?;
+    shell.hand_on_unbuildable(&own.image)?;
     let to = own.destination.clone().unwrap_or_else(|| format!("{}.tgz", own.image));
     let to = from_here(&to);
     let mut words = vec!["export".to_owned(), "bundle".to_owned(), own.image.clone(), "-o".to_owned(), to];
@@ -69,10 +72,50 @@ pub fn export(shell: &Shell, own: &ExportArguments) -> Done {
         let dest = dest.map_or_else(String::new, |dest| format!(":{dest}"));
         words.extend(["--extra".to_owned(), format!("{}{dest}", from_here(source))]);
     }
+    let mut scratch = None;
     if let Some(node) = &own.node {
         words.extend(["--postscripts".to_owned(), node.clone()]);
+        if let Some(table) = postscripts_of(shell, node)? {
+            let failed = |error: std::io::Error| shell.fail(&format!("cannot create a temporary file: {error}"));
+            let folder = crate::sweep::Swept::below(&std::env::temp_dir(), "imgbuild-imgexport-").map_err(failed)?;
+            let file = folder.path().join("postscripts.csv");
+            std::fs::write(&file, table).map_err(failed)?;
+            words.extend(["--tables".to_owned(), file.display().to_string()]);
+            scratch = Some(folder);
+        }
     }
-    shell.run(&words.iter().map(String::as_str).collect::<Vec<_>>())
+    let done = shell.run(&words.iter().map(String::as_str).collect::<Vec<_>>());
+    drop(scratch);
+    done
+}
+
+/// The scripts of a node as a table of xCAT's: by nodes.toml, or by xCAT's own `lsdef`, which knows the node's groups. None where neither
+/// knows the node: xCAT's tables are looked at then.
+fn postscripts_of(shell: &Shell, node: &str) -> Result<Option<String>, Ended> {
+    let row = |scripts: &str, later: &str| {
+        let cell = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
+        let values = [node, scripts, later].map(cell).join(",");
+        Some(format!("#node,postscripts,postbootscripts,comments,disable\n{values},,\n"))
+    };
+    let known = checked(&root_of(&shell.workspace)).ok().flatten();
+    if let Some(own) = known.as_ref().and_then(|nodes| nodes.get(node)) {
+        let [scripts, later] = [Attr::Postscripts, Attr::Postbootscripts].map(|attr| own.list(attr).join(","));
+        return Ok(row(&scripts, &later));
+    }
+    let Some(lsdef) = shell.real_called("lsdef") else { return Ok(None) };
+    let output = std::process::Command::new(&lsdef)
+        .args(["-t", "node", "-o", node, "-i", "postscripts,postbootscripts"])
+        .output();
+    let output = output.map_err(|error| shell.fail(&format!("`{}` cannot be run: {error}", lsdef.display())))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let value = |name: &str| {
+        let line = text.lines().find_map(|line| line.trim_start().strip_prefix(name)?.strip_prefix('='));
+        line.unwrap_or_default().trim().to_owned()
+    };
+    match output.status.success() {
+        true => Ok(row(&value("postscripts"), &value("postbootscripts"))),
+        false => Ok(None),
+    }
 }
 
 pub fn import(shell: &Shell, own: &ImportArguments) -> Done {

@@ -1,8 +1,10 @@
 //! xCAT's `genimage`: translates its flags to `imgbuild build --until initrd` (reference 6.1).
 
+use std::path::PathBuf;
+
 use clap::Parser;
 
-use super::attributes::{Changes, How, refuse_other};
+use super::osimage::attributes::{Changes, How, refuse_other};
 use super::undo::Undo;
 use super::{Done, Ended, Shell};
 use crate::cli::output::render;
@@ -163,6 +165,7 @@ fn image_of(shell: &Shell, own: &Arguments) -> Result<String, Ended> {
         return Err(shell.fail("-o, -a and -p cannot be combined with an osimage name"));
     }
     shell.hand_on_unknown(image)?;
+    shell.hand_on_unbuildable(image)?;
     for (attribute, given) in [("osvers", &own.osvers), ("osarch", &own.arch), ("profile", &own.profile)] {
         refuse_other(shell, image, attribute, given.as_ref())?;
     }
@@ -171,15 +174,21 @@ fn image_of(shell: &Shell, own: &Arguments) -> Result<String, Ended> {
 
 /// What the flags change in the recipe, and in the definition beside it.
 fn changes_of(shell: &Shell, own: &Arguments, image: &str) -> Result<Changes, Ended> {
-    let mut changes = Changes::default();
     let values = LINE.iter().zip(own.line()).filter_map(|((_, attribute), value)| Some((*attribute, value.as_ref()?)));
     let values = values.chain(
         [("netdrivers", &own.drivers), ("kernelver", &own.kernel), ("kerneldir", &own.kerneldir)]
             .into_iter()
             .filter_map(|(attribute, value)| Some((attribute, value.as_ref()?))),
     );
-    for (attribute, value) in values {
-        changes.add(shell, image, attribute, How::Set, value)?;
+    let values: Vec<(String, String)> = values.map(|(name, value)| (name.to_owned(), value.clone())).collect();
+    let mut changes = Changes::of(shell, image, How::Set, &values)?;
+    // Of a definition it counts only beside a kernelver; who gives it here means this build.
+    if let Some(folder) =
+        own.kerneldir.as_ref().filter(|folder| shell.value(image, "kernel.dir").trim() != folder.as_str())
+        && !changes.set.iter().any(|one| one.starts_with("kernel.dir="))
+    {
+        changes.set.push(format!("kernel.dir={folder}"));
+        changes.allow(shell, image, &[(PathBuf::from(folder), false)]);
     }
     for (field, value) in [("boot.root_size", &own.root_size), ("boot.tmpfs.\"/tmp\"", &own.tmp_size)] {
         changes.set.extend(value.as_ref().map(|value| format!("{field}={value}")));
@@ -240,7 +249,7 @@ pub fn run(shell: &Shell, own: &Arguments) -> Done {
         true => build()?,
         false => {
             let undo = Undo::of(shell, image);
-            let words = changes.words(shell, image);
+            let words = changes.words();
             let built = || -> Done {
                 changes.apply(shell, image)?;
                 shell.say_lines(image, &changes.lines());

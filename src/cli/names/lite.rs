@@ -47,6 +47,7 @@ fn of_image(shell: &Shell) -> Done {
         render::print_as_is(&lines.collect::<String>());
         return Ok(());
     }
+    shell.hand_on_unbuildable(&image)?;
     shell.run(&["build", &image])?;
     shell.say(&format!(
         "{} paths are a node's own: initrd-statelite and statelite.json are beside the image",

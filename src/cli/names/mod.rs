@@ -1,15 +1,13 @@
 //! xCAT's commands by their names: links to this program that take xCAT's flags, do the same by planner and store, and say
 //! what it is called here. Exit codes are xCAT's: 0 and 1.
 
-mod attributes;
 mod bundles;
 mod capture;
-mod definitions;
-mod edits;
 mod genimage;
 mod lite;
 mod media;
 mod nodes;
+mod osimage;
 mod packimage;
 mod shell;
 mod undo;
@@ -40,11 +38,13 @@ pub enum Name {
     Lsdef,
     Mkdef,
     Chdef,
+    Rmdef,
+    Rmimage,
 }
 
 impl Name {
     /// All, in the order in which they are listed.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Genimage,
         Self::Packimage,
         Self::Liteimg,
@@ -60,6 +60,8 @@ impl Name {
         Self::Lsdef,
         Self::Mkdef,
         Self::Chdef,
+        Self::Rmdef,
+        Self::Rmimage,
     ];
 
     pub fn name(self) -> &'static str {
@@ -79,6 +81,8 @@ impl Name {
             Self::Lsdef => "lsdef",
             Self::Mkdef => "mkdef",
             Self::Chdef => "chdef",
+            Self::Rmdef => "rmdef",
+            Self::Rmimage => "rmimage",
         }
     }
 
@@ -105,9 +109,11 @@ pub fn run(name: Name, arguments: &[String]) -> ExitCode {
         Name::Imgexport => parsed(arguments).and_then(|own| bundles::export(&shell, &own)),
         Name::Imgimport => parsed(arguments).and_then(|own| bundles::import(&shell, &own)),
         Name::Copycds => parsed(arguments).and_then(|own| media::run(&shell, &own)),
-        Name::Lsdef => nodes::lsdef(&shell).and_then(|done| done.map_or_else(|| definitions::run(&shell), Ok)),
-        Name::Mkdef => edits::mkdef(&shell),
-        Name::Chdef => nodes::chdef(&shell).and_then(|done| done.map_or_else(|| edits::chdef(&shell), Ok)),
+        Name::Lsdef => nodes::lsdef(&shell).and_then(|done| done.map_or_else(|| osimage::lsdef::run(&shell), Ok)),
+        Name::Mkdef => osimage::edits::mkdef(&shell),
+        Name::Chdef => nodes::chdef(&shell).and_then(|done| done.map_or_else(|| osimage::edits::chdef(&shell), Ok)),
+        Name::Rmdef => osimage::removal::rmdef(&shell),
+        Name::Rmimage => parsed(arguments).and_then(|own| osimage::removal::rmimage(&shell, &own)),
         Name::Imgcapture => parsed(arguments).and_then(|own| capture::run(&shell, &own)),
         Name::Nodeset => nodes::nodeset(&shell).and_then(|done| done.ok_or_else(|| not_done(&shell))),
         Name::Updatenode => nodes::updatenode::run(&shell),

@@ -47,6 +47,7 @@ pub enum Compressor {
 pub fn run(shell: &Shell, own: &Arguments) -> Done {
     let image = own.image.as_str();
     shell.hand_on_unknown(image)?;
+    shell.hand_on_unbuildable(image)?;
     if own.nosyncfiles {
         return Err(shell.fail(&format!(
             "--nosyncfiles: an image follows its recipe: remove the lists with `imgbuild set {image} sync.lists-=FILE`"

@@ -6,8 +6,9 @@ use toml_edit::DocumentMut;
 
 use super::edit;
 use super::kdl::{KdlText, is_kdl, leading_key};
-use crate::recipe::Edit;
+use crate::fault;
 use crate::recipe::inherit::file_fields::WHOLE;
+use crate::recipe::{Change, Edit};
 
 pub struct Editable {
     text: Text,
@@ -107,6 +108,28 @@ fn in_its_template(before: &str, after: &str) -> Option<String> {
     (same(&text)? == same(after)?).then_some(text)
 }
 
+/// The text after something was taken out, with the comments before it that a blank line parts from it: they are about something else.
+/// None where there are none.
+fn with_paragraphs(before: &str, after: &str) -> Option<String> {
+    let (old, new): (Vec<&str>, Vec<&str>) =
+        (before.split_inclusive('\n').collect(), after.split_inclusive('\n').collect());
+    let start = old.iter().zip(&new).take_while(|(old, new)| old == new).count();
+    let same = old[start..].iter().rev().zip(new[start..].iter().rev()).take_while(|(old, new)| old == new).count();
+    // In several places: which comment is about what is not known.
+    let removed = (start + same == new.len()).then(|| &old[start..old.len() - same])?;
+    let is_blank = |line: &str| line.trim().is_empty();
+    let is_comment = |line: &str| line.trim_start().starts_with('#');
+    let item = removed.iter().position(|line| !is_blank(line) && !is_comment(line))?;
+    let end = removed[..item].iter().rposition(|line| is_blank(line))?;
+    let kept = &removed[..=end];
+    if !kept.iter().any(|line| is_comment(line)) || fault::planted("unset-takes-comments") {
+        return None;
+    }
+    let text = [&old[..start], kept, &new[start..]].concat().concat();
+    let same = |text: &str| text.parse::<toml::Table>().ok();
+    (same(&text)? == same(after)?).then_some(text)
+}
+
 /// A change that is not made in KDL, as a person would write it there.
 fn in_blocks(keys: &[&str], value: &str) -> String {
     let name = |key: &&str| match key.chars().all(|one| one.is_ascii_alphanumeric() || "_-".contains(one)) {
@@ -158,7 +181,12 @@ impl Editable {
             Text::Toml(document) => {
                 let before = document.to_string();
                 behind_comments(document, |document| edit::apply(document, prefix, change))?;
-                if let Some(text) = in_its_template(&before, &document.to_string()) {
+                let after = document.to_string();
+                let text = match change.change {
+                    Change::Unset => with_paragraphs(&before, &after),
+                    _ => in_its_template(&before, &after),
+                };
+                if let Some(text) = text {
                     **document = text.parse().map_err(|error: toml_edit::TomlError| error.to_string())?;
                 }
                 Ok(())
@@ -204,5 +232,24 @@ mod tests {
         let mut file = Editable::read("image.toml", inner).unwrap();
         file.apply(&[], &Edit::parse("postinstall.script=a.sh").unwrap()).unwrap();
         assert_eq!(file.text(), format!("{inner}\n[postinstall]\nscript = \"a.sh\"\n"));
+    }
+
+    #[test]
+    fn what_is_taken_out_leaves_the_comments_of_others() {
+        let text = "[a]\nx = 1\n\n# Who may log in.\n# [system]\n# hash = 1\n\n# About the script.\n[postinstall]\nscript = \"x\"\n\n[boot]\nroot_size = \"2G\"\n";
+        let unset = |text: &str, path: &str| {
+            let mut file = Editable::read("image.toml", text).unwrap();
+            file.apply(&[], &Edit { path: crate::recipe::FieldPath::parse(path).unwrap(), change: Change::Unset })
+                .unwrap();
+            file.text()
+        };
+        let expected = text.replace("# About the script.\n[postinstall]\nscript = \"x\"\n\n", "");
+        assert_eq!(unset(text, "postinstall"), expected);
+        // At the end, and a key.
+        let last = &text[..text.find("\n[boot]").unwrap()];
+        assert_eq!(unset(last, "postinstall"), &text[..text.find("# About").unwrap()]);
+        let key = "[kernel]\n# Our cards.\n\n# For the new one.\ndrivers = [\"+ice\"]\nversion = \"1\"\n";
+        assert_eq!(unset(key, "kernel.drivers"), "[kernel]\n# Our cards.\n\nversion = \"1\"\n");
+        assert_eq!(unset(&key.replace("# Our cards.\n\n", ""), "kernel.drivers"), "[kernel]\nversion = \"1\"\n");
     }
 }

@@ -15,6 +15,7 @@ mod text;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+pub use classify::tree::OfRecipe;
 pub use classify::{OverlayFile, Reason};
 pub use left_out::{Rules, Why};
 pub use report::CaptureReport;
@@ -53,6 +54,8 @@ pub struct CaptureRequest {
     /// What the recipe puts into images by itself: paths without a slash in front, and the files. They are no change where they are the
     /// same.
     pub synced: BTreeMap<String, PathBuf>,
+    /// The same of the recipe's fields.
+    pub of_recipe: OfRecipe,
 }
 
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -139,6 +142,7 @@ pub fn capture(request: &CaptureRequest, progress: &mut dyn FnMut(u64)) -> Resul
     let is_overlay = request.overlay_for.is_some();
     if is_overlay {
         facts.only_of_tree(&mut found);
+        classify::tree::only_of_people(&mut found, &census, &installed, &request.of_recipe);
         without_frames(&mut found, &census);
     }
     let (modules, updates) = modules(&found.modules, &mut facts);
@@ -201,6 +205,9 @@ pub fn capture(request: &CaptureRequest, progress: &mut dyn FnMut(u64)) -> Resul
         paths.range(below.clone()..).next().is_some_and(|path| path.starts_with(&below))
     };
     report.overlay_files = found.overlay.iter().filter(|file| !has_below(file)).cloned().collect();
+    if is_overlay {
+        report.overlay_files = classify::tree::ranked(report.overlay_files, &census);
+    }
     if request.dry_run {
         return Ok(report);
     }

@@ -9,6 +9,7 @@ use super::census::Census;
 
 /// Where Debian's packages note what they enabled. Source: deb-systemd-helper(1p).
 const HELPER: &str = "var/lib/systemd/deb-systemd-helper-enabled/";
+const USER_HELPER: &str = "var/lib/systemd/deb-systemd-user-helper-enabled/";
 const ETC: &str = "etc/systemd/system/";
 const UNITS: [&str; 2] = ["usr/lib/systemd/system/", "lib/systemd/system/"];
 
@@ -84,6 +85,36 @@ fn presets(census: &Census) -> Vec<(bool, String)> {
         Some((enables, words.next()?.to_owned()))
     };
     lines.iter().filter_map(rule).collect()
+}
+
+/// Which links in /etc/systemd packages made when they were installed.
+pub struct Links {
+    kind: DatabaseKind,
+    presets: Vec<(bool, String)>,
+}
+
+impl Links {
+    pub fn of(census: &Census, kind: DatabaseKind) -> Self {
+        Self { kind, presets: presets(census) }
+    }
+
+    /// Whether a link is one of them: noted by Debian's helper, or to a package's unit that no preset disables.
+    pub fn are_of_packages(&self, census: &Census, path: &str) -> bool {
+        let target = census.seen.get(path).and_then(|seen| seen.listed.target.as_deref()).unwrap_or_default();
+        let Some(unit) = target.rsplit('/').next().filter(|unit| !unit.is_empty() && target != "/dev/null") else {
+            return false;
+        };
+        if self.kind == DatabaseKind::Dpkg {
+            let noted = |folder: &str, helper: &str| {
+                path.strip_prefix(folder).is_some_and(|link| census.left_out.contains_key(&format!("{helper}{link}")))
+            };
+            return noted(ETC, HELPER) || noted("etc/systemd/user/", USER_HELPER);
+        }
+        let is_system = UNITS.iter().any(|folder| target.trim_start_matches('/').starts_with(folder))
+            || target.contains("usr/lib/systemd/user/");
+        let preset = self.presets.iter().find(|(_, pattern)| matches(pattern, unit));
+        path.starts_with("etc/systemd/") && is_system && preset.is_none_or(|(enables, _)| *enables)
+    }
 }
 
 fn by_presets(census: &Census) -> BTreeSet<String> {

@@ -16,7 +16,7 @@ use crate::site::definitions::Places;
 use crate::xcat::definitions::{Definition, is_plain_path, platform, search_names};
 
 pub use release::{Release, osvers_of, release_of};
-pub use text::{STANZA_FILE, comments_of, recipe_text};
+pub use text::{LEFT_OVER, STANZA_FILE, comments_of, head, recipe_text};
 
 /// What became of an attribute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]

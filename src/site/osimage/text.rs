@@ -10,6 +10,9 @@ pub const STANZA_FILE: &str = "xcat.stanza";
 /// What xCAT has elsewhere: root's password in its passwd table, root's keys by the postscript remoteshell.
 const SYSTEM: &str = "\n# Who may log in as root; xCAT has it in its passwd table and in the postscript remoteshell.\n# [system]\n# authorized_keys = [\"keys/admin.pub\"]\n# root_password_hash_file = \"keys/root.hash\"\n";
 
+/// What stands above the attributes without a field.
+pub const LEFT_OVER: &str = "\n# What has no counterpart here:\n";
+
 /// Tables that come after it.
 const AFTER_SYSTEM: [&str; 7] = ["postinstall", "sync", "exclude", "boot", "statelite", "environment", "xcat"];
 
@@ -77,16 +80,20 @@ pub fn comments_of(old: &Mapping, new: &Mapping, attribute: &str) -> Vec<(String
     pairs.into_iter().filter(|(was, is_now)| !was.is_empty() && was != is_now).collect()
 }
 
-pub fn recipe_text(mapping: &Mapping) -> String {
-    let mut text = comment(&format!(
-        "Imported from xCAT; edit it freely. A later import changes only what changed there since: {STANZA_FILE} has what
-\
+/// The comment at the top of a recipe.
+pub fn head(mapping: &Mapping) -> String {
+    let text = comment(&format!(
+        "Imported from xCAT; edit it freely. A later import changes only what changed there since: {STANZA_FILE} has what\n\
          was imported. For xCAT's nodeset: imgbuild build {} \
   --publish xcat:{}",
         mapping.name, mapping.rootimgdir
     ));
     let description = mapping.remarks.iter().find(|one| one.attribute == "description" && !one.value.is_empty());
-    text.push_str(&description.map_or_else(String::new, |one| comment(&one.value)));
+    text + &description.map_or_else(String::new, |one| comment(&one.value))
+}
+
+pub fn recipe_text(mapping: &Mapping) -> String {
+    let mut text = head(mapping);
     let mut table = "";
     let mut attribute = "";
     for field in &mapping.fields {
@@ -120,7 +127,7 @@ pub fn recipe_text(mapping: &Mapping) -> String {
     };
     let left: Vec<&Remark> = mapping.remarks.iter().filter(is_said).collect();
     if !left.is_empty() {
-        text.push_str("\n# What has no counterpart here:\n");
+        text.push_str(LEFT_OVER);
         for one in left {
             text.push_str(&left_over(one));
         }

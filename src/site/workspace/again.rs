@@ -5,8 +5,9 @@ use std::path::Path;
 
 use serde_json::Value as Json;
 
+use crate::fault;
 use crate::recipe::{Change, Edit, Editable, FieldPath, Step, document_in, recipe_file};
-use crate::site::osimage::{Field, Mapping, Value, by_field, comments_of};
+use crate::site::osimage::{Field, LEFT_OVER, Mapping, Value, by_field, comments_of, head};
 
 use super::ImportError;
 
@@ -100,18 +101,33 @@ pub fn changed(directory: &Path, old: &Mapping, new: &Mapping) -> Result<Changed
     Ok(Changed { text: (new_text != text).then_some(new_text), said, left })
 }
 
-/// Brings the comments that an import wrote up to date, where they stand as it wrote them, and says what else changed.
-fn comments(text: &str, old: &Mapping, new: &Mapping, said: &mut Vec<String>) -> String {
-    let mut text = text.replace(&format!("xcat:{}\n", old.rootimgdir), &format!("xcat:{}\n", new.rootimgdir));
-    let values = |mapping: &Mapping| -> BTreeMap<String, String> {
-        mapping.remarks.iter().map(|one| (one.attribute.clone(), one.value.clone())).collect()
-    };
-    let (before, after) = (values(old), values(new));
+/// Brings the comments that an import wrote up to date, where they stand as it wrote them.
+pub fn brought_up_to_date(text: &str, old: &Mapping, new: &Mapping) -> String {
+    let mut text = text.replace(&head(old), &head(new));
+    text = text.replace(&format!("xcat:{}\n", old.rootimgdir), &format!("xcat:{}\n", new.rootimgdir));
     for one in &old.remarks {
         for (was, is_now) in comments_of(old, new, &one.attribute) {
             text = text.replace(&was, &is_now);
         }
     }
+    // Nothing may be left of what had no counterpart.
+    match text.split_once(LEFT_OVER) {
+        Some((before, after)) if after.is_empty() || after.starts_with('\n') => {
+            match fault::planted("stale-comments") {
+                true => text,
+                false => format!("{before}{after}"),
+            }
+        }
+        _ => text,
+    }
+}
+
+/// Brings the comments up to date, and says what else changed.
+fn comments(text: &str, old: &Mapping, new: &Mapping, said: &mut Vec<String>) -> String {
+    let values = |mapping: &Mapping| -> BTreeMap<String, String> {
+        mapping.remarks.iter().map(|one| (one.attribute.clone(), one.value.clone())).collect()
+    };
+    let (before, after) = (values(old), values(new));
     let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
     for name in names {
         let (was, is_now) =
@@ -126,7 +142,7 @@ fn comments(text: &str, old: &Mapping, new: &Mapping, said: &mut Vec<String>) ->
             said.push(format!("{name} is {shown} in xCAT now; the recipe has no field for it"));
         }
     }
-    text
+    brought_up_to_date(text, old, new)
 }
 
 enum Action {

@@ -1,47 +1,47 @@
-//! Attributes that a recipe has no field for, in the definition beside it: `export xcat` gives them back, and packimage reads them.
+//! Attributes that a recipe does not give back, in the definition beside it: `export xcat` has them from there, and packimage reads them.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crate::recipe::recipe_file;
 use crate::site::definitions::Places;
-use crate::site::osimage::{Mapped, Record, STANZA_FILE, map};
+use crate::site::export::fields_of;
+use crate::site::osimage::{Field, Mapped, Mapping, Record, STANZA_FILE, map};
 use crate::xcat::definitions::Definition;
 
 use super::ImportError;
 use super::copies::write_whole;
 use super::write::{imported, stanza_text};
 
-/// Sets attributes in the definition beside a recipe; an empty value takes one away. `now` is what the recipe says: the definition
-/// of an image that has none yet.
+/// Takes attributes of a changed definition, and what an import makes of them, into the definition beside a recipe. An image that has
+/// none yet gets the whole.
+/// Errors: [`ImportError`].
 pub fn keep_attributes(
     directory: &Path,
-    now: &Definition,
+    after: &Definition,
+    new: &Mapping,
     places: &Places,
-    attributes: &[(String, String)],
+    names: &BTreeSet<String>,
 ) -> Result<(), ImportError> {
     let path = directory.join(STANZA_FILE);
     let (mut definition, record) = match path.is_file() {
-        true => imported(&path, &now.name)?,
-        false => (now.clone(), None),
+        true => imported(&path, &after.name)?,
+        false => (after.clone(), Some(new.record())),
     };
-    let record = record.unwrap_or_else(|| match map(&definition, places) {
+    let mut record = record.unwrap_or_else(|| match map(&definition, places) {
         Mapped::Recipe(mapping) => mapping.record(),
         Mapped::Nothing(_) => Record::default(),
     });
-    let before = now.get("rootimgdir").unwrap_or_default().to_owned();
-    for (name, value) in attributes {
-        definition.set(name, value, None);
+    for name in names {
+        definition.set(name, after.get(name).unwrap_or_default(), None);
+        let fields = fields_of(name);
+        let is_of = |field: &Field| {
+            field.attribute == *name || fields.iter().any(|one| *one == field.path() || *one == field.table)
+        };
+        record.fields.retain(|field| !is_of(field));
+        record.fields.extend(new.fields.iter().filter(|field| is_of(field)).cloned());
+        record.remarks.retain(|one| one.attribute != *name);
+        record.remarks.extend(new.remarks.iter().filter(|one| one.attribute == *name).cloned());
     }
-    write(&path, &stanza_text(&definition, &record))?;
-    // The comment at the top of an imported recipe says where it is published.
-    let recipe = recipe_file(directory);
-    let Ok(text) = std::fs::read_to_string(&recipe) else { return Ok(()) };
-    let said = |folder: &str| format!("--publish xcat:{folder}\n");
-    let new = text.replace(&said(&before), &said(definition.get("rootimgdir").unwrap_or(&before)));
-    if new == text { Ok(()) } else { write(&recipe, &new) }
-}
-
-fn write(path: &Path, text: &str) -> Result<(), ImportError> {
-    let unwritable = |error: std::io::Error| ImportError::Unwritable { path: PathBuf::from(path), error };
-    write_whole(path, text.as_bytes()).map_err(unwritable)
+    let unwritable = |error: std::io::Error| ImportError::Unwritable { path: PathBuf::from(&path), error };
+    write_whole(&path, stanza_text(&definition, &record).as_bytes()).map_err(unwritable)
 }

@@ -1,6 +1,7 @@
 //! A workspace made of a site's osimages, and kept up with what changes there.
 
 mod again;
+mod attributes;
 mod copies;
 mod file;
 mod keep;
@@ -10,10 +11,12 @@ mod write;
 
 use std::path::PathBuf;
 
+pub use again::brought_up_to_date;
+pub use attributes::{AttributeChange, Edits};
 pub use copies::write_whole;
 pub use file::Wanted;
 pub use keep::keep_attributes;
-pub use reads::included;
+pub use reads::{Reads, included, reads};
 pub use report::{ImportReport, ImportState, ImportedImage};
 pub use write::{import, imported, stanza_text, with_wanted};
 

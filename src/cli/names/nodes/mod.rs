@@ -3,8 +3,9 @@
 
 pub mod updatenode;
 
+use super::Ended;
+use super::osimage::lsdef;
 use super::shell::Shell;
-use super::{Ended, definitions};
 use crate::cli::output::render;
 use crate::cli::setup::print_findings;
 use crate::cli::verbs::nodes::{checked, root_of};
@@ -50,8 +51,8 @@ pub fn nodeset(shell: &Shell) -> Result<Option<()>, Ended> {
         _ => return Ok(None),
     };
     if let Some(image) = target.filter(|image| !matches!(*image, "boot" | "offline" | "stat"))
-        && !shell.has(image)
         && shell.real().is_some()
+        && (!shell.has(image) || shell.unbuildable(image).is_some())
     {
         return Ok(None);
     }
@@ -68,7 +69,7 @@ pub fn nodeset(shell: &Shell) -> Result<Option<()>, Ended> {
 
 /// `lsdef NODERANGE [-i ATTRIBUTES] [-s] [--osimage]`; gives it back where it is not for here.
 pub fn lsdef(shell: &Shell) -> Result<Option<()>, Ended> {
-    let types = definitions::types_of(shell.words());
+    let types = lsdef::types_of(shell.words());
     if !(types.is_empty() || types == ["node"]) {
         return Ok(None);
     }
@@ -114,7 +115,7 @@ pub fn lsdef(shell: &Shell) -> Result<Option<()>, Ended> {
 
 /// `chdef NODERANGE ATTRIBUTE=VALUE..` and `chdef -t group GROUP ATTRIBUTE=VALUE..`; gives it back where it is not for here.
 pub fn chdef(shell: &Shell) -> Result<Option<()>, Ended> {
-    let types = definitions::types_of(shell.words());
+    let types = lsdef::types_of(shell.words());
     let is_group = types == ["group"];
     if !(is_group || types.is_empty() || types == ["node"]) {
         return Ok(None);

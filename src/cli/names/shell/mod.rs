@@ -11,6 +11,7 @@ use super::{Done, Ended, Name};
 use crate::cli::output::render;
 use crate::cli::plans::emit::quote::shell as quoted;
 use crate::recipe::{Known, Overlay, Recipe, known, select};
+use crate::stage::init_for;
 
 /// Runs imgbuild's own commands for one of xCAT's.
 pub struct Shell {
@@ -41,6 +42,11 @@ impl Shell {
     /// The real command of this name, if there is one further down PATH.
     pub fn real(&self) -> Option<PathBuf> {
         real::find(self.name.name(), self.program())
+    }
+
+    /// Another command of xCAT.
+    pub fn real_called(&self, name: &str) -> Option<PathBuf> {
+        real::find(name, self.program())
     }
 
     /// Lets the real command do it, with the same arguments; it comes back only where that cannot be.
@@ -78,7 +84,11 @@ impl Shell {
 
     /// Whether the workspace has an image of this name; where that cannot be determined, imgbuild's own commands say why.
     pub fn has(&self, image: &str) -> bool {
-        let Some(known) = self.known() else { return true };
+        let known = match known(&self.workspace, true, &Overlay::new()) {
+            Ok(known) => known,
+            // A workspace may have no image yet.
+            Err(findings) => return !findings.iter().any(|finding| finding.code == "recipe::missing"),
+        };
         let is_broken = known.broken.iter().any(|(directory, _)| directory.ends_with(image));
         is_broken || known.images().any(|draft| draft.name().is_some_and(|(name, _)| name == image))
     }
@@ -90,10 +100,33 @@ impl Shell {
         Err(self.hand_on(&format!("{image} is not an image of the workspace"), ""))
     }
 
+    /// Hands a command on for an image of a CPU for which this imgbuild has no program of the initrd, where there is an xCAT: its own
+    /// genimage, packimage and nodeset go together.
+    pub fn hand_on_unbuildable(&self, image: &str) -> Done {
+        let (Some(path), Some(reason)) = (self.real(), self.unbuildable(image)) else { return Ok(()) };
+        self.say(&format!("{reason}: {} gets it", path.display()));
+        Err(self.hand_on(&reason, ""))
+    }
+
+    /// Why this imgbuild cannot build an image, whatever its recipe says.
+    pub fn unbuildable(&self, image: &str) -> Option<String> {
+        let recipe = select(&self.workspace, &[image.to_owned()]).ok()?.recipes.into_iter().next()?;
+        let error = init_for(recipe.model.image.arch).err()?;
+        Some(format!("{image} cannot be built here: {error}"))
+    }
+
     pub fn directory_of(&self, image: &str) -> Option<PathBuf> {
         let known = self.known()?;
         let found = known.images().find(|draft| draft.name().is_some_and(|(name, _)| name == image));
         found.map(|draft| draft.directory.clone())
+    }
+
+    /// What the files of a recipe set, as JSON; null where they cannot be read.
+    pub fn document(&self, image: &str) -> serde_json::Value {
+        let known = self.known();
+        let mut images = known.iter().flat_map(Known::images);
+        let draft = images.find(|draft| draft.name().is_some_and(|(name, _)| name == image));
+        draft.map_or(serde_json::Value::Null, |draft| draft.document.to_json())
     }
 
     pub fn recipe(&self, image: &str) -> Result<Recipe, Ended> {
@@ -119,10 +152,6 @@ impl Shell {
             command.stderr(Stdio::null()).output().ok().filter(|output| output.status.success())
         });
         output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
-    }
-
-    pub fn is_set(&self, image: &str, field: &str) -> bool {
-        !self.value(image, field).is_empty()
     }
 
     fn command(&self, arguments: &[&str]) -> Result<Command, Ended> {

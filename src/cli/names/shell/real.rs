@@ -1,5 +1,6 @@
 //! The command of the same name further down PATH: xCAT's own, which gets what imgbuild does not know.
 
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -15,13 +16,27 @@ pub fn find(name: &str, program: &str) -> Option<PathBuf> {
     find_in(&places, name, program, own, root.as_deref())
 }
 
-/// Whether a directory of PATH is xCAT's: it lies below `XCATROOT`, or has the program that xCAT's commands are links to, itself or in
-/// the `bin` beside it. Source: xCAT's xcat-client.spec, which puts `xcatclient` into /opt/xcat/bin, and other commands into sbin.
-fn is_xcats(place: &Path, root: Option<&Path>) -> bool {
-    let Ok(place) = place.canonicalize() else { return false };
+/// Whether a program is xCAT's: the one that its commands are links to (`xcatclient`, `xcatclientnnr`), or, itself or by the link that
+/// it is, a program of a directory of xCAT. Such a directory lies below `XCATROOT`, or it or the `bin` beside it has the file
+/// `xcatclient`. A link to it does not make a directory xCAT's. Source: xCAT's xcat-client.spec, which puts `xcatclient` into
+/// /opt/xcat/bin, and other commands into sbin.
+fn is_xcats(path: &Path, root: Option<&Path>) -> bool {
+    let Ok(path) = path.canonicalize() else { return false };
+    if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("xcatclient")) {
+        return true;
+    }
+    let Some(place) = path.parent() else { return false };
     let is_below = root.and_then(|root| root.canonicalize().ok()).is_some_and(|root| place.starts_with(root));
     let beside = [Some(place.join("xcatclient")), place.parent().map(|above| above.join("bin/xcatclient"))];
-    is_below || beside.into_iter().flatten().any(|client| client.is_file())
+    let is_file = |client: PathBuf| client.symlink_metadata().is_ok_and(|metadata| metadata.is_file());
+    (is_below || beside.into_iter().flatten().any(is_file)) && !is_clustershells(&path)
+}
+
+/// Whether a program is one of ClusterShell's, wherever someone put it: its `nodeset` is a script that imports the package.
+fn is_clustershells(path: &Path) -> bool {
+    let mut head = Vec::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(4096).read_to_end(&mut head));
+    read.is_ok() && memchr::memmem::find(&head, b"ClusterShell").is_some()
 }
 
 fn find_in(
@@ -39,8 +54,8 @@ fn find_in(
         None => is_program(&place.join(name)),
     };
     let after = places.iter().position(is_own_place).map_or(0, |at| at + 1);
-    let found = places[after..].iter().filter(|place| is_xcats(place, root)).map(|place| place.join(name));
-    let mut others = found.filter(|path| is_program(path) && identity(path) != own);
+    let found = places[after..].iter().map(|place| place.join(name));
+    let mut others = found.filter(|path| is_program(path) && identity(path) != own && is_xcats(path, root));
     // A path of a single word would be looked up in PATH again.
     others.next().map(|path| std::path::absolute(&path).unwrap_or(path))
 }
@@ -100,5 +115,21 @@ mod tests {
         assert_eq!(find_in(&places, "nodeset", &by_path, own), Some(at("opt/xcat/sbin/nodeset")));
         let by_root = super::find_in(&places[..2], "nodeset", &by_path, own, Some(&at("cluster-shell")));
         assert_eq!(by_root, Some(at("cluster-shell/nodeset")));
+        // Links to xCAT's programs are xCAT's, and make nothing beside them so.
+        for (name, target) in
+            [("usr/bin/xcatclient", "opt/xcat/bin/xcatclient"), ("usr/bin/lsdef", "opt/xcat/bin/xcatclient")]
+        {
+            std::fs::create_dir_all(at("usr/bin")).unwrap();
+            std::os::unix::fs::symlink(at(target), at(name)).unwrap();
+        }
+        program("usr/bin/nodeset", 0o755);
+        let places = ["ours", "usr/bin"].map(at);
+        assert_eq!(find_in(&places, "nodeset", &by_path, own), None);
+        program("opt/xcat/bin/xcatclient", 0o755);
+        assert_eq!(find_in(&places, "lsdef", &by_path, own), Some(at("usr/bin/lsdef")));
+        // Whose program it is stands in it.
+        std::fs::write(at("opt/xcat/sbin/nodeset"), "#!/usr/bin/python3\nfrom ClusterShell.CLI.Nodeset import main\n")
+            .unwrap();
+        assert_eq!(find_in(&[at("ours"), at("opt/xcat/sbin")], "nodeset", &by_path, own), None);
     }
 }

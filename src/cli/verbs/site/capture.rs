@@ -104,6 +104,7 @@ fn captured(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<(), Fa
         dry_run: own.dry_run,
         overlay_for: None,
         synced: std::collections::BTreeMap::new(),
+        of_recipe: crate::site::capture::OfRecipe::default(),
     };
     if let Some(image) = &own.overlay {
         let recipe = recipe(&arguments.for_directory(&request.into), Some(image)).map_err(Failed::Reported)?;

@@ -12,8 +12,9 @@ use crate::recipe::{WORKSPACE_FILE, plain};
 use crate::site::bundle::{BundleError, BundleImport, import_bundle};
 use crate::site::definitions;
 use crate::site::media::{MediaError, MediaImport, import_media};
-use crate::site::osimage::Verdict;
-use crate::site::workspace::{ImportError, ImportReport, ImportRequest, ImportState, ImportedImage, import};
+use crate::site::workspace::{ImportError, ImportRequest, import};
+
+use super::report::text_of;
 
 /// Arguments of `import`.
 #[derive(Debug, clap::Args)]
@@ -327,69 +328,4 @@ pub fn check(arguments: &crate::cli::Arguments, into: &std::path::Path) {
         )),
         Err(findings) => print_findings(&findings, arguments.verbose),
     }
-}
-
-fn text_of(report: &ImportReport, verbose: u8) -> String {
-    let mut text = String::new();
-    for image in &report.osimages {
-        text.push_str(&image_text(image, report.dry_run, verbose));
-    }
-    if !report.copied.is_empty() {
-        let would = if report.dry_run { "would be copied" } else { "copied" };
-        push_line(&mut text, &format!("{} files {would} to site/", report.copied.len()));
-    }
-    for note in &report.notes {
-        push_line(&mut text, &format!("note: {note}"));
-    }
-    for (kind, count) in &report.passed_over {
-        push_line(&mut text, &format!("not imported: {kind} ({count}); they stay with xCAT"));
-    }
-    text
-}
-
-fn image_text(image: &ImportedImage, dry_run: bool, verbose: u8) -> String {
-    let recipe = image.recipe.as_deref().unwrap_or_default();
-    let what = match (image.state, dry_run) {
-        (ImportState::New, false) => format!("wrote {recipe}"),
-        (ImportState::New, true) => format!("would write {recipe}"),
-        (ImportState::Changed, _) if image.changes.is_empty() => format!("{recipe} needs no change"),
-        (ImportState::Changed, false) => format!("changed {recipe}"),
-        (ImportState::Changed, true) => format!("would change {recipe}"),
-        (ImportState::Same, _) => format!("{recipe} is as imported"),
-        (ImportState::Skipped, _) => "no recipe".to_owned(),
-        (ImportState::Gone, _) => "no longer in xCAT".to_owned(),
-    };
-    let mut text = String::new();
-    push_line(&mut text, &format!("{}: {what}", image.name));
-    if let Some(reason) = &image.reason {
-        push_line(&mut text, &format!("  {reason}"));
-    }
-    for change in &image.changes {
-        push_line(&mut text, &format!("  {change}"));
-    }
-    if image.state == ImportState::Same && verbose == 0 {
-        return text;
-    }
-    let names = |verdict: Verdict| -> Vec<&str> {
-        let of_verdict = image.attributes.iter().filter(|one| one.verdict == verdict && !one.value.is_empty());
-        of_verdict.map(|one| one.attribute.as_str()).collect()
-    };
-    for verdict in [Verdict::Exact, Verdict::Stays] {
-        if !names(verdict).is_empty() {
-            push_line(&mut text, &format!("  {:<8} {}", verdict.name(), names(verdict).join(", ")));
-        }
-    }
-    let is_worth = |verdict: Verdict| match verdict {
-        Verdict::Differs | Verdict::Decide => true,
-        Verdict::Exact | Verdict::Stays => verbose > 0,
-    };
-    for verdict in [Verdict::Exact, Verdict::Stays, Verdict::Differs, Verdict::Decide] {
-        for one in image.attributes.iter().filter(|one| one.verdict == verdict) {
-            let is_found = verdict == Verdict::Exact && one.value.is_empty();
-            if !one.reason.is_empty() && (is_worth(verdict) || is_found) {
-                push_line(&mut text, &format!("  {:<8} {}: {}", verdict.name(), one.attribute, one.reason));
-            }
-        }
-    }
-    text
 }

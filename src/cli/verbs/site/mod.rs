@@ -5,4 +5,5 @@ pub mod export;
 pub mod import;
 pub mod names;
 mod nodes;
+mod report;
 pub mod rootimg;

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::output::harmless::push_line;
 use crate::cli::output::render;
-use crate::recipe::{Family, Recipe, Workspace};
-use crate::site::capture::{CaptureReport, CaptureRequest, Rules, Source, capture};
+use crate::recipe::{Family, Recipe, Workspace, select};
+use crate::site::capture::{CaptureReport, CaptureRequest, OfRecipe, Rules, Source, Why, capture};
 use crate::site::definitions::Site;
 use crate::site::export::{definition_of, places_of};
 use crate::site::rootimg::{synced, tree_in, tree_of};
@@ -25,9 +25,22 @@ pub fn overlay(request: &mut CaptureRequest, recipe: &Recipe) {
     let workspace = Workspace::above(&recipe.directory).ok().flatten();
     let definition = definition_of(recipe, workspace.as_ref()).definition;
     request.synced = synced(&definition, &places_of(recipe, workspace.as_ref()));
+    request.of_recipe = of_recipe(recipe);
     request.rules.is_of_xcat = true;
     request.overlay_for = Some(recipe.directory.clone());
     request.name.clone_from(&recipe.model.image.name);
+}
+
+/// What the recipe's fields put into images, as far as a person might have put the same into the tree.
+fn of_recipe(recipe: &Recipe) -> OfRecipe {
+    let model = &recipe.model;
+    let keys = model.system.authorized_keys.iter().map(|file| std::fs::read_to_string(recipe.directory.join(file)));
+    OfRecipe {
+        fstab: model.system.fstab.clone(),
+        points: model.boot.tmpfs.keys().cloned().collect(),
+        keys: keys.flatten().flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()).collect(),
+        units: model.services.enable.iter().chain(&model.services.disable).cloned().collect(),
+    }
 }
 
 /// The files of the overlay, and how they get into the image.
@@ -118,6 +131,10 @@ pub fn of_import(site: &Site, report: &mut ImportReport, into: &Path) {
             dry_run: true,
             overlay_for: Some(directory),
             synced: synced(definition, &site.places),
+            of_recipe: select(into, std::slice::from_ref(&image.name))
+                .ok()
+                .and_then(|one| one.recipes.first().map(of_recipe))
+                .unwrap_or_default(),
         };
         match capture(&request, &mut |_| {}) {
             Ok(done) => notes.extend(note(&image.name, &tree, &done, into)),
@@ -155,6 +172,7 @@ pub fn of_publication(recipe: &Recipe, targets: &[Target]) -> Vec<Finding> {
             dry_run: true,
             overlay_for: None,
             synced: BTreeMap::new(),
+            of_recipe: OfRecipe::default(),
         };
         overlay(&mut request, recipe);
         let warn =
@@ -176,17 +194,36 @@ pub fn of_publication(recipe: &Recipe, targets: &[Target]) -> Vec<Finding> {
     findings
 }
 
+/// Secrets in the tree that someone put there: an image gets them by a sync list.
+fn secrets(done: &CaptureReport) -> Vec<&String> {
+    // Each tree has these, and packages of Debian make the certificate.
+    const EACH: [&str; 3] = ["/etc/shadow", "/etc/gshadow", "/etc/ssl/private/"];
+    let all = done.left_out.get(Why::Secret.name()).into_iter().flat_map(|(_, paths)| paths);
+    all.filter(|path| !EACH.iter().any(|each| path.starts_with(each))).collect()
+}
+
 fn note(image: &str, tree: &Path, done: &CaptureReport, into: &Path) -> Option<String> {
     const NAMED: usize = 8;
+    let secrets = secrets(done);
+    let tree = tree.display();
+    let secret = match secrets.as_slice() {
+        [] => String::new(),
+        [first, more @ ..] => {
+            let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+            format!("{first}{more} may be secret and is never taken: name it in a synclist")
+        }
+    };
     if done.overlay_files.is_empty() {
-        return None;
+        return (!secret.is_empty()).then(|| format!("{image}: in {tree} {secret}"));
     }
-    let counts: Vec<String> = done.overlay.iter().map(|(reason, (count, _))| format!("{count} {reason}")).collect();
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    done.overlay_files.iter().for_each(|file| *counts.entry(file.reason.name()).or_default() += 1);
+    let counts: Vec<String> = counts.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
     let names: Vec<String> = done.overlay_files.iter().take(NAMED).map(|file| format!("/{}", file.path)).collect();
     let more = if done.overlay_files.len() > NAMED { ", .." } else { "" };
-    let tree = tree.display();
+    let secret = if secret.is_empty() { secret } else { format!("; {secret}") };
     Some(format!(
-        "{image}: {tree} has files that differ from packages, synced files and xCAT's own ({}): {}{more}. Images are built from packages: what the postinstall script does not create is lost unless captured: imgbuild capture {tree} --into {} --overlay {image}",
+        "{image}: {tree} has files that differ from packages, synced files and xCAT's own ({}): {}{more}. Images are built from packages: what the postinstall script does not create is lost unless captured: imgbuild capture {tree} --into {} --overlay {image}{secret}",
         counts.join(", "),
         names.join(", "),
         into.display()

@@ -1,5 +1,6 @@
 //! Which files of a node its packages bring, and which make it what it is.
 
+pub mod tree;
 mod unrecorded;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

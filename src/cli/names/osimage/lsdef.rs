@@ -2,8 +2,8 @@
 
 use clap::Parser;
 
-use super::shell::Shell;
-use super::{Done, Ended};
+use crate::cli::names::shell::Shell;
+use crate::cli::names::{Done, Ended};
 use crate::cli::output::render;
 
 /// Shows definitions of images

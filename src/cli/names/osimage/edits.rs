@@ -6,9 +6,10 @@ use std::io::Read;
 use clap::Parser;
 
 use super::attributes::{Changes, How};
-use super::shell::Shell;
-use super::undo::Undo;
-use super::{Done, Ended, definitions};
+use super::lsdef;
+use crate::cli::names::shell::Shell;
+use crate::cli::names::undo::Undo;
+use crate::cli::names::{Done, Ended};
 use crate::cli::output::render;
 use crate::cli::setup::print_findings;
 use crate::site::definitions::Places;
@@ -56,7 +57,7 @@ struct Asked {
 fn asked(shell: &Shell) -> Result<Asked, Ended> {
     let name = shell.name.name();
     let help = format!("imgbuild handles only `{name} -t osimage`, and `{name} -z` of osimages");
-    let types = definitions::types_of(shell.words());
+    let types = lsdef::types_of(shell.words());
     let is_stanza = shell.words().iter().any(|word| word == "-z" || word == "--stanza");
     let is_help = shell.words().iter().any(|word| word == "-h" || word == "--help");
     if types != ["osimage"] && !(is_stanza && types.is_empty()) && !(is_help && shell.real().is_none()) {
@@ -174,17 +175,14 @@ pub fn chdef(shell: &Shell) -> Done {
     }
     for definition in definitions.iter().filter(|one| is_ours(one)) {
         let image = definition.name.as_str();
-        let said = match &input {
+        let said: Vec<(String, String)> = match &input {
             None => pairs(&own),
             Some(_) => {
                 let all = definition.attributes.iter().filter(|(name, _)| *name != "imagename");
                 all.map(|(name, one)| (name.clone(), one.value.clone())).collect()
             }
         };
-        let mut changes = Changes::default();
-        for (attribute, value) in said {
-            changes.add(shell, image, &attribute, how, &value)?;
-        }
+        let changes = Changes::of(shell, image, how, &said)?;
         if changes.is_empty() {
             render::say(&format!("chdef: {image} already has these values"));
             continue;

@@ -1,0 +1,202 @@
+//! What a person changed in a tree that xCAT's genimage made: without what scripts and triggers of packages write, in the order in
+//! which people edit.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::distro::installed::{DatabaseKind, Installed};
+use crate::fault;
+use crate::site::capture::census::{Census, Seen};
+use crate::site::capture::services;
+use crate::xcat::matches;
+
+use super::{Classified, OverlayFile, Reason};
+
+/// What a recipe puts into its image besides packages and synced files.
+#[derive(Debug, Clone, Default)]
+pub struct OfRecipe {
+    /// Lines of fstab, and mount points of `[boot] tmpfs`.
+    pub fstab: Vec<String>,
+    pub points: Vec<String>,
+    /// Lines of root's authorized_keys.
+    pub keys: Vec<String>,
+    /// Units that it enables or disables.
+    pub units: Vec<String>,
+}
+
+/// Files that scripts and triggers of packages write without a package's owning them, as find's -path reads patterns.
+const BY_SCRIPTS: [&str; 44] = [
+    "./etc/alternatives",
+    "./etc/alternatives/*",
+    "./etc/apt/sources.list*",
+    "./etc/apt/trusted.gpg.d",
+    "./etc/ca-certificates.conf",
+    "./etc/console-setup/*",
+    "./etc/crypto-policies/*",
+    "./etc/default/keyboard",
+    "./etc/default/console-setup",
+    "./etc/dpkg/origins/default",
+    "./etc/init.d/.*",
+    "./etc/iscsi/initiatorname*",
+    "./etc/ld.so.conf.d/00-*",
+    "./etc/mailcap",
+    "./etc/machine-id",
+    "./etc/modules",
+    "./etc/networks",
+    "./etc/pam.d/common-*",
+    "./etc/pki/ca-trust/extracted/*",
+    "./etc/pki/tls/cert.pem",
+    "./etc/rc[0-6S].d/*",
+    "./etc/rc.d/rc[0-6].d/*",
+    "./etc/rmt",
+    "./etc/rpm/platform",
+    "./etc/selinux/*/contexts/files/*.bin",
+    "./etc/selinux/*/policy/*",
+    "./etc/shells",
+    "./etc/ssl/certs/*",
+    "./etc/systemd/system/*.wants",
+    "./etc/systemd/system/*.requires",
+    "./usr/lib/*/gdk-pixbuf-2.0/*/loaders.cache",
+    "./usr/lib/*/gio/modules/giomodule.cache",
+    "./usr/lib/fontconfig/cache/*",
+    "./usr/lib/locale/*",
+    "./usr/lib64/gio/modules/giomodule.cache",
+    "./usr/lib64/gconv/gconv-modules.cache",
+    "./usr/local/*/dist-packages",
+    "./usr/share/applications/mimeinfo.cache",
+    "./usr/share/fonts/*.uuid",
+    "./usr/share/glib-2.0/schemas/gschemas.compiled",
+    "./usr/share/perl/*/perllocal.pod",
+    "./usr/share/zsh/*.zwc",
+    "./var/lib/*/.initialized",
+    "./var/lib/xkb/*",
+];
+
+/// Takes out what no person did.
+pub fn only_of_people(found: &mut Classified, census: &Census, installed: &Installed, own: &OfRecipe) {
+    let digests = packaged(installed);
+    let links = services::Links::of(census, installed.kind);
+    let is_unit = |path: &str| {
+        let unit = path.rsplit('/').next().unwrap_or_default();
+        path.starts_with("etc/systemd/") && own.units.iter().any(|one| one == unit || format!("{one}.service") == unit)
+    };
+    found.overlay.retain(|file| {
+        let Some(seen) = census.seen.get(&file.path) else { return true };
+        match file.path.as_str() {
+            "etc/fstab" => !lines_of_fstab(census, own).is_empty(),
+            "root/.ssh/authorized_keys" => has_key(census, own),
+            _ if fault::planted("tree-of-scripts") => true,
+            path if file.reason == Reason::Unpackaged || file.detail.starts_with("points to") => {
+                !(is_by_script(path, seen)
+                    || is_unit(path)
+                    || links.are_of_packages(census, path)
+                    || file.reason == Reason::Unpackaged && is_copy(installed.kind, path, seen, &digests))
+            }
+            path => !is_by_script(path, seen) || file.attributes.is_some(),
+        }
+    });
+}
+
+fn is_by_script(path: &str, seen: &Seen) -> bool {
+    let shown = format!("./{path}");
+    let is_alternative =
+        seen.is_link() && seen.listed.target.as_deref().is_some_and(|target| target.contains("etc/alternatives/"));
+    is_alternative || BY_SCRIPTS.iter().any(|pattern| matches(pattern, &shown))
+}
+
+/// Digests of what packages bring, of the kind that their database has.
+fn packaged(installed: &Installed) -> BTreeSet<String> {
+    let files = installed.packages.iter().flat_map(|package| &package.files);
+    files.filter_map(|file| file.digest.as_deref()).map(str::to_ascii_lowercase).collect()
+}
+
+/// Whether a file is a copy of a package's, as scripts make configuration from examples, or empty, as they make it with `touch`.
+fn is_copy(kind: DatabaseKind, path: &str, seen: &Seen, digests: &BTreeSet<String>) -> bool {
+    let is_of_scripts =
+        ["etc/", "root/", "usr/share/", "usr/lib", "var/"].iter().any(|folder| path.starts_with(folder));
+    let digest = if kind == DatabaseKind::Dpkg { &seen.md5 } else { &seen.sha256 };
+    seen.is_file() && is_of_scripts && (seen.listed.size == 0 || digests.contains(digest.as_str()))
+}
+
+/// Lines of a tree's fstab that neither genimage writes nor the recipe has. Source: xCAT's genimage, which mounts the kernel's file
+/// systems, and memory at places that each image has.
+pub fn lines_of_fstab(census: &Census, own: &OfRecipe) -> Vec<String> {
+    const KERNELS: [&str; 8] = ["proc", "sysfs", "devpts", "devtmpfs", "rootfs", "cgroup", "debugfs", "selinuxfs"];
+    const MEMORY: [&str; 6] = ["/", "/dev/shm", "/tmp", "/var/tmp", "/run", "/dev"];
+    let plain = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let is_own = |line: &&String| {
+        let fields: Vec<&str> = line.split(' ').collect();
+        let [_, point, kind, ..] = fields[..] else { return true };
+        let in_memory = kind == "tmpfs" && (MEMORY.contains(&point) || own.points.iter().any(|one| one == point));
+        !(KERNELS.contains(&kind) || in_memory || own.fstab.iter().any(|one| plain(one) == **line))
+    };
+    let text = census.text("etc/fstab").unwrap_or_default();
+    let lines: Vec<String> =
+        text.lines().map(plain).filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
+    lines.iter().filter(is_own).cloned().collect()
+}
+
+fn has_key(census: &Census, own: &OfRecipe) -> bool {
+    let text = census.text("root/.ssh/authorized_keys").unwrap_or_default();
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines.any(|line| !own.keys.iter().any(|key| key.trim() == line))
+}
+
+/// What people edit first when a node does not do what they want.
+const EDITED: [&str; 22] = [
+    "./etc/fstab",
+    "./root/.ssh/*",
+    "./etc/exports",
+    "./etc/hosts",
+    "./etc/rc.local",
+    "./etc/rc.d/rc.local",
+    "./etc/ssh/*",
+    "./etc/sysctl*",
+    "./etc/security/*",
+    "./etc/profile*",
+    "./etc/bash*",
+    "./etc/modprobe.d/*",
+    "./etc/modules-load.d/*",
+    "./etc/udev/rules.d/*",
+    "./etc/sudoers*",
+    "./etc/chrony*",
+    "./etc/ntp*",
+    "./etc/slurm*",
+    "./etc/munge*",
+    "./etc/ld.so.conf.d/*",
+    "./etc/cron*",
+    "./etc/systemd/*",
+];
+
+/// How likely a person did it: the lowest first.
+fn rank(file: &OverlayFile, is_link: bool) -> u8 {
+    let path = format!("./{}", file.path);
+    let is_in = |folders: &[&str]| folders.iter().any(|folder| file.path.starts_with(folder));
+    if is_link {
+        return 4;
+    }
+    match file.reason {
+        Reason::Changed | Reason::Unpackaged if EDITED.iter().any(|pattern| matches(pattern, &path)) => 0,
+        Reason::Changed if file.path.starts_with("etc/") && file.attributes.is_none() => 1,
+        Reason::Unpackaged if is_in(&["etc/", "root/", "opt/", "srv/", "home/", "usr/local/"]) => 2,
+        Reason::Unpackaged if is_in(&["var/"]) => 5,
+        _ => 3,
+    }
+}
+
+/// Most files of one folder that are named before those of others.
+const OF_FOLDER: usize = 2;
+
+/// Sorts files so that the first ones tell most: by what people edit, and not all of one folder.
+pub fn ranked(files: Vec<OverlayFile>, census: &Census) -> Vec<OverlayFile> {
+    let is_link = |file: &OverlayFile| census.seen.get(&file.path).is_some_and(Seen::is_link);
+    let mut files = files;
+    files.sort_by_cached_key(|file| (rank(file, is_link(file)), file.path.clone()));
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    let (first, more): (Vec<OverlayFile>, Vec<OverlayFile>) = files.into_iter().partition(|file| {
+        let folder = file.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let count = counts.entry(folder.to_owned()).or_default();
+        *count += 1;
+        *count <= OF_FOLDER
+    });
+    first.into_iter().chain(more).collect()
+}
