@@ -149,6 +149,14 @@ impl PackageManager for Apt {
         archive::check::check(gathering, online)
     }
 
+    fn local<'a>(&self, gathering: &Gathering<'a>) -> Result<Box<dyn PackageArchive + 'a>, DistroError> {
+        Ok(Box::new(archive::gather::gather_local(gathering)?))
+    }
+
+    fn is_local(&self, gathering: &Gathering<'_>) -> bool {
+        archive::check::is_local(gathering)
+    }
+
     fn roots(&self, gathering: &Gathering<'_>) -> Result<BTreeMap<String, Vec<String>>, DistroError> {
         archive::gather::roots(gathering)
     }

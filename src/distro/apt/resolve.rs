@@ -239,10 +239,14 @@ impl Resolver<'_> {
         held: &[PinnedPackage],
         repositories: &Repositories<'_>,
     ) -> Result<Resolution, DistroError> {
-        self.check_names(pass, installed)?;
+        let all = (self.archive, self.suites, self.architecture);
+        let unknown = unknown_words(all, &pass.install, &|name| installed.contains_key(name));
+        if !unknown.is_empty() {
+            return Err(unknown_names(self.archive, unknown));
+        }
         let mut install: Vec<String> = Vec::new();
         for item in &pass.install {
-            match self.in_folder(item) {
+            match in_folder((self.archive, self.architecture), item) {
                 found if found.is_empty() => install.push(item.clone()),
                 found => install.extend(found),
             }
@@ -295,59 +299,6 @@ impl Resolver<'_> {
             }
         }
         Ok(Resolution { needed, ..answer })
-    }
-
-    /// `folder/name` or `folder/name*` of an otherpkgs list as `name=version`: the newest of each name that this folder has for the image's
-    /// CPU.
-    fn in_folder(&self, item: &str) -> Vec<String> {
-        let Some((folder, name)) = item.rsplit_once('/') else { return Vec::new() };
-        let (name, wanted) = name.split_once('=').map_or((name, None), |(name, version)| (name, Some(version)));
-        let name = name.strip_suffix(&format!(":{}", self.architecture)).unwrap_or(name);
-        let origin = format!("otherpkgs/{folder}");
-        let fits = |candidate: &super::Candidate<'_>| {
-            let runs = candidate.field("Architecture").is_none_or(|one| one == "all" || one == self.architecture);
-            runs && wanted.is_none_or(|version| candidate.field("Version") == Some(version))
-        };
-        let names: Vec<&str> = match is_pattern(name) {
-            true => self.archive.names().into_iter().filter(|one| is_meant(name, one)).collect(),
-            false => vec![name],
-        };
-        let newest = |name: &str| {
-            let own = self.archive.candidates(name).into_iter();
-            let own = own.filter(|candidate| candidate.index.origin == origin && fits(candidate));
-            let newest =
-                own.filter_map(|candidate| Some((candidate.version()?, candidate))).max_by(|a, b| a.0.cmp(&b.0))?.1;
-            Some(format!("{name}={}", newest.field("Version")?))
-        };
-        names.into_iter().filter_map(newest).collect()
-    }
-
-    /// Names that nothing has are reported all at once, before apt is asked.
-    fn check_names(&self, pass: &Pass, installed: &BTreeMap<String, (String, bool)>) -> Result<(), DistroError> {
-        let mut unknown = Vec::new();
-        let providers = std::cell::OnceCell::new();
-        for item in &pass.install {
-            let asked = item.split('=').next().unwrap_or(item);
-            let is_pattern = item.starts_with(['?', '~']) || asked.contains('*');
-            if is_pattern && !item.contains('/') {
-                continue;
-            }
-            if item.contains('/') {
-                if self.in_folder(item).is_empty() {
-                    unknown.extend(of_suite(self.archive, self.suites, item).err().map(|hint| (item.clone(), hint)));
-                }
-                continue;
-            }
-            let name = plain_name(item);
-            if self.archive.candidates(name).is_empty() {
-                let is_known = installed.contains_key(name)
-                    || providers.get_or_init(|| self.archive.providers()).contains_key(name);
-                unknown.extend((!is_known).then(|| (name.to_owned(), None)));
-            } else if let Err(hint) = of_version(self.archive, item) {
-                unknown.push((item.clone(), Some(hint)));
-            }
-        }
-        if unknown.is_empty() { Ok(()) } else { Err(unknown_names(self.archive, unknown)) }
     }
 
     /// What goes with packages that are removed, because it needs one of them: as the inside asks apt, which knows no repository there.
@@ -471,6 +422,81 @@ fn expanded(names: &[String], installed: &BTreeMap<String, (String, bool)>) -> V
     names.iter().flat_map(found).collect()
 }
 
+/// `folder/name` or `folder/name*` of an otherpkgs list as `name=version`: the newest of each name that this folder has for the image's
+/// CPU.
+pub fn in_folder((archive, architecture): (&Archive, &str), item: &str) -> Vec<String> {
+    let Some((folder, name)) = item.rsplit_once('/') else { return Vec::new() };
+    let (name, wanted) = name.split_once('=').map_or((name, None), |(name, version)| (name, Some(version)));
+    let name = name.strip_suffix(&format!(":{}", architecture)).unwrap_or(name);
+    let origin = format!("otherpkgs/{folder}");
+    let fits = |candidate: &super::Candidate<'_>| {
+        let runs = candidate.field("Architecture").is_none_or(|one| one == "all" || one == architecture);
+        runs && wanted.is_none_or(|version| candidate.field("Version") == Some(version))
+    };
+    let names: Vec<&str> = match is_pattern(name) {
+        true => archive.names().into_iter().filter(|one| is_meant(name, one)).collect(),
+        false => vec![name],
+    };
+    let newest = |name: &str| {
+        let own = archive.candidates(name).into_iter();
+        let own = own.filter(|candidate| candidate.index.origin == origin && fits(candidate));
+        let newest =
+            own.filter_map(|candidate| Some((candidate.version()?, candidate))).max_by(|a, b| a.0.cmp(&b.0))?.1;
+        Some(format!("{name}={}", newest.field("Version")?))
+    };
+    names.into_iter().filter_map(newest).collect()
+}
+
+/// Words of a pass that nothing means, each with what there is instead, where that is known.
+pub fn unknown_words(
+    (archive, suites, architecture): (&Archive, &[SuiteRelease], &str),
+    items: &[String],
+    is_installed: &dyn Fn(&str) -> bool,
+) -> Vec<(String, Option<String>)> {
+    let mut unknown = Vec::new();
+    let providers = std::cell::OnceCell::new();
+    for item in items {
+        let asked = item.split('=').next().unwrap_or(item);
+        let is_pattern = item.starts_with(['?', '~']) || asked.contains('*');
+        if is_pattern && !item.contains('/') {
+            continue;
+        }
+        if item.contains('/') {
+            if in_folder((archive, architecture), item).is_empty()
+                && let Err(hint) = of_suite(archive, suites, item)
+            {
+                unknown.push((item.clone(), hint.or_else(|| near_in_folders(archive, item))));
+            }
+            continue;
+        }
+        let name = plain_name(item);
+        if archive.candidates(name).is_empty() {
+            let is_known = is_installed(name) || providers.get_or_init(|| archive.providers()).contains_key(name);
+            unknown.extend((!is_known).then(|| (name.to_owned(), None)));
+        } else if let Err(hint) = of_version(archive, item) {
+            unknown.push((item.clone(), Some(hint)));
+        }
+    }
+    unknown
+}
+
+/// What of the recipe's own directories is like `folder/name`.
+pub fn near_in_folders(archive: &Archive, item: &str) -> Option<String> {
+    let local = archive.indices.iter().filter_map(|index| Some((index.origin.strip_prefix("otherpkgs/")?, index)));
+    let names = |text: &str| -> Vec<String> {
+        let fields = text.lines().filter_map(|line| line.strip_prefix("Package:"));
+        fields.map(|name| name.trim().to_owned()).collect()
+    };
+    let words: Vec<String> = local
+        .flat_map(|(folder, index)| names(index.text()).into_iter().map(move |name| format!("{folder}/{name}")))
+        .collect();
+    let of_name: Vec<&str> =
+        words.iter().filter(|word| word.rsplit('/').next() == item.rsplit('/').next()).map(String::as_str).collect();
+    let near = if of_name.is_empty() { nearest(item, words.iter().map(String::as_str)) } else { of_name };
+    let near: Vec<&str> = near.into_iter().take(SHOWN_NAMES).map(|word| word.trim_start_matches("./")).collect();
+    (!near.is_empty()).then(|| format!("instead of `{item}`, did you mean {}?", near.join(", ")))
+}
+
 /// What is said of names that no archive has, each with what is known of it.
 pub fn unknown_names(archive: &Archive, unknown: Vec<(String, Option<String>)>) -> DistroError {
     let names = archive.names();
@@ -522,6 +548,9 @@ const SIMULATION: &str = "== simulate\n";
 fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
 }
+
+/// How many names are offered in place of another.
+const SHOWN_NAMES: usize = 3;
 
 /// How many lines of the solver's answer are shown.
 const SHOWN_LINES: usize = 30;
