@@ -68,6 +68,8 @@ fn check_packages(gathering: &Gathering<'_>, reads_all: bool) {
         }
         Err(error) => return failed(&error),
     };
+    // One without any package was reported as such.
+    let reads_all = reads_all && !archive.names().is_empty();
     let words = if reads_all && recipe.model.image.from.is_none() {
         archive.check_passes(&[&passes[..], &driver_words(&requests)].concat(), &|_| false)
     } else {
@@ -111,7 +113,8 @@ fn check_files(gathering: &Gathering<'_>, archive: &dyn PackageArchive, asked: &
 
 /// Looks at the repositories of a recipe: at files that name them, and at those that are directories of this machine; with `online` at all of them.
 /// What is not there is a warning where an up-to-date lock answers, because a build need not ask for it.
-pub fn check_repositories(recipe: &Recipe, mirror: Option<&str>, online: bool) -> Vec<Finding> {
+/// With `packages` the words of lists and package files are compared with them, too.
+pub fn check_repositories(recipe: &Recipe, mirror: Option<&str>, online: bool, packages: bool) -> Vec<Finding> {
     // Nothing is kept: a recipe is checked without a store.
     let scratch = match Held::below(&std::env::temp_dir(), "imgbuild-check-") {
         Ok(scratch) => scratch,
@@ -133,7 +136,7 @@ pub fn check_repositories(recipe: &Recipe, mirror: Option<&str>, online: bool) -
         lock.is_some() && lock_state(recipe, lock.as_ref()) == LockState::Fresh
     });
     // A build with such a lock reads no archive.
-    if !*is_locked {
+    if packages && !*is_locked {
         let reads_all = wrong.is_empty() && (online || manager(recipe).is_local(&gathering));
         check_packages(&gathering, reads_all);
     }

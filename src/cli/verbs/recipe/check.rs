@@ -56,7 +56,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
         }
         return check_list(arguments, own, kind, std::path::Path::new(file));
     }
-    let selected = checked(arguments, &own.names, own.mirror.as_deref(), own.online);
+    let selected = checked(arguments, &own.names, (own.mirror.as_deref(), own.online), true);
     let selected = if own.names.is_empty() { with_nodes(arguments, selected) } else { selected };
     let selected = selected.map(|selected| with_nodes_of_lists(arguments, selected));
     let (findings, good, broken, is_several) = match &selected {
@@ -163,13 +163,13 @@ fn with_nodes(
     Ok(selected)
 }
 
-/// Reads images and all that they name; those that cannot be built are broken.
+/// Reads images and all that they name; those that cannot be built are broken. With `packages` also what is wrong with packages.
 /// Errors: What stands in the way of knowing their names.
 pub fn checked(
     arguments: &crate::cli::Arguments,
     names: &[String],
-    mirror: Option<&str>,
-    online: bool,
+    (mirror, online): (Option<&str>, bool),
+    packages: bool,
 ) -> Result<Selected, Vec<Finding>> {
     let mut selected = read_selection(arguments, names)?;
     look_at_each(&mut selected, &|recipe, _| {
@@ -183,7 +183,11 @@ pub fn checked(
             path.is_some_and(|path| path.starts_with("repo"))
         };
         let errors = known.iter().filter(|finding| finding.severity == Severity::Error);
-        if errors.filter(is_of_repo).count() > 0 { Vec::new() } else { check_repositories(recipe, mirror, online) }
+        if errors.filter(is_of_repo).count() > 0 {
+            Vec::new()
+        } else {
+            check_repositories(recipe, mirror, online, packages)
+        }
     });
     Ok(selected)
 }
