@@ -87,6 +87,10 @@ fn check_packages(gathering: &Gathering<'_>, reads_all: bool) {
 
 /// Says which packages of this machine's directories are not what their index says, of those that lists name.
 fn check_files(gathering: &Gathering<'_>, archive: &dyn PackageArchive, asked: &[&PackageRequest]) {
+    let is_local = |uri: &Option<String>| uri.as_ref().is_some_and(|uri| uri.starts_with("file:"));
+    if !gathering.recipe.model.repo.iter().any(|repo| is_local(&repo.uri)) {
+        return;
+    }
     let manager = manager(gathering.recipe);
     let roots = manager.roots(gathering).unwrap_or_default();
     for (name, span) in asked.iter().flat_map(|request| &request.spans) {
