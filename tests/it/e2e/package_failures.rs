@@ -101,7 +101,7 @@ fn misspelt_packages_are_named_by_check_build_and_plan_all_at_once() {
 }
 
 #[test]
-fn a_damaged_file_that_no_list_wants_blocks_no_build() {
+fn network_a_damaged_file_that_no_list_wants_blocks_no_build() {
     let space = with_packages(&[Deb::new("site-good")], "site-good\n");
     space.write("otherpkgs/site-page_1.0_all.deb", "<html>404</html>\n");
     let ran = space.run(&["build"]).good();
