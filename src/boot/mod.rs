@@ -10,4 +10,4 @@ mod qemu;
 pub use error::BootError;
 pub use firmware::{Firmware, needs_uefi};
 pub use http::FileServer;
-pub use qemu::{Board, Machine, Running, artefact, memory_for, ssh_answers};
+pub use qemu::{Board, CARDS, Card, Machine, Running, artefact, memory_for, ssh_answers};

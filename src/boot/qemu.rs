@@ -1,5 +1,6 @@
 //! QEMU, always with software emulation (TCG): it works everywhere, and the same everywhere.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -75,6 +76,31 @@ const BOARDS: [Board; 3] = [
     },
 ];
 
+/// A network card of QEMU's.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Card {
+    /// Name of the kernel's driver.
+    pub driver: &'static str,
+    /// What `-device` calls it.
+    pub device: &'static str,
+}
+
+/// Cards that every QEMU of the last ten years has, the fastest first.
+pub const CARDS: [Card; 5] = [
+    Card { driver: "virtio_net", device: "virtio-net-pci" },
+    Card { driver: "e1000e", device: "e1000e" },
+    Card { driver: "e1000", device: "e1000" },
+    Card { driver: "vmxnet3", device: "vmxnet3" },
+    Card { driver: "8139cp", device: "rtl8139" },
+];
+
+impl Card {
+    /// The first that one of some drivers is for.
+    pub fn of(drivers: &BTreeSet<String>) -> Option<&'static Self> {
+        CARDS.iter().find(|card| drivers.contains(card.driver))
+    }
+}
+
 impl Board {
     /// That of a CPU, as `uname -m` prints it; the PC's where it is another one.
     pub fn of(machine: &str) -> &'static Self {
@@ -89,8 +115,13 @@ impl Machine {
     /// A device on QEMU's own network, where the host is 10.0.2.2; `forward` leads a port of the loopback to the
     /// machine's ssh.
     pub fn user_network(mac: &str, forward: Option<u16>) -> (String, String) {
+        Self::user_network_by(&CARDS[0], mac, forward)
+    }
+
+    /// The same with another card.
+    pub fn user_network_by(card: &Card, mac: &str, forward: Option<u16>) -> (String, String) {
         let forward = forward.map(|port| format!(",hostfwd=tcp:127.0.0.1:{port}-:22")).unwrap_or_default();
-        (format!("user,id=net0{forward}"), format!("virtio-net-pci,netdev=net0,mac={mac}"))
+        (format!("user,id=net0{forward}"), format!("{},netdev=net0,mac={mac}", card.device))
     }
 
     /// `variables` is the firmware's own copy.

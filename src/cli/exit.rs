@@ -95,7 +95,7 @@ impl From<&DistroError> for Exit {
             | DistroError::Unsatisfiable { .. }
             | DistroError::ContainerDatabase { .. }
             | DistroError::Keyring { .. }
-            | DistroError::PackageFile { .. }
+            | DistroError::PackageFiles { .. }
             | DistroError::NoSuite { .. }
             | DistroError::LockedSize { .. }
             | DistroError::NoSource { .. } => Self::Input,

@@ -1,5 +1,6 @@
 //! The command line: the only room that prints, and imported by no one.
 
+mod completions;
 mod exit;
 pub mod help;
 pub mod names;
@@ -302,9 +303,7 @@ fn with_stack() -> ExitCode {
         Command::Cache(own) => verbs::keeping::cache::run(&arguments, own),
         Command::Away(own) => verbs::building::away::run(&arguments, own),
         Command::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(*shell, &mut help::command(), "imgbuild", &mut script);
-            output::render::print_whole(&String::from_utf8_lossy(&script));
+            output::render::print_whole(&completions::script(*shell));
             Exit::Done
         }
         Command::Manual { directory } => {

@@ -87,12 +87,13 @@ pub enum DistroError {
     #[error("`{file}` {problem}")]
     #[diagnostic(code(distro::format))]
     Format { file: String, problem: String },
-    #[error("`{}` is not a package: {problem}", path.display())]
+    /// Files that the recipe asks for; each was reported where it does.
+    #[error("{names}: not packages")]
     #[diagnostic(
         code(distro::package_file),
-        help("copy it again, or remove it from the directory; `file` shows what it is")
+        help("copy them again, or remove them from the directory; `file` shows what they are")
     )]
-    PackageFile { path: PathBuf, problem: String },
+    PackageFiles { names: String },
     #[error("the keyring `{}` cannot be used: {problem}", path.display())]
     #[diagnostic(code(distro::keyring), help("give a file of OpenPGP certificates, binary or ASCII-armored"))]
     Keyring { path: PathBuf, problem: String },
@@ -176,6 +177,11 @@ impl DistroError {
     /// Whether nothing but reaching a server failed: what it has is not known, and nothing that came is wrong.
     pub fn is_unavailable(&self) -> bool {
         matches!(self, Self::Download { .. } | Self::NotThere { .. })
+    }
+
+    /// Whether all that it says was reported already, where it is asked for.
+    pub fn is_reported(&self) -> bool {
+        matches!(self, Self::UnknownPackages { is_reported: true, .. } | Self::PackageFiles { .. })
     }
 
     /// That no repository has some packages, each with what it may have been meant to be; `otherwise` is the remedy where

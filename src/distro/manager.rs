@@ -180,6 +180,8 @@ pub trait PackageArchive {
     fn of_origin(&self, start: &str) -> Result<Vec<PinnedPackage>, DistroError>;
     /// Files of the local directories whose origin is `start` or below, by their path there, as they were when they were read.
     fn scanned(&self, start: &str) -> BTreeMap<String, Sha256>;
+    /// Names of all packages, and what they provide by a name.
+    fn names(&self) -> BTreeSet<String>;
     /// All packages of a name.
     /// Errors: [`DistroError::Format`] for a package that cannot be pinned.
     fn all(&self, name: &str) -> Result<Vec<PinnedPackage>, DistroError>;
@@ -200,6 +202,13 @@ pub trait PackageArchive {
     /// Whether all names mean something.
     /// Errors: [`DistroError::UnknownPackages`] with all that do not, and near names.
     fn check_names(&self, names: &[String]) -> Result<(), DistroError>;
+    /// Whether all words of transactions mean something, versions and folders too, as a solver would find one after another; `is_installed`
+    /// says what need be in no repository.
+    /// Errors: [`DistroError::UnknownPackages`] with all that mean nothing, and near names.
+    fn check_passes(&self, passes: &[Pass], is_installed: &dyn Fn(&str) -> bool) -> Result<(), DistroError>;
+    /// The same of words with a folder of the recipe's directories alone.
+    /// Errors: As [`PackageArchive::check_passes`].
+    fn check_folders(&self, passes: &[Pass]) -> Result<(), DistroError>;
     /// The packages of the tools root; those in `held` keep their versions while a repository has them.
     /// Errors: [`DistroError::Closure`] for a dependency that nothing satisfies.
     fn tools(&self, seed: &[String], held: &[PinnedPackage]) -> Result<Vec<PinnedPackage>, DistroError>;
@@ -322,6 +331,11 @@ pub trait PackageManager: Sync + std::fmt::Debug {
     /// Looks at the recipe's repositories, and gives those that cannot be used. Without `online` no server is asked:
     /// files of the recipe and directories of this machine alone.
     fn check(&self, gathering: &Gathering<'_>, online: bool) -> Vec<Unusable>;
+    /// Reads the recipe's own directories of packages alone.
+    /// Errors: As [`PackageManager::archive`].
+    fn local<'a>(&self, gathering: &Gathering<'a>) -> Result<Box<dyn PackageArchive + 'a>, DistroError>;
+    /// Whether the recipe's repositories are directories of this machine, all of them: none of a server is asked for.
+    fn is_local(&self, gathering: &Gathering<'_>) -> bool;
     /// Roots of the repositories by the origin that the lock has.
     /// Errors: [`DistroError`] for sources that cannot be used.
     fn roots(&self, gathering: &Gathering<'_>) -> Result<BTreeMap<String, Vec<String>>, DistroError>;

@@ -3,6 +3,7 @@
 //! Imports the sandbox and the store; must not know the plan or the stages.
 
 pub mod apt;
+mod damaged;
 mod dnf;
 mod error;
 mod fetch;

@@ -205,10 +205,11 @@ impl StageError {
 
     /// Whether all that it says was reported already, where it was asked for.
     pub fn is_told(&self) -> bool {
-        matches!(
-            self,
-            Self::Refused { .. } | Self::Distro(crate::distro::DistroError::UnknownPackages { is_reported: true, .. })
-        )
+        match self {
+            Self::Refused { .. } => true,
+            Self::Distro(error) => error.is_reported(),
+            _ => false,
+        }
     }
 
     /// The file with all that the failed command printed, below the store's directory; none where no command failed.

@@ -270,15 +270,21 @@ impl ExcludeList {
                 .map(|pattern| format!("{}:{} {}", pattern.span.file.name, pattern.span.line(), pattern.text))
                 .collect();
             let more = if unmatched.len() > 5 { format!(" and {} more", unmatched.len() - 5) } else { String::new() };
-            outcome.findings.push(
-                Finding::note(
-                    "exlist::unmatched",
-                    &first.span,
-                    format!("{} matched nothing this time", counted_as(unmatched.len(), "pattern", "patterns")),
-                )
-                .label("the first of them")
-                .help(format!("{}{more}", shown.join("; "))),
-            );
+            let count = counted_as(unmatched.len(), "pattern", "patterns");
+            let text = format!("{count} matched nothing this time: {}{more}", shown.join("; "));
+            let finding = Finding::note("exlist::unmatched", &first.span, text).label("the first of them");
+            // In images whose /lib is a link all is below /usr.
+            let merged = unmatched.iter().find_map(|pattern| {
+                let (top, _) = pattern.text.strip_prefix("./")?.split_once('/')?;
+                let is_link = tree.get(top) == Some(&false) && tree.get(&format!("usr/{top}")) == Some(&true);
+                is_link.then(|| {
+                    format!("/{top} is a link to /usr/{top} in this image: write ./usr/{}", &pattern.text[2..])
+                })
+            });
+            outcome.findings.push(match merged {
+                Some(help) => finding.help(help),
+                None => finding,
+            });
         }
         outcome
     }

@@ -298,3 +298,135 @@ fn device_trees_are_for_cpus_that_have_them_and_the_command_line_has_a_limit_on_
         assert!(ran.code == 1 && ran.err.contains("2048 is the kernel's limit"), "{arch}: {}", ran.err);
     }
 }
+
+/// A package of Debian with nothing in it.
+fn deb(name: &str) -> Vec<u8> {
+    let control = format!(
+        "Package: {name}\nVersion: 1.0\nArchitecture: all\nMaintainer: t <t@example.invalid>\nDescription: t\n"
+    );
+    let mut archive = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(control.len() as u64);
+    header.set_mode(0o644);
+    archive.append_data(&mut header, "./control", control.as_bytes()).unwrap();
+    let control = archive.into_inner().unwrap();
+    let data = tar::Builder::new(Vec::new()).into_inner().unwrap();
+    let mut bytes = b"!<arch>\n".to_vec();
+    for (name, content) in [("debian-binary", b"2.0\n".to_vec()), ("control.tar", control), ("data.tar", data)] {
+        bytes.extend(format!("{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 0, "100644", content.len()).bytes());
+        bytes.extend(&content);
+        bytes.resize(bytes.len().next_multiple_of(2), b'\n');
+    }
+    bytes
+}
+
+/// A recipe whose archive is a directory of this machine with some packages, and that has a directory of its own.
+fn with_local_archive(space: &Space, install: &str, others: &str) {
+    let names = ["apt", "kmod", "linux-image-amd64", "less", "nano"];
+    let stanza = |name: &&str| {
+        format!(
+            "Package: {name}\nVersion: 1\nArchitecture: amd64\nFilename: {name}.deb\nSize: 4\nSHA256: {}\n\n",
+            imgbuild::digest::Sha256::of(b"deb\n")
+        )
+    };
+    space.write("a/Packages", &names.iter().map(stanza).collect::<String>());
+    for name in names {
+        space.write(&format!("a/{name}.deb"), "deb\n");
+    }
+    space.write(
+        "image.toml",
+        &format!(
+            "[image]\nname = \"x\"\nrelease = \"bookworm\"\n\n[[repo]]\nuri = \"file:{}\"\nsuites = [\"./\"]\ntrusted = true\n\n\
+             [packages]\ninstall = [{install}]\n\n[otherpkgs]\ndir = \"others\"\nlists = [\"o.pkglist\"]\n",
+            space.path().join("a").display()
+        ),
+    );
+    space.write("o.pkglist", others);
+    std::fs::create_dir_all(space.path().join("others/sub")).unwrap();
+    std::fs::write(space.path().join("others/sub/good_1.0_all.deb"), deb("good")).unwrap();
+}
+
+#[test]
+fn package_files_that_are_none_are_told_where_they_are_asked_for_and_left_out_elsewhere() {
+    let space = Space::new();
+    with_local_archive(&space, "\"less\"", "good\nsite\n");
+    space.write("others/site_1.0_all.deb", "<!DOCTYPE html>\n<title>404 Not Found</title>\n");
+    std::fs::write(space.path().join("others/other_1.0_all.deb"), &deb("other")[..200]).unwrap();
+    space.write("others/sub/tool_2.0_all.deb", "");
+    let ran = space.run(&["check"]);
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    assert!(ran.err.contains("o.pkglist:2:1") && ran.err.contains("it is a web page"), "{}", ran.err);
+    for left_out in [
+        "others/other_1.0_all.deb` is not a package and is left out",
+        "sub/tool_2.0_all.deb` is not a package and is left out: it is empty",
+    ] {
+        assert!(ran.err.contains(left_out), "{}", ran.err);
+    }
+    // None that a list wants: the rest of the folder counts.
+    space.write("o.pkglist", "sub/good\n");
+    let ran = space.run(&["check"]).good();
+    assert!(ran.err.contains("site_1.0_all.deb` is not a package and is left out"), "{}", ran.err);
+    // By folder, by pattern, and with a version.
+    for word in ["sub/tool", "to*", "tool=2.0"] {
+        space.write("o.pkglist", &format!("{word}\n"));
+        let ran = space.run(&["check"]);
+        assert!(
+            ran.code == 1 && ran.err.contains("o.pkglist:1:1") && ran.err.contains("it is empty"),
+            "{word}: {}",
+            ran.err
+        );
+    }
+    // A package of the archive that is not what its index says.
+    space.write("o.pkglist", "good\n").write("a/less.deb", "other\n");
+    let ran = space.run(&["check"]);
+    assert!(
+        ran.code == 1 && ran.err.contains("a/less.deb` is not the package that its repository describes"),
+        "{}",
+        ran.err
+    );
+    // RPM packages likewise.
+    space.write(
+        "image.toml",
+        "[image]\nname = \"x\"\ndistro = \"rocky\"\nrelease = \"9\"\n\n[[repo]]\nsource = \"distribution\"\n\n[otherpkgs]\ndir = \"others\"\nlists = [\"o.pkglist\"]\n",
+    );
+    space.write("others/site-1.0-1.el9.x86_64.rpm", "<html></html>").write("others/old-1-1.noarch.rpm", "half");
+    space.write("o.pkglist", "site\n");
+    let ran = space.run(&["check"]);
+    assert!(ran.code == 1 && ran.err.contains("o.pkglist:1:1") && ran.err.contains("it is a web page"), "{}", ran.err);
+    assert!(ran.err.contains("old-1-1.noarch.rpm` is not a package and is left out"), "{}", ran.err);
+}
+
+#[test]
+fn all_that_is_wrong_is_told_at_once() {
+    let space = Space::new();
+    with_local_archive(&space, "\"lesss\", \"nano\"", "goood\nsub/god\n");
+    let ran = space.run(&["check"]);
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    for (place, said) in [
+        ("image.toml:11:12", "did you mean less"),
+        ("o.pkglist:1:1", "did you mean good"),
+        ("o.pkglist:2:1", "did you mean sub/good"),
+    ] {
+        assert!(ran.err.contains(place) && ran.err.contains(said), "{place} {said}: {}", ran.err);
+    }
+    // Beside wrong keys and values, files that are missing, and a damaged lock.
+    let text = std::fs::read_to_string(space.path().join("image.toml")).unwrap();
+    space.write(
+        "image.toml",
+        &format!("{text}\n[exclude]\nlists = [\"none.exlist\"]\n\n[system]\nhostnme = \"x\"\ntimezone = 7\n"),
+    );
+    space.write("image.lock", "half");
+    let ran = space.run(&["check"]);
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    for said in [
+        "did you mean less",
+        "did you mean good",
+        "`none.exlist` cannot be read",
+        "did you mean `hostname`?",
+        "`system.timezone` must be a string",
+        "image.lock",
+    ] {
+        assert_eq!(ran.err.matches(said).count().min(1), 1, "{said}: {}", ran.err);
+    }
+    assert_eq!(ran.err.matches("no repository has `lesss`").count(), 1, "{}", ran.err);
+}

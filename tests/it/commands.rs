@@ -77,6 +77,64 @@ fn completions_name_the_commands() {
 }
 
 #[test]
+fn names_of_images_complete_in_a_shell() {
+    let space = Space::new();
+    for name in ["compute", "compile", "login"] {
+        space.write(
+            &format!("images/{name}/image.toml"),
+            &format!("[image]\nname = \"{name}\"\nrelease = \"bookworm\"\n"),
+        );
+    }
+    space.write("imgbuild.toml", "images = [\"images/*\"]\n");
+    let names = space.run(&["list", "--names"]).good().out;
+    assert_eq!(names, "compile\ncompute\nlogin\n");
+    let script = imgbuild().args(["completions", "bash"]).output().unwrap().stdout;
+    let path = space.path().join("completion");
+    std::fs::write(&path, script).unwrap();
+    let complete = |words: &str| {
+        let program = env!("CARGO_BIN_EXE_imgbuild");
+        let line = format!(
+            "set -- {words}\nsource {}\nCOMP_WORDS=({program} \"$@\")\nCOMP_CWORD=$#\n_imgbuild_images {program} \"${{@: -1}}\" x\nprintf '%s\\n' \"${{COMPREPLY[@]}}\"",
+            path.display()
+        );
+        let output = std::process::Command::new("bash").arg("-c").arg(line).current_dir(space.path()).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    assert_eq!(complete("plan comp"), "compile\ncompute\n");
+    let text = complete("-C images/login show lo");
+    assert!(text.contains("login\n"), "{text}");
+    assert!(!complete("gc comp").contains("compute"), "no image there");
+    for shell in ["zsh", "fish"] {
+        let output = imgbuild().args(["completions", shell]).output().unwrap();
+        let script = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(script.contains("list --names") && !script.contains("_users"), "{shell}");
+    }
+}
+
+#[test]
+fn a_new_recipe_names_its_schema_and_says_where_a_second_one_goes() {
+    let space = Space::new();
+    let ran = space.run(&["init", "compute"]).good();
+    assert!(ran.err.contains("imgbuild init ./compute"), "{}", ran.err);
+    let text = std::fs::read_to_string(space.path().join("image.toml")).unwrap();
+    let schema = text.lines().next().unwrap().strip_prefix("#:schema ").unwrap().to_owned();
+    let schema = std::fs::read_to_string(space.path().join(schema)).unwrap();
+    assert_eq!(schema, space.run(&["schema", "image"]).good().out);
+    let again = space.run(&["init", "login"]);
+    assert!(again.code == 1 && again.err.contains("imgbuild init ./login"), "{}", again.err);
+    let mut command = imgbuild();
+    Ran::from(command.args(["init", "./login"]).current_dir(space.path()).output().unwrap()).good();
+    assert!(space.path().join("login/image.toml").is_file());
+    // One for all images of a workspace.
+    let many = Space::new();
+    many.write("imgbuild.toml", "images = [\"images/*\"]\n");
+    many.run(&["init", "compute"]).good();
+    let text = std::fs::read_to_string(many.path().join("images/compute/image.toml")).unwrap();
+    assert!(text.starts_with("#:schema ../../.image.schema.json\n"), "{text}");
+    assert!(many.path().join(".image.schema.json").is_file());
+}
+
+#[test]
 fn nothing_built_is_said_plainly() {
     let space = Space::example("mini");
     assert!(space.run(&["list"]).good().out.contains("mini  not built"));

@@ -48,6 +48,26 @@ fn each_mistake_in_a_recipe_has_its_line_and_its_remedy() {
 }
 
 #[test]
+fn a_flat_archive_that_no_one_signed_says_what_to_write() {
+    let space = Space::new();
+    space.write("a/Packages", "");
+    let check = |suites: &str| {
+        let repo = format!("[[repo]]\nuri = \"file:{}\"\n{suites}\n", space.path().join("a").display());
+        space.write("image.toml", &format!("{START}{repo}"));
+        space.run(&["check"])
+    };
+    let ran = check("suites = [\"./\"]");
+    let is_told = ran.err.contains("no one signed it") && ran.err.contains("[[repo]] trusted = true");
+    assert!(ran.code == 1 && is_told && !ran.err.contains("check `release`"), "{}", ran.err);
+    let ran = check("suites = [\"bookworm\"]\ncomponents = [\"main\"]");
+    assert!(ran.code == 1 && ran.err.contains("suites = [\"./\"], trusted = true"), "{}", ran.err);
+    // Where there is no index, either, nothing is to be trusted.
+    std::fs::remove_file(space.path().join("a/Packages")).unwrap();
+    let ran = check("suites = [\"./\"]");
+    assert!(ran.code == 1 && !ran.err.contains("trusted"), "{}", ran.err);
+}
+
+#[test]
 fn each_mistake_on_the_command_line_has_its_remedy() {
     let space = Space::new();
     space.write("c/image.toml", START);

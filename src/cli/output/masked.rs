@@ -11,6 +11,10 @@ const SECRET: [&str; 4] = ["password", "passwd", "secret", "token"];
 /// What remedies say in place of a user and a password.
 const PLACEHOLDER: &str = "USER:PASSWORD";
 
+/// A key of recipes whose value is no secret, and that value.
+const SECRETS: &str = "secrets";
+const ALLOWED: &str = "allowed";
+
 /// Names whose value says where a secret is, or that are none.
 const ENDINGS: [&str; 4] = ["_file", "_files", "-file", "-files"];
 
@@ -108,6 +112,10 @@ fn values(text: &str) -> Vec<Range<usize>> {
             }
             None => continue,
         };
+        // `[image] secrets = "allowed"`: a word of the recipe, and no secret.
+        if lower.get(range.clone()) == Some(ALLOWED) && lower[at..end] == *SECRETS {
+            continue;
+        }
         hidden.push(range);
     }
     hidden
@@ -137,6 +145,20 @@ mod tests {
         ] {
             assert_eq!(masked(text), shown);
         }
+    }
+
+    /// A remedy that is an asterisk is none.
+    #[test]
+    fn no_text_of_the_program_hides_itself() {
+        let texts = include_str!("../../../tests/snapshots/messages.txt");
+        for text in texts.lines() {
+            assert_eq!(masked(text), text);
+        }
+        for text in ["secrets = \"allowed\"", "image secrets=\"allowed\"", "secrets \"allowed\""] {
+            assert_eq!(masked(text), text);
+        }
+        assert_eq!(masked("secrets = \"hunter2\""), "secrets = \"*******\"");
+        assert_eq!(masked("site_secret = \"allowed\""), "site_secret = \"*******\"");
     }
 
     proptest::proptest! {

@@ -14,7 +14,7 @@ use super::steps::Steps;
 use crate::cli::{Arguments, ProgressKind};
 use crate::plan::Cause;
 use crate::source::{Finding, Severity};
-use crate::stage::Report;
+use crate::stage::{Report, ids};
 
 /// Plain lines come no more often than this while one action runs.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(5);
@@ -126,6 +126,10 @@ impl Report for ImageReporter<'_> {
         self.reporter.steps.lock().unwrap_or_else(PoisonError::into_inner).add(steps, milliseconds);
     }
 
+    fn step_kept(&self) {
+        self.reporter.steps.lock().unwrap_or_else(PoisonError::into_inner).one_less();
+    }
+
     fn started(&self, action: &str, causes: &[Cause]) {
         self.reporter.started(self.image.as_deref(), action, causes);
     }
@@ -206,8 +210,16 @@ impl Reporter {
     fn finished(&self, image: Option<&str>, action: &str, took: Duration) {
         if let Ok(mut state) = self.state.lock() {
             state.threads.remove(&std::thread::current().id());
+            if let Some(bar) = &self.bar {
+                // What still runs, if anything does.
+                let other = state.threads.values().map(|(name, _)| format!(": {name}")).min();
+                bar.set_message(other.unwrap_or_default());
+            }
         }
-        self.steps.lock().unwrap_or_else(PoisonError::into_inner).one_done();
+        // Resolving packages comes before there is a plan, and is no step of it.
+        if action != ids::LOCK {
+            self.steps.lock().unwrap_or_else(PoisonError::into_inner).one_done();
+        }
         if self.kind == ProgressKind::Json {
             let (image, action, milliseconds) = (image.map(str::to_owned), action.to_owned(), took.as_millis() as u64);
             return self.event(&ProgressEvent::Finished { image, action, milliseconds });

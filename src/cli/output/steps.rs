@@ -37,6 +37,11 @@ impl Steps {
         self.done += 1;
     }
 
+    /// A step that was counted does not run.
+    pub fn one_less(&mut self) {
+        self.total = self.total.saturating_sub(1);
+    }
+
     fn elapsed(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
@@ -81,6 +86,12 @@ mod tests {
         assert_eq!(steps.at(1_000), "step 5 of 12, 1 s");
         (0..9).for_each(|_| steps.one_done());
         assert_eq!(steps.at(1_000), "step 13 of 13, 1 s");
+        // What turned out to be as before is no step.
+        let mut fewer = Steps::default();
+        fewer.add(9, None);
+        (0..4).for_each(|_| fewer.one_done());
+        (0..4).for_each(|_| fewer.one_less());
+        assert_eq!(fewer.at(1_000), "step 5 of 5, 1 s");
         let mut long = Steps::default();
         long.add(2, Some(600_000));
         assert_eq!(long.at(1_000), "step 1 of 2, 1 s, about 10 min left");

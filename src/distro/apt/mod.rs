@@ -11,6 +11,7 @@ mod container;
 mod dracut;
 mod inside;
 mod install;
+mod lists;
 mod plain;
 mod query;
 mod resolve;
@@ -147,6 +148,14 @@ impl PackageManager for Apt {
 
     fn check(&self, gathering: &Gathering<'_>, online: bool) -> Vec<Unusable> {
         archive::check::check(gathering, online)
+    }
+
+    fn local<'a>(&self, gathering: &Gathering<'a>) -> Result<Box<dyn PackageArchive + 'a>, DistroError> {
+        Ok(Box::new(archive::gather::gather_local(gathering)?))
+    }
+
+    fn is_local(&self, gathering: &Gathering<'_>) -> bool {
+        archive::check::is_local(gathering)
     }
 
     fn roots(&self, gathering: &Gathering<'_>) -> Result<BTreeMap<String, Vec<String>>, DistroError> {

@@ -5,7 +5,8 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use super::archive::source::below;
-use super::archive::words::{is_apt_pattern, is_of_task, of_suite, of_version, task_of};
+use super::archive::words::{is_apt_pattern, is_of_task, task_of};
+use super::lists::{in_folder, unknown_names, unknown_words};
 use super::query::{Prepare, QueryAnswer, QueryRequest};
 use super::{Archive, PinnedPackage, SuiteRelease};
 use crate::digest::{Digest, Sha256};
@@ -14,7 +15,6 @@ use crate::distro::{DistroError, Pass, Resolution, Solving};
 use crate::fault;
 use crate::recipe::{is_meant, is_pattern};
 use crate::sandbox::CommandResult;
-use crate::source::nearest;
 use crate::store::Store;
 
 /// Runs apt in a tools root against repositories whose indices were checked.
@@ -246,7 +246,11 @@ impl Resolver<'_> {
         held: &[PinnedPackage],
         repositories: &Repositories<'_>,
     ) -> Result<Resolution, DistroError> {
-        self.check_names(pass, installed)?;
+        let all = (self.archive, self.suites, self.architecture);
+        let unknown = unknown_words(all, &pass.install, &|name| installed.contains_key(name));
+        if !unknown.is_empty() {
+            return Err(unknown_names(self.archive, unknown));
+        }
         let mut install: Vec<String> = Vec::new();
         for item in &pass.install {
             match self.in_folder(item) {
@@ -310,35 +314,8 @@ impl Resolver<'_> {
         Ok(Resolution { needed, ..answer })
     }
 
-    /// What `folder/name`, `folder/name*` or `folder/name.arch` of an otherpkgs list means: the newest of each name that this folder has for
-    /// the image's CPU.
     fn in_folder(&self, item: &str) -> Vec<super::Candidate<'_>> {
-        let Some((folder, name)) = item.rsplit_once('/').filter(|_| !is_apt_pattern(item)) else { return Vec::new() };
-        let (name, wanted) = name.split_once('=').map_or((name, None), |(name, version)| (name, Some(version)));
-        let name = name.strip_suffix(&format!(":{}", self.architecture)).unwrap_or(name);
-        let origin = format!("otherpkgs/{folder}");
-        let fits = |candidate: &super::Candidate<'_>| {
-            let runs = candidate.field("Architecture").is_none_or(|one| one == "all" || one == self.architecture);
-            runs && wanted.is_none_or(|version| candidate.field("Version") == Some(version))
-        };
-        let newest = |name: &str| {
-            let own = self.archive.candidates(name).into_iter();
-            let own = own.filter(|candidate| candidate.index.origin == origin && fits(candidate));
-            own.filter_map(|candidate| Some((candidate.version()?, candidate)))
-                .max_by(|a, b| a.0.cmp(&b.0))
-                .map(|one| one.1)
-        };
-        let names: Vec<&str> = match is_pattern(name) {
-            true => self.archive.names().into_iter().filter(|one| is_meant(name, one)).collect(),
-            false => vec![name],
-        };
-        let all: Vec<_> = names.into_iter().filter_map(newest).collect();
-        // `name.arch`, as lists for both kinds of distributions have it; a name may end so by itself.
-        let bare = [self.architecture, "all"].iter().find_map(|one| name.strip_suffix(one)?.strip_suffix('.'));
-        match bare {
-            Some(bare) if all.is_empty() => newest(bare).into_iter().collect(),
-            _ => all,
-        }
+        in_folder((self.archive, self.architecture), item)
     }
 
     /// What a pass names by folder and nothing changes in apt's eyes: the image has that version, but from elsewhere.
@@ -356,40 +333,6 @@ impl Resolver<'_> {
             is_of_version && digests.get(&pin.name) != Some(&pin.sha256) && !fault::planted("rebuilt-package-stays")
         };
         Ok(pins.into_iter().filter(is_other).collect())
-    }
-
-    /// Names that nothing has are reported all at once, before apt is asked.
-    fn check_names(&self, pass: &Pass, installed: &BTreeMap<String, (String, bool)>) -> Result<(), DistroError> {
-        let mut unknown = Vec::new();
-        let providers = std::cell::OnceCell::new();
-        for item in &pass.install {
-            let asked = item.split('=').next().unwrap_or(item);
-            if (is_apt_pattern(item) || asked.contains('*')) && !item.contains('/') {
-                continue;
-            }
-            if let Some(task) = task_of(item).filter(|_| !item.contains('/')) {
-                let has_it = |name: &&str| self.archive.candidates(name).iter().any(|one| is_of_task(one, task));
-                if !self.archive.names().iter().any(has_it) {
-                    unknown.push((item.clone(), Some(format!("no package belongs to the task `{task}`"))));
-                }
-                continue;
-            }
-            if item.contains('/') {
-                if self.in_folder(item).is_empty() {
-                    unknown.extend(of_suite(self.archive, self.suites, item).err().map(|hint| (item.clone(), hint)));
-                }
-                continue;
-            }
-            let name = plain_name(item);
-            if self.archive.candidates(name).is_empty() {
-                let is_known = installed.contains_key(name)
-                    || providers.get_or_init(|| self.archive.providers()).contains_key(name);
-                unknown.extend((!is_known).then(|| (name.to_owned(), None)));
-            } else if let Err(hint) = of_version(self.archive, item) {
-                unknown.push((item.clone(), Some(hint)));
-            }
-        }
-        if unknown.is_empty() { Ok(()) } else { Err(unknown_names(self.archive, unknown)) }
     }
 
     /// What goes with packages that are removed, because it needs one of them: as the inside asks apt, which knows no repository there.
@@ -517,23 +460,6 @@ fn expanded(names: &[String], installed: &BTreeMap<String, (String, bool)>) -> V
         false => vec![name.clone()],
     };
     names.iter().flat_map(found).collect()
-}
-
-/// What is said of names that no archive has, each with what is known of it.
-pub fn unknown_names(archive: &Archive, unknown: Vec<(String, Option<String>)>) -> DistroError {
-    let names = archive.names();
-    let hint = |(name, hint): (String, Option<String>)| {
-        let near = || {
-            let near = nearest(&name, names.iter().copied());
-            (!near.is_empty()).then(|| format!("instead of `{name}`, did you mean {}?", near.join(", ")))
-        };
-        let hint = hint.or_else(near);
-        (name, hint)
-    };
-    DistroError::unknown_packages(
-        unknown.into_iter().map(hint).collect(),
-        "check the suites and components of ‹[[repo]]›",
-    )
 }
 
 /// Whether a package is asked for by a name or pattern of a list.

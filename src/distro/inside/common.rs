@@ -8,7 +8,7 @@ use std::sync::mpsc::channel;
 use serde::{Deserialize, Serialize};
 
 use super::berkeley;
-use super::secrets::SECRETS;
+use super::secrets::{SECRETS, settle_ids};
 use crate::digest::Sha256;
 use crate::failure::start;
 use crate::recipe::Accounts;
@@ -134,6 +134,7 @@ pub fn normalise(tree: &str, own: &[&str]) -> Result<(), String> {
         berkeley::settle(&editor, path)?;
     }
     settle_octave(&editor)?;
+    settle_ids(&editor)?;
     // Empty, not "uninitialized": that would mean first boot, and systemd-firstboot waits at the console (D34).
     if editor.has_file("etc/machine-id") {
         editor.write("etc/machine-id", b"", 0o444)?;

@@ -1,6 +1,10 @@
-//! Keys and identities that packages make when they are installed: a table.
+//! Keys and identities that packages make when they are installed: a table, and those that are lines of files.
 
+use std::io::{Read, Seek, Write};
 use std::sync::LazyLock;
+
+use crate::digest::Digest;
+use crate::store::TreeEditor;
 
 /// Who makes a secret that no image may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +31,86 @@ fn read(line: &'static str) -> Option<Secret> {
     let (pattern, maker, unit, package) = (words.next()?, words.next()?, words.next()?, words.next()?);
     let maker = if maker == "site" { Maker::Site } else { Maker::Node };
     Some(Secret { pattern, maker, unit: Some(unit).filter(|unit| *unit != "-"), package })
+}
+
+/// The file of popularity-contest's settings, and the variable with the id under which a machine reports.
+const POPULARITY: &str = "etc/popularity-contest.conf";
+const POPULARITY_ID: &str = "MY_HOSTID=";
+
+/// Where slapd keeps its configuration, as one LDIF file for each entry (slapd-config(5)).
+const SLAPD: [&str; 2] = ["etc/ldap/slapd.d", "etc/openldap/slapd.d"];
+/// How deep entries lie below each other.
+const SLAPD_DEPTH: usize = 8;
+/// Attributes of an entry that say when it was made, and the time that takes their place.
+const SLAPD_TIMES: [(&str, &str); 3] = [
+    ("createTimestamp: ", "19700101000000Z"),
+    ("modifyTimestamp: ", "19700101000000Z"),
+    ("entryCSN: ", "19700101000000.000000Z#000000#000#000000"),
+];
+
+/// Takes ids and times that differ per image out of files that stay.
+/// Errors: A text with the path of a file that cannot be read or written.
+pub fn settle_ids(editor: &TreeEditor) -> Result<(), String> {
+    change(editor, POPULARITY, &|text| {
+        let line = |line: &str| match line.starts_with(POPULARITY_ID) {
+            true => format!("{POPULARITY_ID}\"\"\n"),
+            false => format!("{line}\n"),
+        };
+        text.lines().map(line).collect()
+    })?;
+    SLAPD.iter().try_for_each(|directory| settle_slapd(editor, directory, SLAPD_DEPTH))
+}
+
+fn settle_slapd(editor: &TreeEditor, directory: &str, depth: usize) -> Result<(), String> {
+    for name in editor.names(directory) {
+        let path = format!("{directory}/{name}");
+        match editor.has_file(&path) {
+            true if name.ends_with(".ldif") => change(editor, &path, &|text| ldif(&path, text))?,
+            true => {}
+            false if depth > 0 => settle_slapd(editor, &path, depth - 1)?,
+            false => {}
+        }
+    }
+    Ok(())
+}
+
+/// An entry of slapd's configuration with an id that follows from its path, and no times. The second line is the CRC-32 of what follows
+/// it. Source: OpenLDAP, servers/slapd/back-ldif/ldif.c, `ldif_write_entry`.
+fn ldif(path: &str, text: &str) -> String {
+    let id: String = Digest::of(path.as_bytes()).to_string().chars().take(32).collect();
+    let id = format!("{}-{}-{}-{}-{}", &id[..8], &id[8..12], &id[12..16], &id[16..20], &id[20..]);
+    let line = |line: &str| {
+        let settled = SLAPD_TIMES.iter().find(|(name, _)| line.starts_with(name));
+        match settled {
+            Some((name, value)) => format!("{name}{value}\n"),
+            None if line.starts_with("entryUUID: ") => format!("entryUUID: {id}\n"),
+            None => format!("{line}\n"),
+        }
+    };
+    let is_head = |line: &&str| line.starts_with("# ");
+    let body: String = text.lines().skip_while(is_head).map(line).collect();
+    let mut crc = flate2::Crc::new();
+    crc.update(body.as_bytes());
+    let head = |line: &str| match line.starts_with("# CRC32 ") {
+        true => format!("# CRC32 {:08x}\n", crc.sum()),
+        false => format!("{line}\n"),
+    };
+    text.lines().take_while(is_head).map(head).chain([body]).collect()
+}
+
+/// Changes the text of a file where it is; owner and mode stay. One that is not text, or that is not there, is left alone.
+fn change(editor: &TreeEditor, path: &str, changed: &dyn Fn(&str) -> String) -> Result<(), String> {
+    let Some(mut file) = editor.open_to_change(path) else { return Ok(()) };
+    let mut text = String::new();
+    if (&file).take(1 << 20).read_to_string(&mut text).is_err() {
+        return Ok(());
+    }
+    let new = changed(&text);
+    if new == text {
+        return Ok(());
+    }
+    let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(new.as_bytes()));
+    written.map_err(|error| format!("cannot write /{path}: {error}"))
 }
 
 #[cfg(test)]
@@ -63,6 +147,41 @@ mod tests {
         write(&root.join("usr/lib/open-iscsi/startup-checks.sh"));
         normalise();
         assert!(std::fs::read_to_string(&name).unwrap().ends_with("\nGenerateName=yes\n"));
+    }
+
+    #[test]
+    fn ids_and_times_in_files_that_stay_are_the_same_each_time() {
+        let tree = tempfile::tempdir().unwrap();
+        let path = |name: &str| {
+            let path = tree.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            path
+        };
+        let popularity = path(POPULARITY);
+        let entry = path("etc/ldap/slapd.d/cn=config/cn={0}x.ldif");
+        let text = |id: &str, time: &str, crc: &str| {
+            format!(
+                "# AUTO-GENERATED FILE - DO NOT EDIT!! Use ldapmodify.\n# CRC32 {crc}\ndn: cn={{0}}x\nentryUUID: {id}\ncreateTimestamp: {time}Z\nentryCSN: {time}.123456Z#000000#000#000000\nmodifyTimestamp: {time}Z\ncn: x\n"
+            )
+        };
+        let made = |host: &str, id: &str, time: &str| {
+            std::fs::write(&popularity, format!("PARTICIPATE=\"no\"\nMY_HOSTID=\"{host}\"\nDAY=\"6\"\n")).unwrap();
+            std::fs::write(&entry, text(id, time, "00000000")).unwrap();
+            crate::distro::inside::common::normalise(tree.path().to_str().unwrap(), &[]).unwrap();
+            [&popularity, &entry].map(|path| std::fs::read_to_string(path).unwrap())
+        };
+        let first = made("5f4dcc3b5aa765d61d8327deb882cf99", "11111111-1111-1111-1111-111111111111", "20261129101112");
+        let second = made("00000000000000000000000000000000", "22222222-2222-2222-2222-222222222222", "20271129101112");
+        assert_eq!(first, second);
+        assert_eq!(first[0], "PARTICIPATE=\"no\"\nMY_HOSTID=\"\"\nDAY=\"6\"\n");
+        let body = first[1].split_once("\ndn: ").map(|(_, body)| format!("dn: {body}")).unwrap();
+        let mut crc = flate2::Crc::new();
+        crc.update(body.as_bytes());
+        assert!(
+            first[1].contains(&format!("# CRC32 {:08x}\n", crc.sum())) && body.ends_with("cn: x\n"),
+            "{}",
+            first[1]
+        );
     }
 
     /// Each pattern is taken out of a tree that has it, and what lies beside it stays.

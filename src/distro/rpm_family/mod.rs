@@ -58,8 +58,9 @@ fn plain(request: PlainRequest, news: News<'_>) -> Result<usize, String> {
 /// 3: by the list of secrets; 4: so are logs of packages' own directories and names of initiators;
 /// 5: so is openldap's; times of Berkeley DB, of rpm before 4.14 and of Java's authorities are the epoch;
 /// 6: systemd's tools find a chroot, `uname` and /proc tell the image's kernel; 7: scripts that fail are found wherever rpm reports them,
-/// what stands beside others does by what it provides, and the package database is compared with the lock.
-const INSTALL_VERSION: u32 = 7;
+/// what stands beside others does by what it provides, and the package database is compared with the lock; 8: more identities are taken out,
+/// and ids and times of slapd.
+const INSTALL_VERSION: u32 = 8;
 
 impl PackageManager for RpmFamily {
     fn architecture(&self, machine: &str) -> &'static str {
@@ -140,6 +141,14 @@ impl PackageManager for RpmFamily {
 
     fn check(&self, gathering: &Gathering<'_>, online: bool) -> Vec<Unusable> {
         archive::check::check(gathering, online)
+    }
+
+    fn local<'a>(&self, gathering: &Gathering<'a>) -> Result<Box<dyn PackageArchive + 'a>, DistroError> {
+        Ok(Box::new(archive::gather::gather_local(self.0, gathering)?))
+    }
+
+    fn is_local(&self, gathering: &Gathering<'_>) -> bool {
+        archive::check::all_local(gathering)
     }
 
     fn roots(&self, gathering: &Gathering<'_>) -> Result<BTreeMap<String, Vec<String>>, DistroError> {

@@ -94,6 +94,8 @@ struct Reading<'a> {
     variants: Vec<(String, Span, Vec<VariantPiece>)>,
     wants_plain: Option<bool>,
     findings: Vec<Finding>,
+    /// How many of them are of keys and values that were left out, so that the rest could be read.
+    left_out: usize,
 }
 
 /// Reads the recipe of a directory and what it inherits from.
@@ -103,6 +105,18 @@ pub fn relatives(
     workspace: Option<&Workspace>,
     overlay: &Overlay,
 ) -> Result<Relatives, Vec<Finding>> {
+    match readable(directory, workspace, overlay) {
+        (Some(relatives), findings) if findings.is_empty() => Ok(relatives),
+        (_, findings) => Err(findings),
+    }
+}
+
+/// The same where something is wrong: what is left without unknown keys and values of another type, unless more is wrong than those.
+pub fn readable(
+    directory: &Path,
+    workspace: Option<&Workspace>,
+    overlay: &Overlay,
+) -> (Option<Relatives>, Vec<Finding>) {
     let recipe = witness::canonicalize(directory).unwrap_or_else(|_| directory.to_owned());
     let mut reading = Reading {
         recipe: recipe.clone(),
@@ -116,14 +130,15 @@ pub fn relatives(
         variants: Vec::new(),
         wants_plain: None,
         findings: Vec::new(),
+        left_out: 0,
     };
     let own = recipe_file(&recipe);
     reading.findings.extend(link_out(&own, &recipe, workspace, &reading.allow));
     if reading.findings.is_empty() {
         reading.add(&own, None);
     }
-    if !reading.findings.is_empty() {
-        return Err(reading.findings);
+    if reading.findings.len() > reading.left_out {
+        return (None, reading.findings);
     }
     let plain = reading.draft(None);
     let mut variants = Vec::new();
@@ -132,15 +147,15 @@ pub fn relatives(
         if variant.share.is_none() {
             let message = "the values of all variants together need more memory than a command may take";
             let help = "remove variants, or move long lists from the recipe to files";
-            return Err(vec![Finding::error("recipe::too_large", &key, message).label("with this one").help(help)]);
+            return (None, vec![Finding::error("recipe::too_large", &key, message).label("with this one").help(help)]);
         }
         variants.push(variant);
     }
-    if !reading.findings.is_empty() {
-        return Err(reading.findings);
+    if reading.findings.len() > reading.left_out {
+        return (None, reading.findings);
     }
     let is_image = variants.is_empty() || reading.wants_plain == Some(true);
-    Ok(Relatives { plain: Some(plain), is_image, variants })
+    (Some(Relatives { plain: Some(plain), is_image, variants }), reading.findings)
 }
 
 impl Reading<'_> {
@@ -155,8 +170,12 @@ impl Reading<'_> {
             Err(findings) => return self.findings.extend(findings),
         };
         let findings = check_file(&document, named.is_none());
-        if !findings.is_empty() {
-            return self.findings.extend(findings);
+        for finding in findings {
+            if finding.code != "recipe::missing_key" {
+                finding.span.iter().for_each(|span| document.leave_out(span));
+            }
+            self.left_out += 1;
+            self.findings.push(finding);
         }
         let file = Arc::clone(&document.span.file);
         self.allow.extend(allowed(&document));

@@ -203,6 +203,21 @@ impl Node {
         }
     }
 
+    /// Takes out the key, or the value in a table or list, that stands at a place.
+    pub fn leave_out(&mut self, place: &Span) {
+        match &mut self.value {
+            Value::Table(entries) => {
+                entries.retain(|(_, key, value)| key != place && value.span != *place);
+                entries.iter_mut().for_each(|(_, _, value)| value.leave_out(place));
+            }
+            Value::Array(items) => {
+                items.retain(|item| item.span != *place);
+                items.iter_mut().for_each(|item| item.leave_out(place));
+            }
+            _ => {}
+        }
+    }
+
     pub fn text(&self) -> Option<&str> {
         match &self.value {
             Value::Text(text) => Some(text),

@@ -128,14 +128,16 @@ impl Recipe {
 const KEY_STARTS: [&str; 5] = ["ssh-", "ecdsa-", "sk-ssh-", "sk-ecdsa-", "-----BEGIN"];
 
 /// What loading gave: a recipe unless there are errors, and everything that is to be said.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Loaded {
     pub recipe: Option<Recipe>,
+    /// What could be read of one with errors: nothing is built of it, but its other parts can be checked.
+    pub refused: Option<Box<Recipe>>,
     pub findings: Vec<Finding>,
 }
 
 fn failed(findings: Vec<Finding>) -> Loaded {
-    Loaded { recipe: None, findings }
+    Loaded { findings, ..Loaded::default() }
 }
 
 /// Reads the recipe in a directory; where it has variants only, the first of them.
@@ -395,7 +397,10 @@ impl Reader<'_> {
             repo_files,
         };
         self.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
-        Loaded { recipe: (!has_errors).then_some(recipe), findings: self.findings }
+        match has_errors {
+            true => Loaded { refused: Some(Box::new(recipe)), findings: self.findings, recipe: None },
+            false => Loaded { recipe: Some(recipe), findings: self.findings, refused: None },
+        }
     }
 
     /// The packages of the image, and the kernel that a list names.

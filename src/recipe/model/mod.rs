@@ -123,6 +123,10 @@ pub struct Image {
     /// Whether it is meant that secrets which the recipe brings can be read by anyone who can fetch the image.
     #[serde(default)]
     pub secrets: SecretsRule,
+    /// Paths of files that packages or scripts create and that look like secrets or a machine's identity, and are intended to be in the
+    /// image; `*` stands for no slash.
+    #[serde(default)]
+    pub keep: Vec<String>,
 }
 
 /// Secrets in an image.

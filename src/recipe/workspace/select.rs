@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::file::Workspace;
 use crate::recipe::front::open::has_recipe;
-use crate::recipe::inherit::drafts::{Draft, Overlay, Relatives, relatives};
+use crate::recipe::inherit::drafts::{Draft, Overlay, Relatives, readable};
 use crate::recipe::load::{Recipe, load_draft};
 use crate::source::{Finding, Severity, nearest};
 use crate::witness;
@@ -20,6 +20,8 @@ pub struct Selected {
     pub recipes: Vec<Recipe>,
     /// Those that cannot, by their names, or their directories where not even that is known.
     pub broken: Vec<String>,
+    /// What could be read of those: for checks of their other parts alone.
+    pub refused: Vec<Recipe>,
     /// What is to be said of all of them; each thing once.
     pub findings: Vec<Finding>,
     /// Whether more than one image was asked for, so that messages must say which they mean.
@@ -33,6 +35,8 @@ pub struct Known {
     pub recipes: Vec<(PathBuf, Relatives)>,
     /// Directories of those that could not, with the reasons.
     pub broken: Vec<(PathBuf, Vec<Finding>)>,
+    /// What is left of some of those without the keys and values that are wrong.
+    pub refused: Vec<(PathBuf, Relatives)>,
     pub findings: Vec<Finding>,
 }
 
@@ -107,7 +111,7 @@ pub fn known(start: &Path, wants_all: bool, overlay: &Overlay) -> Result<Known, 
     let read: Vec<_> = directories
         .into_par_iter()
         .map(|directory| {
-            let read = relatives(&directory, workspace.as_deref(), overlay);
+            let read = readable(&directory, workspace.as_deref(), overlay);
             (directory, read)
         })
         .collect();
@@ -118,8 +122,11 @@ pub fn known(start: &Path, wants_all: bool, overlay: &Overlay) -> Result<Known, 
     let mut known = Known { findings, ..Known::default() };
     for (directory, read) in read {
         match read {
-            Ok(read) => known.recipes.push((directory, read)),
-            Err(findings) => known.broken.push((directory, findings)),
+            (Some(read), findings) if findings.is_empty() => known.recipes.push((directory, read)),
+            (read, findings) => {
+                known.refused.extend(read.map(|read| (directory.clone(), read)));
+                known.broken.push((directory, findings));
+            }
         }
     }
     known.workspace = workspace;
@@ -242,6 +249,21 @@ fn is_called(directory: &Path, pattern: &str) -> bool {
     })
 }
 
+impl Selected {
+    /// Adds what else is wrong with a recipe whose file has wrong keys or values. Warnings may follow from what was left out of it.
+    fn add_refused(&mut self, known: &Known, directory: &Path) {
+        for (_, relatives) in known.refused.iter().filter(|(of, _)| of == directory) {
+            for draft in relatives.clone().images() {
+                let loaded = load_draft(&draft, known.workspace.as_deref());
+                let is_own =
+                    |finding: &Finding| finding.severity == Severity::Error && finding.code != "recipe::missing_key";
+                self.findings.extend(loaded.findings.into_iter().filter(is_own));
+                self.refused.extend(loaded.recipe.into_iter().chain(loaded.refused.map(|recipe| *recipe)));
+            }
+        }
+    }
+}
+
 /// Reads the images that a command is for.
 /// Errors: What is wrong before any image is read whole: the workspace's file, two images of one name, a pattern that means none.
 pub fn select(start: &Path, patterns: &[String]) -> Result<Selected, Vec<Finding>> {
@@ -253,6 +275,7 @@ pub fn select(start: &Path, patterns: &[String]) -> Result<Selected, Vec<Finding
         if patterns.is_empty() || patterns.iter().any(|pattern| is_called(directory, pattern)) {
             selected.broken.push(known.shown(directory));
             selected.findings.extend(findings.iter().cloned());
+            selected.add_refused(&known, directory);
         } else {
             let message =
                 format!("the recipe in `{}` cannot be read, so its image name is unknown", known.shown(directory));
@@ -271,6 +294,7 @@ pub fn select(start: &Path, patterns: &[String]) -> Result<Selected, Vec<Finding
                 None => known.shown(&draft.directory),
             }),
         }
+        selected.refused.extend(loaded.refused.map(|recipe| *recipe));
     }
     once(&mut selected.findings);
     Ok(selected)

@@ -13,6 +13,8 @@ use crate::stage::StageError;
 pub trait Report: Sync {
     /// How many actions an image will run, and the milliseconds that they are expected to take, where that is known.
     fn steps(&self, _actions: usize, _milliseconds: Option<u64>) {}
+    /// One of those turned out to be as before, so it does not run.
+    fn step_kept(&self) {}
     fn started(&self, action: &str, causes: &[Cause]);
     fn progress(&self, text: &str);
     fn finished(&self, action: &str, took: Duration);

@@ -341,7 +341,9 @@ impl<'a> Builder<'a> {
             self.options.trace.expect(estimate, supply.fetched().0);
         }
         let is_to_do = |one: &&Decision| one.verdict != Verdict::Keep && wanted.contains(&one.action);
-        self.report.steps(plan.decisions.iter().filter(is_to_do).count(), milliseconds);
+        let to_do: BTreeSet<&str> =
+            plan.decisions.iter().filter(is_to_do).map(|decision| decision.action.as_str()).collect();
+        self.report.steps(to_do.len(), milliseconds);
         let options = ScheduleOptions {
             workers: workers(),
             keep_going: self.shared.keep_going,
@@ -367,6 +369,8 @@ impl<'a> Builder<'a> {
                 }
                 if one.outcome.ran {
                     meanwhile.ran(one.key);
+                } else if to_do.contains(action.id.as_str()) {
+                    self.report.step_kept();
                 }
                 let mut finished = finished.lock().unwrap_or_else(PoisonError::into_inner);
                 finished.insert(action.id.clone(), one);

@@ -9,3 +9,4 @@ pub mod repositories;
 pub mod stale;
 pub mod state;
 pub mod suppose;
+pub mod words;

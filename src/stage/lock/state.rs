@@ -9,9 +9,10 @@ use super::local_files::{changed_files, local_digest, scanned_digest};
 use super::parts;
 use super::repositories;
 use super::stale as asked;
+use super::words::{driver_words, is_solved, note_names, with_chosen_kernel, with_place};
 use crate::digest::Digest;
 use crate::distro::{
-    DistroError, Fetcher, Gathering, PackageArchive, PackageManager, PackageSources, Pass, Resolution, Solving, manager,
+    DistroError, Fetcher, Gathering, PackageArchive, PackageManager, PackageSources, Resolution, Solving, manager,
 };
 use crate::plan::{Cause, Change, Origin, Place, Reason, Subject};
 use crate::recipe::{
@@ -204,7 +205,16 @@ impl Locking<'_> {
         // What cannot be the base is said before the repositories are asked.
         let base = self.resolve_container(earlier, renew, epoch)?;
         let archive = manager.archive(&Gathering { recipe, places, fetcher, store, news })?;
+        note_names(self.recipe, self.store, archive.as_ref());
         let requests = package_requests(self.recipe);
+        let asked: Vec<&PackageRequest> = requests.iter().filter(|request| is_solved(request)).collect();
+        let (to_resolve, kernels) = with_chosen_kernel(self.recipe, archive.as_ref(), &asked)
+            .map_err(|error| self.at_field("kernel.dir", error))?;
+        let has = |name: &str| base.as_ref().is_some_and(|base| base.installed.contains_key(name));
+        // All that is misspelt at once, and before anything is downloaded for it.
+        archive
+            .check_passes(&[&to_resolve[..], &driver_words(&requests)].concat(), &has)
+            .map_err(|error| with_place(&mut |finding| self.report.finding(finding), error, &requests))?;
         let mut passes = self.resolve_roots(archive.as_ref(), &requests, earlier, renew)?;
         let layer = self.solver_root(manager, passes.last())?;
         self.report.progress("resolving packages");
@@ -217,19 +227,15 @@ impl Locking<'_> {
             base: base.as_ref().map(Resolved::as_base),
             have: &|packages| self.supply.download(packages),
         };
-        let asked: Vec<&PackageRequest> = requests
-            .iter()
-            .filter(|request| !request.role().is_root() && request.role() != PassRole::DriverTools)
-            .collect();
-        let (to_resolve, kernels) = self.with_chosen_kernel(manager, archive.as_ref(), &asked)?;
         let mut held = held_packages(earlier, renew, &kernels);
         if let Some(base) = base.as_ref().filter(|base| earlier.and_then(|lock| lock.base.as_ref()) != Some(&base.base))
         {
             // Another container image brings versions of its own: none is replaced by an earlier one.
             held.retain(|package| !base.installed.contains_key(&package.name));
         }
-        let answers =
-            archive.resolve(&solving, &to_resolve, held).map_err(|error| with_place(self.report, error, &asked))?;
+        let answers = archive
+            .resolve(&solving, &to_resolve, held)
+            .map_err(|error| with_place(&mut |finding| self.report.finding(finding), error, &requests))?;
         for (request, answer) in asked.iter().zip(answers) {
             self.say_what_goes_with(request, &answer.remove_with);
             self.say_what_is_needed(request, &answer.needed);
@@ -349,41 +355,6 @@ impl Locking<'_> {
         Before { bench: Bench { recipe, store, namespace, report, is_locked: false }, supply, made }
     }
 
-    /// The transactions to resolve, with the kernel that the recipe chooses by version or from a directory; and that directory's
-    /// packages that go before those of other repositories.
-    fn with_chosen_kernel(
-        &self,
-        manager: &dyn PackageManager,
-        archive: &dyn PackageArchive,
-        asked: &[&PackageRequest],
-    ) -> Result<(Vec<Pass>, Vec<PinnedPackage>), StageError> {
-        let mut passes: Vec<Pass> = asked.iter().map(|request| request.pass.clone()).collect();
-        if self.recipe.model.image.from.is_some() {
-            // Installed before the first of them.
-            let base = asked.iter().position(|request| request.role() == PassRole::Base);
-            base.into_iter().for_each(|at| passes[at].install.clear());
-        }
-        let kernels = archive.of_origin(crate::stage::supply::origin::KERNELS)?;
-        let Some(at) = asked.iter().position(|request| request.role() == PassRole::Kernel) else {
-            return Ok((passes, kernels));
-        };
-        let kernel = &self.recipe.model.kernel;
-        if let Some(dir) = &kernel.dir {
-            let chosen = kernel_dir::choose(self.recipe, dir, archive, &kernels);
-            let chosen = chosen.map_err(|error| self.at_field("kernel.dir", error))?;
-            passes[at].install.splice(0..1, chosen.words);
-            return Ok((passes, chosen.held));
-        }
-        if let (Some(version), Some(word)) = (&kernel.version, passes[at].install.first_mut()) {
-            // A repository may have several kernels of one name.
-            let all = archive.kernel_releases(&archive.all(word)?)?;
-            if let Some((_, package)) = all.iter().find(|(release, _)| release == version) {
-                *word = manager.exactly(package);
-            }
-        }
-        Ok((passes, kernels))
-    }
-
     fn resolve_driver_tools(
         &self,
         archive: &dyn PackageArchive,
@@ -396,7 +367,9 @@ impl Locking<'_> {
         held.extend(earlier.flat_map(|pass| pass.packages.clone()).filter(|package| !renew.may(package)));
         let tools = kernel_dir::driver_tools(request, self.recipe, archive, passes, held);
         let tools = tools.map_err(|error| match error {
-            StageError::Distro(error) => with_place(self.report, error, &[request]).into(),
+            StageError::Distro(error) => {
+                with_place(&mut |finding| self.report.finding(finding), error, std::slice::from_ref(request)).into()
+            }
             other => self.at_field("kernel.build", other),
         })?;
         archive.check_signatures(self.store, &|packages| self.supply.download(packages), &tools.packages)?;
@@ -549,69 +522,4 @@ fn held_packages(earlier: Option<&Lock>, renew: &Renew, kernels: &[PinnedPackage
         .collect();
     held.extend(kernels.iter().cloned());
     held
-}
-
-/// Says of unknown names where they are asked for, and what they may have been meant to be. An error of which nothing is
-/// left to say is marked so.
-fn with_place(report: &dyn Report, error: DistroError, package_requests: &[&PackageRequest]) -> DistroError {
-    let DistroError::UnknownPackages { packages, names, help, .. } = error else { return error };
-    let mut is_reported = true;
-    for (name, hint) in &packages {
-        let Some(span) = package_requests.iter().find_map(|package_request| package_request.spans.get(name)) else {
-            is_reported = false;
-            continue;
-        };
-        let finding = Finding::error("distro::unknown_package", span, format!("no repository has `{name}`"));
-        let one = hint.clone().or_else(|| packages.iter().all(|(_, hint)| hint.is_none()).then(|| help.clone()));
-        report.finding(&Finding { help: one, ..finding.label("requested here") });
-    }
-    DistroError::UnknownPackages { packages, names, help, is_reported }
-}
-
-#[cfg(test)]
-mod tests {
-
-    use super::*;
-    use crate::source::{SourceFile, Span};
-
-    #[derive(Default)]
-    struct Heard(Mutex<Vec<(String, Option<String>)>>);
-
-    impl Report for Heard {
-        fn started(&self, _: &str, _: &[Cause]) {}
-        fn progress(&self, _: &str) {}
-        fn finished(&self, _: &str, _: Duration) {}
-        fn finding(&self, finding: &Finding) {
-            self.0.lock().unwrap().push((finding.message.clone(), finding.help.clone()));
-        }
-    }
-
-    #[test]
-    fn an_unknown_package_is_told_once_where_it_is_asked_for() {
-        let file = SourceFile::new("a.pkglist", "/a.pkglist", "bahs\nxyzzy\n");
-        let spans = [("bahs", 0..4), ("xyzzy", 5..10)].map(|(name, at)| (name.to_owned(), Span::new(&file, at)));
-        let package_request =
-            |spans| PackageRequest { name: "packages-1".into(), pass: Pass::default(), spans, variables: Vec::new() };
-        let known = package_request(BTreeMap::from(spans));
-        let error = |names: &[&str]| {
-            let hint = |name: &str| (name == "bahs").then(|| "did you mean bash?".to_owned());
-            DistroError::unknown_packages(names.iter().map(|name| ((*name).to_owned(), hint(name))).collect(), "check")
-        };
-        let heard = Heard::default();
-        let StageError::Distro(left) = with_place(&heard, error(&["bahs", "xyzzy"]), &[&known]).into() else {
-            panic!()
-        };
-        assert!(StageError::from(left).is_told());
-        let said = |text: &str, help: Option<&str>| (text.to_owned(), help.map(str::to_owned));
-        let both =
-            [said("no repository has `bahs`", Some("did you mean bash?")), said("no repository has `xyzzy`", None)];
-        assert_eq!(*heard.0.lock().unwrap(), both);
-        // Nothing is like it: the remedy is the general one.
-        let heard = Heard::default();
-        with_place(&heard, error(&["xyzzy"]), &[&known]);
-        assert_eq!(*heard.0.lock().unwrap(), [said("no repository has `xyzzy`", Some("check"))]);
-        // What stands in no list is left to say.
-        let left = with_place(&Heard::default(), error(&["bahs", "dracut"]), &[&known]);
-        assert!(!StageError::from(left).is_told());
-    }
 }

@@ -26,6 +26,7 @@ use crate::stage::lock::repositories::not_asked;
 use crate::stage::lock::stale::place_left_over;
 use crate::stage::lock::state::{LockState, lock_state};
 use crate::stage::lock::suppose::supposed;
+use crate::stage::lock::words::unknown_before;
 use crate::stage::published::artefacts::published;
 use crate::stage::published::drift::{Drift, drift_of_artefacts};
 use crate::stage::published::layouts::Target;
@@ -69,7 +70,9 @@ impl ImagePlan {
         let name = &recipe.model.image.name;
         let root = store.root(&recipe.directory, name);
         let note = against_node(recipe, found.as_ref());
-        let mut plan = match (lock_state(recipe, found.as_ref()), found) {
+        let state = lock_state(recipe, found.as_ref());
+        let misspelt = if state == LockState::Fresh { Vec::new() } else { unknown_before(recipe, store) };
+        let mut plan = match (state, found) {
             (LockState::Fresh, Some(lock)) => Self::of_fresh((recipe, &lock, root.clone()), store, out, publish)?,
             (LockState::Fresh, None) => Self::of_actions(not_resolved(Vec::new(), root.is_some())),
             (LockState::Stale(causes) | LockState::FilesChanged(causes), None) => {
@@ -98,6 +101,7 @@ impl ImagePlan {
             }
         };
         plan.notes.extend(note);
+        plan.notes.extend(misspelt);
         plan.notes.extend(
             recipe
                 .weak_repositories()

@@ -465,6 +465,12 @@ const EDITS: &[Edit] = &[
         make: |space| add_table(space, "[sync.owner]\n\"/etc/motd\" = \"daemon:daemon 0640\""),
         how: How::Plan,
     },
+    Edit {
+        fields: &["image.keep"],
+        name: "a path that is kept",
+        make: |space| add(space, "image", "keep = [\"/etc/site/token\"]"),
+        how: How::Plan,
+    },
 ];
 
 /// The recipe that is edited, built in a store of its own, so that what runs does not depend on what other tests built; once for

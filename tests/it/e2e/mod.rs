@@ -62,6 +62,7 @@ mod pictures;
 mod power;
 mod ppc64;
 mod private_archive;
+mod progress;
 mod proxies;
 mod publishing;
 mod random_trees;

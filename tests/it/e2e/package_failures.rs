@@ -1,6 +1,6 @@
 //! Packages that cannot be installed: which one, which script, what it said, and where the rest is.
 
-use super::private_archive::{Deb, copy, fails_keeping_artefacts, fails_with};
+use super::private_archive::{Archive, Deb, Mirror, copy, copy_from, fails_keeping_artefacts, fails_with};
 use crate::support::Space;
 
 /// A copy of the tiny image with packages of its own.
@@ -66,4 +66,48 @@ fn network_every_unknown_package_has_its_list_its_line_and_near_names() {
         "instead of `site-libb`, did you mean site-lib",
     ];
     fails_with(&space, &[], 1, &words);
+}
+
+#[test]
+fn misspelt_packages_are_named_by_check_build_and_plan_all_at_once() {
+    let mut archive = Archive::of_tiny();
+    archive.add(&Deb::new("site-token"));
+    archive.add(&Deb::new("site-tools"));
+    let mirror = Mirror::start();
+    mirror.publish(&archive);
+    let space = copy_from(&mirror, &["site-toekn"]);
+    // In two passes.
+    space.write("more.pkglist", "site-tools\n#NEW_INSTALL_LIST#\nsite-tols\n");
+    space.edit("image.toml", "base = \"essential\"", "base = \"essential\"\nlists = [\"more.pkglist\"]");
+    space.run(&["check"]).good();
+    let both =
+        ["no repository has `site-toekn`", "did you mean site-token", "more.pkglist:3:1", "did you mean site-tools"];
+    for words in [&["check", "--online"][..], &["build"]] {
+        let ran = space.run(words);
+        assert_eq!(ran.code, 1, "{}", ran.err);
+        both.iter().for_each(|said| assert!(ran.err.contains(said), "{said}: {}", ran.err));
+    }
+    // Now it is known what there is.
+    let plan = space.run(&["plan"]).good().out;
+    for said in [
+        "no repository had `site-toekn` when packages were last resolved; did you mean site-token",
+        "more.pkglist:3 no repository had `site-tols`",
+    ] {
+        assert!(plan.contains(said), "{said}: {plan}");
+    }
+    space.edit("image.toml", "site-toekn", "site-token").write("more.pkglist", "site-tools\n");
+    assert!(!space.run(&["plan"]).good().out.contains("no repository had"));
+    space.run(&["check", "--online"]).good();
+}
+
+#[test]
+fn network_a_damaged_file_that_no_list_wants_blocks_no_build() {
+    let space = with_packages(&[Deb::new("site-good")], "site-good\n");
+    space.write("otherpkgs/site-page_1.0_all.deb", "<html>404</html>\n");
+    let ran = space.run(&["build"]).good();
+    assert!(ran.err.contains("site-page_1.0_all.deb` is not a package and is left out"), "{}", ran.err);
+    space.run(&["shell", "--", "/bin/cat", "/opt/site-good"]).good();
+    assert!(space.run(&["plan"]).good().out.contains("rootfs   keep"));
+    space.write("o.pkglist", "site-good\nsite-page\n");
+    fails_with(&space, &[], 1, &["o.pkglist:2:1", "it is a web page"]);
 }

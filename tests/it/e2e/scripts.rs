@@ -153,6 +153,35 @@ fn a_sites_own_host_keys_stay_and_those_that_a_script_made_are_told() {
 }
 
 #[test]
+fn identities_that_a_script_makes_are_taken_out_and_secrets_are_told() {
+    let space = with_script(
+        "set -e\nid() { od -An -N16 -tx1 /dev/urandom | tr -d ' \\n'; }\nid >\"$1/etc/machine-id\"\nmkdir -p \"$1/etc/munge\" \"$1/etc/nvme\" \"$1/var/lib/systemd\"\n\
+         id >\"$1/var/lib/systemd/random-seed\"\nhead -c 1024 /dev/urandom >\"$1/etc/munge/munge.key\"\nid >\"$1/etc/site-token\"\nid >\"$1/etc/site-kept\"\n\
+         cp site/token \"$1/etc/site-own\"\necho nqn.2014-08.org.site:node >\"$1/etc/nvme/hostnqn\"\n\
+         chmod 600 \"$1\"/etc/site-* \"$1/etc/munge/munge.key\"\n",
+    );
+    space.write("site/token", "q8Zr1vT0xKp5WmYc3LdJ7uHbEa9G\n");
+    with_inputs(&space, "[\"site/*\"]");
+    space.edit("image.toml", "[image]\n", "[image]\nkeep = [\"/etc/site-kept\"]\n");
+    let ran = build(&space).good();
+    let text = ran.err.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(text.contains("and it was removed: /etc/machine-id and 1 more"), "{}", ran.err);
+    assert!(text.contains("created what looks like a secret: /etc/munge/munge.key and 1 more"), "{}", ran.err);
+    let made = inside(
+        &space,
+        "stat -c '%s' /etc/machine-id; ls /var/lib/systemd/random-seed /etc/munge /etc/nvme /etc/site-* 2>/dev/null; true",
+    );
+    assert_eq!(
+        made,
+        "0\n/etc/site-kept\n/etc/site-own\n/etc/site-token\n\n/etc/munge:\nmunge.key\n\n/etc/nvme:\nhostnqn\n"
+    );
+    // Named as a file to look for: what to write silences it.
+    space.edit("image.toml", "keep = [", "keep = [\"etc/munge/munge.key\", \"/etc/site-t*\", ");
+    let ran = build(&space).good();
+    assert!(!ran.err.contains("looks like a secret"), "{}", ran.err);
+}
+
+#[test]
 fn accounts_of_a_directory_service_own_their_homes() {
     let space = with_script("chroot \"$1\" useradd -m -u 150123 person\n");
     let ran = build(&space).good();

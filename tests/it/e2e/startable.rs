@@ -218,3 +218,20 @@ fn a_locale_that_is_left_out_is_told_with_the_line_at_fault() {
         assert!(flat(&ran.err).contains(&flat(words)), "{words}: {}", ran.err);
     }
 }
+
+#[test]
+fn a_misspelt_time_zone_has_near_names() {
+    let space = warm();
+    script(
+        &space,
+        "mkdir -p \"$1/usr/share/zoneinfo/Europe\"; for town in Berlin Madrid; do echo x >\"$1/usr/share/zoneinfo/Europe/$town\"; done",
+    );
+    for (zone, near) in [("Europe/Brlin", "Europe/Berlin"), ("berlin", "Europe/Berlin"), ("Madrid", "Europe/Madrid")] {
+        let text = std::fs::read_to_string(space.path().join("image.toml")).unwrap();
+        let plain: String =
+            text.lines().filter(|line| !line.starts_with("timezone")).map(|line| format!("{line}\n")).collect();
+        space.write("image.toml", &plain.replace("[system]\n", &format!("[system]\ntimezone = \"{zone}\"\n")));
+        let ran = build(&space);
+        assert!(ran.code == 1 && ran.err.contains(&format!("did you mean {near}")), "{zone}: {}", ran.err);
+    }
+}

@@ -84,6 +84,7 @@ const FIELDS: &[Field] = &[
     with("repo.check-index", "true", "false", RPM),
     with("repo.weak-signatures", "true", "false", RPM),
     field("image.secrets", r#""noted""#, r#""allowed""#),
+    field("image.keep", "[]", r#"["/etc/site/token"]"#),
     field("repo.suites", r#"["bookworm"]"#, r#"["bookworm-updates"]"#),
     field("repo.components", r#"["main"]"#, r#"["contrib"]"#),
     field("repo.signed-by", "null", r#""keys/site.gpg""#),
@@ -369,6 +370,7 @@ fn every_field_moves_the_keys_that_it_means_and_no_others() {
     repo.check-index: lock
     repo.weak-signatures: lock
     image.secrets: nothing
+    image.keep: rootfs/postinstall
     repo.suites: lock
     repo.components: lock
     repo.signed-by: lock

@@ -338,7 +338,7 @@ fn drafts_in(directory: &Path) -> Result<(Option<Workspace>, Vec<Draft>), Vec<Fi
 fn loaded_as(recipe: &Recipe, place: &Path) -> Option<Loaded> {
     let (workspace, drafts) = match drafts_in(place) {
         Ok(found) => found,
-        Err(findings) => return Some(Loaded { recipe: None, findings }),
+        Err(findings) => return Some(Loaded { findings, ..Loaded::default() }),
     };
     let name = recipe.model.image.name.as_str();
     let of_name = |draft: &&Draft| draft.name().is_some_and(|(known, _)| known == name);

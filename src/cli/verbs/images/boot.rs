@@ -1,14 +1,18 @@
 //! `imgbuild boot`: boots the published image in QEMU.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::boot::{Board, FileServer, Firmware, Machine, artefact, memory_for, needs_uefi, ssh_answers};
+use crate::archive::list_packed;
+use crate::boot::{Board, CARDS, Card, FileServer, Firmware, Machine, artefact, memory_for, needs_uefi, ssh_answers};
 use crate::cli::Exit;
 use crate::cli::output::render;
-use crate::cli::setup::{image_and_out, published_form, published_image};
+use crate::cli::setup::{image_and_out, print_findings, published_form, published_image};
 use crate::kdump::Reserve;
+use crate::recipe::normal_name;
 use crate::sandbox::interrupt;
+use crate::source::{Finding, Severity};
 
 /// Arguments of `boot`.
 #[derive(Debug, clap::Args)]
@@ -68,6 +72,47 @@ fn reserved(words: &[String]) -> u64 {
     reserve.map_or(0, |reserve| reserve.of(4 << 30) >> 20)
 }
 
+/// Names of the modules of an initrd; none where it cannot be read.
+fn modules_of(initrd: &Path) -> Option<BTreeSet<String>> {
+    let mut modules = BTreeSet::new();
+    let file = std::fs::File::open(initrd).ok()?;
+    let listed = list_packed(&file, &mut |entry, _| {
+        let name = entry.path.rsplit('/').next().unwrap_or_default();
+        if entry.path.contains("lib/modules/") && name.contains(".ko") {
+            modules.insert(normal_name(name));
+        }
+        Ok(())
+    });
+    listed.ok().map(|_| modules)
+}
+
+/// The node's network card: one that the initrd has a driver for. Says before the node starts if it has none, or not the usual one.
+fn card_for(initrd: &Path, verbose: u8) -> &'static Card {
+    let usual = &CARDS[0];
+    let Some(modules) = modules_of(initrd) else { return usual };
+    let finding = match Card::of(&modules) {
+        Some(card) if card == usual => return usual,
+        Some(card) => {
+            let text = format!(
+                "the initrd has no driver for QEMU's usual network card ({}): the node gets one that {} drives",
+                usual.driver, card.driver
+            );
+            Finding::nowhere(Severity::Note, "boot::card", text)
+        }
+        None => {
+            let names: Vec<&str> = CARDS.iter().map(|card| card.driver).collect();
+            let text = format!(
+                "the initrd drives no network card that QEMU has ({}): unless the kernel has a driver built in, the node finds no network",
+                names.join(", ")
+            );
+            let help = format!("add one: ‹[kernel] drivers = [\"+{}\"]›", usual.driver);
+            Finding::nowhere(Severity::Warning, "boot::card", text).help(help)
+        }
+    };
+    print_findings(std::slice::from_ref(&finding), verbose);
+    Card::of(&modules).unwrap_or(usual)
+}
+
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, Exit> {
     let (name, out) = image_and_out(arguments, own.image.as_deref(), own.out.as_deref())?;
     let name = &name;
@@ -113,6 +158,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, E
         words.push(format!("console={}", board.console));
     }
     words.extend(own.append.iter().cloned());
+    let card = card_for(&initrd, arguments.verbose);
     let machine = Machine {
         kernel,
         initrd,
@@ -122,7 +168,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, E
         board,
         processor: board.processor,
         firmware,
-        network: vec![Machine::user_network(&own.mac, port)],
+        network: vec![Machine::user_network_by(card, &own.mac, port)],
         disks: own.disks.clone(),
     };
     let running = machine.start().map_err(|error| render::refused(Exit::Machine, error))?;

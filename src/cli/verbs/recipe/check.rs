@@ -9,7 +9,7 @@ use crate::cli::output::render;
 use crate::cli::setup::{name_from, print_findings, read_selection};
 use crate::cli::verbs::nodes::{checked as checked_nodes, root_of};
 use crate::nodes::nodes_file;
-use crate::recipe::{Selected, read_list};
+use crate::recipe::{Recipe, Selected, once, read_list};
 use crate::source::{Finding, Severity, Span};
 use crate::stage::check_repositories;
 use crate::xcat::{Flavor, Item, Loader, parse_exlist, parse_pkglist, parse_synclist};
@@ -56,7 +56,7 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
         }
         return check_list(arguments, own, kind, std::path::Path::new(file));
     }
-    let selected = checked(arguments, &own.names, own.mirror.as_deref(), own.online);
+    let selected = checked(arguments, &own.names, (own.mirror.as_deref(), own.online), true);
     let selected = if own.names.is_empty() { with_nodes(arguments, selected) } else { selected };
     let selected = selected.map(|selected| with_nodes_of_lists(arguments, selected));
     let (findings, good, broken, is_several) = match &selected {
@@ -104,17 +104,40 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
 
 /// The same with what `sync` would refuse: nodes that lists name, sources of lines for some nodes, scripts; where there are nodes.
 fn with_nodes_of_lists(arguments: &crate::cli::Arguments, mut selected: Selected) -> Selected {
-    let Ok(Some(nodes)) = checked_nodes(&root_of(&arguments.directory)) else { return selected };
-    let Selected { recipes, broken, findings, .. } = &mut selected;
-    recipes.retain(|recipe| {
-        let wrong = crate::sync::refused(&nodes, recipe);
-        if !wrong.is_empty() {
-            broken.push(recipe.model.image.name.clone());
-            findings.extend(wrong.iter().cloned());
-        }
-        wrong.is_empty()
-    });
+    if let Ok(Some(nodes)) = checked_nodes(&root_of(&arguments.directory)) {
+        look_at_each(&mut selected, &|recipe, _| crate::sync::refused(&nodes, recipe));
+    }
     selected
+}
+
+/// Looks at each image, also at what could be read of broken ones, so that all that is wrong is reported at once; images of which an error
+/// is reported are broken too. The list of errors that a broken one has is empty for others.
+fn look_at_each(selected: &mut Selected, look: &dyn Fn(&Recipe, &[Finding]) -> Vec<Finding>) {
+    let mut more = Vec::new();
+    for recipe in &selected.refused {
+        more.extend(look(recipe, &selected.findings));
+    }
+    for recipe in std::mem::take(&mut selected.recipes) {
+        let found = look(&recipe, &[]);
+        match found.iter().any(|finding| finding.severity == Severity::Error) {
+            true => {
+                selected.broken.push(recipe.model.image.name.clone());
+                selected.refused.push(recipe);
+            }
+            false => selected.recipes.push(recipe),
+        }
+        more.extend(found);
+    }
+    if more.is_empty() {
+        return;
+    }
+    if let Some(workspace) = selected.workspace.as_deref().filter(|_| selected.is_several) {
+        name_from(&workspace.root, &mut more);
+    }
+    selected.findings.extend(more);
+    // Images of a workspace may name the same file.
+    once(&mut selected.findings);
+    selected.broken.sort_unstable();
 }
 
 /// The same with what is to be said of the nodes, where there are some and all of the workspace is checked. Nodes that are wrong
@@ -140,63 +163,33 @@ fn with_nodes(
     Ok(selected)
 }
 
-/// The same; images whose locks cannot be read are broken too.
-fn with_locks(mut selected: Selected) -> Selected {
-    let (mut findings, mut broken) = (Vec::new(), Vec::new());
-    selected.recipes.retain(|recipe| match recipe.lock() {
-        Ok(_) => true,
-        Err(error) => {
-            findings.push(error.finding(&recipe.lock_shown(), &recipe.lock_path));
-            broken.push(recipe.model.image.name.clone());
-            false
-        }
-    });
-    selected.findings.extend(findings);
-    selected.broken.extend(broken);
-    selected.broken.sort_unstable();
-    selected
-}
-
-/// Reads images and all that they name; those that cannot be built are broken.
+/// Reads images and all that they name; those that cannot be built are broken. With `packages` also what is wrong with packages.
 /// Errors: What stands in the way of knowing their names.
 pub fn checked(
     arguments: &crate::cli::Arguments,
     names: &[String],
-    mirror: Option<&str>,
-    online: bool,
+    (mirror, online): (Option<&str>, bool),
+    packages: bool,
 ) -> Result<Selected, Vec<Finding>> {
-    let selected = read_selection(arguments, names).map(with_locks)?;
-    Ok(with_repositories(selected, mirror, online))
-}
-
-/// The same; images whose repositories cannot be used are broken too.
-fn with_repositories(mut selected: Selected, mirror: Option<&str>, online: bool) -> Selected {
-    let (mut findings, mut broken) = (Vec::new(), Vec::new());
-    selected.recipes.retain(|recipe| {
-        let found = check_repositories(recipe, mirror, online);
-        let is_good = !found.iter().any(|finding| finding.severity == Severity::Error);
-        findings.extend(found);
-        if !is_good {
-            broken.push(recipe.model.image.name.clone());
-        }
-        is_good
+    let mut selected = read_selection(arguments, names)?;
+    look_at_each(&mut selected, &|recipe, _| {
+        let lock = recipe.lock();
+        lock.err().map(|error| error.finding(&recipe.lock_shown(), &recipe.lock_path)).into_iter().collect()
     });
-    if findings.is_empty() {
-        return selected;
-    }
-    if let Some(workspace) = selected.workspace.as_deref().filter(|_| selected.is_several) {
-        name_from(&workspace.root, &mut findings);
-    }
-    for finding in findings {
-        // Images of a workspace may name the same file.
-        if !selected.findings.iter().any(|known| known.message == finding.message && known.span == finding.span) {
-            selected.findings.push(finding);
+    look_at_each(&mut selected, &|recipe, known| {
+        // What is wrong with a repository's table is known: it is not asked for.
+        let is_of_repo = |finding: &&Finding| {
+            let path = finding.span.as_ref().and_then(|span| recipe.spans.path_of(span));
+            path.is_some_and(|path| path.starts_with("repo"))
+        };
+        let errors = known.iter().filter(|finding| finding.severity == Severity::Error);
+        if errors.filter(is_of_repo).count() > 0 {
+            Vec::new()
+        } else {
+            check_repositories(recipe, mirror, online, packages)
         }
-    }
-    selected.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
-    selected.broken.extend(broken);
-    selected.broken.sort_unstable();
-    selected
+    });
+    Ok(selected)
 }
 
 fn finding_json(finding: &Finding) -> serde_json::Value {

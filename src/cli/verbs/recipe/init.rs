@@ -8,8 +8,8 @@ use crate::cli::setup::print_findings;
 use crate::fault;
 use crate::files::{Aside, Replaced};
 use crate::recipe::{
-    Distro, Family, KDL_RECIPE_FILE, RECIPE_FILE, Workspace, check_release_name, known_releases, official_releases,
-    official_repositories, release_named,
+    Distro, Family, KDL_RECIPE_FILE, RECIPE_FILE, Workspace, between, check_release_name, known_releases,
+    official_releases, official_repositories, release_named, schema_text,
 };
 use crate::source::Severity;
 
@@ -110,7 +110,11 @@ impl Start {
     }
 }
 
-fn recipe_text(name: &str, start: &Start, has_key: bool) -> String {
+/// The schema of recipes beside them, for editors: taplo and its kin read `#:schema` in the first line.
+const SCHEMA: &str = ".image.schema.json";
+
+fn recipe_text(name: &str, start: &Start, has_key: bool, schema: &Path) -> String {
+    let schema = schema.display();
     let (distro, release, kernel, repo) = (start.distro.name(), &start.release, start.kernel, start.repo);
     let above = start.above("#");
     let files = if start.distro.family() == Family::Debian { ".deb" } else { ".rpm" };
@@ -120,7 +124,8 @@ fn recipe_text(name: &str, start: &Start, has_key: bool) -> String {
         "# authorized_keys = [\"keys/admin.pub\"]   # without a key no one can log in"
     };
     format!(
-        r#"# An image that diskless nodes boot from. `imgbuild plan` shows what a build would do, and why.
+        r#"#:schema {schema}
+# An image that diskless nodes boot from. `imgbuild plan` shows what a build would do, and why.
 [image]
 name = "{name}"
 distro = "{distro}"
@@ -286,13 +291,23 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, E
     }
     let key = public_key();
     let mut files = files_beside(&name, start.pkglist, key.as_ref());
+    let schema = schema_from(&arguments.directory, directory);
+    if own.format == super::convert::To::Toml {
+        files.push((schema.display().to_string(), schema_text()));
+    }
     let recipe = match own.format {
-        super::convert::To::Toml => (RECIPE_FILE.to_owned(), recipe_text(&name, &start, key.is_some())),
+        super::convert::To::Toml => (RECIPE_FILE.to_owned(), recipe_text(&name, &start, key.is_some(), &schema)),
         super::convert::To::Kdl => (KDL_RECIPE_FILE.to_owned(), kdl_text(&name, &start, key.is_some())),
     };
     files.push(recipe);
     if let Some(taken) = [RECIPE_FILE, KDL_RECIPE_FILE].iter().find(|file| directory.join(file).exists()) {
-        render::say(&format!("`{}` already exists; nothing was written", directory.join(taken).display()));
+        let taken = directory.join(taken);
+        let other = own.name.as_deref().filter(|other| !other.contains('/') && !is_called_so(directory, other));
+        let help = other.map(|other| {
+            format!("\n  help: to put another image into a directory of its own: imgbuild init ./{other}")
+        });
+        let help = help.unwrap_or_default();
+        render::say(&format!("`{}` already exists; nothing was written{help}", taken.display()));
         return Err(Exit::Input);
     }
     // What an ended run wrote is taken as it is.
@@ -300,7 +315,8 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, E
         let path = directory.join(file);
         path.exists() && !std::fs::read(path).is_ok_and(|bytes| bytes == text.as_bytes())
     };
-    if let Some((taken, _)) = files.iter().find(|(file, text)| file != ".gitignore" && is_other(file, text)) {
+    let is_shared = |file: &str| file == ".gitignore" || file.ends_with(SCHEMA);
+    if let Some((taken, _)) = files.iter().find(|(file, text)| !is_shared(file) && is_other(file, text)) {
         render::say(&format!("`{}` already exists; nothing was written", directory.join(taken).display()));
         return Err(Exit::Input);
     }
@@ -318,6 +334,11 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, E
         false => format!(" in {}", directory.strip_prefix(".").unwrap_or(directory).display()),
     };
     render::say(&format!("wrote {}{inside}", written.join(", ")));
+    if inside.is_empty() && own.name.is_some() && !is_called_so(directory, &name) {
+        render::say(&format!(
+            "they are in this directory itself, which was empty; for a directory of that name: imgbuild init ./{name}"
+        ));
+    }
     if key.is_none() {
         let place = if own.format == super::convert::To::Kdl { "`system`" } else { "[system]" };
         render::say(&format!(
@@ -383,16 +404,29 @@ fn place_of(directory: &Path, own: &Arguments) -> Result<PathBuf, Exit> {
     }
 }
 
+/// Path of the schema from the recipe's directory: in the workspace's root, or next to the recipe.
+fn schema_from(given: &Path, directory: &Path) -> PathBuf {
+    let start = given.canonicalize().unwrap_or_else(|_| given.to_owned());
+    let workspace = Workspace::above(&start).ok().flatten();
+    let full = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
+    let full = directory.strip_prefix(given).map_or(full, |below| start.join(below));
+    let root = workspace.map(|workspace| workspace.root).filter(|root| full.starts_with(root));
+    root.map_or_else(|| PathBuf::from(SCHEMA), |root| between(&full, &root.join(SCHEMA)))
+}
+
+fn is_called_so(directory: &Path, name: &str) -> bool {
+    std::path::absolute(directory).is_ok_and(|full| full.file_name().is_some_and(|own| own == name))
+}
+
 /// Whether a directory is meant for one image alone: it is called so, has a recipe, or nothing that anybody sees.
 fn is_its_own(directory: &Path, name: &str) -> bool {
-    let is_called_so = std::path::absolute(directory).is_ok_and(|full| full.file_name().is_some_and(|own| own == name));
     let has = |file: &str| directory.join(file).exists();
     let is_hidden = |entry: std::fs::DirEntry| entry.file_name().as_encoded_bytes().starts_with(b".");
     let is_empty = || match std::fs::read_dir(directory) {
         Ok(mut entries) => entries.all(|entry| entry.is_ok_and(is_hidden)),
         Err(_) => true,
     };
-    is_called_so || has(RECIPE_FILE) || has(KDL_RECIPE_FILE) || is_empty()
+    is_called_so(directory, name) || has(RECIPE_FILE) || has(KDL_RECIPE_FILE) || is_empty()
 }
 
 /// Whether a directory has nothing but what an ended run for the same image wrote into it.

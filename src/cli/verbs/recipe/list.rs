@@ -17,6 +17,9 @@ pub struct Arguments {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+    /// Print the names alone, one per line
+    #[arg(long, conflicts_with_all = ["json", "long"])]
+    pub names: bool,
     /// Show the images as xCAT's definitions, as `lsdef -t osimage -l` does
     #[arg(short, long, conflicts_with = "json")]
     pub long: bool,
@@ -27,6 +30,11 @@ pub struct Arguments {
 
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, Exit> {
     let (recipes, exit) = good_to_look(arguments, &own.images)?;
+    if own.names {
+        let names: Vec<String> = recipes.iter().map(|recipe| format!("{}\n", recipe.model.image.name)).collect();
+        render::print(&names.concat());
+        return Ok(exit);
+    }
     if own.long {
         let all = definitions_of(&recipes);
         let texts: Vec<String> = all.iter().map(|one| long_text(&one.definition, &[])).collect();

@@ -312,7 +312,7 @@ pub fn check(arguments: &crate::cli::Arguments, into: &std::path::Path) {
     // `--into .` has no part left.
     let inside = arguments.for_directory(if into.as_os_str().is_empty() { std::path::Path::new(".") } else { &into });
     let shown = inside.directory.join(WORKSPACE_FILE);
-    match checked(&inside, &[], None, false) {
+    match checked(&inside, &[], (None, false), false) {
         Ok(selected) if selected.broken.is_empty() => {
             render::say(&format!(
                 "{}: imgbuild check finds no error in {} images",

@@ -44,6 +44,16 @@ pub fn check(gathering: &Gathering<'_>, online: bool) -> Vec<Unusable> {
     wrong
 }
 
+/// Whether all archives of a recipe are directories of this machine.
+pub fn is_local(gathering: &Gathering<'_>) -> bool {
+    let repos = &gathering.recipe.model.repo;
+    let is_file = |index: usize| {
+        let all = of_one(gathering, index).unwrap_or_default();
+        !all.is_empty() && all.iter().all(|one| one.source.uri.starts_with("file:"))
+    };
+    !repos.is_empty() && (0..repos.len()).all(|index| repos[index].source.is_none() && is_file(index))
+}
+
 /// Asks for the Release file of each suite, and looks whether the indices of one of this machine are there.
 fn look(gathering: &Gathering<'_>, source: &Source, keyring: &Keyring) -> Vec<DistroError> {
     let architectures = Architectures::of(gathering.recipe);

@@ -8,11 +8,13 @@ use super::relations::relations;
 use super::source::below;
 use super::vendored::{self, Contents, Suite, suite_directory};
 use crate::digest::Sha256;
-use crate::distro::apt::resolve::{Resolver, in_the_way, plain_name, unknown_names};
+use crate::distro::apt::lists::{in_folder, near_in_folders, unknown_names, unknown_words};
+use crate::distro::apt::resolve::{Resolver, in_the_way, plain_name};
 use crate::distro::apt::{
     Archive, HostSources, PinnedPackage, Source, SuiteIndex, SuiteRelease, architecture, fetch_suite, only_suites,
     scan_local, sources_for, tools_closure,
 };
+use crate::distro::damaged::{self, DamagedFile};
 use crate::distro::{
     DistroError, Download, Gathering, Keyring, News, PackageArchive, Pass, Relations, Resolution, Solving, VENDOR_MARK,
     in_folder_of, keyring,
@@ -22,6 +24,10 @@ use crate::recipe::{LockedSuite, Recipe};
 use crate::sandbox::emulator::HostCpu;
 use crate::source::{Finding, Severity};
 use crate::store::StoreError;
+
+/// Origins of the directories of a recipe.
+const KERNELS: &str = "kernels";
+const OTHERPKGS: &str = "otherpkgs";
 
 /// Sources of a recipe with the keyring of each.
 /// Errors: [`DistroError`] for sources or keyrings that cannot be used.
@@ -119,6 +125,8 @@ pub struct AptArchive {
     archive: Archive,
     /// What tools are taken from, where the image's packages do not run here.
     tools: Option<Archive>,
+    /// Files of directories of the recipe that are not packages, with the directory's origin.
+    damaged: Vec<(&'static str, DamagedFile)>,
     architecture: &'static str,
 }
 
@@ -151,22 +159,50 @@ pub fn gather(gathering: &Gathering<'_>) -> Result<AptArchive, DistroError> {
             tools.get_or_insert_default().indices.push(index);
         }
     }
-    if let Some(directory) = &gathering.recipe.otherpkgs_directory {
-        // First: where an archive has a package of the same version, the site's is meant; of its folders the one that a list names.
-        let mut found: Vec<SuiteIndex> =
-            scan_local(directory, "otherpkgs")?.into_iter().map(|repository| repository.index).collect();
-        let words = gathering.recipe.otherpkgs.passes.iter().flat_map(|pass| &pass.install);
+    let (local, damaged) = local(gathering)?;
+    archive.indices.splice(0..0, local);
+    Ok(AptArchive { suites, archive, tools, damaged, architecture: architecture_of(gathering.recipe) })
+}
+
+/// Reads the directories of the recipe, of kernels and of other packages: first of all indices, because where an archive has a package of
+/// the same version, the directory's is meant.
+/// Errors: [`DistroError::PackageFiles`] for files that the recipe asks for and that are not packages; a directory that cannot be read.
+fn local(gathering: &Gathering<'_>) -> Result<(Vec<SuiteIndex>, Vec<(&'static str, DamagedFile)>), DistroError> {
+    let (mut indices, mut damaged) = (Vec::new(), Vec::new());
+    let recipe = gathering.recipe;
+    let directories = [
+        (KERNELS, "kernel.dir", &recipe.kernel_files.kernels),
+        (OTHERPKGS, "otherpkgs.dir", &recipe.otherpkgs_directory),
+    ];
+    let mut outcome = Ok(());
+    for (origin, field, directory) in directories {
+        let Some(directory) = directory else { continue };
+        let (repositories, files) = scan_local(directory, origin)?;
+        let mut found: Vec<SuiteIndex> = repositories.into_iter().map(|repository| repository.index).collect();
+        // Of its folders the one that a list names comes first.
+        let words = recipe.otherpkgs.passes.iter().flat_map(|pass| &pass.install);
         let named: BTreeSet<String> =
-            words.filter_map(|item| Some(format!("otherpkgs/{}", item.subdirectory.as_ref()?))).collect();
+            words.filter_map(|item| Some(format!("{OTHERPKGS}/{}", item.subdirectory.as_ref()?))).collect();
         found.sort_by_key(|index| !named.contains(&index.origin));
-        archive.indices.splice(0..0, found);
+        indices.extend(found);
+        outcome = outcome.and(damaged::report(gathering, field, &files));
+        damaged.extend(files.into_iter().map(|file| (origin, file)));
     }
-    if let Some(directory) = &gathering.recipe.kernel_files.kernels {
-        // First: where an archive has a package of the same version, the directory's is meant.
-        let found = scan_local(directory, "kernels")?.into_iter().map(|repository| repository.index);
-        archive.indices.splice(0..0, found);
-    }
-    Ok(AptArchive { suites, archive, tools, architecture: architecture_of(gathering.recipe) })
+    outcome.map(|()| (indices, damaged))
+}
+
+/// The directories of the recipe alone.
+/// Errors: As [`gather`] for those.
+pub fn gather_local(gathering: &Gathering<'_>) -> Result<AptArchive, DistroError> {
+    let (indices, damaged) = local(gathering)?;
+    let archive = Archive { indices, ..Archive::default() };
+    Ok(AptArchive {
+        suites: Vec::new(),
+        archive,
+        tools: None,
+        damaged,
+        architecture: architecture_of(gathering.recipe),
+    })
 }
 
 impl PackageArchive for AptArchive {
@@ -190,7 +226,7 @@ impl PackageArchive for AptArchive {
     }
 
     fn scanned(&self, start: &str) -> BTreeMap<String, Sha256> {
-        let mut all = BTreeMap::new();
+        let mut all = damaged::scanned(&self.damaged, start);
         for index in &self.archive.indices {
             let Some(folder) = index.origin.strip_prefix(start).and_then(|rest| rest.strip_prefix('/')) else {
                 continue;
@@ -204,6 +240,11 @@ impl PackageArchive for AptArchive {
             }
         }
         all
+    }
+
+    fn names(&self) -> BTreeSet<String> {
+        let names = self.archive.names().into_iter().map(str::to_owned);
+        names.chain(self.archive.providers().into_keys()).collect()
     }
 
     fn all(&self, name: &str) -> Result<Vec<PinnedPackage>, DistroError> {
@@ -232,6 +273,29 @@ impl PackageArchive for AptArchive {
         let unknown = names.iter().filter(|name| self.archive.candidates(name).is_empty());
         let unknown: Vec<(String, Option<String>)> = unknown.map(|name| (name.clone(), None)).collect();
         if unknown.is_empty() { Ok(()) } else { Err(self.of_other_cpu(unknown_names(&self.archive, unknown))) }
+    }
+
+    fn check_passes(&self, passes: &[Pass], is_installed: &dyn Fn(&str) -> bool) -> Result<(), DistroError> {
+        let unknown = passes.iter().flat_map(|pass| {
+            unknown_words((&self.archive, &self.suites, self.architecture), &pass.install, is_installed)
+        });
+        let unknown: Vec<(String, Option<String>)> = unknown.collect();
+        if unknown.is_empty() { Ok(()) } else { Err(self.of_other_cpu(unknown_names(&self.archive, unknown))) }
+    }
+
+    fn check_folders(&self, passes: &[Pass]) -> Result<(), DistroError> {
+        // `name/suite` is asked of archives: what is meant by folder has a folder or a package of the name.
+        let is_meant = |item: &&String| {
+            let Some((folder, name)) = item.rsplit_once('/') else { return false };
+            let origin = format!("{OTHERPKGS}/{folder}");
+            let has_folder = self.archive.indices.iter().any(|index| index.origin == origin);
+            has_folder || !self.archive.candidates(plain_name(name)).is_empty()
+        };
+        let lacks = |item: &&String| in_folder((&self.archive, self.architecture), item).is_empty();
+        let words = passes.iter().flat_map(|pass| &pass.install).filter(is_meant).filter(lacks);
+        let unknown: Vec<(String, Option<String>)> =
+            words.map(|word| (word.clone(), near_in_folders(&self.archive, word))).collect();
+        if unknown.is_empty() { Ok(()) } else { Err(unknown_names(&self.archive, unknown)) }
     }
 
     fn tools(&self, seed: &[String], held: &[PinnedPackage]) -> Result<Vec<PinnedPackage>, DistroError> {

@@ -6,6 +6,7 @@ use crate::archive::control_stanza;
 use crate::digest::Sha256;
 use crate::distro::DistroError;
 use crate::distro::apt::SuiteIndex;
+use crate::distro::damaged::DamagedFile;
 use crate::witness;
 
 #[derive(Debug, Clone)]
@@ -42,27 +43,34 @@ pub fn package_files(directory: &Path) -> Result<Vec<std::path::PathBuf>, Distro
 /// Finds the repositories below a directory: each folder that holds package files.
 ///
 /// The index is made from the packages, whatever index lies beside them: it is what will be installed.
-/// Errors: [`DistroError::PackageFile`] for a file that is no package.
+/// Files that are not packages are given beside them.
+/// Errors: [`DistroError::Format`] for a directory that cannot be read.
 ///
 /// `origin` is the first part of what its packages have as their origin.
-pub fn scan_local(directory: &Path, origin: &str) -> Result<Vec<LocalRepository>, DistroError> {
+pub fn scan_local(directory: &Path, origin: &str) -> Result<(Vec<LocalRepository>, Vec<DamagedFile>), DistroError> {
     let mut found: std::collections::BTreeMap<String, Vec<std::path::PathBuf>> = std::collections::BTreeMap::new();
     for path in package_files(directory)? {
         let parent = path.parent().and_then(|parent| parent.strip_prefix(directory).ok());
         let name = parent.and_then(Path::to_str).filter(|name| !name.is_empty()).unwrap_or(".");
         found.entry(name.to_owned()).or_default().push(path);
     }
-    let mut repositories = Vec::new();
+    let (mut repositories, mut damaged) = (Vec::new(), Vec::new());
     for (name, files) in found {
         let mut text = String::new();
         for file in files {
-            let wrong = |problem: String| DistroError::PackageFile { path: file.clone(), problem };
-            let bytes = std::fs::read(&file).map_err(|error| wrong(error.to_string()))?;
-            let stanza = control_stanza(&bytes[..]).map_err(|error| wrong(error.to_string()))?;
-            let base = file
-                .file_name()
-                .and_then(|name| name.to_str())
-                .ok_or_else(|| wrong("has a name that is not UTF-8".to_owned()))?;
+            let base = file.file_name().and_then(|name| name.to_str());
+            let read = || -> Result<_, String> {
+                let bytes = std::fs::read(&file).map_err(|error| error.to_string())?;
+                let stanza = control_stanza(&bytes[..]).map_err(|error| error.to_string())?;
+                Ok((bytes, stanza, base.ok_or("has a name that is not UTF-8")?))
+            };
+            let (bytes, stanza, base) = match read() {
+                Ok(read) => read,
+                Err(problem) => {
+                    damaged.push(DamagedFile::new(directory, &file, problem));
+                    continue;
+                }
+            };
             // Fields that the index adds must not stand in the package as well.
             let own = stanza.lines().filter(|line| {
                 !["Filename:", "Size:", "SHA256:", "MD5sum:", "SHA1:"].iter().any(|field| line.starts_with(field))
@@ -77,7 +85,7 @@ pub fn scan_local(directory: &Path, origin: &str) -> Result<Vec<LocalRepository>
         let origin = format!("{origin}/{name}");
         repositories.push(LocalRepository { name, index: SuiteIndex::new(origin, url, text) });
     }
-    Ok(repositories)
+    Ok((repositories, damaged))
 }
 
 #[cfg(test)]

@@ -74,16 +74,22 @@ fn release_of(fetcher: &Fetcher, source: &Source, suite: &str, keyring: &Keyring
         if source.trusted {
             return Ok(None);
         }
-        return Err(DistroError::NoSuite {
-            uri: source.uri.clone(),
-            suite: suite.to_owned(),
-            problem: match suite.ends_with('/') {
-                // A directory with an index alone.
-                true => format!(
-                    "it has neither InRelease nor Release: {answer}; an archive that only you can write needs neither with ‹[[repo]] trusted = true›"
-                ),
-                false => format!("it has neither InRelease nor Release: {answer}"),
+        let problem = format!("it has neither InRelease nor Release: {answer}");
+        let uri = source.uri.trim_end_matches('/').to_owned();
+        let has = |name: &str| fetcher.read(&format!("{uri}/{name}"), RELEASE_LIMIT).is_ok();
+        return Err(match below(suite) {
+            Some(_) if has_index(fetcher, &base) => DistroError::NoSource {
+                problem: format!("{base} has packages and an index, but no one signed it: {problem}"),
+                help: "if only you can write to the archive, accept it as it is: ‹[[repo]] trusted = true›; otherwise create Release (apt-ftparchive release . >Release) and sign it (gpg --clearsign -o InRelease Release)".to_owned(),
             },
+            None if has_index(fetcher, &uri) => DistroError::NoSource {
+                problem: format!("{uri} has no suite `{suite}`: it is a flat archive, with Packages at its root"),
+                help: match has("InRelease") || has("Release") {
+                    true => "write ‹[[repo]] suites = [\"./\"]›, without components".to_owned(),
+                    false => "write ‹[[repo]] suites = [\"./\"], trusted = true›, without components: no one signed it".to_owned(),
+                },
+            },
+            _ => DistroError::NoSuite { uri: source.uri.clone(), suite: suite.to_owned(), problem },
         });
     };
     let text = String::from_utf8(data.clone()).map_err(|_| no_text("Release"))?;
@@ -102,6 +108,12 @@ fn release_of(fetcher: &Fetcher, source: &Source, suite: &str, keyring: &Keyring
         files.push(("Release.gpg", signature));
     }
     Ok(Some(Had { files, text }))
+}
+
+/// Whether there is an index of packages in a directory of an archive.
+fn has_index(fetcher: &Fetcher, directory: &str) -> bool {
+    let is_there = |ending: &&str| fetcher.read(&format!("{directory}/Packages{ending}"), RELEASE_LIMIT).is_ok();
+    [".xz", ".gz", ""].iter().any(is_there)
 }
 
 /// Fetches and checks a suite's Release file; gives the downloads of its indices beside it.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::distro::DistroError;
+use crate::distro::damaged::DamagedFile;
 use crate::distro::rpm::{Candidate, Package};
 use crate::witness;
 
@@ -35,18 +36,26 @@ pub fn package_files(directory: &Path) -> Result<Vec<PathBuf>, DistroError> {
 /// Reads all packages below a directory; locations are relative to it.
 ///
 /// Whatever index lies beside them does not count: the packages are what will be installed.
-/// Errors: [`DistroError::PackageFile`] for a file that is no package, or whose digests do not fit.
-pub fn scan_directory(directory: &Path) -> Result<Vec<Candidate>, DistroError> {
+/// Files that are not packages, or whose digests do not fit, are given beside them.
+/// Errors: [`DistroError::Format`] for a directory that cannot be read.
+pub fn scan_directory(directory: &Path) -> Result<(Vec<Candidate>, Vec<DamagedFile>), DistroError> {
     use rayon::prelude::*;
     let files = package_files(directory)?;
     let read = |path: &PathBuf| {
-        let wrong = |problem: String| DistroError::PackageFile { path: path.clone(), problem };
+        let wrong = |problem: String| DamagedFile::new(directory, path, problem);
         let package = Package::read(path).map_err(wrong)?;
         let location = path.strip_prefix(directory).ok().and_then(Path::to_str);
         let location = location.ok_or_else(|| wrong("has a name that is not UTF-8".to_owned()))?.to_owned();
         Ok(Candidate { location, ..package.candidate })
     };
-    files.par_iter().map(read).collect()
+    let (mut candidates, mut damaged) = (Vec::new(), Vec::new());
+    for one in files.par_iter().map(read).collect::<Vec<_>>() {
+        match one {
+            Ok(candidate) => candidates.push(candidate),
+            Err(file) => damaged.push(file),
+        }
+    }
+    Ok((candidates, damaged))
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! What `check` says of repositories: files that cannot be used, places of this machine that are not there; with `online` all of them.
 
+use std::path::PathBuf;
+
 use super::reading::spread;
 use super::sources::{Place, of_one};
 use crate::distro::rpm::{RepositorySource, look_at, package_files};
@@ -29,6 +31,26 @@ pub fn check(gathering: &Gathering<'_>, online: bool) -> Vec<Unusable> {
 fn is_local(source: &RepositorySource) -> bool {
     let has_list = source.mirrorlist.is_some() || source.metalink.is_some();
     !source.base.is_empty() && !has_list && source.base.iter().all(|base| base.starts_with("file:"))
+}
+
+/// Whether all repositories of a recipe are directories of this machine.
+pub fn all_local(gathering: &Gathering<'_>) -> bool {
+    let repos = &gathering.recipe.model.repo;
+    let of = |index: usize| of_one(gathering, index).unwrap_or_default();
+    let is_file = |index: usize| !of(index).is_empty() && of(index).iter().all(is_local);
+    !repos.is_empty() && (0..repos.len()).all(|index| repos[index].source.is_none() && is_file(index))
+}
+
+/// Repositories that are directories of packages without metadata.
+pub fn directories(gathering: &Gathering<'_>) -> Vec<(RepositorySource, PathBuf)> {
+    let repos = gathering.recipe.model.repo.iter().enumerate().filter(|(_, repo)| repo.source.is_none());
+    let sources = repos.flat_map(|(index, _)| of_one(gathering, index).unwrap_or_default()).filter(is_local);
+    let places = sources.flat_map(|source| spread(gathering, source).unwrap_or_default());
+    let directory = |place| match place {
+        Place::Directory { source, directory } => Some((source, directory)),
+        Place::Repository(_) => None,
+    };
+    places.filter_map(directory).collect()
 }
 
 fn look(gathering: &Gathering<'_>, source: RepositorySource) -> Result<(), DistroError> {

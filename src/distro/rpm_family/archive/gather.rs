@@ -1,16 +1,20 @@
 //! The repositories of a recipe as one archive, and what the lists mean in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::local::{other_packages, prefer_own};
+use super::check::directories;
+use super::local::{other_packages, prefer_own, read_directory};
 use super::packages::RpmArchive;
 use super::reading::gather_repositories;
 use super::relations::relations;
 use crate::digest::Sha256;
+use crate::distro::damaged;
 use crate::distro::rpm::{self, Candidate, Checksum, Repository, hide_modular};
 use crate::distro::rpm_family::resolve::session::{Ended, Session, Wanted};
 use crate::distro::rpm_family::resolve::solver::{Refusal, Solver};
-use crate::distro::{DistroError, Gathering, PackageArchive, Pass, Relations, Resolution, Solving, in_folder_of};
+use crate::distro::{
+    DistroError, Gathering, Keyring, PackageArchive, Pass, Relations, Resolution, Solving, in_folder_of,
+};
 use crate::recipe::{Distro, LockedSuite, PinnedPackage, Recipe};
 use crate::store::Store;
 
@@ -44,12 +48,39 @@ pub fn gather(solver: &'static dyn Solver, gathering: &Gathering<'_>) -> Result<
         }
         repositories.push(repository);
     }
-    if let Some(directory) = &gathering.recipe.otherpkgs_directory {
-        repositories.extend(other_packages(directory, "otherpkgs")?);
+    with_local(solver, gathering, repositories, keys)
+}
+
+/// The recipe's own directories alone, and repositories that are directories without metadata.
+/// Errors: As [`gather`] for those.
+pub fn gather_local(solver: &'static dyn Solver, gathering: &Gathering<'_>) -> Result<RpmArchive, DistroError> {
+    let mut repositories = Vec::new();
+    for (source, directory) in directories(gathering) {
+        repositories.push(read_directory(gathering, &source, &directory)?);
     }
-    if let Some(directory) = &gathering.recipe.kernel_files.kernels {
-        repositories.extend(other_packages(directory, "kernels")?);
+    with_local(solver, gathering, repositories, BTreeMap::new())
+}
+
+fn with_local(
+    solver: &'static dyn Solver,
+    gathering: &Gathering<'_>,
+    mut repositories: Vec<Repository>,
+    keys: BTreeMap<String, Keyring>,
+) -> Result<RpmArchive, DistroError> {
+    let (recipe, mut damaged) = (gathering.recipe, Vec::new());
+    let directories = [
+        ("otherpkgs", "otherpkgs.dir", &recipe.otherpkgs_directory),
+        ("kernels", "kernel.dir", &recipe.kernel_files.kernels),
+    ];
+    let mut outcome = Ok(());
+    for (origin, field, directory) in directories {
+        let Some(directory) = directory else { continue };
+        let (found, files) = other_packages(directory, origin)?;
+        repositories.extend(found);
+        outcome = outcome.and(damaged::report(gathering, field, &files));
+        damaged.extend(files.into_iter().map(|file| (origin, file)));
     }
+    outcome?;
     hide_modular(&mut repositories, &[])
         .map_err(|problem| DistroError::Format { file: "modules.yaml".to_owned(), problem })?;
     let words = gathering.recipe.otherpkgs.passes.iter().flat_map(|pass| &pass.install);
@@ -63,6 +94,7 @@ pub fn gather(solver: &'static dyn Solver, gathering: &Gathering<'_>) -> Result<
         release: gathering.recipe.model.image.release.clone(),
         platform,
         arch: gathering.recipe.model.image.arch.machine(),
+        damaged,
     })
 }
 
@@ -91,7 +123,7 @@ impl PackageArchive for RpmArchive {
     }
 
     fn scanned(&self, start: &str) -> BTreeMap<String, Sha256> {
-        let mut all = BTreeMap::new();
+        let mut all = damaged::scanned(&self.damaged, start);
         for repository in &self.repositories {
             let Some(folder) = repository.id.strip_prefix(start).and_then(|rest| rest.strip_prefix('/')) else {
                 continue;
@@ -102,6 +134,13 @@ impl PackageArchive for RpmArchive {
             }
         }
         all
+    }
+
+    fn names(&self) -> BTreeSet<String> {
+        let all = self.candidates().flat_map(|(_, candidate)| {
+            candidate.provides.iter().map(|one| &*one.name).chain([candidate.name.as_str()])
+        });
+        all.filter(|name| !name.contains(['(', '/', ' '])).map(str::to_owned).collect()
     }
 
     fn all(&self, name: &str) -> Result<Vec<PinnedPackage>, DistroError> {
@@ -131,6 +170,35 @@ impl PackageArchive for RpmArchive {
     fn check_names(&self, names: &[String]) -> Result<(), DistroError> {
         let names: Vec<String> = names.iter().filter_map(|item| self.pick(item)).collect();
         self.check_words(&names)
+    }
+
+    fn check_passes(&self, passes: &[Pass], is_installed: &dyn Fn(&str) -> bool) -> Result<(), DistroError> {
+        let (mut words, mut unknown) = (Vec::new(), Vec::new());
+        for pass in passes {
+            match self.items(pass) {
+                Ok(items) => words.extend(items.into_iter().filter(|item| !is_installed(item))),
+                Err(DistroError::UnknownPackages { packages, .. }) => unknown.extend(packages),
+                Err(other) => return Err(other),
+            }
+        }
+        match self.check_words(&words) {
+            Err(DistroError::UnknownPackages { packages, .. }) => unknown.extend(packages),
+            other => other?,
+        }
+        unknown_of(unknown)
+    }
+
+    fn check_folders(&self, passes: &[Pass]) -> Result<(), DistroError> {
+        let mut unknown = Vec::new();
+        for pass in passes {
+            let with_folder = |item: &&String| item.contains('/') && !item.starts_with(['/', '@']);
+            let install: Vec<String> = pass.install.iter().filter(with_folder).cloned().collect();
+            if let Err(DistroError::UnknownPackages { packages, .. }) = self.items(&Pass { install, ..Pass::default() })
+            {
+                unknown.extend(packages);
+            }
+        }
+        unknown_of(unknown)
     }
 
     fn tools(&self, seed: &[String], held: &[PinnedPackage]) -> Result<Vec<PinnedPackage>, DistroError> {
@@ -228,6 +296,14 @@ impl PackageArchive for RpmArchive {
                 Ok(answers) => return Ok(answers),
             }
         }
+    }
+}
+
+/// What means nothing, where something does not.
+fn unknown_of(unknown: Vec<(String, Option<String>)>) -> Result<(), DistroError> {
+    match unknown.is_empty() {
+        true => Ok(()),
+        false => Err(DistroError::unknown_packages(unknown, "check the repositories of ‹[[repo]]›")),
     }
 }
 

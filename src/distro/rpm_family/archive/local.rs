@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::packages::spellings;
-use crate::distro::DistroError;
+use crate::distro::damaged::{self, DamagedFile};
 use crate::distro::rpm::{Candidate, Repository, RepositorySource, scan_directory};
+use crate::distro::{DistroError, Gathering};
 use crate::fault;
 use crate::recipe::{is_meant, is_pattern};
 
@@ -17,10 +18,15 @@ fn fingerprint(candidates: &[Candidate]) -> Vec<u8> {
     candidates.iter().flat_map(|one| format!("{} {:?}\n", one.location, one.checksum).into_bytes()).collect()
 }
 
-/// Reads a directory of packages as a repository.
-/// Errors: [`DistroError::Format`] for a file that is no package.
-pub fn read_directory(source: &RepositorySource, directory: &Path) -> Result<Repository, DistroError> {
-    let candidates = scan_directory(directory)?;
+/// Reads a directory of packages as a repository; what is not a package is reported.
+/// Errors: [`DistroError::PackageFiles`] for such files that the recipe asks for.
+pub fn read_directory(
+    gathering: &Gathering<'_>,
+    source: &RepositorySource,
+    directory: &Path,
+) -> Result<Repository, DistroError> {
+    let (candidates, damaged) = scan_directory(directory)?;
+    damaged::report(gathering, "repo", &damaged)?;
     Ok(Repository {
         id: source.id.clone(),
         bases: vec![format!("file:{}", directory.display())],
@@ -35,10 +41,12 @@ pub fn read_directory(source: &RepositorySource, directory: &Path) -> Result<Rep
 }
 
 /// Finds the repositories below a directory of the recipe: each folder that holds package files, whatever metadata lie beside them.
-/// Errors: As [`read_directory`].
-pub fn other_packages(directory: &Path, origin: &str) -> Result<Vec<Repository>, DistroError> {
+/// Files that are not packages are given beside them.
+/// Errors: [`DistroError::Format`] for a directory that cannot be read.
+pub fn other_packages(directory: &Path, origin: &str) -> Result<(Vec<Repository>, Vec<DamagedFile>), DistroError> {
     let mut folders: BTreeMap<String, Vec<Candidate>> = BTreeMap::new();
-    for mut candidate in scan_directory(directory)? {
+    let (candidates, damaged) = scan_directory(directory)?;
+    for mut candidate in candidates {
         let (folder, file) = match candidate.location.rsplit_once('/') {
             Some((folder, file)) => (folder.to_owned(), file.to_owned()),
             None => (".".to_owned(), candidate.location.clone()),
@@ -56,7 +64,7 @@ pub fn other_packages(directory: &Path, origin: &str) -> Result<Vec<Repository>,
         module_hotfixes: true,
         ..Repository::default()
     };
-    Ok(folders.into_iter().map(repository).collect())
+    Ok((folders.into_iter().map(repository).collect(), damaged))
 }
 
 /// Whether a word of a list means a package by its name, with its CPU or version, or by a pattern.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::local::{OTHERPKGS, means};
+use crate::distro::damaged::DamagedFile;
 use crate::distro::rpm::{Candidate, Checksum, Evr, Package, Repository, paths_of};
 use crate::distro::rpm_family::resolve::solver::{Picked, Shown, Solver, shown_id};
 use crate::distro::{DistroError, Keyring, Pass};
@@ -19,6 +20,8 @@ pub struct RpmArchive {
     pub(in crate::distro::rpm_family) release: String,
     pub(in crate::distro::rpm_family) platform: String,
     pub(in crate::distro::rpm_family) arch: &'static str,
+    /// Files of directories of the recipe that are not packages, with the directory's origin.
+    pub(in crate::distro::rpm_family) damaged: Vec<(&'static str, DamagedFile)>,
 }
 
 /// How lists may call a package besides its name, for dnf and for zypper.
@@ -156,6 +159,9 @@ impl RpmArchive {
             })
             .collect();
         let hint = |name: &str| {
+            if name.contains('/') && !name.starts_with(['/', '@']) {
+                return self.near_in_folders(name);
+            }
             let (sign, plain) = match name.strip_prefix('@') {
                 Some(group) if group.starts_with('^') => ("@^", group.trim_start_matches('^')),
                 Some(group) => ("@", group),
@@ -182,6 +188,20 @@ impl RpmArchive {
             (name, hint)
         });
         DistroError::unknown_packages(packages.collect(), "check the repositories of ‹[[repo]]›")
+    }
+
+    /// What of the recipe's own directories is like `folder/name`.
+    fn near_in_folders(&self, item: &str) -> Option<String> {
+        let local = self
+            .candidates()
+            .filter_map(|(repository, one)| Some(format!("{}/{}", repository.id.strip_prefix(OTHERPKGS)?, one.name)));
+        let words: BTreeSet<String> = local.collect();
+        let name = item.rsplit('/').next();
+        let of_name: Vec<&str> =
+            words.iter().map(String::as_str).filter(|word| word.rsplit('/').next() == name).collect();
+        let near = if of_name.is_empty() { nearest(item, words.iter().map(String::as_str)) } else { of_name };
+        let near: Vec<&str> = near.into_iter().take(3).map(|word| word.trim_start_matches("./")).collect();
+        (!near.is_empty()).then(|| format!("instead of `{item}`, did you mean {}?", near.join(", ")))
     }
 
     /// The versions that exist for `name-version`, newest first; none if it is not a name with a version.

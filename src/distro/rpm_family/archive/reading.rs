@@ -98,7 +98,7 @@ pub fn gather_repositories(gathering: &Gathering<'_>) -> Result<Vec<(RepositoryS
             }
             Place::Directory { source, directory } => {
                 gathering.news.progress(&format!("reading the packages of {}", source.id));
-                let found = read_directory(&source, &directory)?;
+                let found = read_directory(gathering, &source, &directory)?;
                 (source, found)
             }
         });

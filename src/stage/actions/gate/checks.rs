@@ -292,10 +292,14 @@ pub fn cannot_start(report: &dyn Report, recipe: &Recipe, obstacle: &Obstacle) -
         return refuse_at(report, fstab_line(recipe, point), problem, help);
     }
     let (problem, help) = match obstacle {
-        Obstacle::NoZone(zone, path) => {
+        Obstacle::NoZone(zone, path, near) => {
             let span = recipe.spans.nearest("system.timezone").cloned();
             let (why, help) = match path {
                 Some(path) => (left_out(path), keep(path)),
+                None if !near.is_empty() => (
+                    "/usr/share/zoneinfo does not have it".to_owned(),
+                    format!("did you mean {}? `timedatectl list-timezones` prints all", near.join(", ")),
+                ),
                 None => (
                     "/usr/share/zoneinfo does not have it".to_owned(),
                     format!(

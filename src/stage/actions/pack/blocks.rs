@@ -7,6 +7,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::inside::while_telling;
 use super::kept::{info, keep};
 use super::request::PackRequest;
 use super::selinux::{Labels, NO_LABEL};
@@ -133,7 +134,7 @@ impl Source<'_> {
             found.iter().zip(keys).map(|(found, keys)| if found.is_none() { keys.len() } else { 0 }).sum();
         let count: usize = keys.iter().map(Vec::len).sum();
         news(&format!("packing {missing} of {count} frames"));
-        let one = |run: &R, keys: &[Digest]| -> Result<Vec<I>, String> {
+        let one = |run: &R, keys: &[Digest], tell: &(dyn Fn(usize, u64) + Sync)| -> Result<Vec<I>, String> {
             let mut written = Vec::new();
             let mut pending = Vec::new();
             fault::point("pack.frame");
@@ -141,6 +142,7 @@ impl Source<'_> {
                 let Some(key) = keys.get(pending.len()) else { return Err(io::ErrorKind::InvalidData.into()) };
                 let aside = format!("{}/{key}", self.request.scratch);
                 std::fs::write(&aside, bytes)?;
+                tell(1, bytes.len() as u64);
                 pending.push((aside, *key));
                 written.push(info);
                 Ok(())
@@ -152,12 +154,10 @@ impl Source<'_> {
             }
             Ok(written.into_iter().map(needed).collect())
         };
-        let infos: Vec<Vec<I>> = runs
-            .par_iter()
-            .zip(keys)
-            .zip(found)
-            .map(|((run, keys), found)| found.map_or_else(|| one(run, keys), Ok))
-            .collect::<Result<_, String>>()?;
+        let infos: Vec<Vec<I>> = while_telling(news, (missing, None), |tell| {
+            let runs = runs.par_iter().zip(keys).zip(found);
+            runs.map(|((run, keys), found)| found.map_or_else(|| one(run, keys, tell), Ok)).collect()
+        })?;
         Ok((infos.into_iter().flatten().collect(), missing))
     }
 

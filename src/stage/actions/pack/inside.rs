@@ -144,14 +144,59 @@ fn stream(
     let compression = request.compression;
     let missing = frames.iter().filter(|frame| info::<FrameInfo>(&frame.key(stream, compression)).is_none()).count();
     news(&format!("packing {missing} of {} frames", frames.len()));
-    let frames = frames.par_iter().map(|frame| {
-        let key = frame.key(stream, compression);
-        match info(&key) {
-            Some(known) => Ok((key, known)),
-            None => write_frame(frame, &key, (stream, compression), reader, &request.scratch).map(|info| (key, info)),
+    let is_missing = |frame: &&Frame| info::<FrameInfo>(&frame.key(stream, compression)).is_none();
+    let bytes = frames.iter().filter(is_missing).map(content_of).sum();
+    let written = while_telling(news, (missing, Some(bytes)), |tell| {
+        let frames = frames.par_iter().map(|frame| {
+            let key = frame.key(stream, compression);
+            if let Some(known) = info(&key) {
+                return Ok((key, known));
+            }
+            let info = write_frame(frame, &key, (stream, compression), reader, &request.scratch)?;
+            tell(1, content_of(frame));
+            Ok((key, info))
+        });
+        frames.collect::<Result<_, String>>()
+    });
+    Ok((written?, missing))
+}
+
+/// Bytes of the files of a frame.
+fn content_of(frame: &Frame) -> u64 {
+    let sizes = frame.entries.iter().map(|entry| match entry.entry.kind {
+        Kind::File { size, .. } => size,
+        _ => 0,
+    });
+    sizes.sum()
+}
+
+/// Takes how many frames are packed, and how many bytes.
+type Tell<'a> = &'a (dyn Fn(usize, u64) + Sync);
+
+/// Packs with all threads while this one tells how much is done: frames of those that are missing, and bytes of all, where that is known.
+pub(super) fn while_telling<T: Send>(
+    news: News<'_>,
+    (missing, all): (usize, Option<u64>),
+    work: impl FnOnce(Tell<'_>) -> Result<T, String> + Send,
+) -> Result<T, String> {
+    let (sender, packed) = std::sync::mpsc::channel::<(usize, u64)>();
+    let mut outcome = Err("packing ended early".to_owned());
+    rayon::in_place_scope(|scope| {
+        let outcome = &mut outcome;
+        scope.spawn(move |_| {
+            *outcome = work(&move |frames, bytes| {
+                let _ = sender.send((frames, bytes));
+            });
+        });
+        let (mut frames, mut bytes) = (0, 0);
+        for (more, more_bytes) in packed {
+            (frames, bytes) = (frames + more, bytes + more_bytes);
+            let mega = |bytes: u64| bytes as f64 / 1e6;
+            let of = all.map_or_else(String::new, |all| format!(" of {:.1}", mega(all)));
+            news(&format!("packing: {frames} of {missing} frames, {:.1}{of} MB", mega(bytes)));
         }
     });
-    Ok((frames.collect::<Result<_, String>>()?, missing))
+    outcome
 }
 
 fn write_frame(

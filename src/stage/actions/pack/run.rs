@@ -61,7 +61,7 @@ impl Work for Pack {
                 bench.report.finding(&finding);
             }
             let are_allowed = bench.recipe.model.image.secrets == SecretsRule::Allowed;
-            for finding in answer.secrets.findings(are_allowed) {
+            for finding in answer.secrets.findings(are_allowed, &bench.recipe.model.image.keep) {
                 bench.report.finding(&finding);
             }
         }

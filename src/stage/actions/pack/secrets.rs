@@ -10,7 +10,7 @@ use crate::source::{Finding, Severity};
 use crate::store::{Kind, LayerReader};
 
 /// Largest file that is looked into, in bytes: keys and tokens are small.
-const LARGEST: u64 = 64 << 10;
+pub const LARGEST: u64 = 64 << 10;
 /// Smallest file of which its bytes tell that they are random.
 const SMALLEST: u64 = 24;
 /// How much of the most that so many bytes can tell makes a file look random: English has half, base64 three quarters.
@@ -52,10 +52,15 @@ pub fn secrets(reader: &LayerReader, excluded: &BTreeSet<String>, own: &[bool]) 
         }
         let Some(bytes) = reader.read(path)? else { continue };
         let is_known = SECRETS.iter().any(|secret| fits(secret.pattern, path));
-        if !is_known && !is_private_key(&bytes) && !is_random(&bytes) {
+        let is_own = own.get(entry.layer).copied().unwrap_or_default();
+        let is_secret = match is_own {
+            true => is_private_key(&bytes) || is_random(&bytes),
+            false => looks_secret(entry.entry.mode, &bytes),
+        };
+        if !is_known && !is_secret {
             continue;
         }
-        if own.get(entry.layer).copied().unwrap_or_default() {
+        if is_own {
             found.brought.push(path.clone());
             continue;
         }
@@ -94,6 +99,37 @@ fn paths_of_packages(reader: &LayerReader) -> Result<BTreeSet<String>, String> {
     Ok(all)
 }
 
+/// Whether a file that others cannot read has the form of a secret.
+pub fn looks_secret(mode: u32, bytes: &[u8]) -> bool {
+    is_private_key(bytes) || is_random(bytes) || is_token(mode, bytes)
+}
+
+/// How many characters a token has.
+const TOKEN: std::ops::RangeInclusive<usize> = 20..=200;
+/// So many of them differ at least.
+const DISTINCT: usize = 8;
+
+/// Whether a file of its owner alone is one token in base64 or hexadecimal, with a name in front of it or without: `TOKEN`, `name = "TOKEN"`.
+fn is_token(mode: u32, bytes: &[u8]) -> bool {
+    let Some(text) = std::str::from_utf8(bytes).ok().filter(|_| matches!(mode & 0o777, 0o600 | 0o400)) else {
+        return false;
+    };
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with(['#', ';']));
+    let (Some(line), None) = (lines.next(), lines.next()) else { return false };
+    let line = line.trim_end_matches(['"', '\'']).trim_end_matches('=');
+    let token = line.rsplit([' ', '\t', ':', '=', '"', '\'']).next().unwrap_or(line);
+    let has = |is: &dyn Fn(u8) -> bool| token.bytes().any(is);
+    let is_hex =
+        has(&|byte| byte.is_ascii_digit()) && token.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+    let is_mixed = has(&|byte| byte.is_ascii_digit())
+        && has(&|byte| byte.is_ascii_lowercase())
+        && has(&|byte| byte.is_ascii_uppercase());
+    // A path or a name of several words has their signs, too.
+    let is_base64 = token.bytes().all(|byte| byte.is_ascii_alphanumeric() || (is_mixed && b"+/-_".contains(&byte)));
+    let distinct: BTreeSet<u8> = token.bytes().collect();
+    TOKEN.contains(&token.len()) && distinct.len() >= DISTINCT && (is_hex || is_base64)
+}
+
 /// Source: RFC 7468, sections 10 and 11; the form of OpenSSH and of OpenSSL; MIT Kerberos, keytab file format.
 fn is_private_key(bytes: &[u8]) -> bool {
     let text = String::from_utf8_lossy(&bytes[..bytes.len().min(4096)]);
@@ -122,8 +158,8 @@ fn is_random(bytes: &[u8]) -> bool {
 }
 
 impl Secrets {
-    /// What is to be said; secrets of the recipe only where these are not meant to be readable.
-    pub fn findings(&self, are_allowed: bool) -> Vec<Finding> {
+    /// What is to be said; secrets of the recipe only where these are not meant to be readable, and not what it keeps.
+    pub fn findings(&self, are_allowed: bool, keep: &[String]) -> Vec<Finding> {
         let say = |severity, code, text: String, help: String| Finding::nowhere(severity, code, text).help(help);
         let mut all = Vec::new();
         for (unit, path, package) in &self.wanted {
@@ -137,10 +173,14 @@ impl Secrets {
             );
             all.push(say(Severity::Warning, "secrets::wanted", text, help));
         }
-        if !self.made.is_empty() {
-            let text = format!("package scripts created what look like secrets: {}", listed(&self.made));
-            let help = "they differ per image, all its nodes share them, and anyone who can fetch the image can read them: remove them in the postinstall script, and add the site's own";
-            all.push(say(Severity::Warning, "secrets::made", text, help.to_owned()));
+        let is_kept = |path: &&String| keep.iter().any(|pattern| fits(pattern.trim_start_matches('/'), path));
+        let made: Vec<String> = self.made.iter().filter(|path| !is_kept(path)).cloned().collect();
+        if let Some(first) = made.first() {
+            let text = format!("package scripts created what look like secrets: {}", listed(&made));
+            let help = format!(
+                "they differ per image, all its nodes share them, and anyone who can fetch the image can read them: remove them in the postinstall script, and add the site's own; if they are intended: ‹[image] keep = [\"{first}\"]›"
+            );
+            all.push(say(Severity::Warning, "secrets::made", text, help));
         }
         if !self.brought.is_empty() && !are_allowed {
             // The help of notes is shown with -v only.
@@ -196,6 +236,35 @@ mod tests {
             assert!(is_private_key(format!("Comment\n{head}\nAAAA\n").as_bytes()));
         }
         assert!(!is_private_key(b"-----BEGIN CERTIFICATE-----\n") && is_private_key(&[5, 2, 0, 0, 0, 70]));
+    }
+
+    #[test]
+    fn a_token_is_told_from_words_and_settings() {
+        let token = |text: &str| is_token(0o100_600, text.as_bytes());
+        for text in [
+            "KQWZXVBNMASDFGHJKLPO",
+            "5f4dcc3b5aa765d61d8327deb882cf99\n",
+            "q8Zr1vT0xKp5WmYc3LdJ7uHbEa9G==\n",
+            "# made by the package\nMY_TOKEN=\"q8Zr1vT0+xKp5WmYc/3LdJ7uHbEa9G=\"\n",
+            "550e8400-e29b-41d4-a716-446655440000",
+            "secret: 0123456789abcdef0123",
+        ] {
+            assert!(token(text), "{text}");
+        }
+        for text in [
+            "",
+            "short1",
+            "0123456789abcdef012",
+            "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+            "/usr/share/site/program/files",
+            "this-is-a-name-of-some-words",
+            "two lines of 5f4dcc3b5aa765d61d8327deb882cf99\nand another",
+            "password that somebody has to fill in",
+        ] {
+            assert!(!token(text), "{text}");
+        }
+        assert!(!is_token(0o100_640, b"5f4dcc3b5aa765d61d8327deb882cf99"), "others may read it anyway");
+        assert!(!token(&"a1B2c3D4".repeat(26)), "too long");
     }
 
     #[test]

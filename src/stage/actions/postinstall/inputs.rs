@@ -23,6 +23,8 @@ pub struct Scripts {
     /// The image's locked packages, where they are offered.
     pub packages: Option<Vec<Keyed<PinnedPackage>>>,
     pub inputs: Vec<Shown>,
+    /// Patterns of paths that stay whatever they look like.
+    pub keep: Vec<Keyed<String>>,
 }
 
 /// Something that scripts see, below the recipe's directory or at an absolute path.
@@ -90,7 +92,10 @@ pub fn add(reader: &mut Reader<'_>) -> Result<(), StageError> {
             })),
         });
     }
-    let described = Scripts { arch, epoch, scripts: all, variables, packages, inputs };
+    let keep = key.keep_each(recipe.model.image.keep.iter().cloned(), |index, pattern| {
+        Input::parameter(&format!("keep {}", index + 1), pattern).item(spans, "image.keep", index)
+    });
+    let described = Scripts { arch, epoch, scripts: all, variables, packages, inputs, keep };
     reader.layer("postinstall", ActionKind::Postinstall, super::VERSION, key.inputs(), vec![tools_root]);
     if let Some(action) = reader.actions.last_mut() {
         action.upstream.push(Upstream { action: ids::PAYLOAD.to_owned(), output: "value release".to_owned() });

@@ -3,6 +3,10 @@
 use crate::recipe::{Recipe, package_of};
 use crate::source::{Finding, Severity};
 
+/// Programs that bring something from elsewhere.
+const FETCHERS: [&str; 13] =
+    ["curl", "wget", "git", "pip", "pip3", "npm", "apt", "apt-get", "dnf", "yum", "zypper", "scp", "sftp"];
+
 /// What the lines that a script printed say of its remedy; ends with a line break where it says something.
 pub fn remedy(lines: &[String], status: i32) -> String {
     // A shell's own answer is on its standard error, which a script may have turned away.
@@ -24,6 +28,11 @@ pub fn remedy(lines: &[String], status: i32) -> String {
         "nable to resolve",
     ]) {
         return "scripts have no network: let ‹[packages]› or ‹[otherpkgs]› install what the image needs; a script that must install packages itself gets those of the lock with ‹[postinstall] packages = \"locked\"›\n".to_owned();
+    }
+    if let Some(program) = not_found.as_deref().filter(|program| FETCHERS.contains(program)) {
+        return format!(
+            "scripts have no network, so `{program}` could fetch nothing: put what it fetches next to the recipe and name it in ‹[postinstall] inputs = [\"NAME\"]›, or let ‹[packages]› install it\n"
+        );
     }
     if let Some(program) = not_found {
         return format!(
@@ -49,7 +58,7 @@ pub fn remedy(lines: &[String], status: i32) -> String {
     });
     if let Some(path) = foreign {
         return format!(
-            "scripts cannot read this machine's files, so `{path}` does not exist for them: name it in ‹[postinstall] inputs = [\"{path}\"]› and allow it in [workspace] allow, or copy it next to the recipe and name that copy\n"
+            "scripts cannot read this machine's files, so `{path}` does not exist for them: name it in ‹[postinstall] inputs = [\"{path}\"]› and allow it in [workspace] allow, or copy it next to the recipe and name that copy; a file of the image is \"$1{path}\"\n"
         );
     }
     if has(&["No such file", "Permission denied"]) {
@@ -85,6 +94,8 @@ mod tests {
         let said = |line: &str| remedy(&[line.to_owned()], 1);
         assert!(said("/recipe/x: 3: python3: not found").contains("tools = [\"python3\"]"));
         assert!(said("/recipe/x: line 3: ip: command not found").contains("tools = [\"iproute2\"]"));
+        assert!(said("/recipe/x: 3: curl: not found").contains("scripts have no network"));
+        assert!(said("cat: /etc/site.conf: No such file or directory").contains("\"$1/etc/site.conf\""));
         assert!(said("E: Unable to locate package htop").contains("packages = \"locked\""));
         assert!(said("cat: /install/issue: No such file or directory").contains("`/install/issue`"));
         assert!(said("cp: cannot stat 'site/motd': No such file or directory").contains("inputs"));

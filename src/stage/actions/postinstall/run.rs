@@ -86,6 +86,7 @@ impl Work for Scripts {
             base: above.below()?,
             commands,
             variables,
+            keep: self.keep.iter().map(|pattern| (**pattern).clone()).collect(),
             uname: (release, machine),
             epoch: *self.epoch,
             log: place.log.clone(),
@@ -138,7 +139,8 @@ fn tell(bench: &Bench<'_>, scripts: &[Script], made: &postinstall::Made, log: &P
     let names = scripts.iter().map(|script| script.name.as_str()).collect::<Vec<_>>().join(", ");
     say(thrown_away_finding(bench.recipe, &names, &made.thrown_away));
     say(nobodys(bench.recipe, &names, &made.nobodys));
-    say(host_keys(bench.recipe, &names, &made.host_keys));
+    say(identities(bench.recipe, &names, &made.identities));
+    say(secrets(bench.recipe, &names, &made.secrets));
 }
 
 /// Files that belong to the account `nobody`: seldom intended, since any process of that account may change them.
@@ -152,14 +154,28 @@ fn nobodys(recipe: &Recipe, names: &str, paths: &[String]) -> Option<Finding> {
     Some(finding)
 }
 
-/// Host keys that a script made are each build's others, and all nodes' same.
-fn host_keys(recipe: &Recipe, names: &str, paths: &[String]) -> Option<Finding> {
+/// Keys and identities that a script made are each build's others, and all nodes' same.
+fn identities(recipe: &Recipe, names: &str, paths: &[String]) -> Option<Finding> {
     let first = paths.first()?;
     let more = if paths.len() > 1 { format!(" and {} more", paths.len() - 1) } else { String::new() };
-    let text = format!("host keys created by `{names}` were removed: /{first}{more}");
-    let mut finding = Finding::nowhere(Severity::Warning, "postinstall::host_keys", text).help(
-        "each node creates its own at boot; keys that all nodes share are kept if they are files of `inputs`, or of a synclist",
-    );
+    let text = format!("`{names}` created what each node creates for itself, and it was removed: /{first}{more}");
+    let is_host_key = first.starts_with("etc/ssh/");
+    let code = if is_host_key { "postinstall::host_keys" } else { "postinstall::identities" };
+    let mut finding = Finding::nowhere(Severity::Warning, code, text).help(format!(
+        "what all nodes share is kept if it is a file of `inputs` or of a synclist, or if the recipe keeps it: ‹[image] keep = [\"{first}\"]›"
+    ));
+    finding.span = recipe.spans.nearest("postinstall").cloned();
+    Some(finding)
+}
+
+/// What a script made by chance is another in each build.
+fn secrets(recipe: &Recipe, names: &str, paths: &[String]) -> Option<Finding> {
+    let first = paths.first()?;
+    let more = if paths.len() > 1 { format!(" and {} more", paths.len() - 1) } else { String::new() };
+    let text = format!("`{names}` created what looks like a secret: /{first}{more}");
+    let mut finding = Finding::nowhere(Severity::Warning, "secrets::made", text).help(format!(
+        "it differs per build, all nodes share it, and anyone who can fetch the image can read it: add the site's own to `inputs` or a synclist; if it is intended: ‹[image] keep = [\"{first}\"]›"
+    ));
     finding.span = recipe.spans.nearest("postinstall").cloned();
     Some(finding)
 }

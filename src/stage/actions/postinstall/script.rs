@@ -10,6 +10,7 @@ use crate::sandbox::{Bind, CommandRequest, CommandResult, STAND_IN_DIRECTORY, Tr
 use crate::stage::actions::pack::startable;
 use crate::stage::actions::postinstall::complaints::{self, Complaint};
 use crate::stage::actions::postinstall::recipe_tree::{self, Shown, ShownAs};
+use crate::stage::actions::postinstall::secrets::{Given, Settled, settle};
 use crate::store::scan;
 use crate::store::{LayerReader, ScanAnswer, ScanRequest, TreeEditor, lower_directories, root_of};
 use crate::store::{in_scratch, make_directories};
@@ -44,6 +45,8 @@ pub struct PostinstallRequest {
     pub commands: Vec<Vec<String>>,
     /// Variables: xCAT's and the recipe's.
     pub variables: Vec<(String, String)>,
+    /// Patterns of paths that stay whatever they look like.
+    pub keep: Vec<String>,
     /// What `uname` answers in the image: release and machine.
     pub uname: (String, String),
     /// No time is later than this.
@@ -70,7 +73,10 @@ pub struct Made {
     pub complaints: Vec<(usize, Complaint)>,
     /// Paths that belong to `nobody` now, and did not before.
     pub nobodys: Vec<String>,
-    pub host_keys: Vec<String>,
+    /// Keys and identities that were taken out, because each node makes its own.
+    pub identities: Vec<String>,
+    /// What looks like a secret, and stays.
+    pub secrets: Vec<String>,
 }
 
 /// Variables of the script: xCAT's IMG_* and the recipe's own; empty ones are not set. The key is made of the same.
@@ -221,7 +227,14 @@ pub fn inside(request: PostinstallRequest, news: News<'_>) -> Result<Postinstall
         for pattern in ["var/cache/ldconfig/aux-cache", "var/log/*.log"] {
             editor.remove(pattern)?;
         }
-        let host_keys = remove_made_host_keys(&at("tree"), (&recipe, &there), &request.shown, &editor)?;
+        let given = Given {
+            shown: &request.shown,
+            directories: (&recipe, &there),
+            variables: &request.variables,
+            keep: &request.keep,
+        };
+        let below = LayerReader::open(&request.base)?;
+        let settled = settle((&at("tree"), upper_is_whole()), &below, &given, &editor)?;
         let layer = scan(&ScanRequest {
             tree: at("tree"),
             base: request.base.clone(),
@@ -230,42 +243,9 @@ pub fn inside(request: PostinstallRequest, news: News<'_>) -> Result<Postinstall
         })?;
         let nobodys = nobodys(&request.base, layer.layer)?;
         let thrown_away = thrown_away(&at("root"));
-        Ok(PostinstallAnswer::Made(Made { layer, thrown_away, complaints, nobodys, host_keys }))
+        let Settled { removed: identities, secret: secrets } = settled;
+        Ok(PostinstallAnswer::Made(Made { layer, thrown_away, complaints, nobodys, identities, secrets }))
     })
-}
-
-/// Removes the ssh host keys of the tree, but for those that are inputs, byte by byte: what a site brings stays. Gives the paths.
-fn remove_made_host_keys(
-    tree: &str,
-    (recipe, there): (&str, &str),
-    shown: &[Shown],
-    editor: &TreeEditor,
-) -> Result<Vec<String>, String> {
-    let mut removed = Vec::new();
-    let Ok(names) = std::fs::read_dir(format!("{tree}/etc/ssh")) else { return Ok(removed) };
-    let mut names: Vec<String> = names.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
-    names.sort();
-    for name in names.iter().filter(|name| name.starts_with("ssh_host_")) {
-        let path = format!("etc/ssh/{name}");
-        let Ok(found) = std::fs::symlink_metadata(format!("{tree}/{path}")) else { continue };
-        let is_brought = || {
-            let files = shown.iter().filter(|shown| matches!(shown.what, ShownAs::File(..)));
-            let mut alike = files
-                .map(|shown| match shown.place.starts_with('/') {
-                    true => format!("{there}{}", shown.place),
-                    false => format!("{recipe}/{}", shown.place),
-                })
-                .filter(|file| std::fs::metadata(file).is_ok_and(|other| other.len() == found.len()));
-            let bytes = std::fs::read(format!("{tree}/{path}")).unwrap_or_default();
-            alike.any(|file| std::fs::read(file).is_ok_and(|other| other == bytes))
-        };
-        // What is no file is a whiteout, or a link that the site made.
-        if found.is_file() && !is_brought() {
-            editor.remove(&path)?;
-            removed.push(path);
-        }
-    }
-    Ok(removed)
 }
 
 /// What belongs to `nobody` and its group in a layer, and did not in those below.

@@ -69,7 +69,7 @@ fn a_header_says_what_a_repository_would() {
     assert_eq!(file("/usr/bin/sample").capabilities, "cap_net_raw=ep");
     assert!(file("/etc/sample.conf").config && file("/var/log/sample").ghost && file("/var/lib/sample").is_directory());
     assert_eq!(file("/usr/bin/other").link, "sample");
-    let scanned = scan_directory(place.path()).unwrap();
+    let (scanned, _) = scan_directory(place.path()).unwrap();
     assert_eq!(scanned.len(), 1);
     assert_eq!(scanned[0], package.candidate);
     let bytes = std::fs::read(place.path().join("sample.rpm")).unwrap();

@@ -15,6 +15,7 @@ use self::interfaces::interfaces;
 use self::mounts::{Modules, mounts};
 use self::units::units;
 use crate::fault;
+use crate::source::nearest;
 use crate::store::{Checked, Kind, LayerReader, Merged, MergedEntry};
 
 /// What a node tries, in this order, as imgbuild-init does.
@@ -58,8 +59,8 @@ pub enum Obstacle {
     },
     /// No one has an account: `/etc/passwd` is left out; the path.
     NoAccounts(String),
-    /// The time zone that the recipe names, and its path if it is left out.
-    NoZone(String, Option<String>),
+    /// The time zone that the recipe names, its path if it is left out, and near names of those that there are.
+    NoZone(String, Option<String>, Vec<String>),
     /// The locale that the recipe names, and its path if it is left out.
     NoLocale(String, Option<String>),
     NoShell {
@@ -111,7 +112,11 @@ pub fn obstacle(
     if let Some(zone) = promises.zone.as_ref().filter(|zone| !["UTC", "Etc/UTC"].contains(&zone.as_str()))
         && let Err(gone) = view.resolve(&format!("usr/share/zoneinfo/{zone}"))
     {
-        return Ok(Some(Obstacle::NoZone(zone.clone(), gone.is_left_out.then_some(gone.path))));
+        return Ok(Some(Obstacle::NoZone(
+            zone.clone(),
+            gone.is_left_out.then_some(gone.path),
+            near_zones(reader, zone),
+        )));
     }
     if let Some(locale) = &promises.locale
         && let Err(left_out) = view.has_locale(locale)?
@@ -120,6 +125,17 @@ pub fn obstacle(
     }
     let modules = Modules::of(&view)?;
     Ok(mounts(&view, &modules)?.0)
+}
+
+/// Names of time zones that an image has and that are like another one: of the same town, or else by their letters.
+fn near_zones(reader: &LayerReader, zone: &str) -> Vec<String> {
+    const ZONES: &str = "usr/share/zoneinfo/";
+    let all = reader.tree.0.range(ZONES.to_owned()..).map_while(|(path, _)| path.strip_prefix(ZONES));
+    let all: Vec<&str> = all.filter(|name| !name.starts_with("posix/") && !name.starts_with("right/")).collect();
+    let town = |name: &str| name.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
+    let same: Vec<&str> = all.iter().copied().filter(|name| town(name) == town(zone)).collect();
+    let near = if same.is_empty() { nearest(zone, all.iter().copied()) } else { same };
+    near.into_iter().take(3).map(str::to_owned).collect()
 }
 
 /// What a node that starts will do without: mounts that may fail, interfaces of the network, and services.
