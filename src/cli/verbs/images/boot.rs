@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use crate::boot::{Board, FileServer, Firmware, Machine, artefact, memory_for, needs_uefi, ssh_answers};
 use crate::cli::Exit;
 use crate::cli::output::render;
-use crate::cli::setup::{image_and_out, published_form, published_image};
+use crate::cli::published::image_and_out;
+use crate::cli::setup::{published_form, published_image};
 use crate::kdump::Reserve;
 use crate::sandbox::interrupt;
 
