@@ -39,6 +39,8 @@ pub struct Checked {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mended {
     Removed,
+    /// It has no name any longer; a registry may keep its bytes until it collects what has none, and take no others before.
+    Unlinked,
     /// The server removes nothing: builds that may write there send it again.
     SentAgain,
 }

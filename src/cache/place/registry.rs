@@ -127,7 +127,7 @@ impl Shelf for Repository {
             Damage::File(object) => self.0.remove_blob(&object.sha256),
         };
         match removed {
-            Ok(()) => Ok(Mended::Removed),
+            Ok(()) => Ok(Mended::Unlinked),
             Err(OciError::Refused { problem, .. }) => Err(format!(
                 "the registry removes nothing ({problem}); its settings may allow it: storage.delete.enabled"
             )

@@ -64,6 +64,7 @@ struct End {
     damaged: usize,
     unread: usize,
     removed: usize,
+    unlinked: usize,
     sent_again: usize,
 }
 
@@ -82,6 +83,11 @@ impl End {
         }
         if self.removed > 0 {
             render::say(&format!("removed {} files", self.removed));
+        }
+        if self.unlinked > 0 {
+            render::say(
+                "note: a registry may keep the bytes of what was removed until its garbage collection runs, and take no others before: run it (`registry garbage-collect`) before builds write there again",
+            );
         }
         if self.sent_again > 0 {
             let count = self.sent_again;
@@ -152,6 +158,10 @@ fn mend(place: &Place, checked: &Checked, end: &mut End) {
     for (damage, wrong) in entries.into_iter().chain(files) {
         match place.mend(damage) {
             Ok(Mended::Removed) => end.removed += 1,
+            Ok(Mended::Unlinked) => {
+                end.removed += 1;
+                end.unlinked += 1;
+            }
             Ok(Mended::SentAgain) => end.sent_again += 1,
             // As a rule it is the same of all.
             Err(problem) if problems.insert(problem.clone()) => {
