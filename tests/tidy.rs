@@ -28,7 +28,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "recipe",
         &["xcat", "source", "digest", "failure", "format", "witness", "git", "pgp", "statelite", "network", "kdump"],
     ),
-    ("nodes", &["recipe", "source", "witness", "fault", "format", "beside", "files", "network"]),
+    ("nodes", &["recipe", "source", "witness", "fault", "format", "beside", "files", "shared", "network"]),
     ("sync", &["recipe", "nodes", "source", "xcat"]),
     ("plan", &["recipe", "digest", "source", "witness"]),
     ("store", &["device", "digest", "failure", "fault", "format", "name", "witness"]),

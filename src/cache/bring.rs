@@ -48,7 +48,7 @@ impl Cache {
         std::fs::create_dir_all(&aside).map_err(|source| StoreError::io("create the directory", &aside, source))?;
         let mut brought = Brought::default();
         let mut wrong: BTreeSet<usize> = BTreeSet::new();
-        let mut reasons: BTreeMap<Sha256, String> = BTreeMap::new();
+        let (mut damaged, mut unread): (BTreeMap<Sha256, String>, BTreeMap<Sha256, String>) = Default::default();
         for (at, place) in self.places.iter().enumerate() {
             let mut wanted: BTreeMap<Sha256, Wanted> = BTreeMap::new();
             for one in found.iter().filter(|one| one.place == at) {
@@ -66,7 +66,8 @@ impl Cache {
             let problems = place.bring(&wanted, progress)?;
             brought.bytes +=
                 wanted.iter().filter(|one| one.destination.is_file()).map(|one| one.object.size).sum::<u64>();
-            reasons.extend(problems.of);
+            damaged.extend(problems.of);
+            unread.extend(problems.unread);
             if let Some(problem) = problems.lost {
                 self.lose(place, &problem, say);
                 wrong.insert(at);
@@ -87,9 +88,15 @@ impl Cache {
                 // Said already, of the cache.
                 Ok(false) if wrong.contains(&one.place) => {}
                 Ok(false) => {
-                    let reason = lacking(store, one).into_iter().find_map(|object| reasons.get(&object.sha256));
+                    let of = |reasons: &BTreeMap<Sha256, String>| {
+                        lacking(store, one).into_iter().find_map(|object| reasons.get(&object.sha256).cloned())
+                    };
+                    let (what, reason) = match (of(&damaged), of(&unread)) {
+                        (None, Some(reason)) => ("did not come from", Some(reason)),
+                        (reason, _) => ("are missing or damaged in", reason),
+                    };
                     say(format!(
-                        "files of {} are missing or damaged in the cache {}: it is built{}",
+                        "files of {} {what} the cache {}: it is built{}",
                         shown_name(&one.record.action),
                         self.places[one.place].shown,
                         reason.map(|reason| format!(" ({reason})")).unwrap_or_default()

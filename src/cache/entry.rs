@@ -14,7 +14,7 @@ const FORMAT: u32 = 1;
 /// What is signed begins so: no signature of anything else is one of an entry.
 const CONTEXT: &[u8] = b"imgbuild cache entry\n";
 /// In front of a public key in a recipe or on the command line, and of a signature in an entry.
-const SCHEME: &str = "ed25519:";
+pub(super) const SCHEME: &str = "ed25519:";
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Object {

@@ -4,8 +4,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::entry::{Entry, Frame, Object, Signed, id_of, sign, signed};
-use super::place::{Kept, Place};
-use super::{Cache, Say, bring};
+use super::place::{Kept, Place, Unsent};
+use super::{Cache, Say, bring, shown_name};
 use crate::digest::Digest;
 use crate::fault;
 use crate::store::{ActionRecord, Store, StoreError, sha256_of};
@@ -54,10 +54,9 @@ impl Cache {
                 match &there {
                     Ok(Kept::Text(text)) if !is_odd && self.has_whole(place, text, &record.key, *has_run) => {
                         if self.believed(place, text, &record.key).is_ok()
-                            && let Err(problem) = self.sign_beside(store, place, text, &record.key)?
-                            && place.stop_filling()
+                            && let Err(unsent) = self.sign_beside(store, place, text, record, say)?
                         {
-                            say(format!("nothing more is written to the cache {}: {problem}", place.shown));
+                            say_unsent(place, record, &unsent, say);
                         }
                         continue;
                     }
@@ -72,22 +71,18 @@ impl Cache {
                     Ok(Kept::Text(text)) if !is_odd => Some(&text[..]),
                     _ => None,
                 };
-                match self.fill_one(store, record, (place, theirs), saver) {
+                match self.fill_one(store, record, (place, theirs), saver, say) {
                     Ok(bytes) => {
                         filled.actions += 1;
                         filled.bytes += bytes;
                     }
                     Err(Unfilled::Store(error)) => return Err(error),
                     // Another user's, as a rule: it costs what is damaged, and nothing else.
-                    Err(Unfilled::Place(problem)) if is_odd => say(format!(
-                        "what is damaged of {} in the cache {} cannot be replaced: {problem}",
-                        record.action, place.shown
+                    Err(Unfilled::Place(unsent)) if is_odd => say(format!(
+                        "what is damaged of {} in the cache {} cannot be replaced: {}",
+                        record.action, place.shown, unsent.problem
                     )),
-                    Err(Unfilled::Place(problem)) => {
-                        if place.stop_filling() {
-                            say(format!("nothing more is written to the cache {}: {problem}", place.shown));
-                        }
-                    }
+                    Err(Unfilled::Place(unsent)) => say_unsent(place, record, &unsent, say),
                 }
             }
         }
@@ -104,20 +99,30 @@ impl Cache {
             .is_ok_and(|(entry, _)| is_far || place.has_all(&entry.objects().collect::<Vec<_>>()) == Ok(true))
     }
 
-    /// Signs an entry that another wrote, in a file beside it, unless this key has signed it. Those who trust this key alone use it then.
+    /// Signs an entry that another wrote, in a file beside it, unless this key has signed it. Those who trust this key alone use it then:
+    /// it says what this store has, or it is not signed.
     fn sign_beside(
         &self,
         store: &Store,
         place: &Place,
         text: &[u8],
-        key: &Digest,
-    ) -> Result<Result<(), String>, StoreError> {
+        record: &ActionRecord,
+        say: Say<'_>,
+    ) -> Result<Result<(), Unsent>, StoreError> {
         let Some(own) = &self.key else { return Ok(Ok(())) };
         let line = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
-        let (public, id) = (own.verifying_key(), id_of(&own.verifying_key()));
+        let (key, public, id) = (&record.key, own.verifying_key(), id_of(&own.verifying_key()));
         let is_own = |signature: &[u8]| signed(line, signature) == Signed::By(super::public(&public));
         let inside = text.get(line.len() + 1..).unwrap_or_default();
         if is_own(inside) || place.signature(key, &id).is_some_and(|signature| is_own(&signature)) {
+            return Ok(Ok(()));
+        }
+        if !says_the_same(store, text, record) && !fault::planted("cache-signs-what-is-anothers") {
+            say(format!(
+                "the cache {} has another result of {} than this store: this key does not sign it",
+                place.shown,
+                shown_name(&record.action)
+            ));
             return Ok(Ok(()));
         }
         let file = written(store, sign(line, own).as_bytes())?;
@@ -130,8 +135,10 @@ impl Cache {
         record: &ActionRecord,
         (place, theirs): (&Place, Option<&[u8]>),
         saver: &dyn Saver,
+        say: Say<'_>,
     ) -> Result<u64, Unfilled> {
-        let mut entry = Entry::of(record).ok_or_else(|| Unfilled::Place("a record cannot be written".to_owned()))?;
+        let mut entry =
+            Entry::of(record).ok_or_else(|| Unfilled::Place("a record cannot be written".to_owned().into()))?;
         let mut bytes = 0;
         let mut put = |path: &Path| -> Result<Object, Unfilled> {
             let read = |source| StoreError::io("read", path, source);
@@ -151,8 +158,7 @@ impl Cache {
         }
         for digest in &record.outputs.frames {
             let path = store.directory().join(Store::frame_name(digest));
-            let beside = PathBuf::from(format!("{}.info", path.display()));
-            let info = std::fs::read_to_string(&beside).map_err(|source| StoreError::io("read", &beside, source))?;
+            let info = described(store, digest)?;
             let frame = Frame { object: put(&path)?, info };
             if !bring::is_described(&frame) {
                 let problem = "does not match the text that describes it".to_owned();
@@ -161,7 +167,7 @@ impl Cache {
             entry.frames.insert(*digest, frame);
         }
         if let Some(layer) = &record.outputs.layer {
-            let file = saver.save(layer).map_err(Unfilled::Place)?;
+            let file = saver.save(layer).map_err(|problem| Unfilled::Place(problem.into()))?;
             let object = put(&file);
             saver.done(&file);
             entry.layer = Some(object?);
@@ -181,14 +187,24 @@ impl Cache {
         };
         let theirs = theirs.filter(is_signed).filter(|_| self.key.is_some());
         if let Some(theirs) = theirs.filter(|theirs| entry.is_same(theirs, record)) {
-            self.sign_beside(store, place, theirs, &record.key)?.map_err(Unfilled::Place)?;
+            self.sign_beside(store, place, theirs, record, say)?.map_err(Unfilled::Place)?;
             return Ok(bytes);
         }
-        let text = entry.to_text(self.key.as_ref()).map_err(|error| Unfilled::Place(error.to_string()))?;
+        let text = entry.to_text(self.key.as_ref()).map_err(|error| Unfilled::Place(error.to_string().into()))?;
         let file = written(store, text.as_bytes())?;
         let objects: Vec<Object> = entry.objects().cloned().collect();
         place.put_entry(&record.key, file.path(), &objects).map_err(Unfilled::Place)?;
         Ok(bytes + text.len() as u64)
+    }
+}
+
+/// Says what a cache did not take, and whether it is asked to take anything more.
+fn say_unsent(place: &Place, record: &ActionRecord, unsent: &Unsent, say: Say<'_>) {
+    let (cache, problem) = (&place.shown, &unsent.problem);
+    match place.is_to_rest(unsent) {
+        true if place.stop_filling() => say(format!("nothing more is written to the cache {cache}: {problem}")),
+        true => {}
+        false => say(format!("{} is not written to the cache {cache}: {problem}", shown_name(&record.action))),
     }
 }
 
@@ -199,6 +215,19 @@ fn written(store: &Store, text: &[u8]) -> Result<tempfile::NamedTempFile, StoreE
     Ok(file)
 }
 
+/// Whether an entry says of a record's results what this store has. A frame's name is not that of its content, which its description has.
+fn says_the_same(store: &Store, theirs: &[u8], record: &ActionRecord) -> bool {
+    let has = |(digest, frame): (&Digest, &Frame)| described(store, digest).is_ok_and(|info| info == frame.info);
+    Entry::parse(theirs, &record.key, &[])
+        .is_ok_and(|(entry, of)| of.outputs == record.outputs && of.differing.is_none() && entry.frames.iter().all(has))
+}
+
+/// The text beside a frame in the store.
+fn described(store: &Store, frame: &Digest) -> Result<String, StoreError> {
+    let beside = store.directory().join(format!("{}.info", Store::frame_name(frame)));
+    std::fs::read_to_string(&beside).map_err(|source| StoreError::io("read", &beside, source))
+}
+
 /// The files that an entry names, signed or not.
 fn objects_of(text: &[u8], key: &Digest) -> Vec<Object> {
     Entry::parse(text, key, &[]).map_or(Vec::new(), |(entry, _)| entry.objects().cloned().collect())
@@ -206,7 +235,7 @@ fn objects_of(text: &[u8], key: &Digest) -> Vec<Object> {
 
 enum Unfilled {
     Store(StoreError),
-    Place(String),
+    Place(Unsent),
 }
 
 impl From<StoreError> for Unfilled {

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 
 use super::entry::{Entry, Signed, signed};
-use super::place::{ENTRY_LIMIT, SIGNATURE_LIMIT};
+use super::place::{ENTRY_LIMIT, SIGNATURE_LIMIT, is_lost};
 use super::{Object, object_name};
 use crate::digest::{Digest, Sha256};
 use crate::files::TEMPORARY;
@@ -36,6 +36,29 @@ pub struct Wrong {
     /// Below the cache.
     pub name: String,
     pub problem: String,
+    /// It could not be read now: it may be as it should be, and is not removed.
+    pub is_unread: bool,
+}
+
+impl Wrong {
+    pub fn damaged(name: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self { name: name.into(), problem: problem.into(), is_unread: false }
+    }
+
+    pub fn unread(name: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self { name: name.into(), problem: problem.into(), is_unread: true }
+    }
+
+    /// What an error of the operating system says of a file. A link or a pipe in its place is damage, and a disk that cannot read it.
+    fn of(name: &str, error: &std::io::Error) -> Self {
+        let is_unread = is_lost(error) || error.kind() == std::io::ErrorKind::PermissionDenied;
+        Self { name: name.to_owned(), problem: error.to_string(), is_unread }
+    }
+}
+
+/// Sizes are what the files' owners say: those of files with holes can be anything.
+fn sum(sizes: impl Iterator<Item = u64>) -> u64 {
+    sizes.fold(0, u64::saturating_add)
 }
 
 #[derive(Debug)]
@@ -58,7 +81,7 @@ struct Named {
 #[derive(Debug)]
 pub struct Contents {
     root: Shared,
-    entries: BTreeMap<Digest, (Kept, Result<Named, String>)>,
+    entries: BTreeMap<Digest, (Kept, Result<Named, Wrong>)>,
     objects: BTreeMap<Sha256, Kept>,
     /// Signatures beside entries: of which, and what it says.
     signatures: Vec<(Digest, Kept, Signed)>,
@@ -157,9 +180,10 @@ impl Contents {
         Ok(all)
     }
 
-    fn entry(&self, key: &Digest, name: &str) -> Result<Named, String> {
-        let text = self.root.read(name, ENTRY_LIMIT).map_err(|error| error.to_string())?.ok_or("it is gone")?;
-        let (entry, _) = Entry::parse(&text, key, &[])?;
+    fn entry(&self, key: &Digest, name: &str) -> Result<Named, Wrong> {
+        let text = self.root.read(name, ENTRY_LIMIT).map_err(|error| Wrong::of(name, &error))?;
+        let text = text.ok_or_else(|| Wrong::unread(name, "it is gone"))?;
+        let (entry, _) = Entry::parse(&text, key, &[]).map_err(|problem| Wrong::damaged(name, problem))?;
         let line = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
         let signature = text.get(line.len() + 1..).unwrap_or_default();
         let signed = signed(line, signature);
@@ -198,7 +222,7 @@ impl Contents {
 
     pub fn stats(&self) -> Stats {
         let named = self.named();
-        let sum = |kept: &mut dyn Iterator<Item = &Kept>| kept.map(|one| one.size).sum::<u64>();
+        let sum = |kept: &mut dyn Iterator<Item = &Kept>| sum(kept.map(|one| one.size));
         let unnamed = self.objects.iter().filter(|(digest, _)| !named.contains(digest)).map(|(_, kept)| kept);
         let unnamed_bytes = sum(&mut unnamed.chain(&self.halves));
         let entries = self.entries.values().map(|(kept, _)| kept);
@@ -211,56 +235,59 @@ impl Contents {
         }
     }
 
-    /// Reads all files, and gives what is not as its name says: `progress` takes the bytes that were read.
-    /// Errors: None: what cannot be read is wrong.
+    /// Reads all files that entries name, and gives what is not as its name says: `progress` takes the bytes that were read.
+    /// Errors: None: what cannot be read is wrong, or unread.
     pub fn wrong(&self, progress: &dyn Fn(u64)) -> Vec<Wrong> {
-        let mut found = Vec::new();
-        let mut broken = BTreeSet::new();
-        let mut read = 0;
+        let mut all = Vec::new();
+        let (mut broken, mut unread) = (BTreeSet::new(), BTreeSet::new());
+        let mut read: u64 = 0;
         let mut longest: BTreeMap<Sha256, u64> = BTreeMap::new();
         for object in self.entries.values().filter_map(|(_, entry)| entry.as_ref().ok()).flat_map(|one| &one.objects) {
             let size = longest.entry(object.sha256).or_default();
             *size = object.size.max(*size);
         }
-        for (digest, kept) in &self.objects {
+        // What no entry names is used by no one, and `gc` removes it.
+        for (digest, size) in longest {
+            let Some(kept) = self.objects.get(&digest) else { continue };
             // One with a hole of terabytes is not read.
-            let is_longer = longest.get(digest).is_some_and(|size| *size < kept.size);
+            let is_longer = size < kept.size;
             let same = self.root.file(&kept.name).and_then(|file| match file.filter(|_| !is_longer) {
                 Some(file) => sha256_of(file).map(Some),
                 None => Ok(None),
             });
-            let problem = match same {
-                Ok(Some(same)) if same == *digest => None,
-                Ok(_) => Some("it does not match the digest in its name".to_owned()),
-                Err(error) => Some(error.to_string()),
+            let wrong = match same {
+                Ok(Some(same)) if same == digest => None,
+                Ok(_) => Some(Wrong::damaged(&kept.name, "it does not match the digest in its name")),
+                Err(error) => Some(Wrong::of(&kept.name, &error)),
             };
-            if let Some(problem) = problem {
-                broken.insert(*digest);
-                found.push(Wrong { name: kept.name.clone(), problem });
+            if let Some(wrong) = &wrong {
+                if wrong.is_unread { &mut unread } else { &mut broken }.insert(digest);
             }
-            read += kept.size;
+            all.extend(wrong);
+            read = read.saturating_add(kept.size.min(size));
             progress(read);
         }
         for (kept, entry) in self.entries.values() {
             let lacks =
                 |object: &&Object| !self.objects.contains_key(&object.sha256) || broken.contains(&object.sha256);
-            let problem = match entry {
-                Ok(entry) if entry.signed == Signed::Wrong => Some("its signature is not valid".to_owned()),
-                Ok(entry) => entry
-                    .objects
-                    .iter()
-                    .find(lacks)
-                    .map(|object| format!("it names {}, which is missing or damaged", object_name(object))),
-                Err(problem) => Some(problem.clone()),
-            };
-            found.extend(problem.map(|problem| Wrong { name: kept.name.clone(), problem }));
+            all.extend(match entry {
+                Ok(entry) if entry.signed == Signed::Wrong => {
+                    Some(Wrong::damaged(&kept.name, "its signature is not valid"))
+                }
+                Ok(entry) => entry.objects.iter().find(lacks).map(|object| {
+                    let problem = format!("it names {}, which is missing or damaged", object_name(object));
+                    Wrong::damaged(&kept.name, problem)
+                }),
+                Err(wrong) => Some(wrong.clone()),
+            });
         }
-        let wrong = self.signatures.iter().filter(|(_, _, signed)| !matches!(signed, Signed::By(_)));
-        found.extend(wrong.map(|(_, kept, _)| Wrong {
-            name: kept.name.clone(),
-            problem: "it is not a signature of an entry that is there".to_owned(),
-        }));
-        found
+        let wrong = self.signatures.iter().filter(|(key, _, signed)| {
+            let is_unread = |entry: &(Kept, Result<Named, Wrong>)| entry.1.as_ref().is_err_and(|one| one.is_unread);
+            !matches!(signed, Signed::By(_)) && !self.entries.get(key).is_some_and(is_unread)
+        });
+        let problem = "it is not a signature of an entry that is there";
+        all.extend(wrong.map(|(_, kept, _)| Wrong::damaged(&kept.name, problem)));
+        all
     }
 
     /// Removes something that [`Contents::wrong`] named.
@@ -277,7 +304,7 @@ impl Contents {
         let mut by_use: Vec<(SystemTime, Digest)> =
             self.entries.iter().map(|(key, (kept, _))| (kept.used, *key)).collect();
         by_use.sort();
-        let mut freed = 0;
+        let mut freed: u64 = 0;
         let mut uses: BTreeMap<Sha256, usize> = BTreeMap::new();
         for entry in self.entries.values().filter_map(|(_, entry)| entry.as_ref().ok()) {
             for object in &entry.objects {
@@ -291,17 +318,22 @@ impl Contents {
             Some(kept) => remove(kept),
             None => Ok(0),
         };
-        let unnamed: Vec<Sha256> = objects.keys().filter(|digest| !uses.contains_key(digest)).copied().collect();
+        let is_damaged = |entry: &Result<Named, Wrong>| entry.as_ref().is_err_and(|wrong| !wrong.is_unread);
+        // What an entry names that cannot be read now is not known.
+        let is_known = self.entries.values().all(|(_, entry)| entry.is_ok() || is_damaged(entry));
+        let is_unnamed = |digest: &&Sha256| is_known && !uses.contains_key(digest);
+        let unnamed: Vec<Sha256> = objects.keys().filter(is_unnamed).copied().collect();
         for digest in unnamed {
-            freed += drop_object(&digest)?;
+            freed = freed.saturating_add(drop_object(&digest)?);
         }
         for half in self.halves.iter().filter(|half| !is_young(half)) {
-            freed += remove(half)?;
+            freed = freed.saturating_add(remove(half)?);
         }
-        left -= freed;
+        left = left.saturating_sub(freed);
         let mut gone = BTreeSet::new();
         for (_, key) in by_use {
-            let Some((kept, entry)) = self.entries.get(&key).filter(|(_, entry)| left > size || entry.is_err()) else {
+            let Some((kept, entry)) = self.entries.get(&key).filter(|(_, entry)| left > size || is_damaged(entry))
+            else {
                 continue;
             };
             // The entry goes first: what it names is never missing from one that is there.
@@ -311,16 +343,16 @@ impl Contents {
                 let count = uses.entry(object.sha256).or_default();
                 *count = count.saturating_sub(1);
                 if *count == 0 {
-                    here += drop_object(&object.sha256)?;
+                    here = here.saturating_add(drop_object(&object.sha256)?);
                 }
             }
             left = left.saturating_sub(here);
-            freed += here;
+            freed = freed.saturating_add(here);
         }
         let is_left = |key: &Digest| self.entries.contains_key(key) && !gone.contains(key);
         for (key, kept, _) in &self.signatures {
             if !is_left(key) && !is_young(kept) {
-                freed += remove(kept)?;
+                freed = freed.saturating_add(remove(kept)?);
             }
         }
         Ok(freed)
@@ -370,5 +402,37 @@ mod tests {
         symlink(at("root"), at("cache/v1")).unwrap();
         assert!(Contents::of(&at("cache")).is_err());
         assert!(at(&format!("root/{}", names[0])).exists());
+    }
+
+    #[test]
+    fn what_cannot_be_read_now_is_not_damaged_and_what_no_entry_names_is_not_read() {
+        let errno = std::io::Error::from_raw_os_error;
+        let of = |error: &std::io::Error| Wrong::of("v1/objects/aa/x", error).is_unread;
+        // ESTALE, ETIMEDOUT, EACCES; EIO and ELOOP.
+        assert_eq!([116, 110, 13].map(|number| of(&errno(number))), [true; 3]);
+        assert_eq!([5, 40].map(|number| of(&errno(number))), [false; 2]);
+        assert!(!of(&std::io::Error::from(std::io::ErrorKind::InvalidInput)));
+        assert_eq!(sum([u64::MAX, 7, u64::MAX].into_iter()), u64::MAX);
+        let place = tempfile::tempdir().unwrap();
+        let name = Sha256::of(b"x").to_string();
+        let objects = place.path().join(format!("v1/objects/{}", &name[..2]));
+        std::fs::create_dir_all(&objects).unwrap();
+        let old = SystemTime::now() - 2 * YOUNG;
+        let hole = std::fs::File::create(objects.join(&name)).unwrap();
+        hole.set_len(1 << 42).unwrap();
+        hole.set_modified(old).unwrap();
+        let mut contents = Contents::of(place.path()).unwrap();
+        let began = std::time::Instant::now();
+        assert!(contents.wrong(&|_| {}).is_empty());
+        assert!(began.elapsed() < Duration::from_secs(5));
+        // It may be what an entry names that cannot be read now: neither goes.
+        let kept = Kept { name: "v1/actions/aa/x.json".to_owned(), size: 1, used: old };
+        let unread = Wrong::unread(&kept.name, "stale");
+        contents.entries.insert(Digest::of(b"entry"), (kept, Err(unread.clone())));
+        assert_eq!(contents.wrong(&|_| {}), [unread]);
+        contents.shrink(u64::MAX, SystemTime::now()).unwrap();
+        assert!(objects.join(&name).exists());
+        Contents::of(place.path()).unwrap().shrink(u64::MAX, SystemTime::now()).unwrap();
+        assert!(!objects.join(&name).exists());
     }
 }

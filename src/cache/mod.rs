@@ -15,6 +15,7 @@ mod fill;
 mod keep;
 mod place;
 mod rate;
+mod verify;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -33,7 +34,8 @@ pub use entry::{Entry, Frame, Object, parse_public, public, secret};
 pub use fill::{Filled, Saver};
 pub use keep::{Contents, Stats, Wrong};
 pub use place::{Kept, Place, Wanted, object_name};
-use rate::Rate;
+pub use rate::Rate;
+pub use verify::{Checked, Damage, Mended};
 
 /// How long a cache may be silent.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -71,6 +73,12 @@ pub enum CacheError {
         )
     )]
     Open { address: String, open: PathBuf },
+    #[error("the cache `{address}` gives no list of what it has")]
+    #[diagnostic(
+        code(cache::unlisted),
+        help("name the store of a machine that uses it, whose actions are looked for then: --store DIR")
+    )]
+    Unlisted { address: String },
     #[error("{problem}")]
     #[diagnostic(code(cache::setting), help("{help}"))]
     Setting { problem: String, help: &'static str },
@@ -136,7 +144,7 @@ pub struct Found {
     place: usize,
     pub entry: Entry,
     pub record: ActionRecord,
-    /// Whether it is used only because of `outputs-only`.
+    /// Whether it is used although no trusted key signed it and others can write there.
     pub is_doubtful: bool,
 }
 
@@ -245,9 +253,13 @@ impl Cache {
                 }
             };
             let believed = match self.believed(place, &text, key) {
-                // Signed, or a place where that is not asked for.
+                // Signed, or a place where that is not asked for: only where no one else can write there, it is as good.
                 Ok(found) => {
-                    let is_sure = place.is_given || !self.trusted.is_empty() || self.sampled.is_none();
+                    let is_closed = place.is_closed || fault::planted("cache-of-others-is-own");
+                    let is_sure = place.is_given
+                        || self.is_own
+                        || !self.trusted.is_empty()
+                        || self.sampled.is_none() && is_closed;
                     Ok((found, !is_sure))
                 }
                 Err(_) if self.sampled.is_some() => Entry::parse(&text, key, &[]).map(|found| (found, true)),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 /// Bytes in each second at most, of all that is brought to caches.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Rate(Option<Arc<Spending>>);
+pub struct Rate(Option<Arc<Spending>>);
 
 #[derive(Debug)]
 struct Spending {
@@ -34,7 +34,7 @@ impl Rate {
         std::thread::sleep(wait);
     }
 
-    pub fn reading<R>(&self, inner: R) -> Slow<R> {
+    pub(super) fn reading<R>(&self, inner: R) -> Slow<R> {
         Slow { inner, rate: self.clone() }
     }
 }

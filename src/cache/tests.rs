@@ -273,3 +273,115 @@ fn who_is_believed_is_asked_for_and_said() {
         assert!(matches!(of(&[], Some(file.clone())), Err(CacheError::OpenKey { .. })), "{mode:o}");
     }
 }
+
+#[test]
+fn what_others_can_write_is_remembered_as_believed() {
+    let site = Site::new();
+    let first = site.store("first");
+    let record = action(&first, "a", b"result");
+    fill(&site.of(Some(1), &[]), &first, &record, true);
+    let mut stores = 0..;
+    let mut believed = |cache: &Cache| {
+        let store = site.store(&format!("store-{}", stores.next().unwrap()));
+        let (brought, _) = bring(cache, &store, &[record.key]);
+        assert_eq!((brought.actions, brought.unsigned), (1, store.believed().count()));
+        store.believed().count() == 1
+    };
+    let unsigned = [UNSIGNED.to_owned()];
+    // No one else can write there.
+    assert!(!believed(&site.of(None, &[])) && !believed(&site.of(None, &unsigned)));
+    for mode in [0o777, 0o1777] {
+        site.set(&site.cache(), mode);
+        assert!(believed(&site.of(None, &unsigned)), "{mode:o}");
+    }
+    site.set(&site.cache(), 0o755);
+    site.set(&site.cache().join("v1/actions"), 0o777);
+    assert!(believed(&site.of(None, &unsigned)));
+    // Whoever signed it, this program's own, and what was given for this build.
+    assert!(!believed(&site.of(None, &[site.key(1).1])));
+    assert!(!believed(&Cache::of_directory(&site.cache()).unwrap()));
+    assert!(!believed(&Cache::none().with_results(&site.cache())));
+    site.set(&site.cache().join("v1/actions"), 0o755);
+    if rustix::process::geteuid().is_root() {
+        site.set(&site.cache(), 0o2775);
+        assert!(believed(&site.of(None, &[])));
+        site.set(&site.cache(), 0o755);
+        std::os::unix::fs::chown(site.cache(), Some(1234), None).unwrap();
+        assert!(believed(&site.of(None, &[])));
+    }
+}
+
+#[test]
+fn a_key_signs_only_what_its_holder_has_too() {
+    let site = Site::new();
+    let (first, second) = (site.store("first"), site.store("second"));
+    let (record, other) = (action(&first, "a", b"result"), action(&second, "a", b"another"));
+    let old = site.key(1).1;
+    fill(&site.of(Some(1), &[]), &first, &record, true);
+    let rotating = site.of(Some(2), std::slice::from_ref(&old));
+    let beside = || files(&site.cache().join("v1/signatures")).len();
+    for has_run in [false, true] {
+        let said = fill(&rotating, &second, &other, has_run);
+        assert!(said.len() == 1 && said[0].contains("another result of a"), "{said:?}");
+        assert_eq!(beside(), 0);
+    }
+    // A frame's name says nothing of its content: the text beside it does.
+    let frame = Digest::of(b"frame");
+    let (file, info) = (site.0.path().join("frame"), |store: &Store| {
+        store.directory().join(format!("{}.info", Store::frame_name(&frame)))
+    });
+    std::fs::write(&file, "frame").unwrap();
+    let mut packed = action(&second, "packed", b"x");
+    packed.outputs = Outputs { frames: vec![frame], ..Outputs::default() };
+    let object = Object { size: 5, sha256: crate::digest::Sha256::of(b"frame") };
+    let mut entry = Entry::of(&packed).unwrap();
+    entry.frames.insert(frame, Frame { object: object.clone(), info: "theirs".to_owned() });
+    let place = Place::of(&site.cache().display().to_string(), true, Rate::default()).unwrap();
+    place.put(&object, &file).unwrap();
+    let text = site.0.path().join("entry");
+    std::fs::write(&text, entry.to_text(Some(&SigningKey::from_bytes(&[1; 32]))).unwrap()).unwrap();
+    place.put_entry(&packed.key, &text, &[]).unwrap();
+    std::fs::create_dir_all(info(&second).parent().unwrap()).unwrap();
+    for (own, signed) in [(None, 0), (Some("own"), 0), (Some("theirs"), 1)] {
+        own.iter().for_each(|own| std::fs::write(info(&second), own).unwrap());
+        fill(&rotating, &second, &packed, false);
+        assert_eq!(beside(), signed, "{own:?}");
+    }
+}
+
+#[test]
+fn what_was_too_slow_is_not_damaged() {
+    let site = Site::new();
+    let first = site.store("first");
+    let record = action(&first, "a", b"result");
+    fill(&site.of(None, &[]), &first, &record, true);
+    let place = Place::of(&site.cache().display().to_string(), true, Rate::default()).unwrap();
+    let object = Object { size: 6, sha256: crate::digest::Sha256::of(b"result") };
+    let within = |within| Wanted { object: object.clone(), destination: site.0.path().join("here"), within };
+    let sound = || place.is_sound(&record.key, std::slice::from_ref(&object));
+    let problems = place.bring(&[within(Duration::ZERO)], &Quiet).unwrap();
+    assert!(problems.unread.len() == 1 && problems.of.is_empty() && sound(), "{problems:?}");
+    std::fs::write(site.cache().join(object_name(&object)), "RESULT").unwrap();
+    let problems = place.bring(&[within(Duration::from_secs(60))], &Quiet).unwrap();
+    assert!(problems.of.len() == 1 && problems.unread.is_empty() && !sound(), "{problems:?}");
+}
+
+#[test]
+fn one_refusal_is_one_and_several_in_a_row_are_all() {
+    let site = Site::new();
+    let place = Place::of(&site.cache().display().to_string(), true, Rate::default()).unwrap();
+    let unsent = |is_of_one| place::Unsent { problem: "no".to_owned(), is_of_one };
+    let (key, file) = (Digest::of(b"a"), site.0.path().join("file"));
+    std::fs::write(&file, "text").unwrap();
+    for _ in 0..3 {
+        assert!(
+            !place.is_to_rest(&unsent(true)) && !place.is_to_rest(&unsent(true)) && !place.is_to_rest(&unsent(true))
+        );
+        // What it takes in between.
+        place.put_entry(&key, &file, &[]).unwrap();
+    }
+    let rests: Vec<bool> = (0..4).map(|_| place.is_to_rest(&unsent(true))).collect();
+    assert_eq!(rests, [false, false, false, true]);
+    place.put_entry(&key, &file, &[]).unwrap();
+    assert!(place.is_to_rest(&unsent(false)));
+}

@@ -1,7 +1,7 @@
 //! Images of which something is published, for commands that look at that alone: what was built can be given out and looked at while
 //! its recipe has an error.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::output::render;
 use super::setup::{look, read_selection};
@@ -99,4 +99,22 @@ pub fn place(arguments: &Arguments, name: Option<&str>) -> Result<Place, Exit> {
         }
         (None, _) => Err(Exit::Input),
     }
+}
+
+/// Which image a command is for that looks at what is published, and where that is: by a recipe, or by the names alone where both are
+/// given, for images that were pulled to where no recipe is.
+/// Errors: As [`place`].
+pub fn image_and_out(
+    arguments: &Arguments,
+    image: Option<&str>,
+    out: Option<&Path>,
+) -> Result<(String, PathBuf), Exit> {
+    if let (Some(name), Some(out)) = (image, out)
+        && is_image_name(name)
+        && out.join(name).join("build.json").is_file()
+    {
+        return Ok((name.to_owned(), out.to_owned()));
+    }
+    let place = place(arguments, image)?;
+    Ok((place.name, out.map_or(place.out, Path::to_owned)))
 }

@@ -4,12 +4,9 @@ use std::path::PathBuf;
 
 use super::output::harmless::one_line;
 use super::output::render;
-use super::published::place;
 use super::{Arguments, Exit};
 use crate::recipe::select;
-use crate::recipe::{
-    Draft, Known, LOCK_FILE, Lock, Overlay, Recipe, Selected, Workspace, has_recipe, is_image_name, known,
-};
+use crate::recipe::{Draft, Known, LOCK_FILE, Lock, Overlay, Recipe, Selected, Workspace, has_recipe, known};
 use crate::sandbox::{Assembly, IdMap, Namespace, SandboxError};
 use crate::source::{Finding, Severity, SourceFile};
 use crate::stage::{
@@ -314,24 +311,6 @@ pub fn recipe(arguments: &Arguments, name: Option<&str>) -> Result<Recipe, Exit>
         }
         None => Err(Exit::Input),
     }
-}
-
-/// Which image a command is for that looks at what is published, and where that is: by a recipe, or by the names alone where both are
-/// given, for images that were pulled to where no recipe is.
-/// Errors: As [`place`].
-pub fn image_and_out(
-    arguments: &Arguments,
-    image: Option<&str>,
-    out: Option<&std::path::Path>,
-) -> Result<(String, PathBuf), Exit> {
-    if let (Some(name), Some(out)) = (image, out)
-        && is_image_name(name)
-        && out.join(name).join("build.json").is_file()
-    {
-        return Ok((name.to_owned(), out.to_owned()));
-    }
-    let place = place(arguments, image)?;
-    Ok((place.name, out.map_or(place.out, std::path::Path::to_owned)))
 }
 
 /// What is published of an image: directory and build.json.

@@ -1,12 +1,13 @@
 //! Directories that others can write to: everything in them is reached from the descriptor of their root, never through a link, and
 //! only regular files are read, so that nothing outside is read, written or removed, and nothing is waited for.
 
+mod owner;
 mod writers;
 
 use std::collections::BTreeSet;
 use std::fs::{File, Metadata};
 use std::io::{Error, ErrorKind, Read, Result};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -14,8 +15,9 @@ use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, mkdirat, openat2, renameat
 use rustix::io::Errno;
 
 use crate::fault;
-use crate::files::TEMPORARY;
+use crate::files::{Durability, TEMPORARY};
 
+pub use owner::own_directory;
 pub use writers::{Writers, open_to_others, writers};
 
 /// A directory, opened.
@@ -23,6 +25,8 @@ pub use writers::{Writers, open_to_others, writers};
 pub struct Shared {
     root: File,
     path: PathBuf,
+    /// Whether what is made there belongs to its owner, with modes as for open(2); else it is this user's, whatever the umask is.
+    is_owners: bool,
 }
 
 /// What has a name in a folder.
@@ -55,7 +59,13 @@ impl Shared {
     pub fn open(path: &Path) -> Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = File::from(rustix::fs::open(path, flags, Mode::empty())?);
-        Ok(Self { root, path: path.to_owned() })
+        Ok(Self { root, path: path.to_owned(), is_owners: false })
+    }
+
+    /// The same of a directory that belongs to an account: what root makes there is the account's, with modes as for open(2).
+    /// Errors: Those of the operating system.
+    pub fn of_owner(path: &Path) -> Result<Self> {
+        Ok(Self { is_owners: true, ..Self::open(path)? })
     }
 
     pub fn path(&self) -> &Path {
@@ -68,13 +78,17 @@ impl Shared {
     }
 
     fn at(&self, name: &str, flags: OFlags) -> Result<File> {
+        self.at_with(name, flags, Mode::empty())
+    }
+
+    fn at_with(&self, name: &str, flags: OFlags, mode: Mode) -> Result<File> {
         let way = match fault::planted("shared-follows-links") {
             true => ResolveFlags::empty(),
             false => ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
         };
         // Nothing is waited for: a pipe opens at once, and is no regular file.
         let flags = flags | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-        match openat2(&self.root, name, flags, Mode::empty(), way) {
+        match openat2(&self.root, name, flags, mode, way) {
             Ok(file) => Ok(File::from(file)),
             Err(Errno::LOOP | Errno::XDEV) => Err(odd("it is a link, or a link leads to it")),
             Err(error) => Err(error.into()),
@@ -122,13 +136,14 @@ impl Shared {
         }
     }
 
-    /// Writes a file, which gets its name when it is whole and on the disk. Folders that are missing are made with the mode
-    /// `of_folders`, whatever the umask is.
+    /// Writes a file, which gets its name when it is whole, and on the disk where it is to outlast a power cut. Folders that are
+    /// missing are made with the mode `of_folders`.
     /// Errors: Those of the operating system, as [`Shared::file`], and those of `fill`; nothing is left then.
     pub fn write(
         &self,
         name: &str,
         (of_folders, of_file): (u32, u32),
+        durability: Durability,
         fill: &mut dyn FnMut(&mut File) -> Result<()>,
     ) -> Result<()> {
         let (above, last) = name.rsplit_once('/').unwrap_or(("", name));
@@ -136,14 +151,20 @@ impl Shared {
         self.sweep(above, &folder)?;
         let aside = format!("{TEMPORARY}{}", random()?);
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut file = File::from(rustix::fs::openat(&folder, aside.as_str(), flags, Mode::from_raw_mode(0o600))?);
+        let mode = if self.is_owners { of_file } else { 0o600 };
+        let mut file = File::from(rustix::fs::openat(&folder, aside.as_str(), flags, Mode::from_raw_mode(mode))?);
         // Others of this user see by it that it is being written.
         let _ = file.try_lock();
         let mut written = || -> Result<()> {
             fill(&mut file)?;
-            file.set_permissions(std::fs::Permissions::from_mode(of_file))?;
-            file.sync_all()?;
+            self.make_own(&file, of_file)?;
+            if durability == Durability::PowerCut {
+                file.sync_all()?;
+            }
             renameat(&folder, aside.as_str(), &folder, last)?;
+            if durability == Durability::Kill {
+                return Ok(());
+            }
             match folder.sync_all() {
                 Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => Ok(()),
                 done => done,
@@ -160,17 +181,33 @@ impl Shared {
         let mut at = String::new();
         let mut folder = self.root.try_clone()?;
         for part in name.split('/').filter(|part| !part.is_empty()) {
-            let made = mkdirat(&folder, part, Mode::from_raw_mode(0o700));
-            at = if at.is_empty() { part.to_owned() } else { format!("{at}/{part}") };
+            let made = mkdirat(&folder, part, Mode::from_raw_mode(if self.is_owners { mode } else { 0o700 }));
+            at = join(&at, part);
             folder = match made {
                 Ok(()) | Err(Errno::EXIST) => self.folder(&at)?.ok_or(ErrorKind::NotFound)?,
                 Err(error) => return Err(error.into()),
             };
-            if made.is_ok() && !fault::planted("cache-modes-of-umask") {
-                folder.set_permissions(std::fs::Permissions::from_mode(mode))?;
+            // One that a killed writer made has not its mode yet: no one else could use it.
+            if made.is_ok() || self.is_half_made(&folder)? {
+                self.make_own(&folder, mode)?;
             }
         }
         Ok(folder)
+    }
+
+    fn is_half_made(&self, folder: &File) -> Result<bool> {
+        let found = folder.metadata()?;
+        let own = rustix::process::geteuid().as_raw();
+        Ok(found.uid() == own && found.mode() & 0o7777 == 0o700 && !self.is_owners)
+    }
+
+    /// Gives something that this process just made the mode and the owner that it is to have.
+    fn make_own(&self, file: &File, mode: u32) -> Result<()> {
+        match self.is_owners {
+            true => self.give(file),
+            false if fault::planted("cache-modes-of-umask") => Ok(()),
+            false => file.set_permissions(std::fs::Permissions::from_mode(mode)),
+        }
     }
 
     /// Removes what killed processes of this user left in a folder; once in each.
@@ -182,7 +219,7 @@ impl Shared {
         for entry in list(folder)? {
             let is_half = entry.name.starts_with(TEMPORARY) && entry.is_own();
             if is_half
-                && let Ok(Some(file)) = self.file(&format!("{name}/{}", entry.name))
+                && let Ok(Some(file)) = self.file(&join(name, &entry.name))
                 && file.try_lock().is_ok()
             {
                 let _ = unlinkat(folder, entry.name.as_str(), AtFlags::empty());
@@ -218,6 +255,11 @@ impl Shared {
             let _ = futimens(&file, &Timestamps { last_access: now, last_modification: now });
         }
     }
+}
+
+/// A name below a folder, or below the root.
+fn join(folder: &str, name: &str) -> String {
+    if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
 }
 
 const NO_FILE: &str = "it is not a regular file";
@@ -289,11 +331,11 @@ mod tests {
         refused(root.list("v1/linked").unwrap_err());
         refused(root.remove("v1/linked/precious").unwrap_err());
         let mut fill = |file: &mut File| file.write_all(b"new");
-        refused(root.write("v1/linked/new", (0o755, 0o644), &mut fill).unwrap_err());
-        refused(root.write("v1/real/link/new", (0o755, 0o644), &mut fill).unwrap_err());
+        refused(root.write("v1/linked/new", (0o755, 0o644), Durability::PowerCut, &mut fill).unwrap_err());
+        refused(root.write("v1/real/link/new", (0o755, 0o644), Durability::PowerCut, &mut fill).unwrap_err());
         assert!(root.file("../other/precious").is_err());
         // A link in a file's place is replaced, and goes where it is to go.
-        root.write("v1/real/link", (0o755, 0o640), &mut fill).unwrap();
+        root.write("v1/real/link", (0o755, 0o640), Durability::PowerCut, &mut fill).unwrap();
         assert_eq!(root.read("v1/real/link", 3).unwrap().unwrap(), b"new");
         symlink(at("other/precious"), at("root/v1/gone")).unwrap();
         assert!(root.remove("v1/gone").unwrap() && !root.remove("v1/gone").unwrap());
@@ -320,7 +362,31 @@ mod tests {
         std::fs::create_dir(place.path().join("a")).unwrap();
         std::fs::write(place.path().join(format!("a/{TEMPORARY}dead")), "half").unwrap();
         let mut failing = |_: &mut File| Err(Error::from(ErrorKind::StorageFull));
-        assert_eq!(root.write("a/x", (0o755, 0o644), &mut failing).unwrap_err().kind(), ErrorKind::StorageFull);
+        assert_eq!(
+            root.write("a/x", (0o755, 0o644), Durability::Kill, &mut failing).unwrap_err().kind(),
+            ErrorKind::StorageFull
+        );
         assert!(root.list("a").unwrap().is_empty());
+        let left = place.path().join(format!("{TEMPORARY}of-the-root"));
+        std::fs::write(&left, "half").unwrap();
+        root.write("y", (0o755, 0o644), Durability::Kill, &mut |_| Ok(())).unwrap();
+        assert!(!left.exists());
+    }
+
+    #[test]
+    fn a_folder_that_a_killed_writer_made_gets_its_mode() {
+        let place = tempfile::tempdir().unwrap();
+        let root = Shared::open(place.path()).unwrap();
+        let mode = |name: &str| place.path().join(name).metadata().unwrap().mode() & 0o7777;
+        for name in ["v1", "v1/objects", "v1/objects/aa"] {
+            std::fs::create_dir(place.path().join(name)).unwrap();
+            std::fs::set_permissions(place.path().join(name), PermissionsExt::from_mode(0o700)).unwrap();
+        }
+        root.write("v1/objects/aa/x", (0o2775, 0o664), Durability::Kill, &mut |_| Ok(())).unwrap();
+        assert_eq!(["v1", "v1/objects", "v1/objects/aa"].map(mode), [0o2775; 3]);
+        // One that was narrowed since is as it is meant to be.
+        std::fs::set_permissions(place.path().join("v1/objects"), PermissionsExt::from_mode(0o750)).unwrap();
+        root.write("v1/objects/aa/y", (0o2775, 0o664), Durability::Kill, &mut |_| Ok(())).unwrap();
+        assert_eq!(mode("v1/objects"), 0o750);
     }
 }

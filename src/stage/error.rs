@@ -123,7 +123,7 @@ pub enum StageError {
     #[diagnostic(
         code(only::damaged),
         help(
-            "the warning above says why. A build without --only that may write to the cache makes it again and replaces what is damaged there. If the cache is a directory, `imgbuild cache verify DIR --repair` removes that as well; then make it again: {command}"
+            "the warning above says why. A build without --only that may write to the cache makes it again and replaces what is damaged there. `imgbuild cache verify CACHE --repair` removes that as well, where the cache permits it; then make it again: {command}"
         )
     )]
     NotBrought { action: String, missing: String, cache: String, command: String },

@@ -7,6 +7,7 @@ mod against;
 mod against_kin;
 mod all_or_nothing;
 mod bundles;
+mod caches;
 mod capture;
 mod causes;
 mod check;

@@ -1,20 +1,21 @@
 //! A directory: each file by its name.
 
 use std::fs::File;
-use std::io::{Error, Read, Write};
+use std::io::{Error, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use rustix::io::Errno;
-use sha2::Digest as _;
 
-use super::coming::{News, Problems, Trouble, aside_of, bring_each, keep, too_slow};
-use super::{ENTRY_LIMIT, Kept, Shelf, Wanted, action_name};
+use super::coming::{Coming, OTHER_LENGTH, Problems, Trouble, bring_alone};
+use super::{ENTRY_LIMIT, Kept, Shelf, Unsent, Wanted, action_name};
 use super::{missing_of, object_name, signature_name};
 use crate::cache::entry::Object;
 use crate::cache::rate::Rate;
+use crate::cache::{Damage, Mended};
 use crate::digest::{Digest, Sha256};
 use crate::distro::Progress;
+use crate::files::Durability;
 use crate::shared::Shared;
 use crate::store::{StoreError, sha256_of};
 
@@ -26,7 +27,7 @@ pub(super) struct Directory {
 }
 
 /// Whether it is the whole file system that does not answer, and not a file that cannot be used.
-fn is_lost(error: &Error) -> bool {
+pub fn is_lost(error: &Error) -> bool {
     let lost = [Errno::STALE, Errno::NOTCONN, Errno::TIMEDOUT, Errno::HOSTDOWN, Errno::HOSTUNREACH, Errno::SHUTDOWN];
     lost.iter().any(|one| error.raw_os_error() == Some(one.raw_os_error()))
 }
@@ -68,31 +69,16 @@ impl Directory {
             true => Trouble::Lost(error.to_string()),
             false => Trouble::Left(error.to_string()),
         };
-        let damaged = |problem: &str| Err(Trouble::Left(problem.to_owned()));
         let Some(mut file) = self.file(&one.object).map_err(left)? else {
-            return damaged("a file is missing or has another length");
+            return Err(Trouble::Left(OTHER_LENGTH.to_owned()));
         };
-        let own = |error: Error| Trouble::Store(StoreError::io("keep the file", &one.destination, error));
-        let aside = aside_of(one).map_err(Trouble::Store)?;
-        let mut to = File::create(&aside).map_err(own)?;
-        let (mut hasher, mut room, began) = (sha2::Sha256::new(), one.object.size, std::time::Instant::now());
+        let mut coming = Coming::of(one)?;
         let mut buffer = vec![0; 1 << 18];
         loop {
-            let read = file.read(&mut buffer).map_err(left)?;
-            // It may grow while it is read.
-            if read == 0 || read as u64 > room {
-                break;
+            match file.read(&mut buffer).map_err(left)? {
+                0 => return coming.end(),
+                read => coming.take(&buffer[..read])?,
             }
-            if began.elapsed() > one.within {
-                return Err(too_slow(one));
-            }
-            room -= read as u64;
-            hasher.update(&buffer[..read]);
-            to.write_all(&buffer[..read]).map_err(own)?;
-        }
-        match Sha256(hasher.finalize().into()) == one.object.sha256 {
-            true => keep(aside.path(), one).map_err(Trouble::Store),
-            false => damaged("a file does not match its digest"),
         }
     }
 
@@ -104,7 +90,7 @@ impl Directory {
         let sent = || -> std::io::Result<()> {
             let mode = root.metadata()?.permissions().mode() & 0o7777;
             let of_folders = if mode & 0o002 == 0 { mode } else { mode | 0o1000 };
-            root.write(name, (of_folders, 0o600 | mode & 0o664), &mut |to| {
+            root.write(name, (of_folders, 0o600 | mode & 0o664), Durability::PowerCut, &mut |to| {
                 std::io::copy(&mut self.rate.reading(File::open(file)?), to).map(drop)
             })
         };
@@ -122,33 +108,38 @@ impl Shelf for Directory {
     }
 
     fn bring(&self, wanted: &[Wanted], progress: &dyn Progress) -> Result<Problems, StoreError> {
-        let news = News::of(wanted, progress);
-        bring_each(wanted, &|one| {
-            self.one(one)?;
-            news.done(one);
-            Ok(())
-        })
+        bring_alone(wanted, progress, &|one| self.one(one))
     }
 
-    fn put(&self, object: &Object, file: &Path, is_damaged: bool) -> Result<bool, String> {
+    fn put(&self, object: &Object, file: &Path, is_damaged: bool) -> Result<bool, Unsent> {
         // Its length alone does not tell that it is whole.
         let same = |found: File| sha256_of(found).is_ok_and(|found| found == object.sha256);
         if !is_damaged && self.file(object).ok().flatten().is_some_and(same) {
             return Ok(false);
         }
-        self.send(&object_name(object), file).map(|()| true)
+        self.send(&object_name(object), file)?;
+        Ok(true)
     }
 
-    fn put_entry(&self, key: &Digest, text: &Path, _: &[Object]) -> Result<(), String> {
-        self.send(&action_name(key), text)
+    fn put_entry(&self, key: &Digest, text: &Path, _: &[Object]) -> Result<(), Unsent> {
+        Ok(self.send(&action_name(key), text)?)
     }
 
     fn signature(&self, key: &Digest, id: &str) -> Result<Kept, String> {
         self.kept(&signature_name(key, id))
     }
 
-    fn put_signature(&self, key: &Digest, id: &str, text: &Path) -> Result<(), String> {
-        self.send(&signature_name(key, id), text)
+    fn put_signature(&self, key: &Digest, id: &str, text: &Path) -> Result<(), Unsent> {
+        Ok(self.send(&signature_name(key, id), text)?)
+    }
+
+    fn mend(&self, damage: &Damage) -> Result<Mended, Unsent> {
+        let name = match damage {
+            Damage::Entry(key, _) => action_name(key),
+            Damage::File(object) => object_name(object),
+        };
+        self.root()?.remove(&name).map_err(|error| error.to_string())?;
+        Ok(Mended::Removed)
     }
 
     fn used(&self, key: &Digest) {

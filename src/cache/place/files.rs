@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::time::Instant;
 
-use super::coming::{News, Problems, Trouble, bring_each, too_slow};
-use super::{ENTRY_LIMIT, Kept, Shelf, Wanted, action_name};
+use super::coming::{Problems, Trouble, bring_alone, too_slow};
+use super::{ACTIONS, ENTRY_LIMIT, Kept, Shelf, Unsent, Wanted, action_name, key_of};
 use super::{missing_of, object_name, signature_name};
 use crate::cache::entry::Object;
 use crate::cache::rate::Rate;
+use crate::cache::{Damage, Mended};
 use crate::digest::{Digest, Sha256};
 use crate::distro::{DistroError, Download, Fetcher, Progress};
 use crate::store::StoreError;
@@ -21,6 +22,10 @@ pub(super) struct Files {
     rate: Rate,
 }
 
+fn is_larger(problem: &str) -> bool {
+    problem.starts_with("it is larger")
+}
+
 impl Files {
     pub fn of(address: String, fetcher: Fetcher, rate: Rate) -> Self {
         Self { address, fetcher, rate }
@@ -30,15 +35,17 @@ impl Files {
         format!("{}/{name}", self.address)
     }
 
-    fn send(&self, name: &str, file: &Path) -> Result<(), String> {
-        self.fetcher.put(&self.url(name), file, &|bytes| self.rate.spend(bytes))
+    fn send(&self, name: &str, file: &Path) -> Result<(), Unsent> {
+        let sent = self.fetcher.put(&self.url(name), file, &|bytes| self.rate.spend(bytes));
+        // Only what is larger than it takes: RFC 9110, 15.5.14.
+        sent.map_err(|problem| Unsent { is_of_one: problem.ends_with(" 413"), problem })
     }
 
     fn kept(&self, name: &str) -> Result<Kept, String> {
         match self.fetcher.read(&self.url(name), ENTRY_LIMIT) {
             Ok(bytes) => Ok(Kept::Text(bytes)),
             Err(DistroError::NotThere { .. }) => Ok(Kept::Nothing),
-            Err(DistroError::Download { problem, .. }) if problem.starts_with("it is larger") => Ok(Kept::Odd(problem)),
+            Err(DistroError::Download { problem, .. }) if is_larger(&problem) => Ok(Kept::Odd(problem)),
             Err(error) => Err(error.to_string()),
         }
     }
@@ -59,6 +66,10 @@ impl Files {
             Ok(()) => Ok(()),
             Err(DistroError::Store(error)) => Err(Trouble::Store(error)),
             Err(_) if began.elapsed() > one.within => Err(too_slow(one)),
+            Err(DistroError::Download { problem, .. }) if is_larger(&problem) => Err(Trouble::Left(problem)),
+            Err(DistroError::Download { problem, .. }) if problem.starts_with("it ended after") => {
+                Err(Trouble::Cut(problem))
+            }
             Err(DistroError::Download { problem, .. }) => Err(Trouble::Lost(problem)),
             // What is missing or damaged.
             Err(error) => Err(Trouble::Left(error.to_string())),
@@ -76,22 +87,18 @@ impl Shelf for Files {
     }
 
     fn bring(&self, wanted: &[Wanted], progress: &dyn Progress) -> Result<Problems, StoreError> {
-        let news = News::of(wanted, progress);
-        bring_each(wanted, &|one| {
-            self.one(one)?;
-            news.done(one);
-            Ok(())
-        })
+        bring_alone(wanted, progress, &|one| self.one(one))
     }
 
-    fn put(&self, object: &Object, file: &Path, is_damaged: bool) -> Result<bool, String> {
+    fn put(&self, object: &Object, file: &Path, is_damaged: bool) -> Result<bool, Unsent> {
         if !is_damaged && self.has(object)? {
             return Ok(false);
         }
-        self.send(&object_name(object), file).map(|()| true)
+        self.send(&object_name(object), file)?;
+        Ok(true)
     }
 
-    fn put_entry(&self, key: &Digest, text: &Path, _: &[Object]) -> Result<(), String> {
+    fn put_entry(&self, key: &Digest, text: &Path, _: &[Object]) -> Result<(), Unsent> {
         self.send(&action_name(key), text)
     }
 
@@ -99,8 +106,22 @@ impl Shelf for Files {
         self.kept(&signature_name(key, id))
     }
 
-    fn put_signature(&self, key: &Digest, id: &str, text: &Path) -> Result<(), String> {
+    fn put_signature(&self, key: &Digest, id: &str, text: &Path) -> Result<(), Unsent> {
         self.send(&signature_name(key, id), text)
+    }
+
+    fn keys(&self) -> Result<Option<Vec<Digest>>, String> {
+        let names = self.fetcher.list(&self.url(ACTIONS))?;
+        Ok(names.map(|names| names.iter().filter_map(|name| key_of(name)).collect()))
+    }
+
+    fn mend(&self, damage: &Damage) -> Result<Mended, Unsent> {
+        let name = match damage {
+            Damage::Entry(key, _) => action_name(key),
+            Damage::File(object) => object_name(object),
+        };
+        self.fetcher.delete(&self.url(&name))?;
+        Ok(Mended::Removed)
     }
 }
 
@@ -187,7 +208,17 @@ mod tests {
 
     #[test]
     fn what_fails_once_is_asked_for_again_and_what_fails_always_costs_one_file() {
-        const TEXTS: [&str; 7] = ["good", "once 503", "once dropped", "once 403", "always 403", "longer", "a drip"];
+        const TEXTS: [&str; 9] = [
+            "good",
+            "once 503",
+            "once dropped",
+            "once 403",
+            "once cut",
+            "always 403",
+            "longer",
+            "a drip",
+            "always cut",
+        ];
         let of = |text: &str| Object { size: text.len() as u64, sha256: Sha256::of(text.as_bytes()) };
         let (address, _) = server(|path, time| {
             let is = |text: &&&str| path.ends_with(&Sha256::of(text.as_bytes()).to_string());
@@ -196,6 +227,7 @@ mod tests {
                 ("once dropped", 1) => Vec::new(),
                 ("once 403", 1) | ("always 403", _) => status(403),
                 ("longer", _) => body("longer than it was"),
+                ("once cut", 1) | ("always cut", _) => body("cut"),
                 ("a drip", _) => {
                     let mut parts = body("a drip");
                     let end = parts[0].len() - 6;
@@ -214,11 +246,14 @@ mod tests {
             .collect();
         let problems = files_of(&address).bring(&wanted, &Quiet).unwrap();
         assert_eq!(problems.lost, None);
+        // What is damaged there is one thing, and what may be as it should be is another.
         let left = |text: &str| problems.of.get(&of(text).sha256).map(String::as_str).unwrap_or_default();
-        assert_eq!(problems.of.len(), 3, "{:?}", problems.of);
-        assert!(left("always 403").contains("403") && left("longer").contains("larger"), "{:?}", problems.of);
-        assert!(left("a drip").contains("did not come within"), "{:?}", problems.of);
-        for text in &TEXTS[..4] {
+        let unread = |text: &str| problems.unread.get(&of(text).sha256).map(String::as_str).unwrap_or_default();
+        assert_eq!((problems.of.len(), problems.unread.len()), (2, 2), "{problems:?}");
+        assert!(left("longer").contains("larger") && left("always cut").contains("ended after"), "{problems:?}");
+        assert!(unread("always 403").contains("403"), "{problems:?}");
+        assert!(unread("a drip").contains("did not come within"), "{problems:?}");
+        for text in &TEXTS[..5] {
             assert_eq!(std::fs::read_to_string(place.path().join(text)).unwrap(), **text);
         }
     }

@@ -8,21 +8,28 @@ mod remote;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::entry::Object;
 use super::rate::Rate;
-use super::{CacheError, PATIENCE};
+use super::{BELIEVED, CacheError, Damage, Mended, PATIENCE};
 use crate::digest::{Digest, Sha256};
 use crate::distro::{Fetcher, Progress, pause, side_by_side};
+use crate::fault;
+use crate::shared::{Writers, writers};
 use crate::store::StoreError;
-use coming::{CONNECTIONS, Problems, TRIES};
+pub(super) use coming::CONNECTIONS;
+use coming::{Problems, TRIES};
 use directory::Directory;
+pub use directory::is_lost;
 use files::Files;
 
 const VERSION: &str = "v1";
+const ACTIONS: &str = "v1/actions";
+/// So many actions that are refused one after another are no longer single ones.
+const MOST_REFUSED: usize = 4;
 pub const ENTRY_LIMIT: u64 = 64 << 20;
 pub const SIGNATURE_LIMIT: u64 = 4 << 10;
 
@@ -43,6 +50,20 @@ pub enum Kept {
     Odd(String),
 }
 
+/// Why something was not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unsent {
+    pub problem: String,
+    /// It is of this one alone: others may be taken.
+    pub is_of_one: bool,
+}
+
+impl From<String> for Unsent {
+    fn from(problem: String) -> Self {
+        Self { problem, is_of_one: false }
+    }
+}
+
 /// Keeps entries by keys, and files by digests.
 trait Shelf: std::fmt::Debug + Send + Sync {
     /// An entry's text, where it has one. An error is why it could not be asked.
@@ -55,10 +76,10 @@ trait Shelf: std::fmt::Debug + Send + Sync {
     fn bring(&self, wanted: &[Wanted], progress: &dyn Progress) -> Result<Problems, StoreError>;
 
     /// Takes a file, unless it has it whole; nothing half written has its name. Gives whether it took it.
-    fn put(&self, object: &Object, file: &Path, is_damaged: bool) -> Result<bool, String>;
+    fn put(&self, object: &Object, file: &Path, is_damaged: bool) -> Result<bool, Unsent>;
 
     /// Takes the file with an entry's text, after all files that it names.
-    fn put_entry(&self, key: &Digest, text: &Path, objects: &[Object]) -> Result<(), String>;
+    fn put_entry(&self, key: &Digest, text: &Path, objects: &[Object]) -> Result<(), Unsent>;
 
     /// A signature that is kept beside an entry, by its key's id.
     fn signature(&self, key: &Digest, id: &str) -> Result<Kept, String> {
@@ -66,9 +87,17 @@ trait Shelf: std::fmt::Debug + Send + Sync {
     }
 
     /// Takes the file with one. Each key has its own: none is rewritten by another's holder.
-    fn put_signature(&self, key: &Digest, id: &str, text: &Path) -> Result<(), String> {
+    fn put_signature(&self, key: &Digest, id: &str, text: &Path) -> Result<(), Unsent> {
         self.put_entry(&signature_key(key, id), text, &[])
     }
+
+    /// The keys of all entries; nothing where it has no list of them. A directory is read as such.
+    fn keys(&self) -> Result<Option<Vec<Digest>>, String> {
+        Ok(None)
+    }
+
+    /// Removes what is damaged. An error is why it stays.
+    fn mend(&self, damage: &Damage) -> Result<Mended, Unsent>;
 
     /// Hears that an entry was used, where it does not know that itself.
     fn used(&self, _: &Digest) {}
@@ -87,6 +116,8 @@ pub struct Place {
     is_doubted: AtomicBool,
     /// It took nothing: nothing more is brought to it.
     is_full: AtomicBool,
+    /// How many it refused in a row of what it was to take.
+    refused: AtomicUsize,
     /// It answered before: once more it may do so.
     has_answered: AtomicBool,
     /// Files and entries that it has and that cannot be used: they are replaced by who writes there.
@@ -94,6 +125,8 @@ pub struct Place {
     odd: Mutex<BTreeSet<Digest>>,
     /// What it has is believed, and nothing is brought to it.
     pub is_given: bool,
+    /// Whether this user and root alone decide what is in it.
+    pub is_closed: bool,
 }
 
 /// Those of the files that are not there, asked for several at a time.
@@ -115,7 +148,7 @@ fn missing_of(
 
 pub fn action_name(key: &Digest) -> String {
     let key = key.to_string();
-    format!("{VERSION}/actions/{}/{key}.json", &key[..2])
+    format!("{ACTIONS}/{}/{key}.json", &key[..2])
 }
 
 /// Where a signature beside an entry is kept.
@@ -127,6 +160,11 @@ fn signature_name(key: &Digest, id: &str) -> String {
 /// The key under which it is kept by what knows nothing but entries.
 fn signature_key(key: &Digest, id: &str) -> Digest {
     Digest::of(format!("imgbuild cache signature\n{key} {id}\n").as_bytes())
+}
+
+/// The key in the name of an action's file.
+fn key_of(name: &str) -> Option<Digest> {
+    Digest::parse(name.strip_suffix(".json")?).ok()
 }
 
 pub fn object_name(object: &Object) -> String {
@@ -178,13 +216,16 @@ impl Place {
     }
 
     fn with(shelf: Box<dyn Shelf>, directory: Option<PathBuf>, shown: String) -> Self {
+        let is_own = |path: &PathBuf| writers(path, &BELIEVED).is_ok_and(|writers| writers == Writers::Own);
         Self {
+            is_closed: directory.as_ref().is_some_and(is_own),
             shown,
             directory,
             shelf,
             is_off: AtomicBool::new(false),
             is_doubted: AtomicBool::new(false),
             is_full: AtomicBool::new(false),
+            refused: AtomicUsize::new(0),
             has_answered: AtomicBool::new(false),
             damaged: Mutex::default(),
             odd: Mutex::default(),
@@ -223,14 +264,21 @@ impl Place {
         !self.is_doubted.swap(true, Ordering::Relaxed)
     }
 
+    /// It did not take something: whether nothing more is brought to it. One that is refused costs one; several in a row are all.
+    pub fn is_to_rest(&self, unsent: &Unsent) -> bool {
+        let refused = self.refused.fetch_add(1, Ordering::Relaxed) + 1;
+        !unsent.is_of_one || refused >= MOST_REFUSED || fault::planted("cache-one-refusal-is-all")
+    }
+
     /// Nothing more is brought to it; whether that is new.
     pub fn stop_filling(&self) -> bool {
         !self.is_full.swap(true, Ordering::Relaxed)
     }
 
     /// Asks again what may be answered then: a server that says nothing, or that is not there, only where it answered before.
-    fn asked<T>(&self, ask: impl Fn() -> Result<T, String>) -> Result<T, String> {
-        for attempt in 1.. {
+    fn asked<T, E>(&self, ask: impl Fn() -> Result<T, E>) -> Result<T, E> {
+        let mut attempt = 1;
+        loop {
             let began = Instant::now();
             match ask() {
                 Ok(answer) => {
@@ -245,8 +293,8 @@ impl Place {
                 }
             }
             pause(attempt);
+            attempt += 1;
         }
-        Err(String::new())
     }
 
     pub fn entry(&self, key: &Digest) -> Result<Kept, String> {
@@ -265,7 +313,7 @@ impl Place {
         }
     }
 
-    pub fn put_signature(&self, key: &Digest, id: &str, text: &Path) -> Result<(), String> {
+    pub fn put_signature(&self, key: &Digest, id: &str, text: &Path) -> Result<(), Unsent> {
         self.asked(|| self.shelf.put_signature(key, id, text))
     }
 
@@ -292,8 +340,13 @@ impl Place {
             return Ok(Problems::default());
         }
         let problems = self.shelf.bring(wanted, progress)?;
-        let gone = wanted.iter().filter(|one| !one.destination.is_file()).map(|one| one.object.sha256);
-        self.damaged.lock().unwrap_or_else(PoisonError::into_inner).extend(gone);
+        let mut damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+        // What was slow, or not answered for, is there still.
+        match fault::planted("cache-slow-is-damaged") {
+            true => damaged.extend(problems.of.keys().chain(problems.unread.keys())),
+            false => damaged.extend(problems.of.keys()),
+        }
+        drop(damaged);
         Ok(problems)
     }
 
@@ -302,16 +355,29 @@ impl Place {
     }
 
     /// Brings a file there, unless it has it; it gets its name when it is whole. Gives whether it was brought.
-    pub fn put(&self, object: &Object, file: &Path) -> Result<bool, String> {
+    pub fn put(&self, object: &Object, file: &Path) -> Result<bool, Unsent> {
         let is_damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner).contains(&object.sha256);
         let put = self.asked(|| self.shelf.put(object, file, is_damaged))?;
         self.damaged.lock().unwrap_or_else(PoisonError::into_inner).remove(&object.sha256);
         Ok(put)
     }
 
+    /// The keys of all entries; nothing where the protocol has no list of them.
+    /// Errors: Why it cannot be asked, in words.
+    pub fn keys(&self) -> Result<Option<Vec<Digest>>, String> {
+        self.asked(|| self.shelf.keys())
+    }
+
+    /// Removes something damaged, as far as the protocol has a way to do so.
+    /// Errors: Why it stays, in words.
+    pub fn mend(&self, damage: &Damage) -> Result<Mended, String> {
+        self.shelf.mend(damage).map_err(|unsent| unsent.problem)
+    }
+
     /// Brings an entry there, after all files that it names.
-    pub fn put_entry(&self, key: &Digest, text: &Path, objects: &[Object]) -> Result<(), String> {
+    pub fn put_entry(&self, key: &Digest, text: &Path, objects: &[Object]) -> Result<(), Unsent> {
         self.asked(|| self.shelf.put_entry(key, text, objects))?;
+        self.refused.store(0, Ordering::Relaxed);
         self.odd.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
         Ok(())
     }

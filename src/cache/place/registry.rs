@@ -1,15 +1,13 @@
 //! A repository of a registry. An action is a tag, its key; the manifest behind it names the entry first, and then all files: what
 //! a tag names stays until that goes.
 
-use std::fs::File;
 use std::path::Path;
-use std::time::Instant;
 
-use super::coming::{News, Problems, Trouble, aside_of, bring_each, keep, too_slow};
-use super::{Kept, Shelf, Wanted, missing_of};
-use crate::cache::PATIENCE;
+use super::coming::{Coming, Problems, Trouble, bring_alone, own, too_slow};
+use super::{Kept, Shelf, Unsent, Wanted, missing_of};
 use crate::cache::entry::Object;
 use crate::cache::rate::Rate;
+use crate::cache::{Damage, Mended, PATIENCE};
 use crate::digest::{Digest, Sha256};
 use crate::distro::Progress;
 use crate::oci::{
@@ -43,26 +41,38 @@ impl Repository {
     }
 
     fn one(&self, one: &Wanted) -> Result<(), Trouble> {
-        let aside = aside_of(one).map_err(Trouble::Store)?;
-        let own = |error: std::io::Error| Trouble::Store(StoreError::io("keep the file", &one.destination, error));
-        let file = File::create(&aside).map_err(own)?;
+        let coming = Coming::of(one)?;
         let blob = Descriptor::new(FILE, one.object.sha256, one.object.size);
-        let began = Instant::now();
-        match self.0.write_within(&blob, "a file of the cache", &file, one.within) {
-            Ok(()) => keep(aside.path(), one).map_err(Trouble::Store),
+        match self.0.write_within(&blob, "a file of the cache", coming.file(), one.within) {
+            Ok(()) => coming.keep(),
             // What is missing or damaged is left out.
             Err(error @ (OciError::NotThere { .. } | OciError::Digest { .. })) => Err(Trouble::Left(error.to_string())),
-            Err(OciError::Keep { source, .. }) => Err(own(source)),
-            Err(_) if began.elapsed() > one.within => Err(too_slow(one)),
+            Err(OciError::Keep { source, .. }) => Err(own(one, source)),
+            Err(_) if coming.is_late() => Err(too_slow(one)),
             Err(error) => Err(Trouble::Lost(error.to_string())),
         }
+    }
+}
+
+impl From<OciError> for Unsent {
+    fn from(error: OciError) -> Self {
+        // It says no to this one, and is there.
+        let is_large = matches!(&error, OciError::Refused { problem, .. } if problem.contains(" 413"));
+        let is_of_one = is_large || matches!(error, OciError::Usage { .. } | OciError::Digest { .. });
+        Self { problem: error.to_string(), is_of_one }
     }
 }
 
 impl Shelf for Repository {
     fn entry(&self, key: &Digest) -> Result<Kept, String> {
         let said = |error: OciError| error.to_string();
-        let Some(bytes) = self.0.named(&key.to_string()).map_err(said)? else { return Ok(Kept::Nothing) };
+        let bytes = match self.0.named(&key.to_string()) {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return Ok(Kept::Nothing),
+            // One that is damaged is one, and not all.
+            Err(error @ (OciError::Digest { .. } | OciError::NotAnImage { .. })) => return Ok(Kept::Odd(said(error))),
+            Err(error) => return Err(said(error)),
+        };
         let manifest = match Manifest::parse(&bytes) {
             Ok(manifest) => manifest,
             Err(problem) => return Ok(Kept::Odd(problem)),
@@ -85,33 +95,44 @@ impl Shelf for Repository {
     }
 
     fn bring(&self, wanted: &[Wanted], progress: &dyn Progress) -> Result<Problems, StoreError> {
-        let news = News::of(wanted, progress);
-        bring_each(wanted, &|one| {
-            self.one(one)?;
-            news.done(one);
-            Ok(())
-        })
+        bring_alone(wanted, progress, &|one| self.one(one))
     }
 
-    fn put(&self, object: &Object, file: &Path, _: bool) -> Result<bool, String> {
+    fn put(&self, object: &Object, file: &Path, _: bool) -> Result<bool, Unsent> {
         let blob = Descriptor::new(FILE, object.sha256, object.size);
         let content = Content::Part(file.to_owned(), 0);
-        self.0
-            .take(&blob, &content, &|bytes| self.1.spend(bytes))
-            .map(|kept| kept != Has::There)
-            .map_err(|error| error.to_string())
+        Ok(self.0.take(&blob, &content, &|bytes| self.1.spend(bytes))? != Has::There)
     }
 
-    fn put_entry(&self, key: &Digest, text: &Path, objects: &[Object]) -> Result<(), String> {
+    fn put_entry(&self, key: &Digest, text: &Path, objects: &[Object]) -> Result<(), Unsent> {
         let text = std::fs::read(text).map_err(|error| error.to_string())?;
         let entry = Descriptor::of(ENTRY, &text);
         let config = Descriptor::of(EMPTY_CONFIG, EMPTY);
         let files = objects.iter().map(|object| Descriptor::new(FILE, object.sha256, object.size));
         let layers = std::iter::once(entry.clone()).chain(files).collect();
         let manifest = Manifest::new(Some(ARTIFACT), config.clone(), layers).bytes();
-        let said = |error: OciError| error.to_string();
-        self.0.take(&config, &Content::Bytes(EMPTY.to_vec()), &|_| {}).map_err(said)?;
-        self.0.take(&entry, &Content::Bytes(text), &|_| {}).map_err(said)?;
-        self.0.name(&manifest, Sha256::of(&manifest), &key.to_string()).map_err(said)
+        self.0.take(&config, &Content::Bytes(EMPTY.to_vec()), &|_| {})?;
+        self.0.take(&entry, &Content::Bytes(text), &|_| {})?;
+        Ok(self.0.name(&manifest, Sha256::of(&manifest), &key.to_string())?)
+    }
+
+    fn keys(&self) -> Result<Option<Vec<Digest>>, String> {
+        let tags = self.0.tags().map_err(|error| error.to_string())?;
+        Ok(Some(tags.iter().filter_map(|tag| Digest::parse(tag).ok()).collect()))
+    }
+
+    fn mend(&self, damage: &Damage) -> Result<Mended, Unsent> {
+        let removed = match damage {
+            Damage::Entry(key, _) => self.0.remove_named(&key.to_string()),
+            Damage::File(object) => self.0.remove_blob(&object.sha256),
+        };
+        match removed {
+            Ok(()) => Ok(Mended::Unlinked),
+            Err(OciError::Refused { problem, .. }) => Err(format!(
+                "the registry removes nothing ({problem}); its settings may allow it: storage.delete.enabled"
+            )
+            .into()),
+            Err(error) => Err(error.into()),
+        }
     }
 }

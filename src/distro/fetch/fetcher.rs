@@ -213,6 +213,10 @@ impl Fetcher {
         Err(last.into_error(file, place, Path::new(file)))
     }
 
+    pub(super) fn patience(&self) -> Duration {
+        self.patience
+    }
+
     fn proxy_of(&self, url: &str) -> Option<String> {
         let said = access_of(url).map(|access| access.proxy).filter(|proxy| *proxy != Proxy::Environment);
         // The host's settings are read where a server is asked, not before: a build from files opens none of them.

@@ -4,6 +4,7 @@ pub mod address;
 pub mod credentials;
 pub mod downloads;
 pub mod fetcher;
+mod listing;
 pub mod pace;
 pub mod proxy;
 pub mod upload;

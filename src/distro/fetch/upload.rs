@@ -92,15 +92,8 @@ impl Fetcher {
 
     /// Makes a folder and those above it that are missing (MKCOL, RFC 4918 section 9.3); whether it is there then.
     fn make_folder(&self, url: &str, most: usize) -> Result<bool, String> {
-        let Client { agent, authorization, .. } = self.client(url)?;
         let ask = || -> Result<u16, String> {
-            let mut request = ureq::http::Request::builder().method("MKCOL").uri(format!("{url}/"));
-            if let Some(authorization) = &authorization {
-                request = request.header("authorization", authorization);
-            }
-            let request = request.body(()).map_err(|error| error.to_string())?;
-            let request = agent.configure_request(request).allow_non_standard_methods(true).build();
-            agent.run(request).map(|response| response.status().as_u16()).map_err(|error| error.to_string())
+            self.ask("MKCOL", (&format!("{url}/"), None), &[]).map(|response| response.status().as_u16())
         };
         match ask()? {
             // 405: it is there.

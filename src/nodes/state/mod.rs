@@ -23,17 +23,17 @@ pub mod tokens;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::set::natural;
 use crate::fault;
-use crate::files::{Aside, Durability};
+use crate::files::Durability;
 use crate::format::{Newer, Version, version_of};
+use crate::shared::Shared;
 
 pub(super) const STATE_FORMAT: Version = Version::new(1, 0);
 
@@ -66,6 +66,15 @@ pub enum StateError {
         help("restore it from a backup, or remove it and run `imgbuild nodeset` for all nodes")
     )]
     Damaged { path: PathBuf, problem: String },
+    /// Root is to give away a directory of which others decide what it is.
+    #[error("the nodes' state `{}` is not given to the server's account: {problem}", path.display())]
+    #[diagnostic(
+        code(nodes::not_given),
+        help(
+            "name a directory of root's for it in imgbuild.toml, below directories that root alone can write to: ‹[nodes] state = \"/var/lib/imgbuild/nodes\"›; or give it to the account yourself, which `serve` leaves as it is then: `chown -R ACCOUNT DIRECTORY`"
+        )
+    )]
+    NotGiven { path: PathBuf, problem: std::io::Error },
     #[error(transparent)]
     #[diagnostic(transparent)]
     Newer(#[from] Newer),
@@ -75,8 +84,10 @@ impl StateError {
     pub fn of(intent: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();
         move |source| match source.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Self::Full { intent, path },
-            std::io::ErrorKind::PermissionDenied => Self::Denied { intent, path },
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::Full { intent, path },
+            ErrorKind::PermissionDenied => Self::Denied { intent, path },
+            // Something else has its name.
+            ErrorKind::InvalidInput => Self::Damaged { path, problem: format!("is not used: {source}") },
             _ => Self::Io { intent, path, source },
         }
     }
@@ -160,6 +171,11 @@ impl Next {
 const ASSIGNED: &str = "assigned.json";
 const NEXT: &str = "assigned.next.json";
 
+/// Longest file of the state that is read, in bytes.
+const LONGEST: u64 = 256 << 20;
+/// Mode of its folders, as for open(2).
+const FOLDERS: u32 = 0o777;
+
 #[derive(Debug, Clone)]
 pub struct State {
     directory: PathBuf,
@@ -224,8 +240,8 @@ impl State {
     pub fn turn(&self) -> Result<File, StateError> {
         self.make()?;
         let path = self.directory.join(".lock");
-        let file = owner::opened(&path, OFlags::WRONLY | OFlags::CREATE).map_err(StateError::of("open", &path))?;
-        owner::as_directory(&file, &self.directory).map_err(StateError::of("open", &path))?;
+        let file = self.shared().and_then(|shared| shared.lock_file(".lock"));
+        let file = file.map_err(StateError::of("open", &path))?;
         file.lock().map_err(StateError::of("lock", &path))?;
         Ok(file)
     }
@@ -234,13 +250,29 @@ impl State {
         std::fs::create_dir_all(&self.directory).map_err(StateError::of("make", &self.directory))
     }
 
+    /// The directory as what others may write to: its account's server, and root's commands.
+    fn shared(&self) -> std::io::Result<Shared> {
+        Shared::of_owner(&self.directory)
+    }
+
+    fn read_bytes(&self, name: &str, most: u64) -> Result<Option<Vec<u8>>, StateError> {
+        match self.shared().and_then(|shared| shared.read(name, most)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            read => read.map_err(StateError::of("read", &self.directory.join(name))),
+        }
+    }
+
+    /// Writes a file in the place of the one before, which then belongs to the owner of the state.
+    fn replace(&self, name: &str, bytes: &[u8], mode: u32, durability: Durability) -> Result<(), StateError> {
+        self.make()?;
+        let mut fill = |file: &mut File| file.write_all(bytes);
+        let written = self.shared().and_then(|shared| shared.write(name, (FOLDERS, mode), durability, &mut fill));
+        written.map_err(StateError::of("write", &self.directory.join(name)))
+    }
+
     fn read<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<Option<T>, StateError> {
         let path = self.directory.join(name);
-        let bytes = match owner::bytes(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(StateError::of("read", &path)(error)),
-        };
+        let Some(bytes) = self.read_bytes(name, LONGEST)? else { return Ok(None) };
         let damaged = |problem: String| StateError::Damaged { path: path.clone(), problem };
         match serde_json::from_slice(&bytes) {
             Ok(value) => {
@@ -256,14 +288,13 @@ impl State {
     }
 
     fn write<T: Serialize>(&self, name: &str, value: &T) -> Result<(), StateError> {
-        self.make()?;
         let unwritable = |error: serde_json::Error| StateError::Damaged {
             path: self.directory.join(name),
             problem: format!("cannot be written: {error}"),
         };
         let mut text = serde_json::to_vec_pretty(value).map_err(unwritable)?;
         text.push(b'\n');
-        replace(&self.directory, name, &text, 0o644, Durability::PowerCut)
+        self.replace(name, &text, 0o644, Durability::PowerCut)
     }
 }
 
@@ -278,24 +309,6 @@ fn newer(path: &Path, bytes: &[u8]) -> Result<(), Newer> {
         Some((found, needs)) => STATE_FORMAT.reads(&format!("`{}`", path.display()), found, needs),
         None => Ok(()),
     }
-}
-
-/// Writes a file in the place of the one before.
-pub(super) fn replace(
-    directory: &Path,
-    name: &str,
-    bytes: &[u8],
-    mode: u32,
-    durability: Durability,
-) -> Result<(), StateError> {
-    let path = directory.join(name);
-    let written = || {
-        let mut file = Aside::of(&path, mode)?;
-        file.write_all(bytes)?;
-        owner::as_directory(file.as_file(), directory)?;
-        file.replace(durability)
-    };
-    written().map_err(StateError::of("write", &path))
 }
 
 /// How long ago, in one unit.

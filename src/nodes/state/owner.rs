@@ -1,74 +1,33 @@
 //! Whose the state is: one directory is written by a server that runs as an account of its own, and by root's commands. What root writes
 //! there belongs to the owner of the directory.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use rustix::fs::{Gid, Mode, OFlags, Uid, fchown, open};
-
 use super::{State, StateError};
 use crate::fault;
-
-/// Gives a file to the owner of a directory, if this process may do so and has to.
-pub(super) fn as_directory(file: &File, directory: &Path) -> io::Result<()> {
-    let (owner, found) = (std::fs::metadata(directory)?, file.metadata()?);
-    // A file with several names may be another place's.
-    if !rustix::process::geteuid().is_root() || found.uid() == owner.uid() || found.is_file() && found.nlink() > 1 {
-        return Ok(());
-    }
-    fchown(file, Some(Uid::from_raw(owner.uid())), Some(Gid::from_raw(owner.gid()))).map_err(io::Error::from)
-}
-
-/// Opens a file of the state; a new one has mode 0644. The account that the directory belongs to may have put there what it likes, and who
-/// reads may be root: a link is not followed, and no pipe is waited for.
-pub(super) fn opened(path: &Path, flags: OFlags) -> io::Result<File> {
-    let other = || io::Error::new(io::ErrorKind::InvalidInput, "it is a link, or no file");
-    let link = if fault::planted("state-follows-links") { OFlags::empty() } else { OFlags::NOFOLLOW };
-    let file = match open(path, flags | link | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::from_raw_mode(0o644)) {
-        Err(rustix::io::Errno::LOOP) => return Err(other()),
-        opened => File::from(opened?),
-    };
-    if file.metadata()?.is_file() { Ok(file) } else { Err(other()) }
-}
-
-/// The bytes of a file of the state.
-pub(super) fn bytes(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    opened(path, OFlags::RDONLY)?.read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-/// Gives a file or a directory to an account. Links are left alone, and so are files with several names: they may be another place's.
-fn give(path: &Path, (uid, gid): (u32, u32)) -> io::Result<()> {
-    let file = match open(path, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()) {
-        Err(rustix::io::Errno::LOOP) => return Ok(()),
-        opened => File::from(opened?),
-    };
-    let found = file.metadata()?;
-    if !found.is_dir() && (!found.is_file() || found.nlink() != 1) {
-        return Ok(());
-    }
-    fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).map_err(io::Error::from)
-}
+use crate::shared::own_directory;
 
 impl State {
     /// Makes the directory, and gives it to the account that the server will run as; what is the account's already is left as it is.
-    /// Errors: It cannot be made or given.
+    /// Errors: It cannot be made or given; others decide what it is.
     pub fn hand_to(&self, account: (u32, u32)) -> Result<(), StateError> {
-        self.make()?;
-        let owner = std::fs::metadata(&self.directory).map_err(StateError::of("read", &self.directory))?;
-        if owner.uid() == account.0 {
+        if std::fs::metadata(&self.directory).is_ok_and(|found| found.uid() == account.0) {
             return Ok(());
         }
-        // The directory comes last: until then no one else puts anything there.
-        for entry in walkdir::WalkDir::new(&self.directory).follow_links(false).contents_first(true) {
-            let entry = entry.map_err(|error| StateError::of("read", &self.directory)(error.into()))?;
-            give(entry.path(), account).map_err(StateError::of("give to the server's account", entry.path()))?;
-            fault::point("state.given");
-        }
-        Ok(())
+        let is_own = |path: &Path| match own_directory(path) {
+            Err(problem) if !fault::planted("state-given-by-links") => {
+                Err(StateError::NotGiven { path: self.directory.clone(), problem })
+            }
+            _ => Ok(()),
+        };
+        // Nothing is made behind a link either.
+        self.directory.ancestors().find(|one| one.symlink_metadata().is_ok()).map(is_own).transpose()?;
+        self.make()?;
+        is_own(&self.directory)?;
+        let given = self.shared().and_then(|shared| shared.hand_to(account));
+        given.map_err(StateError::of("give to the server's account", &self.directory))
     }
 
     /// Whether this process may write what a server writes. That a disk is full is said when something is lost.
@@ -82,5 +41,52 @@ impl State {
             }
             _ => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, lchown, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_state_of_which_others_decide_where_it_lies_is_not_given_away() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let place = tempfile::tempdir().unwrap();
+        let at = |name: &str| place.path().join(name);
+        let owner = |name: &str| std::fs::symlink_metadata(at(name)).unwrap().uid();
+        std::fs::set_permissions(place.path(), PermissionsExt::from_mode(0o755)).unwrap();
+        std::fs::create_dir_all(at("precious/deep")).unwrap();
+        std::fs::create_dir_all(at("ws")).unwrap();
+        let refused = |name: &str| {
+            let error = State::at(at(name)).hand_to((55, 55)).unwrap_err();
+            assert!(matches!(error, StateError::NotGiven { .. }), "{name}: {error}");
+            assert_eq!((owner("precious"), owner("precious/deep")), (0, 0), "{name}");
+        };
+        // A link of another user, in the place of the state and of a folder above it.
+        symlink(at("precious"), at("ws/nodes")).unwrap();
+        symlink(at("precious"), at("ws/.imgbuild")).unwrap();
+        for link in ["ws/nodes", "ws/.imgbuild"] {
+            lchown(at(link), Some(1234), Some(1234)).unwrap();
+        }
+        for name in ["ws/nodes", "ws/.imgbuild/nodes", "ws/.imgbuild/deep"] {
+            refused(name);
+        }
+        assert!(!at("precious/nodes").exists());
+        // A folder that others can put another one in the place of.
+        std::fs::create_dir_all(at("open/state")).unwrap();
+        std::fs::set_permissions(at("open"), PermissionsExt::from_mode(0o777)).unwrap();
+        refused("open/state");
+        lchown(at("ws"), Some(1234), Some(1234)).unwrap();
+        refused("ws/new");
+        // What is the account's already is left as it is; a link of root's is the administrator's own.
+        lchown(at("open/state"), Some(55), Some(55)).unwrap();
+        State::at(at("open/state")).hand_to((55, 55)).unwrap();
+        symlink(at("precious"), at("link")).unwrap();
+        State::at(at("link/deep")).hand_to((55, 55)).unwrap();
+        assert_eq!((owner("precious"), owner("precious/deep")), (0, 55));
     }
 }

@@ -2,6 +2,7 @@
 //! and needs no directory that both may write.
 
 use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 
@@ -29,19 +30,45 @@ pub fn announce(root: &Path, state: &Path) -> Option<UnixDatagram> {
 }
 
 /// A server of this workspace with another state than this one, if none has this: its process, and the directory. Anyone on this machine
-/// can claim to be one.
+/// can claim to be one: only an imgbuild of root's, of this user's or of the state's owner is believed.
 pub fn other_state(root: &Path, state: &Path) -> Option<(u32, String)> {
-    let table = std::fs::read_to_string("/proc/net/unix").ok()?;
-    let wanted = format!("@{PREFIX}{}/", digest(root));
-    let servers: Vec<&str> = table.lines().filter_map(|line| line.split_once(&wanted).map(|(_, rest)| rest)).collect();
-    let same = format!("{}/", digest(state));
-    if servers.iter().any(|server| server.starts_with(&same)) {
-        return None;
-    }
-    servers.into_iter().find_map(|server| {
-        let (process, directory) = server.split_once('/')?.1.split_once(':')?;
-        Some((process.parse().ok()?, directory.to_owned()))
+    let table = std::fs::read("/proc/net/unix").ok()?;
+    let owner = std::fs::metadata(state).ok().map(|found| found.uid());
+    let believed = [Some(0), Some(rustix::process::geteuid().as_raw()), owner];
+    other_in(&String::from_utf8_lossy(&table), (root, state), &|process| {
+        program(process).is_some_and(|(user, name)| believed.contains(&Some(user)) && name.starts_with("imgbuild"))
     })
+}
+
+/// The same of a table of sockets. Source: proc(5), /proc/net/unix.
+fn other_in(table: &str, (root, state): (&Path, &Path), is_server: &dyn Fn(u32) -> bool) -> Option<(u32, String)> {
+    let wanted = format!("@{PREFIX}{}/", digest(root));
+    let of_line = |line: &str| -> Option<(String, u32, String)> {
+        let (state, rest) = line.split_once(&wanted)?.1.split_once('/')?;
+        let (process, directory) = rest.split_once(':')?;
+        Some((state.to_owned(), process.parse().ok()?, directory.to_owned()))
+    };
+    let mut servers = table.lines().filter_map(of_line).filter(|(_, process, _)| is_server(*process));
+    let (own, mut other) = (digest(state), None);
+    // One that has this is enough.
+    match servers.any(|(state, process, directory)| {
+        other.get_or_insert((process, directory));
+        state == own
+    }) {
+        true => None,
+        false => other,
+    }
+}
+
+/// The user of a process, and the name of its program: where it may not be looked at, as the process says.
+fn program(process: u32) -> Option<(u32, String)> {
+    let directory = Path::new("/proc").join(process.to_string());
+    let user = std::fs::metadata(&directory).ok()?.uid();
+    let name = match std::fs::read_link(directory.join("exe")) {
+        Ok(program) => program.file_name()?.to_string_lossy().into_owned(),
+        Err(_) => std::fs::read_to_string(directory.join("comm")).ok()?,
+    };
+    Some((user, name))
 }
 
 #[cfg(test)]
@@ -62,5 +89,36 @@ mod tests {
         assert_eq!(other_state(root, &one), None);
         drop((first, second));
         assert_eq!(other_state(root, &other), None);
+    }
+
+    #[test]
+    fn what_is_no_imgbuild_or_another_users_is_not_believed() {
+        let directory = tempfile::tempdir().unwrap();
+        let (root, own, other) = (directory.path(), directory.path().join("own"), directory.path().join("other"));
+        let line = |state: &Path, process: &str| {
+            format!("0: 00000002 0 0 0002 01 9 @{PREFIX}{}/{}/{process}:/srv/state\n", digest(root), digest(state))
+        };
+        let at = |table: &str| other_in(table, (root, &own), &|process| process == 7);
+        let seven = Some((7, "/srv/state".to_owned()));
+        assert_eq!(at(&line(&other, "7")), seven);
+        // Neither does it say that there is another, nor hide one.
+        assert_eq!(at(&line(&other, "8")), None);
+        assert_eq!(at(&[line(&own, "8"), line(&other, "7")].concat()), seven);
+        assert_eq!(at(&[line(&other, "7"), line(&own, "7")].concat()), None);
+        assert_eq!(at(&[line(&other, "x"), line(&other, "")].concat()), None);
+        // A name that is no text hides no one.
+        let name = SocketAddr::from_abstract_name([0xff, 0xfe, 0xe9]).unwrap();
+        let odd = UnixDatagram::bind_addr(&name).unwrap();
+        let server = announce(root, &other).unwrap();
+        assert_eq!(other_state(root, &own).map(|(process, _)| process), Some(std::process::id()));
+        drop(server);
+        // Another program of this user.
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let claimed = format!("{PREFIX}{}/{}/{}:/srv/state", digest(root), digest(&other), child.id());
+        let claimed = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(claimed.as_bytes()).unwrap()).unwrap();
+        assert_eq!(other_state(root, &own), None);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        drop((odd, claimed));
     }
 }

@@ -1,13 +1,15 @@
 //! Tokens by which nodes report: no one can guess one, and anyone who has one can speak for that node alone.
 
-use crate::files::Durability;
 use std::io::Read;
 use std::path::PathBuf;
 
-use super::{State, StateError, replace};
-
+use super::{State, StateError};
 use crate::fault;
+use crate::files::Durability;
 
+const FILE: &str = "secret";
+/// Longest that is read of it: whatever is longer is none.
+const LONGEST: u64 = 1 << 10;
 /// Bytes of the secret.
 const SECRET: usize = 32;
 /// Hexadecimal digits of a token: 160 bits.
@@ -26,26 +28,19 @@ impl std::fmt::Debug for Tokens {
 
 impl State {
     fn secret_path(&self) -> PathBuf {
-        self.directory().join("secret")
+        self.directory().join(FILE)
     }
 
     /// The tokens of this state; the secret that they come from is created if missing. Without the file all tokens that
     /// nodes have count no more.
     /// Errors: The secret can be neither read nor made.
     pub fn tokens(&self) -> Result<Tokens, StateError> {
-        let path = self.secret_path();
         let read = || -> Result<Option<Tokens>, StateError> {
-            match super::owner::bytes(&path) {
-                Ok(bytes) => match <[u8; SECRET]>::try_from(bytes) {
-                    Ok(secret) => Ok(Some(Tokens { secret })),
-                    Err(_) => Err(StateError::Damaged {
-                        path: path.clone(),
-                        problem: format!("does not have {SECRET} bytes"),
-                    }),
-                },
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-                Err(error) => Err(StateError::of("read", &path)(error)),
-            }
+            let Some(bytes) = self.read_bytes(FILE, LONGEST)? else { return Ok(None) };
+            let problem = || format!("does not have {SECRET} bytes");
+            let secret = <[u8; SECRET]>::try_from(bytes);
+            let secret = secret.map_err(|_| StateError::Damaged { path: self.secret_path(), problem: problem() })?;
+            Ok(Some(Tokens { secret }))
         };
         if let Some(tokens) = read()? {
             return Ok(tokens);
@@ -61,7 +56,7 @@ impl State {
             .and_then(|mut file| file.read_exact(&mut secret))
             .map_err(StateError::of("read", random))?;
         let mode = if fault::planted("secret-readable") { 0o644 } else { 0o600 };
-        replace(self.directory(), "secret", &secret, mode, Durability::PowerCut)?;
+        self.replace(FILE, &secret, mode, Durability::PowerCut)?;
         Ok(Tokens { secret })
     }
 }

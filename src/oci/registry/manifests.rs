@@ -2,13 +2,13 @@
 
 use std::io::Read;
 
-use serde::Deserialize;
 use ureq::http::Method;
 
 use super::super::client::{Ask, Payload, Trouble};
 use super::super::document::{ARTIFACT_LIMIT, INDEX, MANIFEST};
 use super::super::error::OciError;
 use super::super::reference::is_tag;
+use super::keeping::Tags;
 use super::{Registry, header};
 use crate::digest::Sha256;
 use crate::distro::{Paced, pause};
@@ -100,10 +100,6 @@ impl Registry {
 
     /// An error for a name that is missing, with the names that there are.
     pub(in crate::oci) fn no_such_tag(&self) -> OciError {
-        #[derive(Deserialize)]
-        struct Tags {
-            tags: Option<Vec<String>>,
-        }
         let url = format!("{}/tags/list", self.0.base());
         let doing = "list tags";
         let ask = Ask { method: &Method::GET, url: &url, headers: &[], payload: Payload::None, doing };

@@ -1,5 +1,6 @@
 //! A repository of a registry. Source: opencontainers/distribution-spec 1.1.
 
+mod keeping;
 mod manifests;
 
 use std::fs::File;

@@ -6,6 +6,7 @@ pub mod packages;
 pub mod parts;
 pub mod renewal;
 pub mod repositories;
+pub mod resolve;
 pub mod stale;
 pub mod state;
 pub mod suppose;

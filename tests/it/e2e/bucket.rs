@@ -145,6 +145,17 @@ fn what_one_machine_put_into_a_bucket_nobody_builds_again() {
     );
     assert_same(&first, &third, "tiny");
 
+    // `verify` finds it by the bucket's list, and removes it and what names it; who has it writes it again.
+    let verify = ["cache", "verify", url];
+    let ran = server.run(&first, "S3RVER", &verify);
+    assert!(ran.code == 5 && ran.err.contains("files are damaged"), "{} {}", ran.code, ran.err);
+    let ran = server.run(&first, "S3RVER", &[&verify[..], &["--repair"]].concat()).good();
+    assert!(ran.err.contains("removed"), "{}", ran.err);
+    let ran = server.run(&first, "S3RVER", &["build", "--cache", url, "--cache-key", key]).good();
+    assert!(ran.err.contains("were written to the cache"), "{}", ran.err);
+    let ran = server.run(&first, "S3RVER", &verify).good();
+    assert!(ran.err.contains("all of it is as it was written") && !ran.err.contains(" 0 actions"), "{}", ran.err);
+
     // Nobody listens any longer.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap().to_string();

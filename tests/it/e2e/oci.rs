@@ -46,6 +46,7 @@ impl Registry {
         let child = Command::new("docker-registry")
             .arg("serve")
             .arg(&settings)
+            .env("REGISTRY_STORAGE_DELETE_ENABLED", "true")
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)

@@ -31,8 +31,9 @@ fn damage(file: &Path) {
     std::fs::write(file, bytes).unwrap();
 }
 
-/// Fills a cache and takes all of it on another machine; then one file is damaged there, and then no one answers.
-fn used(url: &str, files: &Path, stop: impl FnOnce()) {
+/// Fills a cache and takes all of it on another machine; then one file is damaged there, which `verify --repair` mends or says to stay, and
+/// then no one answers.
+fn used(url: &str, files: &Path, repaired: &str, stop: impl FnOnce()) {
     let first = warm();
     let ran = first.run(&["build", "--cache", url]);
     assert!(ran.code == 1 && ran.err.contains("cache::no_key"), "{}", ran.err);
@@ -61,6 +62,14 @@ fn used(url: &str, files: &Path, stop: impl FnOnce()) {
     );
     assert_same(&first, &third, "tiny");
 
+    let verify = ["cache", "verify", url];
+    let ran = first.run(&verify);
+    assert!(ran.code == 5 && ran.err.contains("files are damaged"), "{} {}", ran.code, ran.err);
+    let ran = first.run(&[&verify[..], &["--repair"]].concat()).good();
+    assert!(ran.err.contains(repaired) && !ran.err.contains(" stays"), "{}", ran.err);
+    let ran = first.run(&filling).good();
+    assert!(ran.err.contains("were written to the cache") && !ran.err.contains("warning"), "{}", ran.err);
+
     // What another signed is not used.
     let other = key_of_other();
     let ran = fresh().run(&["build", "--locked", "--until", "rootfs", "--cache", url, "--cache-trust", &other]);
@@ -85,7 +94,7 @@ fn a_registry_is_a_cache_whose_tags_are_actions() {
     let url = registry.url("site/cache");
     let ran = fresh().run(&["build", "--cache", &format!("{url}:latest")]);
     assert!(ran.code == 1 && ran.err.contains("name the repository alone"), "{} {}", ran.code, ran.err);
-    used(&url, &place.join("data"), || drop(registry));
+    used(&url, &place.join("data"), "removed", || drop(registry));
 }
 
 #[test]
@@ -171,7 +180,147 @@ fn a_server_of_bazels_remote_cache_is_a_cache() {
         assert_eq!(ran.err.matches("is not used").count(), 1, "{odd}: {}", ran.err);
         assert!(ran.err.replace("\n  │ ", " ").contains(said), "{odd}: {}", ran.err);
     }
-    used(&url, &space.path().join("grid/cas"), || drop(server));
+    used(&url, &space.path().join("grid/cas"), "sends them again", || drop(server));
+}
+
+/// A server of ours that refuses what it may, with files below a directory; what it refused is a line of a file there.
+struct Strict {
+    child: Child,
+    directory: PathBuf,
+    url: String,
+}
+
+impl Strict {
+    /// Starts it with the most bytes of a message with several files, the most of one file, and what else it is to do (its file says);
+    /// none where BuildGrid's Python is not there.
+    fn start(directory: &Path, (batch, largest): (u64, u64), words: &[&str]) -> Option<Self> {
+        let python = needed(project().join("target/buildgrid/bin/python"), "tests/run installs it")?;
+        std::fs::create_dir_all(directory).unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let child = Command::new(python)
+            .arg(project().join("tests/fixtures/reapi/strict.py"))
+            .arg(port.to_string())
+            .arg(directory)
+            .args([batch, largest].map(|number| number.to_string()))
+            .args(words)
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        for _ in 0..1200 {
+            if TcpStream::connect(("127.0.0.1", port)).is_ok() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        Some(Self { child, directory: directory.to_owned(), url: format!("grpc://127.0.0.1:{port}") })
+    }
+
+    fn file(&self, sha256: &str) -> PathBuf {
+        self.directory.join("cas").join(sha256)
+    }
+
+    fn refused(&self) -> String {
+        std::fs::read_to_string(self.directory.join("refused")).unwrap_or_default()
+    }
+}
+
+impl Drop for Strict {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_strict_server_of_the_remote_cache_refuses_nothing_and_one_refusal_costs_one_action() {
+    let space = Space::new();
+    let whole = (64 << 10, u64::MAX >> 1);
+    let Some(server) = Strict::start(&space.path().join("strict"), whole, &[]) else { return };
+    let first = warm();
+    let (key, public) = key(&first);
+    let filling = |url: &str| ["build", "--cache", url, "--cache-key", &key].map(str::to_owned);
+    let fill = |url: &str| first.run(&filling(url).each_ref().map(String::as_str)).good();
+    let url = server.url.as_str();
+    let ran = fill(url);
+    assert!(ran.err.contains("were written to the cache") && !ran.err.contains("warning"), "{}", ran.err);
+    let ran = fill(url);
+    assert!(!ran.err.contains("were written") && !ran.err.contains("warning"), "{}", ran.err);
+    let trusting = ["build", "--locked", "--cache", url, "--cache-trust", &public];
+    let second = fresh();
+    let ran = second.run(&trusting).good();
+    assert!(ran.err.contains("ran nothing") && ran.err.contains("are from the cache"), "{}", ran.err);
+    assert_same(&first, &second, "tiny");
+
+    // Nothing can be removed there: the action is withdrawn, and the file sent again by who has it.
+    let verify = ["cache", "verify", url];
+    first.run(&verify).good();
+    let largest = largest(&server.directory.join("cas"));
+    let most = largest.metadata().unwrap().len();
+    damage(&largest);
+    let ran = first.run(&verify);
+    assert!(ran.code == 5 && ran.err.contains("does not match its digest"), "{} {}", ran.code, ran.err);
+    let ran = first.run(&[&verify[..], &["--repair"]].concat()).good();
+    assert!(ran.err.contains("sends them again"), "{}", ran.err);
+    let ran = fill(url);
+    assert!(ran.err.contains("were written to the cache"), "{}", ran.err);
+    let ran = first.run(&verify).good();
+    assert!(ran.err.contains("all of it is as it was written"), "{}", ran.err);
+    let third = fresh();
+    let ran = third.run(&trusting).good();
+    assert!(ran.err.contains("ran nothing"), "{}", ran.err);
+    assert_eq!(server.refused(), "");
+
+    // One that takes no file of that size takes all others.
+    let Some(small) = Strict::start(&space.path().join("small"), (64 << 10, most - 1), &[]) else { return };
+    let ran = fill(&small.url);
+    assert!(ran.err.contains("is not written to the cache") && ran.err.contains("were written"), "{}", ran.err);
+    assert!(!ran.err.contains("nothing more is written"), "{}", ran.err);
+    assert!(small.refused().lines().all(|line| line == format!("a file of {most} bytes")), "{}", small.refused());
+}
+
+struct Quiet;
+
+impl imgbuild::distro::Progress for Quiet {
+    fn downloaded(&self, _: usize, _: usize, _: u64, _: u64) {}
+}
+
+#[test]
+fn a_file_that_a_remote_cache_lost_costs_no_other_that_is_asked_for_with_it() {
+    use imgbuild::cache::{Object, Place, Rate, Wanted};
+    let space = Space::new();
+    for words in [&["forgetful"][..], &["forgetful", "one-by-one"]] {
+        let directory = space.path().join(words.join("-"));
+        let Some(server) = Strict::start(&directory, (64 << 10, 100 << 10), words) else { return };
+        let place = Place::of(&server.url, true, Rate::default()).unwrap();
+        let file = space.path().join("file");
+        let put = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            let object = Object { size: text.len() as u64, sha256: imgbuild::digest::Sha256::of(text.as_bytes()) };
+            (place.put(&object, &file), object)
+        };
+        let wanted: Vec<Wanted> = (0..6)
+            .map(|number| {
+                let (put, object) = put(&format!("file {number}"));
+                assert_eq!(put, Ok(true));
+                let destination = directory.join(format!("here-{number}"));
+                Wanted { object, destination, within: std::time::Duration::from_secs(60) }
+            })
+            .collect();
+        let at = |which: usize| server.file(&wanted[which].object.sha256.to_string());
+        std::fs::remove_file(at(1)).unwrap();
+        std::fs::write(at(4), "FILE 4").unwrap();
+        let problems = place.bring(&wanted, &Quiet).unwrap();
+        assert!(problems.lost.is_none() && problems.unread.is_empty(), "{problems:?}");
+        let bad: Vec<bool> = wanted.iter().map(|one| problems.of.contains_key(&one.object.sha256)).collect();
+        assert_eq!(bad, [false, true, false, false, true, false]);
+        for (one, bad) in wanted.iter().zip(bad) {
+            assert_eq!(one.destination.is_file(), !bad, "{words:?}");
+        }
+        // What it does not take is one file.
+        let (unsent, _) = put(&"x".repeat(200 << 10));
+        assert!(unsent.unwrap_err().is_of_one);
+        assert_eq!(put("the next").0, Ok(true));
+    }
 }
 
 #[test]

@@ -166,6 +166,20 @@ fn a_server_that_takes_files_is_a_cache_and_one_that_fails_costs_nothing() {
     let ran = second.run(&[&["build", "--locked"], &trusted[..]].concat()).good();
     assert!(ran.err.contains("ran nothing"), "{}", ran.err);
     assert_same(&first, &second, "tiny");
+    // What is damaged there is found by the server's lists and removed; who has it writes it again.
+    let verify = ["cache", "verify", url.as_str()];
+    let ran = first.run(&verify).good();
+    assert!(ran.err.contains("all of it is as it was written") && !ran.err.contains("\n0 actions"), "{}", ran.err);
+    let all = files(&first.path().join("dav/images"), "objects");
+    let largest = all.into_iter().max_by_key(|path| path.metadata().unwrap().len()).unwrap();
+    std::fs::write(&largest, "short").unwrap();
+    let ran = first.run(&verify);
+    assert!(ran.code == 5 && ran.err.contains("files are damaged"), "{} {}", ran.code, ran.err);
+    let ran = first.run(&[&verify[..], &["--repair"]].concat()).good();
+    assert!(ran.err.contains("removed") && !largest.exists(), "{}", ran.err);
+    let ran = first.run(&["build", "--cache", &url, "--cache-key", key.to_str().unwrap()]).good();
+    assert!(ran.err.contains("were written to the cache") && largest.exists(), "{}", ran.err);
+    first.run(&verify).good();
     // Nobody listens; somebody listens and says nothing: said once each, and the build is what it is without.
     let address = server.address.clone();
     drop(server);

@@ -302,6 +302,31 @@ fn a_server_with_an_account_of_its_own_and_roots_commands_share_the_state() {
     assert_eq!((owner("assigned.json"), owner(".lock")), (65534, 65534));
     let report = up(&server, "cn001");
     assert!(report.contains(&second) && !report.contains(&first), "{report}");
+    // What the account puts where root looks leads root nowhere.
+    let precious = space.path().join("precious");
+    std::fs::create_dir(&precious).unwrap();
+    std::fs::write(precious.join("cn001.json"), "precious").unwrap();
+    for name in ["reports", "keys", ".lock"] {
+        let path = state.join(name);
+        let _ = std::fs::remove_dir_all(&path);
+        let _ = std::fs::remove_file(&path);
+        std::os::unix::fs::symlink(if name == ".lock" { precious.join("cn001.json") } else { precious.clone() }, path)
+            .unwrap();
+    }
+    let ran = nodeset(&space, &["cn001", "compute"]);
+    assert!(
+        ran.code == 1 && ran.err.contains("nodes::damaged") && ran.err.contains(".lock"),
+        "{} {}",
+        ran.code,
+        ran.err
+    );
+    std::fs::remove_file(state.join(".lock")).unwrap();
+    nodeset(&space, &["cn001", "compute"]).good();
+    assert!(!space.run(&["nodes", "cn001"]).good().out.contains(" up"));
+    for path in [precious.clone(), precious.join("cn001.json")] {
+        assert_eq!(std::fs::metadata(&path).unwrap().uid(), 0, "{}", path.display());
+    }
+    assert_eq!(std::fs::read_to_string(precious.join("cn001.json")).unwrap(), "precious");
 }
 
 /// What an account of the server may leave in its directory, root's commands neither follow nor wait for.

@@ -46,6 +46,8 @@ pub struct State {
     sessions: usize,
     /// Repositories besides that have all blobs.
     pub mountable: Option<String>,
+    /// Whether it removes what it is asked to.
+    pub removes: bool,
 }
 
 pub struct Registry {
@@ -66,6 +68,7 @@ impl Registry {
             token: (String::new(), 0, 0),
             sessions: 0,
             mountable: None,
+            removes: false,
         };
         let state = Arc::new(Mutex::new(state));
         let (shared, own) = (Arc::clone(&state), address.clone());
@@ -294,6 +297,17 @@ fn served(stream: &mut TcpStream, asked: &Asked, body: &[u8], state: &mut State)
                 rest.len()
             );
             let _ = stream.write_all(if cut { &rest[..rest.len() / 2] } else { rest });
+        }
+        ("DELETE", path) if state.removes => {
+            let removed = match path.contains("/blobs/") {
+                true => state.blobs.remove(&name).is_some(),
+                // And all tags of it.
+                false => state.manifests.remove(&name).is_some_and(|gone| {
+                    state.manifests.retain(|_, bytes| *bytes != gone);
+                    true
+                }),
+            };
+            reply(stream, if removed { 202 } else { 404 }, "", b"");
         }
         _ => reply(stream, 405, "", b""),
     }

@@ -36,6 +36,8 @@ pub(super) struct Refused {
     pub problem: String,
     /// This call was refused; others may not be.
     pub is_of_call: bool,
+    /// What the call names may be unknown there.
+    is_of_name: bool,
     pub is_slow: bool,
 }
 
@@ -61,12 +63,13 @@ impl From<Status> for Refused {
             Code::Unknown,
         ];
         let is_slow = status.message() == SLOW;
-        Self { problem, is_of_call: of_calls.contains(&status.code()), is_slow }
+        let is_of_name = [Code::InvalidArgument, Code::NotFound].contains(&status.code());
+        Self { problem, is_of_call: of_calls.contains(&status.code()), is_of_name, is_slow }
     }
 }
 
 fn refused(problem: impl Into<String>) -> Refused {
-    Refused { problem: problem.into(), is_of_call: false, is_slow: false }
+    Refused { problem: problem.into(), is_of_call: false, is_of_name: false, is_slow: false }
 }
 
 /// What is said of a file that takes too long.
@@ -144,7 +147,7 @@ impl Client {
             Err(_) => return Err(format!("no connection within {} s", PATIENCE.as_secs())),
         };
         let mut open = Open { batch: BATCH, runtime, channel, authorization };
-        open.batch = self.check(&open).map_err(|refused| match refused.is_of_call {
+        open.batch = self.check(&open).map_err(|refused| match refused.is_of_name {
             true => format!("{}; check the instance name at the end of the address", refused.problem),
             false => refused.problem,
         })?;

@@ -6,19 +6,20 @@
 
 mod client;
 
+use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::Write;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bazel_remote_apis::build::bazel::remote::execution::v2::{self as proto, digest_function};
 use prost::Message;
-use sha2::Digest as _;
 
-use super::coming::{News, Problems, Trouble, aside_of, bring_each, keep, too_slow};
-use super::{ENTRY_LIMIT, Kept, Shelf, Wanted};
+use super::coming::{Coming, News, Notes, OTHER_LENGTH, Problems, Trouble, bring_each, too_slow};
+use super::{ENTRY_LIMIT, Kept, Shelf, Unsent, Wanted};
 use crate::cache::entry::Object;
 use crate::cache::rate::Rate;
+use crate::cache::{Damage, Mended};
 use crate::digest::{Digest, Sha256};
 use crate::distro::Progress;
 use crate::store::StoreError;
@@ -39,8 +40,12 @@ fn small(most: u64) -> u64 {
     SMALL.min(most.saturating_sub(BESIDE))
 }
 
+/// How names of files begin in a result that was withdrawn: the server says that it has these, and they are to be sent again.
+const DAMAGED: &str = "damaged/";
+
+/// A server, and files that it is sent although it says that it has them.
 #[derive(Debug)]
-pub(super) struct Remote(Client);
+pub(super) struct Remote(Client, Mutex<BTreeSet<Sha256>>);
 
 fn digest_of(object: &Object) -> proto::Digest {
     proto::Digest { hash: object.sha256.to_string(), size_bytes: i64::try_from(object.size).unwrap_or(i64::MAX) }
@@ -82,7 +87,7 @@ fn batches(wanted: &[Wanted], most: u64) -> Vec<Vec<&Wanted>> {
                 room = most;
             }
         }
-        room -= size;
+        room = room.saturating_sub(size);
     }
     all
 }
@@ -90,73 +95,94 @@ fn batches(wanted: &[Wanted], most: u64) -> Vec<Vec<&Wanted>> {
 impl Remote {
     /// By its address: `grpc://HOST:PORT/INSTANCE`, or `grpcs://` with TLS.
     pub fn of(text: &str, rate: Rate) -> Result<Self, String> {
-        Client::of(text, rate).map(Self)
+        Client::of(text, rate).map(|client| Self(client, Mutex::default()))
+    }
+
+    fn damaged(&self) -> MutexGuard<'_, BTreeSet<Sha256>> {
+        self.1.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Brings one file by itself, as a stream.
     fn alone(&self, one: &Wanted) -> Result<(), Trouble> {
-        let aside = aside_of(one).map_err(Trouble::Store)?;
-        let own = |error: std::io::Error| Trouble::Store(StoreError::io("keep the file", &one.destination, error));
-        let mut file = File::create(&aside).map_err(own)?;
-        let mut hasher = sha2::Sha256::new();
-        let mut kept = Ok(());
+        let mut coming = Coming::of(one)?;
+        let mut taken = Ok(());
         let read = self.0.read(&digest_of(&one.object), one.within, &mut |bytes| {
-            hasher.update(bytes);
-            kept = file.write_all(bytes);
-            kept.is_ok()
+            taken = coming.take(bytes);
+            taken.is_ok()
         });
-        kept.map_err(own)?;
+        taken?;
         match read {
-            Ok(true) if Sha256(hasher.finalize().into()) == one.object.sha256 => {
-                keep(aside.path(), one).map_err(Trouble::Store)
-            }
-            // What is missing or damaged is left out.
-            Ok(true) => Err(Trouble::Left("a file does not match its digest".to_owned())),
-            Ok(false) => Err(Trouble::Left("a file is missing or has another length".to_owned())),
+            Ok(true) => coming.end(),
+            Ok(false) => Err(Trouble::Left(OTHER_LENGTH.to_owned())),
             Err(refused) if refused.is_slow => Err(too_slow(one)),
             Err(refused) => Err(Trouble::Lost(refused.problem)),
         }
     }
 
-    /// Brings one large file, or several in one message.
-    fn some(&self, wanted: &[&Wanted]) -> Result<(), Trouble> {
-        if let [one] = wanted
-            && one.object.size > small(self.0.batch())
-        {
-            return self.alone(one);
+    /// Brings one large file, or several in one message: one that is missing costs no other.
+    fn some(&self, wanted: &[&Wanted], notes: &Notes) -> Result<(), Trouble> {
+        let each = || {
+            let one = |one: &&Wanted| self.alone(one).or_else(|trouble| notes.note(one, trouble));
+            wanted.iter().try_for_each(one)
+        };
+        if wanted.iter().any(|one| one.object.size > small(self.0.batch())) {
+            return each();
         }
         let digests = wanted.iter().map(|one| digest_of(&one.object)).collect();
         let came = match self.0.read_small(digests) {
             Ok(came) => came,
             // It gives no messages of that size, or only one file at a time.
-            Err(refused) if refused.is_of_call => return wanted.iter().try_for_each(|one| self.alone(one)),
+            Err(refused) if refused.is_of_call => return each(),
             Err(refused) => return Err(Trouble::Lost(refused.problem)),
         };
         for one in wanted {
-            let name = one.object.sha256.to_string();
-            // What is missing or damaged is left out.
-            let Some(bytes) = came.get(&name).filter(|bytes| object_of(bytes) == one.object) else { continue };
-            let aside = aside_of(one).map_err(Trouble::Store)?;
-            std::fs::write(&aside, bytes)
-                .map_err(|error| Trouble::Store(StoreError::io("keep the file", &one.destination, error)))?;
-            keep(aside.path(), one).map_err(Trouble::Store)?;
+            let taken = match came.get(&one.object.sha256.to_string()) {
+                Some(bytes) => Coming::of(one).and_then(|mut coming| coming.take(bytes).and_then(|()| coming.end())),
+                None => Err(Trouble::Left(OTHER_LENGTH.to_owned())),
+            };
+            taken.or_else(|trouble| notes.note(one, trouble))?;
         }
         Ok(())
     }
 
-    fn send(&self, object: &Object, file: &Path, is_damaged: bool) -> Result<bool, String> {
+    fn send(&self, object: &Object, file: &Path, is_damaged: bool) -> Result<bool, Unsent> {
+        let is_damaged = is_damaged || self.damaged().contains(&object.sha256);
         if !is_damaged && self.missing(&[object])?.is_empty() {
             return Ok(false);
         }
-        let said = |refused: Refused| refused.problem;
         if object.size > small(self.0.batch()) {
             let file = File::open(file).map_err(|error| error.to_string())?;
-            self.0.write(&digest_of(object), file).map_err(said)?;
+            self.0.write(&digest_of(object), file)?;
         } else {
             let bytes = std::fs::read(file).map_err(|error| error.to_string())?;
-            self.0.write_small(digest_of(object), bytes).map_err(said)?;
+            self.0.write_small(digest_of(object), bytes)?;
         }
+        self.damaged().remove(&object.sha256);
         Ok(true)
+    }
+
+    /// Sets the result of an action. Strict servers refuse that of one that they do not have, or whose command they do not.
+    fn set(&self, key: &Digest, files: impl Iterator<Item = (String, Object)>) -> Result<(), Unsent> {
+        let (action, digest) = action_of(key, true);
+        for bytes in [Vec::new(), action] {
+            let object = object_of(&bytes);
+            if !self.missing(&[&object])?.is_empty() {
+                self.0.write_small(digest_of(&object), bytes)?;
+            }
+        }
+        let file = |(path, object): (String, Object)| proto::OutputFile {
+            path,
+            digest: Some(digest_of(&object)),
+            ..proto::OutputFile::default()
+        };
+        let result = proto::ActionResult { output_files: files.map(file).collect(), ..proto::ActionResult::default() };
+        Ok(self.0.set_result(digest, result)?)
+    }
+}
+
+impl From<Refused> for Unsent {
+    fn from(refused: Refused) -> Self {
+        Self { problem: refused.problem, is_of_one: refused.is_of_call }
     }
 }
 
@@ -174,8 +200,12 @@ impl Shelf for Remote {
             Err(refused) if refused.is_of_call => return Ok(Kept::Odd(refused.problem)),
             Err(refused) => return Err(refused.problem),
         };
-        let file = result.output_files.into_iter().find(|file| file.path == ENTRY);
-        let Some(file) = file else { return odd("the result is not an action") };
+        let file = result.output_files.iter().find(|file| file.path == ENTRY).cloned();
+        let Some(file) = file else {
+            let hash = |name: &proto::OutputFile| Sha256::parse(name.path.strip_prefix(DAMAGED)?).ok();
+            self.damaged().extend(result.output_files.iter().filter_map(hash));
+            return odd("the result is not an action, or was withdrawn");
+        };
         let is_small =
             |digest: &proto::Digest| u64::try_from(digest.size_bytes).is_ok_and(|size| size <= ENTRY_LIMIT && size > 0);
         let Some(digest) = file.digest.filter(is_small) else { return odd("it is empty or too large") };
@@ -204,38 +234,32 @@ impl Shelf for Remote {
 
     fn bring(&self, wanted: &[Wanted], progress: &dyn Progress) -> Result<Problems, StoreError> {
         let news = News::of(wanted, progress);
-        bring_each(&batches(wanted, self.0.batch()), &|some| {
-            self.some(some)?;
+        bring_each(&batches(wanted, self.0.batch()), &|some, notes| {
+            self.some(some, notes)?;
             some.iter().filter(|one| one.destination.is_file()).for_each(|one| news.done(one));
             Ok(())
         })
     }
 
-    fn put(&self, object: &Object, file: &Path, is_damaged: bool) -> Result<bool, String> {
+    fn put(&self, object: &Object, file: &Path, is_damaged: bool) -> Result<bool, Unsent> {
         self.send(object, file, is_damaged)
     }
 
-    fn put_entry(&self, key: &Digest, text: &Path, objects: &[Object]) -> Result<(), String> {
-        let bytes = std::fs::read(text).map_err(|error| error.to_string())?;
-        let entry = object_of(&bytes);
+    fn put_entry(&self, key: &Digest, text: &Path, objects: &[Object]) -> Result<(), Unsent> {
+        let entry = object_of(&std::fs::read(text).map_err(|error| error.to_string())?);
         self.send(&entry, text, false)?;
-        // Strict servers refuse the result of an action that they do not have.
-        let (action, digest) = action_of(key, true);
-        for bytes in [Vec::new(), action] {
-            let object = object_of(&bytes);
-            if !self.missing(&[&object])?.is_empty() {
-                self.0.write_small(digest_of(&object), bytes).map_err(|refused| refused.problem)?;
-            }
+        let files = objects.iter().map(|object| (format!("files/{}", object.sha256), object.clone()));
+        self.set(key, std::iter::once((ENTRY.to_owned(), entry)).chain(files))
+    }
+
+    /// Nothing can be removed by this protocol: a result without an entry takes the place of one that is damaged.
+    fn mend(&self, damage: &Damage) -> Result<Mended, Unsent> {
+        if let Damage::Entry(key, damaged) = damage {
+            let files = damaged.iter().map(|object| (format!("{DAMAGED}{}", object.sha256), object.clone()));
+            // Some take no result without files.
+            self.set(key, std::iter::once(("withdrawn".to_owned(), object_of(b""))).chain(files))?;
         }
-        let file = |path: String, object: &Object| proto::OutputFile {
-            path,
-            digest: Some(digest_of(object)),
-            ..proto::OutputFile::default()
-        };
-        let files = objects.iter().map(|object| file(format!("files/{}", object.sha256), object));
-        let output_files = std::iter::once(file(ENTRY.to_owned(), &entry)).chain(files).collect();
-        let result = proto::ActionResult { output_files, ..proto::ActionResult::default() };
-        self.0.set_result(digest, result).map_err(|refused| refused.problem)
+        Ok(Mended::SentAgain)
     }
 }
 
@@ -264,6 +288,10 @@ mod tests {
         let less = batches(&wanted, 64 << 10);
         assert_eq!(less.iter().map(Vec::len).collect::<Vec<_>>(), [1, 1, 1, 1, 1, 2]);
         assert!(sizes.iter().all(|some| some.len() == 1 || some.iter().sum::<u64>() <= BATCH));
+        // One takes less than what stands beside a file.
+        for most in [0, 1, BESIDE - 1, BESIDE] {
+            assert_eq!(batches(&[of(0), of(1), of(0)], most).iter().map(Vec::len).sum::<usize>(), 3, "{most}");
+        }
     }
 
     #[test]

@@ -7,7 +7,8 @@ use serde_json::json;
 
 use crate::cli::Exit;
 use crate::cli::output::render;
-use crate::cli::setup::{image_and_out, published_form, published_image};
+use crate::cli::published::image_and_out;
+use crate::cli::setup::{published_form, published_image};
 use crate::nodes::loaders::initrd_of;
 
 /// Arguments of `boot-entry`.

@@ -6,7 +6,8 @@ use std::str::FromStr;
 
 use crate::cli::Exit;
 use crate::cli::output::render;
-use crate::cli::setup::{image_and_out, published_image};
+use crate::cli::published::image_and_out;
+use crate::cli::setup::published_image;
 use crate::sandbox::SandboxError;
 use crate::stage::unpack_published;
 

@@ -1,5 +1,7 @@
 //! `imgbuild cache`: a cache that machines share, and the key of those who fill it.
 
+mod verify;
+
 use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -124,9 +126,10 @@ pub enum Command {
     },
     /// Read everything in a cache and verify it
     Verify {
-        /// The directory
-        directory: PathBuf,
-        /// Remove what is damaged; the next build that needs it writes it again
+        /// The directory, or the address of a server
+        #[arg(value_name = "CACHE")]
+        cache: String,
+        /// Remove what is damaged, as far as the server permits; the next build that needs it writes it again
         #[arg(long)]
         repair: bool,
     },
@@ -140,11 +143,11 @@ pub enum Command {
     },
 }
 
-pub fn run(_: &crate::cli::Arguments, own: &Arguments) -> Exit {
+pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Exit {
     let done = match &own.command {
         Command::Key { file } => key(file),
         Command::Stats { directory, json } => stats(directory, *json),
-        Command::Verify { directory, repair } => verify(directory, *repair),
+        Command::Verify { cache, repair } => verify::verify(arguments, cache, *repair),
         Command::Gc { directory, size } => shrink(directory, *size),
     };
     done.unwrap_or_else(|exit| exit)
@@ -202,39 +205,6 @@ fn stats(directory: &Path, json: bool) -> Result<Exit, Exit> {
         ));
     }
     Ok(Exit::Done)
-}
-
-fn verify(directory: &Path, repair: bool) -> Result<Exit, Exit> {
-    let contents = contents(directory)?;
-    let found = contents.wrong(&|_| {});
-    for wrong in &found {
-        let path = directory.join(&wrong.name);
-        render::say(&format!("error: `{}`: {}", path.display(), wrong.problem));
-        if repair {
-            contents.remove(wrong).map_err(|error| unread(&path, &error))?;
-        }
-    }
-    let (signers, unsigned) = contents.signers();
-    for (name, count) in signers {
-        render::say(&format!("{count} actions are signed by {name}"));
-    }
-    if unsigned > 0 {
-        render::say(&format!("{unsigned} actions are not signed"));
-    }
-    match (found.len(), repair) {
-        (0, _) => {
-            render::say("all of it is as it was written");
-            Ok(Exit::Done)
-        }
-        (count, true) => {
-            render::say(&format!("removed {count} files"));
-            Ok(Exit::Done)
-        }
-        (count, false) => {
-            render::say(&format!("{count} files are damaged: --repair removes them, and builds write them again"));
-            Ok(Exit::Store)
-        }
-    }
 }
 
 fn shrink(directory: &Path, size: u64) -> Result<Exit, Exit> {

@@ -136,7 +136,7 @@ impl Site {
 
 pub fn failed(error: StateError) -> Exit {
     let exit = match &error {
-        StateError::Newer(_) | StateError::Damaged { .. } => Exit::Input,
+        StateError::Newer(_) | StateError::Damaged { .. } | StateError::NotGiven { .. } => Exit::Input,
         StateError::Io { .. } | StateError::Full { .. } | StateError::Denied { .. } => Exit::Machine,
     };
     render::refused(exit, error)

@@ -20,6 +20,7 @@ const COUNTS: Duration = Duration::from_secs(900);
 pub enum Verb {
     Get,
     Put,
+    Delete,
 }
 
 pub struct Signer {
@@ -36,8 +37,23 @@ impl Signer {
         let signed = match verb {
             Verb::Get => self.bucket.get_object(credentials, key).sign(COUNTS),
             Verb::Put => self.bucket.put_object(credentials, key).sign(COUNTS),
+            Verb::Delete => self.bucket.delete_object(credentials, key).sign(COUNTS),
         };
         Some(signed.into())
+    }
+
+    /// The signed address of the list of what is below another one, from where a list before ended.
+    pub fn listed(&self, url: &str, token: Option<&str>) -> Option<String> {
+        let key = url.strip_prefix(&self.base)?.strip_prefix('/')?;
+        // The bucket itself, asked with words.
+        let mut list = self.bucket.get_object(Some(&self.credentials), "");
+        let query = list.query_mut();
+        query.insert("list-type", "2");
+        query.insert("prefix", format!("{key}/"));
+        if let Some(token) = token {
+            query.insert("continuation-token", token.to_owned());
+        }
+        Some(list.sign(COUNTS).into())
     }
 }
 
@@ -188,6 +204,11 @@ fn signers() -> MutexGuard<'static, Vec<Signer>> {
 /// What is asked of the server for an address in a bucket; nothing for another. It must stand in no message.
 pub fn signed(verb: Verb, url: &str) -> Option<String> {
     signers().iter().find_map(|signer| signer.signed(verb, url))
+}
+
+/// As [`Signer::listed`], for the bucket that an address is in; nothing for another.
+pub fn listed(url: &str, token: Option<&str>) -> Option<String> {
+    signers().iter().find_map(|signer| signer.listed(url, token))
 }
 
 /// What may help where a server of buckets refuses.

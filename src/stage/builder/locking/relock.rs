@@ -13,7 +13,8 @@ use crate::stage::StageError;
 use crate::stage::actions::packages::accounts;
 use crate::stage::actions::packages::requests::target;
 use crate::stage::builder::run::{Builder, Work};
-use crate::stage::lock::state::{LockState, Locking, Renew, lock_state};
+use crate::stage::lock::resolve::{Locking, Renew};
+use crate::stage::lock::state::{LockState, lock_state};
 use crate::stage::supply::Supply;
 
 /// How many lines of a lock's difference are shown by a build.
