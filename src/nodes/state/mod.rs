@@ -288,12 +288,18 @@ pub(super) fn replace(
     mode: u32,
     durability: Durability,
 ) -> Result<(), StateError> {
+    let file = aside(directory, name, bytes, mode)?;
+    file.replace(durability).map_err(StateError::of("write", &directory.join(name)))
+}
+
+/// Writes a file beside its place: what is there stays until it is given its name.
+fn aside(directory: &Path, name: &str, bytes: &[u8], mode: u32) -> Result<Aside, StateError> {
     let path = directory.join(name);
     let written = || {
         let mut file = Aside::of(&path, mode)?;
         file.write_all(bytes)?;
         owner::as_directory(file.as_file(), directory)?;
-        file.replace(durability)
+        Ok(file)
     };
     written().map_err(StateError::of("write", &path))
 }

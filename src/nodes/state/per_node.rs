@@ -8,8 +8,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::owner::as_directory;
-use super::{State, StateError, replace};
-use crate::files::Durability;
+use super::{State, StateError, aside};
+use crate::files::{Aside, Durability};
 use crate::nodes::file::is_node_name;
 
 pub(super) const REPORTS: &str = "reports";
@@ -21,6 +21,22 @@ const KINDS: [&str; 4] = [REPORTS, SCRIPTS, ASKED, KEYS];
 /// Longest file that is read: what is kept of a node is bounded.
 const LONGEST: u64 = 1 << 20;
 
+/// What is to be kept of a node, written beside its place; dropped, it goes.
+#[derive(Debug)]
+pub struct Beside {
+    file: Aside,
+    path: PathBuf,
+}
+
+impl Beside {
+    /// Keeps it in the place of what was there, by one rename.
+    /// Errors: It cannot be renamed; what was there stays then.
+    pub fn place(self) -> Result<(), StateError> {
+        // The next one comes in seconds: none is worth a wait for the disk.
+        self.file.replace(Durability::Kill).map_err(StateError::of("write", &self.path))
+    }
+}
+
 impl State {
     fn folder(&self, kind: &str) -> PathBuf {
         self.directory().join(kind)
@@ -29,6 +45,17 @@ impl State {
     /// Keeps something of a node in the place of what was there, by one rename: anyone who reads has one of the two.
     /// Errors: It cannot be written; what was there stays then. No node can have such a name.
     pub(super) fn keep<T: Serialize>(&self, kind: &str, node: &str, value: &T, mode: u32) -> Result<(), StateError> {
+        self.aside(kind, node, value, mode)?.place()
+    }
+
+    /// The same, written beside its place: what was there stays until [`Beside::place`].
+    pub(super) fn aside<T: Serialize>(
+        &self,
+        kind: &str,
+        node: &str,
+        value: &T,
+        mode: u32,
+    ) -> Result<Beside, StateError> {
         let directory = self.folder(kind);
         if !is_node_name(node) {
             let problem = "cannot be a report: no node can have this name".to_owned();
@@ -42,8 +69,8 @@ impl State {
         }
         let mut text = serde_json::to_vec(value).unwrap_or_default();
         text.push(b'\n');
-        // The next one comes in seconds: none is worth a wait for the disk.
-        replace(&directory, &format!("{node}.json"), &text, mode, Durability::Kill)
+        let name = format!("{node}.json");
+        Ok(Beside { file: aside(&directory, &name, &text, mode)?, path: directory.join(name) })
     }
 
     /// What is kept of a node, if it can be read.

@@ -280,10 +280,12 @@ impl Desk {
         reason: Option<&str>,
         keys: Option<&[HostKey]>,
     ) -> Result<(), NotKept> {
-        if state == ReportState::Booting {
-            // It starts again: what became of its scripts is of the start before.
-            self.state.forget_scripts(node);
+        let report = Report::new(state, reason, spoken.image(), spoken.build());
+        if fault::planted("report-forgets-first") {
+            self.state.forget_host_keys(node);
         }
+        // Where it cannot be written, nothing else is changed.
+        let aside = self.state.report_aside(node, &report).map_err(NotKept::Failed)?;
         let starts = matches!(state, ReportState::Booting | ReportState::Image);
         let runs_another = || {
             let reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
@@ -299,8 +301,11 @@ impl Desk {
             None if !starts && !runs_another() => {}
             _ => self.state.forget_host_keys(node),
         }
-        let report = Report::new(state, reason, spoken.image(), spoken.build());
-        self.state.write_report(node, &report).map_err(NotKept::Failed)?;
+        if state == ReportState::Booting {
+            // It starts again: what became of its scripts is of the start before.
+            self.state.forget_scripts(node);
+        }
+        aside.place().map_err(NotKept::Failed)?;
         let mut reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
         reports.changed(node);
         reports.by_node.insert(node.to_owned(), report);

@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 use super::offline::{assert_same, fresh, warm};
 use crate::support::{Ran, Space, project};
 
-struct Machine {
+pub struct Machine {
     sshd: Child,
     /// Where its users keep caches.
     home: PathBuf,
-    ssh: String,
+    /// How ssh comes to it as `builder`.
+    pub ssh: String,
 }
 
 impl Drop for Machine {
@@ -24,7 +25,7 @@ impl Drop for Machine {
 }
 
 impl Machine {
-    fn start(space: &Space) -> Self {
+    pub fn start(space: &Space) -> Self {
         let directory = space.path().join(".machine");
         let home = directory.join("home");
         std::fs::create_dir_all(&home).unwrap();
@@ -89,7 +90,7 @@ impl Machine {
         lines.filter(|line| line.contains(&home) && line.contains("imgbuild-")).collect()
     }
 
-    fn assert_clean(&self) {
+    pub fn assert_clean(&self) {
         wait_until("it is left as it was", || self.left().is_empty() && self.processes().is_empty());
     }
 }
