@@ -11,7 +11,6 @@ use imgbuild::boot::FileServer;
 
 use super::kills::forget_if_there;
 use super::offline::{assert_same, vendored, warm};
-use super::on::Machine;
 use crate::support::Space;
 
 /// Names of all files below a space. Those of roots and of histories are made of the recipe's path, those of logs of the process; what
@@ -33,28 +32,22 @@ fn names(space: &Space) -> BTreeSet<String> {
 }
 
 /// A command of a space, with a directory of temporary files of its own.
-fn command(space: &Space, machine: Option<&Machine>, words: &[&str]) -> Command {
+fn command(space: &Space, words: &[&str]) -> Command {
     let temporary = space.path().join("temporary");
     std::fs::create_dir_all(&temporary).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_imgbuild"));
     command.arg("-C").arg(space.path()).arg("--store").arg(space.store()).args(words);
     command.env("TMPDIR", temporary).env("NO_COLOR", "1").stdin(Stdio::null());
-    command.envs(machine.map(|machine| ("IMGBUILD_SSH", &machine.ssh)));
     command
 }
 
 /// Fails unless a space in which a command was killed ten times becomes, by one more run, what another one is after one run. `before`
 /// makes each run work. Paths of words that begin with `./` are the space's.
-fn killed_ten_times(
-    (clean, space): &(Space, Space),
-    machine: Option<&Machine>,
-    words: &[&str],
-    before: impl Fn(&Space),
-) {
+fn killed_ten_times((clean, space): &(Space, Space), words: &[&str], before: impl Fn(&Space)) {
     let run = |space: &Space| {
         let placed: Vec<String> =
             words.iter().map(|word| word.replace("./", &format!("{}/", space.path().display()))).collect();
-        command(space, machine, &placed.iter().map(String::as_str).collect::<Vec<_>>())
+        command(space, &placed.iter().map(String::as_str).collect::<Vec<_>>())
     };
     before(clean);
     let began = Instant::now();
@@ -107,30 +100,30 @@ fn ten_kills_of_each_command_that_builds_leave_what_one_run_leaves() {
     let spaces = two();
     let build = ["build", "--locked", "--vendor", vendored().to_str().unwrap()];
     let all = ["rootfs/postinstall", "rootfs/sync", "initrd/stateless", "pack/rootimg"];
-    killed_ten_times(&spaces, None, &build, forgotten(&all));
-    killed_ten_times(&spaces, None, &["build", "--locked", "--only", "pack/rootimg"], forgotten(&["pack/rootimg"]));
-    killed_ten_times(&spaces, None, &[&build[..], &["--cache", "./cache"]].concat(), |space| {
+    killed_ten_times(&spaces, &build, forgotten(&all));
+    killed_ten_times(&spaces, &["build", "--locked", "--only", "pack/rootimg"], forgotten(&["pack/rootimg"]));
+    killed_ten_times(&spaces, &[&build[..], &["--cache", "./cache"]].concat(), |space| {
         let _ = std::fs::remove_dir_all(space.path().join("cache"));
         std::fs::create_dir(space.path().join("cache")).unwrap();
     });
-    killed_ten_times(&spaces, None, &[&build[..], &["--publish", "xcat:./install"]].concat(), |space| {
+    killed_ten_times(&spaces, &[&build[..], &["--publish", "xcat:./install"]].concat(), |space| {
         let _ = std::fs::remove_dir_all(space.path().join("install"));
     });
     let again = ["shell", "--action", "rootfs/postinstall", "--", "/bin/true"];
-    killed_ten_times(&spaces, None, &again, |_| {});
+    killed_ten_times(&spaces, &again, |_| {});
 }
 
 #[test]
 fn ten_kills_of_the_kernels_pass_leave_what_one_run_leaves() {
     let build = ["build", "--locked", "--vendor", vendored().to_str().unwrap()];
-    killed_ten_times(&two(), None, &build, forgotten(&["kernel/payload", "rootfs/kernel"]));
+    killed_ten_times(&two(), &build, forgotten(&["kernel/payload", "rootfs/kernel"]));
 }
 
 #[test]
 fn ten_kills_of_each_command_that_takes_a_build_elsewhere_leave_what_one_run_leaves() {
     let spaces = two();
     let publish = ["publish", "nfs:./nfs"];
-    killed_ten_times(&spaces, None, &publish, |space| _ = std::fs::remove_dir_all(space.path().join("nfs")));
+    killed_ten_times(&spaces, &publish, |space| _ = std::fs::remove_dir_all(space.path().join("nfs")));
     let gone = |name: &'static str| {
         move |space: &Space| {
             let path = space.path().join(name);
@@ -138,24 +131,18 @@ fn ten_kills_of_each_command_that_takes_a_build_elsewhere_leave_what_one_run_lea
             let _ = std::fs::remove_file(&path);
         }
     };
-    killed_ten_times(&spaces, None, &["push", "oci-layout:./layout:a"], gone("layout"));
-    killed_ten_times(&spaces, None, &["pull", "oci-layout:./layout:a", "./pulled"], gone("pulled"));
-    killed_ten_times(&spaces, None, &["push", "--as-container", "oci-archive:./c.tar"], gone("c.tar"));
+    killed_ten_times(&spaces, &["push", "oci-layout:./layout:a"], gone("layout"));
+    killed_ten_times(&spaces, &["pull", "oci-layout:./layout:a", "./pulled"], gone("pulled"));
+    killed_ten_times(&spaces, &["push", "--as-container", "oci-archive:./c.tar"], gone("c.tar"));
     let server = FileServer::start(&spaces.0.artefact("tiny", ".").canonicalize().unwrap()).unwrap();
     let url = format!("http://127.0.0.1:{}", server.port());
-    killed_ten_times(&spaces, None, &["fetch", &url, "./fetched"], gone("fetched"));
-    killed_ten_times(&spaces, None, &["export", "bundle", ".", "-o", "./b.tgz"], gone("b.tgz"));
-    killed_ten_times(&spaces, None, &["import", "bundle", "./b.tgz", "--into", "./imported"], gone("imported"));
-    killed_ten_times(&spaces, None, &["store", "save", "./saved"], gone("saved"));
-    killed_ten_times(&spaces, None, &["vendor", "./vendored"], gone("vendored"));
-}
-
-#[test]
-fn privileged_ten_kills_of_a_build_on_another_machine_leave_nothing_there_and_here() {
-    let spaces = two();
-    let place = Space::new();
-    let machine = Machine::start(&place);
-    let words = ["build", "--locked", "--on", "ssh://builder"];
-    killed_ten_times(&spaces, Some(&machine), &words, forgotten(&["rootfs/postinstall", "pack/rootimg"]));
-    machine.assert_clean();
+    killed_ten_times(&spaces, &["fetch", &url, "./fetched"], gone("fetched"));
+    for space in [&spaces.0, &spaces.1] {
+        let to = format!("xcat:{}/install", space.path().display());
+        space.run(&["build", "--locked", "--publish", &to]).good();
+    }
+    let export = ["export", "bundle", ".", "--from", "./install", "-o", "./b.tgz"];
+    killed_ten_times(&spaces, &export, gone("b.tgz"));
+    killed_ten_times(&spaces, &["store", "save", "./saved"], gone("saved"));
+    killed_ten_times(&spaces, &["vendor", "./vendored"], gone("vendored"));
 }

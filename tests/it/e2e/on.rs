@@ -9,12 +9,11 @@ use std::time::{Duration, Instant};
 use super::offline::{assert_same, fresh, warm};
 use crate::support::{Ran, Space, project};
 
-pub struct Machine {
+struct Machine {
     sshd: Child,
     /// Where its users keep caches.
     home: PathBuf,
-    /// How ssh comes to it as `builder`.
-    pub ssh: String,
+    ssh: String,
 }
 
 impl Drop for Machine {
@@ -25,7 +24,7 @@ impl Drop for Machine {
 }
 
 impl Machine {
-    pub fn start(space: &Space) -> Self {
+    fn start(space: &Space) -> Self {
         let directory = space.path().join(".machine");
         let home = directory.join("home");
         std::fs::create_dir_all(&home).unwrap();
@@ -90,7 +89,7 @@ impl Machine {
         lines.filter(|line| line.contains(&home) && line.contains("imgbuild-")).collect()
     }
 
-    pub fn assert_clean(&self) {
+    fn assert_clean(&self) {
         wait_until("it is left as it was", || self.left().is_empty() && self.processes().is_empty());
     }
 }
