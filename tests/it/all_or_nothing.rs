@@ -12,7 +12,8 @@ use crate::support::{Ran, Space};
 pub fn tree(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let walk = walkdir::WalkDir::new(directory).into_iter();
     let walk = walk.filter_entry(|entry| entry.file_name() != ".store").flatten();
-    let is_lock = |path: &Path| path.file_name().is_some_and(|name| name == ".lock" || name == ".imgbuild.lock");
+    let locks = [".lock", ".imgbuild.lock", ".imgbuild-publish.lock"];
+    let is_lock = |path: &Path| path.file_name().is_some_and(|name| locks.iter().any(|lock| name == *lock));
     let content = |path: &Path| match std::fs::read_link(path) {
         Ok(to) => to.into_os_string().into_encoded_bytes(),
         Err(_) => std::fs::read(path).unwrap_or_default(),

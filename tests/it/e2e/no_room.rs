@@ -11,7 +11,7 @@ use crate::support::{Ran, Space};
 fn space() -> Space {
     let space = warm();
     build(&space).good();
-    space.edit("tiny.postinstall", "set -e\n", "set -e\n# once more\n");
+    space.edit("tiny.postinstall", "set -e\n", "set -e\ntouch \"$1/opt/once-more\"\n");
     space
 }
 
@@ -52,7 +52,7 @@ fn network_privileged_where_no_byte_can_be_written_no_command_leaves_a_half() {
             std::fs::remove_file(space.path().join("image.lock")).unwrap();
         }
         if command[0] == "publish" {
-            space.edit("tiny.postinstall", "# once more\n", "");
+            space.edit("tiny.postinstall", "touch \"$1/opt/once-more\"\n", "");
         }
         let before = tree(space.path());
         let refused = |ran: Ran, how: &str, now: &Path| {
