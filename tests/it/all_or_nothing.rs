@@ -47,15 +47,15 @@ pub fn space() -> Space {
         .write("alone/image.toml", "[image]\nname = \"alone\"\nrelease = \"bookworm\"\n")
         .write("hosts", "10.0.0.1 cn900\n")
         .write("tftpboot/ipxe/node/cn001.ipxe", "of the site\n")
-        .write("defs/all.stanza", "debian12-x86_64-netboot-x:\n    objtype=osimage\n    imagetype=linux\n    osarch=x86_64\n    osname=Linux\n    osvers=debian12\n    profile=x\n    provmethod=netboot\n")
-        .write("disc/.disk/info", "Debian GNU/Linux 12.5.0 \"Bookworm\" - Official amd64 DVD Binary-1 with firmware 20240210-11:28")
-        .write("disc/dists/bookworm/main/binary-amd64/Packages", "Package: a\n")
-        .write("disc/dists/bookworm/Release", "Codename: bookworm\n");
+        .write("defs/all.stanza", "debian12-x86_64-netboot-x:\n    objtype=osimage\n    imagetype=linux\n    osarch=x86_64\n    osname=Linux\n    osvers=debian12\n    profile=x\n    provmethod=netboot\n");
+    for name in ["kernel", "initrd-stateless.gz", "rootimg.cpio.gz", "rootimg.cpio.gz.index"] {
+        space.write(&format!("boot/{name}"), &format!("made up: {name}\n"));
+    }
     crate::planted_links::node(&space, "node");
     crate::oci::publish(&space.path().join("made"), &crate::oci::frames(b"ab"));
     for (words, name) in [
         (&["push", "oci-layout:./layout:a", "made-up", "--out", "./made"][..], "layout"),
-        (&["export", "bundle", "alone", "--from", "./made/made-up", "-o", "./of-alone.tgz"], "of-alone.tgz"),
+        (&["export", "bundle", "compute", "--from", "./boot", "-o", "./of.tgz"], "of.tgz"),
     ] {
         run(&space, words).good();
         assert!(space.path().join(name).exists());
@@ -71,18 +71,6 @@ fn run(space: &Space, command: &[&str]) -> Ran {
 
 const NODESET: [&str; 7] = ["nodeset", "cn[001-003]", "compute", "--url", "http://10.0.0.1", "--out", "./tftpboot"];
 
-/// A server of the made-up image, for all tests.
-fn url() -> &'static str {
-    static URL: std::sync::OnceLock<String> = std::sync::OnceLock::new();
-    URL.get_or_init(|| {
-        let directory = tempfile::tempdir().unwrap().keep();
-        crate::oci::publish(&directory, &crate::oci::frames(b"ab"));
-        let server =
-            std::mem::ManuallyDrop::new(imgbuild::boot::FileServer::start(&directory.join("made-up")).unwrap());
-        format!("http://127.0.0.1:{}", server.port())
-    })
-}
-
 /// Each verb that writes outside of the store, and needs no build, with a command of its own. Paths that begin with `./` are the space's.
 pub fn verbs() -> Vec<Vec<&'static str>> {
     vec![
@@ -92,21 +80,16 @@ pub fn verbs() -> Vec<Vec<&'static str>> {
         vec!["copy", "compute", "copied"],
         vec!["set", "compute", "image.release=trixie"],
         vec!["set", "cn001", "loader=grub"],
-        vec!["plan", "compute", "-o", "./compute.plan"],
-        vec!["plan", "compute", "--emit", "ninja", "-o", "./build.ninja"],
         vec!["cache", "key", "./a.key"],
         vec!["cache", "key", "./keys/deep/a.key"],
         vec!["install-xcat-names", "./links/deep"],
         vec!["import", "nodes", "./hosts", "--into", "./imported"],
         vec!["import", "xcat", "./defs", "--into", "./imported"],
-        vec!["import", "media", "./disc", "--into", "./imported"],
-        vec!["import", "bundle", "./of-alone.tgz", "--into", "./imported"],
-        vec!["export", "bundle", "alone", "--from", "./made/made-up", "-o", "./b.tgz"],
+        vec!["import", "bundle", "./of.tgz", "--into", "./imported"],
+        vec!["export", "bundle", "compute", "--from", "./boot", "-o", "./b.tgz"],
         vec!["capture", "./node", "--into", "./captured", "--name", "n"],
         vec!["push", "oci-layout:./pushed:a", "made-up", "--out", "./made"],
         vec!["push", "oci-layout:./layout:b", "made-up", "--out", "./made"],
-        vec!["pull", "oci-layout:./layout:a", "./pulled"],
-        vec!["fetch", url(), "./fetched"],
         vec!["store", "save", "./saved"],
         NODESET.to_vec(),
         [&NODESET[..], &["--force"]].concat(),
@@ -114,7 +97,7 @@ pub fn verbs() -> Vec<Vec<&'static str>> {
 }
 
 /// Commands that are not among them, and why.
-const OTHERS: [(&str, &str); 33] = [
+const OTHERS: [(&str, &str); 37] = [
     ("boot", "it writes where a disk is named, as the node that it boots"),
     ("boot-entry", "it prints"),
     ("build", "e2e::no_room"),
@@ -128,13 +111,17 @@ const OTHERS: [(&str, &str); 33] = [
     ("explain", "it prints"),
     ("export nodes", "it prints"),
     ("export xcat", "it prints"),
+    ("fetch", "what was downloaded is kept for the next run: fetch"),
     ("gc", "it removes"),
     ("graph", "it prints"),
     ("help", "it prints"),
+    ("import media", "what was copied whole is kept for the next run: ended"),
     ("list", "it prints"),
     ("log", "it prints"),
     ("nodes", "it prints"),
+    ("plan", "plans_are_written_whole_or_not_at_all"),
     ("publish", "e2e::no_room"),
+    ("pull", "what was downloaded is kept for the next run: oci"),
     ("schema", "it prints"),
     ("serve", "a_report_that_cannot_be_kept_changes_nothing"),
     ("shell", "it writes in the store"),
@@ -195,6 +182,21 @@ fn where_no_byte_can_be_written_nothing_is_changed() {
             space.run(&words).good();
             assert_ne!(tree(space.path()), before, "{command:?}");
         }
+    }
+}
+
+#[test]
+fn plans_are_written_whole_or_not_at_all() {
+    for command in [&["plan", "-o", "./p.plan"][..], &["plan", "--emit", "ninja", "-o", "./build.ninja"]] {
+        let space = crate::support::cluster::cluster();
+        let words = placed(&space, command);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let before = tree(space.path());
+        let ran = without_room(&space, "ulimit -f 0; ", &words);
+        assert_eq!(ran.code, 3, "{command:?}: {} {}", ran.out, ran.err);
+        assert_eq!(tree(space.path()), before, "{command:?}");
+        space.run(&words).good();
+        assert_ne!(tree(space.path()), before, "{command:?}");
     }
 }
 
