@@ -10,7 +10,7 @@ use super::document::{ARTIFACT_LIMIT, Descriptor, INDEX, Index, MANIFEST, Named}
 use super::error::OciError;
 use super::send::{Content, Counted, Destination, Kept, Moved, Source};
 use crate::digest::Sha256;
-use crate::files::{self, Aside, Durability};
+use crate::files::{self, Aside, Durability, Folders};
 use crate::sweep::Swept;
 
 pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -38,7 +38,7 @@ impl Layout {
         if directory.exists() && !directory.is_dir() {
             return Err(refused("is not a directory"));
         }
-        std::fs::create_dir_all(directory.join("blobs/sha256")).map_err(OciError::keeping("create", directory))?;
+        let made = Folders::make(&directory.join("blobs/sha256")).map_err(OciError::keeping("create", directory))?;
         let version = directory.join(VERSION_FILE);
         if !version.exists() {
             let names = std::fs::read_dir(directory).map_err(OciError::keeping("read", directory))?.flatten();
@@ -48,6 +48,7 @@ impl Layout {
             layout.put(VERSION_FILE, b"{\"imageLayoutVersion\":\"1.0.0\"}")?;
         }
         layout.index()?;
+        made.keep();
         Ok(layout)
     }
 

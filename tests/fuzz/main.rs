@@ -4,7 +4,8 @@
 //! known, and reads them, one after the other; each input is written to a file first. Where the process dies, or takes ten seconds of
 //! processor time for one input, that file is the finding: it is kept below `target/fuzz`, and the test fails.
 //!
-//! `IMGBUILD_FUZZ_SECONDS`: how long each reader is fed; a third of a second where nothing is said, a minute in `tests/run long`.
+//! `IMGBUILD_FUZZ_SECONDS`: how long each reader is fed; a third of a second where nothing is said, twenty minutes in `tests/run
+//! long`.
 //! `IMGBUILD_FUZZ_SEED`: another seed than 1.
 
 mod mutate;

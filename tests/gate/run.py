@@ -23,7 +23,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import content
 import planted
 from tiers import Selection, Tiers, belongs, passed
-from units import PROJECT, Run, Unit
+from units import PROJECT, Run, Unit, fed, readers
 
 TIMES = PROJECT / "tests/times.tsv"
 NEW_TIMES = PROJECT / "tests/times.new.tsv"
@@ -116,11 +116,20 @@ def select(arguments, programs, tiers, chosen, times):
     return units, everything, f"{arguments.tier}: {processes} end-to-end tests of {len(everything)}, and {count} others"
 
 
+def fuzzed(count):
+    """How long the readers take that are fed for as long as the run says, as an estimate."""
+    if not fed() or not count:
+        return []
+    cores = os.cpu_count() or 1
+    return [f"{count} readers of what others wrote are fed for {fed():.0f} s each (IMGBUILD_FUZZ_SECONDS), {min(cores, count)} at a time, after all "
+            f"other tests: about {-(-count // cores) * fed() / 60:.0f} minutes"]
+
+
 def choose(arguments):
     """Before compiling: says which groups are run, and prints what they need as the last line."""
     tiers = Tiers()
     chosen = Selection(tiers, arguments.tier, arguments.patterns)
-    for line in chosen.said():
+    for line in [*chosen.said(), *(fuzzed(len(readers())) if arguments.tier == "long" else [])]:
         print(f"tests/run: {line}", file=sys.stderr)
     CHOSEN.parent.mkdir(exist_ok=True)
     CHOSEN.write_text(json.dumps(chosen.kept()))
@@ -209,7 +218,7 @@ def main():
     units, everything, line = select(arguments, programs, tiers, chosen, times)
     if not units:
         sys.exit(f"tests/run: no test has {' or '.join(arguments.patterns)} in its name")
-    said = [line, *chosen.said()]
+    said = [line, *chosen.said(), *fuzzed(sum(unit.is_reader for unit, _ in units))]
     for line in said:
         print(f"tests/run: {line}", flush=True)
     if arguments.list:
@@ -230,7 +239,9 @@ def main():
     run = Run([unit for unit, _ in units], lambda unit: package[unit.name], program_of(arguments.binaries), ended)
     run.work()
     tier_of = lambda name, cpu: "unit" if name.endswith(" (the rest)") or cpu is None else tiers.tier(name)
-    rows = dict(times) | {name: (seconds, cpu, tier_of(name, cpu)) for name, (seconds, cpu) in run.rows.items()}
+    # How long a reader was fed says nothing of what it takes in a gate.
+    is_fed = lambda name: fed() > 0 and name in readers()
+    rows = dict(times) | {name: (seconds, cpu, tier_of(name, cpu)) for name, (seconds, cpu) in run.rows.items() if not is_fed(name)}
     write_times(rows)
     report(run, before, arguments.began, rows, times)
     # Whether a test notices a fault means something where it passes without.

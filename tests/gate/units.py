@@ -1,5 +1,6 @@
 """Processes of tests: how they are started, side by side, and what they took and printed."""
 
+import functools
 import os
 import pathlib
 import re
@@ -24,6 +25,18 @@ SHORTEST = 0.5
 SKIPPED = re.compile(r"^\*\*\* SKIPPED (\S+): (.*)$", re.M)
 
 
+def fed():
+    """Seconds for which each reader of what others wrote is fed with damaged inputs, where the run says so."""
+    return float(os.environ.get("IMGBUILD_FUZZ_SECONDS") or 0)
+
+
+@functools.cache
+def readers():
+    """Names of the tests of tests/fuzz that feed a reader."""
+    names = re.search(r"^fed! \{([^}]*)\}", (PROJECT / "tests/fuzz/main.rs").read_text(), re.M)
+    return {f"fuzz::{name}" for name in names[1].split()}
+
+
 class Unit:
     """What is one process: an end-to-end test, or all other tests of a binary."""
 
@@ -31,7 +44,12 @@ class Unit:
         self.name, self.words = name, words
         # An unknown one is taken for long, so that it is started early.
         seconds, cpu, _ = row or (60.0, 60.0, "")
+        self.is_reader = name in readers()
+        if self.is_reader and fed():
+            seconds = cpu = fed()
         self.seconds, self.began = seconds, 0.0
+        # A reader looks at the last input for a minute at most, and at each of its seeds.
+        self.limit = max(LIMIT, 1.5 * seconds + 600)
         self.load = min(max((cpu if cpu is not None else seconds) / max(seconds, 0.1), 0.05), 3.0)
 
 
@@ -89,7 +107,8 @@ class Run:
 
     def __init__(self, units, package_of, program, ended):
         """`ended` is called with this after each of them."""
-        self.waiting = sorted(units, key=lambda unit: -unit.seconds)
+        # Readers that are fed for long come last: what fails soon is known soon.
+        self.waiting = sorted(units, key=lambda unit: (unit.is_reader and fed() > 0, -unit.seconds))
         self.package_of, self.program, self.ended = package_of, program, ended
         self.room = threading.Lock()
         self.running, self.failed, self.rows, self.skipped = [], [], {}, {}
@@ -105,7 +124,9 @@ class Run:
         starting = sum(1 for unit in self.running if "boot" in unit.name and time.monotonic() - unit.began < 90)
         if len(self.running) >= self.most or self.running and available() - starting * NODE < MEMORY:
             return None
-        for unit in self.waiting:
+        # None of them takes a processor from the other tests.
+        others = [unit for unit in self.waiting if not (unit.is_reader and fed())]
+        for unit in others or self.waiting:
             if not self.running or load + unit.load <= self.capacity:
                 return unit
         return None
@@ -129,7 +150,7 @@ class Run:
             thread.join()
 
     def one(self, unit):
-        code, seconds, cpu, text = measured(unit.words, self.package_of(unit), LIMIT)
+        code, seconds, cpu, text = measured(unit.words, self.package_of(unit), unit.limit)
         with self.room:
             make_room(self.program)
         with self.lock:

@@ -12,7 +12,8 @@ use crate::support::{Ran, Space};
 pub fn tree(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let walk = walkdir::WalkDir::new(directory).into_iter();
     let walk = walk.filter_entry(|entry| entry.file_name() != ".store").flatten();
-    let is_lock = |path: &Path| path.file_name().is_some_and(|name| name == ".lock" || name == ".imgbuild.lock");
+    let locks = [".lock", ".imgbuild.lock", ".imgbuild-publish.lock"];
+    let is_lock = |path: &Path| path.file_name().is_some_and(|name| locks.iter().any(|lock| name == *lock));
     let content = |path: &Path| match std::fs::read_link(path) {
         Ok(to) => to.into_os_string().into_encoded_bytes(),
         Err(_) => std::fs::read(path).unwrap_or_default(),
@@ -45,41 +46,125 @@ pub fn space() -> Space {
     space
         .write("alone/image.toml", "[image]\nname = \"alone\"\nrelease = \"bookworm\"\n")
         .write("hosts", "10.0.0.1 cn900\n")
-        .write("tftpboot/ipxe/node/cn001.ipxe", "of the site\n");
+        .write("tftpboot/ipxe/node/cn001.ipxe", "of the site\n")
+        .write("defs/all.stanza", "debian12-x86_64-netboot-x:\n    objtype=osimage\n    imagetype=linux\n    osarch=x86_64\n    osname=Linux\n    osvers=debian12\n    profile=x\n    provmethod=netboot\n");
+    for name in ["kernel", "initrd-stateless.gz", "rootimg.cpio.gz", "rootimg.cpio.gz.index"] {
+        space.write(&format!("boot/{name}"), &format!("made up: {name}\n"));
+    }
+    crate::planted_links::node(&space, "node");
+    crate::oci::publish(&space.path().join("made"), &crate::oci::frames(b"ab"));
+    for (words, name) in [
+        (&["push", "oci-layout:./layout:a", "made-up", "--out", "./made"][..], "layout"),
+        (&["export", "bundle", "compute", "--from", "./boot", "-o", "./of.tgz"], "of.tgz"),
+    ] {
+        run(&space, words).good();
+        assert!(space.path().join(name).exists());
+    }
     space.run(&["store", "stats"]);
     space
 }
 
-const NODESET: [&str; 7] = ["nodeset", "cn[001-003]", "compute", "--url", "http://10.0.0.1", "--out", "tftpboot"];
+/// Runs a command of the space, whose paths are its.
+fn run(space: &Space, command: &[&str]) -> Ran {
+    space.run(&placed(space, command).iter().map(String::as_str).collect::<Vec<_>>())
+}
 
-/// Each verb that writes with a command of its own, what it makes or changes, and words for its directory.
+const NODESET: [&str; 7] = ["nodeset", "cn[001-003]", "compute", "--url", "http://10.0.0.1", "--out", "./tftpboot"];
+
+/// Each verb that writes outside of the store, and needs no build, with a command of its own. Paths that begin with `./` are the space's.
 pub fn verbs() -> Vec<Vec<&'static str>> {
     vec![
-        vec!["convert", "alone/image.toml"],
-        vec!["convert", "alone/image.toml", "--replace"],
+        vec!["convert", "./alone/image.toml"],
+        vec!["convert", "./alone/image.toml", "--replace"],
         vec!["init", "images/new"],
         vec!["copy", "compute", "copied"],
         vec!["set", "compute", "image.release=trixie"],
         vec!["set", "cn001", "loader=grub"],
-        vec!["cache", "key", "a.key"],
-        vec!["cache", "key", "keys/deep/a.key"],
-        vec!["install-xcat-names", "links/deep"],
-        vec!["import", "nodes", "hosts", "--into", "imported"],
+        vec!["cache", "key", "./a.key"],
+        vec!["cache", "key", "./keys/deep/a.key"],
+        vec!["install-xcat-names", "./links/deep"],
+        vec!["import", "nodes", "./hosts", "--into", "./imported"],
+        vec!["import", "xcat", "./defs", "--into", "./imported"],
+        vec!["import", "bundle", "./of.tgz", "--into", "./imported"],
+        vec!["export", "bundle", "compute", "--from", "./boot", "-o", "./b.tgz"],
+        vec!["capture", "./node", "--into", "./captured", "--name", "n"],
+        vec!["push", "oci-layout:./pushed:a", "made-up", "--out", "./made"],
+        vec!["push", "oci-layout:./layout:b", "made-up", "--out", "./made"],
+        vec!["store", "save", "./saved"],
         NODESET.to_vec(),
         [&NODESET[..], &["--force"]].concat(),
     ]
 }
 
-/// Paths of the command that are the space's.
+/// Commands that are not among them, and why.
+const OTHERS: [(&str, &str); 37] = [
+    ("boot", "it writes where a disk is named, as the node that it boots"),
+    ("boot-entry", "it prints"),
+    ("build", "e2e::no_room"),
+    ("cache gc", "it removes"),
+    ("cache stats", "it prints"),
+    ("cache verify", "it prints, and removes"),
+    ("check", "it prints"),
+    ("completions", "it prints"),
+    ("delta", "it prints"),
+    ("diff", "it prints"),
+    ("explain", "it prints"),
+    ("export nodes", "it prints"),
+    ("export xcat", "it prints"),
+    ("fetch", "what was downloaded is kept for the next run: fetch"),
+    ("gc", "it removes"),
+    ("graph", "it prints"),
+    ("help", "it prints"),
+    ("import media", "what was copied whole is kept for the next run: ended"),
+    ("list", "it prints"),
+    ("log", "it prints"),
+    ("nodes", "it prints"),
+    ("plan", "plans_are_written_whole_or_not_at_all"),
+    ("publish", "e2e::no_room"),
+    ("pull", "what was downloaded is kept for the next run: oci"),
+    ("schema", "it prints"),
+    ("serve", "a_report_that_cannot_be_kept_changes_nothing"),
+    ("shell", "it writes in the store"),
+    ("show", "it prints"),
+    ("size", "it prints"),
+    ("store load", "it writes in the store"),
+    ("store pin", "it writes in the store"),
+    ("store stats", "it prints"),
+    ("store unpin", "it removes"),
+    ("store verify", "it prints, and removes"),
+    ("sync", "it writes on nodes: e2e::sync"),
+    ("update", "e2e::no_room"),
+    ("vendor", "e2e::no_room"),
+];
+
+/// Words of a command, with paths that are the space's.
 pub fn placed(space: &Space, command: &[&str]) -> Vec<String> {
-    let below = |word: &&str| match *word {
-        "a.key" | "keys/deep/a.key" | "hosts" | "imported" | "tftpboot" | "links/deep" => {
-            space.path().join(word).display().to_string()
+    let root = format!("{}/", space.path().display());
+    command.iter().map(|word| word.replace("./", &root)).collect()
+}
+
+#[test]
+fn each_verb_is_among_those_that_write_or_says_why_not() {
+    let root = imgbuild::cli::help::command();
+    let mut all = Vec::new();
+    for one in root.get_subcommands().filter(|one| !one.is_hide_set()) {
+        let below: Vec<_> =
+            one.get_subcommands().filter(|one| !one.is_hide_set() && one.get_name() != "help").collect();
+        let below = below.iter().map(|more| format!("{} {}", one.get_name(), more.get_name()));
+        all.extend(below.clone());
+        if below.len() == 0 {
+            all.push(one.get_name().to_owned());
         }
-        word if word.starts_with("alone/") => space.path().join(word).display().to_string(),
-        word => word.to_owned(),
-    };
-    command.iter().map(below).collect()
+    }
+    let rows: Vec<String> = verbs().iter().map(|words| format!("{} ", words.join(" "))).collect();
+    let is_row = |name: &String| rows.iter().any(|row| row.starts_with(&format!("{name} ")));
+    let other = |name: &String| OTHERS.iter().any(|(known, _)| known == name);
+    let lacking: Vec<_> = all.iter().filter(|name| !is_row(name) && !other(name)).collect();
+    assert!(lacking.is_empty(), "no test takes the room from {lacking:?}");
+    let both: Vec<_> = all.iter().filter(|name| is_row(name) && other(name)).collect();
+    let gone: Vec<_> =
+        OTHERS.iter().filter(|(name, _)| *name != "help" && !all.iter().any(|one| one == name)).collect();
+    assert!(both.is_empty() && gone.is_empty(), "{both:?} {gone:?}");
 }
 
 #[test]
@@ -100,6 +185,21 @@ fn where_no_byte_can_be_written_nothing_is_changed() {
     }
 }
 
+#[test]
+fn plans_are_written_whole_or_not_at_all() {
+    for command in [&["plan", "-o", "./p.plan"][..], &["plan", "--emit", "ninja", "-o", "./build.ninja"]] {
+        let space = crate::support::cluster::cluster();
+        let words = placed(&space, command);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let before = tree(space.path());
+        let ran = without_room(&space, "ulimit -f 0; ", &words);
+        assert_eq!(ran.code, 3, "{command:?}: {} {}", ran.out, ran.err);
+        assert_eq!(tree(space.path()), before, "{command:?}");
+        space.run(&words).good();
+        assert_ne!(tree(space.path()), before, "{command:?}");
+    }
+}
+
 /// In a mount namespace of its own, the space is copied to a small file system, which is then filled.
 #[test]
 fn on_a_full_disk_nothing_is_changed() {
@@ -109,7 +209,7 @@ fn on_a_full_disk_nothing_is_changed() {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let before = tree(space.path());
         let aside = tempfile::tempdir().unwrap();
-        let script = "mount -t tmpfs -o size=2m none \"$ASIDE\" && cp -a \"$SPACE/.\" \"$ASIDE\" && mount --bind \"$ASIDE\" \"$SPACE\" \
+        let script = "mount -t tmpfs -o size=6m none \"$ASIDE\" && cp -a \"$SPACE/.\" \"$ASIDE\" && mount --bind \"$ASIDE\" \"$SPACE\" \
             && { dd if=/dev/zero of=\"$ASIDE/.store/full\" bs=64k 2>/dev/null; dd if=/dev/zero of=\"$ASIDE/.store/full2\" bs=1 2>/dev/null; \
             cd \"$SPACE\"; \"$@\"; code=$?; rm -rf \"$OUT/seen\"; cp -a \"$SPACE/.\" \"$OUT/seen\"; exit $code; }";
         let out = tempfile::tempdir().unwrap();
@@ -185,4 +285,40 @@ fn a_killed_force_leaves_all_files_of_the_site_or_all_new_ones() {
         };
         assert_eq!(generation(names(&space)), generation(names(&clean)), "{place}");
     }
+}
+
+/// What a node reports is kept whole, with its keys, or nothing of what was known of it is changed.
+#[test]
+fn a_report_that_cannot_be_kept_changes_nothing() {
+    use crate::support::server::{Running, site, started};
+    let space = Space::new();
+    site(&space);
+    let serve = |before: &str| {
+        let mut command = Command::new("sh");
+        let script = format!("{before}exec \"$0\" serve --listen 127.0.0.1:0");
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_imgbuild")]).current_dir(space.path());
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        started(command)
+    };
+    let said = |server: &Running, state: &str, keys: &str| {
+        let token = imgbuild::nodes::State::at(space.path().join(".imgbuild/nodes")).tokens().unwrap().of("cn1");
+        let keys: String = keys.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        server.get(&format!("/-/report/cn1/{token}?state={state}&host_keys={keys}"), "").0
+    };
+    let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEoNXlh/Gz8i0sz/YqU4GFLKauvK6uUwfX2IaF60/DNV";
+    let state = space.path().join(".imgbuild/nodes");
+    let answer = said(&serve(""), "up", key);
+    assert!(answer.starts_with("http/1.1 200"), "{answer}");
+    let before = tree(&state);
+    assert!(before.contains_key(Path::new("keys/cn1.json")) && before.contains_key(Path::new("reports/cn1.json")));
+    let server = serve("ulimit -f 0; ");
+    // The last one forgets keys, where it is kept.
+    for (report, keys) in [("up", ""), ("up", key), ("failed", ""), ("booting", "")] {
+        let answer = said(&server, report, keys);
+        assert!(answer.starts_with("http/1.1 500"), "{report}: {answer}");
+        assert_eq!(tree(&state), before, "{report}");
+    }
+    drop(server);
+    let answer = said(&serve(""), "booting", "");
+    assert!(answer.starts_with("http/1.1 200") && !tree(&state).contains_key(Path::new("keys/cn1.json")), "{answer}");
 }

@@ -6,23 +6,12 @@ use std::process::Command;
 
 use crate::exact::{Keys, keys_of, lock_of, read};
 use crate::support::Space;
-use crate::support::cluster::{chmod, cluster, git};
+use crate::support::cluster::{chmod, clone, cluster, git};
 
 /// The keys of all actions.
 fn keys(space: &Space) -> Keys {
     let recipe = read(space.path());
     keys_of(&recipe, &lock_of(&recipe))
-}
-
-/// A clone that a shell with a umask makes.
-fn clone(of: &Space, umask: &str, more: &str) -> Space {
-    let space = Space::new();
-    let script = format!("umask {umask}; exec git clone -q {more} \"$1\" \"$2\"");
-    let mut shell = Command::new("sh");
-    shell.args(["-c", &script, "sh"]).args([of.path(), space.path()]);
-    shell.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_SYSTEM", "/dev/null");
-    assert!(shell.status().unwrap().success());
-    space
 }
 
 fn everything(space: &Space, change: impl Fn(&Path)) {
@@ -36,23 +25,37 @@ fn two_clones_with_other_umasks_have_the_same_keys() {
     origin.write("compute.synclist", "motd -> /etc/motd\nconf -> /etc/conf\nsite -> /srv/site\n");
     git(origin.path(), &["add", "-A"]);
     git(origin.path(), &["commit", "-q", "-m", "folders"]);
-    let expected = keys(&clone(&origin, "022", ""));
+    let expected = keys(&clone(origin.path(), "022", ""));
     for (umask, more) in [("077", ""), ("002", ""), ("027", ""), ("077", "-c core.sharedRepository=group")] {
-        assert_eq!(keys(&clone(&origin, umask, more)), expected, "{umask} {more}");
+        assert_eq!(keys(&clone(origin.path(), umask, more)), expected, "{umask} {more}");
     }
     // A file system without modes.
-    let clones = clone(&origin, "022", "-c core.fileMode=false");
+    let clones = clone(origin.path(), "022", "-c core.fileMode=false");
     everything(&clones, |path| chmod(path, 0o755));
     assert_eq!(keys(&clones), expected);
+    // A linked work tree and a submodule, in which `.git` is a file.
+    let linked = Space::new();
+    git(origin.path(), &["worktree", "add", "-q", "--detach", linked.path().to_str().unwrap()]);
+    let outer = Space::new();
+    git(outer.path(), &["init", "-q"]);
+    let add =
+        ["-c", "protocol.file.allow=always", "submodule", "--quiet", "add", origin.path().to_str().unwrap(), "sub"];
+    git(outer.path(), &add);
+    let inner = Space::kept(&outer.path().join("sub"));
+    for space in [&linked, &inner] {
+        assert!(space.path().join(".git").is_file());
+        everything(space, |path| chmod(path, path.symlink_metadata().unwrap().permissions().mode() & 0o700));
+        assert_eq!(keys(space), expected, "{}", space.path().display());
+    }
     // A checkout of somebody else, and what git was used for is of no importance.
-    let others = clone(&origin, "077", "");
+    let others = clone(origin.path(), "077", "");
     if rustix::process::geteuid().is_root() {
         let all = walkdir::WalkDir::new(others.path()).into_iter().map(Result::unwrap);
         all.for_each(|one| std::os::unix::fs::lchown(one.path(), Some(1000), Some(1000)).unwrap());
     }
     assert_eq!(keys(&others), expected);
     // A tree without a repository has what it has.
-    let tree = clone(&origin, "022", "");
+    let tree = clone(origin.path(), "022", "");
     std::fs::remove_dir_all(tree.path().join(".git")).unwrap();
     assert_eq!(keys(&tree), expected);
     chmod(&tree.path().join("motd"), 0o600);

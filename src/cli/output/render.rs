@@ -1,5 +1,6 @@
 //! Renders findings, errors, sizes and times, and prints them.
 
+use std::borrow::Cow;
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,7 +30,25 @@ fn format() -> Format {
 
 /// A text of a message, with its lines for a recipe in the recipe's own format.
 pub fn said(text: &str) -> String {
-    in_format(&harmless(text), format())
+    in_format(&harmless(&cut(text)), format())
+}
+
+/// Longest value in backticks that a message shows whole, and how much is shown of a longer one, in bytes.
+const LONG_VALUE: usize = 1000;
+const SHOWN_OF_VALUE: usize = 200;
+
+/// A text whose values in backticks have a bound: a file may have one of megabytes.
+fn cut(text: &str) -> Cow<'_, str> {
+    if text.len() <= LONG_VALUE {
+        return Cow::Borrowed(text);
+    }
+    let parts: Vec<&str> = text.split('`').collect();
+    let is_value = |at: usize| at % 2 == 1 && at + 1 < parts.len() && !parts[at].contains('\n');
+    let shown = parts.iter().enumerate().map(|(at, part)| match part.len() > LONG_VALUE && is_value(at) {
+        true => Cow::Owned(format!("{}..", &part[..part.floor_char_boundary(SHOWN_OF_VALUE)])),
+        false => Cow::Borrowed(*part),
+    });
+    Cow::Owned(shown.collect::<Vec<_>>().join("`"))
 }
 
 /// A finding, with its lines for a recipe in the format of the file that it is about: a workspace may have both.
@@ -163,7 +182,7 @@ pub fn print_whole(text: &str) {
 /// Prints a line to the standard error, lines for a recipe in its format. Colours stay: they are those of messages.
 pub fn say(text: &str) {
     let mut out = anstream::stderr().lock();
-    let text = in_format(text, format());
+    let text = in_format(&cut(text), format());
     let mut safe = String::with_capacity(text.len() + 1);
     let mut rest = text.as_str();
     while let Some(at) = rest.find('\x1b') {
@@ -283,6 +302,16 @@ mod tests {
     fn no_minute_has_sixty_seconds() {
         let shown = |seconds: f64| took(std::time::Duration::from_secs_f64(seconds));
         assert_eq!([0.05, 99.94, 179.6, 3599.7].map(shown), ["50 ms", "99.9 s", "3 min 0 s", "60 min 0 s"]);
+    }
+
+    #[test]
+    fn long_values_are_cut_and_other_text_is_whole() {
+        let long = "é".repeat(40_000);
+        let text = cut(&format!("`{long}` is longer than `{}`: {long}", "a".repeat(900))).into_owned();
+        assert_eq!(text, format!("`{}..` is longer than `{}`: {long}", "é".repeat(100), "a".repeat(900)));
+        // What a script prints has quotes of its own.
+        let printed = format!("cannot stat `a'\n{long}\nand `b'");
+        assert_eq!(cut(&printed), printed);
     }
 
     #[test]

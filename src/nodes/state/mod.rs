@@ -264,10 +264,33 @@ impl State {
 
     /// Writes a file in the place of the one before, which then belongs to the owner of the state.
     fn replace(&self, name: &str, bytes: &[u8], mode: u32, durability: Durability) -> Result<(), StateError> {
+        self.replace_after(name, (bytes, mode), durability, &mut || Ok(()))
+    }
+
+    /// The same; what goes with it is changed when the file is written, and not yet in its place.
+    /// Errors: Also those of that change; what was there stays then.
+    fn replace_after(
+        &self,
+        name: &str,
+        (bytes, mode): (&[u8], u32),
+        durability: Durability,
+        change: &mut dyn FnMut() -> Result<(), StateError>,
+    ) -> Result<(), StateError> {
         self.make()?;
-        let mut fill = |file: &mut File| file.write_all(bytes);
+        let mut failure = None;
+        let mut fill = |file: &mut File| {
+            file.write_all(bytes)?;
+            change().map_err(|error| {
+                let text = std::io::Error::other(error.to_string());
+                failure = Some(error);
+                text
+            })
+        };
         let written = self.shared().and_then(|shared| shared.write(name, (FOLDERS, mode), durability, &mut fill));
-        written.map_err(StateError::of("write", &self.directory.join(name)))
+        match failure {
+            Some(failure) => Err(failure),
+            None => written.map_err(StateError::of("write", &self.directory.join(name))),
+        }
     }
 
     fn read<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<Option<T>, StateError> {

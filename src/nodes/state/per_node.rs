@@ -27,6 +27,18 @@ impl State {
     /// Keeps something of a node in the place of what was there, by one rename: anyone who reads has one of the two.
     /// Errors: It cannot be written; what was there stays then. No node can have such a name.
     pub(super) fn keep<T: Serialize>(&self, kind: &str, node: &str, value: &T, mode: u32) -> Result<(), StateError> {
+        self.keep_after((kind, node), value, mode, &mut || Ok(()))
+    }
+
+    /// The same; what goes with it is changed when the file is written, and not yet in its place.
+    /// Errors: Also those of that change.
+    pub(super) fn keep_after<T: Serialize>(
+        &self,
+        (kind, node): (&str, &str),
+        value: &T,
+        mode: u32,
+        change: &mut dyn FnMut() -> Result<(), StateError>,
+    ) -> Result<(), StateError> {
         let Some(name) = file(kind, node) else {
             let problem = "cannot be a report: no node can have this name".to_owned();
             return Err(StateError::Damaged { path: self.directory().join(kind).join("?"), problem });
@@ -34,7 +46,7 @@ impl State {
         let mut text = serde_json::to_vec(value).unwrap_or_default();
         text.push(b'\n');
         // The next one comes in seconds: none is worth a wait for the disk.
-        self.replace(&name, &text, mode, Durability::Kill)
+        self.replace_after(&name, (&text, mode), Durability::Kill, change)
     }
 
     /// What is kept of a node, if it can be read.

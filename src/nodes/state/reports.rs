@@ -82,10 +82,16 @@ impl Report {
 }
 
 impl State {
-    /// Keeps a node's report in the place of the one before.
-    /// Errors: It cannot be written; the one before is still there then. No node can have such a name.
-    pub fn write_report(&self, node: &str, report: &Report) -> Result<(), StateError> {
-        self.keep(REPORTS, node, report, 0o644)
+    /// Keeps a node's report in the place of the one before; what goes with it is changed when it is written, and not yet there.
+    /// Errors: It cannot be written, and nothing is changed. The change failed: the one before is still there then. No node can have such
+    /// a name.
+    pub fn write_report(
+        &self,
+        node: &str,
+        report: &Report,
+        change: &mut dyn FnMut() -> Result<(), StateError>,
+    ) -> Result<(), StateError> {
+        self.keep_after((REPORTS, node), report, 0o644, change)
     }
 
     /// A node's last report, if it has one that can be read.
@@ -113,15 +119,16 @@ mod tests {
         let state = State::at(directory.path().join("state"));
         assert!(state.reports().is_empty());
         let report = |state, reason| Report::new(state, reason, Some("compute"), Some("0123456789ab"));
-        state.write_report("cn1", &report(ReportState::Booting, None)).unwrap();
-        state.write_report("cn2.site", &report(ReportState::Failed, Some("no\x1b[2J disk\nleft"))).unwrap();
-        state.write_report("cn1", &report(ReportState::Up, None)).unwrap();
+        let keep = |node, report| state.write_report(node, &report, &mut || Ok(()));
+        keep("cn1", report(ReportState::Booting, None)).unwrap();
+        keep("cn2.site", report(ReportState::Failed, Some("no\x1b[2J disk\nleft"))).unwrap();
+        keep("cn1", report(ReportState::Up, None)).unwrap();
         let reports = state.reports();
         assert_eq!(reports.len(), 2);
         assert_eq!(reports["cn1"].state, ReportState::Up);
         assert_eq!(reports["cn2.site"].reason.as_deref(), Some("no [2J disk left"));
         for bad in ["../cn1", "", ".cn1", "a/b", "cn\n1"] {
-            assert!(state.write_report(bad, &report(ReportState::Up, None)).is_err() && state.report(bad).is_none());
+            assert!(keep(bad, report(ReportState::Up, None)).is_err() && state.report(bad).is_none());
         }
         // What a killed writer left, and what no one can read, is no one's report.
         std::fs::write(directory.path().join("state/reports/.new-x"), "{").unwrap();

@@ -84,6 +84,9 @@ fn write(path: &std::ffi::CStr, bytes: &[u8]) -> bool {
 pub fn same_for_all(on_terminal: bool) {
     // Before the limits: one of them says which nice value may be taken.
     priorities(on_terminal);
+    if crate::fault::planted("limits-of-caller") {
+        return;
+    }
     for (resource, soft, hard) in LIMITS {
         if setrlimit(resource, Rlimit { current: soft, maximum: hard }).is_err() {
             let most = getrlimit(resource).maximum;

@@ -298,9 +298,9 @@ impl Desk {
         reason: Option<&str>,
         keys: Option<&[HostKey]>,
     ) -> Result<(), NotKept> {
-        if state == ReportState::Booting {
-            // It starts again: what became of its scripts is of the start before.
-            self.state.forget_scripts(node);
+        let report = Report::new(state, reason, spoken.image(), spoken.build());
+        if fault::planted("report-forgets-first") {
+            self.state.forget_host_keys(node);
         }
         let starts = matches!(state, ReportState::Booting | ReportState::Image);
         let runs_another = || {
@@ -308,17 +308,21 @@ impl Desk {
             let last = reports.by_node.get(node);
             last.is_some_and(|last| (last.image.as_deref(), last.build.as_deref()) != (spoken.image(), spoken.build()))
         };
-        // Before the report: who waits for it then logs in.
-        match keys {
-            Some(keys) if !starts && !keys.is_empty() => {
-                self.state.write_host_keys(node, keys).map_err(NotKept::Failed)?;
+        // Where the report cannot be written, nothing else is changed; it is in its place after that: who waits for it then logs in.
+        let mut change = || {
+            match keys {
+                Some(keys) if !starts && !keys.is_empty() => self.state.write_host_keys(node, keys)?,
+                _ if fault::planted("host-keys-stay") => {}
+                None if !starts && !runs_another() => {}
+                _ => self.state.forget_host_keys(node),
             }
-            _ if fault::planted("host-keys-stay") => {}
-            None if !starts && !runs_another() => {}
-            _ => self.state.forget_host_keys(node),
-        }
-        let report = Report::new(state, reason, spoken.image(), spoken.build());
-        self.state.write_report(node, &report).map_err(NotKept::Failed)?;
+            if state == ReportState::Booting {
+                // It starts again: what became of its scripts is of the start before.
+                self.state.forget_scripts(node);
+            }
+            Ok(())
+        };
+        self.state.write_report(node, &report, &mut change).map_err(NotKept::Failed)?;
         let mut reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
         reports.changed(node);
         reports.by_node.insert(node.to_owned(), report);

@@ -25,7 +25,7 @@ use crate::beside;
 use crate::distro::installed;
 use crate::distro::rpm::Evr;
 use crate::fault;
-use crate::files::Replaced;
+use crate::files::{Folders, Replaced};
 use crate::recipe::{RECIPE_FILE, is_image_name};
 use crate::site::bundle::sha256_of;
 use crate::site::workspace::{Wanted as WantedRules, with_wanted, write_whole};
@@ -111,9 +111,8 @@ pub fn capture(request: &CaptureRequest, progress: &mut dyn FnMut(u64)) -> Resul
     // A node's stream has no name there.
     let aside = std::env::temp_dir();
     let beside = if request.dry_run { aside.as_path() } else { into.as_path() };
-    if !request.dry_run {
-        std::fs::create_dir_all(&into).map_err(io(&into))?;
-    }
+    // Where nothing comes into it, it goes.
+    let _made = (!request.dry_run).then(|| Folders::make(&into)).transpose().map_err(io(&into))?;
     let opened = source::open(&request.source, &request.ssh, beside, progress)?;
     let mut census = Census::default();
     census.most_kept = opened.most_kept();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::beside;
 use crate::fault;
-use crate::files::{self, Durability};
+use crate::files::{self, Durability, Folders};
 use crate::recipe::{RECIPE_FILE, WORKSPACE_FILE, has_recipe, plain, recipe_file};
 use crate::site::definitions::Site;
 use crate::site::osimage::{Mapped, Mapping, Record, STANZA_FILE, Verdict, map, recipe_text};
@@ -304,7 +304,8 @@ pub fn with_wanted(into: &Path, wanted: &Wanted) -> Result<(), ImportError> {
 
 fn write_workspace(into: &Path, text: Option<String>) -> Result<(), ImportError> {
     let unwritable = |path: PathBuf| move |error: std::io::Error| ImportError::Unwritable { path, error };
-    std::fs::create_dir_all(into).map_err(unwritable(into.to_owned()))?;
+    // Where nothing can be written into it, it goes.
+    let _made = Folders::make(into).map_err(unwritable(into.to_owned()))?;
     if let Some(text) = text {
         let path = into.join(WORKSPACE_FILE);
         write_whole(&path, text.as_bytes()).map_err(unwritable(path.clone()))?;

@@ -179,6 +179,11 @@ pub fn forget_with(space: &Space, action: &str, words: &[&str]) {
 
 /// Takes the record of an action out of the store, and the frames for the pack stage: it runs again, with the same inputs.
 pub fn forget(space: &Space, action: &str) {
+    assert!(forget_if_there(space, action), "no longer has a record of {action}");
+}
+
+/// The same where there may be no record; whether there was one.
+pub fn forget_if_there(space: &Space, action: &str) -> bool {
     let inner = space.store().join("v1");
     let mut found = 0;
     for name in names(&inner.join("actions")) {
@@ -194,7 +199,6 @@ pub fn forget(space: &Space, action: &str) {
             found += 1;
         }
     }
-    assert!(found > 0, "no longer has a record of {action}");
     if action == "pack/rootimg" {
         std::fs::remove_dir_all(inner.join("frames")).unwrap();
         std::fs::create_dir(inner.join("frames")).unwrap();
@@ -202,6 +206,7 @@ pub fn forget(space: &Space, action: &str) {
         use std::os::unix::fs::MetadataExt;
         std::os::unix::fs::chown(inner.join("frames"), Some(metadata.uid()), Some(metadata.gid())).unwrap();
     }
+    found > 0
 }
 
 #[derive(Clone)]

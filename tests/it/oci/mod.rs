@@ -13,7 +13,7 @@ use server::{Door, Fault, Registry};
 use crate::support::{Ran, files, imgbuild};
 
 /// Frames of one byte each repeated: content that tells one from another.
-fn frames(kinds: &[u8]) -> Vec<Vec<u8>> {
+pub fn frames(kinds: &[u8]) -> Vec<Vec<u8>> {
     kinds.iter().map(|kind| (0..100_000u32).map(|at| (at % 251) as u8 ^ kind).collect()).collect()
 }
 
@@ -53,7 +53,7 @@ fn image(frames: &[Vec<u8>]) -> Vec<(String, Vec<u8>)> {
 }
 
 /// A directory of images with the made-up one, as `build` publishes it.
-fn publish(out: &Path, frames: &[Vec<u8>]) {
+pub fn publish(out: &Path, frames: &[Vec<u8>]) {
     let place = out.join("made-up");
     std::fs::create_dir_all(&place).unwrap();
     for (name, bytes) in image(frames) {

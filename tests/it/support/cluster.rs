@@ -136,6 +136,17 @@ pub fn git(directory: &Path, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
+/// A clone that a shell with a umask makes, by git with these options.
+pub fn clone(of: &Path, umask: &str, more: &str) -> Space {
+    let space = Space::new();
+    let script = format!("umask {umask}; exec git clone -q {more} \"$1\" \"$2\"");
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &script, "sh"]).args([of, space.path()]);
+    shell.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_SYSTEM", "/dev/null");
+    assert!(shell.status().unwrap().success());
+    space
+}
+
 /// Makes a directory a repository with all its files in one commit, called `main`.
 pub fn commit_all(directory: &Path) {
     git(directory, &["init", "-q", "-b", "main"]);

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::distro::{DistroError, Gathering, VENDOR_MARK, manager};
 use crate::fault;
+use crate::files::{self, Durability, Folders};
 use crate::recipe::Lock;
 use crate::stage::StageError;
 use crate::stage::actions::packages::container;
@@ -13,12 +14,8 @@ use crate::stage::builder::run::Builder;
 
 /// Brings all packages of the lock, and today's indices of its suites, into a directory; what the directory has of an
 /// earlier lock goes. Gives the number of packages.
-/// Errors: [`StageError`]; a directory with other things in it is left alone.
+/// Errors: [`StageError`]; a directory with other things in it is left alone, and an empty one is empty then.
 pub fn vendor(builder: &Builder<'_>, lock: &Lock, directory: &Path) -> Result<usize, StageError> {
-    let said = |path: &Path| {
-        let path = path.display().to_string();
-        move |source| StageError::Publish { intent: "write", path, source }
-    };
     let is_ours = directory.join(VENDOR_MARK).is_file();
     let is_empty = std::fs::read_dir(directory).map_or(true, |mut entries| entries.next().is_none());
     if !is_ours && !is_empty {
@@ -39,13 +36,36 @@ pub fn vendor(builder: &Builder<'_>, lock: &Lock, directory: &Path) -> Result<us
         let help = "name a directory of your own, or run the command as that user".to_owned();
         return Err(DistroError::NoSource { problem, help }.into());
     }
-    std::fs::create_dir_all(directory).map_err(said(directory))?;
+    let folders = Folders::make(directory).map_err(unwritten(directory))?;
     if !is_ours {
         // First, so that the directory stays ours where this run is killed; what it has is written last.
         let mark = directory.join(VENDOR_MARK);
-        std::fs::File::create_new(&mark).map_err(said(&mark))?;
+        std::fs::File::create_new(&mark).map_err(unwritten(&mark))?;
         fault::point("vendor.marked");
     }
+    let filled = fill(builder, lock, directory);
+    match filled {
+        // There was nothing, and there is nothing: the store has what was downloaded.
+        Err(_) if !is_ours => empty(directory),
+        _ => folders.keep(),
+    }
+    filled
+}
+
+fn unwritten(path: &Path) -> impl FnOnce(std::io::Error) -> StageError {
+    let path = path.display().to_string();
+    move |source| StageError::Publish { intent: "write", path, source }
+}
+
+/// Removes all that is in a directory of this command's own.
+fn empty(directory: &Path) {
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        let _ = if is_folder { std::fs::remove_dir_all(entry.path()) } else { std::fs::remove_file(entry.path()) };
+    }
+}
+
+fn fill(builder: &Builder<'_>, lock: &Lock, directory: &Path) -> Result<usize, StageError> {
     let fetcher = builder.fetcher()?;
     let supply = builder.supply(&fetcher);
     let manager = manager(builder.recipe);
@@ -64,8 +84,8 @@ pub fn vendor(builder: &Builder<'_>, lock: &Lock, directory: &Path) -> Result<us
         let from = builder.store.package(&package.sha256);
         builder.store.check_package(&package.sha256)?;
         if !std::fs::read(&to).is_ok_and(|bytes| crate::digest::Sha256::of(&bytes) == package.sha256) {
-            let bytes = std::fs::read(&from).map_err(said(&from))?;
-            crate::files::replace(&to, &bytes, 0o644, crate::files::Durability::Kill).map_err(said(&to))?;
+            let bytes = std::fs::read(&from).map_err(unwritten(&from))?;
+            files::replace(&to, &bytes, 0o644, Durability::Kill).map_err(unwritten(&to))?;
         }
         kept.insert(to);
     }
