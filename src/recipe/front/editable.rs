@@ -113,15 +113,18 @@ fn in_its_template(before: &str, after: &str) -> Option<String> {
 fn with_paragraphs(before: &str, after: &str) -> Option<String> {
     let (old, new): (Vec<&str>, Vec<&str>) =
         (before.split_inclusive('\n').collect(), after.split_inclusive('\n').collect());
-    let start = old.iter().zip(&new).take_while(|(old, new)| old == new).count();
-    let same = old[start..].iter().rev().zip(new[start..].iter().rev()).take_while(|(old, new)| old == new).count();
+    // From the end: of two comments that say the same the one above what was taken out is found.
+    let same = old.iter().rev().zip(new.iter().rev()).take_while(|(old, new)| old == new).count();
+    let start = new.len() - same;
     // In several places: which comment is about what is not known.
-    let removed = (start + same == new.len()).then(|| &old[start..old.len() - same])?;
+    let removed = (old.len() > new.len() && old[..start] == new[..start]).then(|| &old[start..old.len() - same])?;
     let is_blank = |line: &str| line.trim().is_empty();
     let is_comment = |line: &str| line.trim_start().starts_with('#');
     let item = removed.iter().position(|line| !is_blank(line) && !is_comment(line))?;
     let end = removed[..item].iter().rposition(|line| is_blank(line))?;
-    let kept = &removed[..=end];
+    // One blank line is enough.
+    let is_parted = new.get(start).is_some_and(|line| is_blank(line));
+    let kept = if is_parted { &removed[..end] } else { &removed[..=end] };
     if !kept.iter().any(|line| is_comment(line)) || fault::planted("unset-takes-comments") {
         return None;
     }

@@ -269,7 +269,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(400))]
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(60))]
         /// Whatever one or two attributes become, the fields are those of an import, and what a person wrote stays as it is.
         #[test]
         fn a_change_is_an_import_of_the_changed_definition(

@@ -265,8 +265,11 @@ impl Asked {
             let of = |mapping: &Mapping| mapping.remarks.iter().find(|one| one.attribute == *name).cloned();
             !self.named.contains(name) && of(&self.old) == of(&self.new)
         };
+        // The comment at the top has the description.
+        let description = self.old.remarks.iter().find(|one| one.attribute == "description");
         let with = |mut remarks: Vec<Remark>| {
-            remarks.retain(|one| !is_same(&one.attribute));
+            remarks.retain(|one| !is_same(&one.attribute) && one.attribute != "description");
+            remarks.extend(description.cloned());
             Mapping { remarks, ..self.old.clone() }
         };
         let stanza = directory.join(STANZA_FILE);
