@@ -81,7 +81,7 @@ fn options_that_only_the_image_has_are_refused_and_a_file_that_sets_nothing_mask
     let said = fails_keeping_artefacts(
         &space,
         &[],
-        1,
+        4,
         &["the initrd loads drivers without the options", "`virtio_net` in /usr/lib/modprobe.d/site.conf"],
     );
     // What is proposed works: a file of that name that sets nothing ..
@@ -89,7 +89,7 @@ fn options_that_only_the_image_has_are_refused_and_a_file_that_sets_nothing_mask
     space.write("mask/site.conf", "# virtio_net as the kernel has it\n").write("other.conf", "# nothing\n");
     space.write("a.synclist", "other.conf -> /etc/modprobe.d/other.conf\n");
     space.edit("image.toml", "[exclude]", "[sync]\nlists = [\"a.synclist\"]\n\n[exclude]");
-    fails_keeping_artefacts(&space, &[], 1, &["`virtio_net` in /usr/lib/modprobe.d/site.conf"]);
+    fails_keeping_artefacts(&space, &[], 4, &["`virtio_net` in /usr/lib/modprobe.d/site.conf"]);
     space.write("a.synclist", "mask/site.conf -> /etc/modprobe.d/\n");
     space.run(&["build"]).good();
     // .. but not one that sets options: no synced file is in the initrd.
@@ -100,7 +100,7 @@ fn options_that_only_the_image_has_are_refused_and_a_file_that_sets_nothing_mask
     ] {
         space.write("mask/site.conf", text).write("a.synclist", &format!("mask/site.conf -> {place}\n"));
         let said = "the image's drivers differ from those in the initrd";
-        fails_keeping_artefacts(&space, &[], 1, &[said, "modprobe.d/site.conf"]);
+        fails_keeping_artefacts(&space, &[], 4, &[said, "modprobe.d/site.conf"]);
     }
     // .. or the initrd takes its drivers and their options from the image.
     space.write("a.synclist", "other.conf -> /etc/other.conf\n");
