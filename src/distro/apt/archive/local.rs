@@ -58,16 +58,17 @@ pub fn scan_local(directory: &Path, origin: &str) -> Result<(Vec<LocalRepository
     for (name, files) in found {
         let mut text = String::new();
         for file in files {
-            let base = file.file_name().and_then(|name| name.to_str());
-            let read = || -> Result<_, String> {
-                let bytes = std::fs::read(&file).map_err(|error| error.to_string())?;
-                let stanza = control_stanza(&bytes[..]).map_err(|error| error.to_string())?;
-                Ok((bytes, stanza, base.ok_or("has a name that is not UTF-8")?))
+            let wrong = |problem: String| DamagedFile::new(directory, &file, problem);
+            let read = || -> Result<_, DamagedFile> {
+                let bytes = std::fs::read(&file).map_err(|error| wrong(error.to_string()))?;
+                let stanza = control_stanza(&bytes[..]).map_err(|error| wrong(error.to_string()))?;
+                let base = file.file_name().and_then(|name| name.to_str());
+                Ok((bytes, stanza, base.ok_or_else(|| wrong("has a name that is not UTF-8".to_owned()))?))
             };
             let (bytes, stanza, base) = match read() {
                 Ok(read) => read,
-                Err(problem) => {
-                    damaged.push(DamagedFile::new(directory, &file, problem));
+                Err(file) => {
+                    damaged.push(file);
                     continue;
                 }
             };
