@@ -3,6 +3,7 @@
 pub(super) mod caller;
 mod confined;
 mod limit;
+mod machine;
 mod process_one;
 mod renames;
 mod setup;

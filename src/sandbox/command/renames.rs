@@ -25,7 +25,7 @@ pub fn make_room(asked: &libc::seccomp_notif) -> Option<()> {
         rustix::fs::open(format!("/proc/{pid}/{what}"), flags, Mode::empty()).ok()
     };
     // rename(old, new); renameat(olddir, old, ..). Source: the system call tables.
-    let has_directory = !super::super::filter::is_plain_rename(asked.data.arch, asked.data.nr);
+    let has_directory = super::super::filter::name_of(asked.data.arch, asked.data.nr) != Some("rename");
     let (directory, address) = match has_directory {
         false => (libc::AT_FDCWD, asked.data.args[0]),
         true => (asked.data.args[0] as i32, asked.data.args[1]),
