@@ -1,6 +1,7 @@
 //! /proc, /dev, /sys, /run and /tmp of a root, the same on every host (D3).
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
@@ -146,10 +147,13 @@ fn cover_proc(root: &Path, top: &OwnedFd, proc: &OwnedFd, release: &str) -> Resu
         let (name, kind) = (entry.file_name().to_string_lossy().into_owned(), entry.file_type().map_err(said)?);
         let is_kept =
             machine::KEPT_IN_PROC.contains(&name.as_str()) || name.starts_with(|one: char| one.is_ascii_digit());
-        // Links lead to a process, or to /sys.
+        // Links lead to a process, or to /sys. What only root of the host may read, no one inside can.
         if kind.is_dir() && !is_kept {
             covers.push((name, "none-in"));
-        } else if kind.is_file() && files.iter().all(|(known, _)| *known != name) {
+        } else if kind.is_file()
+            && files.iter().all(|(known, _)| *known != name)
+            && entry.metadata().is_ok_and(|found| found.mode() & 0o004 != 0)
+        {
             covers.push((name, "none"));
         }
     }
