@@ -20,7 +20,7 @@ echo "others:"
 for file in *; do
     case $file in
     cpuinfo|meminfo|stat|loadavg|uptime|version|cgroups|devices|filesystems|mdstat|partitions|swaps|cmdline) ;;
-    *) if test -f $file && test "$(head -c 1 $file | od -An -tx1)"; then echo $file; fi ;;
+    *) if test -f $file && test ! -L $file && test -n "$(head -c 1 $file 2>/dev/null | od -An -tx1)"; then echo $file; fi ;;
     esac
 done
 find /proc/[a-z]* -mindepth 1 ! -path '/proc/sys*'
@@ -34,7 +34,7 @@ getconf _NPROCESSORS_ONLN
 getconf _NPROCESSORS_CONF
 echo $(($(getconf _PHYS_PAGES) * $(getconf PAGESIZE))) $(($(getconf _AVPHYS_PAGES) * $(getconf PAGESIZE)))
 perl -MPOSIX -e 'print(join(" ", (POSIX::uname())[0, 1, 3, 4]), "\n")'
-LC_ALL=C lscpu | grep -E '^(Architecture|CPU\(s\)|On-line CPU\(s\) list|Socket\(s\)|Core\(s\) per (socket|cluster)):' | sed 's/: */: /'
+LC_ALL=C lscpu | grep -E '^(Architecture|CPU\(s\)|On-line CPU\(s\) list):' | sed 's/: */: /'
 "#;
 
 #[test]
