@@ -347,6 +347,7 @@ const NAME_A_CPU: &[(&str, &str)] = &[
     ("src/recipe/model/mod.rs", "CPUs of recipes"),
     ("src/sandbox/command/uname.rs", "programs of 32 bits, which that CPU runs"),
     ("src/sandbox/emulator.rs", "ELF files by CPU"),
+    ("src/sandbox/tree/machine.rs", "/proc/cpuinfo by CPU"),
     ("src/sandbox/filter/mod.rs", "numbers of system calls of the CPU that imgbuild runs on"),
     ("src/serve/dhcp/loaders.rs", "loaders by CPU"),
     ("src/oci/container.rs", "CPUs as containers call them"),

@@ -16,6 +16,9 @@ use serde::{Deserialize, Serialize};
 /// Variable of the helper process that names the emulator, as JSON.
 pub const VARIABLE: &str = "IMGBUILD_EMULATOR";
 
+/// Variable of the helper process that names the images' machine, where it is not this host's.
+pub const MACHINE_VARIABLE: &str = "IMGBUILD_MACHINE";
+
 /// Start of what the helper fails with where the kernel takes no emulator.
 pub const REFUSED: &str = "this kernel registers no emulator in a user namespace";
 
@@ -121,6 +124,13 @@ fn registration(emulator: &Emulator) -> Result<Vec<u8>, String> {
     let s = separator.ok_or("the path of the emulator has too many unusual characters")?;
     // P: the program's own first argument is handed on; O: so is the open file; F: the emulator is opened now.
     Ok(format!("{s}imgbuild-{machine}{s}M{s}{s}{}{s}{}{s}{path}{s}POF\n", escaped(&bytes), escaped(&mask)).into_bytes())
+}
+
+/// The machine of the images that an operation is for, as `uname -m` prints it.
+pub(super) fn images_machine() -> &'static str {
+    let named = std::env::var(MACHINE_VARIABLE).ok();
+    let known = MAGICS.iter().find(|one| named.as_deref() == Some(one.machine));
+    known.map_or(HostCpu::here().machine(), |one| one.machine)
 }
 
 pub(super) fn asked_for() -> Option<Emulator> {

@@ -200,6 +200,8 @@ fn enter(on_terminal: bool) -> Result<(), Message> {
         std::mem::forget(mounted);
     }
     rustix::system::sethostname(HOST_NAME.as_bytes()).map_err(|error| failed("set the host name", error))?;
+    // Its name for NIS is the host's otherwise.
+    rustix::system::setdomainname(b"(none)").map_err(|error| failed("set the domain name", error))?;
     // Without it a script that needs it says so itself.
     let _ = bring_loopback_up();
     Ok(())

@@ -170,6 +170,7 @@ impl Namespace {
                     .filter_map(Emulation::known)
                     .map(|emulator| (emulator::VARIABLE, serde_json::to_string(&emulator).unwrap_or_default())),
             )
+            .envs(self.emulates().map(|machine| (emulator::MACHINE_VARIABLE, machine)))
             .current_dir(&self.directory)
             .stdin(if terminal { Stdio::inherit() } else { Stdio::null() })
             .stdout(if terminal { Stdio::inherit() } else { Stdio::null() })

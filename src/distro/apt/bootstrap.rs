@@ -4,8 +4,9 @@ use super::PinnedPackage;
 use super::root::RootRequest;
 use crate::distro::{Makes, Transaction};
 
-/// Version of what [`super::root::inside`] does with configured packages. 1: first; 2: tells the accounts; 3: /proc tells no kernel of the host.
-pub const BOOTSTRAP_VERSION: u32 = 3;
+/// Version of what [`super::root::inside`] does with configured packages. 1: first; 2: tells the accounts; 3: /proc tells no kernel of the host;
+/// 4: nor its processors and memory.
+pub const BOOTSTRAP_VERSION: u32 = 4;
 
 /// Version of what [`super::root::inside`] does without configuring; part of the keys of what runs in tools roots (D9). 1: first.
 pub const UNPACK_VERSION: u32 = 1;

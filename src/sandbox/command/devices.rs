@@ -14,9 +14,9 @@ const PERMISSIONS: u32 = 0o7777;
 pub fn answer(asked: &libc::seccomp_notif) -> Option<i32> {
     // mknod(path, mode, device); mknodat(directory, path, ..). Source: the system call tables.
     let arguments = &asked.data.args;
-    let (directory, rest) = match filter::is_plain_mknod(asked.data.arch, asked.data.nr) {
-        true => (libc::AT_FDCWD, &arguments[..3]),
-        false => (arguments[0] as i32, &arguments[1..4]),
+    let (directory, rest) = match filter::name_of(asked.data.arch, asked.data.nr) {
+        Some("mknod") => (libc::AT_FDCWD, &arguments[..3]),
+        _ => (arguments[0] as i32, &arguments[1..4]),
     };
     let (mode, (major, minor)) = (rest[1] as u32, device::numbers(rest[2]));
     if mode & libc::S_IFMT != libc::S_IFCHR || !device::is_common(major, minor) {

@@ -5,6 +5,7 @@ pub(super) mod caller;
 mod confined;
 mod devices;
 mod limit;
+mod machine;
 mod process_one;
 mod renames;
 mod setup;

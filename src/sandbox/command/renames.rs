@@ -18,9 +18,9 @@ use crate::sandbox::tree::copy::copy_layers;
 /// Recreates what a call renames, where it is a directory of lower layers. Whatever fails here fails in the call, too.
 pub fn make_room(asked: &libc::seccomp_notif) -> Option<()> {
     // rename(old, new); renameat(olddir, old, ..). Source: the system call tables.
-    let (directory, address) = match filter::is_plain_rename(asked.data.arch, asked.data.nr) {
-        true => (libc::AT_FDCWD, asked.data.args[0]),
-        false => (asked.data.args[0] as i32, asked.data.args[1]),
+    let (directory, address) = match filter::name_of(asked.data.arch, asked.data.nr) {
+        Some("rename") => (libc::AT_FDCWD, asked.data.args[0]),
+        _ => (asked.data.args[0] as i32, asked.data.args[1]),
     };
     let place = Place::of(asked, directory, address)?;
     // Most renames are of files. This look never leaves the directory; the one that counts is made where the process is.

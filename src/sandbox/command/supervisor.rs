@@ -1,11 +1,12 @@
 //! Answers the system calls of a command for which the filter asks: renames, which go on after a directory of lower layers was made
-//! again, uname(2), which tells of the image's kernel, and mknod(2), which gives what stands for a common device.
+//! again, uname(2), which tells of the image's kernel, those that tell of the machine, and mknod(2), which gives what stands for a common
+//! device.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::io::Errno;
 
-use super::{devices, renames, uname};
+use super::{devices, machine, renames, uname};
 use crate::fault;
 use crate::sandbox::filter;
 
@@ -36,23 +37,42 @@ pub fn serve(listener: &OwnedFd, waits: BorrowedFd<'_>, release: &str) {
             }
             let mut answer: libc::seccomp_notif_resp = std::mem::zeroed();
             answer.id = asked.id;
-            if filter::is_uname(asked.data.arch, asked.data.nr) {
-                if uname::answer(&asked, release).is_none() {
-                    answer.error = -libc::EFAULT;
+            let result = match filter::name_of(asked.data.arch, asked.data.nr).unwrap_or_default() {
+                "uname" => uname::answer(&asked, release).map(|()| 0),
+                name if name.starts_with("rename") => {
+                    if !fault::planted("rename-not-made-room") {
+                        let _ = renames::make_room(&asked);
+                    }
+                    answer.flags = libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32;
+                    Ok(0)
                 }
-            } else if let Some(error) =
-                filter::is_mknod(asked.data.arch, asked.data.nr).then(|| devices::answer(&asked)).flatten()
-            {
-                answer.error = -error;
-            } else {
-                if filter::is_rename(asked.data.arch, asked.data.nr) && !fault::planted("rename-not-made-room") {
-                    let _ = renames::make_room(&asked);
-                }
-                answer.flags = libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32;
+                name if name.starts_with("mknod") => match devices::answer(&asked) {
+                    Some(error) => Err(Errno::from_raw_os_error(error)),
+                    None => {
+                        answer.flags = libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32;
+                        Ok(0)
+                    }
+                },
+                name => machine::answer(&asked, name),
+            };
+            match result {
+                Ok(value) => answer.val = value as i64,
+                Err(error) => answer.error = -error.raw_os_error(),
             }
             libc::ioctl(listener.as_raw_fd(), SEND, &raw const answer);
         }
     }
+}
+
+/// Writes into the memory of the process that asked.
+/// Errors: EFAULT when not all can be written there.
+pub fn write(asked: &libc::seccomp_notif, address: u64, bytes: &[u8]) -> Result<(), Errno> {
+    let pid = i32::try_from(asked.pid).map_err(|_| Errno::SRCH)?;
+    let local = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    let remote = libc::iovec { iov_base: address as *mut libc::c_void, iov_len: bytes.len() };
+    // SAFETY: the local piece is live, as long as said, and only read; the remote one is written by the kernel, which checks it.
+    let written = unsafe { libc::process_vm_writev(pid, &raw const local, 1, &raw const remote, 1, 0) };
+    if usize::try_from(written) == Ok(bytes.len()) { Ok(()) } else { Err(Errno::FAULT) }
 }
 
 /// Sends a descriptor to the process at the other end, which waits for one or for the end.

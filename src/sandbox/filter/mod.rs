@@ -1,7 +1,8 @@
 //! A seccomp filter: which system calls a command inside may make, by each ABI that this kernel runs (`calls.txt`); all others, and all of
 //! another ABI, are answered with ENOSYS. What is listed and is in no namespace is out of reach by its argument: sockets of a
 //! family that knows no network namespace (to the machine that a virtual one runs on, for instance), the kernel's log, what is typed
-//! into a terminal, limits of other processes. fsync and its kin succeed at once (D4).
+//! into a terminal, limits of other processes. fsync and its kin succeed at once (D4), and so does choosing processors: which there are
+//! is the host's.
 //!
 //! Package managers sync after each file; a layer is either committed after one `syncfs` of the store or thrown
 //! away, so those calls protect nothing here.
@@ -38,36 +39,15 @@ fn calls(abi: Abi) -> impl Iterator<Item = (&'static str, u32)> {
     })
 }
 
-fn is_call(architecture: u32, call: i32, name: &str) -> bool {
-    let abi = ABIS.into_iter().find(|abi| abi.architecture == architecture);
-    abi.is_some_and(|abi| calls(abi).any(|(known, number)| known == name && number == call as u32))
+/// The name of a call of an architecture.
+pub fn name_of(architecture: u32, call: i32) -> Option<&'static str> {
+    let abi = ABIS.into_iter().find(|abi| abi.architecture == architecture)?;
+    calls(abi).find(|(_, number)| *number == call as u32).map(|(name, _)| name)
 }
 
-/// Whether a call of an architecture is uname(2).
-pub fn is_uname(architecture: u32, call: i32) -> bool {
-    is_call(architecture, call, "uname")
-}
-
-/// Whether a call of an architecture renames.
-pub fn is_rename(architecture: u32, call: i32) -> bool {
-    RENAMES.iter().any(|name| is_call(architecture, call, name))
-}
-
-/// Whether a call of an architecture makes a node.
-pub fn is_mknod(architecture: u32, call: i32) -> bool {
-    is_plain_mknod(architecture, call) || is_call(architecture, call, "mknodat")
-}
-
-/// Whether it is mknod(2), which takes no directory before the path.
-pub fn is_plain_mknod(architecture: u32, call: i32) -> bool {
-    is_call(architecture, call, "mknod")
-}
-
-const RENAMES: [&str; 3] = ["rename", "renameat", "renameat2"];
-
-/// Whether a call of an architecture is rename(2), which takes no directory before each path.
-pub fn is_plain_rename(architecture: u32, call: i32) -> bool {
-    is_call(architecture, call, "rename")
+/// Whether the calls of an architecture are made with words of 32 bits. Source: linux/audit.h, `__AUDIT_ARCH_64BIT`.
+pub fn is_of_32_bits(architecture: u32) -> bool {
+    architecture & 0x8000_0000 == 0
 }
 
 /// Families of sockets that know network namespaces, or reach nothing but what is inside. Others are of this machine (AF_VSOCK, AF_ALG,
@@ -158,7 +138,8 @@ fn special(name: &str, asked: Asked) -> Option<Vec<sock_filter>> {
         | "msync"
         | "sync_file_range"
         | "sync_file_range2"
-        | "arm_sync_file_range" => Some(vec![give(answer(0))]),
+        | "arm_sync_file_range"
+        | "sched_setaffinity" => Some(vec![give(answer(0))]),
         "syslog" => Some(vec![give(answer(libc::EPERM))]),
         "ioctl" => {
             let requests = [libc::TIOCSTI as u32, libc::TIOCLINUX as u32];
@@ -169,11 +150,13 @@ fn special(name: &str, asked: Asked) -> Option<Vec<sock_filter>> {
         }
         // Its own limits, and not those of process 1.
         "prlimit64" => Some(by_argument(FIRST, &[0], go_on, answer(libc::EPERM))),
-        "uname" if asked != Asked::Nothing => Some(vec![give(libc::SECCOMP_RET_USER_NOTIF)]),
+        "uname" | "sysinfo" | "sched_getaffinity" | "getcpu" if asked != Asked::Nothing => {
+            Some(vec![give(libc::SECCOMP_RET_USER_NOTIF)])
+        }
         "mknod" | "mknodat" if matches!(asked, Asked::Nodes | Asked::NodesAndRenames) => {
             Some(vec![give(libc::SECCOMP_RET_USER_NOTIF)])
         }
-        _ if asked == Asked::NodesAndRenames && RENAMES.contains(&name) => {
+        "rename" | "renameat" | "renameat2" if asked == Asked::NodesAndRenames => {
             Some(vec![give(libc::SECCOMP_RET_USER_NOTIF)])
         }
         _ => None,
@@ -206,13 +189,13 @@ fn asking_goes_on() -> bool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Asked {
     Nothing,
-    Uname,
+    Machine,
     Nodes,
     NodesAndRenames,
 }
 
-/// Installs the filter on the calling process and all that it starts. Where the kernel can, uname(2) and mknod(2) wait for an answer of
-/// anyone who has the descriptor that comes back, and with `renames` each rename, too.
+/// Installs the filter on the calling process and all that it starts. Where the kernel can, calls that tell of the machine and its kernel and
+/// mknod(2) wait for an answer of anyone who has the descriptor that comes back, and with `renames` each rename, too.
 /// Errors: The kernel's, where it has no seccomp.
 pub fn install(renames: bool) -> std::io::Result<Option<OwnedFd>> {
     let load = |asked: Asked| {
@@ -226,7 +209,7 @@ pub fn install(renames: bool) -> std::io::Result<Option<OwnedFd>> {
     let listener = load(match (asking_goes_on(), renames) {
         (true, true) => Asked::NodesAndRenames,
         (true, false) => Asked::Nodes,
-        (false, _) => Asked::Uname,
+        (false, _) => Asked::Machine,
     });
     if listener >= 0 {
         // SAFETY: a new descriptor that no one else owns.
@@ -267,7 +250,7 @@ mod tests {
     #[test]
     fn what_is_listed_goes_on_and_each_other_number_of_each_abi_is_unknown() {
         for abis in [[X86_64, I386], [AARCH64, AARCH32]] {
-            for asked in [Asked::Nothing, Asked::Uname, Asked::Nodes, Asked::NodesAndRenames] {
+            for asked in [Asked::Nothing, Asked::Machine, Asked::Nodes, Asked::NodesAndRenames] {
                 let program = program(&abis, asked);
                 // Source: linux/bpf_common.h, BPF_MAXINSNS.
                 assert!(program.len() < 4096, "{}", program.len());
@@ -336,14 +319,16 @@ mod tests {
                 assert_eq!(of("socket", (family, 1)) == go_on, allowed, "{family}");
                 assert_eq!(of("socketpair", (family, 1)) == go_on, allowed, "{family}");
             }
-            assert_eq!((of("fsync", (3, 0)), of("syncfs", (3, 0))), (answer(0), answer(0)));
+            for name in ["fsync", "syncfs", "sched_setaffinity"] {
+                assert_eq!(of(name, (3, 0)), answer(0), "{name}");
+            }
             assert_eq!(
                 (of("ioctl", (0, 0x5412)), of("ioctl", (0, 0x541c))),
                 (answer(libc::EPERM), answer(libc::EPERM))
             );
             assert_eq!((of("ioctl", (0, 0x5413)), of("prlimit64", (0, 1))), (go_on, go_on));
             assert_eq!((of("prlimit64", (1, 1)), of("syslog", (3, 0))), (answer(libc::EPERM), answer(libc::EPERM)));
-            for name in ["renameat", "renameat2", "uname", "mknodat"] {
+            for name in ["renameat", "renameat2", "uname", "sysinfo", "sched_getaffinity", "getcpu", "mknodat"] {
                 assert_eq!(of(name, (0, 0)), libc::SECCOMP_RET_USER_NOTIF, "{name}");
             }
         }

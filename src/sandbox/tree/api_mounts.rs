@@ -1,37 +1,23 @@
 //! /proc, /dev, /sys, /run and /tmp of a root, the same on every host (D3).
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 
+use super::machine;
+use crate::fault;
+use crate::sandbox::emulator::images_machine;
+
 /// Device nodes that exist inside; each is the host's, bind-mounted, because a user namespace cannot make any.
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
-
-/// Parts of /proc that say or change something about the host.
-const MASKED_IN_PROC: [&str; 6] = ["kcore", "keys", "key-users", "sysrq-trigger", "timer_list", "kallsyms"];
 
 /// Release of a kernel that means nothing. The number is one that the C libraries of all releases accept: older ones end with "kernel
 /// too old" below their own (glibc: sysdeps/unix/sysv/linux/dl-osinfo.h).
 pub const NO_RELEASE: &str = "6.1.0-imgbuild";
-
-/// Files of /proc that tell of the host, and what they tell instead; the same on every host. What is left tells how many processors
-/// there are (builds of drivers use them) and how much memory.
-fn told_in_proc(release: &str) -> [(&'static str, String); 9] {
-    [
-        ("version", format!("Linux version {release} (imgbuild) #1 SMP\n")),
-        ("sys/kernel/osrelease", format!("{release}\n")),
-        ("sys/kernel/version", "#1 SMP\n".to_owned()),
-        ("sys/kernel/random/boot_id", "00000000-0000-4000-8000-000000000000\n".to_owned()),
-        ("cmdline", "\n".to_owned()),
-        ("modules", String::new()),
-        ("partitions", "major minor  #blocks  name\n\n".to_owned()),
-        ("diskstats", String::new()),
-        ("swaps", "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n".to_owned()),
-    ]
-}
 
 /// Opens a directory below `root` without following any link, making what is missing.
 pub fn directory_below(root: impl AsFd, path: &Path) -> Result<OwnedFd, Errno> {
@@ -106,49 +92,82 @@ pub fn mount_proc(root: &Path) -> Result<(), String> {
     mount_at(&top, "proc", || rustix::mount::mount("proc", ".", "proc", quiet, None))
 }
 
-/// Masks parts of /proc and mounts /sys, /run and /tmp below `root`; `devices` brings /dev as well.
+/// Covers what /proc tells of the host and mounts /sys, /run and /tmp below `root`; `devices` brings /dev as well.
 pub fn mount_kernel_trees(root: &Path, devices: Option<&Path>, release: &str) -> Result<(), String> {
     let top = open_root(root).map_err(|error| format!("cannot open the root: {error}"))?;
-    let quiet = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     let proc = directory_below(&top, Path::new("proc")).map_err(|error| error.to_string())?;
     rustix::process::fchdir(&proc).map_err(|error| error.to_string())?;
-    let null = match devices {
-        Some(devices) => devices.join("null"),
-        None => root.join("dev/null"),
-    };
-    for name in MASKED_IN_PROC {
-        // Not every kernel has each of them.
-        let _ = rustix::mount::mount_bind(&null, name);
-    }
     rustix::mount::mount_bind("sys", "sys").map_err(|error| format!("cannot cover /proc/sys: {error}"))?;
-    rustix::mount::mount_remount("sys", MountFlags::BIND | MountFlags::RDONLY | quiet, "")
-        .map_err(|error| format!("cannot make /proc/sys read-only: {error}"))?;
-    mount_at(&top, "sys", || tmpfs(c"mode=555,size=4k", quiet | MountFlags::RDONLY))?;
+    read_only("sys").map_err(|error| format!("cannot make /proc/sys read-only: {error}"))?;
+    mount_files(&top, "sys", &machine::in_sys())?;
     mount_at(&top, "run", || tmpfs(c"mode=755", MountFlags::NOSUID | MountFlags::NODEV))?;
     mount_at(&top, "tmp", || tmpfs(c"mode=1777", MountFlags::NOSUID | MountFlags::NODEV))?;
-    tell_in_proc(root, &proc, release)?;
+    cover_proc(root, &top, &proc, release)?;
     if let Some(devices) = devices {
         mount_at(&top, "dev", || rustix::mount::mount_bind_recursive(devices, "."))?;
     }
     rustix::process::chdir("/").map_err(|error| error.to_string())
 }
 
-/// Covers files of a /proc with files that no longer have a path.
-fn tell_in_proc(root: &Path, proc: &OwnedFd, release: &str) -> Result<(), String> {
-    rustix::process::fchdir(proc).map_err(|error| error.to_string())?;
-    let aside = root.join("tmp/.imgbuild-proc");
-    for (name, text) in told_in_proc(release) {
-        let said = |error: std::io::Error| format!("cannot cover /proc/{name}: {error}");
-        if !Path::new(name).exists() {
-            // Not every kernel has each of them.
-            continue;
+const QUIET: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
+
+fn read_only(mounted: &str) -> Result<(), Errno> {
+    rustix::mount::mount_remount(mounted, MountFlags::BIND | MountFlags::RDONLY | QUIET, "")
+}
+
+/// Mounts files at a directory below `root`, read-only. A name with a slash at its end is an empty directory.
+fn mount_files(root: &OwnedFd, point: &str, files: &[(impl AsRef<str>, String)]) -> Result<(), String> {
+    mount_at(root, point, || tmpfs(c"mode=555,size=16m", QUIET))?;
+    let said = |error: std::io::Error| format!("cannot fill /{point}: {error}");
+    let inside = directory_below(root, Path::new(point)).map_err(|error| said(error.into()))?;
+    rustix::process::fchdir(&inside).map_err(|error| said(error.into()))?;
+    for (name, text) in files {
+        let (directory, file) = name.as_ref().rsplit_once('/').unwrap_or(("", name.as_ref()));
+        std::fs::create_dir_all(directory).map_err(said)?;
+        if !file.is_empty() {
+            std::fs::write(name.as_ref(), text).map_err(said)?;
+            rustix::fs::chmod(name.as_ref(), Mode::from_raw_mode(0o444)).map_err(|error| said(error.into()))?;
         }
-        std::fs::write(&aside, text).map_err(said)?;
-        rustix::fs::chmod(&aside, Mode::from_raw_mode(0o444)).map_err(|error| said(error.into()))?;
-        rustix::mount::mount_bind(&aside, name).map_err(|error| said(error.into()))?;
-        std::fs::remove_file(&aside).map_err(said)?;
     }
-    Ok(())
+    read_only(".").map_err(|error| said(error.into()))
+}
+
+/// Covers what a /proc tells of the host with the same files everywhere, and what has none of these with nothing: all but processes and
+/// namespaces. Which files there are stays the host's.
+fn cover_proc(root: &Path, top: &OwnedFd, proc: &OwnedFd, release: &str) -> Result<(), String> {
+    const ASIDE: &str = "tmp/.imgbuild-proc";
+    let said = |error: std::io::Error| format!("cannot cover /proc: {error}");
+    let mut files = machine::in_proc(release, images_machine());
+    files.extend(["none", "none-in/"].map(|name| (name, String::new())));
+    mount_files(top, ASIDE, &files)?;
+    rustix::process::fchdir(proc).map_err(|error| said(error.into()))?;
+    let mut covers: Vec<(String, &str)> = files.iter().map(|(name, _)| ((*name).to_owned(), *name)).collect();
+    for entry in std::fs::read_dir(".").map_err(said)? {
+        let entry = entry.map_err(said)?;
+        let (name, kind) = (entry.file_name().to_string_lossy().into_owned(), entry.file_type().map_err(said)?);
+        let is_kept =
+            machine::KEPT_IN_PROC.contains(&name.as_str()) || name.starts_with(|one: char| one.is_ascii_digit());
+        // Links lead to a process, or to /sys. What only root of the host may read, no one inside can.
+        if kind.is_dir() && !is_kept {
+            covers.push((name, "none-in"));
+        } else if kind.is_file()
+            && files.iter().all(|(known, _)| *known != name)
+            && entry.metadata().is_ok_and(|found| found.mode() & 0o004 != 0)
+        {
+            covers.push((name, "none"));
+        }
+    }
+    if fault::planted("machine-of-host") {
+        covers.retain(|(name, _)| name != "cpuinfo");
+    }
+    let aside = root.join(ASIDE);
+    // Not every kernel has each of them.
+    for (name, by) in covers.iter().filter(|(name, _)| Path::new(name).exists()) {
+        rustix::mount::mount_bind(aside.join(by), name)
+            .map_err(|error| format!("cannot cover /proc/{name}: {error}"))?;
+    }
+    rustix::mount::unmount(&aside, UnmountFlags::DETACH).map_err(|error| said(error.into()))?;
+    std::fs::remove_dir(&aside).map_err(said)
 }
 
 /// Makes `root` the root directory; nothing of the old tree stays reachable.

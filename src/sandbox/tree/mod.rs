@@ -2,4 +2,5 @@
 
 pub mod api_mounts;
 pub mod copy;
+pub mod machine;
 pub mod overlay;

@@ -1,5 +1,6 @@
 //! Images for another CPU: built here, with nothing registered on the host, and booted in QEMU.
 
+use super::callers::{looks_at_the_machine, machine_of};
 use super::{has_init, store};
 use crate::support::Space;
 use crate::support::cluster::chmod;
@@ -32,7 +33,8 @@ fn boot_an_image_for_arm_is_built_and_boots() {
     // Another layer each time: what was said of one that is kept is not said again.
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos();
     let script = "set -e\ntest \"$(chroot \"$1\" uname -m)\" = aarch64\ncp site/tool \"$1/usr/local/bin/tool\"";
-    space.write("post", &format!("#!/bin/sh\n{script}\necho {now} >\"$1/etc/now\"\n"));
+    let looks = looks_at_the_machine();
+    space.write("post", &format!("#!/bin/sh\n{script}\n{looks}echo {now} >\"$1/etc/now\"\n"));
     chmod(&space.path().join("post"), 0o755);
     let table = "[postinstall]\nscript = \"post\"\ninputs = [\"site/tool\"]\n\n[exclude]";
     space.edit("image.toml", "[exclude]", table);
@@ -43,6 +45,8 @@ fn boot_an_image_for_arm_is_built_and_boots() {
     );
     let ran = space.run(&["build"]).good();
     assert!(ran.err.contains("gate::other_cpu") && ran.err.contains("/usr/local/bin/tool"), "{}", ran.err);
+    // The host's own programs in the tools root see the image's CPU, and so do emulated ones.
+    assert_eq!(machine_of(&space), include_str!("seen/aarch64.txt"));
     // An emulator that the kernel does not take: the remedy, and nothing published anew.
     space.write("post", &format!("#!/bin/sh\n# {now}\nexit 0\n"));
     let ran = crate::support::imgbuild()

@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use super::locked_copy as copy;
 use super::machine::{Server, cmdline, expect, start};
 use super::{Built, shared, tiny};
+use crate::support::cluster::chmod;
 use crate::support::{Space, copy_locked, copy_tree, project};
 
 fn copy_into(space: &Space) {
@@ -158,6 +159,36 @@ fn a_source_in_an_archive_and_one_for_dkms_give_the_same_modules() {
     for text in ["the build of the driver `dkms`", "site_base.c:7:", "fourty_two", "full log:"] {
         assert!(ran.err.contains(text), "{text}\n{}", ran.err);
     }
+}
+
+#[test]
+fn make_runs_as_many_jobs_as_imgbuild_and_a_driver_cannot_see_how_many() {
+    let space = copy();
+    source(&space, "dkms");
+    let modules = "BUILT_MODULE_NAME[0]=\"site_base\"\nBUILT_MODULE_NAME[1]=\"site_greeter\"\n";
+    space.write(
+        "dkms/dkms.conf",
+        &format!("PACKAGE_NAME=\"site\"\nPACKAGE_VERSION=\"1.0\"\nPRE_BUILD=\"meet\"\n{modules}"),
+    );
+    // Three jobs that wait for one another, and what make and nproc say.
+    space.write(
+        "dkms/three.mk",
+        "all: a b c\na b c:\n\ttouch here-$@; for i in $$(seq 100); do test -e here-a && test -e here-b && test -e here-c && exit 0; \
+         sleep 0.1; done; exit 1\n",
+    );
+    let meet = "#!/bin/sh\nset -e\nmake -f three.mk\nprintf '#define SEEN \"%s, %s processors\"\\n' \"$MAKEFLAGS\" \"$(nproc)\" >seen.h\n";
+    space.write("dkms/meet", meet);
+    chmod(&space.path().join("dkms/meet"), 0o755);
+    space.edit(
+        "dkms/site_base.c",
+        "int site_number(void);",
+        "#include \"seen.h\"\nMODULE_INFO(seen, SEEN);\nint site_number(void);",
+    );
+    space.edit("image.toml", "[system]", "[[kernel.build]]\nsource = \"dkms\"\n\n[system]");
+    space.run(&["build", "-j", "3"]).good();
+    let module = module(&space, "site_base");
+    let seen = b"seen=-j --jobserver-auth=19,19, 4 processors\0";
+    assert!(module.windows(seen.len()).any(|window| window == seen));
 }
 
 #[test]

@@ -9,5 +9,6 @@ pub mod script;
 mod secrets;
 
 /// Part of the keys; raised with what the action gives. 1: first; 2: files are compared with the key; 3: what scripts see belongs
-/// to root and is as it is, systemd's tools find a chroot; 4: identities that nodes make for themselves are taken out.
+/// to root and is as it is, systemd's tools find a chroot; 4: identities that nodes make for themselves are taken out, and scripts see fixed
+/// processors and memory.
 pub const VERSION: u32 = 4;

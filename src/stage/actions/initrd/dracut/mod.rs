@@ -23,8 +23,8 @@ use crate::stage::actions::kernel::modules::{Selection, plain_path};
 use crate::store::{LayerReader, TreeEditor, in_scratch, lower_directories, make_directories};
 
 /// Part of the keys; raised with what the action gives. 1: first; 2: zstd compresses it as a whole; 4: microcode; 5: the names of
-/// its drivers.
-pub const VERSION: u32 = 5;
+/// its drivers; 6: modules of dracut see fixed processors and memory.
+pub const VERSION: u32 = 6;
 
 /// Runs dracut in the tools root.
 const COMPOSE: &str = include_str!("compose.sh");

@@ -74,6 +74,14 @@ keep() {
     strip --strip-debug "$1" -o "$out$2/$3.ko"
     chmod 644 "$out$2/$3.ko"
 }
+# A token for each job besides the first, by which make runs as many as imgbuild does; nothing that runs sees how many that are.
+case $(make --version | sed -n '1s/^GNU Make //p') in 3.*|4.[01]|4.[01].*) jobs=fds;; *) jobs=auth;; esac
+mkfifo /build/jobserver
+exec 19<>/build/jobserver
+cat /build/jobs >&19
+rm /build/jobs /build/jobserver
+export MAKEFLAGS="-j --jobserver-$jobs=19,19"
+unset jobs
 cd /build/driver
 if test -e dkms.conf && test $# = 0; then
     kernelver=$release
@@ -137,6 +145,8 @@ pub fn inside(request: BuildRequest, news: News<'_>) -> Result<BuildAnswer, Stri
     in_scratch(&request.scratch, || {
         let at = |name: &str| format!("{}/{name}", request.scratch);
         make_directories(&request.scratch, &["tree", "build/driver", "mount", "root", "root-work"])?;
+        std::fs::write(at("build/jobs"), "+".repeat(rayon::current_num_threads() - 1))
+            .map_err(|error| format!("cannot write the jobs of make: {error}"))?;
         news("unpacking the driver's source");
         let source = TreeEditor::open(&at("build/driver"))?;
         if let Err(problem) = unpack(&source, &request) {

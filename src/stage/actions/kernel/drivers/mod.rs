@@ -35,8 +35,8 @@ use crate::sandbox::helper::News;
 use crate::store::{LayerReader, TreeEditor};
 
 /// Part of the keys of drivers that are built; raised with what the action gives. 1: first; 2: with dkms.conf too paths are
-/// left out of modules; 3: dkms.conf has more variables.
-pub const VERSION: u32 = 4;
+/// left out of modules; 3: dkms.conf has more variables; 5: the build sees fixed processors and memory, and no number of jobs.
+pub const VERSION: u32 = 5;
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Extra {
