@@ -10,8 +10,9 @@ use crate::sandbox::emulator::HostCpu;
 /// 6: so are logs of packages' own directories and names of initiators; scripts find a full name of the machine;
 /// 7: what differs from run to run in a Berkeley DB of names of mail is taken out, and hooks of kernels make no initrd;
 /// 8: so is the time in Octave's list of its packages, and times in Java's list of authorities are the epoch;
-/// 9: systemd's tools find a chroot, `uname` and /proc tell the image's kernel.
-pub const INSTALL_VERSION: u32 = 9;
+/// 9: systemd's tools find a chroot, `uname` and /proc tell the image's kernel;
+/// 10: what stands in for programs does so by whatever path they are started.
+pub const INSTALL_VERSION: u32 = 10;
 
 /// What dpkg leaves out when it installs the kernel's packages over the payload, which has it: patterns of its option
 /// `--path-exclude`.

@@ -4,13 +4,15 @@ use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 
+use super::archive::relations;
 use super::archive::source::below;
 use super::archive::words::{of_suite, of_version};
 use super::query::{Prepare, QueryAnswer, QueryRequest};
 use super::{Archive, PinnedPackage, SuiteRelease};
 use crate::digest::{Digest, Sha256};
 use crate::distro::inside::common::quoted;
-use crate::distro::{DistroError, Pass, Resolution, Solving};
+use crate::distro::{ContainerPackage, DistroError, Pass, Resolution, Solving};
+use crate::fault;
 use crate::recipe::{is_meant, is_pattern};
 use crate::sandbox::CommandResult;
 use crate::source::nearest;
@@ -23,6 +25,17 @@ pub struct Resolver<'a> {
     pub suites: &'a [SuiteRelease],
     /// All indices, local ones too.
     pub archive: &'a Archive,
+}
+
+/// What is installed, by name.
+type Known<'a> = BTreeMap<String, Installed<'a>>;
+
+#[derive(Debug, Clone)]
+struct Installed<'a> {
+    version: String,
+    automatic: bool,
+    /// What the container image has of it; none: a pass brought it.
+    of_base: Option<&'a ContainerPackage>,
 }
 
 /// How often apt is asked once more because something else came that a pattern removes.
@@ -82,8 +95,12 @@ impl Resolver<'_> {
     /// Errors: [`DistroError::UnknownPackages`] or [`DistroError::Unsatisfiable`] with the solver's own words.
     pub fn resolve(&self, passes: &[Pass], held: &[PinnedPackage]) -> Result<Vec<Resolution>, DistroError> {
         let of_base = self.solving.base.into_iter().flat_map(|base| base.packages);
-        let mut installed: BTreeMap<String, (String, bool)> =
-            of_base.map(|(name, one)| (name.clone(), (one.version.clone(), one.automatic))).collect();
+        let mut installed: Known<'_> = of_base
+            .map(|(name, one)| {
+                let (version, automatic) = (one.version.clone(), one.automatic);
+                (name.clone(), Installed { version, automatic, of_base: Some(one) })
+            })
+            .collect();
         let mut first = None;
         let mut answers = Vec::new();
         let repositories = self.repositories();
@@ -108,9 +125,7 @@ impl Resolver<'_> {
             for name in &answer.removed {
                 installed.remove(name);
             }
-            for package in &answer.packages {
-                installed.insert(package.name.clone(), (package.version.clone(), package.automatic));
-            }
+            come(&mut installed, &answer.packages);
             let after = expanded(&pass.remove_after, &installed);
             let with = self.gone(number, &after, &installed, &repositories)?;
             after.iter().chain(&with).for_each(|name| drop(installed.remove(name)));
@@ -235,7 +250,7 @@ impl Resolver<'_> {
         &self,
         number: usize,
         (pass, patterns): (&Pass, &[&String]),
-        installed: &BTreeMap<String, (String, bool)>,
+        installed: &Known<'_>,
         held: &[PinnedPackage],
         repositories: &Repositories<'_>,
     ) -> Result<Resolution, DistroError> {
@@ -294,7 +309,51 @@ impl Resolver<'_> {
                 Err(other) => return Err(other),
             }
         }
+        if !pass.aside {
+            self.add_own(number, pass, installed, repositories, &mut answer)?;
+        }
         Ok(Resolution { needed, ..answer })
+    }
+
+    /// Adds the site's packages that the container image has in the same version, where the pass names or needs them: apt takes those for
+    /// installed, whoever made them.
+    fn add_own(
+        &self,
+        number: usize,
+        pass: &Pass,
+        installed: &Known<'_>,
+        repositories: &Repositories<'_>,
+        answer: &mut Resolution,
+    ) -> Result<(), DistroError> {
+        let mut over = installed.clone();
+        answer.removed.iter().for_each(|name| drop(over.remove(name)));
+        come(&mut over, &answer.packages);
+        let of_base = over.iter().filter(|(_, one)| one.of_base.is_some());
+        let exact = |(name, one): (&String, &Installed<'_>)| {
+            let mut all = self.archive.candidates(name).into_iter().filter(|candidate| self.runs(candidate));
+            all.find(|candidate| candidate.field("Version") == Some(&one.version))
+        };
+        let there: Vec<_> = of_base.filter_map(exact).collect();
+        if !there.iter().any(|one| is_local(&one.index.origin)) || fault::planted("container-has-the-sites-own") {
+            return Ok(());
+        }
+        let mut packages = answer.packages.clone();
+        for candidate in there {
+            packages.push(candidate.pin(true)?);
+        }
+        let reached = relations::reached(self.archive, &packages, answer.packages.len(), &pass.install);
+        let own = reached.into_iter().skip_while(|at| *at < answer.packages.len()).map(|at| &packages[at]);
+        let own: Vec<&PinnedPackage> = own.filter(|one| is_local(&one.origin)).collect();
+        if own.is_empty() {
+            return Ok(());
+        }
+        let words: Vec<String> = own.iter().map(|one| quoted(&format!("{}={}", one.name, one.version))).collect();
+        let command = format!("install -q -s --reinstall {}", words.join(" "));
+        let sources = (repositories.sources.as_str(), String::new());
+        let more = self.read_simulation(&self.simulate(number, &over, sources, &command, repositories)?, pass)?;
+        answer.packages.extend(more.packages);
+        answer.removed.extend(more.removed);
+        Ok(())
     }
 
     /// `folder/name` or `folder/name*` of an otherpkgs list as `name=version`: the newest of each name that this folder has for the image's
@@ -305,8 +364,7 @@ impl Resolver<'_> {
         let name = name.strip_suffix(&format!(":{}", self.architecture)).unwrap_or(name);
         let origin = format!("otherpkgs/{folder}");
         let fits = |candidate: &super::Candidate<'_>| {
-            let runs = candidate.field("Architecture").is_none_or(|one| one == "all" || one == self.architecture);
-            runs && wanted.is_none_or(|version| candidate.field("Version") == Some(version))
+            self.runs(candidate) && wanted.is_none_or(|version| candidate.field("Version") == Some(version))
         };
         let names: Vec<&str> = match is_pattern(name) {
             true => self.archive.names().into_iter().filter(|one| is_meant(name, one)).collect(),
@@ -322,8 +380,13 @@ impl Resolver<'_> {
         names.into_iter().filter_map(newest).collect()
     }
 
+    /// Whether a package is for the image's CPU.
+    fn runs(&self, candidate: &super::Candidate<'_>) -> bool {
+        candidate.field("Architecture").is_none_or(|one| one == "all" || one == self.architecture)
+    }
+
     /// Names that nothing has are reported all at once, before apt is asked.
-    fn check_names(&self, pass: &Pass, installed: &BTreeMap<String, (String, bool)>) -> Result<(), DistroError> {
+    fn check_names(&self, pass: &Pass, installed: &Known<'_>) -> Result<(), DistroError> {
         let mut unknown = Vec::new();
         let providers = std::cell::OnceCell::new();
         for item in &pass.install {
@@ -355,7 +418,7 @@ impl Resolver<'_> {
         &self,
         number: usize,
         names: &[String],
-        installed: &BTreeMap<String, (String, bool)>,
+        installed: &Known<'_>,
         repositories: &Repositories<'_>,
     ) -> Result<Vec<String>, DistroError> {
         let here: Vec<String> =
@@ -374,16 +437,14 @@ impl Resolver<'_> {
     fn simulate(
         &self,
         number: usize,
-        installed: &BTreeMap<String, (String, bool)>,
+        installed: &Known<'_>,
         (sources, preferences): (&str, String),
         command: &str,
         repositories: &Repositories<'_>,
     ) -> Result<String, DistroError> {
         let mut status = String::new();
         let mut marks = String::new();
-        for (name, (version, automatic)) in installed {
-            let of_base =
-                self.solving.base.and_then(|base| base.packages.get(name)).filter(|one| one.version == *version);
+        for (name, Installed { version, automatic, of_base }) in installed {
             let stanza = match (of_base, self.archive.exact(name, version)) {
                 (Some(one), _) => Some((one.text.clone(), one.architecture.clone())),
                 (None, candidate) => candidate.map(|candidate| {
@@ -462,8 +523,16 @@ impl Resolver<'_> {
     }
 }
 
+/// Notes that packages are installed.
+fn come(installed: &mut Known<'_>, packages: &[PinnedPackage]) {
+    for package in packages {
+        let (version, automatic) = (package.version.clone(), package.automatic);
+        installed.insert(package.name.clone(), Installed { version, automatic, of_base: None });
+    }
+}
+
 /// Names of installed packages for patterns, as dpkg-query finds them inside; other names as they are.
-fn expanded(names: &[String], installed: &BTreeMap<String, (String, bool)>) -> Vec<String> {
+fn expanded(names: &[String], installed: &Known<'_>) -> Vec<String> {
     let found = |name: &String| match is_pattern(name) {
         true => installed.keys().filter(|one| is_meant(name, one)).cloned().collect(),
         false => vec![name.clone()],

@@ -58,8 +58,9 @@ fn plain(request: PlainRequest, news: News<'_>) -> Result<usize, String> {
 /// 3: by the list of secrets; 4: so are logs of packages' own directories and names of initiators;
 /// 5: so is openldap's; times of Berkeley DB, of rpm before 4.14 and of Java's authorities are the epoch;
 /// 6: systemd's tools find a chroot, `uname` and /proc tell the image's kernel; 7: scripts that fail are found wherever rpm reports them,
-/// what stands beside others does by what it provides, and the package database is compared with the lock.
-const INSTALL_VERSION: u32 = 7;
+/// what stands beside others does by what it provides, and the package database is compared with the lock; 8: what stands in for programs
+/// does so by whatever path they are started.
+const INSTALL_VERSION: u32 = 8;
 
 impl PackageManager for RpmFamily {
     fn architecture(&self, machine: &str) -> &'static str {

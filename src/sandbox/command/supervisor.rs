@@ -1,11 +1,13 @@
 //! Answers the system calls of a command for which the filter asks: renames, which go on after a directory of lower layers was made
-//! again, and uname(2), which tells of the image's kernel.
+//! again, starts of programs, which go on after one that something stands in for was covered, and uname(2), which tells of the image's
+//! kernel.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::io::Errno;
 
-use super::{renames, uname};
+use super::stand_ins::Covers;
+use super::{CommandRequest, renames, uname};
 use crate::fault;
 use crate::sandbox::filter;
 
@@ -14,12 +16,18 @@ use crate::sandbox::filter;
 const RECEIVE: libc::Ioctl = 0xC050_2100_u32 as libc::Ioctl;
 const SEND: libc::Ioctl = 0xC018_2101_u32 as libc::Ioctl;
 
-/// Answers until no one is left who could ask: until then `waits` is open. `release` is what uname(2) tells.
-pub fn serve(listener: &OwnedFd, waits: BorrowedFd<'_>, release: &str) {
-    use rustix::event::{PollFd, PollFlags, poll};
+/// Answers until no one is left who could ask: until then `waits` is open. `request` says what uname(2) tells, and what stands in.
+pub fn serve(listener: &OwnedFd, waits: BorrowedFd<'_>, request: &CommandRequest) {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut covers = Covers::new(&request.stand_ins);
     loop {
         let mut ready = [PollFd::new(listener, PollFlags::IN), PollFd::from_borrowed_fd(waits, PollFlags::IN)];
-        match poll(&mut ready, None) {
+        let timeout = covers.timeout().and_then(|timeout| Timespec::try_from(timeout).ok());
+        match poll(&mut ready, timeout.as_ref()) {
+            Ok(0) => {
+                covers.give_up();
+                continue;
+            }
             Ok(_) => {}
             Err(Errno::INTR) => continue,
             Err(_) => return,
@@ -37,9 +45,12 @@ pub fn serve(listener: &OwnedFd, waits: BorrowedFd<'_>, release: &str) {
             let mut answer: libc::seccomp_notif_resp = std::mem::zeroed();
             answer.id = asked.id;
             if filter::is_uname(asked.data.arch, asked.data.nr) {
-                if uname::answer(&asked, release).is_none() {
+                if uname::answer(&asked, request.release()).is_none() {
                     answer.error = -libc::EFAULT;
                 }
+            } else if filter::is_start(asked.data.arch, asked.data.nr) {
+                let _ = covers.before_start(&asked);
+                answer.flags = libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32;
             } else {
                 if !fault::planted("rename-not-made-room") {
                     let _ = renames::make_room(&asked);

@@ -53,6 +53,16 @@ pub fn is_plain_rename(architecture: u32, call: i32) -> bool {
     is_call(architecture, call, "rename")
 }
 
+/// Whether a call of an architecture starts a program.
+pub fn is_start(architecture: u32, call: i32) -> bool {
+    is_plain_start(architecture, call) || is_call(architecture, call, "execveat")
+}
+
+/// Whether it is execve(2), which takes no directory before the path.
+pub fn is_plain_start(architecture: u32, call: i32) -> bool {
+    is_call(architecture, call, "execve")
+}
+
 /// Families of sockets that know network namespaces, or reach nothing but what is inside. Others are of this machine (AF_VSOCK, AF_ALG,
 /// AF_QIPCRTR, AF_BLUETOOTH), and no package needs them to be installed.
 const FAMILIES: [i32; 4] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
@@ -153,7 +163,10 @@ fn special(name: &str, asked: Asked) -> Option<Vec<sock_filter>> {
         // Its own limits, and not those of process 1.
         "prlimit64" => Some(by_argument(FIRST, &[0], go_on, answer(libc::EPERM))),
         "uname" if asked != Asked::Nothing => Some(vec![give(libc::SECCOMP_RET_USER_NOTIF)]),
-        "rename" | "renameat" | "renameat2" if asked == Asked::RenamesAndUname => {
+        "rename" | "renameat" | "renameat2" if matches!(asked, Asked::More { renames: true, .. }) => {
+            Some(vec![give(libc::SECCOMP_RET_USER_NOTIF)])
+        }
+        "execve" | "execveat" if matches!(asked, Asked::More { starts: true, .. }) => {
             Some(vec![give(libc::SECCOMP_RET_USER_NOTIF)])
         }
         _ => None,
@@ -187,13 +200,17 @@ fn asking_goes_on() -> bool {
 enum Asked {
     Nothing,
     Uname,
-    RenamesAndUname,
+    /// uname(2), and calls that go on afterwards: renames, starts of programs.
+    More {
+        renames: bool,
+        starts: bool,
+    },
 }
 
 /// Installs the filter on the calling process and all that it starts. Where the kernel can, uname(2) waits for an answer of anyone who has
-/// the descriptor that comes back, and with `renames` each rename, too.
+/// the descriptor that comes back, and with `renames` each rename, with `starts` each start of a program, too.
 /// Errors: The kernel's, where it has no seccomp.
-pub fn install(renames: bool) -> std::io::Result<Option<OwnedFd>> {
+pub fn install(renames: bool, starts: bool) -> std::io::Result<Option<OwnedFd>> {
     let load = |asked: Asked| {
         let mut program = program(&ABIS, asked);
         let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
@@ -202,7 +219,7 @@ pub fn install(renames: bool) -> std::io::Result<Option<OwnedFd>> {
         // CAP_SYS_ADMIN in its user namespace, so PR_SET_NO_NEW_PRIVS is not needed.
         unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const filter) }
     };
-    let listener = load(if renames && asking_goes_on() { Asked::RenamesAndUname } else { Asked::Uname });
+    let listener = load(if asking_goes_on() { Asked::More { renames, starts } } else { Asked::Uname });
     if listener >= 0 {
         // SAFETY: a new descriptor that no one else owns.
         return Ok(Some(unsafe { OwnedFd::from_raw_fd(listener as i32) }));
@@ -214,6 +231,8 @@ pub fn install(renames: bool) -> std::io::Result<Option<OwnedFd>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const ALL: Asked = Asked::More { renames: true, starts: true };
 
     /// What the filter gives, as the kernel would run it.
     fn run(program: &[sock_filter], data: [u32; 8]) -> u32 {
@@ -242,7 +261,7 @@ mod tests {
     #[test]
     fn what_is_listed_goes_on_and_each_other_number_of_each_abi_is_unknown() {
         for abis in [[X86_64, I386], [AARCH64, AARCH32]] {
-            for asked in [Asked::Nothing, Asked::Uname, Asked::RenamesAndUname] {
+            for asked in [Asked::Nothing, Asked::Uname, ALL] {
                 let program = program(&abis, asked);
                 // Source: linux/bpf_common.h, BPF_MAXINSNS.
                 assert!(program.len() < 4096, "{}", program.len());
@@ -300,7 +319,7 @@ mod tests {
     #[test]
     fn calls_that_depend_on_an_argument_do_so_by_each_abi() {
         for abi in [X86_64, I386, AARCH64, AARCH32] {
-            let program = program(&[abi], Asked::RenamesAndUname);
+            let program = program(&[abi], ALL);
             let of = |name: &str, arguments| {
                 let (_, number) = calls(abi).find(|(known, _)| *known == name).unwrap();
                 call(&program, abi, number, arguments)
@@ -318,7 +337,7 @@ mod tests {
             );
             assert_eq!((of("ioctl", (0, 0x5413)), of("prlimit64", (0, 1))), (go_on, go_on));
             assert_eq!((of("prlimit64", (1, 1)), of("syslog", (3, 0))), (answer(libc::EPERM), answer(libc::EPERM)));
-            for name in ["renameat", "renameat2", "uname"] {
+            for name in ["renameat", "renameat2", "uname", "execve", "execveat"] {
                 assert_eq!(of(name, (0, 0)), libc::SECCOMP_RET_USER_NOTIF, "{name}");
             }
         }

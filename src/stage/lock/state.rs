@@ -271,7 +271,6 @@ impl Locking<'_> {
                 self.supply.download(&pass.packages)?;
             }
         }
-        self.say_what_gives_way(archive.as_ref(), &passes)?;
         let digest = |origin: &str, directory: &Option<PathBuf>| {
             let scanned = |directory| scanned_digest(manager, directory, &archive.scanned(origin));
             directory.as_deref().map(scanned).transpose()
@@ -279,14 +278,17 @@ impl Locking<'_> {
         let otherpkgs = digest("otherpkgs", &self.recipe.otherpkgs_directory)?;
         let kernels = digest(KERNELS, &self.recipe.kernel_files.kernels)?;
         let lock = Lock { otherpkgs, kernels, ..self.locked(archive.suites(), epoch, earlier, passes) };
+        let (base, accounts) = base.map(|Resolved { base, accounts, .. }| (base, accounts)).unzip();
+        let lock = Lock { base, ..lock };
+        self.say_what_gives_way(archive.as_ref(), &lock)?;
         self.report.finished(ids::LOCK, began.elapsed());
-        let Some(Resolved { base, accounts, .. }) = base else { return Ok(lock) };
+        let Some(accounts) = accounts else { return Ok(lock) };
         let mut recorded = lock.accounts();
         for text in accounts::follow_container(&mut recorded, &accounts) {
             let text = format!("{text}, as the container image has it: files on NFS are owned by number");
             self.report.finding(&Finding::nowhere(Severity::Note, "lock::id_followed", text));
         }
-        Ok(Lock { base: Some(base), users: recorded.users, groups: recorded.groups, ..lock })
+        Ok(Lock { users: recorded.users, groups: recorded.groups, ..lock })
     }
 
     /// The container image that the recipe begins with; the lock's own stays where it is asked for by the same words, unless all is to
@@ -457,22 +459,17 @@ impl Locking<'_> {
         }
     }
 
-    /// Says which packages of otherpkgs the image has of another version from elsewhere.
-    fn say_what_gives_way(&self, archive: &dyn PackageArchive, passes: &[LockedPass]) -> Result<(), StageError> {
-        let image: Vec<&PinnedPackage> =
-            passes.iter().filter(|pass| pass.role().is_in_image()).flat_map(|pass| &pass.packages).collect();
+    /// Says which packages of otherpkgs the image has from elsewhere: of another version, or as the container image has them.
+    fn say_what_gives_way(&self, archive: &dyn PackageArchive, lock: &Lock) -> Result<(), StageError> {
+        let image = lock.in_image();
         let mut shown = Vec::new();
         for own in archive.of_origin("otherpkgs")? {
-            let of_it =
-                |one: &&&PinnedPackage| one.name == own.name && takes_place(&one.architecture, &own.architecture);
-            let there: Vec<&&PinnedPackage> = image.iter().filter(of_it).collect();
-            let Some(other) = there.last().filter(|_| there.iter().all(|one| local_folder(one).is_none())) else {
-                continue;
-            };
-            shown.push(format!(
-                "`{}` {} ({}, {} of {})",
-                own.name, own.version, own.origin, other.version, other.origin
-            ));
+            let of_it = |one: &&InImage<'_>| one.name == own.name && takes_place(one.architecture, &own.architecture);
+            let there: Vec<&InImage<'_>> = image.iter().filter(of_it).collect();
+            let is_own = |one: &&InImage<'_>| one.brought.is_some_and(|(_, package)| local_folder(package).is_some());
+            let Some(other) = there.last().filter(|_| !there.iter().any(is_own)) else { continue };
+            let from = other.brought.map_or("the container image", |(_, package)| &package.origin);
+            shown.push(format!("`{}` {} ({}, {} of {from})", own.name, own.version, own.origin, other.version));
         }
         if let Some(first) = shown.first() {
             let more = if shown.len() > SHOWN { format!(" and {} more", shown.len() - SHOWN) } else { String::new() };
