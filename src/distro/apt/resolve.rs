@@ -316,7 +316,7 @@ impl Resolver<'_> {
     }
 
     /// Adds the site's packages that the container image has in the same version, where the pass names or needs them: apt takes those for
-    /// installed, whoever made them.
+    /// installed, also where others made them.
     fn add_own(
         &self,
         number: usize,

@@ -18,7 +18,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// Opens them for a path and the directory before it in the call (AT_FDCWD where there is none).
+    /// Opens them for a path and the directory before it in the call (AT_FDCWD: it has no directory).
     pub fn of(pid: i32, directory: i32, path: &[u8]) -> Option<Self> {
         let open = |what: &str, flags: OFlags| {
             rustix::fs::open(format!("/proc/{pid}/{what}"), flags | OFlags::CLOEXEC, Mode::empty()).ok()

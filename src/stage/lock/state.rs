@@ -15,7 +15,7 @@ use crate::distro::{
 };
 use crate::plan::{Cause, Change, Origin, Place, Reason, Subject};
 use crate::recipe::{
-    LOCK_MINOR, Lock, LockedPass, LockedSuite, PassRole, PinnedPackage, Recipe, is_meant, takes_place,
+    InImage, LOCK_MINOR, Lock, LockedPass, LockedSuite, PassRole, PinnedPackage, Recipe, is_meant, takes_place,
 };
 use crate::sandbox::Namespace;
 use crate::source::{Finding, Severity};
@@ -468,7 +468,7 @@ impl Locking<'_> {
             let there: Vec<&InImage<'_>> = image.iter().filter(of_it).collect();
             let is_own = |one: &&InImage<'_>| one.brought.is_some_and(|(_, package)| local_folder(package).is_some());
             let Some(other) = there.last().filter(|_| !there.iter().any(is_own)) else { continue };
-            let from = other.brought.map_or("the container image", |(_, package)| &package.origin);
+            let from = other.brought.map_or("the container image", |(_, package)| package.origin.as_str());
             shown.push(format!("`{}` {} ({}, {} of {from})", own.name, own.version, own.origin, other.version));
         }
         if let Some(first) = shown.first() {
