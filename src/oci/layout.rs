@@ -1,6 +1,7 @@
 //! A directory in OCI's layout, and the same as one file: what skopeo calls `oci:` and `oci-archive:`.
 //! Source: image-spec, "OCI Image Layout Specification".
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::FileExt;
@@ -8,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::document::{ARTIFACT_LIMIT, Descriptor, INDEX, Index, MANIFEST, Named};
 use super::error::OciError;
-use super::send::{Content, Counted, Destination, Kept, Moved, Source};
+use super::send::{At, Content, Counted, Destination, Kept, Moved, Source};
 use crate::digest::Sha256;
 use crate::files::{self, Aside, Durability, Folders};
 use crate::sweep::Swept;
@@ -16,18 +17,69 @@ use crate::sweep::Swept;
 pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 const VERSION_FILE: &str = "oci-layout";
 const INDEX_FILE: &str = "index.json";
+const BLOBS: &str = "blobs/sha256/";
 /// Bytes of index.json at most.
 const LIMIT: u64 = 16 << 20;
 
+/// What a blob is called in a layout.
+fn blob_name(digest: &Sha256) -> String {
+    format!("{BLOBS}{digest}")
+}
+
 pub struct Layout {
+    /// The directory, or the file that is one.
     directory: PathBuf,
     tag: String,
+    packed: Option<Packed>,
+}
+
+/// A layout as one file: where in it each of its files begins, and its length.
+struct Packed {
+    file: File,
+    places: BTreeMap<String, (u64, u64)>,
 }
 
 impl Layout {
     /// Names a directory that is there; nothing of it is read yet.
     pub fn new(directory: &Path, tag: Option<&str>) -> Self {
-        Self { directory: directory.to_owned(), tag: tag.unwrap_or("latest").to_owned() }
+        Self { directory: directory.to_owned(), tag: tag.unwrap_or("latest").to_owned(), packed: None }
+    }
+
+    /// Opens a file in the form of [`Archive`], and finds its files; it is not unpacked.
+    /// Errors: [`OciError::Keep`] for a file that is no tar archive, [`OciError::Layout`] for one with something else.
+    pub fn packed(path: &Path, tag: Option<&str>) -> Result<Self, OciError> {
+        let reading = || OciError::keeping("read as a tar archive", path);
+        let file = File::open(path).map_err(reading())?;
+        let mut archive = tar::Archive::new(&file);
+        let mut places = BTreeMap::new();
+        for entry in archive.entries_with_seek().map_err(reading())? {
+            let entry = entry.map_err(reading())?;
+            let name = String::from_utf8_lossy(&entry.path_bytes()).trim_start_matches("./").to_owned();
+            if entry.header().entry_type() == tar::EntryType::Regular
+                && (name == INDEX_FILE || name == VERSION_FILE || name.starts_with(BLOBS))
+            {
+                places.insert(name, (entry.raw_file_position(), entry.size()));
+            }
+        }
+        if !places.contains_key(INDEX_FILE) {
+            let problem = format!("has no {INDEX_FILE}: it is not a layout of OCI's in a tar archive");
+            return Err(OciError::Layout { path: path.to_owned(), problem });
+        }
+        Ok(Self { packed: Some(Packed { file, places }), ..Self::new(path, tag) })
+    }
+
+    /// Opens a file of it; gives its length, too. None if there is nothing of that name.
+    fn file(&self, name: &str) -> std::io::Result<Option<(Box<dyn Read>, u64)>> {
+        let Some(Packed { file, places }) = &self.packed else {
+            let file = match File::open(self.directory.join(name)) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+                other => other?,
+            };
+            let found = file.metadata()?;
+            return Ok(found.is_file().then(|| (Box::new(file) as Box<dyn Read>, found.len())));
+        };
+        let Some((from, size)) = places.get(name).copied() else { return Ok(None) };
+        Ok(Some((Box::new(At { file: file.try_clone()?, at: from }.take(size)), size)))
     }
 
     /// Makes a directory, or takes one that is in this form already.
@@ -38,7 +90,7 @@ impl Layout {
         if directory.exists() && !directory.is_dir() {
             return Err(refused("is not a directory"));
         }
-        let made = Folders::make(&directory.join("blobs/sha256")).map_err(OciError::keeping("create", directory))?;
+        let made = Folders::make(&directory.join(BLOBS)).map_err(OciError::keeping("create", directory))?;
         let version = directory.join(VERSION_FILE);
         if !version.exists() {
             let names = std::fs::read_dir(directory).map_err(OciError::keeping("read", directory))?.flatten();
@@ -58,23 +110,23 @@ impl Layout {
 
     /// Bytes of a blob that is there.
     pub(super) fn size_of(&self, digest: &Sha256) -> Result<u64, OciError> {
-        let path = self.blob(digest);
-        std::fs::metadata(&path).map(|found| found.len()).map_err(OciError::keeping("read", &path))
+        let found = self.file(&blob_name(digest)).map_err(OciError::keeping("read", &self.blob(digest)))?;
+        found.map(|(_, size)| size).ok_or_else(|| self.lacks(digest))
+    }
+
+    fn lacks(&self, digest: &Sha256) -> OciError {
+        OciError::keeping("read", &self.blob(digest))(std::io::ErrorKind::NotFound.into())
     }
 
     fn blob(&self, digest: &Sha256) -> PathBuf {
-        self.directory.join("blobs/sha256").join(digest.to_string())
+        self.directory.join(blob_name(digest))
     }
 
     pub(super) fn index(&self) -> Result<Index, OciError> {
         let path = self.directory.join(INDEX_FILE);
         let mut bytes = Vec::new();
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(Index { schema_version: 2, ..Index::default() });
-            }
-            Err(error) => return Err(OciError::keeping("read", &path)(error)),
+        let Some((file, _)) = self.file(INDEX_FILE).map_err(OciError::keeping("read", &path))? else {
+            return Ok(Index { schema_version: 2, ..Index::default() });
         };
         file.take(LIMIT).read_to_end(&mut bytes).map_err(OciError::keeping("read", &path))?;
         let problem = |error: serde_json::Error| format!("is not an index of OCI's layout: {error}");
@@ -87,13 +139,12 @@ impl Layout {
         files::replace(&path, bytes, 0o644, Durability::PowerCut).map_err(OciError::keeping("write", &path))
     }
 
-    fn open(&self, blob: &Descriptor) -> Result<File, OciError> {
+    fn open(&self, blob: &Descriptor) -> Result<Box<dyn Read>, OciError> {
         let path = self.blob(&blob.digest);
-        let file = File::open(&path).map_err(OciError::keeping("read", &path))?;
-        match file.metadata() {
-            Ok(found) if found.is_file() && found.len() == blob.size => Ok(file),
-            Ok(_) => Err(OciError::Layout { path, problem: format!("is not a file of {} bytes", blob.size) }),
-            Err(error) => Err(OciError::keeping("read", &path)(error)),
+        match self.file(&blob_name(&blob.digest)).map_err(OciError::keeping("read", &path))? {
+            Some((file, size)) if size == blob.size => Ok(file),
+            Some(_) => Err(OciError::Layout { path, problem: format!("is not a file of {} bytes", blob.size) }),
+            None => Err(self.lacks(&blob.digest)),
         }
     }
 
@@ -144,7 +195,7 @@ impl Destination for Layout {
     }
 
     fn finish(&self, manifest: &[u8], digest: Sha256) -> Result<(), OciError> {
-        self.put(&format!("blobs/sha256/{digest}"), manifest)?;
+        self.put(&blob_name(&digest), manifest)?;
         let held = File::open(&self.directory).map_err(OciError::keeping("open", &self.directory))?;
         rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive)
             .map_err(|error| OciError::keeping("lock", &self.directory)(error.into()))?;
@@ -162,7 +213,8 @@ impl Destination for Layout {
 
 impl Source for Layout {
     fn place(&self) -> String {
-        format!("oci-layout:{}:{}", self.directory.display(), self.tag)
+        let kind = if self.packed.is_some() { "oci-archive" } else { "oci-layout" };
+        format!("{kind}:{}:{}", self.directory.display(), self.tag)
     }
 
     fn manifest(&self) -> Result<Vec<u8>, OciError> {
@@ -172,7 +224,10 @@ impl Source for Layout {
             let names: Vec<&str> =
                 index.manifests.iter().filter_map(|one| one.annotations.get(REF_NAME)).map(String::as_str).collect();
             let help = match names.is_empty() {
-                true => "name a directory that `imgbuild push oci-layout:DIR:TAG` wrote".to_owned(),
+                true => {
+                    "name a directory or a file that `imgbuild push` wrote: oci-layout:DIR:TAG, oci-archive:FILE:TAG"
+                        .to_owned()
+                }
                 false => format!("name one of its tags: {}", names.join(", ")),
             };
             return Err(OciError::NotThere {

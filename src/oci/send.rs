@@ -54,9 +54,9 @@ impl Content {
 }
 
 /// A file read from a byte on, wherever others read.
-struct At {
-    file: File,
-    at: u64,
+pub(super) struct At {
+    pub file: File,
+    pub at: u64,
 }
 
 impl Read for At {

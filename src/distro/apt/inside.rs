@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::distro::inside::accounts::{self, text_in};
-use crate::distro::inside::common::{Made, PackageFile, call_packages, normalise, quoted, write};
+use crate::distro::inside::common::{Made, PackageFile, call_packages, normalise, quoted, stand_ins, write};
 use crate::distro::inside::keystore;
 use crate::distro::inside::uname::Uname;
 use crate::fault;
@@ -83,9 +83,6 @@ pub struct InstallRequest {
     /// Log file, relative to the store's directory.
     pub log: String,
 }
-
-/// Programs that would make an initrd in the image; replaced in the sandbox only (D19).
-const KERNEL_HOOKS: [&str; 4] = ["update-initramfs", "dracut", "kernel-install", "update-grub"];
 
 /// apt's settings for a target below /target; paths as apt in the tools root sees them.
 ///
@@ -190,11 +187,7 @@ pub fn install(request: InstallRequest, progress: News<'_>) -> Result<Made, Stri
             target_binds: [("/debs", "/run/imgbuild/debs"), ("/imgbuild/archives", "/run/imgbuild/archives")]
                 .map(|(from, to)| (from.to_owned(), to.to_owned()))
                 .to_vec(),
-            stand_ins: KERNEL_HOOKS
-                .map(|name| (name.to_owned(), "#!/bin/sh\nexit 0\n".to_owned()))
-                .into_iter()
-                .chain([request.uname.stand_in()])
-                .collect(),
+            stand_ins: stand_ins(&request.uname),
             kernel: Some(request.uname.reported_release().to_owned()),
             arguments: ["/bin/sh", "/imgbuild/run"].map(str::to_owned).to_vec(),
             environment: variables,

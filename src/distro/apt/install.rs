@@ -11,7 +11,7 @@ use crate::sandbox::emulator::HostCpu;
 /// 7: what differs from run to run in a Berkeley DB of names of mail is taken out, and hooks of kernels make no initrd;
 /// 8: so is the time in Octave's list of its packages, and times in Java's list of authorities are the epoch;
 /// 9: systemd's tools find a chroot, `uname` and /proc tell the image's kernel; 10: more identities are taken out, and ids and times of slapd;
-/// scripts see fixed processors and memory.
+/// scripts see fixed processors and memory; what stands in for programs does so by whatever path they are started.
 pub const INSTALL_VERSION: u32 = 10;
 
 /// What dpkg leaves out when it installs the kernel's packages over the payload, which has it: patterns of its option

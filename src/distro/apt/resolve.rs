@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 
+use super::archive::relations;
 use super::archive::source::below;
 use super::archive::words::{is_apt_pattern, is_of_task, task_of};
 use super::lists::{in_folder, unknown_names, unknown_words};
@@ -11,7 +12,7 @@ use super::query::{Prepare, QueryAnswer, QueryRequest};
 use super::{Archive, PinnedPackage, SuiteRelease};
 use crate::digest::{Digest, Sha256};
 use crate::distro::inside::common::quoted;
-use crate::distro::{DistroError, Pass, Resolution, Solving};
+use crate::distro::{ContainerPackage, DistroError, Pass, Resolution, Solving};
 use crate::fault;
 use crate::recipe::{is_meant, is_pattern};
 use crate::sandbox::CommandResult;
@@ -24,6 +25,17 @@ pub struct Resolver<'a> {
     pub suites: &'a [SuiteRelease],
     /// All indices, local ones too.
     pub archive: &'a Archive,
+}
+
+/// What is installed, by name.
+type Known<'a> = BTreeMap<String, Installed<'a>>;
+
+#[derive(Debug, Clone)]
+struct Installed<'a> {
+    version: String,
+    automatic: bool,
+    /// What the container image has of it; none: a pass brought it.
+    of_base: Option<&'a ContainerPackage>,
 }
 
 /// How often apt is asked once more because something else came that a pattern removes.
@@ -83,8 +95,12 @@ impl Resolver<'_> {
     /// Errors: [`DistroError::UnknownPackages`] or [`DistroError::Unsatisfiable`] with the solver's own words.
     pub fn resolve(&self, passes: &[Pass], held: &[PinnedPackage]) -> Result<Vec<Resolution>, DistroError> {
         let of_base = self.solving.base.into_iter().flat_map(|base| base.packages);
-        let mut installed: BTreeMap<String, (String, bool)> =
-            of_base.map(|(name, one)| (name.clone(), (one.version.clone(), one.automatic))).collect();
+        let mut installed: Known<'_> = of_base
+            .map(|(name, one)| {
+                let (version, automatic) = (one.version.clone(), one.automatic);
+                (name.clone(), Installed { version, automatic, of_base: Some(one) })
+            })
+            .collect();
         let mut first = None;
         let mut digests: BTreeMap<String, Sha256> = BTreeMap::new();
         let mut answers = Vec::new();
@@ -115,9 +131,7 @@ impl Resolver<'_> {
             for name in &answer.removed {
                 installed.remove(name);
             }
-            for package in &answer.packages {
-                installed.insert(package.name.clone(), (package.version.clone(), package.automatic));
-            }
+            come(&mut installed, &answer.packages);
             let after = expanded(&pass.remove_after, &installed);
             let with = self.gone(number, &after, &installed, &repositories)?;
             after.iter().chain(&with).for_each(|name| drop(installed.remove(name)));
@@ -242,7 +256,7 @@ impl Resolver<'_> {
         &self,
         number: usize,
         (pass, patterns): (&Pass, &[&String]),
-        installed: &BTreeMap<String, (String, bool)>,
+        installed: &Known<'_>,
         held: &[PinnedPackage],
         repositories: &Repositories<'_>,
     ) -> Result<Resolution, DistroError> {
@@ -311,7 +325,56 @@ impl Resolver<'_> {
                 Err(other) => return Err(other),
             }
         }
+        if !pass.aside {
+            self.add_own(number, pass, installed, repositories, &mut answer)?;
+        }
         Ok(Resolution { needed, ..answer })
+    }
+
+    /// Adds the site's packages that the container image has in the same version, where the pass names or needs them: apt takes those for
+    /// installed, also where others made them.
+    fn add_own(
+        &self,
+        number: usize,
+        pass: &Pass,
+        installed: &Known<'_>,
+        repositories: &Repositories<'_>,
+        answer: &mut Resolution,
+    ) -> Result<(), DistroError> {
+        let mut over = installed.clone();
+        answer.removed.iter().for_each(|name| drop(over.remove(name)));
+        come(&mut over, &answer.packages);
+        let of_base = over.iter().filter(|(_, one)| one.of_base.is_some());
+        let exact = |(name, one): (&String, &Installed<'_>)| {
+            let mut all = self.archive.candidates(name).into_iter().filter(|candidate| self.runs(candidate));
+            all.find(|candidate| candidate.field("Version") == Some(&one.version))
+        };
+        let there: Vec<_> = of_base.filter_map(exact).collect();
+        if !there.iter().any(|one| is_local(&one.index.origin)) || fault::planted("container-has-the-sites-own") {
+            return Ok(());
+        }
+        let mut packages = answer.packages.clone();
+        for candidate in there {
+            packages.push(candidate.pin(true)?);
+        }
+        let reached = relations::reached(self.archive, &packages, answer.packages.len(), &pass.install);
+        let own = reached.into_iter().skip_while(|at| *at < answer.packages.len()).map(|at| &packages[at]);
+        let own: Vec<&PinnedPackage> = own.filter(|one| is_local(&one.origin)).collect();
+        if own.is_empty() {
+            return Ok(());
+        }
+        let words: Vec<String> = own.iter().map(|one| quoted(&format!("{}={}", one.name, one.version))).collect();
+        let command = format!("install -q -s --reinstall {}", words.join(" "));
+        let sources = (repositories.sources.as_str(), String::new());
+        let more = self.read_simulation(&self.simulate(number, &over, sources, &command, repositories)?, pass)?;
+        answer.packages.extend(more.packages);
+        answer.removed.extend(more.removed);
+        Ok(())
+    }
+
+    /// Whether a package is for the image's CPU.
+    fn runs(&self, candidate: &super::Candidate<'_>) -> bool {
+        candidate.field("Architecture").is_none_or(|one| one == "all" || one == self.architecture)
     }
 
     fn in_folder(&self, item: &str) -> Vec<super::Candidate<'_>> {
@@ -323,13 +386,13 @@ impl Resolver<'_> {
     fn rebuilt(
         &self,
         pass: &Pass,
-        installed: &BTreeMap<String, (String, bool)>,
+        installed: &Known<'_>,
         digests: &BTreeMap<String, Sha256>,
     ) -> Result<Vec<PinnedPackage>, DistroError> {
         let named = pass.install.iter().flat_map(|item| self.in_folder(item));
         let pins = named.map(|candidate| candidate.pin(false)).collect::<Result<Vec<_>, _>>()?;
         let is_other = |pin: &PinnedPackage| {
-            let is_of_version = installed.get(&pin.name).is_some_and(|(version, _)| *version == pin.version);
+            let is_of_version = installed.get(&pin.name).is_some_and(|one| one.version == pin.version);
             is_of_version && digests.get(&pin.name) != Some(&pin.sha256) && !fault::planted("rebuilt-package-stays")
         };
         Ok(pins.into_iter().filter(is_other).collect())
@@ -340,7 +403,7 @@ impl Resolver<'_> {
         &self,
         number: usize,
         names: &[String],
-        installed: &BTreeMap<String, (String, bool)>,
+        installed: &Known<'_>,
         repositories: &Repositories<'_>,
     ) -> Result<Vec<String>, DistroError> {
         let here: Vec<String> =
@@ -359,16 +422,14 @@ impl Resolver<'_> {
     fn simulate(
         &self,
         number: usize,
-        installed: &BTreeMap<String, (String, bool)>,
+        installed: &Known<'_>,
         (sources, preferences): (&str, String),
         command: &str,
         repositories: &Repositories<'_>,
     ) -> Result<String, DistroError> {
         let mut status = String::new();
         let mut marks = String::new();
-        for (name, (version, automatic)) in installed {
-            let of_base =
-                self.solving.base.and_then(|base| base.packages.get(name)).filter(|one| one.version == *version);
+        for (name, Installed { version, automatic, of_base }) in installed {
             let stanza = match (of_base, self.archive.exact(name, version)) {
                 (Some(one), _) => Some((one.text.clone(), one.architecture.clone())),
                 (None, candidate) => candidate.map(|candidate| {
@@ -453,8 +514,16 @@ impl Resolver<'_> {
     }
 }
 
+/// Notes that packages are installed.
+fn come(installed: &mut Known<'_>, packages: &[PinnedPackage]) {
+    for package in packages {
+        let (version, automatic) = (package.version.clone(), package.automatic);
+        installed.insert(package.name.clone(), Installed { version, automatic, of_base: None });
+    }
+}
+
 /// Names of installed packages for patterns, as dpkg-query finds them inside; other names as they are.
-fn expanded(names: &[String], installed: &BTreeMap<String, (String, bool)>) -> Vec<String> {
+fn expanded(names: &[String], installed: &Known<'_>) -> Vec<String> {
     let found = |name: &String| match is_pattern(name) {
         true => installed.keys().filter(|one| is_meant(name, one)).cloned().collect(),
         false => vec![name.clone()],

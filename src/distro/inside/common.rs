@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::berkeley;
 use super::secrets::{SECRETS, settle_ids};
+use super::uname::Uname;
 use crate::digest::Sha256;
 use crate::failure::start;
 use crate::recipe::Accounts;
@@ -64,6 +65,28 @@ pub fn environment(epoch: i64) -> Vec<(String, String)> {
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .to_vec()
+}
+
+/// Programs that would make an initrd in the image, enter a kernel into a boot loader, or reach for a running system; replaced in the
+/// sandbox only (D19). All of them for all package managers: an image may have another distribution's tools.
+const KERNEL_HOOKS: [&str; 11] = [
+    "dracut",
+    "grubby",
+    "installkernel",
+    "kernel-install",
+    "mkinitrd",
+    "new-kernel-pkg",
+    "update-bootloader",
+    "update-grub",
+    "update-grub2",
+    "update-grub-legacy",
+    "update-initramfs",
+];
+
+/// What stands in for programs while packages are installed, by name with its text.
+pub fn stand_ins(uname: &Uname) -> Vec<(String, String)> {
+    let hooks = KERNEL_HOOKS.iter().map(|name| ((*name).to_owned(), "#!/bin/sh\nexit 0\n".to_owned()));
+    hooks.chain([uname.stand_in()]).collect()
 }
 
 /// Writes a file of a scratch directory.

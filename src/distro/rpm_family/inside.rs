@@ -10,7 +10,7 @@ use super::{blame, database, depmod};
 use crate::digest::Digest;
 use crate::distro::inside::accounts;
 use crate::distro::inside::common::{
-    Made, PackageFile, call_packages, environment, normalise, quoted, quoted_words, write,
+    Made, PackageFile, call_packages, environment, normalise, quoted, quoted_words, stand_ins, write,
 };
 use crate::distro::inside::keystore;
 use crate::distro::inside::uname::Uname;
@@ -65,9 +65,6 @@ pub struct InstallRequest {
     /// Log file, relative to the store's directory.
     pub log: String,
 }
-
-/// Programs that would make an initrd in the image, or reach for a running system; replaced in the sandbox only (D19).
-const STAND_INS: [&str; 6] = ["dracut", "kernel-install", "grubby", "new-kernel-pkg", "installkernel", "mkinitrd"];
 
 /// Files of the package manager that differ from run to run; removed from each layer, beside those that
 /// `distro/inside.rs` lists. One reason a line.
@@ -131,11 +128,7 @@ pub fn install(request: InstallRequest, progress: News<'_>) -> Result<Made, Stri
                     Bind { source: at("settings"), target: "/imgbuild".to_owned(), writable: true },
                     Bind { source: packages.clone(), target: "/packages".to_owned(), writable: false },
                 ],
-                stand_ins: STAND_INS
-                    .map(|name| (name.to_owned(), "#!/bin/sh\nexit 0\n".to_owned()))
-                    .into_iter()
-                    .chain([request.uname.stand_in()])
-                    .collect(),
+                stand_ins: stand_ins(&request.uname),
                 kernel: Some(request.uname.reported_release().to_owned()),
                 arguments: arguments.map(str::to_owned).to_vec(),
                 environment: variables.clone(),

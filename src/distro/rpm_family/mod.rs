@@ -59,7 +59,7 @@ fn plain(request: PlainRequest, news: News<'_>) -> Result<usize, String> {
 /// 5: so is openldap's; times of Berkeley DB, of rpm before 4.14 and of Java's authorities are the epoch;
 /// 6: systemd's tools find a chroot, `uname` and /proc tell the image's kernel; 7: scripts that fail are found wherever rpm reports them,
 /// what stands beside others does by what it provides, and the package database is compared with the lock; 8: more identities are taken out,
-/// and ids and times of slapd; scripts see fixed processors and memory.
+/// and ids and times of slapd; scripts see fixed processors and memory; what stands in for programs does so by whatever path they are started.
 const INSTALL_VERSION: u32 = 8;
 
 impl PackageManager for RpmFamily {

@@ -1,4 +1,4 @@
-//! The process that makes a call for which the filter asks: its memory, and where its paths lead.
+//! The process that a system call asks for: what stands in its memory, and where it is.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -10,39 +10,42 @@ use rustix::fs::{Mode, OFlags};
 /// Longest path, with its end. Source: limits.h, PATH_MAX.
 const PATH_MAX: usize = 4096;
 
-/// A path of the process, with what it starts from.
+/// Where a path of a process leads from.
+#[derive(Debug)]
 pub struct Place {
     mounts: OwnedFd,
-    root: OwnedFd,
+    /// The root directory of the process.
+    pub root: OwnedFd,
+    /// The directory that the path begins in.
     pub base: OwnedFd,
-    pub path: Vec<u8>,
 }
 
 impl Place {
-    /// The path at an address, from a directory of the process on.
-    pub fn of(asked: &libc::seccomp_notif, directory: i32, address: u64) -> Option<Self> {
-        let pid = i32::try_from(asked.pid).ok()?;
-        let of_process = |what: &str| {
-            let flags = OFlags::PATH | OFlags::CLOEXEC;
-            rustix::fs::open(format!("/proc/{pid}/{what}"), flags, Mode::empty()).ok()
+    /// Opens them for a path and the directory before it in the call (AT_FDCWD: it has no directory).
+    pub fn of(pid: i32, directory: i32, path: &[u8]) -> Option<Self> {
+        let open = |what: &str, flags: OFlags| {
+            rustix::fs::open(format!("/proc/{pid}/{what}"), flags | OFlags::CLOEXEC, Mode::empty()).ok()
         };
-        let path = text_at(pid, address)?;
         let base = match (path.first(), directory) {
-            (Some(b'/'), _) => of_process("root")?,
-            (Some(_), libc::AT_FDCWD) => of_process("cwd")?,
-            (Some(_), descriptor) => of_process(&format!("fd/{descriptor}"))?,
+            (Some(b'/'), _) => open("root", OFlags::PATH)?,
+            (Some(_), libc::AT_FDCWD) => open("cwd", OFlags::PATH)?,
+            (Some(_), descriptor) => open(&format!("fd/{descriptor}"), OFlags::PATH)?,
             (None, _) => return None,
         };
-        let mounts = rustix::fs::open(format!("/proc/{pid}/ns/mnt"), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
-        Some(Self { mounts: mounts.ok()?, root: of_process("root")?, base, path })
+        Some(Self { mounts: open("ns/mnt", OFlags::RDONLY)?, root: open("root", OFlags::PATH)?, base })
     }
 
-    /// Does something where the process is, in the directory that has the path's last name; gives what `work` gives, a number up to 255.
-    pub fn run(&self, work: impl FnOnce(&OsStr) -> i32) -> Option<i32> {
+    /// Works where the process is, in a process of its own, and waits for it.
+    pub fn visit(&self, work: impl FnOnce() -> Option<()>) -> Option<()> {
+        self.run(|| i32::from(work().is_none())).filter(|status| *status == 0).map(drop)
+    }
+
+    /// The same; gives what `work` gives, a number up to 255, and 255 where it could not go there.
+    pub fn run(&self, work: impl FnOnce() -> i32) -> Option<i32> {
         // SAFETY: this process has one thread.
         match unsafe { libc::fork() } {
             0 => {
-                let status = self.enter().map_or(libc::ENOENT, work);
+                let status = self.enter().map_or(255, |()| work());
                 // SAFETY: ends the process and nothing else.
                 unsafe { libc::_exit(status) }
             }
@@ -56,24 +59,27 @@ impl Place {
         }
     }
 
-    /// Goes there; gives the last name.
-    fn enter(&self) -> Option<&OsStr> {
+    fn enter(&self) -> Option<()> {
         let kind = Some(rustix::thread::LinkNameSpaceType::Mount);
         rustix::thread::move_into_link_name_space(self.mounts.as_fd(), kind).ok()?;
         rustix::process::fchdir(&self.root).ok()?;
         rustix::process::chroot(".").ok()?;
-        rustix::process::fchdir(&self.base).ok()?;
-        let path = Path::new(OsStr::from_bytes(&self.path));
-        let (parent, name) = (path.parent()?, path.file_name()?);
-        if !parent.as_os_str().is_empty() {
-            rustix::process::chdir(parent).ok()?;
-        }
-        Some(name)
+        rustix::process::fchdir(&self.base).ok()
     }
 }
 
+/// Goes to the directory that has a path's last name, and gives that name.
+pub fn enter_parent(path: &[u8]) -> Option<&OsStr> {
+    let path = Path::new(OsStr::from_bytes(path));
+    let (parent, name) = (path.parent()?, path.file_name()?);
+    if !parent.as_os_str().is_empty() {
+        rustix::process::chdir(parent).ok()?;
+    }
+    Some(name)
+}
+
 /// A text in another process's memory.
-fn text_at(pid: i32, address: u64) -> Option<Vec<u8>> {
+pub fn text_at(pid: i32, address: u64) -> Option<Vec<u8>> {
     const PAGE: usize = 4096;
     let mut text = vec![0u8; PATH_MAX];
     let first = (PAGE - address as usize % PAGE).min(PATH_MAX);

@@ -3,7 +3,7 @@
 
 use rustix::fs::{Mode, OFlags};
 
-use super::asker::Place;
+use super::asker::{Place, enter_parent, text_at};
 use crate::device;
 use crate::sandbox::filter;
 
@@ -27,9 +27,12 @@ pub fn answer(asked: &libc::seccomp_notif) -> Option<i32> {
     if user != 0 {
         return None;
     }
-    let place = Place::of(asked, directory, rest[0])?;
+    let pid = i32::try_from(asked.pid).ok()?;
+    let path = text_at(pid, rest[0])?;
+    let place = Place::of(pid, directory, &path)?;
     let mode = Mode::from_raw_mode(mode & PERMISSIONS & !umask);
-    place.run(|name| {
+    place.run(|| {
+        let Some(name) = enter_parent(&path) else { return libc::ENOENT };
         rustix::process::umask(Mode::empty());
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let made = rustix::fs::open(name, flags, mode);

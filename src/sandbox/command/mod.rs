@@ -9,6 +9,7 @@ mod machine;
 mod process_one;
 mod renames;
 mod setup;
+mod stand_ins;
 mod supervisor;
 mod uname;
 
@@ -28,7 +29,7 @@ use crate::fault;
 pub use confined::{Confined, run_confined};
 pub use limit::{ScriptLimits, VARIABLE as LIMIT_VARIABLE};
 pub use process_one::set_process_one;
-pub use setup::STAND_IN_DIRECTORY;
+pub use stand_ins::STAND_IN_DIRECTORY;
 
 /// A file or directory of the store that the command sees.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -49,7 +50,8 @@ pub struct CommandRequest {
     pub binds: Vec<Bind>,
     /// What of the root is also visible below /target: (absolute path, absolute path inside the target).
     pub target_binds: Vec<(String, String)>,
-    /// Programs put in front of the search path inside the target, by name with their text; they vanish with /run.
+    /// Programs that stand in for those of their names inside the target, by the search path and by any other, with their text; they vanish
+    /// with /run.
     pub stand_ins: Vec<(String, String)>,
     /// Release of the kernel that /proc tells of; none: one that means nothing.
     pub kernel: Option<String>,
@@ -127,7 +129,7 @@ fn run(request: &CommandRequest) -> Result<CommandResult, String> {
     // system calls and allocates, which glibc allows after fork.
     unsafe {
         command.pre_exec(move || {
-            process_one::below_a_new_one(setup.release(), || setup::assemble(&setup))
+            process_one::below_a_new_one(&setup, || setup::assemble(&setup))
                 .and_then(|()| setup::enter(&setup))
                 .map_err(|text| {
                     use std::io::Write;

@@ -21,7 +21,7 @@ use rustix::fs::MemfdFlags;
 use rustix::process::DumpableBehavior;
 use rustix::thread::UnshareFlags;
 
-use super::supervisor;
+use super::{CommandRequest, supervisor};
 use crate::fault;
 use crate::sandbox::filter;
 use crate::sandbox::tree::overlay::upper_is_whole;
@@ -38,9 +38,9 @@ pub fn set_process_one(program: &'static [u8]) {
 }
 
 /// Splits the calling process, a freshly forked one, in three (see above), and returns in the one that becomes the command; where
-/// `assemble` fails, in process 1, which has to end. `release` is what uname(2) tells the command.
+/// `assemble` fails, in process 1, which has to end. `request` says what uname(2) tells the command, and what stands in for programs.
 /// Errors: What `assemble` says, or which system call failed.
-pub fn below_a_new_one(release: &str, assemble: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+pub fn below_a_new_one(request: &CommandRequest, assemble: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
     let said = |what: &str| format!("cannot {what}: {}", std::io::Error::last_os_error());
     // SAFETY: this is the only thread of a freshly forked process.
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWPID) }
@@ -60,14 +60,14 @@ pub fn below_a_new_one(release: &str, assemble: impl FnOnce() -> Result<(), Stri
             drop(inner);
             if let (Some(listener), Some(end)) = (supervisor::receive(&outer), supervisor::end_of(child)) {
                 close_all_but(&listener, &end);
-                supervisor::serve(&listener, end.as_fd(), release);
+                supervisor::serve(&listener, end.as_fd(), request);
             }
             end_as(child)
         }
     }
     assemble()?;
     // A kernel without seccomp is slower, and has all its calls in sight.
-    let listener = match filter::install(!upper_is_whole()) {
+    let listener = match filter::install(!upper_is_whole(), !request.stand_ins.is_empty()) {
         Err(error) if error.raw_os_error() != Some(libc::ENOSYS) => {
             return Err(format!("cannot restrict system calls: {error}"));
         }

@@ -6,36 +6,37 @@
 //! lower layers is recreated above them, as mv would, and the call goes on. A layer is what differs between two trees, so its bytes
 //! are those of the other way to assemble trees, where no rename fails.
 
-use std::ffi::OsStr;
-
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::asker::Place;
+use super::asker::{Place, enter_parent, text_at};
 use crate::sandbox::filter;
 use crate::sandbox::tree::copy::copy_layers;
 
 /// Recreates what a call renames, where it is a directory of lower layers. Whatever fails here fails in the call, too.
 pub fn make_room(asked: &libc::seccomp_notif) -> Option<()> {
+    let pid = i32::try_from(asked.pid).ok()?;
     // rename(old, new); renameat(olddir, old, ..). Source: the system call tables.
     let (directory, address) = match filter::name_of(asked.data.arch, asked.data.nr) {
         Some("rename") => (libc::AT_FDCWD, asked.data.args[0]),
         _ => (asked.data.args[0] as i32, asked.data.args[1]),
     };
-    let place = Place::of(asked, directory, address)?;
+    let path = text_at(pid, address)?;
+    let place = Place::of(pid, directory, &path)?;
     // Most renames are of files. This look never leaves the directory; the one that counts is made where the process is.
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let resolve = if place.path[0] == b'/' { ResolveFlags::IN_ROOT } else { ResolveFlags::BENEATH };
-    if let Ok(found) = rustix::fs::openat2(&place.base, place.path.as_slice(), flags, Mode::empty(), resolve)
+    let resolve = if path[0] == b'/' { ResolveFlags::IN_ROOT } else { ResolveFlags::BENEATH };
+    if let Ok(found) = rustix::fs::openat2(&place.base, path.as_slice(), flags, Mode::empty(), resolve)
         && rustix::fs::fstat(&found).is_ok_and(|stat| stat.st_mode & libc::S_IFMT != libc::S_IFDIR)
     {
         return None;
     }
-    place.run(|name| recreate(name).map_or(1, |()| 0)).map(drop)
+    place.visit(|| recreate(&path))
 }
 
 /// Makes a directory again if it cannot be renamed.
-fn recreate(name: &OsStr) -> Option<()> {
+fn recreate(path: &[u8]) -> Option<()> {
+    let name = enter_parent(path)?;
     let name = name.to_str()?;
     let stat = rustix::fs::statat(CWD, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).ok()?;
     if stat.st_mode & libc::S_IFMT != libc::S_IFDIR {

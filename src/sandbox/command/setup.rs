@@ -1,11 +1,11 @@
 //! The root that a command gets, made around the process that becomes its process 1.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::mount::MountFlags;
 use rustix::thread::UnshareFlags;
 
-use super::{Bind, CommandRequest, caller};
+use super::{Bind, CommandRequest, caller, stand_ins};
 use crate::sandbox::tree::api_mounts;
 use crate::sandbox::tree::copy::copy_layers;
 use crate::sandbox::tree::overlay::upper_is_whole;
@@ -48,7 +48,7 @@ pub fn assemble(request: &CommandRequest) -> Result<(), String> {
     api_mounts::mount_kernel_trees(Path::new("/"), None, release)?;
     if request.target.is_some() {
         api_mounts::mount_kernel_trees(Path::new("/target"), Some(Path::new("/dev")), release)?;
-        place_stand_ins(&request.stand_ins)?;
+        stand_ins::place(&request.stand_ins)?;
         for (from, to) in &request.target_binds {
             bind_into_target(from, to)?;
         }
@@ -154,19 +154,4 @@ pub fn set_flags(point: &Path, flags: u64) -> std::io::Result<()> {
         )
     };
     if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
-}
-
-/// Directory of the stand-ins inside the target; on /run, which is never part of a layer.
-pub const STAND_IN_DIRECTORY: &str = "/run/imgbuild/bin";
-
-fn place_stand_ins(programs: &[(String, String)]) -> Result<(), String> {
-    let directory = PathBuf::from(format!("/target{STAND_IN_DIRECTORY}"));
-    std::fs::create_dir_all(&directory).map_err(|error| error.to_string())?;
-    for (name, text) in programs {
-        use std::os::unix::fs::PermissionsExt;
-        let path = directory.join(name);
-        std::fs::write(&path, text).map_err(|error| error.to_string())?;
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).map_err(|error| error.to_string())?;
-    }
-    Ok(())
 }

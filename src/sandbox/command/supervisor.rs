@@ -1,12 +1,13 @@
 //! Answers the system calls of a command for which the filter asks: renames, which go on after a directory of lower layers was made
-//! again, uname(2), which tells of the image's kernel, those that tell of the machine, and mknod(2), which gives what stands for a common
-//! device.
+//! again, starts of programs, which go on after one that something stands in for was covered, uname(2), which tells of the image's kernel,
+//! those that tell of the machine, and mknod(2), which gives what stands for a common device.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::io::Errno;
 
-use super::{devices, machine, renames, uname};
+use super::stand_ins::Covers;
+use super::{CommandRequest, devices, machine, renames, uname};
 use crate::fault;
 use crate::sandbox::filter;
 
@@ -15,12 +16,18 @@ use crate::sandbox::filter;
 const RECEIVE: libc::Ioctl = 0xC050_2100_u32 as libc::Ioctl;
 const SEND: libc::Ioctl = 0xC018_2101_u32 as libc::Ioctl;
 
-/// Answers until no one is left who could ask: until then `waits` is open. `release` is what uname(2) tells.
-pub fn serve(listener: &OwnedFd, waits: BorrowedFd<'_>, release: &str) {
-    use rustix::event::{PollFd, PollFlags, poll};
+/// Answers until no one is left who could ask: until then `waits` is open. `request` says what uname(2) tells, and what stands in.
+pub fn serve(listener: &OwnedFd, waits: BorrowedFd<'_>, request: &CommandRequest) {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut covers = Covers::new(&request.stand_ins);
     loop {
         let mut ready = [PollFd::new(listener, PollFlags::IN), PollFd::from_borrowed_fd(waits, PollFlags::IN)];
-        match poll(&mut ready, None) {
+        let timeout = covers.timeout().and_then(|timeout| Timespec::try_from(timeout).ok());
+        match poll(&mut ready, timeout.as_ref()) {
+            Ok(0) => {
+                covers.give_up();
+                continue;
+            }
             Ok(_) => {}
             Err(Errno::INTR) => continue,
             Err(_) => return,
@@ -37,19 +44,26 @@ pub fn serve(listener: &OwnedFd, waits: BorrowedFd<'_>, release: &str) {
             }
             let mut answer: libc::seccomp_notif_resp = std::mem::zeroed();
             answer.id = asked.id;
+            let goes_on = libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32;
             let result = match filter::name_of(asked.data.arch, asked.data.nr).unwrap_or_default() {
-                "uname" => uname::answer(&asked, release).map(|()| 0),
+                "uname" => uname::answer(&asked, request.release()).map(|()| 0),
+                name if name.starts_with("exec") => {
+                    let _ = covers.before_start(&asked);
+                    answer.flags = goes_on;
+                    Ok(0)
+                }
                 name if name.starts_with("rename") => {
                     if !fault::planted("rename-not-made-room") {
                         let _ = renames::make_room(&asked);
                     }
-                    answer.flags = libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32;
+                    answer.flags = goes_on;
                     Ok(0)
                 }
                 name if name.starts_with("mknod") => match devices::answer(&asked) {
+                    Some(0) => Ok(0),
                     Some(error) => Err(Errno::from_raw_os_error(error)),
                     None => {
-                        answer.flags = libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32;
+                        answer.flags = goes_on;
                         Ok(0)
                     }
                 },

@@ -153,10 +153,11 @@ fn special(name: &str, asked: Asked) -> Option<Vec<sock_filter>> {
         "uname" | "sysinfo" | "sched_getaffinity" | "getcpu" if asked != Asked::Nothing => {
             Some(vec![give(libc::SECCOMP_RET_USER_NOTIF)])
         }
-        "mknod" | "mknodat" if matches!(asked, Asked::Nodes | Asked::NodesAndRenames) => {
+        "mknod" | "mknodat" if matches!(asked, Asked::More { .. }) => Some(vec![give(libc::SECCOMP_RET_USER_NOTIF)]),
+        "rename" | "renameat" | "renameat2" if matches!(asked, Asked::More { renames: true, .. }) => {
             Some(vec![give(libc::SECCOMP_RET_USER_NOTIF)])
         }
-        "rename" | "renameat" | "renameat2" if asked == Asked::NodesAndRenames => {
+        "execve" | "execveat" if matches!(asked, Asked::More { starts: true, .. }) => {
             Some(vec![give(libc::SECCOMP_RET_USER_NOTIF)])
         }
         _ => None,
@@ -190,14 +191,18 @@ fn asking_goes_on() -> bool {
 enum Asked {
     Nothing,
     Machine,
-    Nodes,
-    NodesAndRenames,
+    /// Those that tell of the machine and its kernel, and calls that may go on afterwards: mknod(2), renames, starts of programs.
+    More {
+        renames: bool,
+        starts: bool,
+    },
 }
 
 /// Installs the filter on the calling process and all that it starts. Where the kernel can, calls that tell of the machine and its kernel and
-/// mknod(2) wait for an answer of anyone who has the descriptor that comes back, and with `renames` each rename, too.
+/// mknod(2) wait for an answer of anyone who has the descriptor that comes back, with `renames` each rename, and with `starts` each start
+/// of a program, too.
 /// Errors: The kernel's, where it has no seccomp.
-pub fn install(renames: bool) -> std::io::Result<Option<OwnedFd>> {
+pub fn install(renames: bool, starts: bool) -> std::io::Result<Option<OwnedFd>> {
     let load = |asked: Asked| {
         let mut program = program(&ABIS, asked);
         let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
@@ -206,11 +211,7 @@ pub fn install(renames: bool) -> std::io::Result<Option<OwnedFd>> {
         // CAP_SYS_ADMIN in its user namespace, so PR_SET_NO_NEW_PRIVS is not needed.
         unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const filter) }
     };
-    let listener = load(match (asking_goes_on(), renames) {
-        (true, true) => Asked::NodesAndRenames,
-        (true, false) => Asked::Nodes,
-        (false, _) => Asked::Machine,
-    });
+    let listener = load(if asking_goes_on() { Asked::More { renames, starts } } else { Asked::Machine });
     if listener >= 0 {
         // SAFETY: a new descriptor that no one else owns.
         return Ok(Some(unsafe { OwnedFd::from_raw_fd(listener as i32) }));
@@ -222,6 +223,8 @@ pub fn install(renames: bool) -> std::io::Result<Option<OwnedFd>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const ALL: Asked = Asked::More { renames: true, starts: true };
 
     /// What the filter gives, as the kernel would run it.
     fn run(program: &[sock_filter], data: [u32; 8]) -> u32 {
@@ -250,7 +253,7 @@ mod tests {
     #[test]
     fn what_is_listed_goes_on_and_each_other_number_of_each_abi_is_unknown() {
         for abis in [[X86_64, I386], [AARCH64, AARCH32]] {
-            for asked in [Asked::Nothing, Asked::Machine, Asked::Nodes, Asked::NodesAndRenames] {
+            for asked in [Asked::Nothing, Asked::Machine, ALL] {
                 let program = program(&abis, asked);
                 // Source: linux/bpf_common.h, BPF_MAXINSNS.
                 assert!(program.len() < 4096, "{}", program.len());
@@ -308,7 +311,7 @@ mod tests {
     #[test]
     fn calls_that_depend_on_an_argument_do_so_by_each_abi() {
         for abi in [X86_64, I386, AARCH64, AARCH32] {
-            let program = program(&[abi], Asked::NodesAndRenames);
+            let program = program(&[abi], ALL);
             let of = |name: &str, arguments| {
                 let (_, number) = calls(abi).find(|(known, _)| *known == name).unwrap();
                 call(&program, abi, number, arguments)
@@ -328,7 +331,17 @@ mod tests {
             );
             assert_eq!((of("ioctl", (0, 0x5413)), of("prlimit64", (0, 1))), (go_on, go_on));
             assert_eq!((of("prlimit64", (1, 1)), of("syslog", (3, 0))), (answer(libc::EPERM), answer(libc::EPERM)));
-            for name in ["renameat", "renameat2", "uname", "sysinfo", "sched_getaffinity", "getcpu", "mknodat"] {
+            for name in [
+                "renameat",
+                "renameat2",
+                "uname",
+                "sysinfo",
+                "sched_getaffinity",
+                "getcpu",
+                "mknodat",
+                "execve",
+                "execveat",
+            ] {
                 assert_eq!(of(name, (0, 0)), libc::SECCOMP_RET_USER_NOTIF, "{name}");
             }
         }

@@ -163,7 +163,6 @@ impl Locking<'_> {
                 self.supply.download(&pass.packages)?;
             }
         }
-        self.say_what_gives_way(archive.as_ref(), &passes)?;
         let digest = |origin: &str, directory: &Option<PathBuf>| {
             let scanned = |directory| scanned_digest(manager, directory, &archive.scanned(origin));
             directory.as_deref().map(scanned).transpose()
@@ -171,14 +170,17 @@ impl Locking<'_> {
         let otherpkgs = digest("otherpkgs", &self.recipe.otherpkgs_directory)?;
         let kernels = digest(KERNELS, &self.recipe.kernel_files.kernels)?;
         let lock = Lock { otherpkgs, kernels, ..self.locked(archive.suites(), epoch, earlier, passes) };
+        let (base, accounts) = base.map(|Resolved { base, accounts, .. }| (base, accounts)).unzip();
+        let lock = Lock { base, ..lock };
+        self.say_what_gives_way(archive.as_ref(), &lock)?;
         self.report.finished(ids::LOCK, began.elapsed());
-        let Some(Resolved { base, accounts, .. }) = base else { return Ok(lock) };
+        let Some(accounts) = accounts else { return Ok(lock) };
         let mut recorded = lock.accounts();
         for text in accounts::follow_container(&mut recorded, &accounts) {
             let text = format!("{text}, as the container image has it: files on NFS are owned by number");
             self.report.finding(&Finding::nowhere(Severity::Note, "lock::id_followed", text));
         }
-        Ok(Lock { base: Some(base), users: recorded.users, groups: recorded.groups, ..lock })
+        Ok(Lock { users: recorded.users, groups: recorded.groups, ..lock })
     }
 
     /// The container image that the recipe begins with; the lock's own stays where it is asked for by the same words, unless all is to

@@ -463,3 +463,67 @@ fn privileged_an_image_begins_with_a_container_image_of_a_registry() {
     build(&["--vendor", vendored.to_str().unwrap()]).good();
     same(&node);
 }
+
+#[test]
+fn a_sites_package_takes_the_place_of_the_container_images_of_the_same_version() {
+    // The same control files, other content: nothing that apt knows tells them apart.
+    let of_site = |name: &str| {
+        let deb = Deb::new(name);
+        Deb { files: vec![(format!("opt/{name}"), b"site\n".to_vec())], ..deb }
+    };
+    let archive = publish(&[
+        Deb::new("t-own"),
+        Deb::new("t-dep"),
+        Deb::new("t-far"),
+        Deb::new("t-between").fields("Depends: t-far\n"),
+        Deb::new("t-old").of_version("2.0"),
+        Deb::new("t-lone"),
+        Deb::new("t-plain"),
+    ]);
+    let maker = with_repo("t-own\", \"t-dep\", \"t-between\", \"t-old\", \"t-lone", &site(&archive));
+    // Nothing is left out: packages are to be installed over it.
+    maker.write("tiny.exlist", "./boot/*\n");
+    maker.run(&["build"]).good();
+    let node = with_repo("t-plain", &site(&archive));
+    Image { layers: base_layers(&maker), ..Image::new() }.write(&node.path().join("base"), "1");
+    let own = node.path().join("own");
+    of_site("t-own").write(&own.join("named"));
+    for package in [
+        of_site("t-dep").fields("Depends: t-new\n"),
+        of_site("t-new"),
+        of_site("t-far"),
+        of_site("t-old"),
+        of_site("t-lone"),
+        of_site("t-user").fields("Depends: t-dep, t-between\n"),
+    ] {
+        package.write(&own.join("rest"));
+    }
+    node.write("o.pkglist", "named/t-own\nt-user\n#NEW_INSTALL_LIST#\nnamed/t-own\n");
+    node.edit("image.toml", "base = \"essential\"\n", "");
+    node.edit("image.toml", "release = \"bookworm\"", "release = \"bookworm\"\nfrom = \"oci:./base\"");
+    node.edit("image.toml", "[kernel]", "[otherpkgs]\ndir = \"own\"\nlists = [\"o.pkglist\"]\n\n[kernel]");
+    let ran = node.run(&["build"]).good();
+    let locked = lock(&node);
+    let names = |pass: &str| -> Vec<String> {
+        let packages = locked.pass(pass).unwrap().packages.iter();
+        let mut names: Vec<String> = packages.map(|one| format!("{}/{}", one.origin, one.name)).collect();
+        names.sort();
+        names
+    };
+    let rest = ["t-dep", "t-far", "t-new", "t-user"].map(|name| format!("otherpkgs/rest/{name}"));
+    assert_eq!(names("otherpkgs-1"), [&["otherpkgs/named/t-own".to_owned()][..], &rest].concat());
+    assert_eq!(names("otherpkgs-2"), Vec::<String>::new());
+    let files =
+        ["t-own", "t-dep", "t-far", "t-between", "t-old", "t-lone"].map(|name| format!("/opt/{name}")).join(" ");
+    let said = node.run(&["shell", "--", "/bin/sh", "-c", &format!("cat {files}; dpkg --audit")]).good().out;
+    assert_eq!(said, "site\nsite\nsite\nt-between\nt-old\nt-lone\n");
+    let said = unwrapped(&ran.err);
+    for text in [
+        "give way to others of the same name: `t-lone` 1.0 (otherpkgs/rest, 1.0 of the container image)",
+        "`t-old` 1.0 (otherpkgs/rest, 2.0 of the container image)",
+    ] {
+        assert!(said.contains(&unwrapped(text)), "{}", ran.err);
+    }
+    assert!(!said.contains(&unwrapped("`t-own` 1.0")), "{}", ran.err);
+    assert!(node.run(&["build"]).good().err.contains("ran nothing"));
+}

@@ -159,3 +159,34 @@ fn a_sites_package_goes_before_one_of_the_same_version_and_what_gives_way_is_rep
     assert!(said.contains("packages of otherpkgs give way to others of the same name: `t-old` 1-1"), "{said}");
     assert!(!said.contains("give way to others of the same name: `t-own`") && !said.contains("`t-own` 1-1"), "{said}");
 }
+
+/// Real kernels start `/bin/kernel-install` and `/usr/sbin/new-kernel-pkg`, drivers `/usr/bin/dracut`, weak-modules `/sbin/dracut`.
+#[test]
+fn what_stands_in_for_programs_of_kernels_does_so_by_any_path_of_rpm_too() {
+    const NAMES: &str = "dracut grubby installkernel kernel-install mkinitrd new-kernel-pkg";
+    let space = space("", "1/t-programs\nt-calls\n#NEW_INSTALL_LIST#\n2/t-programs\n");
+    let own = space.path().join("own");
+    for version in ["1", "2"] {
+        let spec = format!(
+            "%install\nmkdir -p %{{buildroot}}/usr/bin\nfor name in {NAMES}; do\n\
+             printf '#!/bin/sh\\necho \"$0 $*\" >>/opt/ran\\nexit {version}\\n' >%{{buildroot}}/usr/bin/$name\n\
+             chmod 755 %{{buildroot}}/usr/bin/$name\ndone\n%files\n/usr/bin/*"
+        );
+        write_rpm(&own.join(version), "t-programs", version, &spec);
+    }
+    let calls = format!(
+        "set -e\nfor name in {NAMES}; do $name by-name; /usr/bin/$name by path; cd /usr/bin; ./$name; cd /; exec_it() {{ (exec /usr/bin/$name); }}; exec_it; done"
+    );
+    write_rpm(
+        &own,
+        "t-calls",
+        "1",
+        &format!("Requires: t-programs\n%post\n{calls}\n%posttrans\n{calls}\n%triggerin -- t-programs\n{calls}"),
+    );
+    space.run(&BUILD).good();
+    let said = shell(
+        &space,
+        "mkdir -p /opt; rpm -q t-programs; rpm -V t-programs; ls -A /opt; /usr/bin/dracut; echo $?; cat /opt/ran",
+    );
+    assert_eq!(said, "t-programs-2-1.noarch\n2\n/usr/bin/dracut \n");
+}

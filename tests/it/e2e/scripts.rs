@@ -221,6 +221,44 @@ fn package_scripts_find_a_chroot_and_the_images_kernel() {
     assert!(ran.err.contains("does not record that scripts of otherpkgs-1 ask"), "{}", ran.err);
 }
 
+/// Scripts of real kernels, drivers and boot loaders start these by path.
+#[test]
+fn what_stands_in_for_programs_of_kernels_does_so_by_any_path_and_their_files_stay() {
+    const NAMES: [&str; 7] =
+        ["dracut", "grubby", "installkernel", "kernel-install", "new-kernel-pkg", "update-grub", "update-initramfs"];
+    let own = "#!/bin/sh\necho \"$0 $*\" >>/opt/ran\nexit 7\n";
+    let mut programs = Deb::new("site-programs");
+    programs.files.extend(NAMES.map(|name| (format!("usr/sbin/{name}"), own.as_bytes().to_vec())));
+    programs.links.push(("usr/sbin/site-link".to_owned(), "update-grub".to_owned()));
+    let script = format!(
+        "set -e\nfor name in {}; do\n$name by-name\n/usr/sbin/$name by path\n/usr/bin/../sbin/$name\n(cd /usr/sbin && ./$name relative)\n\
+         env -i /usr/sbin/$name\nperl -e 'system({{$ARGV[0]}} @ARGV) and die' /usr/sbin/$name\ntest \"$(tail -n1 /usr/sbin/$name)\" = 'exit 7'\ndone\n\
+         /usr/sbin/site-link\nPATH=/usr/sbin:/usr/bin dracut\n\
+         for number in 1 2 3 4 5 6 7 8 9; do /usr/sbin/dracut $number || touch /opt/failed & done\nwait\n\
+         mv /usr/sbin/dracut /usr/sbin/dracut.aside\nmv /usr/sbin/dracut.aside /usr/sbin/dracut\n\
+         /usr/bin/uname -r >/etc/asked\nif grep covers /proc/self/mountinfo; then exit 9; fi\n",
+        NAMES.join(" ")
+    );
+    let calls = Deb::new("site-calls").fields("Depends: site-programs\n").script("postinst", &script);
+    let mut layers = Vec::new();
+    for assembly in ["overlay", "copy"] {
+        let space = warm();
+        with_packages(&space, &[programs.clone(), calls.clone()]);
+        resolve(&space, &[("IMGBUILD_ASSEMBLE", assembly)]).good();
+        let info: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(space.artefact("tiny", "build.json")).unwrap()).unwrap();
+        layers.push(info["layers"].clone());
+        assert_eq!(
+            inside(&space, "ls /opt; cat /etc/asked"),
+            format!("site-calls\nsite-programs\n{}\n", info["kernel_release"].as_str().unwrap())
+        );
+        for name in NAMES {
+            assert_eq!(inside(&space, &format!("cat /usr/sbin/{name}")), own, "{name}");
+        }
+    }
+    assert_eq!(layers[0], layers[1]);
+}
+
 #[test]
 fn systemds_tools_do_nothing_and_succeed_as_in_any_chroot() {
     let commands = "set -e\nsystemctl daemon-reload\nsystemctl restart ssh.service\nudevadm control --reload\n\

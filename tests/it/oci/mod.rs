@@ -360,7 +360,27 @@ fn layouts_and_archives_are_places_without_a_server() {
     assert_eq!(std::fs::read(place.at("one.tar")).unwrap(), std::fs::read(place.at("two.tar")).unwrap());
     refused(&push("oci-layout:out"), 1, &["oci::layout", "other files", "empty or new"]);
     refused(&push("oci-layout:one.tar"), 1, &["is not a directory"]);
-    refused(&place.run(&["pull", "oci-archive:one.tar:x", "there"]), 64, &["unpack it"]);
+    let _ = std::fs::remove_dir_all(place.at("there"));
+    place.run(&["pull", "oci-archive:one.tar:x", "there"]).good();
+    assert_eq!(place.there(), files(&place.at("out/made-up")));
+    refused(&place.run(&["pull", "oci-archive:one.tar:y", "there"]), 1, &["oci::not_there", "name one of its tags: x"]);
+    // Damaged, cut off, and no archive at all.
+    let whole = std::fs::read(place.at("one.tar")).unwrap();
+    let frame = &frames(b"e")[0][..64];
+    let at = whole.windows(64).position(|bytes| bytes == frame).unwrap();
+    let mut damaged = whole.clone();
+    damaged[at] ^= 1;
+    for (bytes, words) in [
+        (&damaged[..], &["oci::digest"][..]),
+        (&whole[..at], &["no index.json"][..]),
+        (b"no archive", &["cannot read as a tar archive"][..]),
+    ] {
+        std::fs::write(place.at("bad.tar"), bytes).unwrap();
+        let _ = std::fs::remove_dir_all(place.at("there"));
+        let ran = place.run(&["pull", "oci-archive:bad.tar:x", "there"]);
+        let said = ran.err.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(ran.code != 0 && words.iter().all(|word| said.contains(word)), "{} {}", ran.code, ran.err);
+    }
     refused(&push(&place.registry.url("x")), 64, &["has no tag"]);
     refused(&push(&place.registry.url(&format!("x@sha256:{}", "0".repeat(64)))), 64, &["follows from what is pushed"]);
     assert_eq!(push("http://x/y").code, 64);

@@ -12,7 +12,7 @@ use crate::stage::{CarryError, DownloadNews, pull};
 /// Arguments of `pull`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The image: oci://REGISTRY/NAME:TAG, oci://REGISTRY/NAME@sha256:.. or oci-layout:DIR:TAG
+    /// The image: oci://REGISTRY/NAME:TAG, oci://REGISTRY/NAME@sha256:.., oci-layout:DIR:TAG or oci-archive:FILE:TAG
     #[arg(value_name = "SOURCE")]
     pub source: Place,
     /// Directory of images: DIR/IMAGE is published there as by a build [default: `out` in the directory]

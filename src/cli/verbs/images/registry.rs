@@ -75,10 +75,7 @@ pub fn source(
     Ok(match place {
         Place::Registry(reference) => Box::new(registry(arguments, reference, own, None)?),
         Place::Layout(directory, tag) => Box::new(Layout::new(&arguments.directory.join(directory), tag.as_deref())),
-        Place::Archive(file, _) => {
-            let problem = format!("oci-archive:{} cannot be pulled", file.display());
-            return Err(OciError::Usage { problem, help: "unpack it with tar and pull oci-layout:DIR:TAG" });
-        }
+        Place::Archive(file, tag) => Box::new(Layout::packed(&arguments.directory.join(file), tag.as_deref())?),
     })
 }
 

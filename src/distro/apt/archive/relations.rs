@@ -1,6 +1,6 @@
 //! What Debian's packages of one transaction need of each other.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::index::Archive;
 use crate::distro::Relations;
@@ -44,6 +44,19 @@ pub fn relations(archive: &Archive, packages: &[PinnedPackage], install: &[Strin
     Some(Relations { needs: needs.collect(), asked: install.iter().map(meant).collect() })
 }
 
+/// Which of some packages are asked for, are among the first ones, or are needed by such, by their places.
+pub fn reached(archive: &Archive, packages: &[PinnedPackage], first: usize, install: &[String]) -> BTreeSet<usize> {
+    let Some(relations) = relations(archive, packages, install) else { return BTreeSet::new() };
+    let mut queue: Vec<usize> = relations.asked.into_iter().flatten().chain(0..first).collect();
+    let mut all = BTreeSet::new();
+    while let Some(next) = queue.pop() {
+        if all.insert(next) {
+            queue.extend(&relations.needs[next]);
+        }
+    }
+    all
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,6 +85,12 @@ mod tests {
         let found = relations(&archive, &packages, &install).unwrap();
         assert_eq!(found.needs, [vec![1, 3], vec![2], vec![1], vec![]]);
         assert_eq!(found.asked, [vec![0], vec![1], vec![3], vec![3], vec![], vec![0, 1]]);
+        // Nothing needs `d` but `a`, which is neither asked for nor comes.
+        let of = |first: usize, install: &[&str]| {
+            let install: Vec<String> = install.iter().map(|name| (*name).to_owned()).collect();
+            reached(&archive, &packages, first, &install).into_iter().collect::<Vec<_>>()
+        };
+        assert_eq!((of(0, &["c"]), of(0, &["was-there"]), of(1, &[])), (vec![1, 2], vec![], vec![0, 1, 2, 3]));
         let strange = PinnedPackage { version: "2".into(), ..packages[0].clone() };
         assert_eq!(relations(&archive, &[strange], &[]), None);
     }

@@ -31,26 +31,17 @@ impl Locking<'_> {
         }
     }
 
-    /// Says which packages of otherpkgs the image has of another version from elsewhere.
-    pub(super) fn say_what_gives_way(
-        &self,
-        archive: &dyn PackageArchive,
-        passes: &[LockedPass],
-    ) -> Result<(), StageError> {
-        let image: Vec<&PinnedPackage> =
-            passes.iter().filter(|pass| pass.role().is_in_image()).flat_map(|pass| &pass.packages).collect();
+    /// Says which packages of otherpkgs the image has from elsewhere: of another version, or as the container image has them.
+    pub(super) fn say_what_gives_way(&self, archive: &dyn PackageArchive, lock: &Lock) -> Result<(), StageError> {
+        let image = lock.in_image();
         let mut shown = Vec::new();
         for own in archive.of_origin("otherpkgs")? {
-            let of_it =
-                |one: &&&PinnedPackage| one.name == own.name && takes_place(&one.architecture, &own.architecture);
-            let there: Vec<&&PinnedPackage> = image.iter().filter(of_it).collect();
-            let Some(other) = there.last().filter(|_| there.iter().all(|one| local_folder(one).is_none())) else {
-                continue;
-            };
-            shown.push(format!(
-                "`{}` {} ({}, {} of {})",
-                own.name, own.version, own.origin, other.version, other.origin
-            ));
+            let of_it = |one: &&InImage<'_>| one.name == own.name && takes_place(one.architecture, &own.architecture);
+            let there: Vec<&InImage<'_>> = image.iter().filter(of_it).collect();
+            let is_own = |one: &&InImage<'_>| one.brought.is_some_and(|(_, package)| local_folder(package).is_some());
+            let Some(other) = there.last().filter(|_| !there.iter().any(is_own)) else { continue };
+            let from = other.brought.map_or("the container image", |(_, package)| package.origin.as_str());
+            shown.push(format!("`{}` {} ({}, {} of {from})", own.name, own.version, own.origin, other.version));
         }
         if let Some(first) = shown.first() {
             let more = if shown.len() > SHOWN { format!(" and {} more", shown.len() - SHOWN) } else { String::new() };
