@@ -2,7 +2,7 @@
 
 use super::Locking;
 use crate::distro::{PackageArchive, manager};
-use crate::recipe::{LockedPass, PinnedPackage, is_meant, takes_place};
+use crate::recipe::{InImage, Lock, is_meant, takes_place};
 use crate::source::{Finding, Severity};
 use crate::stage::StageError;
 use crate::stage::actions::packages::requests::PackageRequest;
