@@ -161,24 +161,24 @@ fn the_keys_of_a_fixed_recipe_stay() {
     let keys = keys_of(&recipe, &lock_of(&recipe));
     let table: String = keys.iter().map(|(id, (key, _))| format!("{id} {}\n", key.short())).collect();
     insta::assert_snapshot!(table, @r##"
-    initrd/stateless fd03926f6626
-    initrd/stateless-gzip 1a7a766e7923
-    kernel/build-1 4d239a7a70fe
-    kernel/payload bab7f7a105d1
-    pack/rootimg d7c2668671f5
-    pack/rootimg-gzip ff3e9e2b88c7
-    rootfs/base 27ff5052ed74
-    rootfs/gate 84ad5f191c21
-    rootfs/kernel d14a805dbe63
-    rootfs/otherpkgs-1 3f9d5d6e62b1
-    rootfs/packages-1 16cbd68192b5
-    rootfs/postinstall 128e22469809
-    rootfs/services 9364feb223e2
-    rootfs/sync 3d2958e7a7a2
-    rootfs/system c5a1108e53cd
+    initrd/stateless f43c4f8b1b17
+    initrd/stateless-gzip 30d1f522b2b9
+    kernel/build-1 952aaf1d959a
+    kernel/payload 296063a74f72
+    pack/rootimg 74692ac65153
+    pack/rootimg-gzip de2c4e2f0921
+    rootfs/base 34a5e035e813
+    rootfs/gate bcf36343844f
+    rootfs/kernel 03638e92a961
+    rootfs/otherpkgs-1 0356a8082784
+    rootfs/packages-1 c7464f69781f
+    rootfs/postinstall c05a5ee1149b
+    rootfs/services af4e11aa41f4
+    rootfs/sync 6e5cf200859b
+    rootfs/system 7c32da47d15b
     rootfs/tools 9635dfb793d9
     rootfs/tools-driver f602ed7e6609
-    rootfs/tools-postinstall 1286f88f0607
+    rootfs/tools-postinstall 5424949ae8e1
     "##);
 }
 
