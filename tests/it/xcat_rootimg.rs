@@ -215,6 +215,13 @@ fn of_a_tree_full_of_what_scripts_write_the_edits_are_named_first() {
     write("etc/copied.conf", "tool\n");
     write("etc/environment", "");
     write("etc/shells", "/bin/sh\n");
+    // As in an image that imgbuild made of Debian's packages alone.
+    write("etc/hosts", "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n");
+    write("etc/hosts.allow", "# see hosts_access(5)\n");
+    link("/lib/systemd/system/getty@.service", "etc/systemd/system/getty.target.wants/getty@tty1.service");
+    for folder in ["usr/local/games", "etc/opt", "media", "mnt"] {
+        std::fs::create_dir_all(tree.join(folder)).unwrap();
+    }
     write("etc/pam.d/common-auth", "auth\n");
     let ran = import(&space, &["--dry-run"]).good();
     assert!(!ran.out.contains("that differ from packages"), "{}", ran.out);
@@ -229,6 +236,7 @@ fn of_a_tree_full_of_what_scripts_write_the_edits_are_named_first() {
     write("etc/tool.conf", "by hand\n");
     write("etc/sysctl.d/99-site.conf", "vm.swappiness = 1\n");
     write("etc/munge/munge.key", "secret\n");
+    write("etc/hosts", "127.0.0.1 localhost\n10.0.0.1 mn\n");
     // A unit that no package started.
     link("/lib/systemd/system/other.service", "etc/systemd/system/multi-user.target.wants/other.service");
     let ran = import(&space, &["--dry-run"]).good();
@@ -255,7 +263,12 @@ fn of_a_tree_full_of_what_scripts_write_the_edits_are_named_first() {
         .output()
         .unwrap();
     let listed = String::from_utf8(listed.stdout).unwrap();
-    for name in ["etc/fstab", "root/.ssh/authorized_keys", "etc/systemd/system/multi-user.target.wants/other.service"] {
+    for name in [
+        "etc/fstab",
+        "etc/hosts",
+        "root/.ssh/authorized_keys",
+        "etc/systemd/system/multi-user.target.wants/other.service",
+    ] {
         assert!(listed.lines().any(|line| line == name), "{name}: {listed}");
     }
     for made in ["alternatives", "rc2.d", "certs", "wants/tool.service", "copied.conf", "munge.key"] {

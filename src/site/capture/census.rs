@@ -77,13 +77,17 @@ pub struct Census {
 
 /// Whether the text of a file is looked at.
 fn is_read(path: &str) -> bool {
-    const FILES: [&str; 17] = [
+    const FILES: [&str; 21] = [
         "etc/os-release",
         "usr/lib/os-release",
         "etc/passwd",
         "etc/group",
         "etc/shadow",
         "etc/fstab",
+        "etc/hosts",
+        "etc/hosts.allow",
+        "etc/hosts.deny",
+        "etc/initramfs-tools/modules",
         "etc/timezone",
         "etc/locale.conf",
         "etc/default/locale",

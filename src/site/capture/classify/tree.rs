@@ -24,7 +24,7 @@ pub struct OfRecipe {
 }
 
 /// Files that scripts and triggers of packages write without a package's owning them, as find's -path reads patterns.
-const BY_SCRIPTS: [&str; 44] = [
+const BY_SCRIPTS: [&str; 57] = [
     "./etc/alternatives",
     "./etc/alternatives/*",
     "./etc/apt/sources.list*",
@@ -67,6 +67,19 @@ const BY_SCRIPTS: [&str; 44] = [
     "./usr/share/glib-2.0/schemas/gschemas.compiled",
     "./usr/share/perl/*/perllocal.pod",
     "./usr/share/zsh/*.zwc",
+    "./etc/runit/runsvdir/*",
+    "./etc/systemd/system/*.wants/getty@tty1.service",
+    "./etc/systemd/system/*.wants/remote-fs.target",
+    "./etc/systemd/system/*.wants/systemd-*",
+    "./usr/bin/ld.so",
+    "./usr/lib/klibc/*",
+    "./usr/lib/terminfo/*",
+    "./usr/share/terminfo/*",
+    "./usr/share/info/*",
+    "./var/lock",
+    "./var/run",
+    "./var/spool/mail",
+    "./var/mail",
     "./var/lib/*/.initialized",
     "./var/lib/xkb/*",
 ];
@@ -80,7 +93,12 @@ pub fn only_of_people(found: &mut Classified, census: &Census, installed: &Insta
         path.starts_with("etc/systemd/") && own.units.iter().any(|one| one == unit || format!("{one}.service") == unit)
     };
     found.overlay.retain(|file| {
-        let Some(seen) = census.seen.get(&file.path) else { return true };
+        let Some(seen) = census.seen.get(&file.path) else {
+            // An exclude list left it out.
+            return !["./usr/share/info/*", "./usr/share/doc/*", "./usr/share/man/*", "./usr/share/locale/*"]
+                .iter()
+                .any(|pattern| matches(pattern, &format!("./{}", file.path)));
+        };
         match file.path.as_str() {
             "etc/fstab" => !lines_of_fstab(census, own).is_empty(),
             "root/.ssh/authorized_keys" => has_key(census, own),
@@ -89,11 +107,35 @@ pub fn only_of_people(found: &mut Classified, census: &Census, installed: &Insta
                 !(is_by_script(path, seen)
                     || is_unit(path)
                     || links.are_of_packages(census, path)
+                    || is_plain_folder(census, path, seen)
+                    || says_nothing(census, path)
                     || file.reason == Reason::Unpackaged && is_copy(installed.kind, path, seen, &digests))
             }
-            path => !is_by_script(path, seen) || file.attributes.is_some(),
+            path => !is_by_script(path, seen),
         }
     });
+}
+
+/// Whether a folder is an empty one of those that scripts make: people's are elsewhere.
+fn is_plain_folder(census: &Census, path: &str, seen: &Seen) -> bool {
+    let below = format!("{path}/");
+    let is_empty = census.seen.range(below.clone()..).next().is_none_or(|(path, _)| !path.starts_with(&below));
+    let is_of_system = ["etc/", "usr/", "var/"].iter().any(|folder| path.starts_with(folder))
+        || ["media", "mnt", "srv", "opt", "home"].contains(&path);
+    seen.is_directory() && is_empty && is_of_system
+}
+
+/// Whether a text has comments alone, or names of this machine alone, as scripts make it.
+fn says_nothing(census: &Census, path: &str) -> bool {
+    let is_of_machine = |line: &str| {
+        let mut names = line.split_whitespace().skip(1);
+        path == "etc/hosts" && names.all(|name| name == "localhost" || name.starts_with("ip6-"))
+    };
+    let is_comment = |line: &str| line.is_empty() || line.starts_with('#');
+    path != "etc/fstab"
+        && census
+            .text(path)
+            .is_some_and(|text| text.lines().map(str::trim).all(|line| is_comment(line) || is_of_machine(line)))
 }
 
 fn is_by_script(path: &str, seen: &Seen) -> bool {
@@ -193,6 +235,9 @@ pub fn ranked(files: Vec<OverlayFile>, census: &Census) -> Vec<OverlayFile> {
     files.sort_by_cached_key(|file| (rank(file, is_link(file)), file.path.clone()));
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     let (first, more): (Vec<OverlayFile>, Vec<OverlayFile>) = files.into_iter().partition(|file| {
+        if rank(file, is_link(file)) < 2 {
+            return true;
+        }
         let folder = file.path.rsplit_once('/').map_or("", |(folder, _)| folder);
         let count = counts.entry(folder.to_owned()).or_default();
         *count += 1;
