@@ -177,7 +177,7 @@ impl Place {
     /// `grpcs://..`, `file:..`. `writes` says whether anything is to be brought there, `rate` how fast.
     /// Errors: [`CacheError::Address`] for another scheme, [`CacheError::Server`] for one of which too little is known,
     /// [`CacheError::Directory`] for what is no directory and cannot become one.
-    pub(super) fn of(text: &str, writes: bool, rate: Rate) -> Result<Self, CacheError> {
+    pub fn of(text: &str, writes: bool, rate: Rate) -> Result<Self, CacheError> {
         // Passwords are known for what lies below an address without a slash at its end.
         let text = if text.contains("://") { text.trim_end_matches('/') } else { text };
         let shown = crate::distro::without_password(text);
