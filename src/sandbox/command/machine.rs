@@ -60,7 +60,7 @@ fn sysinfo(is_wide: bool) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sandbox::command::supervisor;
+    use crate::sandbox::command::{CommandRequest, supervisor};
     use std::os::fd::AsFd;
     use std::os::unix::process::CommandExt;
     use std::process::{Command, Stdio};
@@ -79,14 +79,15 @@ mod tests {
                 libc::syscall(libc::SYS_sched_setaffinity, 0, size_of::<u64>(), &raw const one);
                 // Without it only root may have a filter.
                 libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-                supervisor::hand_over(&inner, filter::install(false)?.as_ref());
+                supervisor::hand_over(&inner, filter::install(false, false)?.as_ref());
                 Ok(())
             });
         }
         let child = command.spawn().unwrap();
         drop(command);
         let end = supervisor::end_of(child.id() as i32).unwrap();
-        supervisor::serve(&supervisor::receive(&outer).unwrap(), end.as_fd(), "6.1.0-test");
+        let request = CommandRequest { kernel: Some("6.1.0-test".to_owned()), ..CommandRequest::default() };
+        supervisor::serve(&supervisor::receive(&outer).unwrap(), end.as_fd(), &request);
         String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap()
     }
 
