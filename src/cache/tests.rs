@@ -297,7 +297,7 @@ fn what_others_can_write_is_remembered_as_believed() {
     site.set(&site.cache(), 0o755);
     site.set(&site.cache().join("v1/actions"), 0o777);
     assert!(believed(&site.of(None, &unsigned)));
-    // Whoever signed it, this program's own, and what was given for this build.
+    // Any holder's, this program's own, and what was given for this build.
     assert!(!believed(&site.of(None, &[site.key(1).1])));
     assert!(!believed(&Cache::of_directory(&site.cache()).unwrap()));
     assert!(!believed(&Cache::none().with_results(&site.cache())));

@@ -168,10 +168,10 @@ mod tests {
         let problem = |text: &str| {
             let path = place.path().join("a_1_all.deb");
             std::fs::write(&path, text).unwrap();
-            DamagedFile::new(place.path(), &path, "of the reader".to_owned()).problem
+            DamagedFile::new(place.path(), &path, "by the reader".to_owned()).problem
         };
         assert!(problem("\n<!DOCTYPE html>\n<title>404</title>").contains("a web page"));
         assert!(problem("").contains("it is empty"));
-        assert_eq!(problem("!<arch>\nhalf"), "of the reader");
+        assert_eq!(problem("!<arch>\nhalf"), "by the reader");
     }
 }

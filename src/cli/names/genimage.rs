@@ -182,7 +182,7 @@ fn changes_of(shell: &Shell, own: &Arguments, image: &str) -> Result<Changes, En
     );
     let values: Vec<(String, String)> = values.map(|(name, value)| (name.to_owned(), value.clone())).collect();
     let mut changes = Changes::of(shell, image, How::Set, &values)?;
-    // Of a definition it counts only beside a kernelver; who gives it here means this build.
+    // In a definition it counts only beside a kernelver; who gives it here means this build.
     if let Some(folder) =
         own.kerneldir.as_ref().filter(|folder| shell.value(image, "kernel.dir").trim() != folder.as_str())
         && !changes.set.iter().any(|one| one.starts_with("kernel.dir="))

@@ -147,7 +147,7 @@ mod tests {
         }
     }
 
-    /// A remedy that is an asterisk is none.
+    /// An asterisk is no remedy.
     #[test]
     fn no_text_of_the_program_hides_itself() {
         let texts = include_str!("../../../tests/snapshots/messages.txt");

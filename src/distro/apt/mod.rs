@@ -11,7 +11,6 @@ mod container;
 mod dracut;
 mod inside;
 mod install;
-mod lists;
 mod plain;
 mod query;
 mod resolve;

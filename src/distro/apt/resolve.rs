@@ -6,8 +6,7 @@ use std::collections::BTreeMap;
 
 use super::archive::relations;
 use super::archive::source::below;
-use super::archive::words::{is_apt_pattern, is_of_task, task_of};
-use super::lists::{in_folder, unknown_names, unknown_words};
+use super::archive::words::{in_folder, is_apt_pattern, is_of_task, task_of, unknown_names, unknown_words};
 use super::query::{Prepare, QueryAnswer, QueryRequest};
 use super::{Archive, PinnedPackage, SuiteRelease};
 use crate::digest::{Digest, Sha256};
@@ -498,7 +497,7 @@ impl Resolver<'_> {
             let is_it = |one: &&super::Candidate<'_>| {
                 one.field("Package") == Some(name) && one.field("Version") == Some(version)
             };
-            // Of several with that version the one of the folder that a list names.
+            // Among several with that version it is the one of the folder that a list names.
             let own = named.iter().find(is_it).cloned();
             let candidate = own.or_else(|| self.archive.exact(name, version)).ok_or_else(|| DistroError::Format {
                 file: "apt's answer".to_owned(),

@@ -8,7 +8,7 @@ use crate::fault;
 use crate::files::Durability;
 
 const FILE: &str = "secret";
-/// Longest that is read of it: whatever is longer is none.
+/// Longest that is read of it: what is longer is no secret of ours.
 const LONGEST: u64 = 1 << 10;
 /// Bytes of the secret.
 const SECRET: usize = 32;

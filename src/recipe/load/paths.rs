@@ -30,7 +30,7 @@ pub struct Paths {
     map: Vec<(String, PathBuf)>,
     environment: BTreeMap<String, String>,
     pub owners: Arc<Owners>,
-    /// Of the image: which accounts own its files.
+    /// In the image: which accounts own its files.
     pub family: Family,
     /// Every file and directory that was asked for by its name, as it was named and without links.
     named: Arc<Mutex<BTreeSet<PathBuf>>>,

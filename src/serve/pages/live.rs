@@ -44,7 +44,7 @@ impl Live {
         receiver
     }
 
-    /// Ends all of them: they ask again, whoever serves then.
+    /// Ends all of them: they ask again, and another may serve then.
     pub fn close(&self) {
         if let Some((_, making)) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
             making.abort();

@@ -104,7 +104,7 @@ impl AttributeChange<'_> {
         (is_own && self.named.contains("crashkernelsize")).then_some(remark.value.as_str())
     }
 
-    /// Fields of the named attributes that the recipe sets, whoever wrote them.
+    /// Fields of the named attributes that the recipe sets, by whatever hand.
     fn by_hand(&self) -> Vec<(String, String)> {
         let fields = self.named.iter().flat_map(|attribute| fields_of(attribute));
         let mut all = Vec::new();

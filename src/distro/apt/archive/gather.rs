@@ -7,8 +7,8 @@ use super::named::{Architectures, architecture_of, built_in, named};
 use super::relations::relations;
 use super::source::below;
 use super::vendored::{self, Contents, Suite, suite_directory};
+use super::words::{in_folder, near_in_folders, unknown_names, unknown_words};
 use crate::digest::Sha256;
-use crate::distro::apt::lists::{in_folder, near_in_folders, unknown_names, unknown_words};
 use crate::distro::apt::resolve::{Resolver, in_the_way, plain_name};
 use crate::distro::apt::{
     Archive, HostSources, PinnedPackage, Source, SuiteIndex, SuiteRelease, architecture, fetch_suite, only_suites,
@@ -179,7 +179,7 @@ fn local(gathering: &Gathering<'_>) -> Result<(Vec<SuiteIndex>, Vec<(&'static st
         let Some(directory) = directory else { continue };
         let (repositories, files) = scan_local(directory, origin)?;
         let mut found: Vec<SuiteIndex> = repositories.into_iter().map(|repository| repository.index).collect();
-        // Of its folders the one that a list names comes first.
+        // Among its folders the one that a list names comes first.
         let words = recipe.otherpkgs.passes.iter().flat_map(|pass| &pass.install);
         let named: BTreeSet<String> =
             words.filter_map(|item| Some(format!("{OTHERPKGS}/{}", item.subdirectory.as_ref()?))).collect();
