@@ -327,7 +327,9 @@ fn withdrawn(nodes: &Nodes, findings: &mut Vec<Finding>) {
     for (index, (attr, gone, span, _)) in wanted.into_iter().filter(|one| !one.3).enumerate() {
         let all = nodes.defaults.iter().chain(nodes.groups.iter().flat_map(|group| &group.said));
         let mut known = Vec::new();
-        for said in all.filter(|said| index < MOST_NEAR && said.attr == attr) {
+        // For the first ones alone: each looks at all groups.
+        let all = (index < MOST_NEAR).then_some(all).into_iter().flatten();
+        for said in all.filter(|said| said.attr == attr) {
             texts(&said.value, &mut |text, _| known.push(text.to_owned()));
         }
         let near =
