@@ -19,7 +19,12 @@ pub fn script(shell: Shell) -> String {
         for name in &with_images {
             command = command.mut_subcommand(name, |one| {
                 let images: Vec<clap::Id> = images_of(&one).map(|one| one.get_id().clone()).collect();
-                images.into_iter().fold(one, |one, id| one.mut_arg(id, |one| one.value_hint(ValueHint::Username)))
+                // All in their order: what is changed goes behind the others.
+                let all: Vec<clap::Id> = one.get_positionals().map(|one| one.get_id().clone()).collect();
+                all.into_iter().fold(one, |one, id| {
+                    let is_image = images.contains(&id);
+                    one.mut_arg(id, |one| if is_image { one.value_hint(ValueHint::Username) } else { one })
+                })
             });
         }
     }

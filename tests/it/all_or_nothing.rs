@@ -130,7 +130,6 @@ const OTHERS: [(&str, &str); 37] = [
     ("store load", "it writes in the store"),
     ("store pin", "it writes in the store"),
     ("store stats", "it prints"),
-    ("store unpin", "it removes"),
     ("store verify", "it prints, and removes"),
     ("sync", "it writes on nodes: e2e::sync"),
     ("update", "e2e::no_room"),

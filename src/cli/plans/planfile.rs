@@ -51,7 +51,8 @@ enum PlanFileError {
 }
 
 fn refused(error: PlanFileError) -> Exit {
-    render::refused(Exit::Input, error)
+    let exit = if matches!(error, PlanFileError::File { intent: "write", .. }) { Exit::Machine } else { Exit::Input };
+    render::refused(exit, error)
 }
 
 /// Directory of a recipe as a plan names it: relative to the directory that imgbuild was started for, so that a plan holds in

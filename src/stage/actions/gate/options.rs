@@ -170,7 +170,10 @@ mod tests {
         let Err(StageError::Gate { problem, help }) = refuse(&lacking, "af_packet bonding mlx4_core", &[]) else {
             panic!("it is let through")
         };
-        assert!(problem.contains("`mlx4_core` in /usr/lib/modprobe.d/mlx.conf") && !problem.contains("snd"), "{problem}");
+        assert!(
+            problem.contains("`mlx4_core` in /usr/lib/modprobe.d/mlx.conf") && !problem.contains("snd"),
+            "{problem}"
+        );
         assert!(help.contains("modules_from") && help.contains("/etc/modprobe.d/mlx.conf"), "{help}");
         refuse(&lacking, "af_packet bonding mlx4_en", &[]).unwrap();
         // A synced file takes the place of one of its name, and of no other.
