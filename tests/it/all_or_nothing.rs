@@ -97,7 +97,7 @@ pub fn verbs() -> Vec<Vec<&'static str>> {
 }
 
 /// Commands that are not among them, and why.
-const OTHERS: [(&str, &str); 37] = [
+const OTHERS: [(&str, &str); 36] = [
     ("boot", "it writes where a disk is named, as the node that it boots"),
     ("boot-entry", "it prints"),
     ("build", "e2e::no_room"),
