@@ -25,6 +25,12 @@ fn values(text: &str) -> toml::Table {
     let mut table: toml::Table = text.parse().unwrap();
     // What a recipe may read has no attribute.
     table.remove("workspace");
+    // lsdef names what the recipe leaves to its default.
+    if let Some(kdump) = table.get_mut("kdump").and_then(toml::Value::as_table_mut)
+        && kdump.get("reserve").and_then(toml::Value::as_str) == Some("256M")
+    {
+        kdump.remove("reserve");
+    }
     table.retain(|_, value| value.as_table().is_none_or(|table| !table.is_empty()));
     table
 }
