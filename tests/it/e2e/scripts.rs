@@ -225,7 +225,7 @@ fn package_scripts_find_a_chroot_and_the_images_kernel() {
 #[test]
 fn what_stands_in_for_programs_of_kernels_does_so_by_any_path_and_their_files_stay() {
     const NAMES: [&str; 7] =
-        ["dracut", "grubby", "installkernel", "kernel-install", "new-kernel-pkg", "update-grub", "update-initramfs"];
+        ["dracut", "grubby", "installkernel", "kernel-install", "new-kernel-pkg", "update-grub", "mkinitrd"];
     let own = "#!/bin/sh\necho \"$0 $*\" >>/opt/ran\nexit 7\n";
     let mut programs = Deb::new("site-programs");
     programs.files.extend(NAMES.map(|name| (format!("usr/sbin/{name}"), own.as_bytes().to_vec())));

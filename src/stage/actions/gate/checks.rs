@@ -48,7 +48,11 @@ pub fn check_synced(
             let mut paths: Vec<String> = synced.destinations().iter().map(|path| place(path)).filter(touched).collect();
             if synced.clause == Clause::Copy && paths.iter().any(|path| options::is_read(path)) {
                 let text = text_of(synced)?;
-                paths.retain(|path| !options::is_read(path) || !options::is_harmless(path, &text));
+                let is_harmless = |path: &String| options::is_read(path) && options::is_harmless(path, &text);
+                // Its other places, if one of them turns out to be a folder, are below one that nothing reads.
+                if paths.iter().any(is_harmless) {
+                    paths.retain(|path| options::is_read(path) && !is_harmless(path));
+                }
             }
             files.append(&mut paths);
         }

@@ -93,7 +93,7 @@ pub fn add(reader: &mut Reader<'_>) -> Result<(), StageError> {
         });
     }
     let keep = key.keep_each(recipe.model.image.keep.iter().cloned(), |index, pattern| {
-        Input::parameter(&format!("keep {}", index + 1), pattern).item(spans, "image.keep", index)
+        Input::new(format!("word {pattern}"), "").item(spans, "image.keep", index)
     });
     let described = Scripts { arch, epoch, scripts: all, variables, packages, inputs, keep };
     reader.layer("postinstall", ActionKind::Postinstall, super::VERSION, key.inputs(), vec![tools_root]);

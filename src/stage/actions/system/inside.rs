@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::archive::Meta;
 use crate::digest::Digest;
-use crate::distro::installed::dpkg::STATUS;
+use crate::distro::installed::dpkg::{STATUS, field};
 use crate::distro::{self, installed::rpm_database_files};
 use crate::fault;
 use crate::sandbox::helper::News;
@@ -38,6 +38,8 @@ pub struct SystemAnswer {
     pub layer: ScanAnswer,
     pub warnings: Vec<String>,
     pub installed: BTreeSet<[String; 3]>,
+    /// Names of packages that installed ones replace, with one that does: dpkg lets go what has no file left.
+    pub replaced: BTreeMap<String, String>,
 }
 
 /// Text of the mounts that a recipe declares.
@@ -144,7 +146,22 @@ pub fn inside(request: SystemRequest, _: News<'_>) -> Result<SystemAnswer, Strin
         }
         Ok(())
     })?;
-    Ok(SystemAnswer { layer, warnings, installed: installed(&reader)? })
+    Ok(SystemAnswer { layer, warnings, installed: installed(&reader)?, replaced: replaced(&reader)? })
+}
+
+/// What installed packages of dpkg replace. Source: deb-control(5), `Replaces`.
+fn replaced(reader: &LayerReader) -> Result<BTreeMap<String, String>, String> {
+    let status = reader.read(STATUS)?.unwrap_or_default();
+    let mut replaced = BTreeMap::new();
+    for stanza in String::from_utf8_lossy(&status).split("\n\n") {
+        let (Some(name), Some(words)) = (field(stanza, "Package"), field(stanza, "Replaces")) else { continue };
+        let is_installed = field(stanza, "Status").is_some_and(|words| words.ends_with(" installed"));
+        for word in words.split(',').filter(|_| is_installed) {
+            let other = word.trim().split([' ', '(', ':']).next().unwrap_or_default();
+            replaced.insert(other.to_owned(), name.to_owned());
+        }
+    }
+    Ok(replaced)
 }
 
 /// Names, versions and architectures of what dpkg or rpm calls installed.

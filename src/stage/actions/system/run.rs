@@ -49,7 +49,13 @@ impl Work for System {
                 help: format!("delete {lock} to resolve all packages again, and report this"),
             });
         }
-        let lacking: Vec<&[String; 3]> = self.locked.0.difference(&answer.installed).collect();
+        let mut lacking: Vec<&[String; 3]> = self.locked.0.difference(&answer.installed).collect();
+        lacking.retain(|[name, ..]| {
+            let Some(by) = answer.replaced.get(name) else { return true };
+            let text = format!("`{name}` is not in the image: `{by}` replaces all that it had");
+            desk.bench.report.finding(&Finding::nowhere(Severity::Note, "system::replaced", text));
+            false
+        });
         if !lacking.is_empty() && !fault::planted("lacking-not-compared") {
             let problem = format!("the image lacks packages that {lock} lists: {}", named(lacking.clone()));
             let text = match &self.named.0 {
