@@ -162,9 +162,9 @@ fn synced_files_keep_owners_and_modes_and_homes_are_their_users() {
     space.write(
         "a.synclist",
         "s/shadow -> /srv/shadow\ns/tree -> /srv/tree\ns/rc -> /home/ann/.config/app/rc\ns/home -> /home/ann/home\n\
-         s/local -> /var/local\ns/mail -> /var/mail\ns/named -> /srv/named\nMERGE:\ns/passwd -> /etc\n",
+         s/local -> /var/local\ns/mail -> /var/mail\ns/named -> /srv/named\nMERGE:\ns/passwd -> /etc/passwd\n",
     );
-    // An account that a list brings, by a line that names the folder.
+    // An account that a list brings.
     space.write("s/passwd", "guest:x:777:777::/:/bin/false\n").write("s/named", "x\n");
     for (name, mode) in [("local/ours", 0o644), ("mail/ours", 0o644)] {
         space.write(&format!("s/{name}"), "x\n");

@@ -17,25 +17,40 @@ struct Call<'a> {
     process: u32,
     name: &'a str,
     rest: String,
+    /// The process that it made.
+    child: Option<u32>,
 }
+
+/// Numbers of processes are used again: each life of one has a number of its own. Source: proc(5), pid_max is at most this.
+const PIDS: u32 = 1 << 22;
 
 fn calls(text: &str) -> Vec<Call<'_>> {
     let mut calls: Vec<Call<'_>> = Vec::new();
     let mut unfinished: BTreeMap<u32, usize> = BTreeMap::new();
+    let mut lives: BTreeMap<u32, u32> = BTreeMap::new();
+    let makes = |name: &str| matches!(name, "clone" | "clone3" | "fork" | "vfork");
     for line in text.lines() {
         let Some((process, line)) = line.split_once(' ') else { continue };
-        let (Ok(process), line) = (process.parse::<u32>(), line.trim_start()) else { continue };
+        let (Ok(number), line) = (process.parse::<u32>(), line.trim_start()) else { continue };
+        let numbered = |number: u32| number + lives.get(&number).map_or(0, |life| life * PIDS);
+        let process = numbered(number);
         if let Some(rest) = line.strip_prefix("<... ").and_then(|rest| rest.split_once(" resumed>")) {
             if let Some(at) = unfinished.remove(&process) {
                 calls[at].rest.push_str(rest.1);
+                calls[at].child = made(&calls[at].rest).filter(|_| makes(calls[at].name)).map(numbered);
             }
             continue;
         }
         let Some((name, rest)) = line.split_once('(') else { continue };
+        if matches!(name, "exit" | "exit_group") {
+            *lives.entry(number).or_default() += 1;
+            continue;
+        }
         if rest.ends_with("<unfinished ...>") {
             unfinished.insert(process, calls.len());
         }
-        calls.push(Call { process, name, rest: rest.to_owned() });
+        let child = made(rest).filter(|_| makes(name)).map(numbered);
+        calls.push(Call { process, name, rest: rest.to_owned(), child });
     }
     calls
 }
@@ -88,8 +103,8 @@ fn read(text: &str, store: &Path) -> Trace {
     let calls = calls(text);
     let first = calls[0].process;
     let mut parent: BTreeMap<u32, u32> = BTreeMap::new();
-    for call in calls.iter().filter(|call| matches!(call.name, "clone" | "clone3" | "fork" | "vfork")) {
-        if let Some(child) = made(&call.rest) {
+    for call in &calls {
+        if let Some(child) = call.child {
             parent.entry(child).or_insert(call.process);
         }
     }
@@ -102,8 +117,9 @@ fn read(text: &str, store: &Path) -> Trace {
     let locks = store.join("v1/locks");
     for call in &calls {
         if seen.insert(call.process) && call.process != first {
-            let above =
-                parent.get(&call.process).unwrap_or_else(|| panic!("nobody made {}: {}", call.process, call.rest));
+            // One that ended before its parent went on counts there as the next life of its number.
+            let above = parent.get(&call.process).or_else(|| parent.get(&(call.process + PIDS)));
+            let above = above.unwrap_or_else(|| panic!("nobody made {}: {}", call.process, call.rest));
             if let Some(operation) = helpers.get(above).cloned() {
                 helpers.insert(call.process, operation);
             }
@@ -192,7 +208,7 @@ fn traced_build(space: &Space) -> String {
     let log = tempfile::NamedTempFile::new().unwrap();
     let ran = Command::new("strace")
         .args(["-f", "-qq", "-y", "-s", "8192", "--decode-pids=pidns", "-e", "signal=none"])
-        .args(["-e", "trace=open,openat,openat2,mount,pivot_root,chroot,execve,clone,clone3,fork,vfork,link,linkat,rename,unlink,unlinkat", "--seccomp-bpf", "-o"])
+        .args(["-e", "trace=open,openat,openat2,mount,pivot_root,chroot,execve,clone,clone3,fork,vfork,link,linkat,rename,unlink,unlinkat,exit,exit_group", "--seccomp-bpf", "-o"])
         .arg(log.path())
         .arg(env!("CARGO_BIN_EXE_imgbuild"))
         .arg("-C")
@@ -283,11 +299,14 @@ fn a_trace_with_an_undeclared_layer_or_a_file_of_the_host_is_noticed() {
          9 pivot_root(\".\", \".\") = 0\n\
          9 openat(AT_FDCWD</>, \"/etc/passwd\", O_RDONLY) = 4</etc/passwd>\n\
          1 openat(AT_FDCWD</w>, \"/root/.ssh/id\", O_RDONLY) = 4</root/.ssh/id>\n\
-         1 unlink(\"/s/v1/locks/{a}\") = 0\n"
+         1 unlink(\"/s/v1/locks/{a}\") = 0\n\
+         9 exit_group(0) = ?\n\
+         1 fork() = 9\n\
+         9 openat(AT_FDCWD</w>, \"/root/.ssh/own\", O_RDONLY) = 4</x>\n"
     );
     let trace = read(&text, Path::new("/s"));
     assert_eq!(trace.by_action[&a], BTreeSet::from([("manifests/", b.clone()), ("trees/", b)]));
     let own = [Path::new("/s")];
     assert_eq!(foreign(&trace.of_helpers, &own, &OF_HELPERS), ["/etc/shadow"]);
-    assert_eq!(foreign(&trace.of_host, &own, &OF_HOST), ["/root/.ssh/id"]);
+    assert_eq!(foreign(&trace.of_host, &own, &OF_HOST), ["/root/.ssh/id", "/root/.ssh/own"]);
 }
