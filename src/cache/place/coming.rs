@@ -134,12 +134,12 @@ impl Notes {
     }
 }
 
+/// Brings files that come together, and notes which of them did not.
+pub(super) type Bringing<'a> = dyn Fn(&[&Wanted], &Notes) -> Result<(), Trouble> + Sync + 'a;
+
 /// Brings all in groups of files that come together, several groups at a time. What does not come is left out; where the cache does
 /// not answer at all, that is why.
-pub(super) fn bring_each(
-    all: &[Vec<&Wanted>],
-    some: &(dyn Fn(&[&Wanted], &Notes) -> Result<(), Trouble> + Sync),
-) -> Result<Problems, StoreError> {
+pub(super) fn bring_each(all: &[Vec<&Wanted>], some: &Bringing<'_>) -> Result<Problems, StoreError> {
     let (in_a_row, notes) = (AtomicUsize::new(0), Notes::default());
     let done = side_by_side(all, CONNECTIONS, &|group, _| {
         let mut last = Trouble::Lost(String::new());

@@ -156,7 +156,7 @@ impl AttributeChange<'_> {
         // Drivers are edits of the default list, or a whole one: never both.
         let is_edit = |item: &&str| item.starts_with(['+', '-']);
         let all: Vec<&str> = kept.iter().map(|at| items[*at]).chain(new.iter().map(|item| item.as_str())).collect();
-        let is_mixed = path == "kernel.drivers" && all.iter().any(is_edit) && !all.iter().all(|item| is_edit(&item));
+        let is_mixed = path == "kernel.drivers" && all.iter().any(is_edit) && !all.iter().all(is_edit);
         let is_in_order = all.len() == wanted.len()
             && wanted.iter().zip(&all).all(|(item, now)| item == now || *item == self.absolute(now));
         if (is_whole && !is_in_order) || is_mixed || kept.is_empty() {

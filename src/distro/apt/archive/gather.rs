@@ -164,10 +164,13 @@ pub fn gather(gathering: &Gathering<'_>) -> Result<AptArchive, DistroError> {
     Ok(AptArchive { suites, archive, tools, damaged, architecture: architecture_of(gathering.recipe) })
 }
 
+/// A file that is no package, with the kind of directory that has it.
+type Damaged = (&'static str, DamagedFile);
+
 /// Reads the directories of the recipe, of kernels and of other packages: first of all indices, because where an archive has a package of
 /// the same version, the directory's is meant.
 /// Errors: [`DistroError::PackageFiles`] for files that the recipe asks for and that are not packages; a directory that cannot be read.
-fn local(gathering: &Gathering<'_>) -> Result<(Vec<SuiteIndex>, Vec<(&'static str, DamagedFile)>), DistroError> {
+fn local(gathering: &Gathering<'_>) -> Result<(Vec<SuiteIndex>, Vec<Damaged>), DistroError> {
     let (mut indices, mut damaged) = (Vec::new(), Vec::new());
     let recipe = gathering.recipe;
     let directories = [
@@ -195,7 +198,7 @@ fn local(gathering: &Gathering<'_>) -> Result<(Vec<SuiteIndex>, Vec<(&'static st
 /// Errors: As [`gather`] for those.
 pub fn gather_local(gathering: &Gathering<'_>) -> Result<AptArchive, DistroError> {
     let (indices, damaged) = local(gathering)?;
-    let archive = Archive { indices, ..Archive::default() };
+    let archive = Archive { indices };
     Ok(AptArchive {
         suites: Vec::new(),
         archive,
