@@ -86,7 +86,7 @@ fn network_privileged_boot_a_new_administrator_walks_from_init_to_a_node_by_pxe(
     one.fails(
         &["set", ".", "image.release=12"],
         1,
-        &["image.toml:5:11", "release = \"bookworm\"", "image.toml was not changed"],
+        &["image.toml:6:11", "release = \"bookworm\"", "image.toml was not changed"],
     );
     // Virtual machines are the first nodes.
     one.run(&["set", ".", "kernel.package=linux-image-cloud-amd64", "packages.install+=chronny"]).good();
