@@ -90,9 +90,9 @@ fn network_privileged_boot_a_new_administrator_walks_from_init_to_a_node_by_pxe(
     );
     // Virtual machines are the first nodes.
     one.run(&["set", ".", "kernel.package=linux-image-cloud-amd64", "packages.install+=chronny"]).good();
-    one.fails(&["build"], 1, &["no repository has `chronny`", "image.toml:15:", "did you mean chrony"]);
+    one.fails(&["build"], 1, &["no repository has `chronny`", "image.toml:16:", "did you mean chrony"]);
     space.edit("image.toml", "[\"chronny\"]", "[\"chrony\"");
-    one.fails(&["build"], 1, &["this list is not closed", "image.toml:15:11", "add `]` at the end of line 15"]);
+    one.fails(&["build"], 1, &["this list is not closed", "image.toml:16:11", "add `]` at the end of line 16"]);
     space.edit("image.toml", "[\"chrony\"", "[\"chrony\"]");
     // A script from a colleague's Windows, a key that lost its second half.
     space.write("compute.postinstall", "#!/bin/sh\r\nset -e\r\necho node >$1/etc/role\r\n");
@@ -117,7 +117,7 @@ fn network_privileged_boot_a_new_administrator_walks_from_init_to_a_node_by_pxe(
     );
     // A driver with a letter too many, and an exclude pattern that takes init away.
     one.run(&["set", ".", "kernel.drivers+=+virtio_nett"]).good();
-    one.fails(&["build"], 1, &["no driver `virtio_nett`", "image.toml:24:12", "did you mean virtio_net"]);
+    one.fails(&["build"], 1, &["no driver `virtio_nett`", "image.toml:25:12", "did you mean virtio_net"]);
     one.run(&["set", ".", "kernel.drivers-=+virtio_nett", "kernel.drivers+=+virtio_net"]).good();
     let exlist = std::fs::read_to_string(space.path().join("compute.exlist")).unwrap();
     space.write("compute.exlist", &format!("{exlist}./usr/lib/systemd/*\n"));
