@@ -68,6 +68,8 @@ pub struct Census {
     numbered: BTreeMap<u64, Vec<(String, Option<Why>)>>,
     /// Names of which a further one is left out, and why: they are the same file.
     tainted: Vec<(String, Why)>,
+    /// When the package database was written last, in seconds since 1970.
+    pub packaged: Option<i64>,
     /// Bytes that were read.
     pub bytes: u64,
     /// Most bytes of databases and texts that are kept; of a directory they are its files' own.
@@ -140,6 +142,9 @@ impl Census {
             return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
         }
         let is_database = is_database_file(&path);
+        if is_database {
+            self.packaged = self.packaged.max(Some(listed.mtime));
+        }
         let why = rules.why(&path);
         let is_wanted = is_database || is_read(&path) || path == "etc/localtime";
         if let Some((number, _)) = listed.file {

@@ -1,5 +1,6 @@
 //! Which files of a node its packages bring, and which make it what it is.
 
+mod scripts;
 pub mod tree;
 mod unrecorded;
 
@@ -246,9 +247,12 @@ pub fn classify(
                 let is_folder = own.mode.is_none()
                     && (folders.contains_key(own.path.as_str()) || path.matches('/').count() < 2)
                     && !is_merged(path, seen);
+                // A package's own link to a file, as /etc/os-release, is none.
+                let leads_to_file =
+                    || census.seen.get(&census.resolved_folder(path)).is_some_and(|target| target.is_file());
                 if seen.is_private_key && (own.ghost || !differs.is_empty()) && !rules.keep_secrets {
                     found.left_out.insert(path.clone(), Why::Secret);
-                } else if is_folder && seen.is_link() {
+                } else if is_folder && seen.is_link() && !leads_to_file() {
                     found.folders.push((path.clone(), census.resolved_folder(path)));
                     found.overlay.push(file(Reason::Changed, "a link instead of a folder".to_owned(), name));
                 } else if own.ghost && (seen.is_directory() || !path.starts_with("etc/")) {

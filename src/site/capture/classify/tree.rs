@@ -2,14 +2,17 @@
 //! which people edit.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use crate::distro::installed::{DatabaseKind, Installed};
 use crate::fault;
+use crate::site::bundle::sha256_of;
 use crate::site::capture::census::{Census, Seen};
 use crate::site::capture::services;
 use crate::xcat::matches;
 
-use super::{Classified, OverlayFile, Reason};
+use super::scripts::Scripts;
+use super::{Classified, Difference, OverlayFile, Reason};
 
 /// What a recipe puts into its image besides packages and synced files.
 #[derive(Debug, Clone, Default)]
@@ -21,10 +24,13 @@ pub struct OfRecipe {
     pub keys: Vec<String>,
     /// Units that it enables or disables.
     pub units: Vec<String>,
+    /// Texts of its scripts, and files that they are given.
+    pub scripts: Vec<String>,
+    pub inputs: Vec<PathBuf>,
 }
 
 /// Files that scripts and triggers of packages write without a package's owning them, as find's -path reads patterns.
-const BY_SCRIPTS: [&str; 57] = [
+const BY_SCRIPTS: [&str; 59] = [
     "./etc/alternatives",
     "./etc/alternatives/*",
     "./etc/apt/sources.list*",
@@ -34,6 +40,7 @@ const BY_SCRIPTS: [&str; 57] = [
     "./etc/crypto-policies/*",
     "./etc/default/keyboard",
     "./etc/default/console-setup",
+    "./etc/dnf/modules.d/*.module",
     "./etc/dpkg/origins/default",
     "./etc/init.d/.*",
     "./etc/iscsi/initiatorname*",
@@ -62,6 +69,7 @@ const BY_SCRIPTS: [&str; 57] = [
     "./usr/lib64/gio/modules/giomodule.cache",
     "./usr/lib64/gconv/gconv-modules.cache",
     "./usr/local/*/dist-packages",
+    "./usr/local/man",
     "./usr/share/applications/mimeinfo.cache",
     "./usr/share/fonts/*.uuid",
     "./usr/share/glib-2.0/schemas/gschemas.compiled",
@@ -88,6 +96,12 @@ const BY_SCRIPTS: [&str; 57] = [
 pub fn only_of_people(found: &mut Classified, census: &Census, installed: &Installed, own: &OfRecipe) {
     let digests = packaged(installed);
     let links = services::Links::of(census, installed.kind);
+    let scripts = Scripts::of(installed, &own.scripts);
+    // What a person did is newer than the last package, and has its name from no script.
+    let is_of_script = |path: &str, seen: &Seen| {
+        let is_old = census.packaged.is_some_and(|at| seen.listed.mtime <= at);
+        is_old && !is_edited(path) && scripts.name(path, seen)
+    };
     let is_unit = |path: &str| {
         let unit = path.rsplit('/').next().unwrap_or_default();
         path.starts_with("etc/systemd/") && own.units.iter().any(|one| one == unit || format!("{one}.service") == unit)
@@ -103,17 +117,30 @@ pub fn only_of_people(found: &mut Classified, census: &Census, installed: &Insta
             "etc/fstab" => !lines_of_fstab(census, own).is_empty(),
             "root/.ssh/authorized_keys" => has_key(census, own),
             _ if fault::planted("tree-of-scripts") => true,
+            // Scripts of packages give their own files modes and owners by dpkg-statoverride.
+            path if file.detail == Difference::Override.to_string() => !scripts.name(path, seen),
+            _ if is_input(seen, own) => false,
             path if file.reason == Reason::Unpackaged || file.detail.starts_with("points to") => {
                 !(is_by_script(path, seen)
                     || is_unit(path)
                     || links.are_of_packages(census, path)
                     || is_plain_folder(census, path, seen)
                     || says_nothing(census, path)
+                    || is_of_script(path, seen)
                     || file.reason == Reason::Unpackaged && is_copy(installed.kind, path, seen, &digests))
             }
             path => !is_by_script(path, seen),
         }
     });
+}
+
+/// Whether a file is a copy of one that the recipe gives its scripts.
+fn is_input(seen: &Seen, own: &OfRecipe) -> bool {
+    let is_same = |input: &PathBuf| {
+        let size = input.metadata().map_or(0, |found| found.len());
+        size > 0 && size == seen.listed.size && sha256_of(input).is_some_and(|digest| digest == seen.sha256)
+    };
+    seen.is_file() && own.inputs.iter().any(is_same)
 }
 
 /// Whether a folder is an empty one of those that scripts make: people's are elsewhere.
@@ -154,7 +181,7 @@ fn packaged(installed: &Installed) -> BTreeSet<String> {
 /// Whether a file is a copy of a package's, as scripts make configuration from examples, or empty, as they make it with `touch`.
 fn is_copy(kind: DatabaseKind, path: &str, seen: &Seen, digests: &BTreeSet<String>) -> bool {
     let is_of_scripts =
-        ["etc/", "root/", "usr/share/", "usr/lib", "var/"].iter().any(|folder| path.starts_with(folder));
+        ["etc/", "root/", "home/", "usr/share/", "usr/lib", "var/"].iter().any(|folder| path.starts_with(folder));
     let digest = if kind == DatabaseKind::Dpkg { &seen.md5 } else { &seen.sha256 };
     seen.is_file() && is_of_scripts && (seen.listed.size == 0 || digests.contains(digest.as_str()))
 }
@@ -209,15 +236,19 @@ const EDITED: [&str; 22] = [
     "./etc/systemd/*",
 ];
 
+fn is_edited(path: &str) -> bool {
+    let path = format!("./{path}");
+    EDITED.iter().any(|pattern| matches(pattern, &path))
+}
+
 /// How likely a person did it: the lowest first.
 fn rank(file: &OverlayFile, is_link: bool) -> u8 {
-    let path = format!("./{}", file.path);
     let is_in = |folders: &[&str]| folders.iter().any(|folder| file.path.starts_with(folder));
     if is_link {
         return 4;
     }
     match file.reason {
-        Reason::Changed | Reason::Unpackaged if EDITED.iter().any(|pattern| matches(pattern, &path)) => 0,
+        Reason::Changed | Reason::Unpackaged if is_edited(&file.path) => 0,
         Reason::Changed if file.path.starts_with("etc/") && file.attributes.is_none() => 1,
         Reason::Unpackaged if is_in(&["etc/", "root/", "opt/", "srv/", "home/", "usr/local/"]) => 2,
         Reason::Unpackaged if is_in(&["var/"]) => 5,
