@@ -21,6 +21,9 @@ const FIFO: u32 = 0o010_000;
 /// A larger file is no key and no configuration with one, in bytes.
 const LARGEST_KEY: u64 = 4 << 20;
 
+/// Digests of the configuration that scripts of packages installed by ucf(1).
+pub const UCF: &str = "var/lib/ucf/hashfile";
+
 /// Longest file whose text is read, in bytes.
 const LONGEST_TEXT: u64 = 4 << 20;
 
@@ -79,7 +82,7 @@ pub struct Census {
 
 /// Whether the text of a file is looked at.
 fn is_read(path: &str) -> bool {
-    const FILES: [&str; 21] = [
+    const FILES: [&str; 22] = [
         "etc/os-release",
         "usr/lib/os-release",
         "etc/passwd",
@@ -101,6 +104,7 @@ fn is_read(path: &str) -> bool {
         "etc/centos-release",
         "etc/redhat-release",
         "etc/debian_version",
+        UCF,
     ];
     const FOLDERS: [&str; 14] = [
         "etc/dnf/modules.d/",

@@ -281,8 +281,8 @@ fn edited(space: &Space, image: &str) -> Vec<String> {
 
 /// An image's tree, in a copy of its recipe's directory: as genimage leaves one for packimage.
 fn tree_of(built: &Built, image: &str) -> Space {
-    let space = Space::new().with_store(&built.store());
-    copy_locked(built.path(), space.path());
+    let space = Space::new().with_store(&built.space.store());
+    copy_locked(built.space.path(), space.path());
     unpack(&built.space.artefact(image, "rootimg.cpio.zst"), &space.path().join("tree"));
     space
 }

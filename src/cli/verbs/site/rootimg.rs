@@ -48,6 +48,7 @@ fn of_recipe(recipe: &Recipe) -> OfRecipe {
         units: model.services.enable.iter().chain(&model.services.disable).cloned().collect(),
         scripts: scripts.filter_map(|script| std::fs::read_to_string(&script.path).ok()).collect(),
         inputs: inputs.map(|input| input.path.clone()).collect(),
+        excluded: recipe.exclude.exclude.iter().map(|pattern| pattern.text.clone()).collect(),
     }
 }
 

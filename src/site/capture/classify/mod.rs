@@ -14,6 +14,9 @@ use crate::distro::installed::{DatabaseKind, Installed, InstalledFile, Installed
 use crate::site::capture::census::{Census, Seen};
 use crate::site::capture::left_out::{Rules, Why};
 
+/// What is said of a file that its package owns and does not have in it.
+const NOT_IN_PACKAGE: &str = "not in its package";
+
 /// Why a file is in the overlay, or is removed by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -258,8 +261,7 @@ pub fn classify(
                 } else if own.ghost && (seen.is_directory() || !path.starts_with("etc/")) {
                     found.left_out.insert(path.clone(), Why::Made);
                 } else if own.ghost {
-                    let detail = "not in its package".to_owned();
-                    found.overlay.push(file(Reason::Changed, detail, name));
+                    found.overlay.push(file(Reason::Changed, NOT_IN_PACKAGE.to_owned(), name));
                 } else if !differs.is_empty() {
                     let words: Vec<String> = differs.iter().map(ToString::to_string).collect();
                     let mut changed = file(Reason::Changed, words.join(", "), name);

@@ -28,6 +28,17 @@ impl Scripts {
         [Some(path), before].into_iter().flatten().any(|path| self.has(&format!("/{path}"), seen.is_directory()))
     }
 
+    /// Whether a script names a folder, below which a path is, in full: one of a package's state, or one that no package has.
+    pub fn name_folder(&self, path: &str, installed: &Installed) -> bool {
+        let is_packaged =
+            |folder: &str| installed.packages.iter().flat_map(|package| &package.files).any(|file| file.path == folder);
+        let mut folders = path.match_indices('/').map(|(at, _)| &path[..at]).skip(2);
+        folders.any(|folder| {
+            let is_state = folder.starts_with("var/lib/") || folder.starts_with("var/cache/");
+            self.has(&format!("/{folder}"), false) && (is_state || folder.starts_with("etc/") && !is_packaged(folder))
+        })
+    }
+
     fn has(&self, path: &str, is_directory: bool) -> bool {
         memmem::find_iter(&self.0, path.as_bytes()).any(|at| {
             let next = self.0.get(at + path.len()).copied().unwrap_or_default();
@@ -72,5 +83,6 @@ mod tests {
             assert!(!scripts.name(path, &seen(0o100_644)), "{path}");
         }
         assert!(scripts.name("var/lib/c", &seen(0o040_755)));
+        assert!(scripts.name_folder("var/lib/c/d/e/f", &installed) && !scripts.name_folder("var/lib/c/e", &installed));
     }
 }
