@@ -250,7 +250,7 @@ pub fn classify(
                 let is_folder = own.mode.is_none()
                     && (folders.contains_key(own.path.as_str()) || path.matches('/').count() < 2)
                     && !is_merged(path, seen);
-                // A package's own link to a file, as /etc/os-release, is none.
+                // Not for a package's own link to a file, as /etc/os-release.
                 let leads_to_file =
                     || census.seen.get(&census.resolved_folder(path)).is_some_and(|target| target.is_file());
                 if seen.is_private_key && (own.ghost || !differs.is_empty()) && !rules.keep_secrets {
