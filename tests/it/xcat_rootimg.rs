@@ -275,3 +275,64 @@ fn of_a_tree_full_of_what_scripts_write_the_edits_are_named_first() {
         assert!(!listed.contains(made), "{made}: {listed}");
     }
 }
+
+#[test]
+fn what_a_script_of_a_package_names_is_not_a_persons_work_until_it_is_newer() {
+    let space = site();
+    let tree = space.path().join(TREE);
+    let write = |name: &str, text: &str| {
+        space.write(&format!("{TREE}/{name}"), text);
+    };
+    let link = |target: &str, name: &str| symlink(target, tree.join(name)).unwrap();
+    // Files that a script names, below a folder that it names, that ucf installed; a mode that a script gives, a link to a file two folders
+    // deep, a link of ldconfig, a state without a digest, a program of several versions.
+    write(
+        "var/lib/dpkg/info/tool.postinst",
+        "#!/bin/sh\ncat >/etc/tool/made <<EOF\nx\nEOF\ndpkg-statoverride --update --add root adm 4750 /usr/bin/tool\n\
+         chown tool /var/lib/tool\n",
+    );
+    write("etc/tool/made", "x\n");
+    write("var/lib/dpkg/statoverride", "root adm 4750 /usr/bin/tool\n");
+    let list = std::fs::read_to_string(tree.join("var/lib/dpkg/info/tool.list")).unwrap();
+    write(
+        "var/lib/dpkg/info/tool.list",
+        &format!(
+            "{list}/etc/tool-release\n/var/lib/tool\n/var/lib/tool/state\n/usr/bin/munge\n/usr/bin/pdb3\n/usr/lib/libtool.so.1.2\n"
+        ),
+    );
+    let other = "Package: other\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1\n\n";
+    let status = std::fs::read_to_string(tree.join("var/lib/dpkg/status")).unwrap();
+    write("var/lib/dpkg/status", &format!("{status}{other}"));
+    write("var/lib/dpkg/info/other.list", "/usr/lib/python3.11/pdb.py\n");
+    let digests = std::fs::read_to_string(tree.join("var/lib/dpkg/info/tool.md5sums")).unwrap();
+    write(
+        "var/lib/dpkg/info/tool.md5sums",
+        &format!("{digests}{0}  usr/bin/munge\n{0}  usr/lib/libtool.so.1.2\n", md5("munge\n")),
+    );
+    write("usr/bin/munge", "munge\n");
+    write("usr/lib/python3.11/pdb.py", "pdb\n");
+    write("var/lib/tool/state", "");
+    write("var/lib/tool/data.db", "x\n");
+    write("etc/default/tool", "ENABLED=yes\n");
+    write("var/lib/ucf/hashfile", &format!("{}  /etc/default/tool\n", md5("ENABLED=yes\n")));
+    write("usr/lib/libtool.so.1.2", "munge\n");
+    link("libtool.so.1.2", "usr/lib/libtool.so.1");
+    link("../lib/python3.11/pdb.py", "usr/bin/pdb3");
+    link("os-release", "etc/tool-release");
+    // Scripts ran before the last package was there; a person comes later.
+    let packaged = 4_000_000_000;
+    let written = |name: &str, seconds: u64| {
+        let file = std::fs::File::options().write(true).open(tree.join(name)).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds)).unwrap();
+    };
+    for entry in
+        walkdir::WalkDir::new(tree.join("var/lib/dpkg")).into_iter().flatten().filter(|one| one.path().is_file())
+    {
+        written(entry.path().strip_prefix(&tree).unwrap().to_str().unwrap(), packaged);
+    }
+    let ran = import(&space, &["--dry-run"]).good();
+    assert!(!ran.out.contains("that differ from packages"), "{}", ran.out);
+    written("etc/tool/made", packaged + 10);
+    let ran = import(&space, &["--dry-run"]).good();
+    assert!(ran.out.contains("that differ from packages") && ran.out.contains("/etc/tool/made"), "{}", ran.out);
+}

@@ -7,7 +7,7 @@ use crate::name::text_of;
 
 use crate::archive::cpio::read_entry;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Listed {
     /// Path without a slash or `./` in front; empty for the root.
     pub path: String,

@@ -4,6 +4,7 @@ use std::io::{Read, Seek, Write};
 use std::sync::LazyLock;
 
 use crate::digest::Digest;
+use crate::recipe::owners::private::fits;
 use crate::store::TreeEditor;
 
 /// Who makes a secret that no image may have.
@@ -33,9 +34,18 @@ fn read(line: &'static str) -> Option<Secret> {
     Some(Secret { pattern, maker, unit: Some(unit).filter(|unit| *unit != "-"), package })
 }
 
-/// The file of popularity-contest's settings, and the variable with the id under which a machine reports.
+/// The file of popularity-contest's settings, and the variables that its package makes by chance: the id under which a machine reports,
+/// and the day. It makes those that are empty when it is configured again.
 const POPULARITY: &str = "etc/popularity-contest.conf";
-const POPULARITY_ID: &str = "MY_HOSTID=";
+const POPULARITY_MADE: [&str; 2] = ["MY_HOSTID=", "DAY="];
+/// Its job, with a minute and an hour by chance, and those of Debian's other daily jobs (the package cron, /etc/crontab).
+const POPULARITY_JOB: &str = "etc/cron.d/popularity-contest";
+const DAILY: &str = "25 6";
+
+/// Where ucf keeps copies of what it installed, by path with `:` for each slash, and beside it their digests, `MD5 PATH` on each line.
+/// Source: ucf(1).
+const UCF: &str = "var/lib/ucf";
+const UCF_CACHE: &str = "var/lib/ucf/cache";
 
 /// Where slapd keeps its configuration, as one LDIF file for each entry (slapd-config(5)).
 const SLAPD: [&str; 2] = ["etc/ldap/slapd.d", "etc/openldap/slapd.d"];
@@ -48,17 +58,45 @@ const SLAPD_TIMES: [(&str, &str); 3] = [
     ("entryCSN: ", "19700101000000.000000Z#000000#000#000000"),
 ];
 
+/// The password of a database's administrator, as a hash with a salt; in base64 after two colons.
+const SLAPD_PASSWORD: &str = "olcRootPW:";
+
 /// Takes ids and times that differ per image out of files that stay.
 /// Errors: A text with the path of a file that cannot be read or written.
 pub fn settle_ids(editor: &TreeEditor) -> Result<(), String> {
     change(editor, POPULARITY, &|text| {
-        let line = |line: &str| match line.starts_with(POPULARITY_ID) {
-            true => format!("{POPULARITY_ID}\"\"\n"),
-            false => format!("{line}\n"),
+        let line = |line: &str| match POPULARITY_MADE.iter().find(|name| line.starts_with(**name)) {
+            Some(name) => format!("{name}\"\"\n"),
+            None => format!("{line}\n"),
         };
         text.lines().map(line).collect()
     })?;
+    change(editor, POPULARITY_JOB, &|text| {
+        let line = |line: &str| match line.splitn(3, ' ').collect::<Vec<_>>()[..] {
+            [minute, hour, job] if [minute, hour].iter().all(|time| time.parse::<u8>().is_ok()) => {
+                format!("{DAILY} {job}\n")
+            }
+            _ => format!("{line}\n"),
+        };
+        text.lines().map(line).collect()
+    })?;
+    settle_ucf(editor)?;
     SLAPD.iter().try_for_each(|directory| settle_slapd(editor, directory, SLAPD_DEPTH))
+}
+
+/// Takes what ucf keeps of secrets out: a copy is as secret, and its digest as random.
+fn settle_ucf(editor: &TreeEditor) -> Result<(), String> {
+    let is_secret = |path: &str| SECRETS.iter().any(|secret| fits(secret.pattern, path.trim_start_matches('/')));
+    for name in editor.names(UCF_CACHE).iter().filter(|name| is_secret(&name.replace(':', "/"))) {
+        editor.remove(&format!("{UCF_CACHE}/{name}"))?;
+    }
+    let is_kept = |line: &&str| !line.split_whitespace().nth(1).is_some_and(is_secret);
+    for name in editor.names(UCF).iter().filter(|name| name.starts_with("hashfile")) {
+        change(editor, &format!("{UCF}/{name}"), &|text| {
+            text.lines().filter(is_kept).map(|line| format!("{line}\n")).collect()
+        })?;
+    }
+    Ok(())
 }
 
 fn settle_slapd(editor: &TreeEditor, directory: &str, depth: usize) -> Result<(), String> {
@@ -74,8 +112,9 @@ fn settle_slapd(editor: &TreeEditor, directory: &str, depth: usize) -> Result<()
     Ok(())
 }
 
-/// An entry of slapd's configuration with an id that follows from its path, and no times. The second line is the CRC-32 of what follows
-/// it. Source: OpenLDAP, servers/slapd/back-ldif/ldif.c, `ldif_write_entry`.
+/// An entry of slapd's configuration with an id that follows from its path, no times, and without the password that slapd's package
+/// makes by chance and tells no one; one that was set later stays. The second line is the CRC-32 of what follows it. Source: OpenLDAP,
+/// servers/slapd/back-ldif/ldif.c, `ldif_write_entry`.
 fn ldif(path: &str, text: &str) -> String {
     let id: String = Digest::of(path.as_bytes()).to_string().chars().take(32).collect();
     let id = format!("{}-{}-{}-{}-{}", &id[..8], &id[8..12], &id[12..16], &id[16..20], &id[20..]);
@@ -88,7 +127,15 @@ fn ldif(path: &str, text: &str) -> String {
         }
     };
     let is_head = |line: &&str| line.starts_with("# ");
-    let body: String = text.lines().skip_while(is_head).map(line).collect();
+    let time = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
+    let is_first = time(SLAPD_TIMES[0].0) == time(SLAPD_TIMES[1].0);
+    // A value may go on in lines that begin with a space (RFC 2849).
+    let mut is_password = false;
+    let is_kept = |line: &&str| {
+        is_password = line.starts_with(SLAPD_PASSWORD) || is_password && line.starts_with(' ');
+        !(is_password && is_first)
+    };
+    let body: String = text.lines().skip_while(is_head).filter(is_kept).map(line).collect();
     let mut crc = flate2::Crc::new();
     crc.update(body.as_bytes());
     let head = |line: &str| match line.starts_with("# CRC32 ") {
@@ -98,11 +145,15 @@ fn ldif(path: &str, text: &str) -> String {
     text.lines().take_while(is_head).map(head).chain([body]).collect()
 }
 
-/// Changes the text of a file where it is; owner and mode stay. One that is not text, or that is not there, is left alone.
+/// Longest file that is changed, in bytes.
+const LONGEST: u64 = 1 << 20;
+
+/// Changes the text of a file where it is; owner and mode stay. One that is longer, is not text, or is not there, is left alone.
 fn change(editor: &TreeEditor, path: &str, changed: &dyn Fn(&str) -> String) -> Result<(), String> {
     let Some(mut file) = editor.open_to_change(path) else { return Ok(()) };
     let mut text = String::new();
-    if (&file).take(1 << 20).read_to_string(&mut text).is_err() {
+    let is_long = file.metadata().map_or(true, |found| found.len() > LONGEST);
+    if is_long || (&file).take(LONGEST).read_to_string(&mut text).is_err() {
         return Ok(());
     }
     let new = changed(&text);
@@ -161,11 +212,12 @@ mod tests {
         let entry = path("etc/ldap/slapd.d/cn=config/cn={0}x.ldif");
         let text = |id: &str, time: &str, crc: &str| {
             format!(
-                "# AUTO-GENERATED FILE - DO NOT EDIT!! Use ldapmodify.\n# CRC32 {crc}\ndn: cn={{0}}x\nentryUUID: {id}\ncreateTimestamp: {time}Z\nentryCSN: {time}.123456Z#000000#000#000000\nmodifyTimestamp: {time}Z\ncn: x\n"
+                "# AUTO-GENERATED FILE - DO NOT EDIT!! Use ldapmodify.\n# CRC32 {crc}\ndn: cn={{0}}x\nentryUUID: {id}\ncreateTimestamp: {time}Z\nolcRootPW:: e1NTSEF9{id}\n {id}\nentryCSN: {time}.123456Z#000000#000#000000\nmodifyTimestamp: {time}Z\ncn: x\n"
             )
         };
         let made = |host: &str, id: &str, time: &str| {
-            std::fs::write(&popularity, format!("PARTICIPATE=\"no\"\nMY_HOSTID=\"{host}\"\nDAY=\"6\"\n")).unwrap();
+            let day = &id[..1];
+            std::fs::write(&popularity, format!("PARTICIPATE=\"no\"\nMY_HOSTID=\"{host}\"\nDAY=\"{day}\"\n")).unwrap();
             std::fs::write(&entry, text(id, time, "00000000")).unwrap();
             crate::distro::inside::common::normalise(tree.path().to_str().unwrap(), &[]).unwrap();
             [&popularity, &entry].map(|path| std::fs::read_to_string(path).unwrap())
@@ -173,7 +225,8 @@ mod tests {
         let first = made("5f4dcc3b5aa765d61d8327deb882cf99", "11111111-1111-1111-1111-111111111111", "20261129101112");
         let second = made("00000000000000000000000000000000", "22222222-2222-2222-2222-222222222222", "20271129101112");
         assert_eq!(first, second);
-        assert_eq!(first[0], "PARTICIPATE=\"no\"\nMY_HOSTID=\"\"\nDAY=\"6\"\n");
+        assert_eq!(first[0], "PARTICIPATE=\"no\"\nMY_HOSTID=\"\"\nDAY=\"\"\n");
+        assert!(!first[1].contains("olcRootPW") && !first[1].contains("\n 1111"), "{}", first[1]);
         let body = first[1].split_once("\ndn: ").map(|(_, body)| format!("dn: {body}")).unwrap();
         let mut crc = flate2::Crc::new();
         crc.update(body.as_bytes());
@@ -182,6 +235,43 @@ mod tests {
             "{}",
             first[1]
         );
+    }
+
+    #[test]
+    fn a_password_that_was_set_later_stays_in_slapds_configuration() {
+        let text = |modified: &str| {
+            format!("# CRC32 0\ndn: x\ncreateTimestamp: 1Z\nolcRootPW: {{SSHA}}a\nmodifyTimestamp: {modified}\ncn: x\n")
+        };
+        assert!(ldif("x", &text("2Z")).contains("\nolcRootPW: {SSHA}a\n"));
+        let made = ldif("x", &text("1Z"));
+        assert!(!made.contains("olcRootPW") && made.ends_with("\ncn: x\n"), "{made}");
+    }
+
+    /// As the packages popularity-contest and bacula-fd of Debian 12 make them.
+    #[test]
+    fn the_time_of_a_job_and_what_ucf_keeps_of_secrets_are_the_same_each_time() {
+        let tree = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = tree.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        let read = |name: &str| std::fs::read_to_string(tree.path().join(name)).unwrap();
+        let rest =
+            "* * *   root    test -x /etc/cron.daily/popularity-contest && /etc/cron.daily/popularity-contest --crond";
+        write(POPULARITY_JOB, &format!("SHELL=/bin/sh\n7 23 {rest}\n"));
+        write("var/lib/ucf/cache/:etc:bacula:bacula-fd.conf", "Password = \"x\"\n");
+        write("var/lib/ucf/cache/:etc:default:bacula-fd", "ENABLED=\"yes\"\n");
+        for name in ["hashfile", "hashfile.0"] {
+            write(&format!("{UCF}/{name}"), "0a  /etc/bacula/bacula-fd.conf\n0b  /etc/default/bacula-fd\n");
+        }
+        crate::distro::inside::common::normalise(tree.path().to_str().unwrap(), &[]).unwrap();
+        assert_eq!(read(POPULARITY_JOB), format!("SHELL=/bin/sh\n25 6 {rest}\n"));
+        assert!(!tree.path().join("var/lib/ucf/cache/:etc:bacula:bacula-fd.conf").exists());
+        assert_eq!(read("var/lib/ucf/cache/:etc:default:bacula-fd"), "ENABLED=\"yes\"\n");
+        for name in ["hashfile", "hashfile.0"] {
+            assert_eq!(read(&format!("{UCF}/{name}")), "0b  /etc/default/bacula-fd\n");
+        }
     }
 
     /// Each pattern is taken out of a tree that has it, and what lies beside it stays.

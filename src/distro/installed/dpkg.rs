@@ -9,14 +9,18 @@ use crate::fault;
 
 /// The packages and their states.
 pub const STATUS: &str = "var/lib/dpkg/status";
-/// Lists of files, digests.
+/// Lists of files, digests, scripts.
 const INFO: &str = "var/lib/dpkg/info/";
+/// Those that write files when packages are installed.
+const SCRIPTS: [&str; 3] = [".preinst", ".postinst", ".config"];
 const DIVERSIONS: &str = "var/lib/dpkg/diversions";
 const OVERRIDES: &str = "var/lib/dpkg/statoverride";
 const EXTENDED: &str = "var/lib/apt/extended_states";
 
 pub fn is_database_file(path: &str) -> bool {
-    let of_package = |path: &str| path.ends_with(".list") || path.ends_with(".md5sums");
+    let of_package = |path: &str| {
+        path.ends_with(".list") || path.ends_with(".md5sums") || SCRIPTS.iter().any(|name| path.ends_with(name))
+    };
     [STATUS, DIVERSIONS, OVERRIDES, EXTENDED].contains(&path) || path.starts_with(INFO) && of_package(path)
 }
 
@@ -127,6 +131,7 @@ pub fn read(status: &[u8], files: &BTreeMap<String, Vec<u8>>) -> Installed {
             arch: arch.to_owned(),
             automatic: automatic.get(&(name, arch)).copied().unwrap_or(false),
             files: own,
+            scripts: SCRIPTS.iter().map(|name| of_package(&name[1..])).filter(|text| !text.is_empty()).collect(),
             ..InstalledPackage::default()
         });
     }

@@ -50,7 +50,7 @@ pub struct InstalledPackage {
     pub files: Vec<InstalledFile>,
     /// How many of its files the one who installed it left out; known of rpm.
     pub left_out: usize,
-    /// Texts of its scripts; known of rpm.
+    /// Texts of its scripts.
     pub scripts: Vec<String>,
 }
 

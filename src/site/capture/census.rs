@@ -21,6 +21,9 @@ const FIFO: u32 = 0o010_000;
 /// A larger file is no key and no configuration with one, in bytes.
 const LARGEST_KEY: u64 = 4 << 20;
 
+/// Digests of the configuration that scripts of packages installed by ucf(1).
+pub const UCF: &str = "var/lib/ucf/hashfile";
+
 /// Longest file whose text is read, in bytes.
 const LONGEST_TEXT: u64 = 4 << 20;
 
@@ -68,6 +71,8 @@ pub struct Census {
     numbered: BTreeMap<u64, Vec<(String, Option<Why>)>>,
     /// Names of which a further one is left out, and why: they are the same file.
     tainted: Vec<(String, Why)>,
+    /// When the package database was written last, in seconds since 1970.
+    pub packaged: Option<i64>,
     /// Bytes that were read.
     pub bytes: u64,
     /// Most bytes of databases and texts that are kept; of a directory they are its files' own.
@@ -77,7 +82,7 @@ pub struct Census {
 
 /// Whether the text of a file is looked at.
 fn is_read(path: &str) -> bool {
-    const FILES: [&str; 21] = [
+    const FILES: [&str; 22] = [
         "etc/os-release",
         "usr/lib/os-release",
         "etc/passwd",
@@ -99,6 +104,7 @@ fn is_read(path: &str) -> bool {
         "etc/centos-release",
         "etc/redhat-release",
         "etc/debian_version",
+        UCF,
     ];
     const FOLDERS: [&str; 14] = [
         "etc/dnf/modules.d/",
@@ -140,6 +146,9 @@ impl Census {
             return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
         }
         let is_database = is_database_file(&path);
+        if is_database {
+            self.packaged = self.packaged.max(Some(listed.mtime));
+        }
         let why = rules.why(&path);
         let is_wanted = is_database || is_read(&path) || path == "etc/localtime";
         if let Some((number, _)) = listed.file {

@@ -1,4 +1,5 @@
-//! Nodes that are captured and built again: a running one over ssh, and a tree of RPM packages.
+//! Nodes that are captured and built again: a running one over ssh, and a tree of RPM packages. Trees of images, as xCAT's rootimg, that a
+//! person edits.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,8 +8,8 @@ use imgbuild::boot::FileServer;
 
 use super::machine::{Node, cmdline, expect, free_port, start};
 use super::rpm_distro::distribution;
-use super::{Built, mini, store};
-use crate::support::Space;
+use super::{Built, compute, mini, store};
+use crate::support::{Space, copy_locked};
 
 const CHANGES: &str = r#"set -e
 echo 'Site of captured nodes' >>/etc/issue
@@ -269,4 +270,59 @@ fn a_tree_of_rpm_packages_is_captured_and_built_again() {
     assert!(own.is_empty(), "{own:#?}");
     let verified = space.run(&["shell", "--", "/bin/sh", "-c", "rpm -V openssh-server figlet; true"]).good().out;
     assert!(verified.contains(".M.......  ") && verified.contains(".....UG.."), "{verified}");
+}
+
+/// Files of a tree that are no one's but a person's, in the order in which they are shown.
+fn edited(space: &Space, image: &str) -> Vec<String> {
+    let ran = space.run(&["capture", "tree", "--into", ".", "--overlay", image, "--dry-run"]).good();
+    let paths = ran.out.lines().filter_map(|line| line.strip_prefix("  ")?.split_whitespace().nth(1));
+    paths.filter(|path| path.starts_with('/')).map(str::to_owned).collect()
+}
+
+/// An image's tree, in a copy of its recipe's directory: as genimage leaves one for packimage.
+fn tree_of(built: &Built, image: &str) -> Space {
+    let space = Space::new().with_store(&built.space.store());
+    copy_locked(built.space.path(), space.path());
+    unpack(&built.space.artefact(image, "rootimg.cpio.zst"), &space.path().join("tree"));
+    space
+}
+
+/// What a person edits comes first, whatever else someone unpacked; `before` files were reported without.
+#[track_caller]
+fn assert_edits_are_first(space: &Space, image: &str, before: usize) {
+    let add = |path: &str, line: &str| {
+        let place = space.path().join("tree").join(path);
+        let text = std::fs::read_to_string(&place).unwrap_or_default();
+        std::fs::create_dir_all(place.parent().unwrap()).unwrap();
+        std::fs::write(place, format!("{text}{line}\n")).unwrap();
+    };
+    for number in 0..3 {
+        add(&format!("etc/aaa/{number}"), "x");
+        add(&format!("opt/app/{number}"), "x");
+    }
+    add("etc/fstab", "server:/home /home nfs defaults 0 0");
+    add("root/.ssh/authorized_keys", "ssh-ed25519 AAAA person");
+    add("etc/login.defs", "# by hand");
+    let found = edited(space, image);
+    let first = ["/etc/fstab", "/root/.ssh/authorized_keys", "/etc/login.defs"];
+    assert!(found.starts_with(&first.map(str::to_owned)) && found.len() == before + 9, "{found:?}");
+}
+
+#[test]
+fn of_an_untouched_debian_tree_nothing_is_reported_and_edits_come_first() {
+    let space = tree_of(compute(), "compute");
+    assert_eq!(edited(&space, "compute"), Vec::<String>::new());
+    assert_edits_are_first(&space, "compute", 0);
+}
+
+#[test]
+fn of_an_untouched_rpm_tree_nothing_is_reported_and_edits_come_first() {
+    let space = tree_of(super::rpm_node::node(), "node");
+    // Its own name is one that no release has.
+    let release = space.path().join("tree/usr/lib/os-release");
+    let text = std::fs::read_to_string(&release).unwrap();
+    std::fs::write(&release, text.replace("ID=fixture", "ID=rocky").replace("VERSION_ID=\"1\"", "VERSION_ID=\"1.0\""))
+        .unwrap();
+    assert_eq!(edited(&space, "node"), ["/usr/lib/os-release"]);
+    assert_edits_are_first(&space, "node", 1);
 }

@@ -25,6 +25,10 @@ pub fn overlay(request: &mut CaptureRequest, recipe: &Recipe) {
     let workspace = Workspace::above(&recipe.directory).ok().flatten();
     let definition = definition_of(recipe, workspace.as_ref()).definition;
     request.synced = synced(&definition, &places_of(recipe, workspace.as_ref()));
+    for file in &recipe.sync {
+        let places = file.destinations();
+        request.synced.extend(places.iter().map(|to| (to.trim_start_matches('/').to_owned(), file.source.clone())));
+    }
     request.of_recipe = of_recipe(recipe);
     request.rules.is_of_xcat = true;
     request.overlay_for = Some(recipe.directory.clone());
@@ -35,11 +39,16 @@ pub fn overlay(request: &mut CaptureRequest, recipe: &Recipe) {
 fn of_recipe(recipe: &Recipe) -> OfRecipe {
     let model = &recipe.model;
     let keys = model.system.authorized_keys.iter().map(|file| std::fs::read_to_string(recipe.directory.join(file)));
+    let scripts = recipe.postinstall.iter().flat_map(|postinstall| &postinstall.scripts);
+    let inputs = recipe.postinstall.iter().flat_map(|postinstall| &postinstall.inputs);
     OfRecipe {
         fstab: model.system.fstab.clone(),
         points: model.boot.tmpfs.keys().cloned().collect(),
         keys: keys.flatten().flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()).collect(),
         units: model.services.enable.iter().chain(&model.services.disable).cloned().collect(),
+        scripts: scripts.filter_map(|script| std::fs::read_to_string(&script.path).ok()).collect(),
+        inputs: inputs.map(|input| input.path.clone()).collect(),
+        excluded: recipe.exclude.exclude.iter().map(|pattern| pattern.text.clone()).collect(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Which files of a node its packages bring, and which make it what it is.
 
+mod scripts;
 pub mod tree;
 mod unrecorded;
 
@@ -12,6 +13,9 @@ use crate::distro::installed::{DatabaseKind, Installed, InstalledFile, Installed
 
 use crate::site::capture::census::{Census, Seen};
 use crate::site::capture::left_out::{Rules, Why};
+
+/// What is said of a file that its package owns and does not have in it.
+const NOT_IN_PACKAGE: &str = "not in its package";
 
 /// Why a file is in the overlay, or is removed by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -246,16 +250,18 @@ pub fn classify(
                 let is_folder = own.mode.is_none()
                     && (folders.contains_key(own.path.as_str()) || path.matches('/').count() < 2)
                     && !is_merged(path, seen);
+                // Not for a package's own link to a file, as /etc/os-release.
+                let leads_to_file =
+                    || census.seen.get(&census.resolved_folder(path)).is_some_and(|target| target.is_file());
                 if seen.is_private_key && (own.ghost || !differs.is_empty()) && !rules.keep_secrets {
                     found.left_out.insert(path.clone(), Why::Secret);
-                } else if is_folder && seen.is_link() {
+                } else if is_folder && seen.is_link() && !leads_to_file() {
                     found.folders.push((path.clone(), census.resolved_folder(path)));
                     found.overlay.push(file(Reason::Changed, "a link instead of a folder".to_owned(), name));
                 } else if own.ghost && (seen.is_directory() || !path.starts_with("etc/")) {
                     found.left_out.insert(path.clone(), Why::Made);
                 } else if own.ghost {
-                    let detail = "not in its package".to_owned();
-                    found.overlay.push(file(Reason::Changed, detail, name));
+                    found.overlay.push(file(Reason::Changed, NOT_IN_PACKAGE.to_owned(), name));
                 } else if !differs.is_empty() {
                     let words: Vec<String> = differs.iter().map(ToString::to_string).collect();
                     let mut changed = file(Reason::Changed, words.join(", "), name);

@@ -73,6 +73,10 @@ const PROGRAMS: [&str; 60] = [
     "utempter",
 ];
 
+/// Those of them that some release ships without one: with a capability, which not every copy of a tree keeps, or with neither.
+const VARYING: [&str; 10] =
+    ["bsd-write", "fping", "mtr-packet", "munge", "newgidmap", "newuidmap", "ping", "ping6", "screen", "ssh-agent"];
+
 /// Folders that packages ship with the group's bit.
 const FOLDERS: [&str; 4] = ["var/mail", "var/local", "var/log/journal", "var/cache/man"];
 
@@ -104,7 +108,8 @@ pub fn differences(
     }
     if own.digest.is_none() {
         // All regular files of such a package have one: this was none.
-        if seen.is_file() && has_digests {
+        // States below /var are files that packages leave out of their digests, because programs write to them.
+        if seen.is_file() && has_digests && !path.starts_with("var/") {
             found.push(Difference::NoLink);
         }
         if let Some(target) = seen.listed.target.as_deref().filter(|_| seen.is_link())
@@ -127,7 +132,8 @@ fn is_set_id_changed(path: &str, seen: &Seen) -> bool {
     // A newer release may have given the program a capability instead.
     let is_capable = seen.listed.xattrs.iter().any(|(name, _)| name == "security.capability");
     let is_program = path.contains("bin/") || path.contains("lib/") || path.contains("libexec/");
-    seen.is_file() && if bits != 0 { !is_known } else { is_known && is_program && !is_capable }
+    seen.is_file()
+        && if bits != 0 { !is_known } else { is_known && is_program && !is_capable && !VARYING.contains(&name) }
 }
 
 fn is_program(path: &str) -> bool {
@@ -145,7 +151,7 @@ fn is_relinked(path: &str, target: &str, package: &str, owners: &Owners<'_>, cen
     match owners.get(&real) {
         Some(claims) => {
             let (name, other) = (base(path), base(&real));
-            let is_kin = other.starts_with(name) || other.ends_with(&format!("-{name}"));
+            let is_kin = other.starts_with(name) || other.ends_with(&format!("-{name}")) || stem(name) == stem(other);
             let is_init = ["systemd", "systemctl"].contains(&other);
             is_program(path) && !claims.iter().any(|(owner, _)| *owner == package) && !is_kin && !is_init
         }
@@ -155,6 +161,11 @@ fn is_relinked(path: &str, target: &str, package: &str, owners: &Owners<'_>, cen
             is_sites || is_program(&real) && census.seen.contains_key(&real)
         }
     }
+}
+
+/// What programs of several versions have in common: `pdb` of `pdb3.11` and of `pdb.py`.
+fn stem(name: &str) -> &str {
+    name.split(|c: char| c.is_ascii_digit() || c == '.').next().unwrap_or(name)
 }
 
 fn base(path: &str) -> &str {
