@@ -6,6 +6,7 @@
 mod against;
 mod against_kin;
 mod all_or_nothing;
+mod boot_card;
 mod bundles;
 mod caches;
 mod capture;
