@@ -6,7 +6,7 @@ use std::io::Read;
 use clap::Parser;
 
 use super::attributes::{Changes, How};
-use super::lsdef;
+use super::lsdef::arguments_of;
 use crate::cli::names::shell::Shell;
 use crate::cli::names::undo::Undo;
 use crate::cli::names::{Done, Ended};
@@ -57,23 +57,8 @@ struct Asked {
 fn asked(shell: &Shell) -> Result<Asked, Ended> {
     let name = shell.name.name();
     let help = format!("imgbuild handles only `{name} -t osimage`, and `{name} -z` of osimages");
-    let types = lsdef::types_of(shell.words());
     let is_stanza = shell.words().iter().any(|word| word == "-z" || word == "--stanza");
-    let is_help = shell.words().iter().any(|word| word == "-h" || word == "--help");
-    if types != ["osimage"] && !(is_stanza && types.is_empty()) && !(is_help && shell.real().is_none()) {
-        let kind = types.first().map_or("node", String::as_str);
-        return Err(shell.hand_on(&format!("objects of the type {kind} belong to xCAT"), &help));
-    }
-    let own = match Arguments::try_parse_from(&shell.arguments) {
-        Ok(own) => own,
-        Err(error) if error.use_stderr() && shell.real().is_some() => {
-            return Err(shell.hand_on("only xCAT supports these flags", &help));
-        }
-        Err(error) => {
-            crate::cli::output::render::of_command_line(&error);
-            return Err(Ended(u8::from(error.use_stderr())));
-        }
-    };
+    let own: Arguments = arguments_of(shell, &help, is_stanza)?;
     if own.stanza {
         let mut text = String::new();
         std::io::stdin()
