@@ -22,6 +22,11 @@ pub fn package_files(directory: &Path) -> Result<Vec<std::path::PathBuf>, Distro
     files_below(directory, &|name| name.ends_with(".deb"))
 }
 
+/// Whether an origin is a directory of the recipe: `otherpkgs/FOLDER` or `kernels/FOLDER`, where suites have no slash.
+pub fn is_local(origin: &str) -> bool {
+    origin.starts_with("otherpkgs/") || origin.starts_with("kernels/")
+}
+
 /// Finds the repositories below a directory: each folder that holds package files.
 ///
 /// The index is made from the packages, whatever index lies beside them: it is what will be installed.
