@@ -54,6 +54,8 @@ mod words;
 mod workspace;
 mod workspace_edit;
 mod workspace_kin;
+#[cfg(feature = "e2e")]
+mod xcat_at_once;
 mod xcat_changes;
 mod xcat_defs;
 mod xcat_import;

@@ -11,6 +11,7 @@ use crate::cli::names::shell::Shell;
 use crate::cli::names::undo::Undo;
 use crate::cli::names::{Done, Ended};
 use crate::cli::output::render;
+use crate::cli::recipe_lock::RecipeLock;
 use crate::cli::setup::print_findings;
 use crate::site::definitions::Places;
 use crate::site::osimage::{Mapped, map};
@@ -160,6 +161,8 @@ pub fn chdef(shell: &Shell) -> Done {
     }
     for definition in definitions.iter().filter(|one| is_ours(one)) {
         let image = definition.name.as_str();
+        // From reading to the last file: what another command changes in between would be lost, or come back where this one fails.
+        let _turn = RecipeLock::take(&shell.workspace).with_commands();
         let said: Vec<(String, String)> = match &input {
             None => pairs(&own),
             Some(_) => {
