@@ -12,7 +12,7 @@ use crate::support::{Ran, Space, project};
 pub struct Machine {
     sshd: Child,
     /// Where its users keep caches.
-    home: PathBuf,
+    pub home: PathBuf,
     ssh: String,
 }
 
