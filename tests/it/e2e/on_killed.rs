@@ -32,7 +32,7 @@ fn privileged_ten_kills_of_a_build_elsewhere_leave_nothing_at_work_and_lose_noth
     let address = format!("ssh://builder{}", kept.display());
     let run = || {
         let mut command = machine.command(&space, &["build", "--locked", "--on", &address]);
-        command.env("TMPDIR", &temporary).env("IMGBUILD_ON_PATIENCE", "3");
+        command.env("TMPDIR", &temporary);
         command
     };
     let is_left = || {
@@ -47,7 +47,10 @@ fn privileged_ten_kills_of_a_build_elsewhere_leave_nothing_at_work_and_lose_noth
     let mut killed = 0;
     for number in 0..10 {
         space.write("motd", &format!("welcome {number}\n"));
-        let mut child = run().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        // It is not waited for long, where it is killed.
+        let mut killed_one = run();
+        killed_one.env("IMGBUILD_ON_PATIENCE", "3").stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = killed_one.spawn().unwrap();
         std::thread::sleep(took * number / 10);
         killed += u32::from(child.try_wait().unwrap().is_none());
         child.kill().unwrap();
