@@ -166,7 +166,7 @@ fn without_room_a_repair_removes_nothing_that_is_whole() {
     let before = names();
     // What cannot be kept here may be as it should be there.
     let ran = repaired_without_room(&space, &full, &url);
-    assert!(ran.code == 3 && ran.err.contains("No space left"), "{} {}", ran.code, ran.err);
+    assert!(ran.code == 3 && ran.err.contains("no space left"), "{} {}", ran.code, ran.err);
     assert_eq!(names(), before, "{}", ran.err);
     let ran: Ran = space.run(&["cache", "verify", &url, "--repair"]).good();
     assert!(ran.err.contains("removed 2 files"), "{}", ran.err);
