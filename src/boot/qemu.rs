@@ -1,6 +1,5 @@
 //! QEMU, always with software emulation (TCG): it works everywhere, and the same everywhere.
 
-use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -8,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use super::card::{CARDS, Card};
 use super::error::BootError;
 use super::firmware::Firmware;
 
@@ -75,31 +75,6 @@ const BOARDS: [Board; 3] = [
         console: "hvc0",
     },
 ];
-
-/// A network card of QEMU's.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Card {
-    /// Name of the kernel's driver.
-    pub driver: &'static str,
-    /// What `-device` calls it.
-    pub device: &'static str,
-}
-
-/// Cards that every QEMU of the last ten years has, the fastest first.
-pub const CARDS: [Card; 5] = [
-    Card { driver: "virtio_net", device: "virtio-net-pci" },
-    Card { driver: "e1000e", device: "e1000e" },
-    Card { driver: "e1000", device: "e1000" },
-    Card { driver: "vmxnet3", device: "vmxnet3" },
-    Card { driver: "8139cp", device: "rtl8139" },
-];
-
-impl Card {
-    /// The first that one of some drivers is for.
-    pub fn of(drivers: &BTreeSet<String>) -> Option<&'static Self> {
-        CARDS.iter().find(|card| drivers.contains(card.driver))
-    }
-}
 
 impl Board {
     /// That of a CPU, as `uname -m` prints it; the PC's where it is another one.

@@ -1,4 +1,4 @@
-//! Files in directories of packages that are not packages: an error where the recipe asks for one, left out where it does not.
+//! Files in directories of packages, and those that are not packages: an error where the recipe asks for one, left out where it does not.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -22,6 +22,31 @@ pub struct DamagedFile {
     pub problem: String,
     /// Its content as it was read; none where it cannot be.
     pub sha256: Option<Sha256>,
+}
+
+/// How deep below a directory package files may lie.
+const DEPTH_LIMIT: usize = 8;
+
+/// All files below a directory whose names are those of packages, links to files too, sorted.
+/// Errors: [`DistroError::Format`] for a directory that cannot be read.
+pub fn files_below(directory: &Path, is_package: &dyn Fn(&str) -> bool) -> Result<Vec<PathBuf>, DistroError> {
+    let mut files = Vec::new();
+    for entry in witness::walk().following().at_most(DEPTH_LIMIT).through(directory) {
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(problem) if problem.is_of_link(directory) => continue,
+            Err(problem) => {
+                let file = directory.display().to_string();
+                return Err(DistroError::Format { file, problem: problem.to_string() });
+            }
+        };
+        // A name that is not UTF-8 is a package's, too: who reads the file says what is wrong with it.
+        let name = entry.path.file_name().unwrap_or_default().to_string_lossy();
+        if is_package(&name) && witness::is_file(&entry.path) {
+            files.push(entry.path);
+        }
+    }
+    Ok(files)
 }
 
 impl DamagedFile {
@@ -160,6 +185,23 @@ mod tests {
         for word in ["site-tools", "sit", "other", "@site", "site-"] {
             assert!(!asks(word, "site"), "{word}");
         }
+    }
+
+    #[test]
+    fn linked_directories_are_gone_through_and_links_that_lead_nowhere_do_no_harm() {
+        let root = tempfile::tempdir().unwrap();
+        let (start, other) = (root.path().join("start"), root.path().join("other/folder"));
+        std::fs::create_dir_all(start.join("own")).unwrap();
+        std::fs::create_dir_all(&other).unwrap();
+        for file in [start.join("own/a.deb"), start.join("own/a.txt"), other.join("b.deb")] {
+            std::fs::write(file, "").unwrap();
+        }
+        for (name, target) in [("linked", other.as_path()), ("own/loop", &start), ("gone.deb", Path::new("nowhere"))] {
+            std::os::unix::fs::symlink(target, start.join(name)).unwrap();
+        }
+        let found = |place: &Path| files_below(place, &|name| name.ends_with(".deb"));
+        assert_eq!(found(&start).unwrap(), [start.join("linked/b.deb"), start.join("own/a.deb")]);
+        assert!(found(&root.path().join("none")).is_err());
     }
 
     #[test]

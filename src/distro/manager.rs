@@ -339,6 +339,10 @@ pub trait PackageManager: Sync + std::fmt::Debug {
     /// Roots of the repositories by the origin that the lock has.
     /// Errors: [`DistroError`] for sources that cannot be used.
     fn roots(&self, gathering: &Gathering<'_>) -> Result<BTreeMap<String, Vec<String>>, DistroError>;
+    /// Roots of an origin that is a part of a repository of [`PackageManager::roots`]; none where there are no such.
+    fn roots_of_part(&self, _: &BTreeMap<String, Vec<String>>, _: &str) -> Vec<String> {
+        Vec::new()
+    }
     /// Writes today's indices of all repositories into a directory of vendored packages, and the mark by which it is
     /// known; gives the files, and where below the directory a package of an origin goes.
     fn vendor(&self, gathering: &Gathering<'_>, directory: &Path) -> Result<BTreeSet<PathBuf>, DistroError>;

@@ -22,7 +22,7 @@ pub use fetch::credentials::s3::s3_address;
 pub use fetch::downloads::{Download, Progress, side_by_side};
 pub use fetch::fetcher::{Fetcher, pause, redirected};
 pub use fetch::pace::{PATIENCE, Paced};
-pub use inside::common::Made;
+pub use inside::common::{Made, tools_tree, tree_of};
 pub use inside::container::{
     ContainerLayer, ContainerMade, ContainerPackage, ContainerPackages, ContainerRequest, PackagesRequest,
 };

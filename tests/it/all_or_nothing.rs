@@ -103,7 +103,7 @@ const OTHERS: [(&str, &str); 36] = [
     ("build", "e2e::no_room"),
     ("cache gc", "it removes"),
     ("cache stats", "it prints"),
-    ("cache verify", "it prints, and removes"),
+    ("cache verify", "it prints, and removes: caches"),
     ("check", "it prints"),
     ("completions", "it prints"),
     ("delta", "it prints"),

@@ -132,3 +132,56 @@ fn what_is_damaged_in_a_registry_is_removed_where_it_lets_itself() {
     let ran = verify(&[]).good();
     assert!(ran.err.contains("3 actions are not signed"), "{}", ran.err);
 }
+
+/// Runs `cache verify --repair` in a mount namespace of its own, with a small file system that is full at `full`.
+fn repaired_without_room(space: &Space, full: &Path, cache: &str) -> Ran {
+    let script = "mount -t tmpfs -o size=1m none \"$FULL\" && { [ ! -d \"$FROM\" ] || cp -a \"$FROM/.\" \"$FULL\"; } \
+        && { dd if=/dev/zero of=\"$FULL/full\" bs=4k 2>/dev/null; dd if=/dev/zero of=\"$FULL/full\" bs=1 oflag=append conv=notrunc \
+        2>/dev/null; \"$@\"; code=$?; rm \"$FULL/full\"; [ ! -d \"$FROM\" ] || cp -a \"$FULL/.\" \"$FROM.seen\"; exit $code; }";
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--map-root-user", "--mount", "sh", "-c", script, "sh", env!("CARGO_BIN_EXE_imgbuild"), "--store"]);
+    command.arg(full.join("none")).args(["cache", "verify", cache, "--repair"]).current_dir(space.path());
+    command.env("FULL", full).env("FROM", space.path().join("from")).env("TMPDIR", full).env("NO_COLOR", "1");
+    command.output().unwrap().into()
+}
+
+#[test]
+fn without_room_a_repair_removes_nothing_that_is_whole() {
+    let space = Space::new();
+    let (full, from) = (space.path().join("full"), space.path().join("from"));
+    std::fs::create_dir(&full).unwrap();
+    let registry = Registry::start();
+    registry.state.lock().unwrap().removes = true;
+    let url = registry.url("site/cache");
+    let ids = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+    let store = Store::open(&space.path().join("filled"), "uid 0 gid 0", ids).unwrap();
+    let records: Vec<(ActionRecord, bool)> = ["a", "b", "c"].map(|name| (action(&store, name), true)).into();
+    assert_eq!(filled(&url, &store, &records), 3);
+    let names = || {
+        let state = registry.state.lock().unwrap();
+        (state.blobs.keys().cloned().collect::<Vec<_>>(), state.manifests.keys().cloned().collect::<Vec<_>>())
+    };
+    let digest = format!("sha256:{}", imgbuild::digest::Sha256::of(b"result of a"));
+    registry.state.lock().unwrap().blobs.insert(digest, b"RESULT OF a".to_vec());
+    let before = names();
+    // What cannot be kept here may be as it should be there.
+    let ran = repaired_without_room(&space, &full, &url);
+    assert!(ran.code == 3 && ran.err.contains("no space left"), "{} {}", ran.code, ran.err);
+    assert_eq!(names(), before, "{}", ran.err);
+    let ran: Ran = space.run(&["cache", "verify", &url, "--repair"]).good();
+    assert!(ran.err.contains("removed 2 files"), "{}", ran.err);
+
+    // A directory on the full disk: what is damaged goes all the same, and makes room.
+    std::fs::create_dir(&from).unwrap();
+    assert_eq!(filled(from.to_str().unwrap(), &store, &records), 3);
+    let object = |name: &str| {
+        let text = format!("result of {name}");
+        let object = Object { size: text.len() as u64, sha256: imgbuild::digest::Sha256::of(text.as_bytes()) };
+        imgbuild::cache::object_name(&object)
+    };
+    std::fs::write(from.join(object("b")), "RESULT OF b").unwrap();
+    let ran = repaired_without_room(&space, &full, full.to_str().unwrap());
+    assert!(ran.code == 0 && ran.err.contains("removed 2 files"), "{} {}", ran.code, ran.err);
+    let seen = space.path().join("from.seen");
+    assert!(seen.join(object("a")).is_file() && seen.join(object("c")).is_file() && !seen.join(object("b")).exists());
+}

@@ -6,6 +6,7 @@
 mod against;
 mod against_kin;
 mod all_or_nothing;
+mod boot_card;
 mod bundles;
 mod caches;
 mod capture;
@@ -53,6 +54,8 @@ mod words;
 mod workspace;
 mod workspace_edit;
 mod workspace_kin;
+#[cfg(feature = "e2e")]
+mod xcat_at_once;
 mod xcat_changes;
 mod xcat_defs;
 mod xcat_import;

@@ -9,6 +9,7 @@ use super::undo::Undo;
 use super::{Done, Ended, Shell};
 use crate::cli::output::render;
 use crate::cli::plans::emit::quote::shell as quoted;
+use crate::cli::recipe_lock::RecipeLock;
 use crate::recipe::Workspace;
 use crate::sandbox::emulator::HostCpu;
 use crate::site::export::{definition_of, places_of};
@@ -251,7 +252,9 @@ pub fn run(shell: &Shell, own: &Arguments) -> Done {
             let undo = Undo::of(shell, image);
             let words = changes.words();
             let built = || -> Done {
+                let turn = RecipeLock::take(&shell.workspace).with_commands();
                 changes.apply(shell, image)?;
+                drop(turn);
                 shell.say_lines(image, &changes.lines());
                 build()
             };

@@ -4,16 +4,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::distro::inside::accounts::{self, text_in};
-use crate::distro::inside::common::{Made, PackageFile, call_packages, normalise, quoted, stand_ins, write};
+use crate::distro::inside::common::{Made, PackageFile, call_packages, normalise, quoted, stand_ins, tree_of, write};
 use crate::distro::inside::keystore;
 use crate::distro::inside::uname::Uname;
 use crate::fault;
 use crate::recipe::Accounts;
 use crate::sandbox::helper::News;
-use crate::sandbox::{Bind, CommandRequest, STAND_IN_DIRECTORY, TreeMount, run_command, upper_is_whole};
+use crate::sandbox::{Bind, CommandRequest, STAND_IN_DIRECTORY, run_command, upper_is_whole};
 use crate::source::counted_as;
 use crate::store::scan;
-use crate::store::{ScanRequest, TreeEditor, in_scratch, lower_directories, make_directories, root_of};
+use crate::store::{ScanRequest, TreeEditor, in_scratch, lower_directories, make_directories};
 
 /// Environment of apt, dpkg and their scripts.
 pub fn environment(epoch: i64) -> Vec<(String, String)> {
@@ -161,14 +161,6 @@ pub fn install(request: InstallRequest, progress: News<'_>) -> Result<Made, Stri
         write(&at("apt/extended_states"), "")?;
         write(&at("apt/run"), &install_script(&request))?;
         progress(&format!("installing {}", counted_as(request.packages.len(), "package", "packages")));
-        let tree = |digests: &[Digest], upper: &str, work: &str| -> Result<TreeMount, String> {
-            Ok(TreeMount {
-                lower: lower_directories(digests)?,
-                upper: at(upper),
-                work: at(work),
-                root: root_of(digests)?,
-            })
-        };
         let mut variables = environment(request.epoch);
         if let Some((_, path)) = variables.iter_mut().find(|(name, _)| name == "PATH") {
             path.insert_str(0, &format!("{STAND_IN_DIRECTORY}:"));
@@ -178,8 +170,8 @@ pub fn install(request: InstallRequest, progress: News<'_>) -> Result<Made, Stri
         variables.extend(request.variables.iter().cloned());
         variables.push(("APT_CONFIG".to_owned(), "/imgbuild/apt.conf".to_owned()));
         let result = run_command(&CommandRequest {
-            root: tree(&request.tools, "root", "root-work")?,
-            target: Some(tree(&request.base, "tree", "work")?),
+            root: tree_of(&request.scratch, &request.tools, "root", "root-work")?,
+            target: Some(tree_of(&request.scratch, &request.base, "tree", "work")?),
             binds: vec![
                 Bind { source: at("apt"), target: "/imgbuild".to_owned(), writable: true },
                 Bind { source: packages, target: "/debs".to_owned(), writable: false },

@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::inside::environment;
 use crate::digest::{Digest, FieldHasher};
-use crate::distro::inside::common::write;
+use crate::distro::inside::common::{tools_tree, write};
 use crate::sandbox::helper::News;
-use crate::sandbox::{Bind, CommandRequest, CommandResult, TreeMount, run_command};
-use crate::store::{in_scratch, lower_directories, make_directories};
+use crate::sandbox::{Bind, CommandRequest, CommandResult, run_command};
+use crate::store::{in_scratch, make_directories};
 
 /// Asks apt something about the repositories, without a target.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -130,12 +130,7 @@ fn run(request: &QueryRequest, script: &str, binds: Vec<Bind>) -> Result<Command
     let mut variables = environment(request.epoch);
     variables.push(("APT_CONFIG".to_owned(), "/imgbuild/apt.conf".to_owned()));
     run_command(&CommandRequest {
-        root: TreeMount {
-            lower: lower_directories(&request.tools)?,
-            upper: at("root"),
-            work: at("root-work"),
-            root: None,
-        },
+        root: tools_tree(&request.tools, at("root"), at("root-work"))?,
         binds,
         arguments: ["/bin/sh".to_owned(), format!("/imgbuild/{script}")].to_vec(),
         environment: variables,

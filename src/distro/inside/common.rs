@@ -10,12 +10,12 @@ use serde::{Deserialize, Serialize};
 use super::berkeley;
 use super::secrets::{SECRETS, settle_ids};
 use super::uname::Uname;
-use crate::digest::Sha256;
+use crate::digest::{Digest, Sha256};
 use crate::failure::start;
 use crate::recipe::Accounts;
-use crate::sandbox::CommandResult;
 use crate::sandbox::helper::News;
-use crate::store::{ScanAnswer, TreeEditor, make_directories};
+use crate::sandbox::{CommandResult, TreeMount};
+use crate::store::{ScanAnswer, TreeEditor, lower_directories, make_directories, root_of};
 
 /// What came of a transaction: a layer, or how the command failed.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -51,6 +51,19 @@ pub fn call_packages<'a>(scratch: &str, packages: impl IntoIterator<Item = &'a P
             .map_err(|error| format!("cannot link the package `{}`: {error}", package.name))?;
     }
     Ok(directory)
+}
+
+/// The tree that layers make, over a scratch directory's `upper` and `work`.
+/// Errors: A layer that is missing or damaged.
+pub fn tree_of(scratch: &str, layers: &[Digest], upper: &str, work: &str) -> Result<TreeMount, String> {
+    let at = |name: &str| format!("{scratch}/{name}");
+    Ok(TreeMount { root: root_of(layers)?, ..tools_tree(layers, at(upper), at(work))? })
+}
+
+/// The tree of a tools root, whose own first directory has the mode and owner of `upper`.
+/// Errors: As [`tree_of`].
+pub fn tools_tree(tools: &[Digest], upper: String, work: String) -> Result<TreeMount, String> {
+    Ok(TreeMount { lower: lower_directories(tools)?, upper, work, root: None })
 }
 
 /// Environment of package managers and their scripts: nothing of the host's (D3).

@@ -10,7 +10,7 @@ use super::{blame, database, depmod};
 use crate::digest::Digest;
 use crate::distro::inside::accounts;
 use crate::distro::inside::common::{
-    Made, PackageFile, call_packages, environment, normalise, quoted, quoted_words, stand_ins, write,
+    Made, PackageFile, call_packages, environment, normalise, quoted, quoted_words, stand_ins, tree_of, write,
 };
 use crate::distro::inside::keystore;
 use crate::distro::inside::uname::Uname;
@@ -18,12 +18,10 @@ use crate::distro::rpm::Package;
 use crate::fault;
 use crate::recipe::Accounts;
 use crate::sandbox::helper::News;
-use crate::sandbox::{Bind, CommandRequest, CommandResult, STAND_IN_DIRECTORY, TreeMount, run_command, upper_is_whole};
+use crate::sandbox::{Bind, CommandRequest, CommandResult, STAND_IN_DIRECTORY, run_command, upper_is_whole};
 use crate::source::counted_as;
 use crate::store::scan;
-use crate::store::{
-    Kind, ScanRequest, TreeEditor, in_scratch, lower_directories, make_directories, manifest_of, merged_of, root_of,
-};
+use crate::store::{Kind, ScanRequest, TreeEditor, in_scratch, make_directories, manifest_of, merged_of};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RpmPackage {
@@ -110,20 +108,12 @@ pub fn install(request: InstallRequest, progress: News<'_>) -> Result<Made, Stri
         }
         let packages = call_packages(&request.scratch, request.packages.iter().map(|one| &one.file))?;
         progress(&format!("installing {}", counted_as(request.packages.len(), "package", "packages")));
-        let tree = |digests: &[Digest], upper: &str, work: &str| -> Result<TreeMount, String> {
-            Ok(TreeMount {
-                lower: lower_directories(digests)?,
-                upper: at(upper),
-                work: at(work),
-                root: root_of(digests)?,
-            })
-        };
         let mut variables = environment(request.epoch);
         variables.extend(request.variables.iter().cloned());
         let command = |arguments: [&str; 3], log: String| -> Result<CommandResult, String> {
             run_command(&CommandRequest {
-                root: tree(&request.tools, "root", "root-work")?,
-                target: Some(tree(&request.base, "tree", "work")?),
+                root: tree_of(&request.scratch, &request.tools, "root", "root-work")?,
+                target: Some(tree_of(&request.scratch, &request.base, "tree", "work")?),
                 binds: vec![
                     Bind { source: at("settings"), target: "/imgbuild".to_owned(), writable: true },
                     Bind { source: packages.clone(), target: "/packages".to_owned(), writable: false },

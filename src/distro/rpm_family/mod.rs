@@ -155,6 +155,10 @@ impl PackageManager for RpmFamily {
         archive::reading::roots(gathering)
     }
 
+    fn roots_of_part(&self, roots: &BTreeMap<String, Vec<String>>, origin: &str) -> Vec<String> {
+        archive::medium::roots_of_part(roots, origin)
+    }
+
     fn vendor(&self, gathering: &Gathering<'_>, directory: &Path) -> Result<BTreeSet<PathBuf>, DistroError> {
         archive::vendor::vendor(gathering, directory)
     }

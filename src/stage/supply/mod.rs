@@ -135,7 +135,7 @@ impl<'a> Supply<'a> {
                 let roots = self.roots.get_or_init(|| {
                     self.manager.roots(&Gathering { recipe, places, fetcher, store, news }).unwrap_or_default()
                 });
-                roots.get(origin).cloned().unwrap_or_default()
+                roots.get(origin).cloned().unwrap_or_else(|| self.manager.roots_of_part(roots, origin))
             }
         }
     }

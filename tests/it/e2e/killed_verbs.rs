@@ -31,6 +31,19 @@ fn names(space: &Space) -> BTreeSet<String> {
     below.collect()
 }
 
+/// Fails unless a space in which a command was killed has the files of another one. What a helper of a dead command removes, it removes
+/// soon.
+pub fn assert_same_names(clean: &Space, space: &Space, what: &str) {
+    let expected = names(clean);
+    let until = Instant::now() + Duration::from_secs(20);
+    while names(space) != expected && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let now = names(space);
+    let (more, less): (Vec<_>, Vec<_>) = (now.difference(&expected).collect(), expected.difference(&now).collect());
+    assert!(more.is_empty() && less.is_empty(), "{what}: more {more:?}, less {less:?}");
+}
+
 /// A command of a space, with a directory of temporary files of its own.
 fn command(space: &Space, words: &[&str]) -> Command {
     let temporary = space.path().join("temporary");
@@ -66,15 +79,7 @@ fn killed_ten_times((clean, space): &(Space, Space), words: &[&str], before: imp
     assert!(killed >= 3, "{words:?}: {killed} were there to be killed, of {took:?}");
     let ran = run(space).output().unwrap();
     assert!(ran.status.success(), "{words:?}: {}", String::from_utf8_lossy(&ran.stderr));
-    // What a helper of a dead command removes, it removes soon.
-    let expected = names(clean);
-    let until = Instant::now() + Duration::from_secs(20);
-    while names(space) != expected && Instant::now() < until {
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    let now = names(space);
-    let (more, less): (Vec<_>, Vec<_>) = (now.difference(&expected).collect(), expected.difference(&now).collect());
-    assert!(more.is_empty() && less.is_empty(), "{words:?}: more {more:?}, less {less:?}");
+    assert_same_names(clean, space, &format!("{words:?}"));
     assert_same(clean, space, "tiny");
 }
 

@@ -56,6 +56,7 @@ mod oci;
 mod offline;
 mod older;
 mod on;
+mod on_killed;
 mod options;
 mod otherpkgs;
 mod owned_node;

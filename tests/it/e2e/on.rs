@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use super::offline::{assert_same, fresh, warm};
 use crate::support::{Ran, Space, project};
 
-struct Machine {
+pub struct Machine {
     sshd: Child,
     /// Where its users keep caches.
-    home: PathBuf,
+    pub home: PathBuf,
     ssh: String,
 }
 
@@ -24,7 +24,7 @@ impl Drop for Machine {
 }
 
 impl Machine {
-    fn start(space: &Space) -> Self {
+    pub fn start(space: &Space) -> Self {
         let directory = space.path().join(".machine");
         let home = directory.join("home");
         std::fs::create_dir_all(&home).unwrap();
@@ -66,7 +66,7 @@ impl Machine {
         Self { sshd, home, ssh }
     }
 
-    fn command(&self, space: &Space, arguments: &[&str]) -> Command {
+    pub fn command(&self, space: &Space, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_imgbuild"));
         command.arg("-C").arg(space.path()).arg("--store").arg(space.store()).args(arguments);
         command.env("NO_COLOR", "1").env("IMGBUILD_SSH", &self.ssh);
@@ -81,7 +81,7 @@ impl Machine {
         walkdir::WalkDir::new(&self.home).min_depth(1).into_iter().flatten().map(walkdir::DirEntry::into_path).collect()
     }
 
-    fn processes(&self) -> Vec<String> {
+    pub fn processes(&self) -> Vec<String> {
         let home = self.home.display().to_string();
         let entries = std::fs::read_dir("/proc").unwrap().flatten();
         let lines = entries.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
@@ -89,12 +89,12 @@ impl Machine {
         lines.filter(|line| line.contains(&home) && line.contains("imgbuild-")).collect()
     }
 
-    fn assert_clean(&self) {
+    pub fn assert_clean(&self) {
         wait_until("it is left as it was", || self.left().is_empty() && self.processes().is_empty());
     }
 }
 
-fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+pub fn wait_until(what: &str, is_so: impl Fn() -> bool) {
     let until = Instant::now() + Duration::from_secs(90);
     while !is_so() {
         assert!(Instant::now() < until, "never: {what}");

@@ -342,6 +342,40 @@ fn write_medium(place: &Path) {
     std::fs::write(place.join("content"), content).unwrap();
 }
 
+/// As RHEL 8 and its kin lie on a disc: nothing at the root but what says which repositories there are.
+#[test]
+fn a_medium_of_several_repositories_on_a_server_is_all_of_them() {
+    let served = tempfile::tempdir().unwrap();
+    let disc = served.path().join("dvd");
+    for (folder, name) in [("BaseOS", "site-base"), ("AppStream", "site-app")] {
+        let to = disc.join(folder);
+        write_rpm(&to.join("Packages"), name, "1", if folder == "BaseOS" { "" } else { "Requires: site-base" });
+        let made = Command::new("createrepo_c").args(["--quiet", "--no-database"]).arg(&to).status().unwrap();
+        assert!(made.success());
+    }
+    let server = Server::start(served.path(), 0, Arc::new(|_: &str, _, bytes| Some(bytes)));
+    let space = with_site("rocky", "", "rpm\nsite-app\n");
+    let own = format!("uri = \"file:{}\"", self::site(&space).display());
+    space.edit("image.toml", &own, &format!("uri = \"http://127.0.0.1:{}/dvd\"", server.port));
+    // What is no such medium is missing, as before.
+    let ran = space.run(&["update"]);
+    assert!(ran.code != 0 && ran.err.contains("repomd.xml"), "{} {}", ran.code, ran.err);
+    let tree = "[tree]\nvariants = AppStream,BaseOS\n\n[variant-AppStream]\nrepository = AppStream\n\n[variant-BaseOS]\nrepository = BaseOS\n";
+    std::fs::write(disc.join(".treeinfo"), tree).unwrap();
+    space.run(&["check", "--online"]).good();
+    space.run(&["build", "--until", "rootfs"]).good();
+    let lock = lock(&space);
+    let origin = |name: &str| {
+        let found = lock.pass.iter().flat_map(|pass| &pass.packages).find(|one| one.name == name);
+        found.map(|one| one.origin.clone()).unwrap_or_default()
+    };
+    assert_eq!((origin("site-base"), origin("site-app")), ("site-BaseOS".to_owned(), "site-AppStream".to_owned()));
+    // A part that must be signed is: the medium's own words do not count.
+    space.edit("image.toml", "check-packages = false", "check-index = true\nsigned-by = \"keys/RPM-GPG-KEY-site\"");
+    let ran = space.run(&["update"]);
+    assert!(ran.code != 0 && ran.err.contains("repomd.xml.asc"), "{} {}", ran.code, ran.err);
+}
+
 #[test]
 fn a_medium_in_susetags_on_a_server_is_a_repository() {
     let served = tempfile::tempdir().unwrap();

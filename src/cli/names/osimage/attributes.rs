@@ -6,6 +6,7 @@ use std::path::Path;
 
 use crate::cli::names::shell::Shell;
 use crate::cli::names::{Done, Ended};
+use crate::fault;
 use crate::recipe::{Workspace, plain, recipe_file};
 use crate::site::definitions::Places;
 use crate::site::export::{definition_of, fields_of, places_of};
@@ -206,15 +207,22 @@ impl Changes {
     /// Changes the recipe, and the definition beside it.
     /// Errors: After it was said why not; the caller brings back what was changed.
     pub fn apply(&self, shell: &Shell, image: &str) -> Done {
+        // The comments first: killed after that, the same command again still finds the values changed, and does the rest.
+        if let Some(asked) = &self.asked {
+            asked.bring_comments_up_to_date(shell, image)?;
+        }
+        fault::point("chdef.comments");
         let words = self.words();
         if !words.is_empty() {
             let words: Vec<&str> = ["set", image].into_iter().chain(words.iter().map(String::as_str)).collect();
             shell.run(&words)?;
         }
-        match &self.asked {
-            Some(asked) => asked.keep(shell, image),
-            None => Ok(()),
+        fault::point("chdef.set");
+        if let Some(asked) = &self.asked {
+            asked.keep(shell, image)?;
         }
+        fault::point("chdef.kept");
+        Ok(())
     }
 
     /// What `imgbuild set` gets, with what the recipe must be allowed to read besides.
@@ -254,8 +262,8 @@ impl Changes {
 }
 
 impl Asked {
-    /// Brings the comments of the import up to date, and keeps in the definition what the recipe does not give back.
-    fn keep(&self, shell: &Shell, image: &str) -> Done {
+    /// Brings the comments of the import up to date.
+    fn bring_comments_up_to_date(&self, shell: &Shell, image: &str) -> Done {
         let recipe = shell.recipe(image)?;
         let directory = recipe.directory.as_path();
         let failed = |error: &dyn std::fmt::Display| shell.fail(&error.to_string());
@@ -281,6 +289,13 @@ impl Asked {
         if new_text != text {
             write_whole(&path, new_text.as_bytes()).map_err(|error| failed(&error))?;
         }
+        Ok(())
+    }
+
+    /// Keeps in the definition what the recipe does not give back.
+    fn keep(&self, shell: &Shell, image: &str) -> Done {
+        let recipe = shell.recipe(image)?;
+        let directory = recipe.directory.as_path();
         let workspace = Workspace::above(directory).ok().flatten();
         let now = definition_of(&recipe, workspace.as_ref()).definition;
         let names = self.after.attributes.keys().chain(now.attributes.keys()).chain(&self.named);
@@ -289,7 +304,8 @@ impl Asked {
         if lost.is_empty() {
             return Ok(());
         }
-        keep_attributes(directory, &self.after, &self.new, &self.places, &lost).map_err(|error| failed(&error))?;
+        keep_attributes(directory, &self.after, &self.new, &self.places, &lost)
+            .map_err(|error| shell.fail(&error.to_string()))?;
         for name in lost {
             let value = self.after.get(&name).unwrap_or_default();
             shell.say(&format!("{name}={value} is in the definition next to the recipe (xcat.stanza)"));

@@ -6,11 +6,12 @@ use std::io::Read;
 use clap::Parser;
 
 use super::attributes::{Changes, How};
-use super::lsdef;
+use super::lsdef::arguments_of;
 use crate::cli::names::shell::Shell;
 use crate::cli::names::undo::Undo;
 use crate::cli::names::{Done, Ended};
 use crate::cli::output::render;
+use crate::cli::recipe_lock::RecipeLock;
 use crate::cli::setup::print_findings;
 use crate::site::definitions::Places;
 use crate::site::osimage::{Mapped, map};
@@ -57,23 +58,8 @@ struct Asked {
 fn asked(shell: &Shell) -> Result<Asked, Ended> {
     let name = shell.name.name();
     let help = format!("imgbuild handles only `{name} -t osimage`, and `{name} -z` of osimages");
-    let types = lsdef::types_of(shell.words());
     let is_stanza = shell.words().iter().any(|word| word == "-z" || word == "--stanza");
-    let is_help = shell.words().iter().any(|word| word == "-h" || word == "--help");
-    if types != ["osimage"] && !(is_stanza && types.is_empty()) && !(is_help && shell.real().is_none()) {
-        let kind = types.first().map_or("node", String::as_str);
-        return Err(shell.hand_on(&format!("objects of the type {kind} belong to xCAT"), &help));
-    }
-    let own = match Arguments::try_parse_from(&shell.arguments) {
-        Ok(own) => own,
-        Err(error) if error.use_stderr() && shell.real().is_some() => {
-            return Err(shell.hand_on("only xCAT supports these flags", &help));
-        }
-        Err(error) => {
-            crate::cli::output::render::of_command_line(&error);
-            return Err(Ended(u8::from(error.use_stderr())));
-        }
-    };
+    let own: Arguments = arguments_of(shell, &help, is_stanza)?;
     if own.stanza {
         let mut text = String::new();
         std::io::stdin()
@@ -175,6 +161,8 @@ pub fn chdef(shell: &Shell) -> Done {
     }
     for definition in definitions.iter().filter(|one| is_ours(one)) {
         let image = definition.name.as_str();
+        // From reading to the last file: what another command changes in between would be lost, or come back where this one fails.
+        let _turn = RecipeLock::take(&shell.workspace).with_commands();
         let said: Vec<(String, String)> = match &input {
             None => pairs(&own),
             Some(_) => {

@@ -70,6 +70,25 @@ pub fn types_of(arguments: &[String]) -> Vec<String> {
     Vec::new()
 }
 
+/// Arguments of a command for definitions of images; `is_untyped`: it may name no type. Objects of other types, and flags that only xCAT
+/// has, are for xCAT's own command.
+/// Errors: How the command ended.
+pub fn arguments_of<A: Parser>(shell: &Shell, help: &str, is_untyped: bool) -> Result<A, Ended> {
+    let types = types_of(shell.words());
+    let is_help = shell.words().iter().any(|word| word == "-h" || word == "--help");
+    if types != ["osimage"] && !(is_untyped && types.is_empty()) && !(is_help && shell.real().is_none()) {
+        let kind = types.first().map_or("node", String::as_str);
+        return Err(shell.hand_on(&format!("objects of the type {kind} belong to xCAT"), help));
+    }
+    A::try_parse_from(&shell.arguments).map_err(|error| {
+        if error.use_stderr() && shell.real().is_some() {
+            return shell.hand_on("only xCAT supports these flags", help);
+        }
+        render::of_command_line(&error);
+        Ended(u8::from(error.use_stderr()))
+    })
+}
+
 struct Listed {
     name: String,
     attributes: Vec<(String, String)>,
@@ -115,22 +134,7 @@ impl Selection {
 
 pub fn run(shell: &Shell) -> Done {
     let help = "imgbuild handles only `lsdef -t osimage`";
-    let types = types_of(shell.words());
-    let is_help = shell.words().iter().any(|word| word == "-h" || word == "--help");
-    if types != ["osimage"] && !(is_help && shell.real().is_none()) {
-        let kind = types.first().map_or("node", String::as_str);
-        return Err(shell.hand_on(&format!("objects of the type {kind} belong to xCAT"), help));
-    }
-    let own = match Arguments::try_parse_from(&shell.arguments) {
-        Ok(own) => own,
-        Err(error) if error.use_stderr() && shell.real().is_some() => {
-            return Err(shell.hand_on("only xCAT supports these flags", help));
-        }
-        Err(error) => {
-            crate::cli::output::render::of_command_line(&error);
-            return Err(Ended(u8::from(error.use_stderr())));
-        }
-    };
+    let own: Arguments = arguments_of(shell, help, false)?;
     let named: Vec<&str> =
         own.names.iter().chain(&own.objects).map(String::as_str).filter(|name| !name.is_empty()).collect();
     if !named.is_empty() && named.iter().all(|name| !shell.has(name)) && shell.real().is_some() {

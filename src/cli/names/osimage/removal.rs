@@ -4,10 +4,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Parser;
 
-use super::lsdef;
+use super::lsdef::arguments_of;
+use crate::cli::names::Done;
 use crate::cli::names::shell::Shell;
-use crate::cli::names::{Done, Ended};
-use crate::cli::output::render;
 use crate::cli::recipe_lock::RecipeLock;
 use crate::cli::verbs::nodes::{checked, root_of};
 use crate::fault;
@@ -64,22 +63,7 @@ const WRITTEN: [&str; 4] = [STANZA_FILE, "litefile.csv", "litetree.csv", "statel
 
 pub fn rmdef(shell: &Shell) -> Done {
     let help = "imgbuild handles only `rmdef -t osimage`";
-    let types = lsdef::types_of(shell.words());
-    let is_help = shell.words().iter().any(|word| word == "-h" || word == "--help");
-    if types != ["osimage"] && !(is_help && shell.real().is_none()) {
-        let kind = types.first().map_or("node", String::as_str);
-        return Err(shell.hand_on(&format!("objects of the type {kind} belong to xCAT"), help));
-    }
-    let own = match Arguments::try_parse_from(&shell.arguments) {
-        Ok(own) => own,
-        Err(error) if error.use_stderr() && shell.real().is_some() => {
-            return Err(shell.hand_on("only xCAT supports these flags", help));
-        }
-        Err(error) => {
-            render::of_command_line(&error);
-            return Err(Ended(u8::from(error.use_stderr())));
-        }
-    };
+    let own: Arguments = arguments_of(shell, help, false)?;
     let names: Vec<&String> = own.names.iter().chain(&own.objects).filter(|name| !name.is_empty()).collect();
     if names.is_empty() {
         return Err(shell.fail("name the osimage: -o NAME; `lsdef -t osimage` lists them"));

@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use super::{Done, Ended, Name};
 use crate::cli::output::render;
 use crate::cli::plans::emit::quote::shell as quoted;
+use crate::cli::recipe_lock;
 use crate::recipe::{Known, Overlay, Recipe, known, select};
 use crate::stage::init_for;
 
@@ -159,6 +160,7 @@ impl Shell {
             .map_err(|error| self.fail(&format!("cannot find the imgbuild program: {error}")))?;
         let mut command = Command::new(program);
         command.arg("-C").arg(&self.workspace).args(arguments);
+        recipe_lock::lend(&mut command);
         Ok(command)
     }
 

@@ -149,7 +149,7 @@ fn receive(arguments: &crate::cli::Arguments, directory: &Path) -> Result<(), St
 
 /// Removes what others left that were killed before their builds began.
 fn sweep(arguments: &crate::cli::Arguments, own: &Path, patience: u64) {
-    let Some(above) = own.parent().filter(|above| above.ends_with(ABOVE)) else { return };
+    let Some(above) = own.parent().filter(|_| is_unnamed(own)) else { return };
     for entry in std::fs::read_dir(above).into_iter().flatten().flatten() {
         let directory = entry.path();
         let received = std::fs::metadata(directory.join("receiving")).and_then(|found| found.modified());
@@ -159,6 +159,11 @@ fn sweep(arguments: &crate::cli::Arguments, own: &Path, patience: u64) {
             let _ = remove_all(arguments, &directory);
         }
     }
+}
+
+/// Whether a directory is one that imgbuild chose, among those of other builds.
+fn is_unnamed(directory: &Path) -> bool {
+    directory.parent().is_some_and(|above| above.ends_with(ABOVE))
 }
 
 /// Starts what looks after the build, away from this connection.
@@ -221,6 +226,10 @@ fn watch(arguments: &crate::cli::Arguments, directory: &Path) -> Result<(), Stri
     // Who asked for it comes back, or it is removed.
     while !directory.join("stop").exists() {
         if !is_asked_for(directory, manifest.patience) {
+            // A directory that was named keeps what the next build can use.
+            if !is_unnamed(directory) {
+                return clear(directory);
+            }
             drop(held);
             return remove_all(arguments, directory);
         }

@@ -1,6 +1,7 @@
 //! `imgbuild boot`: boots the published image in QEMU.
 
 use std::collections::BTreeSet;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -73,25 +74,50 @@ fn reserved(words: &[String]) -> u64 {
     reserve.map_or(0, |reserve| reserve.of(4 << 30) >> 20)
 }
 
-/// Names of the modules of an initrd; none where it cannot be read.
-fn modules_of(initrd: &Path) -> Option<BTreeSet<String>> {
-    let mut modules = BTreeSet::new();
-    let file = std::fs::File::open(initrd).ok()?;
-    let listed = list_packed(&file, &mut |entry, _| {
+/// Names of modules: those of an initrd, and those that its kernel has built in, where it lists them.
+#[derive(Debug, Default)]
+struct Modules {
+    files: BTreeSet<String>,
+    /// None where nothing lists them.
+    built_in: Option<BTreeSet<String>>,
+}
+
+/// What a packed tree has of modules; none where it cannot be read.
+fn modules_of(packed: &Path) -> Option<Modules> {
+    let mut modules = Modules::default();
+    let file = std::fs::File::open(packed).ok()?;
+    let listed = list_packed(&file, &mut |entry, content| {
         let name = entry.path.rsplit('/').next().unwrap_or_default();
-        if entry.path.contains("lib/modules/") && name.contains(".ko") {
-            modules.insert(normal_name(name));
+        if !entry.path.contains("lib/modules/") {
+            return Ok(());
+        }
+        if name.contains(".ko") {
+            modules.files.insert(normal_name(name));
+        }
+        if name == "modules.builtin" {
+            let mut text = String::new();
+            content.take(BUILT_IN_LIMIT).read_to_string(&mut text)?;
+            modules.built_in.get_or_insert_default().extend(text.lines().map(normal_name));
         }
         Ok(())
     });
     listed.ok().map(|_| modules)
 }
 
-/// The node's network card: one that the initrd has a driver for. Says before the node starts if it has none, or not the usual one.
-fn card_for(initrd: &Path, verbose: u8) -> &'static Card {
+/// Bytes that are read of a list of what a kernel has built in; Debian's have 20 kB.
+const BUILT_IN_LIMIT: u64 = 1 << 20;
+
+/// The node's network card: one that the initrd or the kernel drives. Says before the node starts if there is none, or not the usual one.
+fn card_for(initrd: &Path, rootimg: &Path, verbose: u8) -> &'static Card {
     let usual = &CARDS[0];
-    let Some(modules) = modules_of(initrd) else { return usual };
-    let finding = match Card::of(&modules) {
+    let Some(Modules { files, built_in }) = modules_of(initrd) else { return usual };
+    if files.contains(usual.driver) {
+        return usual;
+    }
+    // Few initrds list what the kernel has built in: only the image does, which takes time to read.
+    let built_in = built_in.or_else(|| modules_of(rootimg)?.built_in);
+    let card = Card::of(&files, built_in.as_ref().unwrap_or(&BTreeSet::new()));
+    let finding = match card {
         Some(card) if card == usual => return usual,
         Some(card) => {
             let text = format!(
@@ -102,16 +128,21 @@ fn card_for(initrd: &Path, verbose: u8) -> &'static Card {
         }
         None => {
             let names: Vec<&str> = CARDS.iter().map(|card| card.driver).collect();
-            let text = format!(
-                "the initrd drives no network card that QEMU has ({}): unless the kernel has a driver built in, the node finds no network",
-                names.join(", ")
-            );
+            let names = names.join(", ");
+            let text = match built_in {
+                Some(_) => format!(
+                    "neither the initrd nor the kernel drives a network card that QEMU has ({names}): the node finds no network"
+                ),
+                None => format!(
+                    "the initrd drives no network card that QEMU has ({names}): unless the kernel has a driver built in, the node finds no network"
+                ),
+            };
             let help = format!("add one: ‹[kernel] drivers = [\"+{}\"]›", usual.driver);
             Finding::nowhere(Severity::Warning, "boot::card", text).help(help)
         }
     };
     print_findings(std::slice::from_ref(&finding), verbose);
-    Card::of(&modules).unwrap_or(usual)
+    card.unwrap_or(usual)
 }
 
 pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, Exit> {
@@ -159,7 +190,8 @@ pub fn run(arguments: &crate::cli::Arguments, own: &Arguments) -> Result<Exit, E
         words.push(format!("console={}", board.console));
     }
     words.extend(own.append.iter().cloned());
-    let card = card_for(&initrd, arguments.verbose);
+    let image = cmdline.iter().find_map(|word| word.strip_prefix("imgurl={url}/")).unwrap_or_default();
+    let card = card_for(&initrd, &directory.join(image), arguments.verbose);
     let machine = Machine {
         kernel,
         initrd,

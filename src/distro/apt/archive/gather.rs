@@ -7,9 +7,9 @@ use super::named::{Architectures, architecture_of, built_in, named};
 use super::relations::relations;
 use super::source::below;
 use super::vendored::{self, Contents, Suite, suite_directory};
-use super::words::{in_folder, near_in_folders, unknown_names, unknown_words};
+use super::words::{in_folder, near_in_folders, plain_name, unknown_names, unknown_words};
 use crate::digest::Sha256;
-use crate::distro::apt::resolve::{Resolver, in_the_way, plain_name};
+use crate::distro::apt::resolve::{Resolver, in_the_way};
 use crate::distro::apt::{
     Archive, HostSources, PinnedPackage, Source, SuiteIndex, SuiteRelease, architecture, fetch_suite, only_suites,
     scan_local, sources_for, tools_closure,

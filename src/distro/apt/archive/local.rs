@@ -6,8 +6,7 @@ use crate::archive::control_stanza;
 use crate::digest::Sha256;
 use crate::distro::DistroError;
 use crate::distro::apt::SuiteIndex;
-use crate::distro::damaged::DamagedFile;
-use crate::witness;
+use crate::distro::damaged::{DamagedFile, files_below};
 
 #[derive(Debug, Clone)]
 pub struct LocalRepository {
@@ -17,27 +16,15 @@ pub struct LocalRepository {
     pub index: SuiteIndex,
 }
 
-/// How deep below otherpkgs a repository may lie.
-const DEPTH_LIMIT: usize = 8;
-
 /// All package files below a directory, links to files too, sorted.
 /// Errors: [`DistroError::Format`] for a directory that cannot be read.
 pub fn package_files(directory: &Path) -> Result<Vec<std::path::PathBuf>, DistroError> {
-    let mut files = Vec::new();
-    for entry in witness::walk().following().at_most(DEPTH_LIMIT).through(directory) {
-        let entry = match entry {
-            Ok(entry) => entry,
-            Err(problem) if problem.is_of_link(directory) => continue,
-            Err(problem) => {
-                let file = directory.display().to_string();
-                return Err(DistroError::Format { file, problem: problem.to_string() });
-            }
-        };
-        if entry.path.extension().is_some_and(|ending| ending == "deb") && witness::is_file(&entry.path) {
-            files.push(entry.path);
-        }
-    }
-    Ok(files)
+    files_below(directory, &|name| name.ends_with(".deb"))
+}
+
+/// Whether an origin is a directory of the recipe: `otherpkgs/FOLDER` or `kernels/FOLDER`, where suites have no slash.
+pub fn is_local(origin: &str) -> bool {
+    origin.starts_with("otherpkgs/") || origin.starts_with("kernels/")
 }
 
 /// Finds the repositories below a directory: each folder that holds package files.
@@ -87,25 +74,4 @@ pub fn scan_local(directory: &Path, origin: &str) -> Result<(Vec<LocalRepository
         repositories.push(LocalRepository { name, index: SuiteIndex::new(origin, url, text) });
     }
     Ok((repositories, damaged))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn linked_directories_are_gone_through_and_links_that_lead_nowhere_do_no_harm() {
-        let root = tempfile::tempdir().unwrap();
-        let (start, other) = (root.path().join("start"), root.path().join("other/folder"));
-        std::fs::create_dir_all(start.join("own")).unwrap();
-        std::fs::create_dir_all(&other).unwrap();
-        std::fs::write(start.join("own/a.deb"), "").unwrap();
-        std::fs::write(other.join("b.deb"), "").unwrap();
-        for (name, target) in [("linked", other.as_path()), ("own/loop", &start), ("gone.deb", Path::new("nowhere"))] {
-            std::os::unix::fs::symlink(target, start.join(name)).unwrap();
-        }
-        let found = package_files(&start).unwrap();
-        assert_eq!(found, [start.join("linked/b.deb"), start.join("own/a.deb")]);
-        assert!(package_files(&root.path().join("none")).is_err());
-    }
 }

@@ -3,9 +3,9 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::index::Archive;
+use super::words::{is_asked, plain_name};
 use crate::distro::Relations;
 use crate::distro::apt::PinnedPackage;
-use crate::distro::apt::resolve::{is_asked, plain_name};
 
 /// Names in a field of relations, of all alternatives: without versions, architectures and build profiles.
 fn names(field: &str) -> impl Iterator<Item = &str> {

@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 use super::index::{Archive, Candidate};
 use crate::distro::DistroError;
 use crate::distro::apt::SuiteRelease;
-use crate::distro::apt::resolve::plain_name;
 use crate::recipe::{is_meant, is_pattern};
 use crate::source::nearest;
 
@@ -89,6 +88,38 @@ pub fn task_of(word: &str) -> Option<&str> {
 /// Whether a package belongs to a task.
 pub fn is_of_task(candidate: &Candidate<'_>, task: &str) -> bool {
     candidate.fields.get_field("Task").is_some_and(|field| field.join().split([',', ' ']).any(|one| one == task))
+}
+
+/// Whether a package is asked for by a name or pattern of a list.
+pub fn is_asked(candidate: &Candidate<'_>, item: &str) -> bool {
+    let name = candidate.field("Package").unwrap_or_default();
+    match item {
+        "?essential" => candidate.field("Essential") == Some("yes"),
+        "~prequired" => candidate.field("Priority") == Some("required"),
+        // Which ones it means, apt alone knows: none is to be removed as no longer needed.
+        item if is_apt_pattern(item) => true,
+        item => match task_of(item) {
+            Some(task) => is_of_task(candidate, task),
+            None => is_named(name, item),
+        },
+    }
+}
+
+/// Whether a word of a list names a package. In `folder/name` and `name/suite` one part is the name; no package is named like a folder or a
+/// suite.
+pub fn is_named(name: &str, item: &str) -> bool {
+    let is_it = |word: &str| match word.contains(['*', '?']) {
+        true => globset::Glob::new(word).is_ok_and(|glob| glob.compile_matcher().is_match(name)),
+        false => word == name,
+    };
+    let of_suite = item.rsplit_once('/').map(|(first, _)| plain_name(first));
+    is_it(plain_name(item)) || of_suite.is_some_and(is_it)
+}
+
+/// The name in `folder/name=version` or `name:architecture`.
+pub fn plain_name(item: &str) -> &str {
+    let name = item.rsplit('/').next().unwrap_or(item);
+    name.split(['=', ':']).next().unwrap_or(name)
 }
 
 /// How many names are offered in place of another.
@@ -203,6 +234,17 @@ mod tests {
     use super::*;
     use crate::digest::Sha256;
     use crate::distro::apt::SuiteIndex;
+
+    #[test]
+    fn a_word_names_a_package_with_its_folder_suite_or_version() {
+        for item in ["a", "a=1.2", "a:amd64", "site/a", "x86/dep/a=1*", "a/stable", "a*/stable", "site/a*", "?/stable"]
+        {
+            assert!(is_named("a", item), "{item}");
+        }
+        for item in ["b", "stable/b", "b*/stable", "site/b*", "ab"] {
+            assert!(!is_named("a", item), "{item}");
+        }
+    }
 
     #[test]
     fn versions_and_suites_are_found_or_what_there_is_is_told() {

@@ -10,7 +10,7 @@ use super::comps::COMPS_LIMIT;
 use super::mirrors::MIRRORS_LIMIT;
 use super::modules::MODULES_LIMIT;
 use super::primary::read_primary;
-use super::repomd::{DataEntry, REPOMD_LIMIT, is_below};
+use super::repomd::{DataEntry, REPOMD_LIMIT, elsewhere, is_below};
 use super::susetags::fetch_medium;
 use crate::digest::Sha256;
 use crate::distro::fetch::address::{Escapes, below};
@@ -71,7 +71,11 @@ pub fn fetch_repository(
     let mut downloads = Vec::new();
     for Wanted { entry, checksum, .. } in wanted(&repomd, &first)? {
         let urls: Vec<String> = match &entry.base {
-            Some(base) => vec![below(base.trim_end_matches('/'), &entry.location, Escapes::StandForOne)],
+            Some(base) => {
+                let file = format!("{first}/repodata/repomd.xml");
+                let base = elsewhere(&first, base).map_err(|problem| DistroError::Format { file, problem })?;
+                vec![below(base, &entry.location, Escapes::StandForOne)]
+            }
             None => bases.iter().take(MIRRORS).map(|base| below(base, &entry.location, Escapes::StandForOne)).collect(),
         };
         let destination = kept_at(store, &checksum);

@@ -120,3 +120,38 @@ pub(in crate::distro::rpm) fn plainly(path: &str) -> Option<(usize, String)> {
     let is_file = is_below(&path) && !path.split('/').any(|part| part == "%2e%2e");
     is_file.then_some((ups, path))
 }
+
+/// Where metadata are that a repository has elsewhere, by `xml:base`: as a redirect, never in a file of this machine, unless the repository is
+/// there itself. Their digests are those of repomd.xml, wherever they are.
+/// Errors: What is wrong with another place, in words.
+pub(super) fn elsewhere<'b>(own: &str, base: &'b str) -> Result<&'b str, String> {
+    let lower = base.to_ascii_lowercase();
+    let is_server = lower.starts_with("http://") || lower.starts_with("https://");
+    if is_server || lower.starts_with("file:") && own.starts_with("file:") {
+        return Ok(base.trim_end_matches('/'));
+    }
+    Err(format!(
+        "lists metadata at `{}`, but only http and https are followed: mirror the repository with its metadata into one directory",
+        base.escape_default()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::elsewhere;
+
+    #[test]
+    fn metadata_elsewhere_are_followed_to_servers_alone() {
+        for (own, base, place) in [
+            ("http://h/os", "https://other/os/", Some("https://other/os")),
+            ("https://h/os", "HTTP://other/os", Some("HTTP://other/os")),
+            ("file:/mnt/os", "file:///mnt/more", Some("file:///mnt/more")),
+            ("http://h/os", "file:///etc", None),
+            ("http://h/os", "/etc", None),
+            ("file:/mnt/os", "media://1#2", None),
+            ("http://h/os", "../x", None),
+        ] {
+            assert_eq!(elsewhere(own, base).ok(), place, "{own} {base}");
+        }
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::medium::parts;
 use super::reading::spread;
 use super::sources::{Place, of_one};
 use crate::distro::rpm::{RepositorySource, look_at, package_files};
@@ -53,10 +54,19 @@ pub fn directories(gathering: &Gathering<'_>) -> Vec<(RepositorySource, PathBuf)
     places.filter_map(directory).collect()
 }
 
+/// Looks at a repository, or at those of a medium of several.
+fn look_with_parts(gathering: &Gathering<'_>, source: &RepositorySource) -> Result<(), DistroError> {
+    let gone = match look_at(gathering.fetcher, source) {
+        Err(gone) => gone,
+        Ok(()) => return Ok(()),
+    };
+    parts(gathering.fetcher, source, gone)?.iter().try_for_each(|part| look_at(gathering.fetcher, part))
+}
+
 fn look(gathering: &Gathering<'_>, source: RepositorySource) -> Result<(), DistroError> {
     for place in spread(gathering, source)? {
         match place {
-            Place::Repository(source) => match look_at(gathering.fetcher, &source) {
+            Place::Repository(source) => match look_with_parts(gathering, &source) {
                 Err(error) if error.is_unavailable() && source.skip_if_unavailable.is_some() => {}
                 other => other?,
             },

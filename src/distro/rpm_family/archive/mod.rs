@@ -3,6 +3,7 @@
 pub mod check;
 pub mod gather;
 pub mod local;
+pub mod medium;
 pub mod metadata;
 pub mod packages;
 pub mod reading;

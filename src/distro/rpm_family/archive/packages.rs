@@ -91,7 +91,7 @@ impl RpmArchive {
         };
         let below = repository.place(candidate).map_err(|place| {
             wrong(format!(
-                "put `{}` elsewhere, at {}, where this repository's address does not lead: mirror both into one directory",
+                "put `{}` elsewhere, at {}, where this repository's address does not lead: mirror both into one directory, or add a [[repo]] for the repository there, if it has one",
                 candidate.name,
                 place.escape_default()
             ))

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::local::read_directory;
+use super::medium::parts;
 use super::sources::{Place, named};
 use super::vendored;
 use crate::distro::rpm::{Repository, RepositorySource, fetch_repository};
-use crate::distro::{DistroError, Gathering};
+use crate::distro::{DistroError, Gathering, Progress};
 use crate::source::{Finding, Severity};
 
 /// How deep below a `file:` directory repositories may lie.
@@ -82,28 +83,39 @@ pub fn gather_repositories(gathering: &Gathering<'_>) -> Result<Vec<(RepositoryS
     let news = gathering.news.downloads("repository metadata");
     let mut all = Vec::new();
     for place in places(gathering)? {
-        all.push(match place {
+        match place {
             Place::Repository(source) => {
                 gathering.news.progress(&format!("checking {}", source.id));
-                match fetch_repository(gathering.fetcher, gathering.store, &source, news.as_ref()) {
-                    Ok(found) => {
-                        told_without_list(gathering, &found);
-                        (source, found)
-                    }
-                    Err(error) => {
-                        done_without(gathering, &source, error)?;
-                        continue;
-                    }
+                match fetch_with_parts(gathering, &source, news.as_ref()) {
+                    Ok(found) => all.extend(found),
+                    Err(error) => done_without(gathering, &source, error)?,
                 }
             }
             Place::Directory { source, directory } => {
                 gathering.news.progress(&format!("reading the packages of {}", source.id));
                 let found = read_directory(gathering, &source, &directory)?;
-                (source, found)
+                all.push((source, found));
             }
-        });
+        }
     }
     Ok(all)
+}
+
+/// A repository, or those of a medium of several.
+fn fetch_with_parts(
+    gathering: &Gathering<'_>,
+    source: &RepositorySource,
+    progress: &dyn Progress,
+) -> Result<Vec<(RepositorySource, Repository)>, DistroError> {
+    let fetched = |source: RepositorySource| {
+        let found = fetch_repository(gathering.fetcher, gathering.store, &source, progress)?;
+        told_without_list(gathering, &found);
+        Ok::<_, DistroError>((source, found))
+    };
+    match fetched(source.clone()) {
+        Ok(found) => Ok(vec![found]),
+        Err(gone) => parts(gathering.fetcher, source, gone)?.into_iter().map(fetched).collect(),
+    }
 }
 
 /// A repository whose file says that it may be missing is reported and done without; of any other it is an error.

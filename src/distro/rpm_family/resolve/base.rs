@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::distro::ContainerPackages;
-use crate::distro::inside::common::{environment, write};
+use crate::distro::inside::common::{environment, tools_tree, write};
 use crate::distro::installed::{LONGEST_DATABASE, RPM_PLACES};
 use crate::distro::rpm_family::inside::DATABASE_LINE;
 use crate::sandbox::helper::News;
-use crate::sandbox::{Bind, CommandRequest, CommandResult, TreeMount, run_command};
+use crate::sandbox::{Bind, CommandRequest, CommandResult, run_command};
 use crate::source::counted_as;
-use crate::store::{Kind, LayerReader, TreeEditor, in_scratch, lower_directories, make_directories};
+use crate::store::{Kind, LayerReader, TreeEditor, in_scratch, make_directories};
 
 /// What of the image the solver looks at besides the database: which streams of modules are switched on.
 const SEEN: [&str; 1] = ["etc/dnf/modules.d/"];
@@ -60,12 +60,7 @@ pub fn inside(request: BaseRequest, _: News<'_>) -> Result<BaseAnswer, String> {
         );
         write(&at("settings/run"), &script)?;
         let result = run_command(&CommandRequest {
-            root: TreeMount {
-                lower: lower_directories(&request.tools)?,
-                upper: at("root"),
-                work: at("root-work"),
-                root: None,
-            },
+            root: tools_tree(&request.tools, at("root"), at("root-work"))?,
             binds: vec![
                 Bind { source: at("settings"), target: "/imgbuild".to_owned(), writable: true },
                 Bind { source: state, target: "/imgbuild/state".to_owned(), writable: true },

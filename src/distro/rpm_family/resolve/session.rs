@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::base::{BaseAnswer, BaseRequest, difference};
 use super::solver::{Answer, Doing, Picked, Question, Refusal, Shown, shown_id};
 use crate::digest::{Digest, FieldHasher};
-use crate::distro::inside::common::{environment, quoted_words, write};
+use crate::distro::inside::common::{environment, quoted_words, tools_tree, write};
 use crate::distro::rpm::left_out;
 use crate::distro::rpm_family::archive::metadata::lay_out;
 use crate::distro::rpm_family::archive::packages::RpmArchive;
@@ -17,8 +17,8 @@ use crate::distro::rpm_family::packages::package_file;
 use crate::distro::{DistroError, Resolution, Solving};
 use crate::recipe::{PinnedPackage, is_meant, is_pattern};
 use crate::sandbox::helper::News;
-use crate::sandbox::{Bind, CommandRequest, CommandResult, TreeMount, run_command};
-use crate::store::{Scratch, in_scratch, lower_directories, make_directories, remove_tree};
+use crate::sandbox::{Bind, CommandRequest, CommandResult, run_command};
+use crate::store::{Scratch, in_scratch, make_directories, remove_tree};
 
 pub struct Wanted<'a> {
     pub items: Vec<String>,
@@ -489,12 +489,7 @@ pub fn inside(request: AskRequest, _: News<'_>) -> Result<CommandResult, String>
         }
         write(&at("settings/run"), &request.script)?;
         run_command(&CommandRequest {
-            root: TreeMount {
-                lower: lower_directories(&request.tools)?,
-                upper: at("root"),
-                work: at("root-work"),
-                root: None,
-            },
+            root: tools_tree(&request.tools, at("root"), at("root-work"))?,
             binds: vec![
                 Bind { source: at("settings"), target: "/imgbuild".to_owned(), writable: true },
                 Bind { source: state, target: "/imgbuild/state".to_owned(), writable: true },

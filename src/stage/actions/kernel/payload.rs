@@ -9,12 +9,12 @@ use super::device_trees::{self, Unmet};
 use super::drivers::{self, Extra, Refusal, Remarks};
 use crate::archive::{Extractor, plain};
 use crate::digest::{Digest, FieldHasher};
-use crate::distro::{VersionOrder, unpack_part};
+use crate::distro::{VersionOrder, tools_tree, unpack_part};
 use crate::fault;
 use crate::sandbox::helper::News;
-use crate::sandbox::{Bind, CommandRequest, CommandResult, TreeMount, run_command};
+use crate::sandbox::{Bind, CommandRequest, CommandResult, run_command};
 use crate::store::scan;
-use crate::store::{Kind, Manifest, ScanAnswer, ScanRequest, TreeEditor, lower_directories};
+use crate::store::{Kind, Manifest, ScanAnswer, ScanRequest, TreeEditor};
 use crate::store::{in_scratch, make_directories};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -111,12 +111,7 @@ pub fn inside(request: KernelRequest, news: News<'_>) -> Result<KernelAnswer, St
         arguments.push(release.clone());
         news(&format!("indexing the modules of {release}"));
         let result = run_command(&CommandRequest {
-            root: TreeMount {
-                lower: lower_directories(&request.tools)?,
-                upper: at("root"),
-                work: at("root-work"),
-                root: None,
-            },
+            root: tools_tree(&request.tools, at("root"), at("root-work"))?,
             binds,
             arguments,
             environment: vec![("PATH".to_owned(), "/usr/sbin:/usr/bin:/sbin:/bin".to_owned())],

@@ -3,16 +3,16 @@
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::distro::uname_script;
+use crate::distro::{tree_of, uname_script};
 use crate::recipe::{NOBODY, Recipe};
 use crate::sandbox::helper::News;
-use crate::sandbox::{Bind, CommandRequest, CommandResult, STAND_IN_DIRECTORY, TreeMount, run_command, upper_is_whole};
+use crate::sandbox::{Bind, CommandRequest, CommandResult, STAND_IN_DIRECTORY, run_command, upper_is_whole};
 use crate::stage::actions::pack::startable;
 use crate::stage::actions::postinstall::complaints::{self, Complaint};
 use crate::stage::actions::postinstall::recipe_tree::{self, Shown, ShownAs};
 use crate::stage::actions::postinstall::secrets::{Given, Settled, settle};
 use crate::store::scan;
-use crate::store::{LayerReader, ScanAnswer, ScanRequest, TreeEditor, lower_directories, root_of};
+use crate::store::{LayerReader, ScanAnswer, ScanRequest, TreeEditor};
 use crate::store::{in_scratch, make_directories};
 
 /// Where the recipe's directory is for the script: the same on every host.
@@ -171,14 +171,6 @@ pub fn inside(request: PostinstallRequest, news: News<'_>) -> Result<Postinstall
         } else {
             "running the postinstall script"
         });
-        let tree = |digests: &[Digest], upper: &str, work: &str| -> Result<TreeMount, String> {
-            Ok(TreeMount {
-                lower: lower_directories(digests)?,
-                upper: at(upper),
-                work: at(work),
-                root: root_of(digests)?,
-            })
-        };
         let mut environment = vec![
             (
                 "PATH".to_owned(),
@@ -194,13 +186,13 @@ pub fn inside(request: PostinstallRequest, news: News<'_>) -> Result<Postinstall
         let (release, machine) = &request.uname;
         let mut complaints = Vec::new();
         for (number, command) in request.commands.iter().enumerate() {
-            let mut root = tree(&request.tools, "root", "root-work")?;
+            let mut root = tree_of(&request.scratch, &request.tools, "root", "root-work")?;
             if !elsewhere.is_empty() {
                 root.lower.push(there.clone());
             }
             let result = run_command(&CommandRequest {
                 root,
-                target: Some(tree(&request.base, "tree", "work")?),
+                target: Some(tree_of(&request.scratch, &request.base, "tree", "work")?),
                 binds: vec![Bind { source: recipe.clone(), target: RECIPE_DIRECTORY.to_owned(), writable: false }],
                 target_binds: if request.offers_packages {
                     vec![(format!("{RECIPE_DIRECTORY}/{PACKAGES}"), PACKAGES_IN_IMAGE.to_owned())]

@@ -6,11 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::archive::{MemberKind, plain, read_tar};
 use crate::digest::Digest;
+use crate::distro::tools_tree;
 use crate::sandbox::helper::News;
-use crate::sandbox::{Bind, CommandRequest, CommandResult, TreeMount, run_command};
+use crate::sandbox::{Bind, CommandRequest, CommandResult, run_command};
 use crate::stage::actions::packages::inputs::TOOLS_EPOCH;
 use crate::store::scan;
-use crate::store::{ScanAnswer, ScanRequest, Store, TreeEditor, in_scratch, lower_directories, make_directories};
+use crate::store::{ScanAnswer, ScanRequest, Store, TreeEditor, in_scratch, make_directories};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct BuildRequest {
@@ -164,12 +165,7 @@ pub fn inside(request: BuildRequest, news: News<'_>) -> Result<BuildAnswer, Stri
         let variable = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let epoch = TOOLS_EPOCH.to_string();
         let result = run_command(&CommandRequest {
-            root: TreeMount {
-                lower: lower_directories(&request.tools)?,
-                upper: at("root"),
-                work: at("root-work"),
-                root: None,
-            },
+            root: tools_tree(&request.tools, at("root"), at("root-work"))?,
             binds: vec![
                 Bind { source: at("build"), target: "/build".to_owned(), writable: true },
                 Bind { source: at("tree"), target: "/out".to_owned(), writable: true },
