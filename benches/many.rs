@@ -10,8 +10,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use imgbuild::digest::Sha256;
-use imgbuild::store::{Root, Store};
+use base::digest::Sha256;
+use store::{Root, Store};
 
 fn stamp(path: &Path) -> Result<String, Box<dyn Error>> {
     let found = fs::metadata(path)?;

@@ -4,9 +4,9 @@
 use std::error::Error;
 use std::path::Path;
 
-use imgbuild::distro::rpm::{Repository, RepositorySource, closure, fetch_repository};
-use imgbuild::distro::{Fetcher, Progress};
-use imgbuild::store::Store;
+use packages::rpm::{Repository, RepositorySource, closure, fetch_repository};
+use packages::{Fetcher, Progress};
+use store::Store;
 
 struct Silent;
 

@@ -9,9 +9,9 @@ use std::error::Error;
 use std::fs::{File, create_dir_all};
 use std::path::{Path, PathBuf};
 
-use imgbuild::cache::{Entry, Frame, Object, object_name};
-use imgbuild::digest::{Digest, Sha256};
-use imgbuild::store::{ActionRecord, BlobRef, Outputs};
+use cache::{Entry, Frame, Object, object_name};
+use base::digest::{Digest, Sha256};
+use store::{ActionRecord, BlobRef, Outputs};
 
 /// Images that are made of the same packages.
 const GROUP: usize = 20;

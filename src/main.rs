@@ -4,27 +4,27 @@ use std::process::ExitCode;
 
 /// Memory that runs out is an error with a remedy.
 #[global_allocator]
-static MEMORY: imgbuild::sandbox::Memory = imgbuild::sandbox::Memory;
+static MEMORY: sandbox::Memory = sandbox::Memory;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
-    imgbuild::sandbox::give_back_at_once();
+    sandbox::give_back_at_once();
     // Before any thread starts: entering a user namespace is for single-threaded processes.
-    if arguments.get(1).map(String::as_str) == Some(imgbuild::sandbox::helper::ARGUMENT) {
-        let operations = imgbuild::stage::operations();
-        if !imgbuild::fault::planted("no-process-one") {
-            imgbuild::sandbox::set_process_one(imgbuild::stage::init_program());
+    if arguments.get(1).map(String::as_str) == Some(sandbox::helper::ARGUMENT) {
+        let operations = build::operations();
+        if !fault::planted("no-process-one") {
+            sandbox::set_process_one(build::init_program());
         }
-        return ExitCode::from(imgbuild::sandbox::helper::run(&operations, imgbuild::stage::LEGACY, &arguments[2..]));
+        return ExitCode::from(sandbox::helper::run(&operations, build::LEGACY, &arguments[2..]));
     }
-    if arguments.get(1).map(String::as_str) == Some(imgbuild::sweep::ARGUMENT) {
-        return imgbuild::sweep::run();
+    if arguments.get(1).map(String::as_str) == Some(files::sweep::ARGUMENT) {
+        return files::sweep::run();
     }
-    imgbuild::sandbox::interrupt::outlive_limits();
+    sandbox::interrupt::outlive_limits();
     // What is published is for a web server to read, whatever the caller's umask.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    if let Some(name) = arguments.first().and_then(|program| imgbuild::cli::names::Name::of(program)) {
-        return imgbuild::cli::names::run(name, &arguments);
+    if let Some(name) = arguments.first().and_then(|program| imgbuild::names::Name::of(program)) {
+        return imgbuild::names::run(name, &arguments);
     }
-    imgbuild::cli::main()
+    imgbuild::main()
 }

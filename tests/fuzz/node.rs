@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use imgbuild::archive::{Body, Head, write_entry, write_trailer};
+use archive::{Body, Head, write_entry, write_trailer};
 
 use crate::image::tar::Left;
 use crate::image::unpack;

@@ -90,7 +90,7 @@ pub fn deb() -> Vec<u8> {
 }
 
 pub fn cpio() -> Vec<u8> {
-    use imgbuild::archive::{Body, Head, write_entry, write_trailer};
+    use archive::{Body, Head, write_entry, write_trailer};
     let mut out = Vec::new();
     let head = |inode, links, mode| Head { inode, links, mode, uid: 7, gid: 8, mtime: 9 };
     write_entry(&mut out, "etc", head(1, 2, 0o755), Body::Directory).unwrap();

@@ -5,12 +5,12 @@ use std::io::Cursor;
 use std::path::Path;
 use std::sync::Arc;
 
-use imgbuild::archive::{self, Member, MemberKind};
-use imgbuild::distro::{self, installed, rpm};
-use imgbuild::nodes::Nodes;
-use imgbuild::nodes::xcat_range::Files;
-use imgbuild::source::SourceFile;
-use imgbuild::xcat::{self, Flavor, LoadError, Loader};
+use archive::{self, Member, MemberKind};
+use packages::{self, installed, rpm};
+use nodes::Nodes;
+use nodes::xcat_range::Files;
+use base::source::SourceFile;
+use xcat::{self, Flavor, LoadError, Loader};
 use imgbuild::{recipe, site, stage};
 
 use crate::mutate::Form::{self, Bytes, Tar, Text};
@@ -118,7 +118,7 @@ fn fetched(place: &Path, change: impl FnOnce(&Path)) {
 }
 
 fn build_text(index: &[u8]) -> String {
-    let sha = |bytes: &[u8]| imgbuild::digest::Sha256::of(bytes).to_string();
+    let sha = |bytes: &[u8]| base::digest::Sha256::of(bytes).to_string();
     serde_json::json!({
         "format_version": "1.0", "name": "made-up", "target": "debian 12 x86_64", "epoch": 1, "kernel_release": "6.1",
         "cmdline": [], "memory": 1, "layers": [], "not_reproducible": [],
@@ -131,7 +131,7 @@ fn build_text(index: &[u8]) -> String {
 }
 
 fn index_text() -> Vec<u8> {
-    let frame = imgbuild::digest::Sha256::of(b"image").to_string();
+    let frame = base::digest::Sha256::of(b"image").to_string();
     let frames = serde_json::json!([{"offset": 0, "size": 5, "unpacked": 9, "sha256": frame}]);
     serde_json::json!({"format": 1, "archive": "cpio", "compress": "zstd", "size": 5, "frames": frames})
         .to_string()
@@ -432,9 +432,9 @@ pub const TARGETS: &[Target] = &[
         std::fs::write(&path, bytes).unwrap();
         let directory = place.join("store");
         let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
-        let store = imgbuild::store::Store::open(&directory, "uid 0:0:1 gid 0:0:1", (uid, gid)).unwrap();
+        let store = store::Store::open(&directory, "uid 0:0:1 gid 0:0:1", (uid, gid)).unwrap();
         let file = std::fs::File::open(&path).unwrap();
-        let _ = store.load::<imgbuild::store::StoreError>(&path, file, &mut |_| Ok(imgbuild::store::Loaded::default()));
+        let _ = store.load::<store::StoreError>(&path, file, &mut |_| Ok(store::Loaded::default()));
         let _ = std::fs::remove_dir_all(&directory);
     }),
     target!("dhcp", Bytes, dhcp_seeds, &[], |bytes, _| {
@@ -519,10 +519,10 @@ fn router_seeds(_: &Path) -> Vec<Vec<u8>> {
 fn saved_seeds(place: &Path) -> Vec<Vec<u8>> {
     let directory = place.join("seed-store");
     let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
-    let store = imgbuild::store::Store::open(&directory, "uid 0:0:1 gid 0:0:1", (uid, gid)).unwrap();
+    let store = store::Store::open(&directory, "uid 0:0:1 gid 0:0:1", (uid, gid)).unwrap();
     let mut out = Vec::new();
     std::fs::write(place.join("layers"), b"layers").unwrap();
-    imgbuild::store::Carried::of(&store, Vec::new(), true).write(&store, &place.join("layers"), &mut out).unwrap();
+    store::Carried::of(&store, Vec::new(), true).write(&store, &place.join("layers"), &mut out).unwrap();
     let _ = std::fs::remove_dir_all(&directory);
     vec![out]
 }

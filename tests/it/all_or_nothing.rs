@@ -144,7 +144,7 @@ pub fn placed(space: &Space, command: &[&str]) -> Vec<String> {
 
 #[test]
 fn each_verb_is_among_those_that_write_or_says_why_not() {
-    let root = imgbuild::cli::help::command();
+    let root = imgbuild::help::command();
     let mut all = Vec::new();
     for one in root.get_subcommands().filter(|one| !one.is_hide_set()) {
         let below: Vec<_> =
@@ -300,7 +300,7 @@ fn a_report_that_cannot_be_kept_changes_nothing() {
         started(command)
     };
     let said = |server: &Running, state: &str, keys: &str| {
-        let token = imgbuild::nodes::State::at(space.path().join(".imgbuild/nodes")).tokens().unwrap().of("cn1");
+        let token = nodes::State::at(space.path().join(".imgbuild/nodes")).tokens().unwrap().of("cn1");
         let keys: String = keys.bytes().map(|byte| format!("%{byte:02X}")).collect();
         server.get(&format!("/-/report/cn1/{token}?state={state}&host_keys={keys}"), "").0
     };

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use imgbuild::cache::{Cache, Object, Saver, Settings};
-use imgbuild::digest::Digest;
-use imgbuild::store::{ActionRecord, Outputs, Store};
+use cache::{Cache, Object, Saver, Settings};
+use base::digest::Digest;
+use store::{ActionRecord, Outputs, Store};
 
 use crate::oci::server::Registry;
 use crate::support::{Ran, Space, imgbuild};
@@ -70,9 +70,9 @@ fn what_this_user_may_not_read_is_no_damage() {
         set(folder.path(), 0o777);
     }
     let object = |name: &str| {
-        let digest = imgbuild::digest::Sha256::of(format!("result of {name}").as_bytes());
+        let digest = base::digest::Sha256::of(format!("result of {name}").as_bytes());
         let size = format!("result of {name}").len() as u64;
-        cache.join(imgbuild::cache::object_name(&Object { size, sha256: digest }))
+        cache.join(cache::object_name(&Object { size, sha256: digest }))
     };
     set(&object("a"), 0o600);
     let verify = || -> Ran {
@@ -105,12 +105,12 @@ fn what_is_damaged_in_a_registry_is_removed_where_it_lets_itself() {
     assert!(ran.err.contains("3 actions are not signed") && ran.err.contains("all of it is"), "{}", ran.err);
     // One file is another, and one is gone; a manifest that is none is a tag of someone else's, but for its name.
     let digest =
-        |name: &str| format!("sha256:{}", imgbuild::digest::Sha256::of(format!("result of {name}").as_bytes()));
+        |name: &str| format!("sha256:{}", base::digest::Sha256::of(format!("result of {name}").as_bytes()));
     let damage = || {
         let mut state = registry.state.lock().unwrap();
         state.blobs.insert(digest("a"), b"RESULT OF a".to_vec());
         state.blobs.remove(&digest("b"));
-        let own = format!("sha256:{}", imgbuild::digest::Sha256::of(b"{}"));
+        let own = format!("sha256:{}", base::digest::Sha256::of(b"{}"));
         for name in [Digest::of(b"d").to_string(), own] {
             state.manifests.insert(name, b"{}".to_vec());
         }
@@ -161,7 +161,7 @@ fn without_room_a_repair_removes_nothing_that_is_whole() {
         let state = registry.state.lock().unwrap();
         (state.blobs.keys().cloned().collect::<Vec<_>>(), state.manifests.keys().cloned().collect::<Vec<_>>())
     };
-    let digest = format!("sha256:{}", imgbuild::digest::Sha256::of(b"result of a"));
+    let digest = format!("sha256:{}", base::digest::Sha256::of(b"result of a"));
     registry.state.lock().unwrap().blobs.insert(digest, b"RESULT OF a".to_vec());
     let before = names();
     // What cannot be kept here may be as it should be there.
@@ -176,8 +176,8 @@ fn without_room_a_repair_removes_nothing_that_is_whole() {
     assert_eq!(filled(from.to_str().unwrap(), &store, &records), 3);
     let object = |name: &str| {
         let text = format!("result of {name}");
-        let object = Object { size: text.len() as u64, sha256: imgbuild::digest::Sha256::of(text.as_bytes()) };
-        imgbuild::cache::object_name(&object)
+        let object = Object { size: text.len() as u64, sha256: base::digest::Sha256::of(text.as_bytes()) };
+        cache::object_name(&object)
     };
     std::fs::write(from.join(object("b")), "RESULT OF b").unwrap();
     let ran = repaired_without_room(&space, &full, full.to_str().unwrap());

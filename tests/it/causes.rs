@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use imgbuild::digest::{Digest, Sha256};
-use imgbuild::plan::{ActionKind, Change, InputKind, InputName, Origin, Subject};
-use imgbuild::recipe::{Lock, PinnedPackage, Recipe, load};
-use imgbuild::stage::{Forms, graph_of, requested};
-use imgbuild::store::{Root, Store};
+use base::digest::{Digest, Sha256};
+use plan::{ActionKind, Change, InputKind, InputName, Origin, Subject};
+use recipe::{Lock, PinnedPackage, Recipe, load};
+use build::{Forms, graph_of, requested};
+use store::{Root, Store};
 
 use crate::support::cluster::{chmod, write_cluster};
 use crate::support::{Space, copy_tree, project, without_paths};
@@ -167,7 +167,7 @@ fn each_input_of_each_action_names_the_hand_that_changes_it() {
 
 #[test]
 fn a_file_of_another_recipe_says_that_it_was_inherited() {
-    let place = imgbuild::plan::Place { file: "../base/image.toml".to_owned(), line: 8 };
+    let place = plan::Place { file: "../base/image.toml".to_owned(), line: 8 };
     let origin = Origin::Item("kernel.drivers".to_owned());
     let subject =
         Subject { name: "driver ice", origin: &origin, place: Some(&place), was_place: None, lock: "image.lock" };

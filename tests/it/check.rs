@@ -206,7 +206,7 @@ fn repositories_of_this_machine_and_their_files_are_looked_at() {
     let primary = "<metadata packages=\"0\"></metadata>";
     let repomd = format!(
         "<repomd><data type=\"primary\"><checksum type=\"sha256\">{}</checksum><location href=\"repodata/p.xml\"/><size>{}</size></data></repomd>",
-        imgbuild::digest::Sha256::of(primary.as_bytes()),
+        base::digest::Sha256::of(primary.as_bytes()),
         primary.len()
     );
     space.write("r/repodata/repomd.xml", &repomd);
@@ -326,7 +326,7 @@ fn with_local_archive(space: &Space, install: &str, others: &str) {
     let stanza = |name: &&str| {
         format!(
             "Package: {name}\nVersion: 1\nArchitecture: amd64\nFilename: {name}.deb\nSize: 4\nSHA256: {}\n\n",
-            imgbuild::digest::Sha256::of(b"deb\n")
+            base::digest::Sha256::of(b"deb\n")
         )
     };
     space.write("a/Packages", &names.iter().map(stanza).collect::<String>());

@@ -1,6 +1,6 @@
 //! `plan --against REV` where a checkout is not what git stores: line ends, Git LFS, filters, submodules. With a real git.
 
-use imgbuild::digest::Sha256;
+use base::digest::Sha256;
 
 use crate::support::Space;
 use crate::support::cluster::{chmod, cluster, git};

@@ -310,7 +310,7 @@ fn temporary_directories_are_made_side_by_side() {
         std::fs::create_dir(&dead).unwrap();
         let start = || {
             let mut sweeper = imgbuild();
-            sweeper.args([imgbuild::sweep::ARGUMENT, folder.path().to_str().unwrap(), "x-"]);
+            sweeper.args([files::sweep::ARGUMENT, folder.path().to_str().unwrap(), "x-"]);
             sweeper.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap()
         };
         let mut all: Vec<_> = (0..16).map(|_| start()).collect();

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use imgbuild::digest::Sha256;
+use base::digest::Sha256;
 
 use crate::support::{Ran, Space, files, imgbuild};
 

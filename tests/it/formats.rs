@@ -1,8 +1,8 @@
 //! What an older imgbuild does with newer files: later minor versions are read, later major ones refused with the
 //! release that reads them. docs/formats.md has the rule.
 
-use imgbuild::digest::Digest;
-use imgbuild::store::{Item, ItemKind, Store};
+use base::digest::Digest;
+use store::{Item, ItemKind, Store};
 use serde_json::{Value, json};
 
 use crate::exact::{lock_of, read, recipe_document, write_files, write_toml};
@@ -29,7 +29,7 @@ fn refused(ran: &Ran, code: i32, version: &str, needs: &str) {
 fn a_lock_of_a_later_form_is_refused_and_of_a_later_minor_form_read() {
     let space = space();
     let wanted = space.run(&["explain"]).good().out;
-    let [own, later] = [0, 1].map(|more| format!("minor = {}\n", imgbuild::recipe::LOCK_MINOR + more));
+    let [own, later] = [0, 1].map(|more| format!("minor = {}\n", recipe::LOCK_MINOR + more));
     space.edit("image.lock", &own, &format!("{later}seal = \"x\"\n"));
     space.edit("image.lock", "name = \"base\"\n", "name = \"base\"\nhints = [1, 2]\n");
     assert_eq!(space.run(&["explain"]).good().out, wanted);

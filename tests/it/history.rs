@@ -378,13 +378,13 @@ fn a_pin_is_moved_by_nobody_who_does_not_say_so() {
     let ran = pin(&["golden", "one"]);
     assert!(ran.code == 1 && ran.err.contains("was not built here"), "{}", ran.err);
     // The last builds, as the end of a build remembers them.
-    let store = imgbuild::store::Store::existing(&space.store());
+    let store = store::Store::existing(&space.store());
     let built = |name: &str, key: u8| {
-        let root = imgbuild::store::Root {
+        let root = store::Root {
             format: 1,
             image: name.to_owned(),
             recipe: space.path().canonicalize().unwrap().join(name),
-            actions: [("rootfs/base".to_owned(), imgbuild::digest::Digest([key; 32]))].into(),
+            actions: [("rootfs/base".to_owned(), base::digest::Digest([key; 32]))].into(),
             ..Default::default()
         };
         store.set_root(&root).unwrap();
@@ -420,17 +420,17 @@ fn why_a_script_failed_does_not_end_in_lines_that_are_not_there() {
     space.write("image.toml", "[image]\nname = \"beta\"\nrelease = \"bookworm\"\n");
     // The store is made by a command that needs it.
     assert_eq!(space.run(&["store", "pin", "x"]).code, 1);
-    let store = imgbuild::store::Store::existing(&space.store());
+    let store = store::Store::existing(&space.store());
     let trace = store.begin_build("beta", &space.path().canonicalize().unwrap(), "debian bookworm x86_64").unwrap();
     let why = "the postinstall script `fail` ended with status 7; its last lines:\nline one\nline two";
-    let run = imgbuild::store::Run {
+    let run = store::Run {
         action: "rootfs/postinstall".to_owned(),
-        key: Some(imgbuild::digest::Digest([1; 32])),
+        key: Some(base::digest::Digest([1; 32])),
         failed: Some(why.to_owned()),
         ..Default::default()
     };
     trace.ran(run).unwrap();
-    trace.ended(imgbuild::store::End { failed: Some(why.to_owned()), ..Default::default() }).unwrap();
+    trace.ended(store::End { failed: Some(why.to_owned()), ..Default::default() }).unwrap();
     for arguments in [&["log", "beta"][..], &["log"], &["log", "--what-ran", "rootfs"]] {
         let text = space.run(arguments).good().out;
         assert!(text.contains("ended with status 7\n"), "{text}");

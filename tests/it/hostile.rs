@@ -257,7 +257,7 @@ fn a_full_disk_is_not_said_of_the_file_that_is_loaded() {
     space.run(&["store", "save", saved.to_str().unwrap()]).good();
     // A member that the store keeps as it is, larger than a file may be.
     let bytes = vec![7u8; 4 << 20];
-    let name = format!("packages/{}", imgbuild::digest::Sha256::of(&bytes));
+    let name = format!("packages/{}", base::digest::Sha256::of(&bytes));
     let mut builder = tar::Builder::new(std::fs::File::create(space.path().join("large")).unwrap());
     let mut saved = tar::Archive::new(std::fs::File::open(&saved).unwrap());
     for entry in saved.entries().unwrap().take(1) {
@@ -292,7 +292,7 @@ fn gc_gets_its_turn_beside_those_who_use_the_store() {
     let space = Space::new();
     space.run(&["gc"]).good();
     // Builds that follow one another, each begun before the one before it has ended.
-    use imgbuild::store::FileLock;
+    use store::FileLock;
     let locks = space.store().join("v1/locks");
     let stop = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {

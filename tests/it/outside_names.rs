@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use imgbuild::digest::Sha256;
+use base::digest::Sha256;
 
 use crate::support::{Ran, Space, imgbuild};
 

@@ -19,7 +19,7 @@ struct Node {
 impl Node {
     fn new(plan: &Value) -> Self {
         let space = Space::new();
-        let program = imgbuild::stage::init_program();
+        let program = build::init_program();
         std::fs::write(space.path().join("imgbuild-init"), program).unwrap();
         std::fs::set_permissions(space.path().join("imgbuild-init"), PermissionsExt::from_mode(0o755)).unwrap();
         space.write("usr/libexec/imgbuild/postscripts.json", &plan.to_string());
@@ -333,7 +333,7 @@ fn a_node_gets_its_own_scripts_by_their_digests_and_no_others() {
     assert_eq!(plan["files"].as_object().unwrap().keys().collect::<Vec<_>>(), ["mine"]);
     let digest = plan["files"]["mine"]["sha256"].as_str().unwrap();
     assert_eq!(server.get(&format!("{address}/{digest}"), "").1, b"#!/bin/sh\n");
-    let secret = imgbuild::digest::Sha256::of(b"#!/bin/sh\necho secret\n").to_string();
+    let secret = base::digest::Sha256::of(b"#!/bin/sh\necho secret\n").to_string();
     for (path, code) in [
         (format!("{address}/{secret}"), 404),
         (format!("{address}/mine"), 404),

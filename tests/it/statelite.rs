@@ -109,7 +109,7 @@ fn lists_are_rows_of_xcats_tables_or_lines() {
     space.write("state.csv", "#node,image,statemnt,mntopts,comments,disable\n\"n01\",,\"h:/s\",,,\n");
     let text = checked(&space, table);
     assert!(text.contains("the recipe is good"), "{text}");
-    let loaded = imgbuild::recipe::load(space.path());
+    let loaded = recipe::load(space.path());
     let list = loaded.recipe.unwrap().statelite.unwrap().list;
     let entries: Vec<String> =
         list.entries.iter().map(|entry| format!("{} {}", entry.way.name(), entry.path)).collect();

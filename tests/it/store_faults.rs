@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
-use imgbuild::digest::{Digest, Sha256};
-use imgbuild::store::{
+use base::digest::{Digest, Sha256};
+use store::{
     ActionRecord, Carried, Collected, ItemKind, LoadRequest, Outputs, Policy, RemoveRequest, Root, SaveRequest,
     ScanRequest, Store, check_layers, load_layers, remove, remove_tree, save_layers, scan, sealed,
 };
@@ -100,7 +100,7 @@ fn frame(store: &Store) {
 /// All that is wrong with a store.
 fn damages(store: &Store) -> BTreeSet<String> {
     let items = store.items();
-    let unfinished = |item: &&imgbuild::store::Item| !store.is_unfinished(item);
+    let unfinished = |item: &&store::Item| !store.is_unfinished(item);
     let mut found: BTreeSet<String> =
         items.iter().filter(unfinished).filter_map(|item| store.damage_of(item)).map(|damage| damage.path).collect();
     let layers: Vec<Digest> = items
@@ -160,7 +160,7 @@ fn work(deed: &str, store: &Store) {
             let mut inside = |from: &str| {
                 let scratch = store.scratch().unwrap();
                 let request = LoadRequest { from: from.to_owned(), scratch: scratch.name.clone() };
-                Ok::<_, imgbuild::store::StoreError>(load_layers(&request).unwrap())
+                Ok::<_, store::StoreError>(load_layers(&request).unwrap())
             };
             store.load(Path::new("saved"), file, &mut inside).unwrap();
         }

@@ -232,7 +232,7 @@ fn databases_and_printed_definitions_are_read() {
         let database = rusqlite::Connection::open(space.path().join(format!("etc/xcat/{table}.sqlite"))).unwrap();
         let declared: Vec<String> = columns.iter().map(|name| format!("\"{name}\" text")).collect();
         database.execute_batch(&format!("create table {table} ({})", declared.join(","))).unwrap();
-        let rows = imgbuild::xcat::definitions::parse_tables(&imgbuild::source::SourceFile::new("t", "/t", csv)).0;
+        let rows = xcat::definitions::parse_tables(&base::source::SourceFile::new("t", "/t", csv)).0;
         for row in &rows[0].rows {
             let names: Vec<&String> = row.values.keys().collect();
             let marks: Vec<String> = (1..=names.len()).map(|at| format!("?{at}")).collect();

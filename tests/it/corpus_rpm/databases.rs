@@ -105,7 +105,7 @@ fn berkeley_db_of_another_writer_is_read() {
             "var/lib/rpm/Packages".to_owned(),
             std::fs::read(tree.join("Packages")).unwrap(),
         )]);
-        let found = imgbuild::distro::installed::read(&files).unwrap().unwrap();
+        let found = packages::installed::read(&files).unwrap().unwrap();
         let names: Vec<_> = found.packages.iter().map(|one| (one.name.as_str(), one.files.len())).collect();
         assert!(
             names.len() == 2 && names[0].0 == "coreutils" && names[0].1 > 100 && names[1].0 == "libgcc",

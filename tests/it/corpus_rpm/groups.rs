@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Command;
 
-use imgbuild::distro::rpm::{Comps, PackageKind, Repository, StreamChoice, hide_modular};
+use packages::rpm::{Comps, PackageKind, Repository, StreamChoice, hide_modular};
 
 use super::corpus;
 use super::metadata::stream;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use imgbuild::distro::Keyring;
+use packages::Keyring;
 
 use super::packages::{assert_table, key_files};
 use crate::support::collected;
@@ -65,7 +65,7 @@ fn built_in_keys_are_those_that_signed_real_packages() {
     if collected("corpus/rpm").is_none() {
         return;
     }
-    use imgbuild::distro::rpm::{Package, VerifiedBy};
+    use packages::rpm::{Package, VerifiedBy};
     let centos = Keyring::built_in("centos", &["6341AB2753D78A78A7C27BB124C6A8A7F4A80EB5"]).unwrap();
     let mut count = 0;
     for entry in std::fs::read_dir(super::corpus().join("rpms/centos7.6-minimal-iso")).unwrap() {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use imgbuild::distro::rpm::{Candidate, Capability, Package, Repository};
+use packages::rpm::{Candidate, Capability, Package, Repository};
 
 use super::corpus;
 use crate::e2e::closure::{Random, against_libsolv, read_all};
@@ -36,7 +36,7 @@ pub fn stream(place: &Path) -> Vec<(u32, PathBuf)> {
             std::fs::write(to.join(format!("repodata/{kind}.xml")), &text).unwrap();
             repomd += &format!(
                 "<data type=\"{kind}\"><checksum type=\"sha256\">{}</checksum><location href=\"repodata/{kind}.xml\"/><size>{}</size></data>\n",
-                imgbuild::digest::Sha256::of(&text),
+                base::digest::Sha256::of(&text),
                 text.len()
             );
         }
@@ -49,7 +49,7 @@ pub fn stream(place: &Path) -> Vec<(u32, PathBuf)> {
             std::fs::write(to.join("repodata").join(name), &bytes).unwrap();
             repomd += &format!(
                 "<data type=\"{kind}\"><checksum type=\"sha256\">{}</checksum><location href=\"repodata/{name}\"/><size>{}</size></data>\n",
-                imgbuild::digest::Sha256::of(&bytes),
+                base::digest::Sha256::of(&bytes),
                 bytes.len()
             );
         }
@@ -138,7 +138,7 @@ fn medium(name: &str, place: &Path) -> PathBuf {
     };
     let text: String = text.lines().map(line).collect();
     std::fs::write(to.join("suse/setup/descr/packages"), &text).unwrap();
-    let digest = imgbuild::digest::Sha256::of(text.as_bytes());
+    let digest = base::digest::Sha256::of(text.as_bytes());
     let content = std::fs::read_to_string(from.join("content")).unwrap();
     let other: String =
         content.lines().filter(|line| !line.starts_with("META")).map(|line| format!("{line}\n")).collect();

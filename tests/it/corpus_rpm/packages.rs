@@ -8,13 +8,13 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 #[cfg(feature = "e2e")]
-use imgbuild::archive::MemberKind;
+use archive::MemberKind;
 #[cfg(feature = "e2e")]
-use imgbuild::digest::Sha256;
-use imgbuild::distro::Keyring;
-use imgbuild::distro::rpm::Package;
+use base::digest::Sha256;
+use packages::Keyring;
+use packages::rpm::Package;
 #[cfg(feature = "e2e")]
-use imgbuild::distro::rpm::{Capability, read_members};
+use packages::rpm::{Capability, read_members};
 
 use super::corpus;
 use crate::support::{collected, project};

@@ -1,6 +1,6 @@
 //! Words of lists that say which version of a package is meant, as apt has them.
 
-use imgbuild::recipe::Lock;
+use recipe::Lock;
 
 use super::private_archive::{Archive, Deb, Flat, Mirror};
 use super::repositories::with_repo;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use imgbuild::boot::FileServer;
+use boot::FileServer;
 
 use super::machine::{cmdline_of, expect, start};
 use super::offline::vendored;

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use imgbuild::boot::FileServer;
+use boot::FileServer;
 
 use super::machine::{Node, cmdline, expect, free_port, start};
 use super::rpm_distro::distribution;
@@ -66,7 +66,7 @@ fn boot_a_running_node_is_captured_and_built_again() {
     let port = free_port();
     let words = cmdline(built, "mini", &format!("http://10.0.2.2:{}", server.port()));
     let running = start(built, "mini", words, |machine| {
-        machine.network = vec![imgbuild::boot::Machine::user_network("52:54:00:00:00:31", Some(port))];
+        machine.network = vec![boot::Machine::user_network("52:54:00:00:00:31", Some(port))];
     });
     expect(&running, "imgbuild: the image is complete");
     let node = Node::forwarded(port, &built.key);

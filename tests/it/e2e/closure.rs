@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 
-use imgbuild::digest::Sha256;
-use imgbuild::distro::rpm::{Repository, RepositorySource, closure, fetch_repository};
-use imgbuild::distro::{Fetcher, Progress};
-use imgbuild::store::Store;
+use base::digest::Sha256;
+use packages::rpm::{Repository, RepositorySource, closure, fetch_repository};
+use packages::{Fetcher, Progress};
+use store::Store;
 
 /// Takes news of downloads and says nothing.
 pub struct Silent;

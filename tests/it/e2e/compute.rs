@@ -5,10 +5,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use imgbuild::boot::{FileServer, Machine, Running};
-use imgbuild::digest::{Digest, Sha256};
-use imgbuild::recipe::Lock;
-use imgbuild::store::{Kind, Manifest, merge};
+use boot::{FileServer, Machine, Running};
+use base::digest::{Digest, Sha256};
+use recipe::Lock;
+use store::{Kind, Manifest, merge};
 
 use super::machine::{Node, cmdline, expect, free_port, start};
 use super::{Built, compute, store};
@@ -163,7 +163,7 @@ fn expected(built: &Built) -> (BTreeMap<String, Shape>, Groups) {
         })
         .collect();
     let tree = merge(manifests);
-    let loaded = imgbuild::recipe::load(built.space.path());
+    let loaded = recipe::load(built.space.path());
     let paths = tree.0.iter().map(|(path, found)| (path.clone(), found.entry.is_directory())).collect();
     let excluded = loaded.recipe.unwrap().exclude.apply(&paths).excluded;
     assert!(excluded.len() > 1000, "the example's exclude list drops much");

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-use imgbuild::digest::Sha256;
+use base::digest::Sha256;
 use serde_json::{Value, json};
 
 use super::compute::lock;
@@ -449,7 +449,7 @@ fn privileged_an_image_begins_with_a_container_image_of_a_registry() {
     assert!(updated.contains(&format!("the container image sha256:{digest} -> sha256:")), "{updated}");
     assert_eq!(lock(&node).base.unwrap().layers.len(), 4);
     // Its files belong to the new number: the lock follows, and says so.
-    let of_group = |lock: &imgbuild::recipe::Lock| {
+    let of_group = |lock: &recipe::Lock| {
         let all = lock.groups.iter().filter(|one| one.name == group.name);
         all.map(|one| (one.gid, one.fixed)).collect::<Vec<_>>()
     };

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use imgbuild::digest::Sha256;
+use base::digest::Sha256;
 
 use super::compute::lock;
 use super::container_base::{Image, archive, base_layers, entry, file, lowest, refused, unwrapped};

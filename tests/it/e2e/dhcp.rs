@@ -433,7 +433,7 @@ fn privileged_what_it_cannot_have_is_told_before_a_node_is_served() {
 
 /// Publishes a build with a kernel; `initrd` is its digest in build.json.
 fn publish(space: &Space, name: &str, kernel: &[u8], initrd: &[u8]) {
-    let digest = |bytes: &[u8]| imgbuild::digest::Sha256::of(bytes).to_string();
+    let digest = |bytes: &[u8]| base::digest::Sha256::of(bytes).to_string();
     let build = space.path().join("out/.builds/compute").join(name);
     std::fs::create_dir_all(&build).unwrap();
     std::fs::write(build.join("kernel"), kernel).unwrap();

@@ -9,7 +9,7 @@ use std::process::{Child, Command};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use imgbuild::digest::Sha256;
+use base::digest::Sha256;
 
 use super::private_archive::{Archive, Deb, Mirror, copy, copy_from};
 use super::{store, tiny};

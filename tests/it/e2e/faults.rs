@@ -42,7 +42,7 @@ impl Drop for Disk {
 
 /// A small store of its own with the packages of the shared one, and a recipe locked for it.
 fn seeded(at: &Path) -> Space {
-    let lock = imgbuild::recipe::Lock::parse(&std::fs::read_to_string(tiny().space.path().join("image.lock")).unwrap());
+    let lock = recipe::Lock::parse(&std::fs::read_to_string(tiny().space.path().join("image.lock")).unwrap());
     for package in lock.unwrap().pass.iter().flat_map(|pass| &pass.packages) {
         let hex = package.sha256.to_string();
         let to = at.join("store/v1/packages").join(&hex[..2]);

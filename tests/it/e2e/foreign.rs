@@ -11,9 +11,9 @@ const AARCH64: u16 = 183;
 fn machines(space: &Space, image: &str) -> Vec<(String, u16)> {
     let initrd = std::fs::read(space.artefact(image, "initrd-stateless")).unwrap();
     let plain = zstd::decode_all(&initrd[..]).unwrap();
-    let names = imgbuild::archive::read_archive(&mut &plain[..]).unwrap();
-    let machine = |content: &imgbuild::archive::Content| match content {
-        imgbuild::archive::Content::File(bytes) if bytes.starts_with(b"\x7fELF") => {
+    let names = archive::read_archive(&mut &plain[..]).unwrap();
+    let machine = |content: &archive::Content| match content {
+        archive::Content::File(bytes) if bytes.starts_with(b"\x7fELF") => {
             Some(u16::from_le_bytes([bytes[18], bytes[19]]))
         }
         _ => None,

@@ -3,7 +3,7 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use imgbuild::digest::Sha256;
+use base::digest::Sha256;
 
 use super::private_archive::copy;
 use super::tiny;

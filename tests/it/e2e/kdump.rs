@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use imgbuild::boot::{FileServer, Running};
+use boot::{FileServer, Running};
 
 use super::cache::disk;
 use super::machine::{Server, cmdline, expect, free_port, start};
@@ -52,7 +52,7 @@ fn directory(built: &Built) -> PathBuf {
 }
 
 /// Boots it, and waits until its kernel has crashed and the second one is done.
-fn crash(built: &Built, more: &str, change: impl FnOnce(&mut imgbuild::boot::Machine)) -> Running {
+fn crash(built: &Built, more: &str, change: impl FnOnce(&mut boot::Machine)) -> Running {
     let server = FileServer::start(&directory(built)).unwrap();
     let words = cmdline(built, "tiny", &format!("http://10.0.2.2:{}", server.port()));
     assert!(words.contains("crashkernel=") && words.contains("imgbuild.kdump=sha256:"), "{words}");

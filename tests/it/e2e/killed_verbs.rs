@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use imgbuild::boot::FileServer;
+use boot::FileServer;
 
 use super::kills::forget_if_there;
 use super::offline::{assert_same, vendored, warm};

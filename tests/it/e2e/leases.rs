@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use imgbuild::boot::{Board, FileServer, Machine};
+use boot::{Board, FileServer, Machine};
 
 use super::machine::{Node, PATIENCE, QUICK};
 use super::{Built, mini};

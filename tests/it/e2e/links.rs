@@ -6,7 +6,7 @@ use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use imgbuild::boot::Running;
+use boot::Running;
 
 use super::machine::{Node, PATIENCE, Server, cmdline, expect, start};
 use super::namespaced::{Lan, MAC};

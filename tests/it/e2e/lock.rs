@@ -179,10 +179,10 @@ fn a_recipe_fixes_numbers_before_any_package() {
 fn network_updating_one_package_changes_no_byte_of_kernel_initrd_or_synced_files() {
     // Without the security suite the lock has older versions of some packages.
     let space = copy();
-    let host = imgbuild::distro::apt::HostSources::read(std::path::Path::new("/etc/apt"));
+    let host = packages::apt::HostSources::read(std::path::Path::new("/etc/apt"));
     let image = serde_json::json!({ "name": "tiny", "distro": "debian", "release": "bookworm" });
     let image = serde_json::from_value(image).unwrap();
-    let sources = imgbuild::distro::apt::sources_for(&image, &host, None).unwrap();
+    let sources = packages::apt::sources_for(&image, &host, None).unwrap();
     let main = sources.iter().find(|source| source.suites.iter().any(|suite| suite == "bookworm")).unwrap();
     let repo =
         format!("[[repo]]\nuri = \"{}\"\nsuites = [\"bookworm\"]\ncomponents = [\"main\"]\n\n[exclude]", main.uri);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use imgbuild::boot::{Board, Machine, Running};
+use boot::{Board, Machine, Running};
 
 use super::Built;
 use super::namespaced::Lan;

@@ -36,7 +36,7 @@ fn a_release_file_that_cannot_be_trusted_is_refused() {
     // Changed after it was signed.
     mirror.publish(&archive);
     let signed =
-        imgbuild::distro::Fetcher::new().read(&format!("{}/dists/bookworm/InRelease", mirror.url), 1 << 20).unwrap();
+        packages::Fetcher::new().read(&format!("{}/dists/bookworm/InRelease", mirror.url), 1 << 20).unwrap();
     let changed = String::from_utf8(signed).unwrap().replace("Origin: test", "Origin: evil");
     mirror.misbehave("InRelease", Deed::Give(changed.into_bytes()));
     fails_with(&space, &[], 4, &["the signature of `InRelease`", "the file was altered"]);
@@ -130,7 +130,7 @@ fn a_server_that_stalls_drips_or_breaks_is_asked_again_and_then_named() {
             let began = std::time::Instant::now();
             fails_with(&space, &["--mirror-timeout", "1"], 4, &["cannot download `InRelease`", "timeout"]);
             // Five times the usual patience would be longer, however busy the machine is.
-            assert!(began.elapsed() < 4 * imgbuild::distro::PATIENCE);
+            assert!(began.elapsed() < 4 * packages::PATIENCE);
             assert_eq!(mirror.seen().len(), 5);
             mirror.misbehave("InRelease", Deed::Close);
             fails_with(&space, &["--mirror-timeout", "1"], 4, &["cannot download `InRelease`"]);
@@ -174,7 +174,7 @@ fn a_package_that_is_not_what_was_announced_is_refused_and_named() {
     let (mirror, _) = mirror_with(&["site-package"]);
     let space = copy_from(&mirror, &["site-package"]);
     let file = "site-package_1.0_all.deb";
-    let bytes = imgbuild::distro::Fetcher::new().read(&format!("{}/pool/main/{file}", mirror.url), 1 << 20).unwrap();
+    let bytes = packages::Fetcher::new().read(&format!("{}/pool/main/{file}", mirror.url), 1 << 20).unwrap();
     let mut other = bytes.clone();
     *other.last_mut().unwrap() ^= 1;
     mirror.misbehave(file, Deed::Give(other));
@@ -202,7 +202,7 @@ fn a_locked_package_that_left_the_mirror_is_named_with_the_ways_to_go_on() {
     let (before, rest) = lock.split_once("repo = [\n").unwrap();
     let lock = format!("{before}{}", rest.split_once("]\n").unwrap().1);
     space.write("image.lock", &lock);
-    let lock = imgbuild::recipe::Lock::parse(&lock).unwrap();
+    let lock = recipe::Lock::parse(&lock).unwrap();
     let tools = &lock.pass("tools").unwrap().packages;
     let gone = tools.iter().find(|package| package.name == "gzip").unwrap();
     // All but one are there already.

@@ -5,7 +5,7 @@ use super::links::Site;
 use super::machine::{Node, PATIENCE, expect};
 use super::{Built, built, example};
 use crate::support::Space;
-use imgbuild::boot::Running;
+use boot::Running;
 
 const BOND: &str = "bond=bond0:eth0,eth1:mode=802.3ad,lacp_rate=fast";
 

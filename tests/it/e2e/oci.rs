@@ -126,7 +126,7 @@ fn a_real_registry_keeps_an_image_and_gives_it_back() {
     }
     // Other tools see an artefact of this kind.
     let raw = good(tool("skopeo", &["inspect", "--raw", "--tls-verify=false", &url.replace("oci:", "docker:")]));
-    let digest = imgbuild::digest::Sha256::of(raw.as_bytes()).to_string();
+    let digest = base::digest::Sha256::of(raw.as_bytes()).to_string();
     assert!(pushed.out.trim().ends_with(&format!("@sha256:{digest}")), "{} {digest}", pushed.out);
     let raw: serde_json::Value = serde_json::from_str(&raw).unwrap();
     assert_eq!(raw["artifactType"], "application/vnd.imgbuild.image.v1");

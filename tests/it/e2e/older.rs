@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use imgbuild::cache::{Cache, Entry, Object, Saver, Settings, object_name};
-use imgbuild::digest::Digest;
-use imgbuild::store::{ActionRecord, Store};
+use cache::{Cache, Entry, Object, Saver, Settings, object_name};
+use base::digest::Digest;
+use store::{ActionRecord, Store};
 
 use super::offline::{assert_same, fresh, vendored};
 use crate::support::{Ran, Space, project, skip};

@@ -1,6 +1,6 @@
 //! Choices of a recipe that the examples do not make.
 
-use imgbuild::boot::FileServer;
+use boot::FileServer;
 
 use super::locked_copy as copy;
 use super::machine::{expect, start};

@@ -1,6 +1,6 @@
 //! A node whose files have owners and modes: what reads them runs, and who owns them can write.
 
-use imgbuild::boot::{FileServer, Machine};
+use boot::{FileServer, Machine};
 
 use super::machine::{Node, cmdline, expect, free_port, start};
 use super::{Built, mini, store};

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use imgbuild::digest::Digest;
+use base::digest::Digest;
 
 use super::compute::lock;
 use super::rpm_node::{repository, write_keys};

@@ -8,8 +8,8 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use imgbuild::digest::Sha256;
-use imgbuild::recipe::Lock;
+use base::digest::Sha256;
+use recipe::Lock;
 
 pub use super::built_copy as copy;
 use super::{shared, store, tiny};
@@ -220,7 +220,7 @@ const INDEX: &str = "main/binary-amd64/Packages.xz";
 
 /// Stanza of a package file at a path of the pool.
 pub fn stanza(path: &str, bytes: &[u8]) -> String {
-    let control = imgbuild::archive::control_stanza(bytes).unwrap();
+    let control = archive::control_stanza(bytes).unwrap();
     format!("{control}\nFilename: {path}\nSize: {}\nSHA256: {}\n\n", bytes.len(), Sha256::of(bytes))
 }
 

@@ -1,6 +1,6 @@
 //! Other releases than the host's: built on it, booted, logged into.
 
-use imgbuild::boot::{FileServer, Machine};
+use boot::{FileServer, Machine};
 
 use super::compute::{lock, package_database};
 use super::machine::{Node, cmdline, expect, free_port, start};

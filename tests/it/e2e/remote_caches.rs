@@ -280,13 +280,13 @@ fn a_strict_server_of_the_remote_cache_refuses_nothing_and_one_refusal_costs_one
 
 struct Quiet;
 
-impl imgbuild::distro::Progress for Quiet {
+impl packages::Progress for Quiet {
     fn downloaded(&self, _: usize, _: usize, _: u64, _: u64) {}
 }
 
 #[test]
 fn a_file_that_a_remote_cache_lost_costs_no_other_that_is_asked_for_with_it() {
-    use imgbuild::cache::{Object, Place, Rate, Wanted};
+    use cache::{Object, Place, Rate, Wanted};
     let space = Space::new();
     for words in [&["forgetful"][..], &["forgetful", "one-by-one"]] {
         let directory = space.path().join(words.join("-"));
@@ -295,7 +295,7 @@ fn a_file_that_a_remote_cache_lost_costs_no_other_that_is_asked_for_with_it() {
         let file = space.path().join("file");
         let put = |text: &str| {
             std::fs::write(&file, text).unwrap();
-            let object = Object { size: text.len() as u64, sha256: imgbuild::digest::Sha256::of(text.as_bytes()) };
+            let object = Object { size: text.len() as u64, sha256: base::digest::Sha256::of(text.as_bytes()) };
             (place.put(&object, &file), object)
         };
         let wanted: Vec<Wanted> = (0..6)

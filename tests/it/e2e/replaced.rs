@@ -1,6 +1,6 @@
 //! Packages that a later list takes away by itself: they are said where they are asked for, and the lock knows what an image has.
 
-use imgbuild::recipe::{Lock, LockedPass};
+use recipe::{Lock, LockedPass};
 
 use super::private_archive::{Archive, Deb, Flat, Mirror};
 use super::repositories::with_repo;

@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use imgbuild::recipe::Lock;
+use recipe::Lock;
 
 use super::private_archive::{Archive, Deb, Deed, Flat, Mirror, armored_key, copy, copy_from, fails_with};
 use crate::support::{Ran, Space, imgbuild, without_estimate};

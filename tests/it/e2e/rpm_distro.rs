@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-use imgbuild::digest::Sha256;
+use base::digest::Sha256;
 
 use super::{shared, store};
 use crate::support::{Space, project};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use imgbuild::archive::{MemberKind, read_cpio};
+use archive::{MemberKind, read_cpio};
 
 use super::compute::lock;
 use super::kills::forget_with;

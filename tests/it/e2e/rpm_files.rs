@@ -5,12 +5,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use imgbuild::archive::Extractor;
-use imgbuild::distro::rpm::{
+use archive::Extractor;
+use packages::rpm::{
     Candidate, Evr, Package, RepositorySource, VerifiedBy, fetch_repository, scan_directory, unpack,
 };
-use imgbuild::distro::{Fetcher, Keyring};
-use imgbuild::store::Store;
+use packages::{Fetcher, Keyring};
+use store::Store;
 
 use super::closure::Silent;
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use imgbuild::boot::{FileServer, Machine, Running};
+use boot::{FileServer, Machine, Running};
 
 use super::compute::lock;
 use super::kills::forget_with;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, OnceLock};
 
-use imgbuild::digest::Sha256;
+use base::digest::Sha256;
 
 use super::compute::lock;
 use super::machine::Server;
@@ -316,7 +316,7 @@ fn write_medium(place: &Path) {
         entries.map(move |entry| (*number, entry.unwrap().path()))
     });
     for (number, path) in entries {
-        let one = imgbuild::distro::rpm::Package::read(&path).unwrap().candidate;
+        let one = packages::rpm::Package::read(&path).unwrap().candidate;
         let (evr, file) = (&one.evr, path.file_name().unwrap().to_str().unwrap());
         let bytes = std::fs::read(&path).unwrap();
         writeln!(text, "=Pkg: {} {} {} {}", one.name, evr.version, evr.release, one.arch).unwrap();

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-use imgbuild::boot::FileServer;
+use boot::FileServer;
 
 use super::machine::{cmdline, expect, start};
 use super::{Built, build, shared, store};

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use imgbuild::boot::{FileServer, Machine};
+use boot::{FileServer, Machine};
 
 use super::machine::{Node, cmdline, expect, free_port, start};
 use super::{service, store, tiny};

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use imgbuild::boot::FileServer;
+use boot::FileServer;
 
 use super::cache::disk;
 use super::machine::{Server, cmdline, expect, start};

@@ -3,9 +3,9 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use imgbuild::digest::Sha256;
-use imgbuild::recipe::{Lock, LockedSuite, load};
-use imgbuild::stage::requested;
+use base::digest::Sha256;
+use recipe::{Lock, LockedSuite, load};
+use build::requested;
 
 use crate::support::{Space, imgbuild};
 

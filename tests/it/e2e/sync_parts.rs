@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use imgbuild::digest::Sha256;
-use imgbuild::recipe::{Lock, LockedSuite, PinnedPackage, load};
-use imgbuild::stage::requested;
+use base::digest::Sha256;
+use recipe::{Lock, LockedSuite, PinnedPackage, load};
+use build::requested;
 
 use super::private_archive::Deb;
 use super::sync::{Node, make_keys, ssh_config};
@@ -142,7 +142,7 @@ fn debian(name: &str, files: &Path) {
             0o755,
         ),
         "cn4" => {}
-        _ => put("usr/libexec/imgbuild/imgbuild-init", imgbuild::stage::init_program(), 0o755),
+        _ => put("usr/libexec/imgbuild/imgbuild-init", build::init_program(), 0o755),
     }
 }
 
@@ -229,7 +229,7 @@ fn packages_come_from_the_store_and_nothing_else_does(site: &Site) {
     *bytes.last_mut().unwrap() ^= 1;
     // In the store, where nothing looks at it before it is sent.
     let store =
-        imgbuild::store::Store::existing(&site.space.store()).package(&Sha256::of(&std::fs::read(&file).unwrap()));
+        store::Store::existing(&site.space.store()).package(&Sha256::of(&std::fs::read(&file).unwrap()));
     assert!(text.contains(&digest));
     std::fs::create_dir_all(store.parent().unwrap()).unwrap();
     std::fs::write(&store, &bytes).unwrap();

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use imgbuild::archive::control_stanza;
-use imgbuild::digest::Sha256;
+use archive::control_stanza;
+use base::digest::Sha256;
 
 use super::private_archive::{Deb, Deed, Mirror, armored_key, clear_signed, stanza, xz};
 use super::releases::boots;

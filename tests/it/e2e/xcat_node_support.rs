@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 
-use imgbuild::boot::FileServer;
+use boot::FileServer;
 
 use super::machine::{cmdline, expect, start};
 use super::{Built, mini, store, tiny};

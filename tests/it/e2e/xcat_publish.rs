@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::OnceLock;
 
-use imgbuild::boot::{Board, Machine};
+use boot::{Board, Machine};
 
 use super::locked_copy as copy;
 use super::machine::{QUICK, Server, expect};

@@ -1,6 +1,6 @@
 //! A made-up site moves in: its whole tree, imported, built, booted, published, and exported again.
 
-use imgbuild::boot::FileServer;
+use boot::FileServer;
 
 use super::machine::{cmdline, expect, start};
 use super::{Built, store};

@@ -7,11 +7,11 @@ mod presentation;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use imgbuild::digest::{Digest, Sha256};
-use imgbuild::plan::{Known, key_and_trace};
-use imgbuild::recipe::{LOCK_MINOR, Lock, LockedSuite, PinnedPackage, Recipe, load};
-use imgbuild::recipe::{LockedBase, LockedDocument, LockedLayer};
-use imgbuild::stage::{Forms, graph_of, requested};
+use base::digest::{Digest, Sha256};
+use plan::{Known, key_and_trace};
+use recipe::{LOCK_MINOR, Lock, LockedSuite, PinnedPackage, Recipe, load};
+use recipe::{LockedBase, LockedDocument, LockedLayer};
+use build::{Forms, graph_of, requested};
 use serde_json::{Value, json};
 
 use crate::support::Space;
@@ -114,7 +114,7 @@ fn empty_lock(recipe: &Recipe) -> Lock {
         target: format!("{} {} {}", image.distro.name(), image.release, image.arch.machine()),
         otherpkgs: recipe.otherpkgs_directory.as_deref().map(digest),
         kernels: recipe.kernel_files.kernels.as_deref().map(digest),
-        repo: Some(imgbuild::stage::asked_repositories(recipe)),
+        repo: Some(build::asked_repositories(recipe)),
         base: None,
         suite: vec![LockedSuite { name: "bookworm".to_owned(), release: Sha256::of(b"a release") }],
         pass: Vec::new(),

@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use imgbuild::archive::{Compression, Stream, cut_frames, join_frames};
-use imgbuild::digest::{Digest, FieldHasher, Sha256};
-use imgbuild::plan::{Action, ActionKind, Input, Known, Stage, Upstream, key_and_trace};
-use imgbuild::store::{Entry, Kind, Manifest};
+use archive::{Compression, Stream, cut_frames, join_frames};
+use base::digest::{Digest, FieldHasher, Sha256};
+use plan::{Action, ActionKind, Input, Known, Stage, Upstream, key_and_trace};
+use store::{Entry, Kind, Manifest};
 use proptest::prelude::*;
 
 use super::{keys_of, lock_of, read, recipe_document, write_files, write_toml};

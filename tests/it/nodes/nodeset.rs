@@ -22,7 +22,7 @@ fn publish_with(space: &Space, image: &str, word: &str, kernel: &[u8], own_drive
         info["own_drivers"] = own_drivers.into();
     }
     let text = format!("{info:#}\n");
-    let digest = imgbuild::digest::Sha256::of(text.as_bytes()).short();
+    let digest = base::digest::Sha256::of(text.as_bytes()).short();
     let out = format!("images/{image}/out");
     for (name, text) in
         [("build.json", text.as_str()), ("kernel", "k"), ("initrd-stateless", "i"), ("rootimg.cpio.zst", "r")]
@@ -362,7 +362,7 @@ fn nodes_that_are_renamed_or_removed_leave_nothing_that_cannot_be_mended() {
     space.edit("nodes.toml", "nodes = \"cn[002-003]\"", "nodes = \"cn002\"");
     space.edit("nodes.toml", "[node.\"cn[002-003]\"]\nip = \"10.0.0.[12-13]\"\n", "");
     renamed("cn003", "new003");
-    let time = imgbuild::nodes::state::now();
+    let time = nodes::state::now();
     let report = format!(r#"{{"format_version": "1.0", "state": "up", "build": "{second}", "time": {time}}}"#);
     space.write(".imgbuild/nodes/reports/cn002.json", &report).write(".imgbuild/nodes/reports/cn003.json", &report);
     let ran = nodeset(&space, &["--continue"]).good();

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use imgbuild::nodes::State;
+use nodes::State;
 
 use super::nodeset::{nodeset, publish, published};
 use crate::support::Space;

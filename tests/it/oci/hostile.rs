@@ -1,7 +1,7 @@
 //! Artefacts that others made: nothing is written outside, and nothing is published that is not what it says.
 
 use super::{Place, Registry, files, frames, image, refused};
-use imgbuild::digest::Sha256;
+use base::digest::Sha256;
 use serde_json::{Value, json};
 
 /// What it is, build.json, the other layers, what becomes of the manifest, and what is said.

@@ -6,8 +6,8 @@ pub mod server;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use imgbuild::digest::{Digest, Sha256};
-use imgbuild::store::{ActionRecord, Outputs, Root, Store};
+use base::digest::{Digest, Sha256};
+use store::{ActionRecord, Outputs, Root, Store};
 use server::{Door, Fault, Registry};
 
 use crate::support::{Ran, files, imgbuild};

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
-use imgbuild::digest::Sha256;
+use base::digest::Sha256;
 
 /// What it does wrong.
 #[derive(Clone, PartialEq)]

@@ -1,7 +1,7 @@
 //! The help: commands by task, examples that parse, and docs/commands.md, which is made from it.
 
 use clap::Command;
-use imgbuild::cli::help::{GROUPS, command, examples};
+use imgbuild::help::{GROUPS, command, examples};
 
 #[test]
 fn each_command_is_in_one_group_and_has_examples() {

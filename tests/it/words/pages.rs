@@ -123,7 +123,7 @@ fn words(line: &str) -> Vec<String> {
 
 /// What is wrong with a command: no such command, or no such option of it.
 fn problem(words: &[String]) -> Option<String> {
-    let mut root = imgbuild::cli::help::command();
+    let mut root = imgbuild::help::command();
     root.build();
     let root = root;
     let mut known: &Command = &root;

@@ -1,0 +1,86 @@
+//! A published image as an artefact: one blob a file, and of packed images one a frame, so that images that are nearly the same have
+//! nearly all blobs in common.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::{ARTIFACT, BUILD, CREATED, FILE, FRAME, INDEX, KERNEL, LOCK, LOCK_NAME, TARGET, time};
+use base::digest::Sha256;
+use oci::{Content, Descriptor, EMPTY, EMPTY_CONFIG, Manifest, OciError, TITLE};
+use crate::published::artefacts::{Artefact, BuildInfo};
+use crate::published::copies::origin::{BUILD as BUILD_NAME, Frame, Index};
+
+#[derive(Debug)]
+pub struct Parcel {
+    pub manifest: Manifest,
+    pub blobs: Vec<(Descriptor, Content)>,
+}
+
+/// Blobs in the order in which the manifest names them, each once.
+#[derive(Default)]
+struct Blobs {
+    listed: Vec<(Descriptor, Content)>,
+    seen: BTreeSet<Sha256>,
+}
+
+impl Blobs {
+    fn add(&mut self, blob: Descriptor, content: Content) {
+        // A file's name is needed even where a frame has the same bytes.
+        if self.seen.insert(blob.digest) || blob.title().is_some() {
+            self.listed.push((blob, content));
+        }
+    }
+}
+
+/// The artefact of a published image; `lock` is the text of the image.lock that it was built by.
+/// Errors: [`OciError::Modified`] where files are not as they were published.
+pub fn artefact(directory: &Path, info: &BuildInfo, lock: Option<Vec<u8>>) -> Result<Parcel, OciError> {
+    let mut blobs = Blobs::default();
+    let config = Descriptor::of(EMPTY_CONFIG, EMPTY);
+    let build = directory.join(BUILD_NAME);
+    let text = std::fs::read(&build).map_err(OciError::keeping("read", &build))?;
+    blobs.add(Descriptor::of(BUILD, &text).titled(BUILD_NAME), Content::Bytes(text));
+    if let Some(lock) = lock {
+        blobs.add(Descriptor::of(LOCK, &lock).titled(LOCK_NAME), Content::Bytes(lock));
+    }
+    for artefact in &info.artefacts {
+        let path = directory.join(&artefact.name);
+        let is_packed = |other: &Artefact| other.name.strip_suffix(".index") == Some(&artefact.name);
+        match info.artefacts.iter().find(|other| is_packed(other)) {
+            Some(index) => {
+                for Frame { offset, size, sha256 } in frames(directory, index, artefact)? {
+                    blobs.add(Descriptor::new(FRAME, sha256, size), Content::Part(path.clone(), offset));
+                }
+            }
+            None => {
+                let kind = if artefact.name.ends_with(".index") { INDEX } else { FILE };
+                let blob = Descriptor::new(kind, artefact.sha256, artefact.size).titled(&artefact.name);
+                blobs.add(blob, Content::Part(path, 0));
+            }
+        }
+    }
+    let layers = blobs.listed.iter().map(|(blob, _)| blob.clone()).collect();
+    let mut manifest = Manifest::new(Some(ARTIFACT), config.clone(), layers);
+    for (name, value) in [
+        (TITLE, info.name.clone()),
+        (CREATED, time(info.epoch)),
+        (KERNEL, info.kernel_release.clone()),
+        (TARGET, info.target.clone()),
+    ] {
+        manifest.annotations.insert(name.to_owned(), value);
+    }
+    let mut all = vec![(config, Content::Bytes(EMPTY.to_vec()))];
+    all.extend(blobs.listed);
+    Ok(Parcel { manifest, blobs: all })
+}
+
+/// The frames of a packed image, by its index.
+fn frames(directory: &Path, index: &Artefact, image: &Artefact) -> Result<Vec<Frame>, OciError> {
+    let path = directory.join(&index.name);
+    let text = std::fs::read(&path).map_err(OciError::keeping("read", &path))?;
+    let modified = |problem: String| OciError::Modified { path: path.clone(), problem };
+    if Sha256::of(&text) != index.sha256 {
+        return Err(modified("is not as it was published: its SHA-256 differs".to_owned()));
+    }
+    Index::of(&text, image).map(|index| index.frames).map_err(modified)
+}

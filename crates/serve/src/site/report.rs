@@ -1,0 +1,85 @@
+//! What a node says of itself: its state, and why it failed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response, StatusCode};
+
+use nodes::{HostKey, ReportState};
+use crate::Server;
+use crate::reply::{Reply, line};
+use crate::site::desk::NotKept;
+
+/// Longest report, in bytes: with the node's host keys.
+const LONGEST: usize = 48 << 10;
+/// How long a node may take for it.
+const WITHIN: Duration = Duration::from_secs(15);
+
+/// `/-/report/NODE/TOKEN` with `state=..&reason=..&host_keys=..` as the query, as a form or as JSON; or `/-/report/NODE/TOKEN/STATE`.
+pub async fn report(server: &Arc<Server>, request: Request<Incoming>) -> Response<Reply> {
+    let path = request.uri().path().to_owned();
+    let mut parts = path.split('/').skip(3);
+    let (Some(node), Some(token)) = (parts.next(), parts.next()) else {
+        return line(StatusCode::NOT_FOUND, "a report goes to /-/report/NODE/TOKEN");
+    };
+    let (node, token, named) = (node.to_owned(), token.to_owned(), parts.next().map(str::to_owned));
+    let mut said = fields(request.uri().query().unwrap_or_default());
+    if request.method() == Method::POST {
+        let body = Limited::new(request.into_body(), LONGEST).collect();
+        let Ok(Ok(body)) = tokio::time::timeout(WITHIN, body).await else {
+            return line(StatusCode::PAYLOAD_TOO_LARGE, "a report has at most 48 KiB, and comes within 15 seconds");
+        };
+        let text = String::from_utf8_lossy(&body.to_bytes()).into_owned();
+        match text.trim_start().starts_with('{') {
+            true => said.extend(serde_json::from_str::<BTreeMap<String, String>>(&text).unwrap_or_default()),
+            false => said.extend(fields(text.trim())),
+        }
+    }
+    let word = named.as_ref().or(said.get("state")).map(String::as_str).unwrap_or_default();
+    let Some(state) = ReportState::named(word) else {
+        let known: Vec<&str> = ReportState::ALL.iter().map(|one| one.name()).collect();
+        return line(StatusCode::BAD_REQUEST, &format!("state= is one of {}", known.join(", ")));
+    };
+    let Some(desk) = server.desk.clone() else { return line(StatusCode::NOT_FOUND, "this server has no nodes.toml") };
+    let reason = said.get("reason").cloned();
+    let (keys, refused) = said.get("host_keys").map(|text| HostKey::all_of(text)).unwrap_or_default();
+    let kept = {
+        let (node, reason) = (node.clone(), reason.clone());
+        tokio::task::spawn_blocking(move || desk.report((&node, &token), state, reason.as_deref(), &keys)).await
+    };
+    match kept {
+        Ok(Ok(())) => {
+            server.metrics.reported();
+            let reason = reason
+                .map(|text| format!(": {}", text.chars().take(400).collect::<String>().escape_debug()))
+                .unwrap_or_default();
+            if state == ReportState::Failed || server.is_verbose {
+                (server.say)(&format!("{}: {}{reason}", node.escape_debug(), state.name()));
+            }
+            if refused > 0 {
+                let node = node.escape_debug();
+                (server.say)(&format!(
+                    "{node}: {refused} lines of its host keys are no keys, or too many, and are left out"
+                ));
+            }
+            line(StatusCode::OK, "kept")
+        }
+        Ok(Err(NotKept::Unknown)) => {
+            server.metrics.bad_token();
+            line(StatusCode::FORBIDDEN, "no node has this name and this token")
+        }
+        Ok(Err(NotKept::Failed(error))) => {
+            (server.say)(&format!("the report of {} is lost: {error}", node.escape_debug()));
+            line(StatusCode::INTERNAL_SERVER_ERROR, "the report cannot be kept")
+        }
+        Err(_) => line(StatusCode::INTERNAL_SERVER_ERROR, "the report cannot be kept"),
+    }
+}
+
+pub fn fields(text: &str) -> BTreeMap<String, String> {
+    let read = |text: &str| crate::files::decoded(&text.replace('+', " ")).unwrap_or_default();
+    text.split('&').filter_map(|field| field.split_once('=')).map(|(name, value)| (read(name), read(value))).collect()
+}

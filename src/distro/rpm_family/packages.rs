@@ -1,9 +1,0 @@
-//! File names of packages inside the sandbox.
-
-use crate::recipe::PinnedPackage;
-
-/// Name of a package's file where the sandbox sees it.
-pub fn package_file(package: &PinnedPackage) -> String {
-    let version = package.version.replace(':', "_");
-    format!("{}-{version}.{}.rpm", package.name, package.architecture)
-}
