@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use crate::fault;
 use crate::words::{self, Bond, Method, Vlan};
 
 /// What it says to this program.

@@ -41,25 +41,18 @@
 mod attempts;
 mod cmdline;
 mod crash;
-mod fault;
 mod image;
-#[path = "../../src/kdump/mod.rs"]
-mod kdump;
 mod modules;
-#[path = "../../src/name.rs"]
-mod name;
 mod network;
 mod node;
 mod rescue;
 mod scripts;
-#[path = "../../src/statelite/mod.rs"]
-mod statelite;
 #[expect(unsafe_code, reason = "mounts, sockets and module loading are system calls; each block says why it is sound")]
 mod sys;
-#[path = "../../src/network/mod.rs"]
-mod words;
 
 use std::time::Duration;
+
+use node_words::{kdump, name, network as words, statelite};
 
 use cmdline::Parameters;
 use image::download::Download;

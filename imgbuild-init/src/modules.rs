@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use crate::fault;
 use crate::{say, sys};
 
 /// What the initrd's module files say. Source: modules.dep(5), modprobe.d(5).

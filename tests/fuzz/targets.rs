@@ -11,7 +11,6 @@ use nodes::Nodes;
 use nodes::xcat_range::Files;
 use base::source::SourceFile;
 use xcat::{self, Flavor, LoadError, Loader};
-use imgbuild::{recipe, site, stage};
 
 use crate::mutate::Form::{self, Bytes, Tar, Text};
 use crate::{node, seeds};
@@ -66,7 +65,7 @@ fn member(member: Member<'_>) -> Result<(), String> {
 fn packed(bytes: &[u8], place: &Path) {
     let path = place.join("packed");
     std::fs::write(&path, bytes).unwrap();
-    let _ = stage::sized_tree(&path);
+    let _ = build::sized_tree(&path);
 }
 
 struct Alone;
@@ -110,8 +109,8 @@ fn fetched(place: &Path, change: impl FnOnce(&Path)) {
     impl distro::Progress for Quiet {
         fn downloaded(&self, _: usize, _: usize, _: u64, _: u64) {}
     }
-    let _ = stage::delta(&url, &url, &fetcher);
-    let _ = stage::fetch(&url, &place.join("copy"), None, &fetcher, &Quiet);
+    let _ = build::delta(&url, &url, &fetcher);
+    let _ = build::fetch(&url, &place.join("copy"), None, &fetcher, &Quiet);
     let _ = std::fs::remove_dir_all(&origin);
     let _ = std::fs::remove_dir_all(place.join("copy"));
     let _ = std::fs::remove_dir_all(place.join(".copy.fetching"));

@@ -11,7 +11,7 @@ use super::card::{CARDS, Card};
 use super::error::BootError;
 use super::firmware::Firmware;
 
-use crate::{fault, sweep};
+use files::sweep;
 
 #[derive(Debug, Clone)]
 pub struct Machine {

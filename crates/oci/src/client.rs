@@ -169,7 +169,7 @@ impl Client {
         let is_here = self::authority(url).is_some_and(|(_, host, _)| is_loopback(&host));
         let proxy = if is_here { Proxy::Nothing } else { Proxy::Environment };
         if is_here || tls.ca.is_some() {
-            of_directory(&authority, &distro::Access { tls, proxy, ..distro::Access::default() });
+            of_directory(&authority, &packages::Access { tls, proxy, ..packages::Access::default() });
         }
         let registry = || self.reference.registry.clone();
         self.fetcher.agent_for(url).map_err(|problem| OciError::Credentials { registry: registry(), problem })
@@ -183,7 +183,7 @@ impl Client {
     pub fn ask(&self, ask: Ask<'_>, also: &[u16]) -> Result<Response<Body>, OciError> {
         let mut last = String::new();
         for attempt in 0..self.tries() {
-            distro::pause(attempt);
+            packages::pause(attempt);
             match self.once(ask, also) {
                 Ok(response) => return Ok(response),
                 Err(Trouble::Last(error)) => return Err(error),

@@ -7,7 +7,6 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use super::dump::Moved;
-use crate::fault;
 use crate::kdump::{LIBRARIES, MAKEDUMPFILE, Order, PROGRAMS};
 use crate::say;
 

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use crate::fault;
 use crate::modules::Modules;
 use crate::network::lease::Lease;
 use crate::node::statelite::{mount_disk, mount_nfs};

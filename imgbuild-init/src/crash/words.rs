@@ -1,6 +1,5 @@
 //! The command line of the kernel that writes a dump.
 
-use crate::fault;
 use crate::network::lease::Lease;
 
 /// Words of the node's own kernel that would take memory which the other does not have, look for an image, or be of no use to it.

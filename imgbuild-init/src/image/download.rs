@@ -7,7 +7,6 @@ use super::index::{Frame, INDEX_LIMIT, Index, sha256};
 use super::packed::Server;
 use super::servers::Servers;
 use crate::cmdline::origin;
-use crate::fault;
 use crate::image::cache::Cache;
 use crate::{Pause, say};
 

@@ -7,7 +7,6 @@ use sha2::Digest;
 
 use super::fetch::Client;
 use super::unpack;
-use crate::fault;
 use crate::say;
 
 /// Largest index that is read; one of a large image has some hundred kilobytes.

@@ -4,7 +4,6 @@ use std::io::{BufReader, Read};
 
 use super::cpio;
 use super::tar::{self, Left};
-use crate::fault;
 use crate::sys::{Devices, Root};
 
 /// Compressions that are known.

@@ -8,7 +8,6 @@ use super::index::Index;
 use super::tar::Left;
 use super::{root, unpack};
 use crate::cmdline::Parameters;
-use crate::fault;
 use crate::name::shown;
 use crate::sys::{self, Devices, Root};
 

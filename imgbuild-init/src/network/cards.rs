@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use super::lease::Interface;
-use crate::fault;
 use crate::modules::device_aliases;
 
 /// Interfaces with a MAC address, but for the loopback.

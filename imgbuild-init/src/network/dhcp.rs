@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use super::lease::{Interface, Lease, Source};
 use super::message::{Code, Kind, Message};
-use crate::fault;
 use crate::sys::PacketSocket;
 use crate::{say, sys};
 

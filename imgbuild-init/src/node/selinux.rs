@@ -10,7 +10,6 @@ use std::ffi::CString;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use crate::fault;
 use crate::image::root;
 use crate::{say, sys};
 

@@ -12,7 +12,6 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
 use super::{c, check};
-use crate::fault;
 use crate::name::bytes_of;
 
 /// Owner, mode and time of an entry.

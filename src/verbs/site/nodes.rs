@@ -12,7 +12,7 @@ use nodes::{NODES_FILE, Nodes, nodes_file};
 use recipe::{Overlay, known};
 use site::nodes::{nodes_file_text, read, xcat};
 use base::source::{SourceFile, counted_as};
-use xcat::definitions::{Definition, ObjectKind, write_stanza};
+use ::xcat::definitions::{Definition, ObjectKind, write_stanza};
 
 /// Those files among the arguments of `import xcat` that have nodes.
 pub fn files_with_nodes(paths: &[PathBuf]) -> Vec<PathBuf> {

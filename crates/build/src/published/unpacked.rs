@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use archive::{Extractor, Meta};
 use sandbox::helper::News;
 use sandbox::{Confined, IdMap, Namespace, SandboxError, run_confined};
-use crate::inside::init::INIT;
+use embedded::INIT;
 
 /// What is unpacked, and where.
 #[derive(Debug, Serialize, Deserialize)]

@@ -17,7 +17,7 @@ use super::rate::Rate;
 use super::{BELIEVED, CacheError, Damage, Mended, PATIENCE};
 use base::digest::{Digest, Sha256};
 use packages::{Fetcher, Progress, pause, side_by_side};
-use files::shared::{Writers, writers};
+use ::files::shared::{Writers, writers};
 use store::StoreError;
 pub(super) use coming::CONNECTIONS;
 use coming::{Problems, TRIES};

@@ -154,7 +154,7 @@ fn items(value: &Value) -> Vec<Sourced<String>> {
 }
 
 /// Adds an item of a nearer table to a list that adds up.
-pub(crate) fn add_item<T>(list: &mut Vec<T>, attr: Attr, item: T, text: impl Fn(&T) -> &str) {
+pub fn add_item<T>(list: &mut Vec<T>, attr: Attr, item: T, text: impl Fn(&T) -> &str) {
     match text(&item).strip_prefix(WITHOUT) {
         Some(gone) => list.retain(|known| text(known) != gone),
         // The same script is run once, at its first place; of the same word the last place counts.

@@ -90,7 +90,7 @@ async fn make(desk: Arc<Desk>, events: broadcast::Sender<Bytes>) {
 }
 
 fn event(desk: &Desk, names: &[String]) -> Bytes {
-    let now = nodes::state::now();
+    let now = ::nodes::state::now();
     let rows: Vec<_> = names
         .iter()
         .filter_map(|name| desk.line(name))

@@ -52,7 +52,7 @@ pub async fn first(server: &Arc<Server>, fields: BTreeMap<String, String>) -> Re
             content += "<p class=\"quiet\" role=\"status\">Updates: <span id=\"live\">when the page is loaded</span></p><div id=\"summary\">";
             content += &nodes::summary(&lines);
             content += "</div><h2>Nodes</h2>";
-            content += &nodes::table(&lines, &nodes::Filter::of(&fields), nodes::state::now());
+            content += &nodes::table(&lines, &nodes::Filter::of(&fields), ::nodes::state::now());
         } else {
             content += "<p>There is no <code>nodes.toml</code> beside these images.</p>";
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use packages::installed::{DatabaseKind, Installed};
+use ::packages::installed::{DatabaseKind, Installed};
 use recipe::{Arch, Distro, Family, NOBODY, STATIC_IDS, is_account_name, is_authorized_key, is_nobodys};
 use crate::osimage::{Release, release_of};
 

@@ -22,8 +22,8 @@ pub use report::CaptureReport;
 pub use source::Source;
 
 use files::beside;
-use packages::installed;
-use packages::rpm::Evr;
+use ::packages::installed;
+use ::packages::rpm::Evr;
 use files::{Folders, Replaced};
 use recipe::{RECIPE_FILE, is_image_name};
 use crate::bundle::sha256_of;

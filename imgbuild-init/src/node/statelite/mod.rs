@@ -11,7 +11,6 @@ mod mounts;
 use std::path::Path;
 
 use crate::cmdline::Parameters;
-use crate::fault;
 use crate::image::fetch::Client;
 use crate::image::index::sha256;
 use crate::image::root;

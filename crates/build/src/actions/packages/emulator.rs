@@ -136,7 +136,7 @@ mod tests {
         assert!(!is_static(Path::new("/bin/sh")) && !is_static(Path::new("/etc/passwd")));
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("static");
-        std::fs::write(&path, crate::inside::init::INIT).unwrap();
+        std::fs::write(&path, embedded::INIT).unwrap();
         assert!(is_static(&path));
     }
 }

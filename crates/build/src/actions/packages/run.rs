@@ -19,7 +19,7 @@ impl Work for Transaction {
     fn request(&self, above: &Above<'_>, place: &Place) -> Result<serde_json::Value, StageError> {
         above.supply().have(&self.packages)?;
         let release = above.takes(ids::PAYLOAD, "value release").then(|| above.value(ids::PAYLOAD, "release"));
-        Ok(self.manager.asked(&distro::Transaction {
+        Ok(self.manager.asked(&packages::Transaction {
             makes: self.makes,
             scratch: place.scratch.clone(),
             tools: above.needs(ids::TOOLS).then(|| above.layer(ids::TOOLS)).into_iter().collect::<Result<_, _>>()?,

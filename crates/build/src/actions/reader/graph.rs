@@ -4,7 +4,7 @@ use super::{Reader, gzip_initrd, pack_action, xcat_pack};
 use std::collections::BTreeMap;
 
 use base::digest::Digest;
-use packages::manager;
+use ::packages::manager;
 use plan::{ActionGraph, Origin, Place, Removals, Taken};
 use recipe::{Lock, Recipe};
 use crate::StageError;

@@ -169,7 +169,7 @@ fn installed(reader: &LayerReader) -> Result<BTreeSet<[String; 3]>, String> {
     for path in rpm_database_files().chain([STATUS.to_owned()]) {
         files.extend(reader.read(&path)?.map(|bytes| (path, bytes)));
     }
-    let packages = distro::installed::read(&files)?.map(|found| found.packages).unwrap_or_default();
+    let packages = packages::installed::read(&files)?.map(|found| found.packages).unwrap_or_default();
     Ok(packages.into_iter().map(|one| [one.name, one.version, one.arch]).collect())
 }
 

@@ -6,16 +6,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn main() {
-    let manifest = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR"));
+    let own = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR"));
+    let manifest = own.ancestors().nth(2).expect("this crate lies in crates/").to_owned();
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     let target = std::env::var("TARGET").expect("cargo sets TARGET");
     for path in [
         "imgbuild-init/src",
         "imgbuild-init/Cargo.toml",
-        "src/name.rs",
-        "src/kdump",
-        "src/network",
-        "src/statelite",
+        "crates/node-words",
+        "crates/fault",
         "Cargo.lock",
     ] {
         println!("cargo:rerun-if-changed={}", manifest.join(path).display());
