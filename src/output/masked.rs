@@ -149,7 +149,7 @@ mod tests {
     /// An asterisk is no remedy.
     #[test]
     fn no_text_of_the_program_hides_itself() {
-        let texts = include_str!("../../../tests/snapshots/messages.txt");
+        let texts = include_str!("../../tests/snapshots/messages.txt");
         for text in texts.lines() {
             assert_eq!(masked(text), text);
         }

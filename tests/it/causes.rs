@@ -37,7 +37,7 @@ fn recipes() -> Vec<(String, Space)> {
                 // What its own tests make.
                 space.edit("image.toml", "@DISTRIBUTION@", "/srv");
                 space
-                    .write("keys/RPM-GPG-KEY-site", include_str!("../../src/pgp/keys/debian-archive.asc"))
+                    .write("keys/RPM-GPG-KEY-site", include_str!("../../crates/pgp/src/keys/debian-archive.asc"))
                     .write("otherpkgs/x", "");
             }
             ((*folder).to_owned(), space)

@@ -73,7 +73,7 @@ fn keys_of_a_repository_that_are_none_are_told() {
     let own = space("[[repo]]\nuri = \"http://mirror.invalid/x\"\nsuites = [\"./\"]\nsigned-by = \"x.gpg\"\n");
     own.write("x.gpg", "<html>404 Not Found</html>\n");
     said(&own, 1, &["image.toml:7", "`x.gpg` contains no usable keys"]);
-    let path = crate::support::project().join("src/pgp/keys/debian-archive.asc");
+    let path = crate::support::project().join("crates/pgp/src/keys/debian-archive.asc");
     std::fs::copy(path, own.path().join("x.gpg")).unwrap();
     said(&own, 0, &[]);
 }

@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn the_versions_in_the_keys_are_those_that_are_linked() {
-        let lock: toml::Table = include_str!("../../Cargo.lock").parse().unwrap();
+        let lock: toml::Table = include_str!("../../../Cargo.lock").parse().unwrap();
         let versions = |name: &str| -> Vec<String> {
             let all = lock["package"].as_array().unwrap();
             let own = all.iter().filter(|package| package["name"].as_str() == Some(name));
@@ -217,7 +217,7 @@ mod tests {
         assert_eq!(linked.rsplit_once("+zstd.").unwrap().1, LIBZSTD);
         assert_eq!(zstd::zstd_safe::version_string(), LIBZSTD);
         // Who builds against another one has other bytes under the same keys.
-        let manifest = include_str!("../../Cargo.toml");
+        let manifest = include_str!("../../../Cargo.toml");
         assert!(manifest.contains("\"vendored\"") && manifest.contains("features = [\"zlib-rs\"]"));
     }
 }

@@ -306,7 +306,7 @@ mod tests {
         assert!(matches!(signatures_of(Path::new("/nonexistent")), Err(Problem::Io(_))));
     }
 
-    const SIGNED: &[u8] = include_bytes!("../tests/fixtures/efi/signed.efi");
+    const SIGNED: &[u8] = include_bytes!("../../../tests/fixtures/efi/signed.efi");
 
     #[test]
     fn who_signed_is_named_and_what_was_changed_is_told() {

@@ -145,7 +145,7 @@ const EDITS: &[Edit] = &[
         fields: &["repo.uri", "repo.suites", "repo.components", "repo.signed-by", "repo.trusted"],
         name: "another archive",
         make: |space| {
-            space.write("site.gpg", include_str!("../../../src/pgp/keys/debian-archive.asc"));
+            space.write("site.gpg", include_str!("../../../crates/pgp/src/keys/debian-archive.asc"));
             add_table(
                 space,
                 "[[repo]]\nuri = \"http://127.0.0.1:9/debian\"\nsuites = [\"bookworm\"]\ncomponents = [\"main\"]\nsigned-by = \"site.gpg\"\n\n[[repo]]\nuri = \"http://127.0.0.1:9/x\"\nsuites = [\"./\"]\ntrusted = true",

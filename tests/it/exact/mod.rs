@@ -51,7 +51,7 @@ pub fn write_files(space: &Space) {
         .write("update.ko", "a module, by its name\n")
         .write("keys/ca.pem", "a certificate\n")
         .write("keys/other.pem", "another certificate\n")
-        .write("keys/site.gpg", include_str!("../../../src/pgp/keys/debian-archive.asc"))
+        .write("keys/site.gpg", include_str!("../../../crates/pgp/src/keys/debian-archive.asc"))
         .write("k.pub", "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGKRkbNXsrZuG0DY24YcLBn0bpOjO3bUTMXsZkVDp8Ty x\n")
         .write("k2.pub", "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGKRkbNXsrZuG0DY24YcLBn0bpOjO3bUTMXsZkVDp8Ty yb\n")
         .write("hash", "$6$x$y\n")

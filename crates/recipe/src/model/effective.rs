@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn the_program_on_the_node_has_the_same_size_of_root() {
-        let init = include_str!("../../../imgbuild-init/src/image/unpacked.rs");
+        let init = include_str!("../../../../imgbuild-init/src/image/unpacked.rs");
         assert!(init.contains(&format!("root_limit.as_deref().unwrap_or(\"{ROOT_SIZE}\")")));
     }
 }

@@ -97,7 +97,7 @@ fn what_firmware_would_refuse_for_nodes_behind_shim_is_refused_here() {
     let said = super::signed::check(&offers, &one).unwrap_err().to_string();
     assert!(said.contains("shimx64.efi` is not a UEFI program"), "{said}");
     // A GRUB behind a good shim.
-    std::fs::write(&offers[0].from, include_bytes!("../../../tests/fixtures/efi/signed.efi")).unwrap();
+    std::fs::write(&offers[0].from, include_bytes!("../../../../tests/fixtures/efi/signed.efi")).unwrap();
     let said = super::signed::check(&offers, &one).unwrap_err().to_string();
     assert!(said.contains("grubx64.efi` is not a UEFI program"), "{said}");
 }

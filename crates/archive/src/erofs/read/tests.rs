@@ -6,11 +6,11 @@ use std::io::{Read as _, Write as _};
 use super::*;
 
 /// `mkfs.erofs -zlz4` (1.5) of a tree with one of each kind.
-const LZ4: &[u8] = include_bytes!("../../../../tests/fixtures/erofs/lz4.erofs");
+const LZ4: &[u8] = include_bytes!("../../../../../tests/fixtures/erofs/lz4.erofs");
 /// The same with `-zlz4hc -C16384`.
-const LARGE: &[u8] = include_bytes!("../../../../tests/fixtures/erofs/big.erofs");
+const LARGE: &[u8] = include_bytes!("../../../../../tests/fixtures/erofs/big.erofs");
 /// The same without compression.
-const PLAIN: &[u8] = include_bytes!("../../../../tests/fixtures/erofs/plain.erofs");
+const PLAIN: &[u8] = include_bytes!("../../../../../tests/fixtures/erofs/plain.erofs");
 
 fn listed(bytes: &[u8]) -> io::Result<String> {
     let mut file = tempfile::tempfile()?;

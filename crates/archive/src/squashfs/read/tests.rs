@@ -6,7 +6,7 @@ use std::io::Write as _;
 use super::*;
 
 /// `mksquashfs -comp gzip -b 4096` of a tree with one of each kind.
-const SMALL: &[u8] = include_bytes!("../../../../tests/fixtures/squashfs/small.sfs");
+const SMALL: &[u8] = include_bytes!("../../../../../tests/fixtures/squashfs/small.sfs");
 
 fn listed(bytes: &[u8]) -> io::Result<String> {
     let mut file = tempfile::tempfile()?;

@@ -18,7 +18,7 @@ impl Progress for Silent {
 }
 
 fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/rpm-metadata")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/rpm-metadata")
 }
 
 fn packed(bytes: &[u8], packing: &str) -> Vec<u8> {

@@ -137,7 +137,7 @@ fn hostile_texts_neither_hang_nor_overflow() {
 
 #[test]
 fn the_example_of_the_documentation_is_good() {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/kdl.md");
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/kdl.md");
     let text = std::fs::read_to_string(path).unwrap();
     let example = text.split("```kdl\n").nth(1).unwrap().split("```").next().unwrap();
     let (node, findings) = document(example);
