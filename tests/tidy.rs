@@ -195,8 +195,8 @@ fn named_below<'a>(code: &'a str, folder: &str, depth: usize) -> Vec<&'a str> {
 fn rooms_of_stage_import_only_those_below() {
     let place = |room: &str| ROOMS_OF_STAGE.iter().position(|one| *one == room);
     let (mut wrong, mut arrows) = (Vec::new(), 0);
-    for (path, text) in sources("src/stage") {
-        let below = path.strip_prefix(project().join("src/stage")).unwrap();
+    for (path, text) in sources("crates/build/src") {
+        let below = path.strip_prefix(project().join("crates/build/src")).unwrap();
         let own = below.components().next().unwrap().as_os_str().to_str().unwrap().trim_end_matches(".rs").to_owned();
         if own == "mod" {
             continue;
@@ -262,7 +262,7 @@ fn folders_hold_no_more_than_one_can_look_over() {
 
 #[test]
 fn each_action_has_a_room_with_its_inputs() {
-    let actions = project().join("src/stage/actions");
+    let actions = project().join("crates/build/src/actions");
     let entries = std::fs::read_dir(&actions).unwrap().map(|entry| entry.unwrap().path());
     // What all inputs are made with is no action.
     let folders = entries.filter(|path| path.is_dir() && !path.ends_with("reader"));
@@ -287,7 +287,7 @@ fn unsafe_code_stands_in_three_places_with_its_reason() {
                 if !line.contains("unsafe {") && !line.contains("unsafe fn") {
                     continue;
                 }
-                let may = ["src/sandbox/", "imgbuild-init/src/sys/", "src/serve/sockets/system.rs"];
+                let may = ["crates/sandbox/src/", "imgbuild-init/src/sys/", "crates/serve/src/sockets/system.rs"];
                 assert!(may.iter().any(|place| name.starts_with(place)), "{name}:{}", index + 1);
                 let before = &lines[index.saturating_sub(6)..=index];
                 assert!(
@@ -312,7 +312,7 @@ fn only_the_command_line_prints() {
 #[test]
 fn no_code_knows_a_release_by_its_name() {
     // The names by which a host's sources are recognised, and the default of `init`.
-    let may = ["src/distro/apt/archive/source.rs", "src/cli/verbs/recipe/init.rs"];
+    let may = ["crates/packages/src/apt/archive/source.rs", "src/verbs/recipe/init.rs"];
     let mut wrong = Vec::new();
     for (path, text) in ["src", "imgbuild-init/src"].into_iter().flat_map(sources) {
         let name = path.strip_prefix(project()).unwrap().to_str().unwrap().to_owned();
@@ -329,34 +329,34 @@ fn no_code_knows_a_release_by_its_name() {
 
 /// Files that name the CPU of a PC, each with what it knows of all CPUs, or why only that one is meant.
 const NAME_A_CPU: &[(&str, &str)] = &[
-    ("src/boot/firmware.rs", "firmware by CPU"),
-    ("src/boot/qemu.rs", "machines by CPU"),
-    ("src/cli/help.rs", "an example"),
-    ("src/cli/verbs/nodes/nodeset/files.rs", "names of each CPU"),
-    ("src/cli/verbs/recipe/init.rs", "a new recipe, to be edited"),
-    ("src/distro/apt/archive/named.rs", "Debian's name of the image's CPU, which is one of three"),
-    ("src/distro/apt/archive/source.rs", "Debian's names"),
-    ("src/distro/apt/bootstrap.rs", "which CPUs have /lib64"),
-    ("src/distro/apt/mod.rs", "Debian's name of the image's CPU, which is one of three"),
-    ("src/distro/rpm/metadata/samples.rs", "tests"),
-    ("src/distro/rpm_family/archive/packages.rs", "programs of 32 bits, which that CPU runs"),
-    ("src/distro/rpm_family/mod.rs", "RPM's names"),
-    ("src/nodes/model/mod.rs", "values of a field"),
-    ("src/stage/published/oci/container.rs", "Go's names"),
-    ("src/recipe/load/checks.rs", "Debian's names, an example"),
-    ("src/recipe/model/mod.rs", "CPUs of recipes"),
-    ("src/sandbox/command/uname.rs", "programs of 32 bits, which that CPU runs"),
-    ("src/sandbox/emulator.rs", "ELF files by CPU"),
-    ("src/sandbox/tree/machine.rs", "/proc/cpuinfo by CPU"),
-    ("src/sandbox/filter/mod.rs", "numbers of system calls of the CPU that imgbuild runs on"),
-    ("src/serve/dhcp/loaders.rs", "loaders by CPU"),
-    ("src/oci/container.rs", "CPUs as containers call them"),
-    ("src/site/capture/packages.rs", "kernels of Debian by CPU"),
-    ("src/site/media/identify.rs", "names on media"),
-    ("src/site/nodes/xcat.rs", "serial lines by CPU"),
-    ("src/stage/actions/gate/programs.rs", "ELF files by CPU"),
-    ("src/stage/actions/reader/mod.rs", "microcode, which only that CPU has"),
-    ("src/stage/inside/init.rs", "programs of the initrd by CPU"),
+    ("crates/boot/src/firmware.rs", "firmware by CPU"),
+    ("crates/boot/src/qemu.rs", "machines by CPU"),
+    ("src/help.rs", "an example"),
+    ("src/verbs/nodes/nodeset/files.rs", "names of each CPU"),
+    ("src/verbs/recipe/init.rs", "a new recipe, to be edited"),
+    ("crates/packages/src/apt/archive/named.rs", "Debian's name of the image's CPU, which is one of three"),
+    ("crates/packages/src/apt/archive/source.rs", "Debian's names"),
+    ("crates/packages/src/apt/bootstrap.rs", "which CPUs have /lib64"),
+    ("crates/packages/src/apt/mod.rs", "Debian's name of the image's CPU, which is one of three"),
+    ("crates/packages/src/rpm/metadata/samples.rs", "tests"),
+    ("crates/packages/src/rpm_family/archive/packages.rs", "programs of 32 bits, which that CPU runs"),
+    ("crates/packages/src/rpm_family/mod.rs", "RPM's names"),
+    ("crates/nodes/src/model/mod.rs", "values of a field"),
+    ("crates/build/src/published/oci/container.rs", "Go's names"),
+    ("crates/recipe/src/load/checks.rs", "Debian's names, an example"),
+    ("crates/recipe/src/model/mod.rs", "CPUs of recipes"),
+    ("crates/sandbox/src/command/uname.rs", "programs of 32 bits, which that CPU runs"),
+    ("crates/sandbox/src/emulator.rs", "ELF files by CPU"),
+    ("crates/sandbox/src/tree/machine.rs", "/proc/cpuinfo by CPU"),
+    ("crates/sandbox/src/filter/mod.rs", "numbers of system calls of the CPU that imgbuild runs on"),
+    ("crates/serve/src/dhcp/loaders.rs", "loaders by CPU"),
+    ("crates/oci/src/container.rs", "CPUs as containers call them"),
+    ("crates/site/src/capture/packages.rs", "kernels of Debian by CPU"),
+    ("crates/site/src/media/identify.rs", "names on media"),
+    ("crates/site/src/nodes/xcat.rs", "serial lines by CPU"),
+    ("crates/build/src/actions/gate/programs.rs", "ELF files by CPU"),
+    ("crates/build/src/actions/reader/mod.rs", "microcode, which only that CPU has"),
+    ("crates/build/src/inside/init.rs", "programs of the initrd by CPU"),
     ("imgbuild-init/src/sys/reaper.rs", "instructions of the CPU that imgbuild runs on"),
 ];
 
@@ -410,25 +410,25 @@ fn what_builds_leave_is_not_kept_in_git() {
 #[test]
 fn what_plans_are_made_of_is_read_through_the_witness() {
     // Rooms and files that planning runs through: what they read past the witness, a memo would not know.
-    let all_of = ["src/recipe/", "src/plan/", "src/stage/plan/"];
+    let all_of = ["crates/recipe/src/", "crates/plan/src/", "crates/build/src/plan/"];
     // What keys are made of; the rest of an action's folder runs.
-    let is_inputs = |name: &str| name.starts_with("src/stage/actions/") && name.ends_with("/inputs.rs");
+    let is_inputs = |name: &str| name.starts_with("crates/build/src/actions/") && name.ends_with("/inputs.rs");
     let files = [
-        "src/stage/actions/reader/graph.rs",
-        "src/stage/actions/reader/globs.rs",
-        "src/stage/actions/reader/mod.rs",
-        "src/stage/lock/state.rs",
-        "src/stage/lock/repositories.rs",
-        "src/stage/actions/packages/requests.rs",
-        "src/stage/bench/history.rs",
-        "src/stage/published/drift.rs",
-        "src/stage/actions/kernel/directory.rs",
-        "src/stage/actions/kernel/drivers/host.rs",
-        "src/stage/actions/node_support/files.rs",
-        "src/stage/actions/packages/tools.rs",
-        "src/distro/apt/archive/local.rs",
-        "src/distro/rpm/metadata/scan.rs",
-        "src/cli/plans/planned.rs",
+        "crates/build/src/actions/reader/graph.rs",
+        "crates/build/src/actions/reader/globs.rs",
+        "crates/build/src/actions/reader/mod.rs",
+        "crates/build/src/lock/state.rs",
+        "crates/build/src/lock/repositories.rs",
+        "crates/build/src/actions/packages/requests.rs",
+        "crates/build/src/bench/history.rs",
+        "crates/build/src/published/drift.rs",
+        "crates/build/src/actions/kernel/directory.rs",
+        "crates/build/src/actions/kernel/drivers/host.rs",
+        "crates/build/src/actions/node_support/files.rs",
+        "crates/build/src/actions/packages/tools.rs",
+        "crates/packages/src/apt/archive/local.rs",
+        "crates/packages/src/rpm/metadata/scan.rs",
+        "src/plans/planned.rs",
     ];
     let words = [
         "std::fs::",
@@ -449,7 +449,7 @@ fn what_plans_are_made_of_is_read_through_the_witness() {
     ];
     // Reads the packages of otherpkgs for resolving, which no plan does.
     let may = [
-        "src/distro/apt/archive/local.rs: let bytes = std::fs::read(&file).map_err(|error| wrong(error.to_string()))?;",
+        "crates/packages/src/apt/archive/local.rs: let bytes = std::fs::read(&file).map_err(|error| wrong(error.to_string()))?;",
     ];
     // A file that moved would be looked at no more.
     let gone = all_of.iter().chain(&files).find(|name| !project().join(name).exists());

@@ -83,7 +83,7 @@ fn main() {
         return;
     }
     if program == "imgbuild-process-1" {
-        // The process 1 of imgbuild's sandbox (src/sandbox/command/process_one.rs).
+        // The process 1 of imgbuild's sandbox (crates/sandbox/src/command/process_one.rs).
         let number = |at| std::env::args().nth(at).and_then(|word| word.parse().ok());
         std::process::exit(number(1).zip(number(2)).map_or(1, |(child, ready)| sys::process_one(child, ready)));
     }

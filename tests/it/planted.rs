@@ -122,7 +122,7 @@ fn rooms() -> BTreeSet<String> {
         let folders = entries.filter(|entry| entry.path().is_dir());
         folders.map(|entry| format!("{below}/{}", entry.file_name().to_str().unwrap())).collect()
     };
-    for folder in folders("src").into_iter().chain(folders("imgbuild-init/src")).chain(folders("src/stage/actions")) {
+    for folder in folders("src").into_iter().chain(folders("imgbuild-init/src")).chain(folders("crates/build/src/actions")) {
         let plain = folder.trim_start_matches("src/");
         match PARTED.contains(&plain) {
             true => found.extend(folders(&folder).iter().map(|inner| room(&format!("{inner}/x")))),
@@ -176,7 +176,7 @@ fn the_page_has_as_many_planted_faults_as_there_are() {
 /// What is not compiled for tests has no faults: the function says so, and a release is searched for the variable.
 #[test]
 fn no_release_has_planted_faults() {
-    for (file, variable) in [("src/fault.rs", 3), ("imgbuild-init/src/fault.rs", 1)] {
+    for (file, variable) in [("crates/fault/src/lib.rs", 3), ("imgbuild-init/src/fault.rs", 1)] {
         let text = std::fs::read_to_string(project().join(file)).unwrap();
         let none = "#[cfg(not(feature = \"e2e\"))]\npub const fn planted(_: &str) -> bool {\n    false\n}\n";
         assert!(text.contains(none), "{file}");

@@ -206,7 +206,7 @@ fn all_refused(result: &str) {
 /// Each call of each ABI is known if and only if it is on the filter's list.
 #[track_caller]
 fn only_listed_calls(result: &str) {
-    let list = std::fs::read_to_string(project().join("src/sandbox/filter/calls.txt")).unwrap();
+    let list = std::fs::read_to_string(project().join("crates/sandbox/src/filter/calls.txt")).unwrap();
     let listed = |column: usize| -> BTreeSet<u32> {
         let lines = list.lines().filter(|line| !line.starts_with('#'));
         lines.filter_map(|line| line.split(' ').nth(column)?.parse().ok()).collect()
