@@ -3,125 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// What each room may import besides `fault`; ARCHITECTURE.md has the same table with the reasons.
-const MAY_IMPORT: &[(&str, &[&str])] = &[
-    ("device", &[]),
-    ("digest", &[]),
-    ("beside", &[]),
-    ("sweep", &["failure"]),
-    ("files", &["sweep"]),
-    ("shared", &["files"]),
-    ("source", &[]),
-    ("failure", &[]),
-    ("fault", &[]),
-    ("format", &[]),
-    ("name", &[]),
-    ("statelite", &[]),
-    ("network", &[]),
-    ("kdump", &[]),
-    ("git", &["digest", "failure", "witness"]),
-    ("xml", &[]),
-    ("xcat", &["source", "xml"]),
-    ("witness", &["digest"]),
-    ("pgp", &[]),
-    (
-        "recipe",
-        &["xcat", "source", "digest", "failure", "format", "witness", "git", "pgp", "statelite", "network", "kdump"],
-    ),
-    ("nodes", &["recipe", "source", "witness", "fault", "format", "beside", "files", "shared", "network"]),
-    ("sync", &["recipe", "nodes", "source", "xcat"]),
-    ("plan", &["recipe", "digest", "source", "witness"]),
-    ("store", &["device", "digest", "failure", "fault", "format", "name", "witness"]),
-    ("sandbox", &["device", "failure", "fault", "name"]),
-    ("archive", &["store", "digest", "name"]),
-    (
-        "distro",
-        &[
-            "recipe", "source", "archive", "sandbox", "store", "digest", "failure", "fault", "witness", "pgp", "xml",
-            "files", "sweep",
-        ],
-    ),
-    ("cache", &["store", "archive", "distro", "oci", "digest", "fault", "files", "shared", "sweep"]),
-    ("oci", &["digest", "distro", "failure", "fault", "files", "sweep"]),
-    (
-        "stage",
-        &[
-            "plan",
-            "oci",
-            "recipe",
-            "distro",
-            "archive",
-            "cache",
-            "sandbox",
-            "store",
-            "source",
-            "digest",
-            "xcat",
-            "failure",
-            "fault",
-            "format",
-            "name",
-            "witness",
-            "beside",
-            "files",
-            "sweep",
-            "statelite",
-            "kdump",
-        ],
-    ),
-    (
-        "site",
-        &[
-            "nodes", "recipe", "xcat", "source", "archive", "digest", "distro", "failure", "fault", "name", "store",
-            "beside", "files", "sweep", "kdump",
-        ],
-    ),
-    ("away", &["recipe", "witness", "digest", "files", "shared"]),
-    ("slurm", &["files", "shared"]),
-    ("boot", &["sweep"]),
-    ("efi", &[]),
-    ("serve", &["nodes", "stage", "source", "efi", "files", "sweep"]),
-    (
-        "cli",
-        &[
-            "plan",
-            "recipe",
-            "distro",
-            "archive",
-            "away",
-            "slurm",
-            "oci",
-            "cache",
-            "sandbox",
-            "store",
-            "source",
-            "digest",
-            "xcat",
-            "stage",
-            "boot",
-            "efi",
-            "site",
-            "nodes",
-            "serve",
-            "failure",
-            "fault",
-            "format",
-            "git",
-            "name",
-            "witness",
-            "beside",
-            "files",
-            "shared",
-            "sweep",
-            "statelite",
-            "kdump",
-            "sync",
-        ],
-    ),
-];
-
-/// What each room of `stage` may import of the others: those that stand before it, and no other.
-const ROOMS_OF_STAGE: [&str; 12] = [
+/// What each room of the crate `build` may import of the others: those that stand before it, and no other.
+const ROOMS_OF_BUILD: [&str; 12] = [
     "error",
     "inside",
     "bench",
@@ -140,50 +23,22 @@ fn project() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// Files of a folder; those of the crates belong to `src`.
 fn sources(below: &str) -> Vec<(PathBuf, String)> {
-    walkdir::WalkDir::new(project().join(below))
-        .sort_by_file_name()
+    let crates = (below == "src").then_some("crates");
+    [below]
         .into_iter()
+        .chain(crates)
+        .flat_map(|below| walkdir::WalkDir::new(project().join(below)).sort_by_file_name())
         .map(|entry| entry.unwrap().into_path())
         .filter(|path| path.extension().is_some_and(|ending| ending == "rs"))
         .map(|path| (path.clone(), std::fs::read_to_string(path).unwrap()))
         .collect()
 }
 
-/// The room of a file: the folder or the file below src.
-fn room(path: &Path) -> String {
-    let below = path.strip_prefix(project().join("src")).unwrap();
-    let first = below.components().next().unwrap().as_os_str().to_str().unwrap();
-    first.trim_end_matches(".rs").to_owned()
-}
-
-#[test]
-fn rooms_import_only_what_the_plan_allows() {
-    let allowed: BTreeMap<&str, BTreeSet<&str>> =
-        MAY_IMPORT.iter().map(|(room, list)| (*room, list.iter().copied().collect())).collect();
-    let mut wrong = Vec::new();
-    for (path, text) in sources("src") {
-        let own = room(&path);
-        if own == "main" || own == "lib" {
-            continue;
-        }
-        let allowed = allowed.get(own.as_str()).unwrap_or_else(|| panic!("the room `{own}` is not in the table"));
-        // What tests of a room use is their own affair.
-        let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
-        for (at, _) in code.match_indices("crate::") {
-            let name: String = code[at + 7..].chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
-            if !name.is_empty() && name != own && name != "fault" && !allowed.contains(name.as_str()) {
-                wrong.push(format!("{} imports {name}", path.strip_prefix(project()).unwrap().display()));
-            }
-        }
-    }
-    assert!(wrong.is_empty(), "{wrong:#?}");
-}
-
-/// Paths of `crate::`, and those by `super::` that lead to a folder, below it; without `use` trees.
-fn named_below<'a>(code: &'a str, folder: &str, depth: usize) -> Vec<&'a str> {
-    let whole = format!("crate::{folder}::");
-    let absolute = code.match_indices(&whole).map(|(at, found)| at + found.len());
+/// Paths of `crate::`, and those by `super::` that lead to the crate's root; without `use` trees.
+fn named_below(code: &str, depth: usize) -> Vec<&str> {
+    let absolute = code.match_indices("crate::").map(|(at, found)| at + found.len());
     // As many steps up as the file is deep, and no more.
     let up = "super::".repeat(depth);
     let relative = code.match_indices(&up).filter(|(at, _)| depth > 0 && !code[..*at].ends_with("super::"));
@@ -192,20 +47,20 @@ fn named_below<'a>(code: &'a str, folder: &str, depth: usize) -> Vec<&'a str> {
 }
 
 #[test]
-fn rooms_of_stage_import_only_those_below() {
-    let place = |room: &str| ROOMS_OF_STAGE.iter().position(|one| *one == room);
+fn rooms_of_build_import_only_those_below() {
+    let place = |room: &str| ROOMS_OF_BUILD.iter().position(|one| *one == room);
     let (mut wrong, mut arrows) = (Vec::new(), 0);
     for (path, text) in sources("crates/build/src") {
         let below = path.strip_prefix(project().join("crates/build/src")).unwrap();
         let own = below.components().next().unwrap().as_os_str().to_str().unwrap().trim_end_matches(".rs").to_owned();
-        if own == "mod" {
+        if own == "lib" {
             continue;
         }
-        let at = place(&own).unwrap_or_else(|| panic!("the room `{own}` of stage is not in the table"));
+        let at = place(&own).unwrap_or_else(|| panic!("the room `{own}` of build is not in the table"));
         let is_folder = below.ends_with("mod.rs");
         let depth = below.components().count() - usize::from(is_folder);
         let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
-        for path_there in named_below(code, "stage", depth) {
+        for path_there in named_below(code, depth) {
             let name: String = path_there.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
             arrows += 1;
             // The error of all, which the folder itself offers, is in a room below all.
@@ -222,10 +77,13 @@ fn rooms_of_stage_import_only_those_below() {
 }
 
 #[test]
-fn the_table_in_architecture_names_every_room() {
+fn architecture_names_every_crate() {
     let text = std::fs::read_to_string(project().join("ARCHITECTURE.md")).unwrap();
-    for (room, _) in MAY_IMPORT {
-        assert!(text.contains(&format!("`{room}`")), "{room}");
+    for entry in std::fs::read_dir(project().join("crates")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        assert!(text.contains(&format!("`{name}`")), "{name}");
+        let root = std::fs::read_to_string(project().join("crates").join(&name).join("src/lib.rs")).unwrap();
+        assert!(root.starts_with("//! "), "{name}: its lib.rs says what it owns");
     }
 }
 
@@ -242,17 +100,19 @@ fn files_stay_small_enough_to_hold_in_the_head() {
     }
 }
 
-/// A folder's files and folders besides its `mod.rs`. The top has one of each room, and what all rooms use.
+/// A folder's files and folders besides its `mod.rs`.
 const MOST_SIBLINGS: usize = 12;
 
 #[test]
 fn folders_hold_no_more_than_one_can_look_over() {
     let mut siblings: BTreeMap<PathBuf, usize> = BTreeMap::new();
-    for entry in walkdir::WalkDir::new(project().join("src")).min_depth(2) {
+    let crates = std::fs::read_dir(project().join("crates")).unwrap().map(|entry| entry.unwrap().path().join("src"));
+    let all = crates.chain([project().join("src")]).flat_map(|folder| walkdir::WalkDir::new(folder).min_depth(1));
+    for entry in all {
         let entry = entry.unwrap();
         // What editors leave is not part of the house.
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name != "mod.rs" && !name.starts_with('.') && !name.ends_with('~') {
+        if !["mod.rs", "lib.rs", "main.rs"].contains(&name.as_str()) && !name.starts_with('.') && !name.ends_with('~') {
             *siblings.entry(entry.path().parent().unwrap().to_owned()).or_default() += 1;
         }
     }
@@ -305,7 +165,8 @@ fn only_the_command_line_prints() {
     for (path, text) in sources("src") {
         let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
         let prints = ["println!(", "eprintln!(", "print!(", "dbg!("].iter().any(|word| code.contains(word));
-        assert!(!prints || room(&path) == "cli", "{} prints", path.display());
+        let is_program = path.starts_with(project().join("src")) || path.ends_with("fault/src/lib.rs");
+        assert!(!prints || is_program, "{} prints", path.display());
     }
 }
 

@@ -34,19 +34,19 @@ fn table() -> Vec<Fault> {
 }
 
 /// Folders whose folders are rooms.
-const PARTED: [&str; 6] = ["archive", "distro", "nodes", "serve", "site", "stage/actions"];
+const PARTED: [&str; 6] = ["archive", "build/actions", "nodes", "packages", "serve", "site"];
 
-/// The room of a file below `src`, or of one below `imgbuild-init/src`.
+/// The room of a file: a crate, a folder of a crate that is parted, a folder of `imgbuild-init/src`, or the program.
 fn room(path: &str) -> String {
     let path = path.trim_end_matches(".rs");
-    let (own, first) = match path.strip_prefix("imgbuild-init/src/") {
-        Some(below) => ("imgbuild-init/", below),
-        None => ("", path.trim_start_matches("src/")),
-    };
-    let parts: Vec<&str> = first.split('/').collect();
+    if let Some(below) = path.strip_prefix("imgbuild-init/src/") {
+        return format!("imgbuild-init/{}", below.split('/').next().unwrap());
+    }
+    let Some(of_crate) = path.strip_prefix("crates/") else { return "imgbuild".to_owned() };
+    let parts: Vec<&str> = of_crate.split('/').enumerate().filter(|(at, _)| *at != 1).map(|(_, part)| part).collect();
     let is_parted = |depth: usize| parts.len() > depth + 1 && PARTED.contains(&parts[..depth].join("/").as_str());
-    let depth = if own.is_empty() { (1..3).find(|depth| is_parted(*depth)).map_or(1, |depth| depth + 1) } else { 1 };
-    format!("{own}{}", parts[..depth].join("/"))
+    let depth = (1..3).find(|depth| is_parted(*depth)).map_or(1, |depth| depth + 1);
+    parts[..depth].join("/")
 }
 
 fn sources(below: &str) -> Vec<(String, String)> {
@@ -63,7 +63,7 @@ fn sources(below: &str) -> Vec<(String, String)> {
 /// Switches by name, with the files that have them.
 fn switches() -> BTreeMap<String, Vec<String>> {
     let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (file, text) in sources("src").into_iter().chain(sources("imgbuild-init/src")) {
+    for (file, text) in ["src", "crates", "imgbuild-init/src"].into_iter().flat_map(sources) {
         for (at, call) in text.match_indices("fault::planted(\"") {
             let name = text[at + call.len()..].split('"').next().unwrap();
             found.entry(name.to_owned()).or_default().push(file.clone());
@@ -94,43 +94,46 @@ fn each_switch_has_a_row_and_each_row_one_switch() {
 #[test]
 fn each_planted_fault_names_a_test_that_exists() {
     let texts: BTreeMap<String, String> =
-        ["src", "imgbuild-init/src", "tests/it"].into_iter().flat_map(sources).collect();
+        ["src", "crates", "imgbuild-init/src", "tests/it"].into_iter().flat_map(sources).collect();
     for Fault { name, test, .. } in table() {
         let mut parts: Vec<&str> = test.split("::").collect();
         let function = parts.pop().unwrap();
         let root = match parts.remove(0) {
-            "imgbuild" => "src",
-            "imgbuild-init" => "imgbuild-init/src",
-            "it" => "tests/it",
-            other => panic!("{name}: there are no tests of {other}"),
+            "imgbuild" => "src".to_owned(),
+            "imgbuild-init" => "imgbuild-init/src".to_owned(),
+            "it" => "tests/it".to_owned(),
+            library => format!("crates/{}/src", library.replace('_', "-")),
         };
         // A module is a file, or the end of one.
-        let at = |parts: &[&str]| Path::new(root).join(parts.join("/")).to_str().unwrap().to_owned();
+        let at = |parts: &[&str]| Path::new(&root).join(parts.join("/")).to_str().unwrap().to_owned();
         let inner = parts.len() - usize::from(parts.last() == Some(&"tests"));
         let files = [at(&parts), at(&parts[..inner])].map(|path| [format!("{path}.rs"), format!("{path}/mod.rs")]);
-        let of_main = format!("{root}/main.rs");
+        let of_root = ["main", "lib"].map(|file| format!("{root}/{file}.rs"));
         let has = |file: &String| texts.get(file).is_some_and(|text| text.contains(&format!("fn {function}(")));
-        assert!(files.iter().flatten().chain([&of_main]).any(has), "{name}: there is no test {test}");
+        assert!(files.iter().flatten().chain(&of_root).any(has), "{name}: there is no test {test}");
     }
 }
 
-/// The rooms that need faults: folders, and what is dear enough to be one.
+/// The rooms that need faults.
 fn rooms() -> BTreeSet<String> {
-    let mut found = BTreeSet::from(["efi".to_owned()]);
+    let mut found = BTreeSet::from(["imgbuild".to_owned()]);
     let folders = |below: &str| -> Vec<String> {
         let entries = std::fs::read_dir(project().join(below)).unwrap().map(Result::unwrap);
-        let folders = entries.filter(|entry| entry.path().is_dir());
-        folders.map(|entry| format!("{below}/{}", entry.file_name().to_str().unwrap())).collect()
+        let names = entries.filter(|entry| entry.path().is_dir()).map(|entry| entry.file_name().into_string().unwrap());
+        names.filter(|name| name != "snapshots").map(|name| format!("{below}/{name}")).collect()
     };
-    for folder in folders("src").into_iter().chain(folders("imgbuild-init/src")).chain(folders("crates/build/src/actions")) {
-        let plain = folder.trim_start_matches("src/");
-        match PARTED.contains(&plain) {
-            true => found.extend(folders(&folder).iter().map(|inner| room(&format!("{inner}/x")))),
-            false if folder.contains("/snapshots") => {}
-            false => drop(found.insert(room(&format!("{folder}/x")))),
+    found.extend(folders("imgbuild-init/src").iter().map(|folder| room(&format!("{folder}/x"))));
+    for folder in folders("crates") {
+        match PARTED.contains(&folder.trim_start_matches("crates/")) {
+            true => found.extend(folders(&format!("{folder}/src")).iter().map(|inner| room(&format!("{inner}/x")))),
+            false => drop(found.insert(room(&format!("{folder}/src/x")))),
         }
     }
-    found.retain(|room| !room.ends_with("/snapshots"));
+    found.extend(folders("crates/build/src/actions").iter().map(|folder| room(&format!("{folder}/x"))));
+    // Words, bytes of a program, and the switches themselves.
+    for none in ["base", "embedded", "fault"] {
+        found.remove(none);
+    }
     found
 }
 
@@ -176,16 +179,14 @@ fn the_page_has_as_many_planted_faults_as_there_are() {
 /// What is not compiled for tests has no faults: the function says so, and a release is searched for the variable.
 #[test]
 fn no_release_has_planted_faults() {
-    for (file, variable) in [("crates/fault/src/lib.rs", 3), ("imgbuild-init/src/fault.rs", 1)] {
-        let text = std::fs::read_to_string(project().join(file)).unwrap();
-        let none = "#[cfg(not(feature = \"e2e\"))]\npub const fn planted(_: &str) -> bool {\n    false\n}\n";
-        assert!(text.contains(none), "{file}");
-        // Each function that names the variable is for tests.
-        let named: Vec<&str> = text.split("\n#[cfg(").filter(|part| part.contains("\"IMGBUILD_PLANTED")).collect();
-        assert!(named.len() <= variable && named.iter().all(|part| part.starts_with("feature = \"e2e\")]")), "{file}");
-    }
+    let text = std::fs::read_to_string(project().join("crates/fault/src/lib.rs")).unwrap();
+    let none = "#[cfg(not(feature = \"e2e\"))]\npub const fn planted(_: &str) -> bool {\n    false\n}\n";
+    assert!(text.contains(none), "{text}");
+    // Each function that names the variable is for tests.
+    let named: Vec<&str> = text.split("\n#[cfg(").filter(|part| part.contains("\"IMGBUILD_PLANTED")).collect();
+    assert!(named.len() <= 3 && named.iter().all(|part| part.starts_with("feature = \"e2e\")]")), "{text}");
     let release = std::fs::read_to_string(project().join(".ci/release")).unwrap();
     assert!(release.contains("grep -c IMGBUILD_PLANTED"), "{release}");
     let manifest = std::fs::read_to_string(project().join("imgbuild-init/Cargo.toml")).unwrap();
-    assert!(manifest.contains("\ne2e = []\n") && !manifest.contains("default ="));
+    assert!(manifest.contains("\ne2e = [\"fault/e2e\"]\n") && !manifest.contains("default ="));
 }
