@@ -2,6 +2,24 @@
 //!
 //! [`actions`] turns a recipe and its lock into actions; [`builder`] is the only place that commits them to the store.
 //! Must not know the terminal or xCAT's syntax.
+//!
+//! # Folders
+//!
+//! | folder | what lives there |
+//! |---|---|
+//! | `bench/` | what the work on an action stands on, `Bench`: recipe, store, sandbox, who takes news, results so far, files as their keys have them, ids |
+//! | `supply/` | packages on their way |
+//! | `actions/` | a folder for each action: its description with the inputs of its key, its run, what happens inside; `reader/graph.rs` makes the graph of a recipe and its lock, `reader/work.rs` asks for the work |
+//! | `lock/` | whether image.lock is up to date, why not, and resolving |
+//! | `plan/` | the plan of an image as a value: `ExactPlan` where the lock is up to date, `ImagePlan` for all that is shown; builds, plan files, explanations and views take it from here |
+//! | `builder/` | running a plan: the builder, the only `impl Builder`, locks made and renewed (`locking/`), turns, what is noted, a second build next to it; `cached/` asks and fills caches, `cached/alone.rs` is for one action by itself |
+//! | `published/` | artefacts, layouts of other tools, what drifted there; `oci/` has images in registries and container images |
+//! | `examine/` | differences, sizes, a shell, an action once more |
+//! | `estimate/` | how long it will take |
+//! | `inside/` | operations that belong to no action, and the programs of initrds; `operations.rs` lists all operations |
+//!
+//! An action is run by a free function of its folder that takes the `Bench`: it cannot know the builder. `tests/tidy.rs` has the order of these
+//! folders; none imports one above it.
 
 mod actions;
 mod bench;

@@ -3,6 +3,16 @@
 //! One model with as many front ends as there are file formats; each front end gives a tree of values with spans,
 //! which is checked against the model's own JSON Schema, so that every problem is found in one go. This room must
 //! not know the plan, the host, or whether a package exists.
+//!
+//! # Front ends
+//!
+//! `front/open.rs` reads a file as its ending says; TOML (`front/toml.rs`) and KDL (`front/kdl/`) give the same tree of values
+//! with spans (`front/document.rs`), and all that follows knows no format. KDL's nodes are read by the model's JSON Schema, which
+//! says what is a list. `front/kdl/guard.rs` refuses what the parser would need too much time or stack for, and the parser has a thread
+//! with a stack of its own. Messages are written with TOML's words; `front/kdl/remedy.rs` turns them for a recipe in KDL. `convert/`
+//! writes either format from such a tree, with the comments, and reads it back before anybody gets it.
+//!
+//! `tests/it/exact/` holds the table of which field moves which keys, driven by the schema, and the pinned digests.
 
 mod convert;
 mod front;

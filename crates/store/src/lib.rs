@@ -30,6 +30,24 @@
 //! Everything is written aside and renamed into place; a record of a layer is written after `syncfs`, so a record that is
 //! there names things that are there. Frames are not waited for, because they are compared whenever they are used. This room
 //! must not know what a stage or a distribution is.
+//!
+//! # Who writes what
+//!
+//! `~/.cache/imgbuild` (`--store`, `IMGBUILD_STORE`), mode 0700, one per user. `lib.rs` has the tree, `gc/keep.rs` what gc keeps. What belongs
+//! to root inside (`trees`, `manifests`, `frames`, `scratch`, `logs`, `handover`, `solving`, `decompressed`) is written from inside only (of `solving`, answers from outside), and files of
+//! `trees` are opened from inside only; the host process reads manifests, logs and frames.
+//!
+//! A layer is there if and only if its manifest is: `layers/commit.rs` gives the tree its name first, `gc/remove.rs` takes the
+//! manifest away first, and what is removed is renamed into a scratch directory before anything of it is deleted. `layers/check.rs`
+//! compares a layer with its manifest at two depths; `lower_directories` does it by `stat` for all that is mounted. Whatever reads
+//! compares: `LayerReader` files with their digests, `copy_blob` and `assemble` what is published, records themselves.
+//!
+//! `history` has what was built when, one file for each image, which gc leaves alone: `build/builder/trace.rs` writes it, and the log
+//! (`src/verbs/building/log.rs`) and the estimates (`build/estimate/`) read it, only when something is to be run. A plan file is a picture of
+//! recipe, lock, keys' plaintexts and verdicts (`plan/file.rs`); `build --plan` takes the same picture again, before anything and once more
+//! from the graph that runs, and compares the two. `shell --action` goes the way of a build up to the first command of the action, where
+//! `sandbox/substitute.rs` starts another one in its place (`build/examine/reproduce.rs`). `build/examine/diff` reads two sides into the same form and
+//! compares what both have.
 
 mod action;
 mod answers;

@@ -10,6 +10,16 @@
 //! file, and for one whose stamp moved, the content decides.
 //!
 //! This room knows nothing of recipes, plans or stores.
+//!
+//! # What plans remember
+//!
+//! A plan is made of what it read, so it can be determined whether it would come out the same. All reading of planning goes through
+//! `witness`, which notes each file, listing, link on the way, missing name and variable with its stamp; `tests/tidy.rs`
+//! forbids the rooms to read past it, and a test runs the program under strace and compares what two runs looked at. `src/plans/planning.rs`
+//! keeps facts and answer together in the store's `memos`, one file a recipe directory, and asks it before the recipe is read.
+//! A stamp counts only if the file's ctime was two seconds older than the recording (git calls the others racily clean); else, and
+//! where it moved, content and mode decide. A memo is bound to the program's own file, to the workspace's file and the
+//! arguments that matter, has a digest of its own, and is read only if it belongs to the reader. Without memos everything comes out the same.
 
 mod ask;
 mod encode;
