@@ -155,15 +155,19 @@ pub(super) fn looks_like_directive(comment: &str) -> bool {
     known || unknown
 }
 
-/// Whether a word is what packages provide, `perl(Foo::Bar)`, `libfoo.so.1()(64bit)`, or a pattern of apt, `?name(^lib)`. Sources: RPM's
-/// dependencies, as spec files write them; apt-patterns(7).
+/// Whether a word is what packages provide, `perl(Foo::Bar)`, `libfoo.so.1()(64bit)`, or a pattern of apt, `?name(^lib)` or `~n^lib$`.
+/// Sources: RPM's dependencies, as spec files write them; apt-patterns(7).
 fn is_provided(word: &str) -> bool {
     let mut open = 0i32;
-    let is_pattern = word.starts_with('?');
+    // What has no more than characters of names is one word with them.
+    let is_short = word.strip_prefix('~').is_some_and(|rest| {
+        rest.starts_with(|c: char| c.is_ascii_alphabetic()) && !word.chars().all(is_name_character)
+    });
+    let is_pattern = is_short || word.starts_with('?');
     // A suite may follow a pattern.
     let end = if is_pattern { word.rfind(')').map_or(word, |at| &word[..=at]) } else { word };
     word.starts_with(|c: char| c.is_ascii_alphanumeric() || is_pattern)
-        && end.ends_with(')')
+        && (is_short || end.ends_with(')'))
         && word.chars().all(|c| {
             open += i32::from(c == '(') - i32::from(c == ')');
             open >= 0 && (is_name_character(c) || "()[]".contains(c) || is_pattern && "$|\\".contains(c))

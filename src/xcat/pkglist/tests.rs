@@ -140,6 +140,9 @@ fn vectors_of_package_lists() {
         ("P42", &["perl(Foo)\n"], O, "E:pkglist::character"),
         // Patterns of apt.
         ("P42", &["?name(^lib-x$)\n?name(a|b)/suite\n"], P, "[?name(^lib-x$) ?name(a|b)/suite]"),
+        ("P42", &["~n^lib-x$\n~nlib/suite\n~n^(a|b)$/suite\n"], P, "[~n^lib-x$ ~nlib/suite ~n^(a|b)$/suite]"),
+        ("P42", &["~n(a$\n"], P, "E:pkglist::character"),
+        ("P42", &["~$a\n"], P, "E:pkglist::character"),
         ("P42", &["?name(a\n"], P, "E:pkglist::character"),
         (
             "P21",

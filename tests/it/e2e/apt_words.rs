@@ -152,7 +152,7 @@ fn what_a_list_names_by_folder_comes_from_that_folder() {
         assert_eq!((origin("hello"), origin("hello-doc"), origin("hello-more")), (hello, doc, more), "{list}");
     }
     space.write("o.pkglist", "site/hello*\n");
-    space.run(&["build", "--until", "rootfs"]).good();
+    space.run(&["build"]).good();
     let sections = "dpkg-query -W -f '${Package} ${Section} ${Version}\\n' hello hello-doc hello-more";
     let shown = space.run(&["shell", "--", "/bin/sh", "-c", sections]).good().out;
     assert_eq!(shown, "hello site 1.0\nhello-doc site 1.0\nhello-more  0.5\n");
@@ -160,7 +160,7 @@ fn what_a_list_names_by_folder_comes_from_that_folder() {
     space.edit("image.toml", "install = [\"base-files\"]", "install = [\"base-files\", \"hello\"]");
     space.write("o.pkglist", "site/hello\nother/hello-doc\n");
     Deb::new("hello-doc").of_version("0.7").write(&space.path().join("otherpkgs/other"));
-    space.run(&["build", "--until", "rootfs"]).good();
+    space.run(&["build"]).good();
     let shown = space.run(&["shell", "--", "/bin/sh", "-c", &sections.replace(" hello-more", "")]).good().out;
     assert_eq!(shown, "hello site 1.0\nhello-doc  0.7\n");
 }
