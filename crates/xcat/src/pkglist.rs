@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Loader;
 use super::include::{Included, Reads, resolve_include};
-use base::source::{Finding, Severity, SourceFile, Span};
+use crate::source::{Finding, Severity, SourceFile, Span};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flavor {
@@ -159,10 +159,7 @@ pub(super) fn looks_like_directive(comment: &str) -> bool {
 /// Sources: RPM's dependencies, as spec files write them; apt-patterns(7).
 fn is_provided(word: &str) -> bool {
     let mut open = 0i32;
-    // What has no more than characters of names is one word with them.
-    let is_short = word.strip_prefix('~').is_some_and(|rest| {
-        rest.starts_with(|c: char| c.is_ascii_alphabetic()) && !word.chars().all(is_name_character)
-    });
+    let is_short = word.strip_prefix('~').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_alphabetic()));
     let is_pattern = is_short || word.starts_with('?');
     // A suite may follow a pattern.
     let end = if is_pattern { word.rfind(')').map_or(word, |at| &word[..=at]) } else { word };

@@ -126,6 +126,8 @@ fn a_server_that_stalls_drips_or_breaks_is_asked_again_and_then_named() {
         scope.spawn(|| {
             let (mirror, _) = mirror_with(&["site-stall"]);
             let space = copy_from(&mirror, &["site-stall"]);
+            // What resolving needs is there before time counts.
+            copy_from(&mirror, &["site-stall"]).run(&["update"]).good();
             mirror.misbehave("InRelease", Deed::Stall);
             let began = std::time::Instant::now();
             fails_with(&space, &["--mirror-timeout", "1"], 4, &["cannot download `InRelease`", "timeout"]);

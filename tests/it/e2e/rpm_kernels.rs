@@ -25,6 +25,10 @@ fn with_driver(repository: &str, name: &str) -> Space {
 fn a_driver_package_gets_into_the_image_and_the_initrd_or_is_refused_with_its_vermagic() {
     let space = with_driver("distro", "driver-ifb");
     space.edit("image.toml", "\"virtio_net\"", "\"virtio_net\", \"ifb\"");
+    // systemd's package sets an option of that driver, which the initrd would not have.
+    space.write("ifb.conf", "# ifb has its two interfaces\n");
+    let list = std::fs::read_to_string(space.path().join("node.synclist")).unwrap();
+    space.write("node.synclist", &format!("{list}ifb.conf -> /etc/modprobe.d/systemd.conf\n"));
     forget_with(&space, "kernel/payload", &["driver.rpm"]);
     let to_do = space.to_do();
     assert!(
