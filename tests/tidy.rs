@@ -1,7 +1,7 @@
 //! Holds the house to its plan: who imports whom, how long files are, where unsafe code stands.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// What each room of the crate `build` may import of the others: those that stand before it, and no other.
 const ROOMS_OF_BUILD: [&str; 12] = [

@@ -19,7 +19,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 // The node's own files name them so.
-use imgbuild::{fault, name, network as words};
+use node_words::{name, network as words};
+
 
 use self::mutate::Random;
 use self::targets::{TARGETS, Target};

@@ -104,9 +104,9 @@ fn fetched(place: &Path, change: impl FnOnce(&Path)) {
     std::fs::create_dir_all(&origin).unwrap();
     change(&origin);
     let url = format!("file://{}", origin.display());
-    let fetcher = distro::Fetcher::new();
+    let fetcher = packages::Fetcher::new();
     struct Quiet;
-    impl distro::Progress for Quiet {
+    impl packages::Progress for Quiet {
         fn downloaded(&self, _: usize, _: usize, _: u64, _: u64) {}
     }
     let _ = build::delta(&url, &url, &fetcher);
@@ -228,8 +228,8 @@ pub const TARGETS: &[Target] = &[
         ],
         &[],
         |bytes, _| {
-            let index = distro::apt::SuiteIndex::new("o".to_owned(), "http://h".to_owned(), text(bytes));
-            let archive = distro::apt::Archive { indices: vec![index] };
+            let index = packages::apt::SuiteIndex::new("o".to_owned(), "http://h".to_owned(), text(bytes));
+            let archive = packages::apt::Archive { indices: vec![index] };
             for name in archive.names().into_iter().take(50) {
                 let _ = archive.newest(name).map(|one| (one.pin(false).is_ok(), one.version()));
             }
@@ -237,11 +237,11 @@ pub const TARGETS: &[Target] = &[
         }
     ),
     target!("inrelease", Text, |_| vec![INRELEASE.into()], &[], |bytes, _| {
-        if let Ok(keyring) = distro::Keyring::debian() {
-            let _ = distro::verify_clear_signed(bytes, &keyring);
-            let _ = distro::verify_detached(b"data", bytes, &keyring);
+        if let Ok(keyring) = packages::Keyring::debian() {
+            let _ = packages::verify_clear_signed(bytes, &keyring);
+            let _ = packages::verify_detached(b"data", bytes, &keyring);
         }
-        let _ = distro::Keyring::parse(bytes);
+        let _ = packages::Keyring::parse(bytes);
     }),
     target!(
         "sources",
@@ -251,8 +251,8 @@ pub const TARGETS: &[Target] = &[
         },
         &[],
         |bytes, _| {
-            let _ = distro::apt::read_sources_file(&file("a.sources", bytes));
-            let _ = distro::apt::read_sources_file(&file("a.list", bytes));
+            let _ = packages::apt::read_sources_file(&file("a.sources", bytes));
+            let _ = packages::apt::read_sources_file(&file("a.list", bytes));
         }
     ),
     target!("cpio", Bytes, |_| vec![seeds::cpio()], &[], |bytes, place| {

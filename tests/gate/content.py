@@ -1,7 +1,7 @@
 """What a group of tests is made of, as a digest of content: the group is due when it differs from the one that it last passed with.
 
 It needs no remote, no base commit and no times of files: the files of the work tree (those that git knows or would add), the group's
-own entry in tiers.toml, the locked crates, and the compiler.
+own entry in tiers.toml, the locked crates that its tests reach, and the compiler.
 """
 
 import functools
@@ -12,12 +12,16 @@ import pathlib
 import re
 import stat
 import subprocess
+import tomllib
 
 PROJECT = pathlib.Path(__file__).resolve().parent.parent.parent
 # Modules are declared there and nowhere else: a module more changes no test of another.
 DECLARING = ("tests/it/main.rs", "tests/it/e2e/mod.rs")
 DECLARES = re.compile(rb"^(?:#\[cfg\([^\n]*\)\]\n)?(?:pub )?mod \w+;\n", re.M)
 TESTS = "tests/it/"
+# The crates whose packages of others count for each group, with the program's own: what builds, serves, boots. A new crate beside them
+# brings packages that no group's tests reach, and makes none due.
+REACHED = ("boot", "build", "embedded", "imgbuild-init", "remote", "serve", "site")
 # A test as rustfmt leaves it, with its attributes.
 TEST = re.compile(r"^#\[test\]\n(?:#\[[^\n]*\]\n)*fn \w+\(\)[^\n]*\{\n.*?^\}\n", re.M | re.S)
 
@@ -57,7 +61,41 @@ def content(name):
     data = path.read_bytes()
     if name in DECLARING:
         data = DECLARES.sub(b"", data)
+    if name == "Cargo.lock":
+        data = json.dumps(reached(data.decode())).encode()
+    if name == "Cargo.toml":
+        data = json.dumps(settings(tomllib.loads(data.decode())), sort_keys=True).encode()
     return (b"program " if mode & 0o100 else b"file ") + data
+
+
+def reached(lock):
+    """Of the text of Cargo.lock the packages of others that the crates of REACHED need, with versions and checksums."""
+    named = {}
+    for package in tomllib.loads(lock)["package"]:
+        named.setdefault(package["name"], []).append(package)
+    todo, found = list(REACHED), {}
+    while todo:
+        # "name", or "name version" where there are several.
+        name, _, version = todo.pop().partition(" ")
+        for package in named[name]:
+            key = f"{name} {package['version']}"
+            if key in found or version and package["version"] != version.split(" ")[0]:
+                continue
+            found[key] = package.get("checksum", "")
+            todo += package.get("dependencies", [])
+    return sorted(found.items())
+
+
+def settings(manifest):
+    """What Cargo.toml says of how the crates of REACHED are compiled: profiles, lints, and what each takes of others' crates."""
+    lock = (PROJECT / "Cargo.lock").read_text()
+    needed = {key.split(" ")[0] for key, _ in reached(lock)}
+    workspace = manifest["workspace"]
+    others = {name: it for name, it in workspace["dependencies"].items() if name in needed}
+    profiles = manifest.get("profile", {})
+    for profile in profiles.values():
+        profile["package"] = {name: it for name, it in profile.get("package", {}).items() if name in needed}
+    return [profiles, manifest.get("features"), workspace.get("package"), workspace.get("lints"), others]
 
 
 @functools.cache

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Loader;
 use super::include::{Included, Reads, resolve_include};
-use crate::source::{Finding, Severity, SourceFile, Span};
+use base::source::{Finding, Severity, SourceFile, Span};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flavor {
