@@ -9,8 +9,8 @@ use std::error::Error;
 use std::fs::{File, create_dir_all};
 use std::path::{Path, PathBuf};
 
-use cache::{Entry, Frame, Object, object_name};
 use base::digest::{Digest, Sha256};
+use cache::{Entry, Frame, Object, object_name};
 use store::{ActionRecord, BlobRef, Outputs};
 
 /// Images that are made of the same packages.

@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use packages::DistroError;
-use oci::OciError;
-use sandbox::SandboxError;
 use build::StageError;
+use oci::OciError;
+use packages::DistroError;
+use sandbox::SandboxError;
 use store::StoreError;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -15,8 +15,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use base::failure::{Failure, NOT_STARTED, START_REMEDY};
-use sandbox::ScriptLimits;
 use clap::{FromArgMatches, Parser, Subcommand, ValueEnum};
+use sandbox::ScriptLimits;
 
 pub use exit::Exit;
 pub use setup::Setup;

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use super::output::harmless::one_line;
 use super::output::render;
 use super::{Arguments, Exit};
-use recipe::select;
-use recipe::{Draft, Known, LOCK_FILE, Lock, Overlay, Recipe, Selected, Workspace, has_recipe, known};
-use sandbox::{Assembly, IdMap, Namespace, SandboxError};
 use base::source::{Finding, Severity, SourceFile};
 use build::{
     BuildInfo, Limits, PackageSources, ProbeAnswer, ProbeRequest, SharedBuild, newer_build, published, remove_inside,
 };
+use recipe::select;
+use recipe::{Draft, Known, LOCK_FILE, Lock, Overlay, Recipe, Selected, Workspace, has_recipe, known};
+use sandbox::{Assembly, IdMap, Namespace, SandboxError};
 use store::{FileLock, Leftovers, Store};
 
 /// Arguments of commands that fetch packages.

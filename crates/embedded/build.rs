@@ -10,13 +10,7 @@ fn main() {
     let manifest = own.ancestors().nth(2).expect("this crate lies in crates/").to_owned();
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     let target = std::env::var("TARGET").expect("cargo sets TARGET");
-    for path in [
-        "imgbuild-init/src",
-        "imgbuild-init/Cargo.toml",
-        "crates/node-words",
-        "crates/fault",
-        "Cargo.lock",
-    ] {
+    for path in ["imgbuild-init/src", "imgbuild-init/Cargo.toml", "crates/node-words", "crates/fault", "Cargo.lock"] {
         println!("cargo:rerun-if-changed={}", manifest.join(path).display());
     }
     if std::env::var_os("CARGO_FEATURE_E2E").is_some() {

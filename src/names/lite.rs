@@ -5,9 +5,9 @@ use super::shell::Shell;
 use super::{Done, Ended, Name};
 use crate::output::render;
 use crate::verbs::nodes::root_of;
+use node_words::statelite::NodeFacts;
 use nodes::{Boots, State};
 use recipe::StateliteList;
-use node_words::statelite::NodeFacts;
 
 /// The one word of a command that is no flag.
 fn word(shell: &Shell, what: &str) -> Result<String, Ended> {

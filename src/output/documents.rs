@@ -6,10 +6,10 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use base::format::Version;
-use plan::Cause;
-use recipe::{lock_schema_text, schema_of, schema_text, workspace_schema_text};
 use base::source::{Finding, Severity};
 use build::{BuildInfo, Drift, Estimate, Facts, Total, XcatPublished};
+use plan::Cause;
+use recipe::{lock_schema_text, schema_of, schema_text, workspace_schema_text};
 use store::ActionRecord;
 
 pub const FORMATS: [&str; 17] = [

@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-
 /// Words that a name has whose value is secret.
 const SECRET: [&str; 4] = ["password", "passwd", "secret", "token"];
 

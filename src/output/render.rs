@@ -11,8 +11,8 @@ use super::excerpt::Excerpt;
 use super::harmless::{harmless, in_json, one_line};
 use super::masked::masked;
 use crate::{ColorWhen, Exit};
-use recipe::{Format, in_format};
 use base::source::{Finding, Severity};
+use recipe::{Format, in_format};
 
 pub use base::source::{counted, counted_as};
 

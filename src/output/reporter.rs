@@ -12,9 +12,9 @@ use super::harmless::one_line;
 use super::render;
 use super::steps::Steps;
 use crate::{Arguments, ProgressKind};
-use plan::Cause;
 use base::source::{Finding, Severity};
 use build::{Report, ids};
+use plan::Cause;
 
 /// Plain lines come no more often than this while one action runs.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(5);

@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::output::masked::masked;
 use base::digest::{Digest, FieldHasher};
-use files::{self, Durability};
-use recipe::Workspace;
 use base::source::{Finding, Severity, SourceFile, Span};
 use build::Target;
+use files::{self, Durability};
+use recipe::Workspace;
 use witness::{Sealed, Witness};
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,9 +9,9 @@ use super::planned::stage_failed;
 use crate::output::render;
 use crate::setup::lock;
 use crate::{Arguments, Exit};
+use build::{ExactPlan, PlanToKeep, StageError, Target, forms_for, fresh_lock, picture};
 use plan::{FileImage, PLAN_FILE_FORMAT, PlanFile};
 use recipe::{Lock, Recipe};
-use build::{ExactPlan, PlanToKeep, StageError, Target, forms_for, fresh_lock, picture};
 use store::Store;
 
 #[derive(Debug, Error, Diagnostic)]

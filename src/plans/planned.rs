@@ -8,12 +8,10 @@ use serde::Serialize;
 use crate::Exit;
 use crate::output::render;
 use crate::setup::lock;
+use build::ids;
+use build::{CachedActions, Drift, Estimate, ImagePlan, PlannedAction, StageError, Target, Total, Workload, workers};
 use plan::{ActionKind, Cause, Stage, Verdict, in_reading_order};
 use recipe::Recipe;
-use build::ids;
-use build::{
-    CachedActions, Drift, Estimate, ImagePlan, PlannedAction, StageError, Target, Total, Workload, workers,
-};
 use store::Store;
 
 pub fn stage_failed(error: StageError) -> Exit {

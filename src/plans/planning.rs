@@ -13,9 +13,9 @@ use crate::Exit;
 use crate::output::estimate;
 use crate::output::render::counted;
 use crate::setup::{chosen, name_from, print_findings};
-use recipe::{Overlay, Recipe, Workspace, folders, load_draft, once, relatives};
 use base::source::Finding;
 use build::{CachedActions, Drift, Target, Total, Workload};
+use recipe::{Overlay, Recipe, Workspace, folders, load_draft, once, relatives};
 use store::Store;
 use witness::{Answer, Known, Looks, Sealed, recording};
 

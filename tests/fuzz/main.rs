@@ -21,7 +21,6 @@ use std::time::{Duration, Instant, SystemTime};
 // The node's own files name them so.
 use node_words::{name, network as words};
 
-
 use self::mutate::Random;
 use self::targets::{TARGETS, Target};
 

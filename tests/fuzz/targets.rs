@@ -6,10 +6,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use archive::{self, Member, MemberKind};
-use packages::{self, installed, rpm};
+use base::source::SourceFile;
 use nodes::Nodes;
 use nodes::xcat_range::Files;
-use base::source::SourceFile;
+use packages::{self, installed, rpm};
 use xcat::{self, Flavor, LoadError, Loader};
 
 use crate::mutate::Form::{self, Bytes, Tar, Text};

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use cache::{Cache, Object, Saver, Settings};
 use base::digest::Digest;
+use cache::{Cache, Object, Saver, Settings};
 use store::{ActionRecord, Outputs, Store};
 
 use crate::oci::server::Registry;
@@ -104,8 +104,7 @@ fn what_is_damaged_in_a_registry_is_removed_where_it_lets_itself() {
     let ran = verify(&[]).good();
     assert!(ran.err.contains("3 actions are not signed") && ran.err.contains("all of it is"), "{}", ran.err);
     // One file is another, and one is gone; a manifest that is none is a tag of someone else's, but for its name.
-    let digest =
-        |name: &str| format!("sha256:{}", base::digest::Sha256::of(format!("result of {name}").as_bytes()));
+    let digest = |name: &str| format!("sha256:{}", base::digest::Sha256::of(format!("result of {name}").as_bytes()));
     let damage = || {
         let mut state = registry.state.lock().unwrap();
         state.blobs.insert(digest("a"), b"RESULT OF a".to_vec());

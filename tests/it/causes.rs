@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use base::digest::{Digest, Sha256};
+use build::{Forms, graph_of, requested};
 use plan::{ActionKind, Change, InputKind, InputName, Origin, Subject};
 use recipe::{Lock, PinnedPackage, Recipe, load};
-use build::{Forms, graph_of, requested};
 use store::{Root, Store};
 
 use crate::support::cluster::{chmod, write_cluster};

@@ -2,8 +2,8 @@
 //! release that reads them. docs/formats.md has the rule.
 
 use base::digest::Digest;
-use store::{Item, ItemKind, Store};
 use serde_json::{Value, json};
+use store::{Item, ItemKind, Store};
 
 use crate::exact::{lock_of, read, recipe_document, write_files, write_toml};
 use crate::support::{Ran, Space};

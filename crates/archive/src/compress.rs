@@ -63,7 +63,7 @@ impl Compression {
     /// that all its readers know; lz4's and gzip's are refused by some.
     /// Source: RFC 8878, section 3.1.2, skippable frames.
     /// Errors: The sink's.
-    pub(in crate) fn pad(self, out: &mut dyn Write, size: u64) -> io::Result<()> {
+    pub(crate) fn pad(self, out: &mut dyn Write, size: u64) -> io::Result<()> {
         const HEAD: u64 = 8;
         let missing = size.next_multiple_of(SHARED_BLOCK) - size;
         if missing == 0 || !matches!(self, Self::Zstd(_)) {

@@ -34,7 +34,6 @@ mod plan;
 mod published;
 mod supply;
 
-pub use packages::PackageSources;
 pub use actions::packages::emulator::{emulator_of_lock, namespace_for};
 pub use actions::{Forms, StageGraph, graph_of};
 pub use bench::history::StoreHistory;
@@ -52,6 +51,7 @@ pub use builder::planfile::{PlanToKeep, picture};
 pub use builder::run::{Builder, Options, Outcome, Summary};
 pub use builder::shared::{Deliver, Limits, SharedBuild, estimate as memory_of};
 pub use builder::trace::Trace;
+pub use embedded::init_program;
 pub use error::StageError;
 pub use estimate::{ActionEstimate, Estimate, Facts, PathStep, Range, Source, Total, Workload};
 pub use examine::against::{State, compare, name_lines};
@@ -61,7 +61,6 @@ pub use examine::reproduce::{Again, Reproduced, reproduce};
 pub use examine::shell::{ShellRequest, ShellTree};
 pub use examine::size::tree::{SizedTree, sized_tree};
 pub use examine::size::{SizedFile, packages as package_owners, sizes};
-pub use embedded::init_program;
 pub use inside::init::init_for;
 pub use inside::probe::{ProbeAnswer, ProbeRequest};
 pub use inside::removal::{remove_collected, remove_inside};
@@ -70,6 +69,7 @@ pub use lock::check::check_repositories;
 pub use lock::repositories::asked as asked_repositories;
 pub use lock::state::{LockState, lock_state, requested};
 pub use operations::operations;
+pub use packages::PackageSources;
 pub use plan::{
     Comparison, ExactPlan, ImagePlan, PlannedAction, all_run, forms_for, fresh_lock, shape_of, stages_of, workers,
 };

@@ -22,7 +22,6 @@ use x509_cert::Certificate;
 use x509_cert::der::oid::ObjectIdentifier;
 use x509_cert::der::{Decode, Encode, SliceReader};
 
-
 /// Larger programs are not read. Kernels with an initrd in them have tens of megabytes.
 const LONGEST: u64 = 256 << 20;
 /// The algorithm of digests in signatures that is compared. Source: RFC 5754.

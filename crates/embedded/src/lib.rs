@@ -1,6 +1,6 @@
 //! imgbuild-init, the program of each initrd, for each CPU that images may have: bytes that the build script has compiled.
 //!
-//! It knows nothing else: whoever edits imgbuild-init compiles this crate again, and links.
+//! It knows nothing else: an edit of imgbuild-init compiles this crate again, and links.
 
 /// The program for the CPU of this one. Process 1 of the sandboxes is the same file.
 pub const INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/imgbuild-init"));

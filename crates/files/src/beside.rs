@@ -7,7 +7,6 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, unlinkat};
 
-
 /// A directory of this user, opened: its files are reached through it, and never through a link.
 #[derive(Debug)]
 pub struct Beside {

@@ -11,8 +11,8 @@ use super::document::{ARTIFACT_LIMIT, Descriptor, INDEX, Index, MANIFEST, Named}
 use super::error::OciError;
 use super::send::{At, Content, Counted, Destination, Kept, Moved, Source};
 use base::digest::Sha256;
-use files::{self, Aside, Durability, Folders};
 use files::sweep::Swept;
+use files::{self, Aside, Durability, Folders};
 
 pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 const VERSION_FILE: &str = "oci-layout";

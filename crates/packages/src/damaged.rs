@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use super::{DistroError, Gathering, manager};
 use base::digest::Sha256;
-use recipe::{Recipe, is_meant};
 use base::source::{Finding, Severity, Span};
+use recipe::{Recipe, is_meant};
 
 /// A file whose name says that it is a package, and whose content says otherwise.
 #[derive(Debug, Clone)]

@@ -16,10 +16,10 @@ use super::rpm_family::{self, RpmFamily};
 use super::zypper::Zypper;
 use super::{DistroError, Fetcher, Progress, apt, rpm};
 use base::digest::{Digest, Sha256};
+use base::source::Finding;
 use recipe::{Accounts, Family, LockedSuite, PinnedPackage, Recipe};
 use sandbox::helper::Operation;
 use sandbox::{CommandResult, Namespace};
-use base::source::Finding;
 use store::Store;
 
 /// Where packages come from, instead of where the recipe says.

@@ -18,7 +18,6 @@ use openpgp::types::RevocationStatus;
 use openpgp::{Cert, KeyHandle};
 use sequoia_openpgp as openpgp;
 
-
 pub use packages::{Strength, verify_package};
 
 /// Archive keys of Debian 11 to 13: the certificates of debian-archive-keyring.gpg in the package

@@ -9,7 +9,6 @@ use thiserror::Error;
 
 use super::{ActionKind, Input, Removals};
 
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {

@@ -5,8 +5,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use base::digest::Digest;
-use recipe::{PinnedPackage, Spans};
 use base::source::Span;
+use recipe::{PinnedPackage, Spans};
 
 /// Where a person wrote something.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]

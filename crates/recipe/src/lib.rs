@@ -24,7 +24,6 @@ pub mod owners;
 mod tables;
 mod workspace;
 
-pub use xcat::Clause;
 pub use convert::{Converted, Format, convert, in_format, worded};
 pub use front::check::check_against_schema;
 pub use front::document::{Node, Spans, Value};
@@ -72,6 +71,7 @@ pub use tables::wanted::{ALL_UPDATES, Wanted, default_drivers, initrd_drivers, n
 pub use workspace::executor::{ExecutorKind, WorkspaceExecutor};
 pub use workspace::file::{Workspace, WorkspaceModel, root_of_all, workspace_schema_text};
 pub use workspace::select::{Known, Selected, folders, known, once, select};
+pub use xcat::Clause;
 
 pub const RECIPE_FILE: &str = "image.toml";
 pub const KDL_RECIPE_FILE: &str = "image.kdl";

@@ -4,8 +4,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use nodes::StateError;
 use base::source::Finding;
+use nodes::StateError;
 
 /// What can go wrong before the first node is served.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]

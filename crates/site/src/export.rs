@@ -5,10 +5,10 @@ use std::path::Path;
 
 use serde_json::Value as Json;
 
-use recipe::{Distro, Family, Model, Recipe, Workspace, known_releases, plain, release_named};
 use crate::definitions::Places;
 use crate::osimage::{Mapped, Record, STANZA_FILE, Value, map, osvers_of};
 use crate::workspace::imported;
+use recipe::{Distro, Family, Model, Recipe, Workspace, known_releases, plain, release_named};
 use xcat::definitions::{Definition, LINUXIMAGE_COLUMNS, OSIMAGE_COLUMNS, TableKind, write_rows};
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -161,10 +161,7 @@ impl Store {
 
     pub fn has_outputs(&self, outputs: &Outputs) -> bool {
         outputs.layer.is_none_or(|layer| self.has_layer(&layer))
-            && outputs
-                .frames
-                .iter()
-                .all(|frame| witness::is_file(&self.directory().join(Self::frame_name(frame))))
+            && outputs.frames.iter().all(|frame| witness::is_file(&self.directory().join(Self::frame_name(frame))))
             && outputs.blobs.values().all(|blob| {
                 witness::metadata(&self.blob(&blob.digest)).is_ok_and(|metadata| metadata.len() == blob.size)
             })

@@ -12,8 +12,8 @@ use super::stream::{Bytes, Entry, aside, records, send};
 use super::wanted::{Folder, Item, Job, Script, in_home, names, owner_of, sha256_of};
 use super::words::{encoded, path_of};
 use super::{Answer, Change, Executed, What};
-use recipe::{Clause, SyncedKind};
 use base::source::Span;
+use recipe::{Clause, SyncedKind};
 use xcat::{appended_once, merged};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

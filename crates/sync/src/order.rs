@@ -12,9 +12,9 @@ use super::node::{Mode, opened, put};
 use super::stream::{Bytes, Entry};
 use super::words::encoded;
 use super::{Answer, Executed};
+use base::source::{Finding, Severity, counted_as};
 use nodes::{Attr, Effective, Nodes, ScriptFault, ScriptResult, script_name, script_of};
 use recipe::{NodeScripts, Recipe};
-use base::source::{Finding, Severity, counted_as};
 
 /// Bytes of what is said of the scripts of one node.
 const MOST_RESULTS: usize = 4 << 20;

@@ -9,8 +9,8 @@ use super::node::{Mode, Put, opened, put};
 use super::stream::{Bytes, Entry};
 use super::words::{encoded, quoted};
 use super::{Answer, Change, Executed, What};
-use recipe::{Family, Lock, PassRole, PinnedPackage, plain_version};
 use base::source::counted_as;
+use recipe::{Family, Lock, PassRole, PinnedPackage, plain_version};
 
 /// Installs packages on a Debian node.
 const APT: &str = include_str!("apt.sh");

@@ -13,9 +13,9 @@ use super::node::Mode;
 use super::stream::{Bytes, Entry, RECORD, aside, records, send};
 use super::wanted::{Content, Item, Job, sha256_of};
 use super::words::{encoded, quoted};
+use base::source::{SourceFile, Span};
 use nodes::HostKey;
 use recipe::{Clause, SyncedKind};
-use base::source::{SourceFile, Span};
 
 proptest::proptest! {
     #[test]

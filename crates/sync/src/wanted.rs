@@ -11,11 +11,11 @@ use sha2::Digest as _;
 
 use super::order::Order;
 use super::packages::Packages;
+use base::source::{Finding, Severity, Span};
 use nodes::xcat_range::Files;
 use nodes::{HostKey, NodeSet, Nodes};
 use recipe::owners::{Home, account_number, homes};
 use recipe::{Clause, NodeFile, NodeScript, Recipe, SyncedKind};
-use base::source::{Finding, Severity, Span};
 
 /// The largest text that is appended or merged, and the largest script.
 const MOST_TEXT: u64 = 16 << 20;

@@ -13,7 +13,6 @@ use super::facts::{Fact, Witness, is_settled, need};
 use super::read;
 use super::stamp::{Seen, Stamp, look, look_through, stamp_at};
 
-
 /// Whether the same would be seen again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {

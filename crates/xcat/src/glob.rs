@@ -1,6 +1,5 @@
 //! Matching as `find -path` does: fnmatch(3) without special treatment of `/` or leading dots.
 
-
 /// Whether the whole of `name` matches `pattern`: `*` and `?` cross `/`, `[...]` and `[!...]` are sets, `\` quotes.
 pub fn matches(pattern: &str, name: &str) -> bool {
     Glob::new(pattern).matches(name)

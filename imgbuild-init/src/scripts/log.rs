@@ -6,7 +6,6 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
-
 /// Bytes of the beginning that are kept. /var/log is memory on a node.
 const HEAD: usize = 512 << 10;
 /// Bytes of the end.

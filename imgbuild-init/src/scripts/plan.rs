@@ -7,7 +7,6 @@ use serde::Deserialize;
 
 use super::Phase;
 
-
 /// What the image says: written by the build.
 #[derive(Debug, Default, Deserialize)]
 pub struct ImagePlan {

@@ -6,14 +6,12 @@ use std::path::Path;
 
 use crate::names::shell::Shell;
 use crate::names::{Done, Ended};
+use base::source::nearest;
 use recipe::{Workspace, plain, recipe_file};
 use site::definitions::Places;
 use site::export::{definition_of, fields_of, places_of};
 use site::osimage::{Mapped, Mapping, Remark, STANZA_FILE, Verdict, map};
-use site::workspace::{
-    AttributeChange, Edits, brought_up_to_date, imported, keep_attributes, reads, write_whole,
-};
-use base::source::nearest;
+use site::workspace::{AttributeChange, Edits, brought_up_to_date, imported, keep_attributes, reads, write_whole};
 use xcat::definitions::{Definition, LINUXIMAGE_COLUMNS, OSIMAGE_COLUMNS};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

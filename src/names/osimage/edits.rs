@@ -13,9 +13,9 @@ use crate::names::{Done, Ended};
 use crate::output::render;
 use crate::recipe_lock::RecipeLock;
 use crate::setup::print_findings;
+use base::source::{Severity, SourceFile};
 use site::definitions::Places;
 use site::osimage::{Mapped, map};
-use base::source::{Severity, SourceFile};
 use xcat::definitions::{Definition, ObjectKind, parse_stanzas, write_stanza};
 
 /// Changes or makes definitions of images

@@ -11,8 +11,8 @@ use super::{Done, Ended, Name};
 use crate::output::render;
 use crate::plans::emit::quote::shell as quoted;
 use crate::recipe_lock;
-use recipe::{Known, Overlay, Recipe, known, select};
 use build::init_for;
+use recipe::{Known, Overlay, Recipe, known, select};
 
 /// Runs imgbuild's own commands for one of xCAT's.
 pub struct Shell {

@@ -21,9 +21,9 @@ use crate::output::render;
 use crate::setup::chosen;
 use crate::verbs::keeping::cache::CacheArguments;
 use crate::{Arguments as Common, Exit};
+use build::{Target, forms_for, ids, stages_of};
 use packages::without_password;
 use plan::{Step, steps_of};
-use build::{Target, forms_for, ids, stages_of};
 
 /// The program that runs the steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

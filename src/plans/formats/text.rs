@@ -13,8 +13,7 @@ pub fn text_of(document: &PlanDocument, verbose: u8) -> String {
         .against
         .as_ref()
         .map_or_else(String::new, |against| format!("compared with {} ({:.12})\n", against.revision, against.commit));
-    let together =
-        document.estimate.as_ref().map(|total| format!("\n{}\n", crate::output::estimate::together(total)));
+    let together = document.estimate.as_ref().map(|total| format!("\n{}\n", crate::output::estimate::together(total)));
     head + &texts.join("\n") + &together.unwrap_or_default()
 }
 

@@ -10,10 +10,10 @@ use crate::Exit;
 use crate::output::render;
 use crate::setup::lock;
 use crate::setup::{chosen_to_look, store_directory};
-use plan::Verdict;
-use recipe::Recipe;
 use build::ids;
 use build::shape_of;
+use plan::Verdict;
+use recipe::Recipe;
 use store::Store;
 
 /// Arguments of `graph`.

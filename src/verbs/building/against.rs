@@ -8,15 +8,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::output::render;
 use crate::plans::planned::{AgainstDocument, PlannedImage, by_stage, publish_stage};
 use crate::{Exit, setup};
+use base::source::{Finding, Severity};
+use build::{Forms, State, compare, name_lines, publishes_otherwise};
+use files::sweep::Swept;
 use git::{Commit, Files, GitError, Repository, Unlike};
 use plan::{Cause, Reason};
 use recipe::{
     Draft, KDL_RECIPE_FILE, Loaded, Overlay, RECIPE_FILE, Recipe, WORKSPACE_FILE, Workspace, has_recipe, load_draft,
     relatives, root_of_all,
 };
-use base::source::{Finding, Severity};
-use build::{Forms, State, compare, name_lines, publishes_otherwise};
-use files::sweep::Swept;
 use witness::{Supplied, supplied};
 
 /// A recipe of the revision: its directory, its workspace and its images.

@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group, setsid};
 
-use remote::away::parcel::{FILES, Line, Manifest, Reply, VERSION, add, own_directory, owners_in, place, remove, take};
-use cache::Cache;
 use crate::output::render;
 use crate::{Exit, Setup};
 use base::digest::Digest;
-use recipe::{moved, root_of_all};
 use build::{Deliver, remove_inside};
+use cache::Cache;
+use recipe::{moved, root_of_all};
+use remote::away::parcel::{FILES, Line, Manifest, Reply, VERSION, add, own_directory, owners_in, place, remove, take};
 use store::{FileLock, Store};
 
 /// The folder with the directories of all builds, where none was named.

@@ -8,7 +8,6 @@ use super::build_arguments::Arguments;
 use super::on::Order;
 use super::only;
 use super::slurm::{self, Jobs, Made};
-use cache::Cache;
 use crate::Exit;
 use crate::output::documents::{ProgressEvent, PublishedBuild};
 use crate::output::reporter::Reporter;
@@ -17,11 +16,12 @@ use crate::plans::planfile::Held;
 use crate::plans::planned::{PlannedImage, plan_of, stage_failed};
 use crate::setup::{Setup, selection};
 use crate::verbs::site::rootimg;
-use plan::Stage;
-use recipe::{Recipe, Selected};
 use build::{
     Builder, Options, Report, Summary, Target, Total, XcatPublished, bring_cached, build_images, remove_damaged_layers,
 };
+use cache::Cache;
+use plan::Stage;
+use recipe::{Recipe, Selected};
 use store::Store;
 
 pub fn run(arguments: &crate::Arguments, own: &Arguments) -> Exit {

@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use super::only::Only;
-use remote::away::Host;
 use crate::setup::PlacesArguments;
 use crate::verbs::keeping::cache::CacheArguments;
+use build::Target;
 use plan::Stage;
 use recipe::ExecutorKind;
-use build::Target;
+use remote::away::Host;
 
 /// Arguments of `build`.
 #[derive(Debug, clap::Args)]

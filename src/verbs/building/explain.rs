@@ -9,8 +9,8 @@ use crate::Exit;
 use crate::output::render;
 use crate::plans::planned::stage_failed;
 use crate::setup::{lock, recipe, store_directory};
-use plan::{History, Outputs, Verdict, key_and_trace};
 use build::{ExactPlan, Forms, fresh_lock};
+use plan::{History, Outputs, Verdict, key_and_trace};
 use store::Store;
 
 /// Arguments of `explain`.

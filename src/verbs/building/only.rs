@@ -5,9 +5,9 @@ use std::str::FromStr;
 
 use crate::Exit;
 use crate::output::render;
+use build::ids;
 use plan::Stage;
 use recipe::{Recipe, is_image_name};
-use build::ids;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Only {

@@ -13,8 +13,8 @@ use crate::plans::planned::{AgainstDocument, PlanDocument, PlannedImage, plan_of
 use crate::plans::planning::{Planning, folded, json_of};
 use crate::setup::{Setup, chosen, store_directory};
 use crate::verbs::keeping::cache::CacheArguments;
-use recipe::Recipe;
 use build::{CachedActions, Drift, Target, Total, Workload, cached_actions, drift_of_layers};
+use recipe::Recipe;
 use store::Store;
 
 /// Arguments of `plan`.
@@ -142,12 +142,7 @@ fn in_caches(arguments: &crate::Arguments, own: &Arguments, has_work: bool) -> R
 type Planned = (Option<AgainstDocument>, Vec<PlannedImage>);
 
 /// The plan against a revision: neither store nor artefacts are looked at.
-fn against(
-    arguments: &crate::Arguments,
-    own: &Arguments,
-    recipes: &[Recipe],
-    revision: &str,
-) -> Result<Planned, Exit> {
+fn against(arguments: &crate::Arguments, own: &Arguments, recipes: &[Recipe], revision: &str) -> Result<Planned, Exit> {
     let forms = forms_for(&own.publish);
     let mut revision = Revision::open(&arguments.directory, revision)?;
     let all_below = own.images.is_empty().then_some(arguments.directory.as_path());

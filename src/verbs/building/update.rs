@@ -4,9 +4,9 @@ use crate::Exit;
 use crate::output::render;
 use crate::output::reporter::Reporter;
 use crate::setup::{PlacesArguments, Setup, print_findings, read_selection};
-use recipe::{Recipe, epoch_of_today};
 use build::namespace_for;
 use build::{Builder, Options, Update};
+use recipe::{Recipe, epoch_of_today};
 
 /// Arguments of `update`.
 #[derive(Debug, clap::Args)]

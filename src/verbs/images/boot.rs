@@ -5,16 +5,16 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use archive::list_packed;
-use boot::{Board, CARDS, Card, FileServer, Firmware, Machine, artefact, memory_for, needs_uefi, ssh_answers};
 use crate::Exit;
 use crate::output::render;
 use crate::published::image_and_out;
 use crate::setup::{print_findings, published_form, published_image};
+use archive::list_packed;
+use base::source::{Finding, Severity};
+use boot::{Board, CARDS, Card, FileServer, Firmware, Machine, artefact, memory_for, needs_uefi, ssh_answers};
 use node_words::kdump::Reserve;
 use recipe::normal_name;
 use sandbox::interrupt;
-use base::source::{Finding, Severity};
 
 /// Arguments of `boot`.
 #[derive(Debug, clap::Args)]
@@ -107,7 +107,7 @@ fn modules_of(packed: &Path) -> Option<Modules> {
 /// Bytes that are read of a list of what a kernel has built in; Debian's have 20 kB.
 const BUILT_IN_LIMIT: u64 = 1 << 20;
 
-/// The node's network card: one that the initrd or the kernel drives. Says before the node starts if there is none, or not the usual one.
+/// The node's network card: one that the initrd or the kernel drives. Says before the node starts if it has no card, or not the usual one.
 fn card_for(initrd: &Path, rootimg: &Path, verbose: u8) -> &'static Card {
     let usual = &CARDS[0];
     let Some(Modules { files, built_in }) = modules_of(initrd) else { return usual };

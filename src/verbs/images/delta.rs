@@ -4,8 +4,8 @@ use super::fetch::exit;
 use crate::Exit;
 use crate::output::harmless::one_line;
 use crate::output::render;
-use packages::Fetcher;
 use build::delta;
+use packages::Fetcher;
 
 /// Arguments of `delta`.
 #[derive(Debug, clap::Args)]

@@ -7,10 +7,10 @@ use crate::output::harmless::{one_line, push_line};
 use crate::output::render;
 use crate::published::{Place, places};
 use crate::setup::store_directory;
-use git::{GitError, Repository};
-use recipe::{KDL_RECIPE_FILE, LOCK_FILE, RECIPE_FILE};
 use build::diff::{BuildPlace, Difference, FileDifference, Side, SideError, compare, matched};
 use build::published;
+use git::{GitError, Repository};
+use recipe::{KDL_RECIPE_FILE, LOCK_FILE, RECIPE_FILE};
 use store::{PastBuild, Store};
 use witness::not_a_file;
 
@@ -325,10 +325,8 @@ fn sections(found: &Difference) -> Vec<Section> {
         }
     };
     if let Some(packages) = &found.packages {
-        let one =
-            |package: &build::diff::Package| format!("{} {} ({})", package.name, package.version, package.arch);
-        let two =
-            |package: &build::diff::MovedPackage| format!("{} {} -> {}", package.name, package.was, package.now);
+        let one = |package: &build::diff::Package| format!("{} {} ({})", package.name, package.version, package.arch);
+        let two = |package: &build::diff::MovedPackage| format!("{} {} -> {}", package.name, package.was, package.now);
         add("packages added", packages.added.iter().map(one).collect());
         add("packages removed", packages.removed.iter().map(one).collect());
         add("packages upgraded", packages.upgraded.iter().map(two).collect());

@@ -6,8 +6,8 @@ use crate::Exit;
 use crate::output::render;
 use crate::output::reporter::Reporter;
 use base::digest::Sha256;
-use packages::{DistroError, Fetcher};
 use build::{DownloadNews, FetchError, fetch};
+use packages::{DistroError, Fetcher};
 
 /// Arguments of `fetch`.
 #[derive(Debug, clap::Args)]

@@ -8,8 +8,8 @@ use crate::Exit;
 use crate::output::render;
 use crate::published::image_and_out;
 use crate::setup::published_image;
-use sandbox::SandboxError;
 use build::unpack_published;
+use sandbox::SandboxError;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NfsTarget(PathBuf);
@@ -120,8 +120,7 @@ fn write(target: &Path, published: &Path, rootimg: &str) -> Result<(), Problem> 
         move |error: std::io::Error| format!("`{path}`: {error}")
     };
     std::fs::create_dir_all(target).map_err(said(target))?;
-    let _held =
-        store::FileLock::take(&target.join(".imgbuild-publish.lock")).map_err(|error| error.to_string())?;
+    let _held = store::FileLock::take(&target.join(".imgbuild-publish.lock")).map_err(|error| error.to_string())?;
     // What a killed one left.
     for entry in std::fs::read_dir(target).map_err(said(target))?.flatten() {
         if entry.file_name().to_string_lossy().starts_with(".new-") {

@@ -6,8 +6,8 @@ use super::registry::{RegistryArguments, exit, mega, source};
 use crate::Exit;
 use crate::output::render;
 use crate::output::reporter::Reporter;
-use oci::Place;
 use build::{CarryError, DownloadNews, pull};
+use oci::Place;
 
 /// Arguments of `pull`.
 #[derive(Debug, clap::Args)]

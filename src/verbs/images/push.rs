@@ -9,12 +9,12 @@ use crate::output::render;
 use crate::output::reporter::Reporter;
 use crate::published::image_and_out;
 use crate::setup::{Setup, lock, print_findings, published_image, recipe, store_if_there};
-use oci::{Destination, Place, Sent, send};
-use recipe::Recipe;
 use base::source::{Finding, Severity};
 use build::{
     BuildInfo, CarryError, LOCK_NAME, OnlyBelieved, Parcel, Report, UploadNews, artefact, only_believed, with_container,
 };
+use oci::{Destination, Place, Sent, send};
+use recipe::Recipe;
 
 /// How many actions, and caches, a warning names.
 const MOST_NAMED: usize = 8;

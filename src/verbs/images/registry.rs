@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use crate::Exit;
-use oci::{Access, Archive, Destination, Layout, OciError, Place, Reference, Registry, Source};
 use build::CarryError;
+use oci::{Access, Archive, Destination, Layout, OciError, Place, Reference, Registry, Source};
 
 /// How a registry is asked.
 #[derive(Debug, Clone, clap::Args)]

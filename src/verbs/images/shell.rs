@@ -7,12 +7,12 @@ use crate::published::place;
 use crate::setup::{PlacesArguments, Setup, published_image, recipe};
 use base::digest::Digest;
 use base::failure::Failure;
+use build::{Again, Builder, Options, Reproduced, ShellRequest, ShellTree};
+use build::{emulator_of_lock, namespace_for, reproduce};
 use recipe::{Arch, Recipe};
 use sandbox::Namespace;
 use sandbox::SandboxError;
 use sandbox::{CommandResult, Substitute};
-use build::{Again, Builder, Options, Reproduced, ShellRequest, ShellTree};
-use build::{emulator_of_lock, namespace_for, reproduce};
 
 /// Arguments of `shell`.
 #[derive(Debug, clap::Args)]

@@ -11,9 +11,9 @@ use std::time::SystemTime;
 use ed25519_dalek::SigningKey;
 
 use super::gc::parse_bytes;
-use cache::{Cache, CacheError, Contents, Settings, public, secret};
 use crate::Exit;
 use crate::output::render;
+use cache::{Cache, CacheError, Contents, Settings, public, secret};
 use files::{self, Durability};
 use recipe::Workspace;
 

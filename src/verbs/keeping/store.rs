@@ -416,9 +416,8 @@ fn pins(arguments: &crate::Arguments, json: bool) -> Result<Exit, Exit> {
             .collect();
         render::print_json(&format!("{:#}\n", serde_json::json!({"format_version": "1.0", "pins": pins})));
     } else {
-        let line = |(label, root): &(&str, &store::Root)| {
-            format!("{label}  {} ({})\n", root.image, root.recipe.display())
-        };
+        let line =
+            |(label, root): &(&str, &store::Root)| format!("{label}  {} ({})\n", root.image, root.recipe.display());
         render::print(&pinned.iter().map(line).collect::<String>());
     }
     Ok(Exit::Done)

@@ -14,10 +14,10 @@ use crate::Exit;
 use crate::output::harmless::one_line;
 use crate::output::render;
 use crate::setup::print_findings;
+use base::source::{Finding, Severity};
 use nodes::state::presence;
 use nodes::{NODES_FILE, NodeSet, Nodes, State, StateError};
 use recipe::{Known, Overlay, Workspace, known};
-use base::source::{Finding, Severity};
 
 /// Where the state of nodes is.
 #[derive(Debug, Clone, clap::Args)]

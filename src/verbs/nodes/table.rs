@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use super::list::ListedNode;
 use crate::output::harmless::one_line;
+use base::source::counted_as;
 use nodes::state::{Boots, age};
 use nodes::{Assigned, ReportState};
-use base::source::counted_as;
 
 /// The first digits of a build's name.
 fn short(build: &str) -> String {

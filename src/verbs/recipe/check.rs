@@ -8,10 +8,10 @@ use crate::output::documents::{CheckDocument, CheckedImage, ReportedFinding};
 use crate::output::render;
 use crate::setup::{name_from, print_findings, read_selection};
 use crate::verbs::nodes::{checked as checked_nodes, root_of};
-use nodes::nodes_file;
-use recipe::{Recipe, Selected, once, read_list};
 use base::source::{Finding, Severity, Span};
 use build::check_repositories;
+use nodes::nodes_file;
+use recipe::{Recipe, Selected, once, read_list};
 use xcat::{Flavor, Item, Loader, parse_exlist, parse_pkglist, parse_synclist};
 
 /// Arguments of `check`.

@@ -9,11 +9,9 @@ use crate::Exit;
 use crate::output::render;
 use crate::recipe_lock::RecipeLock;
 use crate::setup::print_findings;
-use files::{self, Durability};
-use recipe::{
-    Format, KDL_RECIPE_FILE, Overlay, RECIPE_FILE, convert, document_of, known, recipe_file, recipe_text,
-};
 use base::source::Finding;
+use files::{self, Durability};
+use recipe::{Format, KDL_RECIPE_FILE, Overlay, RECIPE_FILE, convert, document_of, known, recipe_file, recipe_text};
 
 /// Arguments of `convert`.
 #[derive(Debug, clap::Args)]

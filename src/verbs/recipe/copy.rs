@@ -7,12 +7,10 @@ use crate::Exit;
 use crate::output::render;
 use crate::recipe_lock::RecipeLock;
 use crate::setup::{named_draft, print_findings};
-use recipe::{
-    Change, Draft, Edit, Editable, FieldPath, Known, Overlay, Recipe, Workspace, load_draft, relatives,
-};
+use base::source::Severity;
+use recipe::{Change, Draft, Edit, Editable, FieldPath, Known, Overlay, Recipe, Workspace, load_draft, relatives};
 use site::osimage::{STANZA_FILE, Value};
 use site::workspace::{imported, stanza_text};
-use base::source::Severity;
 
 /// Arguments of `copy`.
 #[derive(Debug, clap::Args)]

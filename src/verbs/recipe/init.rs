@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use crate::Exit;
 use crate::output::render;
 use crate::setup::print_findings;
+use base::source::Severity;
 use files::{Aside, Replaced};
 use recipe::{
     Distro, Family, KDL_RECIPE_FILE, RECIPE_FILE, Workspace, between, check_release_name, known_releases,
     official_releases, official_repositories, release_named, schema_text,
 };
-use base::source::Severity;
 
 /// Arguments of `init`.
 #[derive(Debug, clap::Args)]

@@ -5,8 +5,8 @@ use crate::output::documents::{LIST_FORMAT, ListDocument, ListedImage};
 use crate::output::render;
 use crate::setup::{good_to_look, published_image};
 use crate::verbs::site::export::{definitions_of, long_text};
-use recipe::Recipe;
 use build::{BuildInfo, drift_of_artefacts};
+use recipe::Recipe;
 
 /// Arguments of `list`.
 #[derive(Debug, clap::Args)]

@@ -9,9 +9,9 @@ use crate::output::render;
 use crate::recipe_lock::RecipeLock;
 use crate::setup::{named_draft, print_findings};
 use crate::verbs::nodes::set::{means_nodes, run as set_nodes};
+use base::source::{Finding, Severity, nearest};
 use files::{Aside, Durability};
 use recipe::{Change, Draft, Edit, Editable, FieldPath, Overlay, Spans, known, load_draft, once};
-use base::source::{Finding, Severity, nearest};
 
 /// Arguments of `set`.
 #[derive(Debug, clap::Args)]

@@ -6,10 +6,8 @@ use crate::Exit;
 use crate::output::render;
 use crate::setup::{chosen_to_look, named_draft, print_findings};
 use crate::verbs::site::export::{definitions_of, long_text};
-use recipe::{
-    Draft, Field, FieldPath, HOSTNAME_BY_DHCP, Model, ROOT_SIZE, Spans, Step, document_from, file_schema,
-};
 use base::source::{Span, nearest};
+use recipe::{Draft, Field, FieldPath, HOSTNAME_BY_DHCP, Model, ROOT_SIZE, Spans, Step, document_from, file_schema};
 use xcat::definitions::{LINUXIMAGE_COLUMNS, OSIMAGE_COLUMNS};
 
 /// Arguments of `show`.

@@ -7,12 +7,12 @@ use crate::output::harmless::one_line;
 use crate::output::render;
 use crate::setup::print_findings;
 use crate::verbs::nodes::{StateArguments, open};
+use ::xcat::definitions::{Definition, ObjectKind, write_stanza};
+use base::source::{SourceFile, counted_as};
 use files::{self, Durability};
 use nodes::{NODES_FILE, Nodes, nodes_file};
 use recipe::{Overlay, known};
 use site::nodes::{nodes_file_text, read, xcat};
-use base::source::{SourceFile, counted_as};
-use ::xcat::definitions::{Definition, ObjectKind, write_stanza};
 
 /// Those files among the arguments of `import xcat` that have nodes.
 pub fn files_with_nodes(paths: &[PathBuf]) -> Vec<PathBuf> {

@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 
 use crate::output::harmless::push_line;
 use crate::output::render;
+use base::source::{Finding, Severity};
+use build::Target;
 use recipe::{Family, Recipe, Workspace, select};
 use site::capture::{CaptureReport, CaptureRequest, OfRecipe, Rules, Source, Why, capture};
 use site::definitions::Site;
 use site::export::{definition_of, places_of};
 use site::rootimg::{synced, tree_in, tree_of};
 use site::workspace::ImportReport;
-use base::source::{Finding, Severity};
-use build::Target;
 
 use super::capture::Arguments;
 

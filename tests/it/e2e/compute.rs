@@ -5,8 +5,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use boot::{FileServer, Machine, Running};
 use base::digest::{Digest, Sha256};
+use boot::{FileServer, Machine, Running};
 use recipe::Lock;
 use store::{Kind, Manifest, merge};
 

@@ -35,8 +35,7 @@ fn a_release_file_that_cannot_be_trusted_is_refused() {
     try_it(&|archive| archive.codename = "trixie".to_owned(), &["is for `trixie`, not `bookworm`"]);
     // Changed after it was signed.
     mirror.publish(&archive);
-    let signed =
-        packages::Fetcher::new().read(&format!("{}/dists/bookworm/InRelease", mirror.url), 1 << 20).unwrap();
+    let signed = packages::Fetcher::new().read(&format!("{}/dists/bookworm/InRelease", mirror.url), 1 << 20).unwrap();
     let changed = String::from_utf8(signed).unwrap().replace("Origin: test", "Origin: evil");
     mirror.misbehave("InRelease", Deed::Give(changed.into_bytes()));
     fails_with(&space, &[], 4, &["the signature of `InRelease`", "the file was altered"]);

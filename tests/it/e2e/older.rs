@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use cache::{Cache, Entry, Object, Saver, Settings, object_name};
 use base::digest::Digest;
+use cache::{Cache, Entry, Object, Saver, Settings, object_name};
 use store::{ActionRecord, Store};
 
 use super::offline::{assert_same, fresh, vendored};

@@ -6,9 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use archive::Extractor;
-use packages::rpm::{
-    Candidate, Evr, Package, RepositorySource, VerifiedBy, fetch_repository, scan_directory, unpack,
-};
+use packages::rpm::{Candidate, Evr, Package, RepositorySource, VerifiedBy, fetch_repository, scan_directory, unpack};
 use packages::{Fetcher, Keyring};
 use store::Store;
 

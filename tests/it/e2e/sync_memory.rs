@@ -4,8 +4,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use base::digest::Sha256;
-use recipe::{Lock, LockedSuite, load};
 use build::requested;
+use recipe::{Lock, LockedSuite, load};
 
 use crate::support::{Space, imgbuild};
 

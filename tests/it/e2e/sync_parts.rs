@@ -6,8 +6,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use base::digest::Sha256;
-use recipe::{Lock, LockedSuite, PinnedPackage, load};
 use build::requested;
+use recipe::{Lock, LockedSuite, PinnedPackage, load};
 
 use super::private_archive::Deb;
 use super::sync::{Node, make_keys, ssh_config};
@@ -228,8 +228,7 @@ fn packages_come_from_the_store_and_nothing_else_does(site: &Site) {
     let digest = Sha256::of(&bytes).to_string();
     *bytes.last_mut().unwrap() ^= 1;
     // In the store, where nothing looks at it before it is sent.
-    let store =
-        store::Store::existing(&site.space.store()).package(&Sha256::of(&std::fs::read(&file).unwrap()));
+    let store = store::Store::existing(&site.space.store()).package(&Sha256::of(&std::fs::read(&file).unwrap()));
     assert!(text.contains(&digest));
     std::fs::create_dir_all(store.parent().unwrap()).unwrap();
     std::fs::write(&store, &bytes).unwrap();

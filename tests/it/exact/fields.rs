@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use recipe::{load, recipe_schema};
 use build::{LockState, lock_state};
+use recipe::{load, recipe_schema};
 use serde_json::{Value, json};
 
 use super::{keys_of, lock_of, recipe_document, write_files, write_toml};

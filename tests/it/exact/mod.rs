@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use base::digest::{Digest, Sha256};
+use build::{Forms, graph_of, requested};
 use plan::{Known, key_and_trace};
 use recipe::{LOCK_MINOR, Lock, LockedSuite, PinnedPackage, Recipe, load};
 use recipe::{LockedBase, LockedDocument, LockedLayer};
-use build::{Forms, graph_of, requested};
 use serde_json::{Value, json};
 
 use crate::support::Space;

@@ -7,8 +7,8 @@ use std::fmt::Write;
 use archive::{Compression, Stream, cut_frames, join_frames};
 use base::digest::{Digest, FieldHasher, Sha256};
 use plan::{Action, ActionKind, Input, Known, Stage, Upstream, key_and_trace};
-use store::{Entry, Kind, Manifest};
 use proptest::prelude::*;
+use store::{Entry, Kind, Manifest};
 
 use super::{keys_of, lock_of, read, recipe_document, write_files, write_toml};
 use crate::support::Space;

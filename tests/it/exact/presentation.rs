@@ -1,7 +1,7 @@
 //! How a recipe is written moves no key.
 
-use recipe::{Format, convert};
 use base::source::SourceFile;
+use recipe::{Format, convert};
 use serde_json::Value;
 
 use super::{Keys, difference, keys_of, lock_of, read, recipe_document, write_files, write_toml};

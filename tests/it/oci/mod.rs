@@ -7,8 +7,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use base::digest::{Digest, Sha256};
-use store::{ActionRecord, Outputs, Root, Store};
 use server::{Door, Fault, Registry};
+use store::{ActionRecord, Outputs, Root, Store};
 
 use crate::support::{Ran, files, imgbuild};
 

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use super::BLOCK;
 
-
 /// An inode begins at a multiple of so many bytes, so that none of the heads lies in two blocks.
 const STEP: u64 = 64;
 

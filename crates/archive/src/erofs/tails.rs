@@ -3,7 +3,6 @@
 
 use std::collections::VecDeque;
 
-
 /// Bytes of ends that are kept in memory.
 const KEPT: usize = 16 << 20;
 

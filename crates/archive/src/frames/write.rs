@@ -17,9 +17,9 @@ use base::digest::{Digest, FieldHasher, Sha256};
 use store::{Entry, Kind};
 
 /// A frame is cut from here on where a path's hash allows, in bytes before compression.
-pub(in crate) const FRAME_LEAST: u64 = 1 << 20;
+pub(crate) const FRAME_LEAST: u64 = 1 << 20;
 /// A frame is cut here whatever the hash says, in bytes before compression.
-pub(in crate) const FRAME_MOST: u64 = 8 << 20;
+pub(crate) const FRAME_MOST: u64 = 8 << 20;
 /// One path in so many may start a frame.
 const CUT_ODDS: u32 = 32;
 /// A frame of so many bytes before compression, or fewer, is put together in memory, once for each thread.
@@ -87,7 +87,7 @@ fn path_hash(path: &str) -> u32 {
 }
 
 /// Whether a frame that is large enough ends before this path.
-pub(in crate) fn starts_frame(path: &str) -> bool {
+pub(crate) fn starts_frame(path: &str) -> bool {
     path_hash(path).is_multiple_of(CUT_ODDS)
 }
 

@@ -8,7 +8,6 @@ use std::io::{Read, Seek, SeekFrom};
 
 use super::members::{Member, MemberKind, Visit, clean_path};
 
-
 /// Bytes of a sector; images with other sectors are not made.
 const SECTOR: u64 = 2048;
 /// Largest directory that is read, in bytes.

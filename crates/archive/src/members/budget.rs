@@ -7,7 +7,6 @@ use std::io::{self, Read};
 
 use super::listing::{Listed, Look};
 
-
 /// Bytes that are allowed whatever the size, and for each byte of the file: names, attributes, texts that are kept.
 const KEPT: (u64, u64) = (32 << 20, 8);
 /// The same of bytes that are unpacked and read: a compressor makes much of zeros.

@@ -8,10 +8,10 @@ use std::io::Read;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
+use crate::StageError;
 use base::digest::Digest;
 use plan::{Input, file_input};
 use recipe::{Lock, owners};
-use crate::StageError;
 use store::Store;
 
 /// A value that an action's key has: only a [`Key`] makes one.

@@ -9,12 +9,12 @@ pub mod results;
 
 use std::path::PathBuf;
 
+use crate::StageError;
 use plan::Action;
 use recipe::Recipe;
-use sandbox::Namespace;
-use crate::StageError;
-use store::{BlobRef, Store};
 use report::Report;
+use sandbox::Namespace;
+use store::{BlobRef, Store};
 
 #[derive(Clone, Copy)]
 pub struct Bench<'a> {

@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
+use crate::StageError;
+use base::source::{Finding, Severity, Span};
 use packages::{News, Progress};
 use plan::Cause;
 use recipe::Recipe;
-use base::source::{Finding, Severity, Span};
-use crate::StageError;
 
 /// Takes news of a build; the command line shows them.
 pub trait Report: Sync {

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::history::outputs_by_name;
-use base::digest::Digest;
-use plan::{Action, Known};
-use base::source::{Finding, Severity};
 use crate::StageError;
+use base::digest::Digest;
+use base::source::{Finding, Severity};
+use plan::{Action, Known};
 use store::{ActionRecord, BlobRef, Outputs, RecordedInput, ScanAnswer};
 
 #[derive(Debug, Clone, Default)]

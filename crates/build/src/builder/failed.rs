@@ -10,21 +10,21 @@ pub struct Failed(Mutex<Vec<(String, Option<StageError>)>>);
 
 impl Failed {
     /// Notes which action's error the attempt gives.
-    pub(in crate) fn first(&self, action: &str) {
+    pub(crate) fn first(&self, action: &str) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push((action.to_owned(), None));
     }
 
-    pub(in crate) fn more(&self, action: &str, error: StageError) {
+    pub(crate) fn more(&self, action: &str, error: StageError) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push((action.to_owned(), Some(error)));
     }
 
     /// Gives all, and forgets them.
-    pub(in crate) fn take(&self) -> Vec<(String, Option<StageError>)> {
+    pub(crate) fn take(&self) -> Vec<(String, Option<StageError>)> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Forgets all: the attempt is made again.
-    pub(in crate) fn clear(&self) {
+    pub(crate) fn clear(&self) {
         drop(self.take());
     }
 }

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use super::run::{Builder, Summary};
 use super::shared::SharedBuild;
-use base::failure::start;
 use crate::StageError;
+use base::failure::start;
 
 /// How many images are looked after at once at most; their actions share the same turns.
 const IMAGES_AT_ONCE: usize = 8;

@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use plan::{Decision, FileAction, FileImage, LockPicture, Outputs, Verdict, moved};
-use recipe::{Lock, Recipe};
 use crate::StageError;
 use crate::plan::ExactPlan;
 use crate::published::drift::Drift;
 use crate::published::otherwise::publishing;
+use plan::{Decision, FileAction, FileImage, LockPicture, Outputs, Verdict, moved};
+use recipe::{Lock, Recipe};
 
 /// All that the plan of an image rests on, as it is now.
 pub fn picture(recipe: &Recipe, directory: String, lock: &Lock, plan: &ExactPlan, drift: &[Drift]) -> FileImage {

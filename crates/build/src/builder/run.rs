@@ -16,13 +16,6 @@ use super::planfile::PlanToKeep;
 use super::schedule::{ScheduleOptions, run_side_by_side};
 use super::shared::{SharedBuild, estimate};
 use super::trace::{self, Trace};
-use base::digest::Digest;
-use packages::{Fetcher, PackageSources, manager};
-use base::failure::start;
-use plan::{Action, Decision, Follow, RECIPE, Stage, Verdict, decide, key_and_trace};
-use recipe::{Family, Lock, PassRole, PinnedPackage, Recipe};
-use sandbox::{Namespace, SandboxError};
-use base::source::{Finding, Severity};
 use crate::StageError;
 use crate::actions;
 use crate::actions::kernel::device_trees;
@@ -49,6 +42,13 @@ use crate::published::forms::packed_images;
 use crate::published::layouts::{Target, XcatPublication, XcatPublished};
 use crate::published::otherwise::publishing;
 use crate::supply::Supply;
+use base::digest::Digest;
+use base::failure::start;
+use base::source::{Finding, Severity};
+use packages::{Fetcher, PackageSources, manager};
+use plan::{Action, Decision, Follow, RECIPE, Stage, Verdict, decide, key_and_trace};
+use recipe::{Family, Lock, PassRole, PinnedPackage, Recipe};
+use sandbox::{Namespace, SandboxError};
 use store::{ActionRecord, End, FileLock, Root, Run, Store, StoreError};
 
 #[derive(Debug, Clone, Default)]
@@ -81,13 +81,13 @@ pub struct Outcome {
 }
 
 /// What is remembered of an action until the build ends.
-pub(in crate) struct Finished {
+pub(crate) struct Finished {
     pub key: Digest,
     pub(super) differing: bool,
     pub(super) outcome: Outcome,
 }
 
-pub(in crate) struct Work {
+pub(crate) struct Work {
     pub stages: StageGraph,
     pub done: Done,
     pub finished: BTreeMap<String, Finished>,
@@ -147,7 +147,7 @@ impl<'a> Builder<'a> {
     }
 
     /// The same; gives the results too.
-    pub(in crate) fn build_keeping_work(&self) -> Result<(Summary, Work), StageError> {
+    pub(crate) fn build_keeping_work(&self) -> Result<(Summary, Work), StageError> {
         // Without it nothing can boot: said before anything is downloaded.
         init_for(self.recipe.model.image.arch)?;
         let noted = &self.options.trace;
@@ -257,19 +257,19 @@ impl<'a> Builder<'a> {
         self.options.trace.ran(Run { action: action.id.clone(), kind, package_bytes, form, ..run });
     }
 
-    pub(in crate) fn bench(&self) -> Bench<'_> {
+    pub(crate) fn bench(&self) -> Bench<'_> {
         let Self { recipe, store, namespace, report, .. } = *self;
         Bench { recipe, store, namespace, report, is_locked: self.options.locked }
     }
 
-    pub(in crate) fn fetcher(&self) -> Result<Fetcher, StageError> {
+    pub(crate) fn fetcher(&self) -> Result<Fetcher, StageError> {
         let fetcher = self.options.places.patience.map_or_else(Fetcher::new, Fetcher::with_patience);
         let is_apts = self.recipe.model.image.distro.family() == Family::Debian;
         let fetcher = if is_apts { fetcher.as_apt() } else { fetcher };
         Ok(fetcher.keeping_halves_in(self.store.aside_directory()?))
     }
 
-    pub(in crate) fn supply<'s>(&'s self, fetcher: &'s Fetcher) -> Supply<'s> {
+    pub(crate) fn supply<'s>(&'s self, fetcher: &'s Fetcher) -> Supply<'s> {
         let (store, staging) = ((self.store, self.namespace), &self.shared.staging);
         Supply::new(
             self.recipe,
@@ -282,7 +282,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Runs actions; where packages would give accounts other ids than the lock has, these are fixed and it starts again.
-    pub(in crate) fn run_keeping_ids(
+    pub(crate) fn run_keeping_ids(
         &self,
         lock: &mut Lock,
         supply: &Supply<'_>,
@@ -387,12 +387,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Keeps from gc what this build used.
-    pub(in crate) fn remember(
-        &self,
-        lock: &Lock,
-        work: &Work,
-        published: Option<PathBuf>,
-    ) -> Result<(), StageError> {
+    pub(crate) fn remember(&self, lock: &Lock, work: &Work, published: Option<PathBuf>) -> Result<(), StageError> {
         let name = &self.recipe.model.image.name;
         let earlier = self.store.root(&self.recipe.directory, name).unwrap_or_default();
         // Forms are packed by several commands where actions are built alone.
@@ -420,8 +415,8 @@ impl<'a> Builder<'a> {
             image: name.clone(),
             recipe: self.recipe.directory.clone(),
             stamps: published.as_ref().map_or(earlier.stamps, |directory| {
-                let names = crate::published::artefacts::published(&self.options.out, name)
-                    .map(|(_, info)| info.artefacts);
+                let names =
+                    crate::published::artefacts::published(&self.options.out, name).map(|(_, info)| info.artefacts);
                 stamps(directory, names.into_iter().flatten().map(|artefact| artefact.name))
             }),
             published: published.unwrap_or(earlier.published),

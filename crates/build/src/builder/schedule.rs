@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::failed::Failed;
-use base::failure::start;
-use plan::Action;
 use crate::StageError;
 use crate::bench::results::{Done, missing};
+use base::failure::start;
+use plan::Action;
 use store::Outputs;
 
 /// How one image's actions are run.

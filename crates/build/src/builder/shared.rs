@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use cache::{Cache, Filled};
-use base::digest::Digest;
-use plan::ActionKind;
-use recipe::epoch_of_today;
 use crate::StageError;
 use crate::supply::Staging;
+use base::digest::Digest;
+use cache::{Cache, Filled};
+use plan::ActionKind;
+use recipe::epoch_of_today;
 use store::{Outputs, Store};
 
 const MIB: u64 = 1 << 20;
@@ -139,22 +139,22 @@ pub struct Deliver {
 }
 
 pub struct SharedBuild {
-    pub(in crate) budget: Arc<Budget>,
+    pub(crate) budget: Arc<Budget>,
     /// Packages on their way into this store.
-    pub(in crate) staging: Staging,
+    pub(crate) staging: Staging,
     /// Anyone who holds it asks the distribution: the tools root is made once, and mirrors are asked one after another.
-    pub(in crate) resolving: Mutex<()>,
+    pub(crate) resolving: Mutex<()>,
     /// What ran for resolving, by key, and how long it took.
-    pub(in crate) made: Mutex<BTreeMap<Digest, Duration>>,
+    pub(crate) made: Mutex<BTreeMap<Digest, Duration>>,
     /// Whether what does not need a failed action goes on.
     pub keep_going: bool,
     /// The epoch of locks that are made new, in seconds since 1970: one for all images, so that they can share layers.
     pub epoch: i64,
     pub cache: Option<Cache>,
     /// Keys of the actions whose results caches took while others ran, and how much that was.
-    pub(in crate) filled: Mutex<(BTreeSet<Digest>, Filled)>,
+    pub(crate) filled: Mutex<(BTreeSet<Digest>, Filled)>,
     /// What caches say of actions that are built to compare it: which cache, and the results.
-    pub(in crate) sampled: Mutex<BTreeMap<Digest, (String, Outputs)>>,
+    pub(crate) sampled: Mutex<BTreeMap<Digest, (String, Outputs)>>,
     /// Where results go that another machine asked for; nothing is published then.
     pub deliver: Option<Deliver>,
     /// The machine that was asked for all that is missing: nothing runs here.
@@ -171,11 +171,7 @@ impl SharedBuild {
 
     /// For another store, within the same limits.
     /// Errors: As [`SharedBuild::new`].
-    pub(in crate) fn with_budget(
-        store: &Store,
-        budget: Arc<Budget>,
-        keep_going: bool,
-    ) -> Result<Self, StageError> {
+    pub(crate) fn with_budget(store: &Store, budget: Arc<Budget>, keep_going: bool) -> Result<Self, StageError> {
         let staging = Staging::new(store)?;
         let epoch = epoch_of_today();
         let (resolving, made, stopped) = (Mutex::new(()), Mutex::default(), AtomicBool::new(false));
@@ -202,11 +198,11 @@ impl SharedBuild {
     }
 
     /// Nothing new starts.
-    pub(in crate) fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
     }
 
-    pub(in crate) fn is_stopped(&self) -> bool {
+    pub(crate) fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Relaxed)
     }
 }

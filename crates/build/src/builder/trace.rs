@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use base::digest::Digest;
-use plan::ActionKind;
-use recipe::{Format, Recipe, in_format};
 use crate::StageError;
 use crate::bench::ids;
 use crate::estimate::{Estimate, Facts};
 use crate::published::artefacts::BuildInfo;
+use base::digest::Digest;
+use plan::ActionKind;
+use recipe::{Format, Recipe, in_format};
 use store::{BuildTrace, End, Outputs, Run, Store, now};
 
 /// Bytes that an action wrote: its layer's files, and blobs and frames that were not there when it began.
@@ -58,20 +58,20 @@ impl std::fmt::Debug for Trace {
 }
 
 impl Trace {
-    pub(in crate) fn begin(&self, store: &Store, image: &str, recipe: &Path, target: &str) {
+    pub(crate) fn begin(&self, store: &Store, image: &str, recipe: &Path, target: &str) {
         let _ = self.0.began.set(Instant::now());
         if let Ok(trace) = store.begin_build(image, recipe, target) {
             let _ = self.0.trace.set(trace);
         }
     }
 
-    pub(in crate) fn number(&self) -> Option<u64> {
+    pub(crate) fn number(&self) -> Option<u64> {
         self.0.trace.get().map(BuildTrace::number)
     }
 
     /// All packages are known; from here on what is estimated is done. What resolving them took and fetched until now counts
     /// on both sides.
-    pub(in crate) fn expect(&self, estimate: Option<Estimate>, downloaded: u64) {
+    pub(crate) fn expect(&self, estimate: Option<Estimate>, downloaded: u64) {
         let spent = milliseconds(self.0.began.get_or_init(Instant::now).elapsed());
         if let Some(mut estimate) = estimate {
             for (range, more) in [(&mut estimate.milliseconds, spent), (&mut estimate.download_bytes, downloaded)] {
@@ -84,7 +84,7 @@ impl Trace {
         }
     }
 
-    pub(in crate) fn ran(&self, run: Run) {
+    pub(crate) fn ran(&self, run: Run) {
         self.0.written.fetch_add(run.written_bytes, std::sync::atomic::Ordering::Relaxed);
         self.0.runs.lock().unwrap_or_else(PoisonError::into_inner).push(run.clone());
         if let Some(trace) = self.0.trace.get() {
@@ -97,7 +97,7 @@ impl Trace {
     }
 
     /// An image was published: how long that took and what it wrote. `before` are the inodes of what was published before.
-    pub(in crate) fn published(&self, published: Option<&(PathBuf, BuildInfo)>, before: &[u64], took: Duration) {
+    pub(crate) fn published(&self, published: Option<&(PathBuf, BuildInfo)>, before: &[u64], took: Duration) {
         let Some((directory, info)) = published else { return };
         let is_new = |found: &std::fs::Metadata| !before.contains(&found.ino());
         let own = |name: &String| std::fs::metadata(directory.join(name)).ok().filter(is_new);
@@ -107,7 +107,7 @@ impl Trace {
     }
 
     /// What was estimated, beside what it really took.
-    pub(in crate) fn facts(&self, downloaded: u64) -> (Option<Estimate>, Facts) {
+    pub(crate) fn facts(&self, downloaded: u64) -> (Option<Estimate>, Facts) {
         let began = self.0.began.get_or_init(Instant::now);
         let facts = Facts {
             milliseconds: milliseconds(began.elapsed()),
@@ -117,7 +117,7 @@ impl Trace {
         (self.0.estimate.get().cloned(), facts)
     }
 
-    pub(in crate) fn ended(&self, end: End) {
+    pub(crate) fn ended(&self, end: End) {
         let Some(trace) = self.0.trace.get() else { return };
         let estimate = self.0.estimate.get().and_then(|one| serde_json::to_value(one).ok());
         let _ = trace.ended(End { at: now(), estimate, ..end });

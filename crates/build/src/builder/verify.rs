@@ -4,15 +4,15 @@ use crate::builder::locking::relock::read_lock;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use node_words::name::shown;
-use plan::Action;
-use base::source::{Finding, Severity};
 use crate::StageError;
 use crate::bench::results::Done;
 use crate::builder::run::{Builder, Options, Summary};
 use crate::builder::shared::SharedBuild;
-use store::{Entry, Kind, Manifest, Outputs, Store};
+use base::source::{Finding, Severity};
 use files::sweep::Held;
+use node_words::name::shown;
+use plan::Action;
+use store::{Entry, Kind, Manifest, Outputs, Store};
 
 /// Start of the names of stores for second builds, beside the store's own directory.
 const BESIDE: &str = ".imgbuild-verify-";

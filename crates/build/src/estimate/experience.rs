@@ -2,9 +2,9 @@
 
 use super::Source;
 use super::cost::ratio;
+use crate::actions::packages::requests::target;
 use plan::ActionKind;
 use recipe::Recipe;
-use crate::actions::packages::requests::target;
 use store::{PastBuild, Run, Store};
 
 /// How many earlier runs a figure is the middle of.

@@ -1,8 +1,8 @@
 //! Whether what a build writes has room on the store's file system, before anything is written.
 
 use super::{Estimate, Workload};
-use base::source::{Finding, Severity};
 use crate::StageError;
+use base::source::{Finding, Severity};
 use store::Store;
 
 /// Bytes that are free for the user who builds.

@@ -6,14 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use super::cost::form_of;
 use super::{ActionEstimate, Experience, Source};
-use base::digest::{Digest, FieldHasher};
-use packages::manager;
-use plan::{Action, ActionGraph, ActionKind, Decision, InputName, Verdict};
-use recipe::{Lock, PassRole, PinnedPackage, Recipe, SyncedKind};
 use crate::actions::packages::needs::{bytes_of, packages_of};
 use crate::actions::packages::requests::{package_requests, target};
 use crate::bench::ids;
 use crate::supply::origin::is_fetched;
+use base::digest::{Digest, FieldHasher};
+use packages::manager;
+use plan::{Action, ActionGraph, ActionKind, Decision, InputName, Verdict};
+use recipe::{Lock, PassRole, PinnedPackage, Recipe, SyncedKind};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Piece {
@@ -134,8 +134,7 @@ pub fn work_of(
             }
             work.synced += if surely { bytes } else { 0 };
         }
-        let is_lacking =
-            |one: &&PinnedPackage| is_fetched(one) && !witness::is_file(&store.package(&one.sha256));
+        let is_lacking = |one: &&PinnedPackage| is_fetched(one) && !witness::is_file(&store.package(&one.sha256));
         let lacks = packages
             .iter()
             .filter(is_lacking)

@@ -3,8 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use plan::{Cause, InputName, RECIPE, Reason, Removals, in_reading_order};
-use recipe::{Lock, Recipe};
 use crate::StageError;
 use crate::actions::Forms;
 use crate::lock::stale::{place_left_over, requests};
@@ -12,6 +10,8 @@ use crate::lock::state::{LockState, lock_state, requested};
 use crate::lock::suppose::supposed;
 use crate::plan::Comparison;
 use crate::plan::stages_of;
+use plan::{Cause, InputName, RECIPE, Reason, Removals, in_reading_order};
+use recipe::{Lock, Recipe};
 
 #[derive(Debug, Clone, Copy)]
 pub struct State<'a> {

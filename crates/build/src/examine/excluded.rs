@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
+use crate::StageError;
 use base::digest::Digest;
 use recipe::Recipe;
-use crate::StageError;
 use store::{Kind, Store};
 
 /// What one line takes away. What several lines name counts for the first of them.

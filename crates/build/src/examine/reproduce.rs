@@ -5,9 +5,6 @@ use crate::builder::locking::relock::read_lock;
 use crate::plan::{ExactPlan, fresh_lock};
 use std::collections::BTreeMap;
 
-use base::digest::Digest;
-use plan::{Action, ActionGraph, ActionKind, Follow, Known, Verdict, key_and_trace};
-use sandbox::{CommandResult, Substitute};
 use crate::StageError;
 use crate::actions::Forms;
 use crate::actions::{Context, Given};
@@ -17,6 +14,9 @@ use crate::bench::results::{Done, below, missing};
 use crate::builder::run::Builder;
 use crate::examine::shell::ShellRequest;
 use crate::examine::shell::ShellTree;
+use base::digest::Digest;
+use plan::{Action, ActionGraph, ActionKind, Follow, Known, Verdict, key_and_trace};
+use sandbox::{CommandResult, Substitute};
 use store::Outputs;
 
 /// Kinds of work that run no command: imgbuild does them itself.

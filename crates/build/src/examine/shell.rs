@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::inside::unpack::unpack;
 use base::digest::Digest;
 use sandbox::helper::News;
 use sandbox::{CommandRequest, CommandResult, TreeMount, run_command};
-use crate::inside::unpack::unpack;
 use store::{in_scratch, lower_directories, make_directories, root_of};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

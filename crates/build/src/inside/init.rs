@@ -2,10 +2,10 @@
 
 use std::sync::{LazyLock, OnceLock};
 
+use crate::StageError;
 use embedded::{INIT, INITS, init_program};
 use recipe::Arch;
 use sandbox::emulator::HostCpu;
-use crate::StageError;
 
 /// The program of an image's initrd: the one that is embedded, or a file that `IMGBUILD_INIT_MACHINE` names.
 /// Errors: [`StageError::NoInit`] for a CPU without one, or a file that is for another.

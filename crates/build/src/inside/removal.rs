@@ -1,8 +1,8 @@
 //! Taking things out of the store, on both sides of the sandbox.
 
+use crate::StageError;
 use base::digest::Digest;
 use sandbox::Namespace;
-use crate::StageError;
 use store::{Collected, RemoveRequest, Store, StoreError};
 
 /// Removes files and directories that belong to root inside, given relative to the store's directory; those that are not

@@ -8,13 +8,13 @@ use miette::Diagnostic;
 
 use super::state::{LockState, lock_state};
 use super::words::{driver_words, is_solved, with_chosen_kernel, with_place};
-use packages::{Fetcher, Gathering, News, PackageArchive, PackageSources, Progress, Unusable, manager};
-use recipe::{Family, PassRole, Recipe};
-use base::source::{Finding, Severity};
 use crate::StageError;
 use crate::actions::packages::requests::{PackageRequest, package_requests};
-use store::Store;
+use base::source::{Finding, Severity};
 use files::sweep::Held;
+use packages::{Fetcher, Gathering, News, PackageArchive, PackageSources, Progress, Unusable, manager};
+use recipe::{Family, PassRole, Recipe};
+use store::Store;
 
 #[derive(Default)]
 struct Heard(Mutex<Vec<Finding>>);

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use crate::supply::origin::local_folder;
 use base::digest::Sha256;
 use packages::{DistroError, PackageManager, manager};
 use plan::{Cause, Change, Origin, Place, Reason, Subject};
 use recipe::{Lock, Recipe};
-use crate::supply::origin::local_folder;
 
 /// So many files are named.
 const SHOWN: usize = 6;

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use packages::PackageManager;
-use plan::{Action, ActionGraph, ActionKind, Stage, Upstream};
-use recipe::{Lock, PassRole};
 use crate::actions::{StageGraph, kernel_packages};
 use crate::bench::ids;
 use crate::supply::origin::local_folder;
+use packages::PackageManager;
+use plan::{Action, ActionGraph, ActionKind, Stage, Upstream};
+use recipe::{Lock, PassRole};
 
 /// The graph of a lock that is about to be renewed because package files of otherpkgs changed.
 ///

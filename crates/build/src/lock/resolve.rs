@@ -11,13 +11,6 @@ use super::local_files::scanned_digest;
 use super::parts;
 use super::repositories;
 use super::words::{driver_words, is_solved, note_names, with_chosen_kernel, with_place};
-use base::digest::Digest;
-use packages::{
-    DistroError, Fetcher, Gathering, PackageArchive, PackageManager, PackageSources, Resolution, Solving, manager,
-};
-use recipe::{LOCK_MINOR, Lock, LockedPass, LockedSuite, PassRole, PinnedPackage, Recipe, is_meant};
-use sandbox::Namespace;
-use base::source::{Finding, Severity};
 use crate::StageError;
 use crate::actions::kernel::directory as kernel_dir;
 use crate::actions::packages::accounts;
@@ -29,6 +22,13 @@ use crate::bench::ids;
 use crate::bench::report::{Report, ReportedNews, refuse};
 use crate::supply::Supply;
 use crate::supply::origin::{KERNELS, local_folder};
+use base::digest::Digest;
+use base::source::{Finding, Severity};
+use packages::{
+    DistroError, Fetcher, Gathering, PackageArchive, PackageManager, PackageSources, Resolution, Solving, manager,
+};
+use recipe::{LOCK_MINOR, Lock, LockedPass, LockedSuite, PassRole, PinnedPackage, Recipe, is_meant};
+use sandbox::Namespace;
 use store::Store;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use plan::{Cause, Change, Origin, Place, RECIPE, Reason, Removals, Subject};
 use crate::actions::packages::requests::{PackageRequest, package_requests};
 use crate::bench::ids;
+use plan::{Cause, Change, Origin, Place, RECIPE, Reason, Removals, Subject};
 
 use recipe::{LockItem, LockPlaces, LockedPass, PassRole, Recipe, Spans};
 
@@ -92,11 +92,8 @@ pub fn lacking(package_request: &PackageRequest, name: &str, dashes: &str, recip
         return Cause { message, ..Reason::NotLocked { lock, what: shown }.cause(None) };
     }
     // The recipe's own words for the headers that belong to the kernel.
-    let shown = if shown == crate::actions::kernel::drivers::HEADERS {
-        "the kernel's headers".to_owned()
-    } else {
-        shown
-    };
+    let shown =
+        if shown == crate::actions::kernel::drivers::HEADERS { "the kernel's headers".to_owned() } else { shown };
     let (input, value) = match &origin {
         // A field that brings packages needs them; one that names the package has it as its value.
         Origin::Field(field) if ["kernel.package", "kernel.dir", "image.from"].contains(&field.as_str()) => {

@@ -5,12 +5,12 @@ use std::path::Path;
 use super::local_files::{changed_files, local_digest};
 use super::repositories;
 use super::stale as asked;
-use packages::manager;
-use plan::{Cause, Change, Origin, Place, Reason, Subject};
-use recipe::{LOCK_MINOR, Lock, LockedPass, PassRole, Recipe};
 use crate::actions::kernel::directory as kernel_dir;
 use crate::actions::kernel::drivers::headers_release;
 use crate::actions::packages::requests::{PackageRequest, package_requests, target};
+use packages::manager;
+use plan::{Cause, Change, Origin, Place, Reason, Subject};
+use recipe::{LOCK_MINOR, Lock, LockedPass, PassRole, Recipe};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LockState {

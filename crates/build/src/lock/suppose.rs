@@ -2,10 +2,10 @@
 
 use super::parts;
 use super::state::requested;
+use crate::actions::packages::requests::target;
 use base::digest::Sha256;
 use packages::manager;
 use recipe::{Lock, LockedPass, PassRole, PinnedPackage, Recipe};
-use crate::actions::packages::requests::target;
 
 /// The version of a package that is not resolved yet.
 pub const UNKNOWN: &str = "?";

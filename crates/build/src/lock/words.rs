@@ -3,15 +3,15 @@
 use std::collections::BTreeSet;
 
 use super::repositories;
-use base::digest::{Digest, FieldHasher};
-use packages::{DistroError, PackageArchive, Pass, manager};
-use recipe::{PassRole, PinnedPackage, Recipe, is_pattern};
-use base::source::{Finding, nearest};
 use crate::StageError;
 use crate::actions::kernel::directory as kernel_dir;
 use crate::actions::kernel::drivers::HEADERS;
 use crate::actions::packages::requests::{PackageRequest, package_requests, target};
 use crate::supply::origin::KERNELS;
+use base::digest::{Digest, FieldHasher};
+use base::source::{Finding, nearest};
+use packages::{DistroError, PackageArchive, Pass, manager};
+use recipe::{PassRole, PinnedPackage, Recipe, is_pattern};
 use store::Store;
 
 /// Whether the release's own solver resolves a transaction, and not imgbuild.

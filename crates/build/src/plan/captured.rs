@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use recipe::{Lock, Recipe};
 use crate::lock::packages::{MovedPackage, Package, Packages, compare as compare_packages};
+use recipe::{Lock, Recipe};
 
 const NAMED: usize = 6;
 

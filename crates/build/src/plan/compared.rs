@@ -1,8 +1,8 @@
 //! What is planned against another state of the recipe, as if that had been built.
 
+use crate::actions::{Forms, StageGraph};
 use plan::{ActionGraph, Cause, Symbolic, Verdict, evaluate};
 use recipe::{Lock, Recipe};
-use crate::actions::{Forms, StageGraph};
 
 use super::exact::stages_of;
 use super::planned::{PlannedAction, before_lock, not_resolved, not_resolved_but, planned_actions, unless_moved};

@@ -5,9 +5,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use base::digest::Digest;
-use plan::{Cause, Decision, Verdict, evaluate};
-use recipe::{Arch, Lock, Recipe};
 use crate::StageError;
 use crate::actions::{Forms, StageGraph, graph_of};
 use crate::bench::history::StoreHistory;
@@ -16,6 +13,9 @@ use crate::inside::init::init_for;
 use crate::lock::state::{LockState, lock_state};
 use crate::published::drift::{Drift, drift_of_artefacts};
 use crate::published::layouts::Target;
+use base::digest::Digest;
+use plan::{Cause, Decision, Verdict, evaluate};
+use recipe::{Arch, Lock, Recipe};
 use store::{Root, Store};
 
 /// Digest of the initrd's program, by the image's CPU: one for all images of a run.

@@ -13,10 +13,6 @@ pub use exact::{ExactPlan, forms_for, fresh_lock, stages_of};
 pub use planned::{PlannedAction, shape_of};
 use planned::{before_lock, emulated, not_resolved, not_resolved_but, planned_actions, unless_moved};
 
-use packages::manager;
-use plan::{ActionKind, Cause, History, Verdict, evaluate, in_reading_order};
-use recipe::{Lock, Recipe};
-use sandbox::emulator::HostCpu;
 use crate::StageError;
 use crate::actions::StageGraph;
 use crate::bench::history::StoreHistory;
@@ -32,6 +28,10 @@ use crate::published::drift::{Drift, drift_of_artefacts};
 use crate::published::layouts::Target;
 use crate::published::layouts::xcat_drift;
 use crate::published::otherwise::{published_elsewhere, would_publish};
+use packages::manager;
+use plan::{ActionKind, Cause, History, Verdict, evaluate, in_reading_order};
+use recipe::{Lock, Recipe};
+use sandbox::emulator::HostCpu;
 use store::{Root, Store};
 
 /// How many actions run at once at most; more would only wait for the same disk and the same layers.

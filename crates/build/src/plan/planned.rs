@@ -1,9 +1,5 @@
 //! What is planned of each action, also where the lock has to be renewed first.
 
-use packages::manager;
-use plan::{ActionGraph, ActionKind, Cause, Decision, Reason, Stage, Verdict, in_reading_order};
-use recipe::{Lock, Recipe};
-use sandbox::emulator::HostCpu;
 use crate::StageError;
 use crate::actions::Forms;
 use crate::bench::ids;
@@ -11,6 +7,10 @@ use crate::lock::renewal::graph_before_renewal;
 use crate::lock::stale::place_in_lock;
 use crate::lock::state::{LockState, lock_state};
 use crate::lock::suppose::UNKNOWN;
+use packages::manager;
+use plan::{ActionGraph, ActionKind, Cause, Decision, Reason, Stage, Verdict, in_reading_order};
+use recipe::{Lock, Recipe};
+use sandbox::emulator::HostCpu;
 
 use super::exact::stages_of;
 

@@ -8,16 +8,16 @@ use serde::{Deserialize, Serialize};
 use super::assemble::assemble;
 use super::earlier::forget_old;
 use super::forms::{PackedImage, PublishedForm};
+use crate::StageError;
 use base::digest::Sha256;
 use base::failure::start;
-use files::{Durability, create};
 use base::format::{Newer, Version, version_of};
+use files::{Durability, create};
 use node_words::kdump;
 use recipe::{Kdump, Recipe, Statelite};
-use crate::StageError;
 use store::{BlobRef, Store, StoreError};
 
-pub(in crate) const BUILD_FORMAT: Version = Version::new(1, 0);
+pub(crate) const BUILD_FORMAT: Version = Version::new(1, 0);
 
 /// One published file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -126,7 +126,7 @@ fn manifest(kernel: &Sha256, initrd: &Sha256, table: &Kdump) -> Vec<u8> {
     text
 }
 
-pub(in crate) fn sha256_of(path: &Path) -> std::io::Result<Sha256> {
+pub(crate) fn sha256_of(path: &Path) -> std::io::Result<Sha256> {
     let mut file = std::fs::File::open(path)?;
     let mut hasher: sha2::Sha256 = sha2::Digest::new();
     let mut buffer = vec![0u8; 1 << 20];
@@ -301,12 +301,7 @@ impl Publication<'_> {
 /// Renames a directory with all files of an image, which lies among its builds, into place, and points the image's link at it. The caller
 /// holds the lock of the builds. What has the directory's name afterwards may go.
 /// Errors: [`StageError::Publish`]; the previous artefacts are untouched then.
-pub(in crate) fn put_in_place(
-    out: &Path,
-    name: &str,
-    aside: &Path,
-    digest: &str,
-) -> Result<PathBuf, StageError> {
+pub(crate) fn put_in_place(out: &Path, name: &str, aside: &Path, digest: &str) -> Result<PathBuf, StageError> {
     let builds = out.join(".builds").join(name);
     let place = builds.join(digest);
     std::thread::scope(|scope| {

@@ -9,11 +9,11 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use serde::Deserialize;
 
+use crate::StageError;
 use archive::SHARED_BLOCK;
 use base::digest::{Digest, Sha256};
 use base::failure::start;
 use sandbox::SandboxError;
-use crate::StageError;
 use store::{BlobRef, Store, StoreError};
 
 #[derive(Debug, Deserialize)]

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::artefacts::{SUMS, newer_build, published, sha256_of, sums};
 use super::otherwise::published_elsewhere;
+use crate::StageError;
 use base::digest::{Digest, Sha256};
 use sandbox::Namespace;
-use crate::StageError;
 use store::{DamagedLayer, Root, Store};
 
 /// Something that is not as a build left it.

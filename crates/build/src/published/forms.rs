@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use base::digest::Digest;
-use recipe::Recipe;
 use crate::StageError;
 use crate::actions::pack_action;
 use crate::bench::results::Done;
+use base::digest::Digest;
+use recipe::Recipe;
 use store::BlobRef;
 
 /// One more form of the image, in the file `rootimg` beside the first one's.

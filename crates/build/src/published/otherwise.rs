@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::artefacts::BuildInfo;
+use crate::actions::pack_action;
+use crate::bench::ids;
 use plan::{
     Action, ActionGraph, ActionKind, Cause, Decision, Follow, History, Input, Outputs, Reason, Stage, Symbolic,
     Verdict, evaluate, in_reading_order,
 };
 use recipe::{BOOT_WORDS, Recipe, Statelite};
-use crate::actions::pack_action;
-use crate::bench::ids;
 use store::{Root, Store};
 
 /// What a recipe says of the published files that no action is made of, as the inputs of an action: the kernel's command line

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use archive::{Extractor, Meta};
+use embedded::INIT;
 use sandbox::helper::News;
 use sandbox::{Confined, IdMap, Namespace, SandboxError, run_confined};
-use embedded::INIT;
 
 /// What is unpacked, and where.
 #[derive(Debug, Serialize, Deserialize)]

@@ -1,8 +1,8 @@
 //! The download of packages.
 
+use crate::bench::report::{DownloadNews, Report};
 use packages::{DistroError, Download, Escapes, Fetcher, address_places};
 use recipe::PinnedPackage;
-use crate::bench::report::{DownloadNews, Report};
 use store::{Store, StoreError};
 
 /// Downloads the packages that the store lacks.

@@ -10,15 +10,15 @@ use std::time::{Duration, Instant};
 
 use bring::download_packages;
 
-use cache::{Cache, Object, Wanted, worth_of_size};
-use base::digest::Sha256;
-use packages::{DistroError, Fetcher, Gathering, PackageManager, PackageSources, manager};
-use base::failure::start;
-use recipe::{PinnedPackage, Recipe};
-use sandbox::Namespace;
-use base::source::{Finding, Severity};
 use crate::StageError;
 use crate::bench::report::{DownloadNews, Report, ReportedNews};
+use base::digest::Sha256;
+use base::failure::start;
+use base::source::{Finding, Severity};
+use cache::{Cache, Object, Wanted, worth_of_size};
+use packages::{DistroError, Fetcher, Gathering, PackageManager, PackageSources, manager};
+use recipe::{PinnedPackage, Recipe};
+use sandbox::Namespace;
 use store::{Scratch, Store, StoreError};
 
 fn this_thread() -> String {

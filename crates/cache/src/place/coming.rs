@@ -13,9 +13,9 @@ use sha2::Digest as _;
 
 use super::Wanted;
 use base::digest::Sha256;
+use files::sweep;
 use packages::{Progress, pause, side_by_side};
 use store::StoreError;
-use files::sweep;
 
 /// Why files did not come.
 #[derive(Debug, Default)]

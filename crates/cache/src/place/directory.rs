@@ -14,9 +14,9 @@ use crate::entry::Object;
 use crate::rate::Rate;
 use crate::{Damage, Mended};
 use base::digest::{Digest, Sha256};
-use packages::Progress;
 use files::Durability;
 use files::shared::Shared;
+use packages::Progress;
 use store::{StoreError, sha256_of};
 
 #[derive(Debug)]

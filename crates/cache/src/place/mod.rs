@@ -15,15 +15,15 @@ use std::time::{Duration, Instant};
 use super::entry::Object;
 use super::rate::Rate;
 use super::{BELIEVED, CacheError, Damage, Mended, PATIENCE};
-use base::digest::{Digest, Sha256};
-use packages::{Fetcher, Progress, pause, side_by_side};
 use ::files::shared::{Writers, writers};
-use store::StoreError;
+use base::digest::{Digest, Sha256};
 pub(super) use coming::CONNECTIONS;
 use coming::{Problems, TRIES};
 use directory::Directory;
 pub use directory::is_lost;
 use files::Files;
+use packages::{Fetcher, Progress, pause, side_by_side};
+use store::StoreError;
 
 const VERSION: &str = "v1";
 const ACTIONS: &str = "v1/actions";

@@ -9,11 +9,11 @@ use crate::entry::Object;
 use crate::rate::Rate;
 use crate::{Damage, Mended, PATIENCE};
 use base::digest::{Digest, Sha256};
-use packages::Progress;
 use oci::{
     Access, Content, Descriptor, Destination, EMPTY, EMPTY_CONFIG, Kept as Has, Manifest, OciError, Reference,
     Registry, Source,
 };
+use packages::Progress;
 use store::StoreError;
 
 const ARTIFACT: &str = "application/vnd.imgbuild.action.v1";

@@ -1,6 +1,5 @@
 //! What `crashkernel=` means. Source: Linux, Documentation/admin-guide/kdump/kdump.rst and kernel/crash_core.c.
 
-
 /// Smaller ones hold no kernel with drivers; larger ones are slips of a letter.
 const SMALLEST: u64 = 64 << 20;
 const LARGEST: u64 = 64 << 30;

@@ -1,6 +1,5 @@
 //! The place of a dump, as a recipe writes it.
 
-
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     Nfs {

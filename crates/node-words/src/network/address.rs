@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Method {
     /// DHCP for IPv4.

@@ -1,6 +1,5 @@
 //! `bond=` and `vlan=`. Source: dracut.cmdline(7).
 
-
 /// Cards that work as one: `bond=NAME[:CARDS[:OPTIONS[:MTU]]]`.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Bond {

@@ -1,6 +1,5 @@
 //! Rows of xCAT's tables, as they count for one image.
 
-
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FileRow {
     /// Name of an image, its groups, `ALL`, or nothing for all.

@@ -1,6 +1,5 @@
 //! Which texts are paths of an entry.
 
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PathFault {
     Relative,

@@ -8,10 +8,10 @@ use rayon::prelude::*;
 
 use super::own::{self, Own, lead};
 use super::{CURRENT, HOME, INDEX, Index, Served, is_ours, kind, place, target};
-use files::beside::{self, Beside};
-use files::Folders;
 use crate::loaders::NodeFiles;
 use crate::state::{STATE_FORMAT, StateError};
+use files::Folders;
+use files::beside::{self, Beside};
 
 /// A generation that is written and does not count yet; dropped, it goes.
 #[derive(Debug)]

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{CURRENT, HOME, INDEX, Index, Served, is_ours, kind, place, target, through_current};
-use files::{self, Durability, put_back};
 use crate::state::{STATE_FORMAT, StateError};
+use files::{self, Durability, put_back};
 
 /// The folder of a generation for such names.
 const OWN: &str = "own";

@@ -19,8 +19,8 @@ use super::file::Nodes;
 use super::file::own::names;
 use super::model::{Attr, Merging};
 use super::set::NodeSet;
-use recipe::{Change, Edit};
 use base::source::{SourceFile, nearest};
+use recipe::{Change, Edit};
 
 #[derive(Debug, Clone)]
 pub enum Target {

@@ -6,11 +6,11 @@ use super::effective::WITHOUT;
 use super::own::OwnSaid;
 use super::select::cut;
 use super::{Named, NodeTable, Nodes, Said, dhcp, scripts};
-use node_words::network;
 use crate::model::{Attr, Merging};
 use crate::set::NodeSet;
-use recipe::{Node, Value};
 use base::source::{Finding, Severity, Span, counted, nearest};
+use node_words::network;
+use recipe::{Node, Value};
 
 /// Items of a list that one node has by all its tables together.
 const MOST_ITEMS: usize = 1000;

@@ -7,8 +7,8 @@ use super::{Nodes, Said};
 use crate::model::mac::Mac;
 use crate::model::{Attr, Merging};
 use crate::set::Name;
-use recipe::Value;
 use base::source::Span;
+use recipe::Value;
 
 /// What takes an inherited item out, in front of it.
 pub const WITHOUT: char = '~';
@@ -126,7 +126,7 @@ impl Nodes {
     }
 
     /// Where an item of a list that adds up is taken out of a node, at last.
-    pub(in crate) fn withdrawal(&self, name: &str, attr: Attr, item: &str) -> Option<Span> {
+    pub(crate) fn withdrawal(&self, name: &str, attr: Attr, item: &str) -> Option<Span> {
         let said = self.layers(name).flatten().filter(|said| said.attr == attr);
         let gone =
             said.flat_map(|said| items(&said.value.value)).filter(|one| one.value.strip_prefix(WITHOUT) == Some(item));

@@ -3,7 +3,7 @@
 mod checks;
 mod dhcp;
 pub mod effective;
-pub(in crate) mod own;
+pub(crate) mod own;
 pub mod scripts;
 mod select;
 #[cfg(test)]
@@ -17,8 +17,8 @@ use std::sync::Arc;
 use super::model::mac::Mac;
 use super::model::{Attr, SCHEMA};
 use super::set::{MOST_NODES, Name, NodeSet};
-use recipe::{Node, Value, check_against_schema, document_from, recipe_text};
 use base::source::{Finding, Severity, SourceFile, Span, counted};
+use recipe::{Node, Value, check_against_schema, document_from, recipe_text};
 
 /// The file, beside `imgbuild.toml`.
 pub const NODES_FILE: &str = "nodes.toml";
@@ -159,7 +159,7 @@ impl Nodes {
 
     /// The nodes of a text in the middle of several changes, in which something may be wrong: what is known of that are its findings.
     /// Errors: It is not TOML.
-    pub(in crate) fn between_changes(file: &Arc<SourceFile>) -> Result<Self, String> {
+    pub(crate) fn between_changes(file: &Arc<SourceFile>) -> Result<Self, String> {
         let first = |findings: Vec<Finding>| findings.first().map(|one| one.message.clone()).unwrap_or_default();
         let document = document_from(file, &SCHEMA).map_err(first)?;
         let (mut nodes, reader) = Self::unchecked(file, &document);

@@ -9,8 +9,8 @@ use crate::model::Attr;
 use crate::model::mac::Mac;
 use crate::set::MOST_NODES;
 use crate::set::parse::{SetError, expand};
-use recipe::Value;
 use base::source::{Finding, Span, counted};
+use recipe::Value;
 
 /// Names of a table: a name, or sets with commas between them; no groups, because these are what groups are made of.
 pub fn names(text: &str) -> Result<Vec<String>, SetError> {

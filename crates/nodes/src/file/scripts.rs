@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use super::effective::{Effective, Given, Sourced, WITHOUT};
 use super::{Nodes, Said};
 use crate::model::Attr;
-use recipe::Value;
 use base::source::Finding;
+use recipe::Value;
 
 /// Directory of the scripts beside nodes.toml, unless `[nodeset] postscripts` names another.
 pub const SCRIPTS_DIRECTORY: &str = "postscripts";

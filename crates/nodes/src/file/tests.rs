@@ -70,14 +70,8 @@ fn a_node_has_what_it_inherits_each_value_with_its_line() {
     assert_eq!(of("@compute!@gpu"), "cn[001-002]");
     assert_eq!(of("@image:compute"), "cn[001-002]");
     assert_eq!(of("@*!@image:test"), "cn[001-003]");
-    assert_eq!(
-        nodes.select_xcat("compute,-gpu", crate::xcat_range::Files::Any).unwrap().folded(),
-        "cn[001-002]"
-    );
-    assert_eq!(
-        nodes.select_xcat("nodetype.provmethod==gpu", crate::xcat_range::Files::Any).unwrap().folded(),
-        "cn003"
-    );
+    assert_eq!(nodes.select_xcat("compute,-gpu", crate::xcat_range::Files::Any).unwrap().folded(), "cn[001-002]");
+    assert_eq!(nodes.select_xcat("nodetype.provmethod==gpu", crate::xcat_range::Files::Any).unwrap().folded(), "cn003");
 }
 
 #[test]

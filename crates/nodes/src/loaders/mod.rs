@@ -1,6 +1,5 @@
 //! Files of boot loaders: which there are for a node, and their text from templates that a site may replace.
 
-
 mod render;
 #[cfg(test)]
 mod tests;
@@ -14,8 +13,8 @@ use serde_json::json;
 use super::Effective;
 use super::model::Attr;
 use super::model::mac::Mac;
-use recipe::recipe_text;
 use base::source::{Finding, Severity, SourceFile};
+use recipe::recipe_text;
 
 pub use render::{Templates, grub as grub_word};
 

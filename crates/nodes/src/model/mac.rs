@@ -3,7 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mac(pub [u8; 6]);
 

@@ -1,9 +1,8 @@
 //! ClusterShell's node sets: `cn[001-040]!cn007,@rack1`. Source: ClusterShell's guide, "Node sets"; the vectors of the tests come
 //! from its release 1.9.1.
 
-
 mod fold;
-pub(in crate) mod parse;
+pub(crate) mod parse;
 #[cfg(test)]
 mod tests;
 
@@ -22,7 +21,7 @@ const MOST_BYTES: u64 = 128 << 20;
 const MOST_OF_ALL: u64 = if cfg!(test) { MOST_BYTES / 4 } else { 4 * MOST_BYTES };
 
 /// Whether so many names of so many bytes are more than a word may mean.
-pub(in crate) fn are_too_long(count: u64, length: usize) -> bool {
+pub(crate) fn are_too_long(count: u64, length: usize) -> bool {
     count.saturating_mul(length as u64 + 24) > MOST_BYTES
 }
 

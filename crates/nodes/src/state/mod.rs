@@ -30,8 +30,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::set::natural;
-use files::Durability;
 use base::format::{Newer, Version, version_of};
+use files::Durability;
 use files::shared::Shared;
 
 pub(super) const STATE_FORMAT: Version = Version::new(1, 0);

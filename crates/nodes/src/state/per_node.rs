@@ -6,8 +6,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{State, StateError};
-use files::Durability;
 use crate::file::is_node_name;
+use files::Durability;
 
 pub(super) const REPORTS: &str = "reports";
 pub(super) const SCRIPTS: &str = "scripts";

@@ -35,8 +35,12 @@ pub fn other_state(root: &Path, state: &Path) -> Option<(u32, String)> {
     let table = std::fs::read("/proc/net/unix").ok()?;
     let owner = std::fs::metadata(state).ok().map(|found| found.uid());
     let believed = [Some(0), Some(rustix::process::geteuid().as_raw()), owner];
+    // This program, by whatever name it was started, is one.
+    let own = program(std::process::id()).map(|(_, name)| name);
     other_in(&String::from_utf8_lossy(&table), (root, state), &|process| {
-        program(process).is_some_and(|(user, name)| believed.contains(&Some(user)) && name.starts_with("imgbuild"))
+        program(process).is_some_and(|(user, name)| {
+            believed.contains(&Some(user)) && (name.starts_with("imgbuild") || own.as_deref() == Some(name.as_str()))
+        })
     })
 }
 

@@ -22,12 +22,12 @@ impl Registry {
     }
 
     /// What it was opened for: a digest, or else a tag.
-    pub(in crate) fn version(&self) -> String {
+    pub(crate) fn version(&self) -> String {
         self.0.reference.version()
     }
 
     /// The document of one of some kinds that has a name.
-    pub(in crate) fn named_in(&self, version: &str, kinds: &[&str]) -> Result<Option<Vec<u8>>, OciError> {
+    pub(crate) fn named_in(&self, version: &str, kinds: &[&str]) -> Result<Option<Vec<u8>>, OciError> {
         let url = format!("{}/manifests/{version}", self.0.base());
         let asked = version.strip_prefix("sha256:").and_then(|hex| Sha256::parse(hex).ok());
         let accept = kinds.join(", ");
@@ -99,7 +99,7 @@ impl Registry {
     }
 
     /// An error for a name that is missing, with the names that there are.
-    pub(in crate) fn no_such_tag(&self) -> OciError {
+    pub(crate) fn no_such_tag(&self) -> OciError {
         let url = format!("{}/tags/list", self.0.base());
         let doing = "list tags";
         let ask = Ask { method: &Method::GET, url: &url, headers: &[], payload: Payload::None, doing };

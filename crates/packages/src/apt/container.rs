@@ -1,7 +1,6 @@
 //! Container images of Debian and Ubuntu, as the base of an image whose recipe names one.
 
 use super::inside::{NORMALISED, scripts_that_make_accounts};
-use archive::Extractor;
 use crate::inside::accounts::text_in;
 use crate::inside::container::lost::{Packaged, Tree};
 use crate::inside::container::{
@@ -9,6 +8,7 @@ use crate::inside::container::{
     PackagesRequest, Refused, TEXT_LIMIT,
 };
 use crate::installed::dpkg::field;
+use archive::Extractor;
 use sandbox::helper::News;
 use store::{LayerReader, TreeEditor};
 

@@ -2,15 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
-use base::digest::Digest;
 use crate::inside::accounts::{self, text_in};
 use crate::inside::common::{Made, PackageFile, call_packages, normalise, quoted, stand_ins, tree_of, write};
 use crate::inside::keystore;
 use crate::inside::uname::Uname;
+use base::digest::Digest;
+use base::source::counted_as;
 use recipe::Accounts;
 use sandbox::helper::News;
 use sandbox::{Bind, CommandRequest, STAND_IN_DIRECTORY, run_command, upper_is_whole};
-use base::source::counted_as;
 use store::scan;
 use store::{ScanRequest, TreeEditor, in_scratch, lower_directories, make_directories};
 

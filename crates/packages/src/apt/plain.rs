@@ -1,8 +1,8 @@
 //! Debian packages without their compression.
 
-use archive::write_plain;
 use crate::inside::plain;
 use crate::inside::plain::PlainRequest;
+use archive::write_plain;
 use sandbox::helper::News;
 
 pub fn inside(request: PlainRequest, news: News<'_>) -> Result<usize, String> {

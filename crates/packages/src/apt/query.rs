@@ -7,8 +7,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::inside::environment;
-use base::digest::{Digest, FieldHasher};
 use crate::inside::common::{tools_tree, write};
+use base::digest::{Digest, FieldHasher};
 use sandbox::helper::News;
 use sandbox::{Bind, CommandRequest, CommandResult, run_command};
 use store::{in_scratch, make_directories};

@@ -5,13 +5,13 @@ use std::fs::File;
 use serde::{Deserialize, Serialize};
 
 use super::inside::{NORMALISED, POLICY, environment, scripts_that_make_accounts};
-use archive::{Extractor, extract_tar, read_members};
 use crate::inside::accounts;
 use crate::inside::common::{Made, PackageFile, call_packages, normalise};
+use archive::{Extractor, extract_tar, read_members};
+use base::source::counted_as;
 use recipe::Accounts;
 use sandbox::helper::News;
 use sandbox::{Bind, CommandRequest, TreeMount, run_command};
-use base::source::counted_as;
 use store::scan;
 use store::{ScanRequest, TreeEditor, in_scratch, make_directories};
 

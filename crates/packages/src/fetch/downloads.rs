@@ -10,11 +10,11 @@ use std::time::Instant;
 use sha2::Digest as _;
 
 use super::fetcher::{CONNECTIONS, Failure, Fetcher, Next, again, pause};
-use base::digest::Sha256;
 use crate::DistroError;
+use base::digest::Sha256;
 use base::failure::start;
-use store::StoreError;
 use files::sweep;
+use store::StoreError;
 
 #[derive(Debug, Clone)]
 pub struct Download {

@@ -5,8 +5,8 @@ use std::net::TcpListener;
 
 use super::downloads::*;
 use super::fetcher::*;
-use base::digest::Sha256;
 use crate::DistroError;
+use base::digest::Sha256;
 
 struct Silent;
 

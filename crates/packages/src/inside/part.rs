@@ -3,8 +3,8 @@
 use std::fs::File;
 use std::io::{BufReader, Read, Seek};
 
-use archive::{DebError, Extractor, extract_tar, read_members};
 use crate::rpm;
+use archive::{DebError, Extractor, extract_tar, read_members};
 
 /// How a package of the RPM family begins. Source: rpm, lib/rpmlead.c.
 const RPM_MAGIC: [u8; 4] = [0xed, 0xab, 0xee, 0xdb];

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::common::side_by_side;
 use super::decompressed;
-use base::digest::Sha256;
 use crate::{DistroError, ready_name};
+use base::digest::Sha256;
 use base::failure::{DAMAGED, Failure};
 use recipe::PinnedPackage;
 use sandbox::Namespace;

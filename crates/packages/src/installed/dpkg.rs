@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::{DatabaseKind, Installed, InstalledFile, InstalledPackage};
 
-
 /// The packages and their states.
 pub const STATUS: &str = "var/lib/dpkg/status";
 /// Lists of files, digests, scripts.

@@ -8,8 +8,8 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use crate::DistroError;
-use sandbox::CommandResult;
 use base::source::{Finding, Severity};
+use sandbox::CommandResult;
 
 const FAILED: &str = " scriptlet failed";
 const LUA: [&str; 2] = ["lua script failed: ", "invalid syntax in lua script: "];

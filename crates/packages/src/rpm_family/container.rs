@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
 use super::inside::NORMALISED;
-use archive::Extractor;
 use crate::inside::accounts::{MAKERS, text_in};
 use crate::inside::container::lost::{Packaged, Tree};
 use crate::inside::container::{
@@ -13,9 +12,10 @@ use crate::inside::container::{
     PackagesRequest, Refused, TEXT_LIMIT,
 };
 use crate::installed::{self, Installed, InstalledPackage, LONGEST_DATABASE, RPM_PLACES, rpm_database_files};
+use archive::Extractor;
+use base::source::counted_as;
 use recipe::Distro;
 use sandbox::helper::News;
-use base::source::counted_as;
 use store::{Kind, LayerReader, TreeEditor};
 
 /// Version of what a container image is made into; part of the key. 1: first.

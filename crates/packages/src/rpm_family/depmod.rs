@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 
-
 /// File below /imgbuild with the stand-in.
 pub const FILE: &str = "depmod";
 

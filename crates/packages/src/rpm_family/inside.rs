@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use super::kernels::is_kernel;
 use super::{blame, database, depmod};
-use base::digest::Digest;
 use crate::inside::accounts;
 use crate::inside::common::{
     Made, PackageFile, call_packages, environment, normalise, quoted, quoted_words, stand_ins, tree_of, write,
@@ -15,10 +14,11 @@ use crate::inside::common::{
 use crate::inside::keystore;
 use crate::inside::uname::Uname;
 use crate::rpm::Package;
+use base::digest::Digest;
+use base::source::counted_as;
 use recipe::Accounts;
 use sandbox::helper::News;
 use sandbox::{Bind, CommandRequest, CommandResult, STAND_IN_DIRECTORY, run_command, upper_is_whole};
-use base::source::counted_as;
 use store::scan;
 use store::{Kind, ScanRequest, TreeEditor, in_scratch, make_directories, manifest_of, merged_of};
 

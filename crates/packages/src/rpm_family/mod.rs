@@ -28,10 +28,10 @@ use super::{
     ContainerOperations, DistroError, Gathering, Makes, Names, PackageArchive, PackageManager, Transaction, Unusable,
     VersionOrder, Versions,
 };
+use base::source::Finding;
 use recipe::{PinnedPackage, Recipe};
 use sandbox::CommandResult;
 use sandbox::helper::{News, Operation, answer};
-use base::source::Finding;
 
 /// The package manager of a family: rpm with one of the solvers.
 #[derive(Debug)]

@@ -18,7 +18,7 @@ pub enum Difference {
 }
 
 /// `layer rootfs/sync` is an output of another action; inputs of an action's own begin otherwise.
-pub(in crate) fn output_of(name: &str) -> Option<(String, String)> {
+pub(crate) fn output_of(name: &str) -> Option<(String, String)> {
     InputName::of(name).output().map(|(action, output)| (action.to_owned(), output))
 }
 

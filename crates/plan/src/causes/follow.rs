@@ -6,9 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::explain::{Difference, differences, in_reading_order, output_of};
 use super::items::joined;
 use super::words::{Change, Subject};
-use crate::{
-    ActionGraph, Cause, Decision, History, Known, Origin, Reason, RecordedAction, Verdict, key_and_trace,
-};
+use crate::{ActionGraph, Cause, Decision, History, Known, Origin, Reason, RecordedAction, Verdict, key_and_trace};
 use crate::{InputKind, InputName};
 
 /// Packages by name and what image.lock pins, and which actions have them.

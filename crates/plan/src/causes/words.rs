@@ -24,19 +24,19 @@ pub struct Subject<'a> {
 }
 
 /// Whether a file of the recipe itself, and not a list, has this name.
-pub(in crate) fn is_recipe(file: &str) -> bool {
+pub(crate) fn is_recipe(file: &str) -> bool {
     let base = file.rsplit('/').next().unwrap_or(file);
     ["image.", "imgbuild."].iter().any(|start| base.starts_with(start)) && !base.ends_with(".lock")
 }
 
 /// A place in front of a sentence. Another recipe than the image's own gave it by `extends`.
-pub(in crate) fn here(place: &Place) -> String {
+pub(crate) fn here(place: &Place) -> String {
     let extends = if is_recipe(&place.file) && place.file.contains('/') { " extends:" } else { "" };
     format!("{}:{}{extends} ", place.file, place.line)
 }
 
 /// A cause at the place where something stands, or else in the file where it stood.
-pub(in crate) fn placed(reason: Reason, what: &str, place: Option<&Place>, was: Option<&Place>) -> Cause {
+pub(crate) fn placed(reason: Reason, what: &str, place: Option<&Place>, was: Option<&Place>) -> Cause {
     let cause = reason.cause(None);
     match (place, was) {
         (Some(place), _) => Cause {

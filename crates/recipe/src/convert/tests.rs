@@ -175,7 +175,8 @@ fn comments_of_kdl_and_what_is_taken_out() {
 #[test]
 fn each_example_says_the_same_in_kdl_and_back() {
     for example in ["mini", "compute", "service"] {
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../examples/{example}/image.toml"));
+        let path =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../examples/{example}/image.toml"));
         let toml = std::fs::read_to_string(path).unwrap();
         let kdl = converted("image.toml", &toml, Format::Kdl);
         let again = converted("image.kdl", &kdl, Format::Toml);

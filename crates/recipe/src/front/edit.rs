@@ -38,7 +38,7 @@ impl Edit {
 
     /// The TOML value that a text means for a field.
     /// Errors: What is expected instead.
-    pub(in crate) fn value(field: &Field, kind: &str, path: &str, text: &str) -> Result<Value, String> {
+    pub(crate) fn value(field: &Field, kind: &str, path: &str, text: &str) -> Result<Value, String> {
         let toml = || text.trim().parse::<Value>();
         match kind {
             "string" => Ok(Value::from(text)),

@@ -116,7 +116,15 @@ fn with_paragraphs(before: &str, after: &str) -> Option<String> {
     let same = old.iter().rev().zip(new.iter().rev()).take_while(|(old, new)| old == new).count();
     let start = new.len() - same;
     // In several places: which comment is about what is not known.
-    let removed = (old.len() > new.len() && old[..start] == new[..start]).then(|| &old[start..old.len() - same])?;
+    let length = (old.len() > new.len() && old[..start] == new[..start]).then(|| old.len() - new.len())?;
+    // What was taken out may end as the item before it does: the lines fit further down, too.
+    let slides = (0..=same).take_while(|down| old[start..start + down] == old[start + length..start + length + down]);
+    slides.into_iter().find_map(|down| paragraphs_at(&old, &new, start + down, length, after))
+}
+
+/// The same for what was taken out at a line.
+fn paragraphs_at(old: &[&str], new: &[&str], start: usize, length: usize, after: &str) -> Option<String> {
+    let removed = &old[start..start + length];
     let is_blank = |line: &str| line.trim().is_empty();
     let is_comment = |line: &str| line.trim_start().starts_with('#');
     let item = removed.iter().position(|line| !is_blank(line) && !is_comment(line))?;
@@ -241,8 +249,7 @@ mod tests {
         let text = "[a]\nx = 1\n\n# Who may log in.\n# [system]\n# hash = 1\n\n# About the script.\n[postinstall]\nscript = \"x\"\n\n[boot]\nroot_size = \"2G\"\n";
         let unset = |text: &str, path: &str| {
             let mut file = Editable::read("image.toml", text).unwrap();
-            file.apply(&[], &Edit { path: crate::FieldPath::parse(path).unwrap(), change: Change::Unset })
-                .unwrap();
+            file.apply(&[], &Edit { path: crate::FieldPath::parse(path).unwrap(), change: Change::Unset }).unwrap();
             file.text()
         };
         let expected = text.replace("# About the script.\n[postinstall]\nscript = \"x\"\n\n", "");
@@ -253,5 +260,8 @@ mod tests {
         let key = "[kernel]\n# Our cards.\n\n# For the new one.\ndrivers = [\"+ice\"]\nversion = \"1\"\n";
         assert_eq!(unset(key, "kernel.drivers"), "[kernel]\n# Our cards.\n\nversion = \"1\"\n");
         assert_eq!(unset(&key.replace("# Our cards.\n\n", ""), "kernel.drivers"), "[kernel]\nversion = \"1\"\n");
+        // The table before it ends with the same line.
+        let twins = "[packages]\nlists = [\"b\"]\n\n# Ours.\n\n[otherpkgs]\nlists = [\"b\"]\n\n# Who.\n# [system]\n";
+        assert_eq!(unset(twins, "otherpkgs"), twins.replace("[otherpkgs]\nlists = [\"b\"]\n\n", ""));
     }
 }

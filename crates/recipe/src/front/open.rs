@@ -49,7 +49,7 @@ pub fn document_in(path: &Path, name: &str, text: Option<&str>) -> Result<Node, 
 
 /// Refuses a recipe that is a link out of the workspace: its lines would be printed with what is wrong with them. Without a
 /// workspace the recipe's directory, without links, is one of its own; `allow` is where it may lead besides.
-pub(in crate) fn link_out(
+pub(crate) fn link_out(
     path: &Path,
     directory: &Path,
     workspace: Option<&Workspace>,
@@ -75,7 +75,7 @@ pub(in crate) fn link_out(
 }
 
 /// Whether `allow` has a path, or a folder above it with `/**`.
-pub(in crate) fn is_allowed(path: &Path, allow: &[String]) -> bool {
+pub(crate) fn is_allowed(path: &Path, allow: &[String]) -> bool {
     allow.iter().any(|pattern| match pattern.strip_suffix("/**") {
         Some(folder) => path.starts_with(folder),
         None => Path::new(pattern) == path,
@@ -167,7 +167,7 @@ pub fn text_of(path: &Path, name: &str) -> Result<Arc<SourceFile>, Vec<Finding>>
 
 /// The bytes of a file that a person wrote, as text; `name` is how messages call it.
 /// Errors: They are not UTF-8: the offset of the first invalid byte.
-pub(in crate) fn text_from(bytes: Vec<u8>, path: &Path, name: &str) -> Result<Arc<SourceFile>, Finding> {
+pub(crate) fn text_from(bytes: Vec<u8>, path: &Path, name: &str) -> Result<Arc<SourceFile>, Finding> {
     match String::from_utf8(bytes) {
         Ok(text) => Ok(SourceFile::new(name, path, text)),
         Err(error) => {

@@ -8,7 +8,7 @@ pub fn schema_of<T: schemars::JsonSchema>(id: &str) -> String {
     text_of(schemars::SchemaGenerator::default().into_root_schema_for::<T>(), id)
 }
 
-pub(in crate) fn text_of(mut schema: schemars::Schema, id: &str) -> String {
+pub(crate) fn text_of(mut schema: schemars::Schema, id: &str) -> String {
     schema.insert("$id".to_owned(), format!("https://imgbuild.invalid/schemas/{id}").into());
     let mut text = serde_json::to_string_pretty(&schema).unwrap_or_default();
     text.push('\n');
@@ -25,7 +25,7 @@ pub fn recipe_schema() -> serde_json::Value {
     MODEL.clone()
 }
 
-pub(in crate) static MODEL: LazyLock<serde_json::Value> = LazyLock::new(schema_value_of::<Model>);
+pub(crate) static MODEL: LazyLock<serde_json::Value> = LazyLock::new(schema_value_of::<Model>);
 
 pub fn schema_value_of<T: schemars::JsonSchema>() -> serde_json::Value {
     schemars::SchemaGenerator::default().into_root_schema_for::<T>().to_value()

@@ -252,10 +252,8 @@ impl Reading<'_> {
                 if self.overlay.contains_key(&plain(&path)) { Ok(plain(&path)) } else { witness::canonicalize(&path) };
             let real = match real {
                 Ok(real) if witness::is_dir(&real) => {
-                    let help = format!(
-                        "name the file in it: \"{}\"",
-                        Path::new(text).join(crate::RECIPE_FILE).display()
-                    );
+                    let help =
+                        format!("name the file in it: \"{}\"", Path::new(text).join(crate::RECIPE_FILE).display());
                     self.complain("recipe::no_file", item, format!("`{text}` is a directory"), help);
                     continue;
                 }

@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use super::Reader;
-use node_words::network;
 use crate::{
     ArchiveKind, BASE_IMAGE_FORMS, BOOT_WORDS, BaseImage, CACHE_DEVICES, CachePlace, Family, Frames, PackCompress,
     PackProfile, PackedForm, default_drivers, normal_name,
 };
 use base::source::{Finding, Span, nearest};
+use node_words::network;
 use xcat::{PackageList, matches};
 
 /// A list of fewer drivers than this is hardly meant to replace the default one.

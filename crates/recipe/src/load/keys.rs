@@ -6,8 +6,8 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use super::Reader;
 use base::digest::Digest;
-use pgp::Keyring;
 use base::source::{Finding, SourceFile, Span};
+use pgp::Keyring;
 
 /// Keyrings that were looked at, by their content: many images name the same.
 static KNOWN: LazyLock<Mutex<HashMap<Digest, Option<String>>>> = LazyLock::new(Mutex::default);

@@ -101,9 +101,8 @@ impl Recipe {
     /// Names of the repositories of which signatures count that can be forged.
     pub fn weak_repositories(&self) -> Vec<String> {
         let weak = self.model.repo.iter().enumerate().filter(|(_, repo)| repo.weak_signatures);
-        let name = |(index, repo): (usize, &crate::Repo)| {
-            repo.file.clone().unwrap_or_else(|| crate::id_of(repo, index))
-        };
+        let name =
+            |(index, repo): (usize, &crate::Repo)| repo.file.clone().unwrap_or_else(|| crate::id_of(repo, index));
         weak.map(name).collect()
     }
 

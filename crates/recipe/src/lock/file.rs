@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::base::LockedBase;
-use base::digest::Sha256;
 use crate::{Accounts, Distro, Family, LockedGroup, LockedUser, PassRole};
+use base::digest::Sha256;
 
 /// Version of the lock's form. A lock of a later form is refused, an earlier one is renewed.
 pub const LOCK_FORMAT: u32 = 1;

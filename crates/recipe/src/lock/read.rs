@@ -10,9 +10,9 @@ use thiserror::Error;
 use super::file::{LOCK_FORMAT, LOCK_MINOR, Lock, SAYS_BESIDE};
 use super::installed::is_kernel_name;
 use super::places::{LockItem, LockPlaces};
-use base::format::{Newer, Version};
 use crate::Family;
 use crate::front::schema::{schema_value_of, without_unknown};
+use base::format::{Newer, Version};
 use base::source::{Finding, Severity, SourceFile, Span};
 
 /// Last second of the year 9999, since 1970: later times have no date in four digits.

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use git::{is_whole, unfetched};
 use crate::load::moved;
+use git::{is_whole, unfetched};
 
 /// Larger files are no stand-ins. Sources: git-lfs, docs/spec.md; git-annex, pointer file format.
 const POINTER_LIMIT: u64 = 1024;

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use base64ct::{Base64, Encoding};
 
-use node_words::kdump::{Reserve, ReserveProblem, Target, TargetProblem};
 use crate::{CacheFilesystem, Kdump, Model, SecretsRule, Spans};
 use base::source::{Finding, Span};
+use node_words::kdump::{Reserve, ReserveProblem, Target, TargetProblem};
 
 /// Files that a dump over ssh needs: path and name.
 #[derive(Debug, Clone, Default)]

@@ -9,8 +9,8 @@ use std::path::{Component, Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use base::digest::Digest;
-use files::{Aside, Durability};
 use files::shared::open_to_others;
+use files::{Aside, Durability};
 
 pub const VERSION: u32 = 1;
 

@@ -1,7 +1,7 @@
 //! What jobs are to do and what they did, as files that compute nodes and the machine that submits share.
 
-use files::{self, Durability};
 use files::shared::Shared;
+use files::{self, Durability};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

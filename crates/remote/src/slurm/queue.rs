@@ -6,7 +6,6 @@ use std::ffi::OsString;
 use super::SlurmError;
 use super::command::{Answer, run};
 
-
 /// Most jobs that one squeue is asked for: its command line has an end.
 const AT_ONCE: usize = 1000;
 

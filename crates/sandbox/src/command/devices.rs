@@ -4,8 +4,8 @@
 use rustix::fs::{Mode, OFlags};
 
 use super::asker::{Place, enter_parent, text_at};
-use base::device;
 use crate::filter;
+use base::device;
 
 /// The kernel's permission bits of a mode.
 const PERMISSIONS: u32 = 0o7777;

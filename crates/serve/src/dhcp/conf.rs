@@ -8,9 +8,9 @@ use std::net::IpAddr;
 
 use super::loaders::{Firmware, fetched, of_node};
 use super::{Answers, Places, Plan};
+use crate::sockets::system::Address;
 use nodes::loaders::Loader;
 use nodes::{Effective, NodeSet, Nodes};
-use crate::sockets::system::Address;
 
 /// The tag of nodes, as `imgbuild nodes --format dnsmasq` has it.
 const NODE: &str = "imgbuild";

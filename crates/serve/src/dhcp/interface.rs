@@ -2,9 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use nodes::Effective;
 use crate::error::ServeError;
 use crate::sockets::system::Address;
+use nodes::Effective;
 
 impl Address {
     /// Whether an address is in the network of this one.

@@ -6,9 +6,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::Answers;
+use crate::error::ServeError;
 use nodes::loaders::Loader;
 use nodes::{Attr, Effective};
-use crate::error::ServeError;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Firmware {

@@ -10,8 +10,8 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::Places;
 use super::process::{ENDS_WITHIN, conf_argument};
-use nodes::State;
 use crate::Say;
+use nodes::State;
 
 /// Ends one that a server left behind which was killed: nothing else would ever end it.
 pub(super) fn end_orphan(state: &State, say: &Say) {

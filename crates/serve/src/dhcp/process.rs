@@ -16,14 +16,14 @@ use super::lock::Lock;
 use super::orphan::end_orphan;
 use super::signed::Behind;
 use super::{Answers, Places, Plan, conf, leases, loaders};
-use files::{Aside, Durability};
-use nodes::Nodes;
 use crate::Say;
 use crate::error::ServeError;
 use crate::files::Roots;
 use crate::site::desk::Desk;
 use crate::sockets::system;
 use files::sweep::Held;
+use files::{Aside, Durability};
+use nodes::Nodes;
 
 const PROGRAM: &str = "dnsmasq";
 const STARTS_WITHIN: Duration = Duration::from_secs(15);

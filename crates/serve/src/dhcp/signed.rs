@@ -14,16 +14,16 @@ use sha2::{Digest, Sha256};
 use super::Plan;
 use super::loaders::{Offer, make_directory, of_node};
 use super::process::write_readable;
-use efi::{self, Signature, authorities_of_shim, signatures, signatures_of};
-use nodes::loaders::{Bootable, KERNEL, Loader, TEMPLATES, grub_word, initrd_of, shim_file};
-use nodes::{Assignments, Effective, Nodes};
 use crate::Say;
 use crate::error::ServeError;
 use crate::files::Roots;
 use crate::site::boot::{Script, of_node as script_of};
 use crate::site::desk::Desk;
 use build::{Artefact, BuildInfo};
+use efi::{self, Signature, authorities_of_shim, signatures, signatures_of};
 use files::sweep;
+use nodes::loaders::{Bootable, KERNEL, Loader, TEMPLATES, grub_word, initrd_of, shim_file};
+use nodes::{Assignments, Effective, Nodes};
 
 /// Builds by name, as they are below a directory of images.
 const BUILDS: &str = ".builds";

@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex};
 
 use super::loaders::{Firmware, Offer};
 use super::{Answers, Places, Plan, conf, interface};
-use nodes::loaders::Loader;
-use nodes::{Effective, Nodes, State};
 use crate::Say;
 use crate::site::desk::Desk;
 use crate::sockets::system::Address;
 use base::source::SourceFile;
+use nodes::loaders::Loader;
+use nodes::{Effective, Nodes, State};
 
 const NODES: &str = "[node.cn001]\nmac = \"52:54:00:00:00:01\"\nip = \"10.0.0.11\"\n\
     [node.\"cn002.site\"]\nmac = \"52:54:00:00:00:02\"\nmacs = [\"52:54:00:00:01:02\"]\nip = \"10.1.0.12\"\nloader = \"grub\"\n\

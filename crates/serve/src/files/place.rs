@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-
 /// The one hidden directory whose files are served: builds by name, which nodes are pinned to.
 const BUILDS: &str = ".builds";
 

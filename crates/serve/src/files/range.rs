@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 
-
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Part {
     Whole,

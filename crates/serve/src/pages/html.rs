@@ -2,7 +2,6 @@
 
 use std::fmt::Write;
 
-
 /// A text in HTML, as content or as the value of an attribute in double quotes.
 pub fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());

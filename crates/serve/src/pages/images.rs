@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use super::html::{bytes, encoded, escaped, page};
-use nodes::state::{age, now};
 use crate::site::desk::NodeLine;
 use build::BuildInfo;
+use nodes::state::{age, now};
 
 const LONGEST: u64 = 4 << 20;
 

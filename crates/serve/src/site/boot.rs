@@ -8,14 +8,14 @@ use std::sync::Arc;
 use hyper::{Response, StatusCode};
 use serde_json::json;
 
-use nodes::Effective;
-use nodes::loaders::{Boot, Bootable, Loader, Templates};
-use nodes::state::Boots;
 use crate::files::decoded;
 use crate::reply::{Reply, line, text};
 use crate::site::desk::{Desk, Stranger};
 use crate::{Say, Server};
 use build::BuildInfo;
+use nodes::Effective;
+use nodes::loaders::{Boot, Bootable, Loader, Templates};
+use nodes::state::Boots;
 
 /// A script, or why it is missing.
 pub enum Script {

@@ -6,14 +6,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, TryLockError};
 use std::time::{Instant, SystemTime};
 
+use crate::Say;
+use crate::error::ServeError;
+use base::source::{Finding, Severity};
 use nodes::state::Boots;
 use nodes::{
     Asked, Assignments, Attr, HostKey, Nodes, Report, ReportState, ScriptResult, Spoken, State, StateError, Tokens,
     nodes_file,
 };
-use crate::Say;
-use crate::error::ServeError;
-use base::source::{Finding, Severity};
 
 /// How many changes are remembered for pages that show them as they come.
 const REMEMBERED: usize = 4096;

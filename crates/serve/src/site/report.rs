@@ -8,10 +8,10 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode};
 
-use nodes::{HostKey, ReportState};
 use crate::Server;
 use crate::reply::{Reply, line};
 use crate::site::desk::NotKept;
+use nodes::{HostKey, ReportState};
 
 /// Longest report, in bytes: with the node's host keys.
 const LONGEST: usize = 48 << 10;

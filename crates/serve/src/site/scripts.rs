@@ -11,10 +11,10 @@ use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 
-use nodes::{Attr, ScriptFault, ScriptResult, Spoken, script_name, script_of};
 use crate::Server;
 use crate::reply::{Reply, line, text};
 use crate::site::desk::{Desk, NotKept};
+use nodes::{Attr, ScriptFault, ScriptResult, Spoken, script_name, script_of};
 
 /// Longest answer of a node, in bytes.
 const LONGEST: usize = 1 << 20;

@@ -10,8 +10,8 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use nodes::ReportState;
 use crate::Server;
+use nodes::ReportState;
 
 /// How long a client may take for its line.
 const WITHIN: Duration = Duration::from_secs(2);

@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::definitions::{Places, Site};
+use crate::workspace::{ImportReport, ImportRequest, ImportState, import, write_whole};
+use base::source::{Finding, Severity, SourceFile};
 use files::beside;
+use files::sweep::Swept;
 use files::{Aside, Replaced};
 use recipe::{
     Change, Edit, Editable, FieldPath, KDL_RECIPE_FILE, RECIPE_FILE, Step, WORKSPACE_FILE, document_in, recipe_file,
 };
-use crate::definitions::{Places, Site};
-use crate::workspace::{ImportReport, ImportRequest, ImportState, import, write_whole};
-use base::source::{Finding, Severity, SourceFile};
-use files::sweep::Swept;
 use xcat::definitions::{Manifest, is_plain_path, parse_manifest};
 
 use super::begun::Begun;

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use super::BundleError;
 use super::members::member_mode;
 
-
 const MEMBERS_LIMIT: usize = 1_000_000;
 
 /// Most bytes that a byte of the bundle may unpack to; packed images and kernels do not shrink again.

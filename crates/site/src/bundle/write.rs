@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use recipe::{Recipe, Workspace};
 use crate::export::{definition_of, places_of};
+use recipe::{Recipe, Workspace};
 use xcat::definitions::{Extra, FILE_ATTRIBUTES, Manifest, files, write_manifest};
 
 use super::members::{MEMBERS_FORMAT, Member, Members, measure, member_mode, private};

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use crate::osimage::{Release, release_of};
 use ::packages::installed::{DatabaseKind, Installed};
 use recipe::{Arch, Distro, Family, NOBODY, STATIC_IDS, is_account_name, is_authorized_key, is_nobodys};
-use crate::osimage::{Release, release_of};
 
 use super::census::Census;
 use super::{CaptureError, packages, services};

@@ -21,14 +21,14 @@ pub use left_out::{Rules, Why};
 pub use report::CaptureReport;
 pub use source::Source;
 
-use files::beside;
-use ::packages::installed;
-use ::packages::rpm::Evr;
-use files::{Folders, Replaced};
-use recipe::{RECIPE_FILE, is_image_name};
 use crate::bundle::sha256_of;
 use crate::workspace::{Wanted as WantedRules, with_wanted, write_whole};
+use ::packages::installed;
+use ::packages::rpm::Evr;
+use files::beside;
 use files::sweep::Swept;
+use files::{Folders, Replaced};
+use recipe::{RECIPE_FILE, is_image_name};
 
 use census::Census;
 use facts::Facts;

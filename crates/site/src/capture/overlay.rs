@@ -5,8 +5,8 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use archive::{Listed, write_tar_entry, write_tar_trailer};
-use files::beside;
 use base::digest::Digest;
+use files::beside;
 use store::{Entry, Kind};
 
 use super::CaptureError;

@@ -6,8 +6,8 @@ use std::path::Path;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags};
 
-use packages::installed::{open_database, sqlite_problem, stored_columns};
 use base::failure::contained;
+use packages::installed::{open_database, sqlite_problem, stored_columns};
 use xcat::definitions::{Row, Table, TableKind};
 
 /// How a file of SQLite begins. Source: <https://www.sqlite.org/fileformat.html>, 1.3.

@@ -1,6 +1,5 @@
 //! What a medium is, by the files that its distribution puts on it.
 
-
 /// Distributions whose media are alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use packages::apt::architecture;
-use files::TEMPORARY;
-use recipe::{Arch, RECIPE_FILE};
 use crate::osimage::{Release, release_of};
 use crate::workspace::{Wanted, with_wanted, write_whole};
+use files::TEMPORARY;
+use packages::apt::architecture;
+use recipe::{Arch, RECIPE_FILE};
 
 use super::identify::Medium;
 use super::{Family, MediaError, MediaReport};

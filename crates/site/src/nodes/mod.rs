@@ -11,9 +11,9 @@ pub mod xcat;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use base::source::SourceFile;
 use nodes::Attr;
 use nodes::set::Name;
-use base::source::SourceFile;
 
 pub use text::nodes_file_text;
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{ImportedNodes, Order, Said, Values, not_a_mac};
-use packages::yaml::{Value, documents};
 use nodes::{Attr, Mac};
+use packages::yaml::{Value, documents};
 
 /// Keys that are Warewulf's own, or say nothing here.
 const MOOT: [&str; 5] = ["profiles", "comment", "discoverable", "valid", "primary network"];

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{ALL, ImportedNodes, Said, Values, not_a_mac};
-use nodes::{Attr, Effective};
 use base::source::{Severity, SourceFile};
+use nodes::{Attr, Effective};
 use xcat::definitions::{ObjectKind, parse_stanzas};
 
 /// What xCAT keeps for itself, or finds out again.

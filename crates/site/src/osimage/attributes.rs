@@ -2,9 +2,9 @@
 
 use super::scripts::ScriptReads;
 use super::{ListFile, ListKind, Mapper, Mapping, Value, Verdict, release_of};
+use crate::definitions::Places;
 use node_words::kdump::{Reserve, Target};
 use recipe::{Arch, Family, is_image_name};
-use crate::definitions::Places;
 use xcat::definitions::{Definition, is_plain_path, is_word};
 
 /// Attributes that describe, or that only other commands of xCAT read; all are kept in the stanza beside the recipe.

@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use recipe::{Distro, Family};
 use crate::definitions::Places;
+use recipe::{Distro, Family};
 use xcat::definitions::{Definition, is_plain_path, platform, search_names};
 
 pub use release::{Release, osvers_of, release_of};

@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use recipe::plain;
 use crate::definitions::{Places, share};
+use recipe::plain;
 use xcat::definitions::is_plain_path;
 
 /// Largest script that is read, in bytes.

@@ -2,7 +2,6 @@
 
 use super::{Mapping, Remark, Value, Verdict};
 
-
 /// The file beside a recipe with the definition that was imported last.
 pub const STANZA_FILE: &str = "xcat.stanza";
 

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use serde_json::Value as Json;
 
-use recipe::{Change, Edit, Editable, FieldPath, Step, document_in, recipe_file};
 use crate::osimage::{Field, LEFT_OVER, Mapping, Value, by_field, comments_of, head};
+use recipe::{Change, Edit, Editable, FieldPath, Step, document_in, recipe_file};
 
 use super::ImportError;
 

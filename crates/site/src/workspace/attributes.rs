@@ -6,9 +6,9 @@ use std::path::Path;
 
 use serde_json::Value as Json;
 
-use recipe::plain;
 use crate::export::fields_of;
 use crate::osimage::{Mapping, Value, by_field};
+use recipe::plain;
 
 /// Tables that are invalid without the fields that an import sets in them: they go whole.
 const WHOLE: [&str; 3] = ["otherpkgs", "postinstall", "kdump"];
@@ -191,10 +191,10 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use recipe::{Change, Edit, Editable, FieldPath};
     use crate::definitions::Places;
     use crate::osimage::{Mapped, map, recipe_text};
     use crate::workspace::brought_up_to_date;
+    use recipe::{Change, Edit, Editable, FieldPath};
     use xcat::definitions::Definition;
 
     const FOLDER: &str = "/install/custom";

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use files::beside;
-use base::digest::Digest;
-use files::{Aside, Durability};
 use crate::definitions::Places;
+use base::digest::Digest;
+use files::beside;
+use files::{Aside, Durability};
 
 use super::ImportError;
 use super::reads::Reads;

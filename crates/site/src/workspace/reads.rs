@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use recipe::plain;
 use crate::definitions::Places;
 use crate::osimage::{ListKind, Mapping, Value};
+use recipe::plain;
 use xcat::definitions::is_plain_path;
 use xcat::expand_variables;
 

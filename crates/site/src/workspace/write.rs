@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use files::beside;
-use files::{self, Durability, Folders};
-use recipe::{RECIPE_FILE, WORKSPACE_FILE, has_recipe, plain, recipe_file};
 use crate::definitions::Site;
 use crate::osimage::{Mapped, Mapping, Record, STANZA_FILE, Verdict, map, recipe_text};
 use base::source::SourceFile;
+use files::beside;
+use files::{self, Durability, Folders};
+use recipe::{RECIPE_FILE, WORKSPACE_FILE, has_recipe, plain, recipe_file};
 use xcat::definitions::{Definition, parse_stanzas, write_rows, write_stanza};
 
 use super::again::changed;

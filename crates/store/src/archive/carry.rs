@@ -10,9 +10,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use base::digest::{Digest, Sha256};
 use crate::blob::copy_and_hash;
 use crate::{ActionRecord, Root, Store, StoreError, Written};
+use base::digest::{Digest, Sha256};
 
 const FORMAT: u32 = 1;
 

@@ -9,11 +9,11 @@ use sha2::Digest as _;
 
 use super::tree::{self, TreeMaker};
 use super::{Contents, FORMAT, FrameFiles, LayerTexts, Names, Seen, TEXT_LIMIT};
+use crate::layers::commit::{commit, replace};
+use crate::{Kind, Manifest, Store, in_scratch};
 use base::digest::Digest;
 use base::failure::{Failure, NO_SPACE};
 use node_words::name::shown;
-use crate::layers::commit::{commit, replace};
-use crate::{Kind, Manifest, Store, in_scratch};
 
 /// Asks to load what [`super::save_layers`] wrote.
 #[derive(Debug, Clone, Serialize, Deserialize)]

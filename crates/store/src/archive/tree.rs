@@ -8,10 +8,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
-use base::digest::Digest;
-use node_words::name::{bytes_of, shown};
 use crate::layers::scan;
 use crate::{Entry, Kind, Manifest, Store};
+use base::digest::Digest;
+use node_words::name::{bytes_of, shown};
 
 /// How an inside path is resolved: nothing that lies in a layer leads out of it.
 const RESOLVE: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS);

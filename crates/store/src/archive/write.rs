@@ -6,10 +6,10 @@ use std::io::{self, BufWriter, Read, Write};
 use serde::{Deserialize, Serialize};
 
 use super::{Contents, FORMAT, FrameFiles, LayerTexts, Names, Seen, tree};
+use crate::{Kind, Manifest, Store};
 use base::digest::Digest;
 use base::failure::{DAMAGED, Failure};
 use node_words::name::shown;
-use crate::{Kind, Manifest, Store};
 
 /// zstd's level: a little better than its default, which a disk or a network is slower than.
 const LEVEL: i32 = 3;

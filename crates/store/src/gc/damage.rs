@@ -5,8 +5,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::items::{Item, ItemKind};
-use base::digest::{Digest, Sha256};
 use crate::{Root, Seal, Store, seal};
+use base::digest::{Digest, Sha256};
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Damage {

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// How long what a plan remembered is kept: the recipe may be gone, and the next plan writes it again.

@@ -9,8 +9,8 @@ use rayon::prelude::*;
 
 use super::items::{Item, ItemKind, Policy};
 use super::nodes::is_pinned_by_nodes;
-use base::digest::Digest;
 use crate::{Collected, Root, Store, StoreError};
+use base::digest::Digest;
 
 /// Builds of one image that are remembered at most.
 const REMEMBERED: usize = 64;
@@ -54,7 +54,7 @@ pub struct Survey {
 
 impl Store {
     /// Remembers a build beside the last one. A build that gave the same as the last only renews its time.
-    pub(in crate) fn remember(&self, root: &Root, text: &[u8]) -> Result<(), StoreError> {
+    pub(crate) fn remember(&self, root: &Root, text: &[u8]) -> Result<(), StoreError> {
         let directory = format!("earlier/{}", self.root_id(&root.recipe, &root.image));
         let names = self.names_in(&directory);
         let newest = names.iter().rfind(|name| name.ends_with(".json"));

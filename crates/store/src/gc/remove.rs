@@ -12,9 +12,9 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use base::digest::Digest;
 use crate::layers::commit::{sync, turn};
 use crate::{Store, StoreError, check_layers};
+use base::digest::Digest;
 
 /// Directories that are open at once while a tree is removed; what lies deeper is first moved up. Far below the 1,024
 /// files that a process may usually open, with room for several threads.

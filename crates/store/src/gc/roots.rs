@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use base::digest::Digest;
 use crate::layers::merge::Paths;
 use crate::layers::read::{self, Unread};
 use crate::{Entry, Manifest, Merged, Store, StoreError};
+use base::digest::Digest;
 
 /// The last build of an image: what its actions' keys were.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,7 +63,7 @@ impl Collected {
 
 impl Store {
     /// What the files of an image's builds are called.
-    pub(in crate) fn root_id(&self, recipe: &Path, image: &str) -> String {
+    pub(crate) fn root_id(&self, recipe: &Path, image: &str) -> String {
         use std::os::unix::ffi::OsStrExt;
         let id = base::digest::FieldHasher::new("imgbuild store root v1")
             .field(recipe.as_os_str().as_bytes())
@@ -99,7 +99,7 @@ impl Store {
         self.write_file(&self.root_path(recipe, image).with_extension("places"), text)
     }
 
-    pub(in crate) fn names_in(&self, directory: &str) -> Vec<String> {
+    pub(crate) fn names_in(&self, directory: &str) -> Vec<String> {
         let Ok(entries) = std::fs::read_dir(self.directory().join(directory)) else { return Vec::new() };
         let mut names: Vec<String> =
             entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();

@@ -13,10 +13,10 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::{looked_at, read, scan};
+use crate::{Entry, Kind, Manifest, Store};
 use base::digest::Digest;
 use base::failure::{DAMAGED, Failure};
 use node_words::name::{bytes_of, shown, text_of};
-use crate::{Entry, Kind, Manifest, Store};
 
 /// How closely a layer is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

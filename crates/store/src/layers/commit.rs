@@ -8,13 +8,13 @@ use std::os::fd::OwnedFd;
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
-use base::digest::Digest;
 use crate::{Depth, Manifest, Store, Wrong, check_layer};
+use base::digest::Digest;
 
 /// Puts a tree and its manifest's text into the store, under the text's digest. The tree is at `tree`, in a scratch
 /// directory, which takes what is replaced and goes afterwards. Gives the layer, and whether it was not there before.
 /// Errors: A text with what could not be renamed or written.
-pub(in crate) fn commit(tree: &str, text: &str) -> Result<(Digest, bool), String> {
+pub(crate) fn commit(tree: &str, text: &str) -> Result<(Digest, bool), String> {
     let layer = Digest::of(text.as_bytes());
     let said = |error: io::Error| format!("cannot put the layer {} into the store: {error}", layer.short());
     let (place, name) = (Store::tree_name(&layer), Store::manifest_name(&layer));
@@ -47,7 +47,7 @@ pub(in crate) fn commit(tree: &str, text: &str) -> Result<(Digest, bool), String
 }
 
 /// One process at a time gives trees their names, or takes them: the lock is on the directory itself, and the kernel takes it back.
-pub(in crate) fn turn() -> io::Result<OwnedFd> {
+pub(crate) fn turn() -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let trees = rustix::fs::open("trees", flags, Mode::empty())?;
     rustix::fs::flock(&trees, FlockOperation::LockExclusive)?;
@@ -55,7 +55,7 @@ pub(in crate) fn turn() -> io::Result<OwnedFd> {
 }
 
 /// Makes all that was written and renamed on the store's file system durable.
-pub(in crate) fn sync() {
+pub(crate) fn sync() {
     if let Ok(here) = std::fs::File::open(".") {
         let _ = rustix::fs::syncfs(&here);
     }

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use rayon::prelude::*;
 
 use super::manifest::{Lines, Place};
-use base::digest::Digest;
 use crate::{Entry, Manifest, ManifestError, Merged, Store, Wrong, merge};
+use base::digest::Digest;
 
 /// Bytes that are read at once.
 const PIECE: usize = 1 << 18;

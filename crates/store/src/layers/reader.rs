@@ -9,10 +9,10 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
+use crate::{Kind, Merged, Store, merged_of};
 use base::digest::Digest;
 use base::failure::{DAMAGED, Failure};
 use node_words::name::{bytes_of, shown};
-use crate::{Kind, Merged, Store, merged_of};
 
 /// Layers laid over one another, and their directories.
 #[derive(Debug)]

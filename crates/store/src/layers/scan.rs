@@ -15,10 +15,10 @@ use serde::{Deserialize, Serialize};
 use super::commit::commit;
 use super::looked_at;
 use super::read::merged_of;
+use crate::{Entry, Kind, Manifest, Merged, layer_between};
 use base::device;
 use base::digest::Digest;
 use node_words::name::{bytes_of, shown, text_of};
-use crate::{Entry, Kind, Manifest, Merged, layer_between};
 
 /// Marks of overlayfs, which are not content. Source: kernel, Documentation/filesystems/overlayfs.rst.
 const OVERLAY_XATTRS: [&str; 2] = ["user.overlay.", "trusted.overlay."];
@@ -184,7 +184,7 @@ fn shortened(path: &str) -> String {
 }
 
 /// The attributes that are content, and whether overlayfs marked the directory opaque.
-pub(in crate) fn read_xattrs(file: BorrowedFd<'_>) -> Result<(BTreeMap<String, Vec<u8>>, bool), Errno> {
+pub(crate) fn read_xattrs(file: BorrowedFd<'_>) -> Result<(BTreeMap<String, Vec<u8>>, bool), Errno> {
     let mut names = [0u8; 4096];
     let length = match rustix::fs::flistxattr(file, &mut names) {
         Ok(length) => length,

@@ -6,9 +6,9 @@ use std::path::Path;
 
 use tempfile::NamedTempFile;
 
-use nodes::known_hosts;
 use crate::wanted::Job;
 use crate::words::quoted;
+use nodes::known_hosts;
 
 /// A file with the keys of nodes, which its owner alone can read; it goes when it is dropped. Nothing where no node has reported keys.
 /// Errors: It cannot be written.

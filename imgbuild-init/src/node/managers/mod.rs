@@ -1,6 +1,5 @@
 //! The program of the image that runs its network: which one it is, and its settings for what the node booted over.
 
-
 mod ifupdown;
 mod network_manager;
 mod networkd;

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use remote::away::gather::Site;
-use remote::away::{Gathered, gather};
 use crate::Exit;
 use crate::plans::planned::plan_of;
-use recipe::{Overlay, Workspace, folders, load_draft, relatives};
 use build::{Builder, Target};
+use recipe::{Overlay, Workspace, folders, load_draft, relatives};
+use remote::away::gather::Site;
+use remote::away::{Gathered, gather};
 use store::Store;
 use witness::{Known, Witness, recording};
 

@@ -9,18 +9,18 @@ use std::path::{Path, PathBuf};
 
 use self::gathered::Looking;
 use super::build_arguments::Arguments;
-use remote::away::parcel::VERSION;
-use remote::away::{AwayError, Gathered, Host, Item, Manifest, What};
 use crate::output::render;
 use crate::output::reporter::Reporter;
 use crate::plans::planned::stage_failed;
 use crate::{Exit, ProgressKind, Setup};
 use base::digest::Digest;
+use build::{Builder, Here, Target, here, init_for};
 use files::{self, Durability};
 use recipe::Recipe;
+use remote::away::parcel::VERSION;
+use remote::away::{AwayError, Gathered, Host, Item, Manifest, What};
 use sandbox::emulator::HostCpu;
 use sandbox::interrupt;
-use build::{Builder, Here, Target, here, init_for};
 
 pub struct Order<'a> {
     pub arguments: &'a crate::Arguments,

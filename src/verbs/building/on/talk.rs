@@ -7,16 +7,16 @@ use std::process::{ChildStdin, ChildStdout};
 use std::time::Duration;
 
 use super::{Order, There};
-use remote::away::host::last_line;
-use remote::away::parcel::{FILES, add, take_back};
-use remote::away::{AwayError, Failed, Gathered, Line, Manifest, Reply};
-use cache::Cache;
 use crate::Exit;
 use crate::output::render;
 use base::digest::Digest;
+use build::{KeptLog, give, init_for};
+use cache::Cache;
+use remote::away::host::last_line;
+use remote::away::parcel::{FILES, add, take_back};
+use remote::away::{AwayError, Failed, Gathered, Line, Manifest, Reply};
 use sandbox::emulator::HostCpu;
 use sandbox::interrupt;
-use build::{KeptLog, give, init_for};
 
 /// So much of a log is kept, its end, in bytes.
 const LONGEST_LOG: usize = 8 << 20;

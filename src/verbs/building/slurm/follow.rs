@@ -9,13 +9,13 @@ use super::place::Place;
 use super::prepare::Round;
 use crate::Exit;
 use crate::output::render;
+use build::{KeptLog, Report};
 use plan::Step;
-use sandbox::interrupt;
 use remote::slurm::SlurmError;
 use remote::slurm::order::{BEGAN, Began, ENDED, Ended, Fix, read, step_directory};
 use remote::slurm::queue::{Seen, State, ask, cancel, is_down};
 use remote::slurm::submit::{After, Submission, is_too_many};
-use build::{KeptLog, Report};
+use sandbox::interrupt;
 use store::Run;
 
 /// How often files of jobs are looked at.

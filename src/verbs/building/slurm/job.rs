@@ -4,12 +4,12 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use remote::away::parcel::owners_in;
-use cache::Cache;
 use crate::Exit;
-use recipe::{moved, root_of_all};
-use remote::slurm::order::{BEGAN, Began, ENDED, Ended, Fix, ORDER, Order, VERSION, read, step_directory, write};
 use build::{Builder, Deliver, ImageOutcome, asked_of_lock};
+use cache::Cache;
+use recipe::{moved, root_of_all};
+use remote::away::parcel::owners_in;
+use remote::slurm::order::{BEGAN, Began, ENDED, Ended, Fix, ORDER, Order, VERSION, read, step_directory, write};
 use store::Run;
 
 /// So much is kept of what imgbuild says, and of a log, its end, in bytes.

@@ -13,17 +13,17 @@ use std::path::{Path, PathBuf};
 use self::follow::{Ending, Follower};
 use self::place::Place;
 use super::build_arguments::Arguments;
-use cache::Cache;
 use crate::output::render;
 use crate::output::reporter::Reporter;
 use crate::plans::planned::stage_failed;
 use crate::{Exit, Setup};
-use recipe::{ExecutorKind, Recipe, Workspace, WorkspaceExecutor};
-use sandbox::interrupt;
-use remote::slurm::SlurmError;
-use remote::slurm::order::Fix;
 use base::source::{Finding, Severity};
 use build::{Builder, Report, Target, bring_cached, ensure_lock, fix_lock, note_failed};
+use cache::Cache;
+use recipe::{ExecutorKind, Recipe, Workspace, WorkspaceExecutor};
+use remote::slurm::SlurmError;
+use remote::slurm::order::Fix;
+use sandbox::interrupt;
 use store::Run;
 
 /// How often what nodes took with them is submitted once more.

@@ -6,12 +6,12 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use super::{Jobs, real};
-use remote::away::parcel::remove;
 use crate::Exit;
 use base::digest::Digest;
+use files::shared::{self, open_to_others};
 use files::{self, Durability};
 use recipe::Workspace;
-use files::shared::{self, open_to_others};
+use remote::away::parcel::remove;
 use remote::slurm::SlurmError;
 use remote::slurm::queue::{cancel, marked};
 use store::FileLock;

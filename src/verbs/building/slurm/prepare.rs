@@ -5,20 +5,20 @@ use std::path::{Path, PathBuf};
 
 use super::place::Place;
 use super::{Jobs, real};
-use remote::away::parcel::{FILES, VERSION as PARCEL, place, remove};
-use remote::away::{Gathered, Item, Manifest, What};
-use cache::Cache;
 use crate::Exit;
 use crate::plans::planned::{plan_of, stage_failed};
 use crate::verbs::building::on::gathered::Looking;
 use base::digest::Digest;
+use build::{NeedsOfAction, StageGraph, give, here, ids, init_for, memory_of, needs_of, package_files};
+use cache::Cache;
 use files::{Aside, Durability};
 use plan::{ActionKind, Step, chains_of, steps_of};
-use sandbox::emulator::HostCpu;
+use remote::away::parcel::{FILES, VERSION as PARCEL, place, remove};
+use remote::away::{Gathered, Item, Manifest, What};
 use remote::slurm::SlurmError;
 use remote::slurm::order::{ORDER, Order, OrderedStep, VERSION, step_directory, write};
 use remote::slurm::submit::{MOST_TASKS, script};
-use build::{NeedsOfAction, StageGraph, give, here, ids, init_for, memory_of, needs_of, package_files};
+use sandbox::emulator::HostCpu;
 
 /// What each job needs besides its actions, in MiB.
 const OWN_MEMORY: u64 = 512;

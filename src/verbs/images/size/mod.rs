@@ -13,8 +13,8 @@ use crate::output::render;
 use crate::published::{Place, places};
 use crate::setup::{Setup, chosen_to_look, published_image, store_directory};
 use base::digest::Digest;
-use recipe::Recipe;
 use build::{SizedFile, package_owners, published, sized_tree, sizes};
+use recipe::Recipe;
 use store::Store;
 
 /// Arguments of `size`.
@@ -168,12 +168,7 @@ fn of_published(arguments: &crate::Arguments, own: &Arguments, place: &Place) ->
     Ok(Sized { image: place.name.clone(), ..of_path(arguments, own, &path.to_string_lossy())? })
 }
 
-fn of_recipe(
-    arguments: &crate::Arguments,
-    own: &Arguments,
-    recipe: &Recipe,
-    store: &Store,
-) -> Result<Sized, Exit> {
+fn of_recipe(arguments: &crate::Arguments, own: &Arguments, recipe: &Recipe, store: &Store) -> Result<Sized, Exit> {
     let name = &recipe.model.image.name;
     let failed = render::failed::<build::StageError>;
     let not_built = || not_built(name);

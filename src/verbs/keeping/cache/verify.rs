@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::{contents, refuse, unread};
-use cache::{CacheError, Checked, Damage, Mended, Place, Rate, Wrong};
 use crate::output::render;
 use crate::setup::store_if_there;
 use crate::{Arguments, Exit};
 use base::digest::Digest;
-use packages::Progress;
+use cache::{CacheError, Checked, Damage, Mended, Place, Rate, Wrong};
 use files::sweep::Held;
+use packages::Progress;
 
 /// Nothing is shown while files come: what is wrong is named in the end.
 struct Quiet;

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use crate::output::render;
 use crate::setup::Setup;
 use crate::{Arguments, Exit};
-use sandbox::SandboxError;
 use build::{StageError, remove_inside};
-use store::{Brought, Carried, LoadRequest, Loaded, Root, SaveRequest, StoreError};
 use files::sweep::Swept;
+use sandbox::SandboxError;
+use store::{Brought, Carried, LoadRequest, Loaded, Root, SaveRequest, StoreError};
 
 /// Arguments of `store save`.
 #[derive(Debug, clap::Args)]

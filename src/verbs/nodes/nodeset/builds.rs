@@ -9,12 +9,12 @@ use crate::output::render;
 use crate::published::published_here;
 use crate::setup::{print_findings, published_image};
 use base::digest::Sha256;
+use base::source::nearest;
+use build::BuildInfo;
 use files::{self, Durability};
 use nodes::loaders::{Bootable, KERNEL, initrd_of};
 use nodes::{Assignments, Boots, State};
 use recipe::{Known, Overlay, known};
-use base::source::nearest;
-use build::BuildInfo;
 use store::NODE_PINS;
 
 #[derive(Debug, Clone)]

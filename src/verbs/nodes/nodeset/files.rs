@@ -11,11 +11,11 @@ use crate::Exit;
 use crate::output::render;
 use crate::setup::print_findings;
 use crate::verbs::nodes::{Site, failed};
+use base::source::Finding;
 use efi::signatures_of;
 use nodes::deploy::Served;
 use nodes::loaders::{Boot, Bootable, KERNEL, Loader, NodeFiles, Templates};
 use nodes::{Assigned, Assignments, Attr, Boots, Effective, NodeSet};
-use base::source::Finding;
 
 pub fn loader_of(own: &Arguments, node: &Effective) -> Outcome<Loader> {
     let of_file = || node.text(Attr::Loader).and_then(Loader::named);

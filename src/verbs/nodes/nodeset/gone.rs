@@ -8,10 +8,10 @@ use super::builds::{correct_pins, note_pins};
 use super::{Arguments, Outcome, files};
 use crate::output::render;
 use crate::verbs::nodes::{Site, failed};
+use base::source::counted_as;
 use nodes::deploy::Served;
 use nodes::loaders::NodeFiles;
 use nodes::{Assignments, NodeSet, StateError};
-use base::source::counted_as;
 
 /// Takes files from nodes that are no longer there, where others want them: which nodes, and for whom. Nodes that this state gave nothing
 /// may be another workspace's: only with `force`.

@@ -7,9 +7,9 @@ use serde_json::json;
 use super::{Arguments, Outcome};
 use crate::output::render;
 use crate::verbs::nodes::{Site, failed, table};
+use base::source::counted_as;
 use nodes::deploy::Changes;
 use nodes::{Assigned, Boots, NodeSet};
-use base::source::counted_as;
 
 /// What a node boots, as the first line of its file says it.
 fn state(boots: &Boots) -> String {

@@ -9,10 +9,10 @@ use crate::Exit;
 use crate::output::render;
 use crate::setup::{chosen_to_look, print_findings, store_directory};
 use crate::verbs::nodes::{Site, failed, open, root_of};
-use nodes::{Boots, NodeSet};
-use recipe::{PinnedPackage, Recipe};
 use base::source::{Finding, Severity};
 use build::{LockState, lock_state};
+use nodes::{Boots, NodeSet};
+use recipe::{PinnedPackage, Recipe};
 use store::Store;
 use sync::{Job, Packages, orders, wanted};
 

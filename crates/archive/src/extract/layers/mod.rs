@@ -4,7 +4,6 @@
 //! and what it takes away is known; then it is unpacked. What a layer takes away is of the layers below, wherever in the archive
 //! that stands.
 
-
 #[cfg(test)]
 mod tests;
 mod unpack;

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use base::digest::Digest;
-use recipe::{Clause, Export, Family, ModulesFrom, Mount, Recipe, SyncedFile, SyncedKind};
-use sandbox::helper::News;
-use base::source::{Finding, Severity};
 use crate::StageError;
 use crate::actions::pack::startable::{INITS, Obstacle};
 use crate::bench::report::{Report, refuse_at};
+use base::digest::Digest;
+use base::source::{Finding, Severity};
+use recipe::{Clause, Export, Family, ModulesFrom, Mount, Recipe, SyncedFile, SyncedKind};
+use sandbox::helper::News;
 
 use super::options;
 use store::{Entry, Kind, LayerReader, Manifest, Merged};

@@ -1,11 +1,11 @@
 //! Inputs of the `gate` action's key.
 
-use plan::{Action, ActionKind, Stage, Upstream};
-use recipe::{Arch, ModulesFrom};
 use crate::actions::Described;
 use crate::actions::reader::{Declared, Reader};
 use crate::bench::ids;
 use crate::bench::keyed::{Key, Keyed, Said};
+use plan::{Action, ActionKind, Stage, Upstream};
+use recipe::{Arch, ModulesFrom};
 
 /// What the image is compared with.
 #[derive(Debug)]

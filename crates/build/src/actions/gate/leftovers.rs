@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use base::digest::Digest;
-use recipe::NOBODY;
-use base::source::{Finding, Severity};
 use crate::StageError;
 use crate::actions::gate::checks::MODULES;
+use base::digest::Digest;
+use base::source::{Finding, Severity};
+use recipe::NOBODY;
 use store::{Entry, Kind, Merged, Store};
 
 /// The first number of accounts that are persons'. Source: login.defs(5), UID_MIN.

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use base::digest::Digest;
-use recipe::{SyncedFile, normal_name};
-use sandbox::helper::News;
 use crate::StageError;
 use crate::actions::initrd::DRIVERS;
 use crate::actions::initrd::compose::driver_settings;
 use crate::bench::ids;
 use crate::bench::results::Done;
+use base::digest::Digest;
+use recipe::{SyncedFile, normal_name};
+use sandbox::helper::News;
 use store::LayerReader;
 
 /// Where an image has modprobe's settings, the first one's files in place of those of their names in the others (modprobe.d(5)).

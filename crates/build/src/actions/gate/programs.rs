@@ -5,9 +5,9 @@ use std::io::Read;
 use serde::{Deserialize, Serialize};
 
 use base::digest::Digest;
+use base::source::{Finding, Severity};
 use recipe::Arch;
 use sandbox::helper::News;
-use base::source::{Finding, Severity};
 use store::{Kind, LayerReader};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -7,13 +7,13 @@ use super::inputs::Gate;
 use super::leftovers;
 use super::options::{self, OptionsAnswer, OptionsRequest};
 use super::programs::{self, ProgramsRequest};
-use base::digest::Digest;
-use recipe::ModulesFrom;
 use crate::StageError;
 use crate::actions::kernel::drivers;
 use crate::actions::reader::work::Above;
 use crate::bench::Bench;
 use crate::bench::ids;
+use base::digest::Digest;
+use recipe::ModulesFrom;
 use store::Outputs;
 
 impl Gate {

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use crate::actions::initrd::firmware;
+use crate::actions::initrd::kdump::{self, DumpAnswer, DumpRequest};
+use crate::actions::kernel::modules::{ModuleIndex, Selection, decompress_module, modinfo, plain_path};
 use archive::{Body, Compression, Head, write_entry, write_trailer};
 use base::digest::Digest;
 use recipe::{Wanted, normal_name};
 use sandbox::helper::News;
-use crate::actions::initrd::firmware;
-use crate::actions::initrd::kdump::{self, DumpAnswer, DumpRequest};
-use crate::actions::kernel::modules::{ModuleIndex, Selection, decompress_module, modinfo, plain_path};
 use store::LayerReader;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -49,16 +49,16 @@ pub struct InitrdAnswer {
 }
 
 /// Collects entries; directories come before what is in them.
-pub(in crate) struct Tree {
-    pub(in crate) out: Vec<u8>,
+pub(crate) struct Tree {
+    pub(crate) out: Vec<u8>,
     made: BTreeSet<String>,
     epoch: i64,
     /// Whether /lib is /usr/lib.
-    pub(in crate) merged: bool,
+    pub(crate) merged: bool,
 }
 
 impl Tree {
-    pub(in crate) fn new(epoch: i64, merged: bool) -> Self {
+    pub(crate) fn new(epoch: i64, merged: bool) -> Self {
         Self { out: Vec::new(), made: BTreeSet::new(), epoch, merged }
     }
 
@@ -66,7 +66,7 @@ impl Tree {
         Head { inode: 0, links, mode, uid: 0, gid: 0, mtime: self.epoch }
     }
 
-    pub(in crate) fn parents(&mut self, path: &str) -> Result<(), String> {
+    pub(crate) fn parents(&mut self, path: &str) -> Result<(), String> {
         let mut at = 0;
         while let Some(slash) = path[at..].find('/') {
             let parent = &path[..at + slash];
@@ -79,7 +79,7 @@ impl Tree {
         Ok(())
     }
 
-    pub(in crate) fn add(&mut self, path: &str, mode: u32, body: Body<'_>) -> Result<(), String> {
+    pub(crate) fn add(&mut self, path: &str, mode: u32, body: Body<'_>) -> Result<(), String> {
         if !self.made.insert(path.to_owned()) {
             return Ok(());
         }
@@ -88,18 +88,18 @@ impl Tree {
         write_entry(&mut self.out, path, head, body).map(drop).map_err(|error| format!("{path}: {error}"))
     }
 
-    pub(in crate) fn file(&mut self, path: &str, mode: u32, bytes: &[u8]) -> Result<(), String> {
+    pub(crate) fn file(&mut self, path: &str, mode: u32, bytes: &[u8]) -> Result<(), String> {
         self.add(path, mode, Body::File(bytes.len() as u64, Some(Box::new(bytes))))
     }
 }
 
 /// Where a release's modules are in the layers.
-pub(in crate) fn folder_of(release: &str) -> String {
+pub(crate) fn folder_of(release: &str) -> String {
     format!("usr/lib/modules/{release}")
 }
 
 /// Which modules the initrd is to have, and what is to be said of them.
-pub(in crate) fn select(
+pub(crate) fn select(
     reader: &LayerReader,
     request: &InitrdRequest,
 ) -> Result<(ModuleIndex, Selection, InitrdAnswer), String> {
@@ -133,7 +133,7 @@ pub(in crate) fn select(
 }
 
 /// Settings of drivers in the layers: (file name, content).
-pub(in crate) fn driver_settings(reader: &LayerReader) -> Result<Vec<(String, Vec<u8>)>, String> {
+pub(crate) fn driver_settings(reader: &LayerReader) -> Result<Vec<(String, Vec<u8>)>, String> {
     let mut found: Vec<(String, Vec<u8>)> = Vec::new();
     // A file in /etc takes the place of one with its name in /usr/lib (modprobe.d(5)); imgbuild-init reads /etc alone.
     for directory in ["etc/modprobe.d", "usr/lib/modprobe.d"] {
@@ -148,13 +148,13 @@ pub(in crate) fn driver_settings(reader: &LayerReader) -> Result<Vec<(String, Ve
     Ok(found)
 }
 
-pub(in crate) fn read_module(reader: &LayerReader, release: &str, path: &str) -> Result<Vec<u8>, String> {
+pub(crate) fn read_module(reader: &LayerReader, release: &str, path: &str) -> Result<Vec<u8>, String> {
     let from = format!("{}/{path}", folder_of(release));
     let bytes = reader.read(&from)?.ok_or_else(|| format!("the module {path} is missing"))?;
     decompress_module(path, bytes).map_err(|error| format!("{path}: {error}"))
 }
 
-pub(in crate) fn add_firmware(
+pub(crate) fn add_firmware(
     reader: &LayerReader,
     tree: &mut Tree,
     selection: &Selection,
@@ -220,7 +220,7 @@ pub fn inside(request: InitrdRequest, _: News<'_>) -> Result<InitrdAnswer, Strin
 }
 
 /// Writes the initrd where the host process takes it, microcode in front.
-pub(in crate) fn write(request: &InitrdRequest, reader: &LayerReader, bytes: &[u8]) -> Result<(), String> {
+pub(crate) fn write(request: &InitrdRequest, reader: &LayerReader, bytes: &[u8]) -> Result<(), String> {
     use std::io::Write;
     // The processor has its microcode already when a kernel starts after a crash.
     let early = match request.dump {

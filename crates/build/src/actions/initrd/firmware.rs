@@ -1,7 +1,7 @@
 //! Firmware of modules, and microcode of processors, as the layers have them.
 
-use archive::{Body, Head, write_entry, write_trailer};
 use crate::actions::initrd::compose::Tree;
+use archive::{Body, Head, write_entry, write_trailer};
 use store::{Kind, LayerReader, Merged};
 
 /// Where the kernel looks for firmware, in a tree where /lib is /usr/lib. Source: kernel, firmware_class, `fw_path`.

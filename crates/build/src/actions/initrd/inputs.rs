@@ -3,16 +3,16 @@
 use super::dracut::inputs::Dracut;
 use super::kdump::Dump;
 use super::request::is_with_disks;
-use archive::Compression;
-use base::digest::Digest;
-use plan::{Action, ActionKind, Input, Origin, Stage, Upstream};
-use recipe::{ALL_UPDATES, Firmware, Generator, ModulesFrom, PassRole, Wanted, initrd_drivers};
 use crate::StageError;
 use crate::actions::Described;
 use crate::actions::packages::tools::tools_identity;
 use crate::actions::reader::{Reader, encoder, form_modules, initrd_compression};
 use crate::bench::ids;
 use crate::bench::keyed::{InputFile, Key, Keyed};
+use archive::Compression;
+use base::digest::Digest;
+use plan::{Action, ActionKind, Input, Origin, Stage, Upstream};
+use recipe::{ALL_UPDATES, Firmware, Generator, ModulesFrom, PassRole, Wanted, initrd_drivers};
 
 /// What an initrd is made from, no matter who composes it.
 #[derive(Debug)]

@@ -4,12 +4,6 @@
 use serde::{Deserialize, Serialize};
 
 use super::compose::Tree;
-use archive::Body;
-use base::digest::Digest;
-use node_words::kdump::{FORMAT, KEY, KNOWN_HOSTS, LIBRARIES, MAKEDUMPFILE, ORDER, Order, PROGRAMS, Reserve, SSH, Target};
-use plan::Input;
-use recipe::{Family, Kdump, kdump_target};
-use base::source::{Finding, Severity};
 use crate::StageError;
 use crate::actions::pack::startable::{Whole, whole};
 use crate::actions::reader::Reader;
@@ -17,6 +11,14 @@ use crate::actions::reader::work::Above;
 use crate::bench::Bench;
 use crate::bench::keyed::{InputFile, Key, Keyed};
 use crate::bench::report::refuse;
+use archive::Body;
+use base::digest::Digest;
+use base::source::{Finding, Severity};
+use node_words::kdump::{
+    FORMAT, KEY, KNOWN_HOSTS, LIBRARIES, MAKEDUMPFILE, ORDER, Order, PROGRAMS, Reserve, SSH, Target,
+};
+use plan::Input;
+use recipe::{Family, Kdump, kdump_target};
 use store::LayerReader;
 
 /// Part of the keys; raised with what this module adds. 1: first.

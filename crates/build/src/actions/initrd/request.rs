@@ -10,10 +10,10 @@ use crate::bench::report::refuse;
 use std::collections::BTreeMap;
 
 use super::compose::{InitrdAnswer, InitrdRequest};
-use recipe::{Recipe, Statelite, kdump_target, normal_name};
-use base::source::{Finding, Severity};
 use crate::StageError;
 use crate::bench::ids;
+use base::source::{Finding, Severity};
+use recipe::{Recipe, Statelite, kdump_target, normal_name};
 use store::Store;
 
 /// Whether an initrd needs drivers of disks for what lies on a node's own.

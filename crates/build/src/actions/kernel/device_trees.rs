@@ -5,12 +5,12 @@ use std::fs::File;
 
 use serde::{Deserialize, Serialize};
 
-use archive::Extractor;
-use packages::unpack_part;
-use sandbox::helper::News;
-use base::source::nearest;
 use crate::bench::ids;
 use crate::bench::results::Done;
+use archive::Extractor;
+use base::source::nearest;
+use packages::unpack_part;
+use sandbox::helper::News;
 use store::{BlobRef, TreeEditor, make_directories};
 use xcat::matches;
 

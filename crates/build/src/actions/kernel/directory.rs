@@ -1,11 +1,11 @@
 //! The directory of kernels (xCAT: kerneldir), and the headers that belong to the kernel that was chosen.
 
 use super::drivers::HEADERS;
+use crate::StageError;
+use crate::actions::packages::requests::PackageRequest;
 use packages::{PackageArchive, PackageManager, manager};
 use plan::{Cause, Change, Origin, Place, Reason, Subject};
 use recipe::{Lock, LockedPass, PassRole, PinnedPackage, Recipe};
-use crate::StageError;
-use crate::actions::packages::requests::PackageRequest;
 use xcat::matches;
 
 type Kernel = (String, PinnedPackage);
@@ -194,8 +194,8 @@ pub fn driver_tools(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use base::digest::Sha256;
     use crate::supply::origin::kernel_folder;
+    use base::digest::Sha256;
 
     fn package(name: &str) -> PinnedPackage {
         PinnedPackage {

@@ -1,8 +1,5 @@
 //! Inputs of the keys of the kernel's payload and of drivers.
 
-use packages::VersionOrder;
-use plan::{Action, ActionKind, Input, Origin, Stage, Upstream};
-use recipe::{Arch, PassRole, PinnedPackage, UpdateForm};
 use crate::StageError;
 use crate::actions::Described;
 use crate::actions::kernel::drivers;
@@ -13,6 +10,9 @@ use crate::actions::reader::Reader;
 use crate::actions::reader::kernel_packages;
 use crate::bench::ids;
 use crate::bench::keyed::{InputFile, Key, Keyed, Said};
+use packages::VersionOrder;
+use plan::{Action, ActionKind, Input, Origin, Stage, Upstream};
+use recipe::{Arch, PassRole, PinnedPackage, UpdateForm};
 
 /// Where the kernel comes from, and what is added to it.
 #[derive(Debug)]

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use recipe::{Wanted, normal_name};
 use base::source::nearest;
+use recipe::{Wanted, normal_name};
 use xcat::matches;
 
 /// Modules that every initrd wants: ways to reach a virtual machine's devices, raw sockets for DHCP, and what `bond=` and `vlan=` make.

@@ -6,8 +6,6 @@ use super::device_trees::{self, Unmet};
 use super::drivers;
 use super::inputs::Kernel;
 use super::payload::{KernelAnswer, KernelRequest, Made, modules_projection};
-use packages::ready_name;
-use recipe::PinnedPackage;
 use crate::StageError;
 use crate::actions::reader::work::{Above, Desk, Place, Work};
 use crate::bench::Bench;
@@ -15,6 +13,8 @@ use crate::bench::ids;
 use crate::bench::keyed::Keyed;
 use crate::bench::report::refuse;
 use crate::bench::results::layer_outputs;
+use packages::ready_name;
+use recipe::PinnedPackage;
 use store::Outputs;
 
 impl Work for Kernel {

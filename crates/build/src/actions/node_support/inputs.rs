@@ -1,13 +1,13 @@
 //! Inputs of the `xcat` action's key.
 
-use plan::{ActionKind, Input};
-use recipe::SyncedKind;
 use crate::StageError;
 use crate::actions::Described;
 use crate::actions::reader::Reader;
 use crate::actions::reader::globs::in_directory;
 use crate::bench::ids;
 use crate::bench::keyed::{InputFile, Key, Keyed};
+use plan::{ActionKind, Input};
+use recipe::SyncedKind;
 
 /// xCAT's side of a node. The layers below are in its key as well.
 #[derive(Debug)]

@@ -2,12 +2,12 @@
 
 use super::files::{lacking, xcatinfo};
 use super::inputs::Support;
-use base::source::{Finding, Severity};
 use crate::StageError;
 use crate::actions::reader::work::{Above, Desk, Place, Work};
 use crate::actions::sync::inside::{SyncAnswer, SyncItem, SyncRequest};
 use crate::bench::Bench;
 use crate::bench::results::layer_outputs;
+use base::source::{Finding, Severity};
 use store::Outputs;
 
 impl Work for Support {

@@ -1,13 +1,13 @@
 //! Inputs of the `pack` action's key.
 
 use super::mismatches::Wanted;
-use archive::{Compression, EROFS_VERSION, FRAME_VERSION, Form, SQUASHFS_VERSION, TAR_VERSION};
-use plan::{Action, ActionKind, Input, Origin, Stage};
-use recipe::Selinux;
 use crate::actions::Described;
 use crate::actions::reader::{Reader, archive, compression, encoder, packed_form};
 use crate::bench::ids;
 use crate::bench::keyed::{Key, Keyed, Said};
+use archive::{Compression, EROFS_VERSION, FRAME_VERSION, Form, SQUASHFS_VERSION, TAR_VERSION};
+use plan::{Action, ActionKind, Input, Origin, Stage};
+use recipe::Selinux;
 use xcat::ExcludeList;
 
 /// What the image is packed as.

@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::startable::View;
+use base::source::{Finding, Severity};
 use recipe::Recipe;
 use recipe::owners::private;
-use base::source::{Finding, Severity};
 use store::Kind;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,13 +6,13 @@ use super::index::index_text;
 use super::inputs::Pack;
 use super::mismatches::{Wanted, findings};
 use super::request::{PackAnswer, PackRequest};
-use plan::ActionKind;
-use recipe::{SecretsRule, Selinux};
-use base::source::{Finding, Severity};
 use crate::StageError;
 use crate::actions::gate::checks as gate;
 use crate::actions::reader::work::{Above, Desk, Place, Work};
 use crate::bench::ids;
+use base::source::{Finding, Severity};
+use plan::ActionKind;
+use recipe::{SecretsRule, Selinux};
 use store::Outputs;
 
 impl Work for Pack {

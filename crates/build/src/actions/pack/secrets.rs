@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use base::source::{Finding, Severity};
 use packages::{Maker, SECRETS};
 use recipe::owners::private::fits;
-use base::source::{Finding, Severity};
 use store::{Kind, LayerReader};
 
 /// Largest file that is looked into, in bytes: keys and tokens are small.

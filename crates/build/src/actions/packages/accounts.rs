@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::StageError;
 use plan::{Action, ActionKind, Input, Origin};
 use recipe::{Accounts, Lock, LockedPass, PassRole, Recipe};
-use crate::StageError;
 use store::Outputs;
 
 /// Name of the value that holds the accounts of a transaction.

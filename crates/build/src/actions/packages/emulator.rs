@@ -8,12 +8,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use base::digest::Digest;
-use packages::manager;
-use plan::{Action, ActionKind, key_and_trace};
-use recipe::{Lock, PassRole, Recipe};
-use sandbox::Namespace;
-use sandbox::emulator;
 use crate::StageError;
 use crate::actions::Context;
 use crate::actions::packages::inputs::root;
@@ -21,6 +15,12 @@ use crate::actions::packages::requests::target;
 use crate::actions::packages::tools::{Before, tools_run_here};
 use crate::bench::Bench;
 use crate::bench::results::Done;
+use base::digest::Digest;
+use packages::manager;
+use plan::{Action, ActionKind, key_and_trace};
+use recipe::{Lock, PassRole, Recipe};
+use sandbox::Namespace;
+use sandbox::emulator;
 use store::Store;
 
 /// Variable with the path of a static emulator, QEMU's for one user, in place of any other.

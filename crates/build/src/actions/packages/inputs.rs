@@ -2,9 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use packages::{Makes, PackageManager};
-use plan::{Action, ActionKind, Input, Origin, Stage, Upstream};
-use recipe::{Accounts, Family, InImage, LockedPass, PassRole, PinnedPackage, SAYS_BESIDE, plain_version};
 use crate::StageError;
 use crate::actions::packages::requests::PackageRequest;
 use crate::actions::packages::{accounts, container};
@@ -12,6 +9,9 @@ use crate::actions::reader::Reader;
 use crate::actions::{Described, kernel};
 use crate::bench::ids;
 use crate::bench::keyed::{Key, Keyed, Said};
+use packages::{Makes, PackageManager};
+use plan::{Action, ActionKind, Input, Origin, Stage, Upstream};
+use recipe::{Accounts, Family, InImage, LockedPass, PassRole, PinnedPackage, SAYS_BESIDE, plain_version};
 
 /// No time in a tools root is later: the same for all images, so that they share it. 1 January 2020.
 pub const TOOLS_EPOCH: i64 = 1_577_836_800;

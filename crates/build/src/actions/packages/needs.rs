@@ -1,9 +1,9 @@
 //! The packages that actions are given.
 
+use crate::actions::kernel_packages;
 use packages::PackageManager;
 use plan::{Action, ActionKind};
 use recipe::{Lock, PinnedPackage};
-use crate::actions::kernel_packages;
 
 pub fn packages_of(manager: &dyn PackageManager, lock: &Lock, action: &Action) -> Vec<PinnedPackage> {
     let own = |name: &str| lock.pass(name).map(|pass| pass.packages.clone()).unwrap_or_default();

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use base::source::Span;
 use packages::{Pass, manager};
 use recipe::{Generator, Lock, PassRole, Recipe};
-use base::source::Span;
 use xcat::PassList;
 
 pub fn target(recipe: &Recipe) -> String {

@@ -1,11 +1,11 @@
 //! Asks for transactions, and says what became of them.
 
 use super::inputs::Transaction;
-use packages::{self, DistroError, Made, Makes, Uname};
-use recipe::{Accounts, PassRole};
 use crate::StageError;
 use crate::actions::reader::work::{Above, Desk, Place, Work};
 use crate::bench::ids;
+use packages::{self, DistroError, Made, Makes, Uname};
+use recipe::{Accounts, PassRole};
 use store::{Outputs, ScanAnswer};
 
 impl Work for Transaction {

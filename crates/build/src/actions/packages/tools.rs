@@ -6,16 +6,16 @@ use std::time::{Duration, Instant};
 
 use super::inputs::root;
 use super::requests::target;
-use base::digest::{Digest, FieldHasher};
-use packages::{PackageManager, manager};
-use plan::{Action, ActionKind, key_and_trace};
-use recipe::PinnedPackage;
-use sandbox::emulator::HostCpu;
 use crate::StageError;
 use crate::actions::reader::work::{Given, Work, perform};
 use crate::bench::Bench;
 use crate::bench::results::{Done, missing, record};
 use crate::supply::Supply;
+use base::digest::{Digest, FieldHasher};
+use packages::{PackageManager, manager};
+use plan::{Action, ActionKind, key_and_trace};
+use recipe::PinnedPackage;
+use sandbox::emulator::HostCpu;
 use store::{FileLock, Outputs};
 
 /// Identity of a tools root: what it is made of, not what came out (D9).

@@ -5,9 +5,9 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::remedy::remedy;
+use base::source::{Finding, Severity};
 use recipe::{Recipe, Script};
 use sandbox::shown;
-use base::source::{Finding, Severity};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Complaint {

@@ -1,7 +1,5 @@
 //! Inputs of the `postinstall` action's key.
 
-use plan::{ActionKind, Input, Origin, Upstream};
-use recipe::{Arch, InputKind, PassRole, PinnedPackage, ScriptInput};
 use crate::StageError;
 use crate::actions::Described;
 use crate::actions::packages::tools::tools_identity;
@@ -10,6 +8,8 @@ use crate::actions::reader::globs::Patterns;
 use crate::actions::reader::{image_packages, roots_of};
 use crate::bench::ids;
 use crate::bench::keyed::{InputFile, Key, Keyed};
+use plan::{ActionKind, Input, Origin, Upstream};
+use recipe::{Arch, InputKind, PassRole, PinnedPackage, ScriptInput};
 
 /// Scripts, and what they see.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! What an administrator does about a script that failed, or that wrote where no one looks.
 
-use recipe::{Recipe, package_of};
 use base::source::{Finding, Severity};
+use recipe::{Recipe, package_of};
 
 /// Programs that bring something from elsewhere.
 const FETCHERS: [&str; 13] =

@@ -7,14 +7,14 @@ use super::inputs::{Scripts, Shown};
 use super::recipe_tree::{Shown as InTree, ShownAs};
 use super::remedy::{remedy, thrown_away_finding};
 use super::script::{self as postinstall, PostinstallAnswer, PostinstallRequest};
-use recipe::{InputKind, Recipe, Script, package_of};
-use base::source::{Finding, Severity};
 use crate::StageError;
 use crate::actions::reader::work::{Above, Desk, Place, Work};
 use crate::bench::Bench;
 use crate::bench::ids;
 use crate::bench::report::refuse;
 use crate::bench::results::{layer_outputs, missing};
+use base::source::{Finding, Severity};
+use recipe::{InputKind, Recipe, Script, package_of};
 use store::Outputs;
 
 impl Work for Scripts {

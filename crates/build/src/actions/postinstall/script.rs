@@ -2,15 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::actions::pack::startable;
+use crate::actions::postinstall::complaints::{self, Complaint};
+use crate::actions::postinstall::recipe_tree::{self, Shown, ShownAs};
+use crate::actions::postinstall::secrets::{Given, Settled, settle};
 use base::digest::Digest;
 use packages::{tree_of, uname_script};
 use recipe::{NOBODY, Recipe};
 use sandbox::helper::News;
 use sandbox::{Bind, CommandRequest, CommandResult, STAND_IN_DIRECTORY, run_command, upper_is_whole};
-use crate::actions::pack::startable;
-use crate::actions::postinstall::complaints::{self, Complaint};
-use crate::actions::postinstall::recipe_tree::{self, Shown, ShownAs};
-use crate::actions::postinstall::secrets::{Given, Settled, settle};
 use store::scan;
 use store::{LayerReader, ScanAnswer, ScanRequest, TreeEditor};
 use store::{in_scratch, make_directories};

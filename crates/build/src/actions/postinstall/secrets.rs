@@ -5,10 +5,10 @@ use std::path::Path;
 use rustix::fs::{CWD, FileType, Mode};
 
 use super::recipe_tree::{Shown, ShownAs};
+use crate::actions::pack::secrets::{LARGEST, looks_secret};
 use base::digest::Digest;
 use packages::{Maker, SECRETS};
 use recipe::owners::private::fits;
-use crate::actions::pack::secrets::{LARGEST, looks_secret};
 use store::{Kind, LayerReader, TreeEditor};
 
 /// The machine's identity, which the system layer leaves empty, and dbus's name for it.

@@ -2,9 +2,9 @@
 
 use globset::GlobMatcher;
 
+use base::source::Span;
 use plan::{Input, Origin, Place};
 use recipe::Spans;
-use base::source::Span;
 
 /// Patterns of one field of the recipe, in its order.
 pub struct Patterns(Vec<(String, Option<GlobMatcher>)>);

@@ -3,16 +3,16 @@
 use super::{Reader, gzip_initrd, pack_action, xcat_pack};
 use std::collections::BTreeMap;
 
-use base::digest::Digest;
-use ::packages::manager;
-use plan::{ActionGraph, Origin, Place, Removals, Taken};
-use recipe::{Lock, Recipe};
 use crate::StageError;
 use crate::actions::packages::requests::{package_requests_in, target};
 use crate::actions::{
     Described, gate, initrd, node_support, pack, packages, postinstall, services, statelite, sync, system,
 };
 use crate::bench::ids;
+use ::packages::manager;
+use base::digest::Digest;
+use plan::{ActionGraph, Origin, Place, Removals, Taken};
+use recipe::{Lock, Recipe};
 
 /// The actions of a recipe, and what they take besides their keys.
 #[derive(Debug)]

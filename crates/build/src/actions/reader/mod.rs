@@ -8,18 +8,18 @@ use std::collections::BTreeMap;
 
 use super::Described;
 use super::packages::tools::tools_identity;
+use crate::bench::ids;
+use crate::bench::keyed::{Key, Keyed};
 use archive::{Compression, Form};
-use packages::PackageManager;
+use base::source::Span;
 use node_words::kdump::Target;
+use packages::PackageManager;
 use plan::{Action, ActionKind, Input, Origin, Stage, Upstream};
 use recipe::{
     ArchiveKind, Export, Frames, InitrdCompress, Lock, LockedBase, ModulesFrom, Mount, PackCompress, PackedForm,
     PinnedPackage, Recipe, kdump_target,
 };
 use recipe::{GZIP_LEVEL, PassRole, ZSTD_LEVEL};
-use base::source::Span;
-use crate::bench::ids;
-use crate::bench::keyed::{Key, Keyed};
 
 pub fn gzip_initrd(recipe: &Recipe) -> &'static str {
     if recipe.model.initrd.compress == InitrdCompress::Gzip { ids::INITRD } else { ids::INITRD_GZIP }

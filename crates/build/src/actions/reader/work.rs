@@ -4,11 +4,6 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::graph::StageGraph;
-use base::digest::Digest;
-use plan::Action;
-use recipe::Lock;
-use sandbox::CommandResult;
-use base::source::{Finding, Severity};
 use crate::StageError;
 use crate::bench::Bench;
 use crate::bench::keyed::InputFile;
@@ -16,6 +11,11 @@ use crate::bench::report::Report;
 use crate::bench::results::{Done, below, missing};
 use crate::inside::removal::remove_damaged;
 use crate::supply::Supply;
+use base::digest::Digest;
+use base::source::{Finding, Severity};
+use plan::Action;
+use recipe::Lock;
+use sandbox::CommandResult;
 use store::{Outputs, Store, StoreError};
 
 /// What is known when an action runs.

@@ -1,11 +1,11 @@
 //! Inputs of the `services` action's key.
 
-use plan::{ActionKind, Input};
-use recipe::UnitState;
 use crate::actions::Described;
 use crate::actions::reader::Reader;
 use crate::bench::ids;
 use crate::bench::keyed::{Key, Keyed};
+use plan::{ActionKind, Input};
+use recipe::UnitState;
 
 /// Units and what they are to be, in the order in which that is done.
 #[derive(Debug)]

@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use base::digest::Digest;
+use base::source::{Finding, nearest};
 use recipe::{Recipe, UnitState};
 use sandbox::helper::News;
 use sandbox::{CommandRequest, CommandResult, TreeMount, run_command, upper_is_whole};
-use base::source::{Finding, nearest};
 use store::scan;
 use store::{Kind, LayerReader, Merged, ScanAnswer, ScanRequest, lower_directories, root_of};
 use store::{in_scratch, make_directories};

@@ -1,11 +1,11 @@
 //! Inputs of the `statelite` action's key.
 
-use plan::{Action, ActionKind, Input, Stage};
-use recipe::StateliteList;
 use crate::actions::Described;
 use crate::actions::reader::Reader;
 use crate::bench::ids;
 use crate::bench::keyed::{Key, Keyed};
+use plan::{Action, ActionKind, Input, Stage};
+use recipe::StateliteList;
 
 /// The list, with the places of its lines.
 #[derive(Debug)]

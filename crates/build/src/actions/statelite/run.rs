@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::inputs::Statelite;
-use recipe::StateliteList;
-use base::source::{Finding, Span};
 use crate::StageError;
 use crate::actions::reader::work::Above;
 use crate::bench::Bench;
 use crate::bench::report::refuse_at;
+use base::source::{Finding, Span};
 use node_words::statelite::Source;
+use recipe::StateliteList;
 use store::Outputs;
 
 /// What the list names and the image lacks.

@@ -1,13 +1,13 @@
 //! Inputs of the `sync` action's key.
 
-use plan::{ActionKind, Input};
-use recipe::owners::{Home, Said, homes};
-use recipe::{Clause, ModulesFrom, SyncedKind};
 use crate::StageError;
 use crate::actions::Described;
 use crate::actions::reader::{Reader, globs};
 use crate::bench::ids;
 use crate::bench::keyed::{InputFile, Key, Keyed};
+use plan::{ActionKind, Input};
+use recipe::owners::{Home, Said, homes};
+use recipe::{Clause, ModulesFrom, SyncedKind};
 
 /// Files of the build host, and what is done with them.
 #[derive(Debug)]

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::inside::edit::{layer_by_edit, layer_by_writing};
 use archive::{Extractor, Meta};
 use base::digest::Digest;
 use recipe::owners::Home;
 use sandbox::helper::News;
-use crate::inside::edit::{layer_by_edit, layer_by_writing};
 use store::{Entry, Kind, LayerReader, Merged, ScanAnswer};
 
 use super::accounts::Accounts;

@@ -2,8 +2,6 @@
 
 use super::inputs::{Sync, Synced};
 use super::inside::{SyncAnswer, SyncItem, SyncRequest};
-use recipe::owners::Home;
-use base::source::{Finding, Severity};
 use crate::StageError;
 use crate::actions::gate::checks as gate;
 use crate::actions::reader::work::{Above, Desk, Place, Work};
@@ -11,6 +9,8 @@ use crate::bench::Bench;
 use crate::bench::keyed::{InputFile, Keyed};
 use crate::bench::report::{refuse, refuse_at};
 use crate::bench::results::{layer_outputs, missing};
+use base::source::{Finding, Severity};
+use recipe::owners::Home;
 use store::Outputs;
 
 impl Work for Sync {

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use plan::ActionKind;
-use recipe::{InImage, plain_version};
 use crate::StageError;
 use crate::actions::Described;
 use crate::actions::reader::{Declared, Reader};
 use crate::bench::ids;
 use crate::bench::keyed::{InputFile, Key, Keyed, Said};
+use plan::ActionKind;
+use recipe::{InImage, plain_version};
 
 /// The lock's minor form that has `replaced`.
 const LISTS_REPLACED: u32 = 6;

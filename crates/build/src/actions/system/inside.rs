@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::actions::reader::Declared;
+use crate::inside::edit::layer_by_edit;
 use archive::Meta;
 use base::digest::Digest;
 use packages::installed::dpkg::{STATUS, field};
 use packages::{self, installed::rpm_database_files};
 use sandbox::helper::News;
-use crate::actions::reader::Declared;
-use crate::inside::edit::layer_by_edit;
 use store::{LayerReader, ScanAnswer};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -2,11 +2,11 @@
 
 use super::inputs::System;
 use super::inside::{SystemAnswer, SystemRequest, exports, fstab};
-use recipe::HOSTNAME_BY_DHCP;
-use base::source::{Finding, Severity};
 use crate::StageError;
 use crate::actions::reader::work::{Above, Desk, Place, Work};
 use crate::bench::results::layer_outputs;
+use base::source::{Finding, Severity};
+use recipe::HOSTNAME_BY_DHCP;
 use store::Outputs;
 
 impl Work for System {

@@ -4,11 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::{compare, fill, give, is_sampled, recall, said, take};
-use cache::{Found, shown_name};
-use base::digest::Digest;
-use plan::{Action, key_and_trace};
-use recipe::Lock;
-use base::source::{Finding, Severity, nearest};
 use crate::StageError;
 use crate::actions::packages::accounts;
 use crate::actions::packages::requests::target;
@@ -22,6 +17,11 @@ use crate::estimate::Facts;
 use crate::inside::init::init_for;
 use crate::plan::{ExactPlan, forms_for, fresh_lock};
 use crate::published::layouts::{Target, XcatPublication};
+use base::digest::Digest;
+use base::source::{Finding, Severity, nearest};
+use cache::{Found, shown_name};
+use plan::{Action, key_and_trace};
+use recipe::Lock;
 use store::{End, FileLock, Outputs};
 
 /// How many actions of those that are missing are named.

@@ -3,9 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use packages::manager;
-use plan::{ActionKind, Stage};
-use recipe::{Lock, PinnedPackage};
 use crate::StageError;
 use crate::actions::StageGraph;
 use crate::actions::packages::accounts;
@@ -16,6 +13,9 @@ use crate::builder::many::Failure;
 use crate::builder::run::Builder;
 use crate::inside::init::init_for;
 use crate::plan::{forms_for, stages_of};
+use packages::manager;
+use plan::{ActionKind, Stage};
+use recipe::{Lock, PinnedPackage};
 use store::{End, Run};
 
 #[derive(Debug, Clone, PartialEq)]

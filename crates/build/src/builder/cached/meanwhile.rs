@@ -5,11 +5,11 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 
 use super::{Layers, packages_of, said};
-use cache::Cache;
+use crate::builder::run::Builder;
 use base::digest::Digest;
+use cache::Cache;
 use plan::ActionGraph;
 use recipe::Lock;
-use crate::builder::run::Builder;
 
 pub struct Meanwhile<'b> {
     builder: &'b Builder<'b>,

@@ -12,12 +12,6 @@ pub mod meanwhile;
 
 use super::run::{Builder, Work};
 use super::shared::Deliver;
-use cache::{Cache, Found, Object, Saver, shown_name};
-use base::digest::Digest;
-use packages::{manager, side_by_side};
-use plan::{Action, ActionGraph, key_and_trace};
-use recipe::{Lock, LockedPass, PassRole, Recipe};
-use base::source::{Finding, Severity};
 use crate::StageError;
 use crate::actions::packages::needs;
 use crate::actions::packages::tools::tools_run_on;
@@ -27,6 +21,12 @@ use crate::bench::results::Done;
 use crate::inside::removal::remove_inside;
 use crate::plan::{forms_for, fresh_lock, stages_of};
 use crate::published::layouts::Target;
+use base::digest::Digest;
+use base::source::{Finding, Severity};
+use cache::{Cache, Found, Object, Saver, shown_name};
+use packages::{manager, side_by_side};
+use plan::{Action, ActionGraph, key_and_trace};
+use recipe::{Lock, LockedPass, PassRole, Recipe};
 use store::{ActionRecord, LoadRequest, Loaded, SaveRequest, Store, StoreError};
 
 /// How many questions are on their way at once.

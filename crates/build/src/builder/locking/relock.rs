@@ -4,10 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
-use packages::Fetcher;
-use files::{Aside, Durability, TEMPORARY};
-use recipe::Lock;
-use base::source::{Finding, Severity, nearest};
 use crate::StageError;
 use crate::actions::packages::accounts;
 use crate::actions::packages::requests::target;
@@ -15,6 +11,10 @@ use crate::builder::run::{Builder, Work};
 use crate::lock::resolve::{Locking, Renew};
 use crate::lock::state::{LockState, lock_state};
 use crate::supply::Supply;
+use base::source::{Finding, Severity, nearest};
+use files::{Aside, Durability, TEMPORARY};
+use packages::Fetcher;
+use recipe::Lock;
 
 /// How many lines of a lock's difference are shown by a build.
 const SHOWN_DIFFERENCES: usize = 30;

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use packages::{DistroError, Gathering, VENDOR_MARK, manager};
-use files::{self, Durability, Folders};
-use recipe::Lock;
 use crate::StageError;
 use crate::actions::packages::container;
 use crate::bench::report::ReportedNews;
 use crate::builder::run::Builder;
+use files::{self, Durability, Folders};
+use packages::{DistroError, Gathering, VENDOR_MARK, manager};
+use recipe::Lock;
 
 /// Brings all packages of the lock, and today's indices of its suites, into a directory; what the directory has of an
 /// earlier lock goes. Gives the number of packages.
@@ -73,9 +73,8 @@ fn fill(builder: &Builder<'_>, lock: &Lock, directory: &Path) -> Result<usize, S
     let mut kept = manager.vendor(&Gathering { recipe, places, fetcher: &fetcher, store, news }, directory)?;
     let packages: Vec<_> = lock.pass.iter().flat_map(|pass| pass.packages.clone()).collect();
     // Those of the otherpkgs directory are in the recipe's own directory.
-    let is_own = |origin: &str| {
-        origin.starts_with("otherpkgs/") || crate::supply::origin::kernel_folder(origin).is_some()
-    };
+    let is_own =
+        |origin: &str| origin.starts_with("otherpkgs/") || crate::supply::origin::kernel_folder(origin).is_some();
     let packages: Vec<_> = packages.into_iter().filter(|one| !is_own(&one.origin)).collect();
     supply.download(&packages)?;
     for package in &packages {

@@ -8,16 +8,16 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use super::tree::Tree;
-use archive::{Container, START, container, limited, open_tar, plain};
-use base::digest::Digest;
-use packages::installed;
-use recipe::{Lock, LockError};
-use base::source::{SourceFile, Span};
 use crate::bench::ids;
 use crate::lock::packages::Packages;
 use crate::published::artefacts::{BuildInfo, SUMS, sha256_of};
-use store::{ActionRecord, Merged, Store};
+use archive::{Container, START, container, limited, open_tar, plain};
+use base::digest::Digest;
+use base::source::{SourceFile, Span};
 use files::sweep::Swept;
+use packages::installed;
+use recipe::{Lock, LockError};
+use store::{ActionRecord, Merged, Store};
 use xcat::{ExcludeList, Pattern};
 
 #[derive(Debug, Error, Diagnostic)]

@@ -13,14 +13,14 @@ use std::io::Read;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::StageError;
+use crate::bench::ids;
 use archive::{Container, START, container, read_frame};
 use base::digest::Digest;
 use packages::rpm::Package;
 use recipe::{Family, Recipe};
 use sandbox::Namespace;
 use sandbox::helper::News;
-use crate::StageError;
-use crate::bench::ids;
 use store::{Kind, LayerReader, Root, Store, StoreError};
 
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -1,12 +1,12 @@
 //! What is said of a lock that is made: which packages go, come or give way although lists ask for something else.
 
 use super::Locking;
-use packages::{PackageArchive, manager};
-use recipe::{InImage, Lock, is_meant, takes_place};
-use base::source::{Finding, Severity};
 use crate::StageError;
 use crate::actions::packages::requests::PackageRequest;
 use crate::supply::origin::local_folder;
+use base::source::{Finding, Severity};
+use packages::{PackageArchive, manager};
+use recipe::{InImage, Lock, is_meant, takes_place};
 
 /// So many names are shown.
 const SHOWN: usize = 6;

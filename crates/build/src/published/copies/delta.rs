@@ -6,9 +6,9 @@ use serde::Serialize;
 
 use super::error::FetchError;
 use super::origin::{BUILD, Index, TEXT_LIMIT, build_info};
+use crate::published::artefacts::BuildInfo;
 use base::digest::Sha256;
 use packages::Fetcher;
-use crate::published::artefacts::BuildInfo;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Moved {

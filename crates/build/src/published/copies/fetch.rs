@@ -11,10 +11,10 @@ use rayon::prelude::*;
 use super::error::{FetchError, keeping, planted};
 use super::origin::{BUILD, Index, TEXT_LIMIT, build_info};
 use super::transfer::{Brought, Known, Transfer};
-use files::beside::Beside;
-use base::digest::Sha256;
-use packages::{Fetcher, Progress};
 use crate::published::artefacts::{Artefact, BuildInfo, SUMS, sha256_of, sums};
+use base::digest::Sha256;
+use files::beside::Beside;
+use packages::{Fetcher, Progress};
 use store::FileLock;
 
 /// Brings the image at a URL into a directory, which then has the same files as the origin; `digest` is what its

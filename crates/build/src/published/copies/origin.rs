@@ -7,10 +7,10 @@ use std::os::unix::fs::FileExt;
 use serde::Deserialize;
 
 use super::error::FetchError;
+use crate::published::artefacts::{Artefact, BUILD_FORMAT, BuildInfo, SUMS};
 use base::digest::Sha256;
 use base::format::Version;
 use node_words::name::shown;
-use crate::published::artefacts::{Artefact, BUILD_FORMAT, BuildInfo, SUMS};
 
 /// Bytes of build.json, or of an index, at most: an index has about 300 bytes for each 4 MB of an image.
 pub const TEXT_LIMIT: u64 = 64 << 20;

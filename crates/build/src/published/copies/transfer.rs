@@ -12,11 +12,11 @@ use rayon::prelude::*;
 
 use super::error::{FetchError, keeping, planted};
 use super::origin::{Frame, Index, digest_at};
-use files::beside::Beside;
-use base::digest::Sha256;
-use packages::{Download, Fetcher, Progress};
-use base::failure::start;
 use crate::published::artefacts::Artefact;
+use base::digest::Sha256;
+use base::failure::start;
+use files::beside::Beside;
+use packages::{Download, Fetcher, Progress};
 use store::sha256_of;
 
 /// Bytes that one request asks for.

@@ -10,9 +10,6 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::swap::{Swap, Trouble};
-use base::digest::{Digest, Sha256};
-use plan::{Decision, Verdict};
-use recipe::Recipe;
 use crate::StageError;
 use crate::actions::{gzip_initrd, packed_form, xcat_pack};
 use crate::bench::ids;
@@ -20,6 +17,9 @@ use crate::bench::results::{Done, missing};
 use crate::published::artefacts::sha256_of;
 use crate::published::assemble::assemble;
 use crate::published::drift::Drift;
+use base::digest::{Digest, Sha256};
+use plan::{Decision, Verdict};
+use recipe::Recipe;
 use store::{BlobRef, FileLock, Store, StoreError};
 
 /// The packed image of a recipe whose own form xCAT does not know. The index and the digests of an image have its name with

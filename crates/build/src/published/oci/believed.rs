@@ -5,8 +5,8 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use base::digest::Digest;
 use crate::published::artefacts::BuildInfo;
+use base::digest::Digest;
 use store::Store;
 
 /// An action whose result no one signed, and that was not compared with what it gives here.
@@ -20,8 +20,7 @@ pub struct OnlyBelieved {
 /// The actions of a published image whose results are a cache's word alone, by the records of the store that built it: those that
 /// made one of its layers or frames, and all others of that build.
 pub fn only_believed(store: &Store, directory: &Path, info: &BuildInfo) -> Vec<OnlyBelieved> {
-    let is_of_it =
-        |published: &Path| witness::canonicalize(published).is_ok_and(|published| published == directory);
+    let is_of_it = |published: &Path| witness::canonicalize(published).is_ok_and(|published| published == directory);
     // A root that cannot be read is no reason not to push; layers have their names in build.json.
     let roots = store.roots().unwrap_or_default();
     let (mut keys, mut frames) = (BTreeSet::new(), BTreeSet::new());

@@ -8,13 +8,13 @@ use super::error::CarryError;
 use super::inside::{LayersAnswer, LayersRequest};
 use super::push::Parcel;
 use super::{CREATED, KERNEL, TARGET, time};
+use crate::bench::ids;
+use crate::inside::removal::remove_inside;
+use crate::published::artefacts::BuildInfo;
 use base::digest::Digest;
 use oci::{Content, Descriptor, IMAGE_CONFIG, LAYER_GZIP, Manifest, TITLE};
 use recipe::Recipe;
 use sandbox::Namespace;
-use crate::bench::ids;
-use crate::inside::removal::remove_inside;
-use crate::published::artefacts::BuildInfo;
 use store::Store;
 
 /// How many layers engines take: overlayfs takes more, what starts containers does not.

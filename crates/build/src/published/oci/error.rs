@@ -3,8 +3,8 @@
 use miette::Diagnostic;
 use thiserror::Error;
 
-use oci::OciError;
 use crate::StageError;
+use oci::OciError;
 use store::StoreError;
 
 #[derive(Debug, Error, Diagnostic)]

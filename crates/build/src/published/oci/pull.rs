@@ -10,16 +10,16 @@ use rayon::prelude::*;
 
 use super::error::CarryError;
 use super::{ARTIFACT, LOCK_NAME};
-use files::beside::Beside;
-use base::digest::Sha256;
-use packages::Progress;
-use oci::{Descriptor, Manifest, OciError, Source, side_by_side};
-use recipe::is_image_name;
 use crate::StageError;
 use crate::published::artefacts::{Artefact, BuildInfo, SUMS, put_in_place, sha256_of, sums};
 use crate::published::copies::error::FetchError;
 use crate::published::copies::origin::{BUILD, Frame, Index, TEXT_LIMIT, build_info};
 use crate::published::copies::transfer::{Known, is_there, take};
+use base::digest::Sha256;
+use files::beside::Beside;
+use oci::{Descriptor, Manifest, OciError, Source, side_by_side};
+use packages::Progress;
+use recipe::is_image_name;
 use store::FileLock;
 
 #[derive(Debug, Default, Clone, PartialEq, Eq, serde::Serialize)]

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::{ARTIFACT, BUILD, CREATED, FILE, FRAME, INDEX, KERNEL, LOCK, LOCK_NAME, TARGET, time};
-use base::digest::Sha256;
-use oci::{Content, Descriptor, EMPTY, EMPTY_CONFIG, Manifest, OciError, TITLE};
 use crate::published::artefacts::{Artefact, BuildInfo};
 use crate::published::copies::origin::{BUILD as BUILD_NAME, Frame, Index};
+use base::digest::Sha256;
+use oci::{Content, Descriptor, EMPTY, EMPTY_CONFIG, Manifest, OciError, TITLE};
 
 #[derive(Debug)]
 pub struct Parcel {

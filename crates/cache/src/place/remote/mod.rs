@@ -21,9 +21,9 @@ use crate::entry::Object;
 use crate::rate::Rate;
 use crate::{Damage, Mended};
 use base::digest::{Digest, Sha256};
+use client::{Client, Refused};
 use packages::Progress;
 use store::StoreError;
-use client::{Client, Refused};
 
 const ENTRY: &str = "entry.json";
 /// Files up to this size go several in one message; gRPC's usual limit for one is 4 MiB.

@@ -8,7 +8,6 @@ use super::relations::relations;
 use super::source::below;
 use super::vendored::{self, Contents, Suite, suite_directory};
 use super::words::{in_folder, near_in_folders, plain_name, unknown_names, unknown_words};
-use base::digest::Sha256;
 use crate::apt::resolve::{Resolver, in_the_way};
 use crate::apt::{
     Archive, HostSources, PinnedPackage, Source, SuiteIndex, SuiteRelease, architecture, fetch_suite, only_suites,
@@ -19,10 +18,11 @@ use crate::{
     DistroError, Download, Gathering, Keyring, News, PackageArchive, Pass, Relations, Resolution, Solving, VENDOR_MARK,
     in_folder_of, keyring,
 };
+use base::digest::Sha256;
+use base::source::{Finding, Severity};
 use files::{self, Durability};
 use recipe::{LockedSuite, Recipe};
 use sandbox::emulator::HostCpu;
-use base::source::{Finding, Severity};
 use store::StoreError;
 
 /// Origins of the directories of a recipe.

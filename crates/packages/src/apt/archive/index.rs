@@ -6,9 +6,9 @@ use std::ops::Range;
 
 use deb822_fast::borrowed::{BorrowedParagraph, BorrowedParser};
 
-use base::digest::Sha256;
 use crate::DistroError;
 use crate::apt::{PinnedPackage, SuiteRelease};
+use base::digest::Sha256;
 use store::Store;
 
 /// Largest index, in bytes, before and after decompression: Debian's `main` has about 60 MB unpacked.

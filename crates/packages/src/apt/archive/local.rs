@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use archive::control_stanza;
-use base::digest::Sha256;
 use crate::DistroError;
 use crate::apt::SuiteIndex;
 use crate::damaged::{DamagedFile, files_below};
+use archive::control_stanza;
+use base::digest::Sha256;
 
 #[derive(Debug, Clone)]
 pub struct LocalRepository {

@@ -7,9 +7,9 @@ use super::source::below;
 use super::sources_file::{Entry, SignedBy, read_sources_file};
 use crate::apt::{Source, architecture};
 use crate::{DistroError, Gathering, Keyring, keyring, without_password};
+use base::source::{Severity, SourceFile};
 use recipe::{Distro, Recipe, id_of};
 use sandbox::emulator::HostCpu;
-use base::source::{Severity, SourceFile};
 
 /// Debian's name of the image's architecture.
 pub fn architecture_of(recipe: &Recipe) -> &'static str {

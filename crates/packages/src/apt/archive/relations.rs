@@ -60,8 +60,8 @@ pub fn reached(archive: &Archive, packages: &[PinnedPackage], first: usize, inst
 #[cfg(test)]
 mod tests {
     use super::*;
-    use base::digest::Sha256;
     use crate::apt::SuiteIndex;
+    use base::digest::Sha256;
 
     #[test]
     fn alternatives_virtual_names_and_patterns_are_followed() {

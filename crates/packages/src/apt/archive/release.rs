@@ -6,9 +6,9 @@ use data_encoding::HEXLOWER;
 
 use super::named::Architectures;
 use super::source::below;
-use base::digest::Sha256;
 use crate::apt::Source;
 use crate::{DistroError, Download, Fetcher, Keyring, verify_clear_signed, verify_detached};
+use base::digest::Sha256;
 use files::{self, Durability};
 use pgp::clear_text;
 use store::{Store, StoreError};

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::sources_file::{SignedBy, is_flat, read_sources_file};
 use crate::{DistroError, without_password};
-use recipe::{Distro, Image, known_releases};
 use base::source::SourceFile;
+use recipe::{Distro, Image, known_releases};
 
 /// One archive: its root and the suites and components to take from it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use super::index::{Archive, Candidate};
 use crate::DistroError;
 use crate::apt::SuiteRelease;
-use recipe::{is_meant, is_pattern};
 use base::source::nearest;
+use recipe::{is_meant, is_pattern};
 
 /// How many versions of a package are reported.
 const SHOWN: usize = 8;
@@ -232,8 +232,8 @@ pub fn unknown_names(archive: &Archive, unknown: Vec<(String, Option<String>)>) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use base::digest::Sha256;
     use crate::apt::SuiteIndex;
+    use base::digest::Sha256;
 
     #[test]
     fn a_word_names_a_package_with_its_folder_suite_or_version() {

@@ -5,13 +5,13 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 
 use super::{Installed, Known, Resolver};
-use base::digest::{Digest, Sha256};
 use crate::apt::Candidate;
 use crate::apt::archive::local::is_local;
 use crate::apt::archive::source::below;
 use crate::apt::archive::words::is_asked;
 use crate::apt::query::{Prepare, QueryAnswer, QueryRequest};
 use crate::{DistroError, Pass, Resolution};
+use base::digest::{Digest, Sha256};
 use sandbox::CommandResult;
 use store::Store;
 

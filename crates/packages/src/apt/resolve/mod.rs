@@ -10,9 +10,9 @@ pub use ask::in_the_way;
 use self::ask::Repositories;
 use super::archive::words::{is_apt_pattern, is_named, unknown_names, unknown_words};
 use super::{Archive, PinnedPackage, SuiteRelease};
-use base::digest::Sha256;
 use crate::inside::common::quoted;
 use crate::{ContainerPackage, DistroError, Pass, Resolution, Solving};
+use base::digest::Sha256;
 use recipe::{is_meant, is_pattern};
 
 /// Runs apt in a tools root against repositories whose indices were checked.

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use super::ask::Repositories;
 use super::{Installed, Known, Resolver, come};
-use base::digest::Sha256;
 use crate::apt::archive::local::is_local;
 use crate::apt::archive::relations;
 use crate::apt::archive::words::in_folder;
 use crate::apt::{Candidate, PinnedPackage};
 use crate::inside::common::quoted;
 use crate::{DistroError, Pass, Resolution};
+use base::digest::Sha256;
 
 impl Resolver<'_> {
     /// Adds the site's packages that the container image has in the same version, where the pass names or needs them: apt takes those for

@@ -12,7 +12,6 @@ use super::modules::MODULES_LIMIT;
 use super::primary::read_primary;
 use super::repomd::{DataEntry, REPOMD_LIMIT, elsewhere, is_below};
 use super::susetags::fetch_medium;
-use base::digest::Sha256;
 use crate::fetch::address::{Escapes, below};
 use crate::fetch::credentials::access::learn_mirror;
 use crate::rpm::decompress::{Coding, Limited, coding, decompressed};
@@ -22,6 +21,7 @@ use crate::rpm::{
     read_mirrorlist,
 };
 use crate::{DistroError, Download, Fetcher, Progress, verify_package};
+use base::digest::Sha256;
 use store::{Store, StoreError};
 
 /// Kinds of metadata that are fetched where a repository has them; others (delta packages, databases, icons)

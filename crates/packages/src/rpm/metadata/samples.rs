@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 
-use base::digest::Sha256;
 use crate::rpm::*;
 use crate::{DistroError, Fetcher, Progress};
+use base::digest::Sha256;
 use store::Store;
 
 struct Silent;

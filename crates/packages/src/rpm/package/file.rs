@@ -8,9 +8,9 @@ use std::path::Path;
 use sha2::Digest as _;
 
 use super::header::{Header, Headers, tag};
-use base::digest::Sha256;
 use crate::rpm::{Candidate, Capability, Checksum, Evr, Relation, Requirement, Weak};
 use crate::{Keyring, Strength, verify_package};
+use base::digest::Sha256;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scriptlet {

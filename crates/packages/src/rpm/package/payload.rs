@@ -6,10 +6,10 @@ use std::io::{BufReader, Read, Seek, Write};
 
 use super::file::FileEntry;
 use super::header::Headers;
-use archive::{Extractor, Member, MemberKind, Meta, Visit, clean_path};
-use base::digest::Sha256;
 use crate::rpm::decompress::decompressed;
 use crate::rpm::{Checksum, Package};
+use archive::{Extractor, Member, MemberKind, Meta, Visit, clean_path};
+use base::digest::Sha256;
 
 const NAME_LIMIT: u64 = 4096 + 2;
 
@@ -363,11 +363,7 @@ impl<R: Read> Archive<R> {
     }
 }
 
-pub(in crate::rpm) fn skeleton(
-    extractor: &mut Extractor,
-    package: &Package,
-    owners: &Owners,
-) -> Result<(), String> {
+pub(in crate::rpm) fn skeleton(extractor: &mut Extractor, package: &Package, owners: &Owners) -> Result<(), String> {
     for file in package.files.iter().filter(|file| file.is_directory() && !file.ghost) {
         extractor.directory(file.path.as_bytes(), &owners.meta(file)?)?;
     }

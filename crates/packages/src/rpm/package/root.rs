@@ -8,9 +8,9 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::payload::{Opened, Owners, skeleton};
-use archive::Extractor;
 use crate::inside::common::{Made, PackageFile};
 use crate::rpm::Package;
+use archive::Extractor;
 use recipe::Accounts;
 use sandbox::helper::News;
 use store::scan;

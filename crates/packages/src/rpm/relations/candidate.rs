@@ -5,12 +5,12 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use base::digest::Sha256;
 use crate::Keyring;
 use crate::fetch::address::{Escapes, UP, below, places};
 use crate::fetch::credentials::access::Access;
 use crate::rpm::metadata::repomd::plainly;
 use crate::rpm::{Checksum, Comps, Evr, Modules, Relation};
+use base::digest::Sha256;
 use base::source::Span;
 
 /// A name with or without versions: what a package provides, conflicts with or obsoletes.
@@ -67,7 +67,7 @@ pub struct Candidate {
 
 impl Candidate {
     /// One that says nothing.
-    pub(in crate) fn nothing() -> Self {
+    pub(crate) fn nothing() -> Self {
         Self {
             name: String::new(),
             arch: String::new(),
@@ -259,10 +259,7 @@ impl Capability {
 ///
 /// As libsolv reckons it (pool.c, `pool_intersect_evrs`), which is what dnf and zypper use: where only one side has a
 /// release and all else is equal, the side without one counts as all of its releases.
-pub(in crate::rpm) fn versions_meet(
-    wanted: Option<&(Relation, Evr)>,
-    provided: Option<&(Relation, Evr)>,
-) -> bool {
+pub(in crate::rpm) fn versions_meet(wanted: Option<&(Relation, Evr)>, provided: Option<&(Relation, Evr)>) -> bool {
     let (Some((wanted, wanted_evr)), Some((given, given_evr))) = (wanted, provided) else { return true };
     if (wanted.less && given.less) || (wanted.greater && given.greater) {
         return true;

@@ -5,7 +5,6 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-
 /// Epoch, version and release of a package, or of one side of a dependency.
 ///
 /// Its order is rpm's: `1.0~rc1` before `1.0` before `1.0^git1` before `1.0.1`. Two that compare as equal may be

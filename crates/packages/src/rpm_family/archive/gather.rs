@@ -7,14 +7,12 @@ use super::local::{other_packages, prefer_own, read_directory};
 use super::packages::RpmArchive;
 use super::reading::gather_repositories;
 use super::relations::relations;
-use base::digest::Sha256;
 use crate::damaged;
 use crate::rpm::{self, Candidate, Checksum, Repository, hide_modular};
 use crate::rpm_family::resolve::session::{Ended, Session, Wanted};
 use crate::rpm_family::resolve::solver::{Refusal, Solver};
-use crate::{
-    DistroError, Gathering, Keyring, PackageArchive, Pass, Relations, Resolution, Solving, in_folder_of,
-};
+use crate::{DistroError, Gathering, Keyring, PackageArchive, Pass, Relations, Resolution, Solving, in_folder_of};
+use base::digest::Sha256;
 use recipe::{Distro, LockedSuite, PinnedPackage, Recipe};
 use store::Store;
 

@@ -1,5 +1,5 @@
-//! Media of several repositories on a server: RHEL 8 and its kin have BaseOS and AppStream, and nothing at their root. Of directories of this
-//! machine all repositories below are found by themselves.
+//! Media of several repositories on a server: RHEL 8 and its kin have BaseOS and AppStream, and nothing at their root. In directories of this
+//! machine all repositories are found by themselves.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use crate::{DistroError, Fetcher};
 /// Largest .treeinfo, in bytes.
 const TREE_LIMIT: u64 = 1 << 20;
 
-/// The repositories of a medium, where there is none at its root: each is as far trusted as the medium, and signed as one of its own.
+/// The repositories of a medium without one at its root: each is as far trusted as the medium, and signed as one of its own.
 /// `gone` is what was said of the root.
 /// Errors: `gone`, where it is no such medium.
 pub fn parts(

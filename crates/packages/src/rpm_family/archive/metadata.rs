@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
-use base::digest::Sha256;
 use crate::DistroError;
 use crate::rpm::{Candidate, Capability, MetadataFile, Repository, ending};
 use crate::rpm_family::resolve::solver::shown_id;
+use base::digest::Sha256;
 use store::{Scratch, StoreError};
 
 /// Metadata that solvers read; others of the repository are not shown.

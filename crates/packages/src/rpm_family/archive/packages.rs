@@ -7,8 +7,8 @@ use crate::damaged::DamagedFile;
 use crate::rpm::{Candidate, Checksum, Evr, Package, Repository, paths_of};
 use crate::rpm_family::resolve::solver::{Picked, Shown, Solver, shown_id};
 use crate::{DistroError, Keyring, Pass};
-use recipe::PinnedPackage;
 use base::source::nearest;
+use recipe::PinnedPackage;
 use store::Store;
 
 /// Repositories whose metadata were read and checked.

@@ -154,8 +154,8 @@ fn named_by<'a>(repositories: &'a [Repository], group: &str) -> Option<HashSet<&
 #[cfg(test)]
 mod tests {
     use super::*;
-    use base::digest::Sha256;
     use crate::rpm::{Checksum, Environment, Evr, Group, GroupPackage, Requirement, Weak};
+    use base::digest::Sha256;
 
     /// `name: what it requires; what it provides`.
     fn candidate(text: &str) -> Candidate {

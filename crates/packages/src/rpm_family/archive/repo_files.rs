@@ -4,12 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::rpm::{
-    RepoEntry, RepositorySource, Variables, read_main, read_repo_file, without_zypp, zypp_credentials,
-};
+use crate::rpm::{RepoEntry, RepositorySource, Variables, read_main, read_repo_file, without_zypp, zypp_credentials};
 use crate::{Access, DistroError, Gathering, Keyring, News, keyring, of_directory, of_list};
-use recipe::Repo;
 use base::source::{Finding, Severity, SourceFile};
+use recipe::Repo;
 
 /// Where zypper keeps users and passwords of registered hosts.
 const ZYPP_CREDENTIALS: &str = "/etc/zypp/credentials.d";

@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use base::digest::Digest;
 use crate::ContainerPackages;
 use crate::inside::common::{environment, tools_tree, write};
 use crate::installed::{LONGEST_DATABASE, RPM_PLACES};
 use crate::rpm_family::inside::DATABASE_LINE;
+use base::digest::Digest;
+use base::source::counted_as;
 use sandbox::helper::News;
 use sandbox::{Bind, CommandRequest, CommandResult, run_command};
-use base::source::counted_as;
 use store::{Kind, LayerReader, TreeEditor, in_scratch, make_directories};
 
 /// What of the image the solver looks at besides the database: which streams of modules are switched on.

@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 
 use super::base::{BaseAnswer, BaseRequest, difference};
 use super::solver::{Answer, Doing, Picked, Question, Refusal, Shown, shown_id};
-use base::digest::{Digest, FieldHasher};
 use crate::inside::common::{environment, quoted_words, tools_tree, write};
 use crate::rpm::left_out;
 use crate::rpm_family::archive::metadata::lay_out;
 use crate::rpm_family::archive::packages::RpmArchive;
 use crate::rpm_family::packages::package_file;
 use crate::{DistroError, Resolution, Solving};
+use base::digest::{Digest, FieldHasher};
 use recipe::{PinnedPackage, is_meant, is_pattern};
 use sandbox::helper::News;
 use sandbox::{Bind, CommandRequest, CommandResult, run_command};

@@ -15,8 +15,8 @@ use std::time::Duration;
 use kdl::KdlDocument;
 use serde_json::Value as Json;
 
-use base::failure::contained;
 use crate::Node;
+use base::failure::contained;
 use base::source::{Finding, SourceFile, Span};
 
 pub use edit::KdlText;

@@ -2,8 +2,8 @@
 
 use memchr::memmem;
 
-use packages::installed::Installed;
 use crate::capture::census::Seen;
+use packages::installed::Installed;
 
 /// Texts of scripts, without comments.
 #[derive(Debug, Default)]

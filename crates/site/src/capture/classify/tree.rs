@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use packages::SECRETS;
-use packages::installed::{DatabaseKind, Installed};
-use recipe::owners::private::fits;
 use crate::bundle::sha256_of;
 use crate::capture::census::{Census, Seen, UCF};
 use crate::capture::services;
+use packages::SECRETS;
+use packages::installed::{DatabaseKind, Installed};
+use recipe::owners::private::fits;
 use xcat::matches;
 
 use super::scripts::Scripts;

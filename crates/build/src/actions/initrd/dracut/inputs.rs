@@ -1,12 +1,12 @@
 //! What the key of dracut's initrd has besides what imgbuild's own is made of.
 
 use super::{COMPOSE, DETECT_VIRT, MODULE};
-use base::digest::FieldHasher;
-use plan::{Input, Origin};
-use recipe::{Recipe, dracut_modules};
 use crate::StageError;
 use crate::actions::initrd::inputs::Initrd;
 use crate::bench::keyed::{InputFile, Key, Keyed};
+use base::digest::FieldHasher;
+use plan::{Input, Origin};
+use recipe::{Recipe, dracut_modules};
 
 /// An initrd that dracut composes.
 #[derive(Debug)]

@@ -14,12 +14,12 @@ use serde::{Deserialize, Serialize};
 use super::compose::{
     InitrdAnswer, InitrdRequest, Tree, add_firmware, driver_settings, folder_of, read_module, select, write,
 };
+use crate::actions::kernel::modules::{Selection, plain_path};
 use archive::{Body, Content, Found, read_archive, write_trailer};
 use base::digest::Digest;
 use recipe::normal_name;
 use sandbox::helper::News;
 use sandbox::{Bind, CommandRequest, CommandResult, TreeMount, run_command, shown};
-use crate::actions::kernel::modules::{Selection, plain_path};
 use store::{LayerReader, TreeEditor, in_scratch, lower_directories, make_directories};
 
 /// Part of the keys; raised with what the action gives. 1: first; 2: zstd compresses it as a whole; 4: microcode; 5: the names of

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use super::inputs::Dracut;
 use super::{DracutAnswer, DracutRequest};
-use base::source::{Finding, Severity};
 use crate::StageError;
 use crate::actions::initrd::DRIVERS;
 use crate::actions::initrd::request::say_drivers;
 use crate::actions::reader::work::{Above, Desk, Place, Work};
 use crate::bench::Bench;
 use crate::bench::ids;
+use base::source::{Finding, Severity};
 use store::Outputs;
 
 impl Work for Dracut {

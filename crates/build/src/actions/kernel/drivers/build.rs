@@ -4,12 +4,12 @@ use std::fs::File;
 
 use serde::{Deserialize, Serialize};
 
+use crate::actions::packages::inputs::TOOLS_EPOCH;
 use archive::{MemberKind, plain, read_tar};
 use base::digest::Digest;
 use packages::tools_tree;
 use sandbox::helper::News;
 use sandbox::{Bind, CommandRequest, CommandResult, run_command};
-use crate::actions::packages::inputs::TOOLS_EPOCH;
 use store::scan;
 use store::{ScanAnswer, ScanRequest, Store, TreeEditor, in_scratch, make_directories};
 

@@ -12,9 +12,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::found::{Content, Gathering, Place, is_module, place_of};
+use crate::actions::kernel::modules::{decompress_module, modinfo};
 use archive::{MemberKind, plain, read_cpio, read_tar};
 use recipe::normal_name;
-use crate::actions::kernel::modules::{decompress_module, modinfo};
 
 /// Files of a disk by path; those that do not count have no content.
 pub type Tree = BTreeMap<String, Vec<u8>>;

@@ -4,10 +4,6 @@ use std::collections::BTreeMap;
 
 use super::build::{BuildAnswer, BuildRequest};
 use super::{CheckRequest, Extra, Refusal, Remarks, UpdateSource};
-use packages::manager;
-use plan::{Input, Origin};
-use recipe::{Arch, DriverBuild, Lock, PassRole, Recipe, UpdateForm};
-use base::source::{Finding, Severity};
 use crate::StageError;
 use crate::actions::kernel::inputs::{Driver, Kernel, Update};
 use crate::actions::packages::requests::PackageRequest;
@@ -17,6 +13,10 @@ use crate::bench::Bench;
 use crate::bench::ids;
 use crate::bench::keyed::{InputFile, Key, Keyed};
 use crate::bench::results::{layer_outputs, missing};
+use base::source::{Finding, Severity};
+use packages::manager;
+use plan::{Input, Origin};
+use recipe::{Arch, DriverBuild, Lock, PassRole, Recipe, UpdateForm};
 use store::Outputs;
 
 /// Stands in that transaction for the package with the headers of the image's kernel, which is known when that is.

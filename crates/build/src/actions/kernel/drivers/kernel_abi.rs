@@ -6,9 +6,9 @@ use std::io::Read;
 use super::abi::{Kernel, ModuleFacts, module_facts, parse_symvers};
 use super::found::is_module;
 use super::vmlinux;
+use crate::actions::kernel::modules::decompress_module;
 use archive::plain;
 use recipe::normal_name;
-use crate::actions::kernel::modules::decompress_module;
 use store::{Kind, LayerReader, TreeEditor};
 
 pub trait Files {

@@ -8,8 +8,8 @@ use super::abi::{Kernel, Misfit, Release, describe, misfits, module_facts};
 use super::found::{Content, DriverFile, Place};
 use super::gather::Refusal;
 use super::kernel_abi::{Files, Provided, facts};
-use recipe::normal_name;
 use crate::actions::kernel::modules::decompress_module;
+use recipe::normal_name;
 use store::TreeEditor;
 
 #[derive(Debug, Clone, PartialEq, Eq)]

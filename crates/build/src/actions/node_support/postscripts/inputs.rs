@@ -1,14 +1,14 @@
 //! Inputs of the `postscripts` action's key.
 
 use super::plan::variables;
-use base::digest::Digest;
-use plan::{ActionKind, Input, Origin};
-use recipe::{Arch, ScriptFailure};
 use crate::StageError;
 use crate::actions::Described;
 use crate::actions::reader::Reader;
 use crate::bench::ids;
 use crate::bench::keyed::{InputFile, Key, Keyed, Said};
+use base::digest::Digest;
+use plan::{ActionKind, Input, Origin};
+use recipe::{Arch, ScriptFailure};
 
 /// Scripts that nodes run.
 #[derive(Debug)]

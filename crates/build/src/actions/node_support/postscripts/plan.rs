@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::inputs::Postscripts;
-use recipe::{Recipe, ScriptFailure};
 use crate::bench::keyed::Keyed;
+use recipe::{Recipe, ScriptFailure};
 
 /// Directory of the image with all of it. SELinux's policies have programs here.
 pub const DIRECTORY: &str = "/usr/libexec/imgbuild";

@@ -2,13 +2,13 @@
 
 use super::inputs::Postscripts;
 use super::plan::{DIRECTORY, text};
-use base::source::{Finding, Severity};
 use crate::StageError;
 use crate::actions::reader::work::{Above, Desk, Place, Work};
 use crate::actions::sync::inside::{SyncAnswer, SyncItem, SyncRequest};
 use crate::bench::Bench;
 use crate::bench::results::layer_outputs;
 use crate::inside::init::init_for;
+use base::source::{Finding, Severity};
 use store::Outputs;
 
 /// The units: name and text. The first is a part of the usual target, so that what is ordered behind it, and the node's report, wait

@@ -172,7 +172,7 @@ pub fn lacks_interpreter(reader: &LayerReader, script: &[u8]) -> Option<String> 
 /// Where programs are looked for.
 const PATH: [&str; 6] = ["usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin"];
 
-pub(in crate) struct Whole {
+pub(crate) struct Whole {
     pub program: String,
     pub interpreter: Option<(String, String)>,
     pub libraries: BTreeMap<String, String>,
@@ -180,11 +180,7 @@ pub(in crate) struct Whole {
 
 /// An ELF program of a tree and all that it needs, or else what that lacks: nothing, where there is no such program. Libraries of
 /// `more` come with it if they exist.
-pub(in crate) fn whole(
-    reader: &LayerReader,
-    name: &str,
-    more: &[&str],
-) -> Result<Result<Whole, String>, String> {
+pub(crate) fn whole(reader: &LayerReader, name: &str, more: &[&str]) -> Result<Result<Whole, String>, String> {
     let nothing = BTreeSet::new();
     let view = View::new(reader, &nothing);
     let Some(program) = PATH.iter().find_map(|folder| view.executable(&format!("{folder}/{name}")).ok()) else {
@@ -216,32 +212,32 @@ pub(in crate) fn whole(
     Ok(Ok(Whole { program, interpreter, libraries }))
 }
 
-pub(in crate) struct Gone {
+pub(crate) struct Gone {
     path: String,
     is_left_out: bool,
 }
 
 /// The merged tree less what is left out.
-pub(in crate) struct View<'a> {
+pub(crate) struct View<'a> {
     reader: &'a LayerReader,
     excluded: &'a BTreeSet<String>,
     seen: BTreeSet<String>,
 }
 
 impl<'a> View<'a> {
-    pub(in crate) fn new(reader: &'a LayerReader, excluded: &'a BTreeSet<String>) -> Self {
+    pub(crate) fn new(reader: &'a LayerReader, excluded: &'a BTreeSet<String>) -> Self {
         Self { reader, excluded, seen: BTreeSet::new() }
     }
 
-    pub(in crate) fn tree(&self) -> &'a Merged {
+    pub(crate) fn tree(&self) -> &'a Merged {
         &self.reader.tree
     }
 
-    pub(in crate) fn is_left_out(&self, path: &str) -> bool {
+    pub(crate) fn is_left_out(&self, path: &str) -> bool {
         self.excluded.contains(path)
     }
 
-    pub(in crate) fn resolve(&self, path: &str) -> Result<(String, &'a MergedEntry), Gone> {
+    pub(crate) fn resolve(&self, path: &str) -> Result<(String, &'a MergedEntry), Gone> {
         let mut ahead: Vec<String> = path.split('/').rev().map(str::to_owned).collect();
         let mut here: Vec<String> = Vec::new();
         let mut links = 0;
@@ -280,26 +276,26 @@ impl<'a> View<'a> {
     }
 
     /// What of a path is left out, if that is why it leads nowhere.
-    pub(in crate) fn left_out(&self, path: &str) -> Option<String> {
+    pub(crate) fn left_out(&self, path: &str) -> Option<String> {
         self.resolve(path).err().filter(|gone| gone.is_left_out).map(|gone| gone.path)
     }
 
     /// Files below a folder, and whether each is left out.
-    pub(in crate) fn below<'t>(&'t self, folder: &'t str) -> impl Iterator<Item = (&'t str, bool)> {
+    pub(crate) fn below<'t>(&'t self, folder: &'t str) -> impl Iterator<Item = (&'t str, bool)> {
         let from = self.reader.tree.0.range(folder.to_owned()..);
         let inside = from.map(|(path, _)| path.as_str()).take_while(move |path| path.starts_with(folder));
         inside.map(|path| (path, self.excluded.contains(path)))
     }
 
     /// The file that a path leads to, if it can be executed.
-    pub(in crate) fn executable(&self, path: &str) -> Result<String, Gone> {
+    pub(crate) fn executable(&self, path: &str) -> Result<String, Gone> {
         let (path, found) = self.resolve(path)?;
         let is_one = matches!(found.entry.kind, Kind::File { .. }) && found.entry.mode & 0o111 != 0;
         if is_one { Ok(path) } else { Err(Gone { path, is_left_out: false }) }
     }
 
     /// A file's content; none for what is no file, or too large to be a program.
-    pub(in crate) fn read(&self, path: &str) -> Result<Option<Vec<u8>>, String> {
+    pub(crate) fn read(&self, path: &str) -> Result<Option<Vec<u8>>, String> {
         let Some(found) = self.reader.tree.0.get(path) else { return Ok(None) };
         let Kind::File { size, digest } = found.entry.kind else { return Ok(None) };
         if size > PROGRAM_LIMIT {

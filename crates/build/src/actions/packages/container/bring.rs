@@ -4,13 +4,13 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use super::Work;
+use crate::StageError;
 use base::digest::Sha256;
 use oci::{
     Access, Containers, Content, Descriptor, Destination, IMAGE_CONFIG, Layout, LayoutContainers, MANIFEST, Reference,
     Registry, container,
 };
 use recipe::{BASE_IMAGE_FORMS, BaseImage, LockedBase, LockedDocument, LockedLayer};
-use crate::StageError;
 use store::{Store, StoreError};
 
 /// Where vendored packages have the container image, in OCI's layout.

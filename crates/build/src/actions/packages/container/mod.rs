@@ -9,17 +9,6 @@ use super::accounts;
 use super::inputs::lowest;
 use super::run::with_accounts;
 use super::tools::Before;
-use base::digest::Digest;
-use packages::{
-    ContainerBase, ContainerLayer, ContainerMade, ContainerPackage, ContainerPackages, ContainerRequest,
-    PackageManager, PackageSources, PackagesRequest, Resolution, manager,
-};
-use plan::{Action, ActionKind, Input, Origin};
-use recipe::{
-    Accounts, BasePackage, Distro, LockedBase, LockedLayer, PassRole, Recipe, is_meant, release_named,
-};
-use sandbox::Namespace;
-use base::source::{Finding, Severity};
 use crate::StageError;
 use crate::actions::packages::requests::{PackageRequest, target};
 use crate::actions::reader::work::{self, Above, Desk, Place};
@@ -27,6 +16,15 @@ use crate::bench::Bench;
 use crate::bench::keyed::{Key, Keyed};
 use crate::bench::report::{Report, refuse};
 use crate::bench::results::missing;
+use base::digest::Digest;
+use base::source::{Finding, Severity};
+use packages::{
+    ContainerBase, ContainerLayer, ContainerMade, ContainerPackage, ContainerPackages, ContainerRequest,
+    PackageManager, PackageSources, PackagesRequest, Resolution, manager,
+};
+use plan::{Action, ActionKind, Input, Origin};
+use recipe::{Accounts, BasePackage, Distro, LockedBase, LockedLayer, PassRole, Recipe, is_meant, release_named};
+use sandbox::Namespace;
 use store::{Outputs, Store};
 
 pub const FIELD: &str = "image.from";
@@ -249,11 +247,11 @@ impl Work<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::results::Done;
     use base::digest::Sha256;
     use packages::apt::Apt;
     use plan::key_and_trace;
     use recipe::LockedDocument;
-    use crate::bench::results::Done;
 
     #[test]
     fn the_key_has_the_manifest_and_each_layer() {
