@@ -26,6 +26,15 @@ REACHED = ("boot", "build", "embedded", "imgbuild-init", "remote", "serve", "sit
 TEST = re.compile(r"^#\[test\]\n(?:#\[[^\n]*\]\n)*fn \w+\(\)[^\n]*\{\n.*?^\}\n", re.M | re.S)
 
 
+# Code of the program, whose comments, visibility and unit tests are nothing that a test with a group sees.
+PROGRAM = ("crates/", "imgbuild-init/", "src/")
+UNIT_TESTS = re.compile(r"^#\[cfg\(test\)\]\n(?:#\[[^\n]*\]\n)*mod \w+ \{\n.*?^\}\n", re.M | re.S)
+TOKEN = re.compile(
+    r"//[^\n]*|/\*.*?\*/|r(?P<fence>#*)\".*?\"(?P=fence)|\"(?:\\.|[^\"\\])*\"|'(?:\\(?:u\{\w+\}|x\w\w|.)|[^'\\\n])'|\w+"
+    r"|<<=|>>=|\.\.=|\.\.\.|&&|\|\||::|->|=>|==|!=|<=|>=|[-+*/%^&|]=|<<|>>|\.\.|\S", re.S)
+VISIBILITY = re.compile(r"\bpub(?: \( (?:crate|super|self|in (?:\w+|::| )+) \))? ")
+
+
 def git(*words):
     """What git says, in bytes, or None. A checkout may belong to another user."""
     try:
@@ -87,7 +96,7 @@ def reached(lock):
 
 
 def settings(manifest):
-    """What Cargo.toml says of how the crates of REACHED are compiled: profiles, lints, and what each takes of others' crates."""
+    """What Cargo.toml says of how the crates of REACHED are compiled: profiles, and what each takes of others' crates."""
     lock = (PROJECT / "Cargo.lock").read_text()
     needed = {key.split(" ")[0] for key, _ in reached(lock)}
     workspace = manifest["workspace"]
@@ -95,12 +104,38 @@ def settings(manifest):
     profiles = manifest.get("profile", {})
     for profile in profiles.values():
         profile["package"] = {name: it for name, it in profile.get("package", {}).items() if name in needed}
-    return [profiles, manifest.get("features"), workspace.get("package"), workspace.get("lints"), others]
+    return [profiles, manifest.get("features"), workspace.get("package"), others]
 
 
 @functools.cache
 def file_digest(name):
     return hashlib.sha256(content(name)).hexdigest()
+
+
+def code(text):
+    """Rust's tokens without what changes no behaviour: comments but those of `///`, which are help and schemas, visibility, unit tests, and
+    how lines are broken."""
+    tokens = [match.group() for match in TOKEN.finditer(UNIT_TESTS.sub("", text))]
+    kept = [token for token in tokens if token.startswith("///") or not token.startswith(("//", "/*"))]
+    # A comma at the end comes and goes with a line's length.
+    kept = [token for token, after in zip(kept, [*kept[1:], ""]) if token != "," or after not in (")", "]", "}", ">")]
+    return VISIBILITY.sub("", " ".join(kept))
+
+
+def misread():
+    """What `code` takes for the same and is not, or the other way round."""
+    same = [("pub(crate) fn f(a: u8,) {} // why", "fn f(\n    a: u8\n) {}"), ("#[cfg(test)]\nmod tests {\n    x\n}\nf", "f"), ("pub(in crate::a) x", "x")]
+    other = [('"a  b"', '"a b"'), ('"// a"', '"// b"'), ("'\\'' a", "'\\'' b"), ("a && b", "a & &b"), ("/// A", "/// B"), ('r#"a"b"#', 'r#"a"c"#')]
+    return [f"{a} is not {b}" for a, b in same if code(a) != code(b)] + [f"{a} is {b}" for a, b in other if code(a) == code(b)]
+
+
+@functools.cache
+def source_digest(name):
+    """The digest of a group's source: of code of the program what it does."""
+    if not (name.startswith(PROGRAM) and name.endswith(".rs")):
+        return file_digest(name)
+    text = "" if name.endswith(("/tests.rs", "/samples.rs")) else code(content(name).decode(errors="replace"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @functools.cache
@@ -189,7 +224,7 @@ def of_group(group, tiers):
     """All files of a group, with their digests."""
     found = of_tests(group["tests"], tiers["shared"])
     for path in [*group["sources"], *tiers["every"]["sources"]]:
-        found |= {name: file_digest(name) for name in below(path)}
+        found |= {name: source_digest(name) for name in below(path)}
     return found
 
 
@@ -236,5 +271,5 @@ def untimed(tiers, times, passed):
 
 def forget():
     """What was read is read again: tests and their authors may have changed it meanwhile."""
-    for cached in [files, content, file_digest, below, offered, named_modules]:
+    for cached in [files, content, file_digest, source_digest, below, offered, named_modules]:
         cached.cache_clear()

@@ -147,7 +147,7 @@ def untested():
     tiers = Tiers()
     for name in content.unheld(tiers.data):
         print(f"{name} belongs to no group, and not to the gate")
-    for line in content.untimed(tiers.data, read_times(), passed()):
+    for line in [*content.untimed(tiers.data, read_times(), passed()), *content.misread()]:
         print(line)
 
 

@@ -14,7 +14,7 @@ use super::offline::{assert_same, vendored, warm};
 use crate::support::Space;
 
 /// Names of all files below a space. Those of roots and of histories are made of the recipe's path, those of logs of the process; what
-/// plans remember may go at any time.
+/// plans remember may go at any time. A tree that `publish nfs:` keeps is the one of a run that came to its end before its kill.
 fn names(space: &Space) -> BTreeSet<String> {
     let walk = walkdir::WalkDir::new(space.path()).into_iter().flatten();
     let below = walk.filter_map(|entry| {
@@ -22,6 +22,7 @@ fn names(space: &Space) -> BTreeSet<String> {
         let inner: Vec<&str> = name.strip_prefix(".store/v1/").unwrap_or_default().split('/').collect();
         match inner[..] {
             ["logs" | "memos", _, ..] => None,
+            _ if name.starts_with("nfs/.before-") => None,
             ["roots" | "history" | "earlier", _, ..] => {
                 Some(format!("{} {}", inner[0], Path::new(inner[1]).extension().is_some()))
             }

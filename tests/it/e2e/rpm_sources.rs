@@ -347,9 +347,9 @@ fn write_medium(place: &Path) {
 fn a_medium_of_several_repositories_on_a_server_is_all_of_them() {
     let served = tempfile::tempdir().unwrap();
     let disc = served.path().join("dvd");
-    for (folder, name) in [("BaseOS", "site-base"), ("AppStream", "site-app")] {
+    for (folder, name) in [("BaseOS", "site-floor"), ("AppStream", "site-app")] {
         let to = disc.join(folder);
-        write_rpm(&to.join("Packages"), name, "1", if folder == "BaseOS" { "" } else { "Requires: site-base" });
+        write_rpm(&to.join("Packages"), name, "1", if folder == "BaseOS" { "" } else { "Requires: site-floor" });
         let made = Command::new("createrepo_c").args(["--quiet", "--no-database"]).arg(&to).status().unwrap();
         assert!(made.success());
     }
@@ -369,7 +369,7 @@ fn a_medium_of_several_repositories_on_a_server_is_all_of_them() {
         let found = lock.pass.iter().flat_map(|pass| &pass.packages).find(|one| one.name == name);
         found.map(|one| one.origin.clone()).unwrap_or_default()
     };
-    assert_eq!((origin("site-base"), origin("site-app")), ("site-BaseOS".to_owned(), "site-AppStream".to_owned()));
+    assert_eq!((origin("site-floor"), origin("site-app")), ("site-BaseOS".to_owned(), "site-AppStream".to_owned()));
     // A part that must be signed is: the medium's own words do not count.
     space.edit("image.toml", "check-packages = false", "check-index = true\nsigned-by = \"keys/RPM-GPG-KEY-site\"");
     let ran = space.run(&["update"]);
