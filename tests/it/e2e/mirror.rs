@@ -1,8 +1,6 @@
 //! Mirrors that lie, stall, break or go away: what is said, the exit code, and that nothing is harmed.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
 use super::private_archive::{Archive, Deb, Deed, Mirror, Signer, copy_from, fails_with, xz};
 use super::store;
@@ -121,6 +119,9 @@ fn redirects_are_followed_to_http_only_and_not_for_ever() {
 
 #[test]
 fn a_server_that_stalls_drips_or_breaks_is_asked_again_and_then_named() {
+    use std::sync::{Arc, Mutex};
+    use std::time::Instant;
+
     // Each mostly waits: side by side.
     let endless = "site-endless";
     std::thread::scope(|scope| {
