@@ -1,5 +1,5 @@
 //! What a process has of the one that started it, besides its environment: limits, signals, priorities. A command has the same of
-//! all callers, so that nothing of that gets into an image. docs/security.md says what cannot be had.
+//! all callers, so that nothing of that gets into an image. docs/sandbox.md says what cannot be had.
 
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
