@@ -60,7 +60,7 @@ fn boot_an_image_for_arm_is_built_and_boots() {
         .unwrap();
     let said = String::from_utf8_lossy(&ran.stderr).into_owned();
     assert!(ran.status.code() == Some(3) && said.contains("sandbox::no_emulator") && said.contains("6.7"), "{said}");
-    let ran = space.run(&["boot", "--until", " login:", "--timeout", "600"]);
+    let ran = space.run(&["boot", "--until", " login:", "--timeout", "2400"]);
     assert_eq!(ran.code, 0, "{}\n{}", ran.out, ran.err);
     assert!(!ran.out.contains("Initramfs unpacking failed"), "{}", ran.out);
 }

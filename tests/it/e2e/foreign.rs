@@ -59,7 +59,7 @@ fn boot_an_arm_image_with_dracuts_initrd_and_a_device_tree_comes_up_by_uefi() {
     let programs = machines.iter().filter(|(name, _)| !name.ends_with(".ko")).count();
     assert!(programs > 30 && machines.iter().any(|(name, _)| name.ends_with("bin/udevadm")), "{machines:?}");
     assert_eq!(machines.iter().find(|(_, machine)| *machine != AARCH64), None);
-    let ran = space.run(&["boot", "--uefi", "--until", " login:", "--timeout", "900"]);
+    let ran = space.run(&["boot", "--uefi", "--until", " login:", "--timeout", "2400"]);
     assert_eq!(ran.code, 0, "{}\n{}", ran.out, ran.err);
     for text in ["EFI stub: ", "dracut: ", "imgbuild: the image is complete"] {
         assert!(ran.out.contains(text), "{text}\n{}", ran.out);
@@ -93,7 +93,7 @@ fn boot_an_arm_image_of_rpm_packages_is_built_by_emulated_dnf_and_rpm() {
     let ran = space.run(&["shell", "--", "/bin/sh", "-c", ". /etc/os-release; uname -m; echo $ID"]).good();
     assert_eq!(ran.out, "aarch64\nfixture\n");
     assert_eq!(machines(&space, "node").iter().find(|(_, machine)| *machine != AARCH64), None);
-    let ran = space.run(&["boot", "--until", " login:", "--timeout", "900"]);
+    let ran = space.run(&["boot", "--until", " login:", "--timeout", "2400"]);
     assert_eq!(ran.code, 0, "{}\n{}", ran.out, ran.err);
 }
 

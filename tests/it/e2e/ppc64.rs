@@ -22,7 +22,7 @@ fn boot_an_image_for_power_is_built_and_boots() {
     assert!(!kept.contains(" run "), "{kept}");
     let ran = space.run(&["shell", "--", "/bin/sh", "-c", "uname -m; dpkg --print-architecture"]).good();
     assert_eq!(ran.out, "ppc64le\nppc64el\n");
-    let ran = space.run(&["boot", "--until", " login:", "--timeout", "900"]);
+    let ran = space.run(&["boot", "--until", " login:", "--timeout", "2400"]);
     assert_eq!(ran.code, 0, "{}\n{}", ran.out, ran.err);
     assert!(!ran.out.contains("Initramfs unpacking failed"), "{}", ran.out);
 }

@@ -70,7 +70,7 @@ fn network_dnf5_resolves_and_rpm_makes_the_accounts_that_packages_declare() {
         .run(&["shell", "--", "/bin/sh", "-c", "rpm -q hello figlet | sed 's/-[0-9].*//'; id -un messagebus"])
         .good();
     assert_eq!(ran.out, "hello\npackage figlet is not installed\nmessagebus\n");
-    first.run(&["boot", "--timeout", "900", "--until", "login:"]).good();
+    first.run(&["boot", "--timeout", "2400", "--until", "login:"]).good();
     // The same bytes in an empty store, by the lock.
     let other = tempfile::tempdir().unwrap();
     let again = space(&distribution, other.path());
