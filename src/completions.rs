@@ -12,7 +12,7 @@ const NAMES: &str = "list --names 2>/dev/null";
 const USERS: &str = "_users";
 
 /// The script of a shell.
-pub fn script(shell: Shell) -> String {
+pub(crate) fn script(shell: Shell) -> String {
     let mut command = help::command();
     let with_images: Vec<String> = command.get_subcommands().filter(|one| takes_images(one)).map(name_of).collect();
     if shell == Shell::Zsh {

@@ -9,7 +9,7 @@ use super::{Arguments, Exit};
 use recipe::{Recipe, folders, is_image_name};
 
 /// An image, where its recipe is, and where it is published.
-pub struct Place {
+pub(crate) struct Place {
     pub name: String,
     pub directory: PathBuf,
     pub out: PathBuf,
@@ -25,7 +25,7 @@ impl Place {
 }
 
 /// Images that are published where recipes are, whatever these say: all of the workspace, or of the recipe where one stands.
-pub fn published_here(arguments: &Arguments, wants_all: bool) -> Vec<Place> {
+pub(crate) fn published_here(arguments: &Arguments, wants_all: bool) -> Vec<Place> {
     let Ok((workspace, directories)) = folders(&arguments.directory, wants_all) else { return Vec::new() };
     let shared = workspace.as_deref().and_then(|workspace| workspace.out().map(|out| (workspace.root.clone(), out)));
     let outs = match shared {
@@ -51,7 +51,7 @@ pub fn published_here(arguments: &Arguments, wants_all: bool) -> Vec<Place> {
 /// The images that patterns mean, or the recipe where one stands, or all of the workspace. One whose recipe has errors is taken by what is
 /// published of it, and that is said; `all` is whether each of them has to be found.
 /// Errors: [`Exit::Input`] when one has errors and nothing is published of it.
-pub fn places(arguments: &Arguments, patterns: &[String], all: bool) -> Result<Vec<Place>, Exit> {
+pub(crate) fn places(arguments: &Arguments, patterns: &[String], all: bool) -> Result<Vec<Place>, Exit> {
     let read = read_selection(arguments, patterns);
     let broken = match &read {
         Ok(selected) if selected.broken.is_empty() => {
@@ -87,7 +87,7 @@ pub fn places(arguments: &Arguments, patterns: &[String], all: bool) -> Result<V
 
 /// The one image that a command is for: by its name, or the only one that can be meant.
 /// Errors: As [`places`]; [`Exit::Usage`] when there are several.
-pub fn place(arguments: &Arguments, name: Option<&str>) -> Result<Place, Exit> {
+pub(crate) fn place(arguments: &Arguments, name: Option<&str>) -> Result<Place, Exit> {
     let patterns: Vec<String> = name.map(str::to_owned).into_iter().collect();
     let mut found = places(arguments, &patterns, true)?;
     match (found.pop(), found.is_empty()) {
@@ -104,7 +104,7 @@ pub fn place(arguments: &Arguments, name: Option<&str>) -> Result<Place, Exit> {
 /// Which image a command is for that looks at what is published, and where that is: by a recipe, or by the names alone where both are
 /// given, for images that were pulled to where no recipe is.
 /// Errors: As [`place`].
-pub fn image_and_out(
+pub(crate) fn image_and_out(
     arguments: &Arguments,
     image: Option<&str>,
     out: Option<&Path>,

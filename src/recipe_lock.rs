@@ -18,7 +18,7 @@ const LENT: &str = "IMGBUILD_TURN";
 static LENDING: Mutex<Option<i32>> = Mutex::new(None);
 
 /// The turn to edit the recipes of a workspace, or of a directory that lies in none; it ends when this is dropped.
-pub struct RecipeLock {
+pub(crate) struct RecipeLock {
     held: Option<File>,
 }
 
@@ -26,7 +26,7 @@ impl RecipeLock {
     /// Waits for the turn, unless the command that runs this one lent it. The directory itself is locked, so that no file is left
     /// behind. Where the file system cannot lock a directory (NFS), there is no turn: anyone who writes compares what it read with
     /// what is there.
-    pub fn take(directory: &Path) -> Self {
+    pub(crate) fn take(directory: &Path) -> Self {
         let root = Workspace::root_of(directory).unwrap_or_else(|| directory.to_owned());
         if is_lent(&root) {
             return Self { held: None };
@@ -37,7 +37,7 @@ impl RecipeLock {
 
     /// Lends the turn to commands of imgbuild that this process runs, see [`lend`]. They keep it where this process is killed: what
     /// comes next waits for their end.
-    pub fn with_commands(self) -> Self {
+    pub(crate) fn with_commands(self) -> Self {
         if let Some(file) = &self.held
             && fcntl_setfd(file, FdFlags::empty()).is_ok()
         {
@@ -56,7 +56,7 @@ impl Drop for RecipeLock {
 }
 
 /// Names the turn of this process, where it lends it, to a command of imgbuild, which would wait for it for ever.
-pub fn lend(command: &mut Command) {
+pub(crate) fn lend(command: &mut Command) {
     if let Some(number) = *LENDING.lock().unwrap_or_else(PoisonError::into_inner) {
         command.env(LENT, number.to_string());
     }

@@ -50,13 +50,13 @@ fn place_of_store(arguments: &Arguments) -> Result<PathBuf, store::StoreError> {
 }
 
 /// The store for a command that can do without: nothing where no store is there, or where a later imgbuild made it.
-pub fn store_if_there(arguments: &Arguments) -> Option<Store> {
+pub(crate) fn store_if_there(arguments: &Arguments) -> Option<Store> {
     let directory = place_of_store(arguments).ok()?;
     Store::refuse_newer(&directory).ok()?;
     Some(Store::existing(&directory)).filter(|store| store.directory().is_dir())
 }
 
-pub fn store_directory(arguments: &Arguments) -> Result<PathBuf, Exit> {
+pub(crate) fn store_directory(arguments: &Arguments) -> Result<PathBuf, Exit> {
     place_of_store(arguments)
         .and_then(|directory| Store::refuse_newer(&directory).map(|()| directory))
         .map_err(|error| render::refused(Exit::Machine, error))
@@ -174,7 +174,7 @@ fn epoch_beside(recipe: &Recipe) -> Option<i64> {
 /// Findings of one kind of work that are printed. A list of thousands of bad lines is one mistake.
 const MOST_SHOWN: usize = 500;
 
-pub fn print_findings(findings: &[Finding], verbose: u8) {
+pub(crate) fn print_findings(findings: &[Finding], verbose: u8) {
     // Errors go before the others where there are more than anyone reads.
     let mut shown: Vec<&Finding> = findings.iter().collect();
     if shown.len() > MOST_SHOWN {
@@ -197,7 +197,7 @@ pub fn print_findings(findings: &[Finding], verbose: u8) {
 
 /// Reads the images that a command is for, and prints what is to be said of them; some may have errors.
 /// Errors: [`Exit::Input`] when not even their names are known, or a pattern means none.
-pub fn selection(arguments: &Arguments, patterns: &[String]) -> Result<Selected, Exit> {
+pub(crate) fn selection(arguments: &Arguments, patterns: &[String]) -> Result<Selected, Exit> {
     let selected = read_selection(arguments, patterns).inspect_err(|findings| {
         print_findings(findings, arguments.verbose);
     });
@@ -209,7 +209,7 @@ pub fn selection(arguments: &Arguments, patterns: &[String]) -> Result<Selected,
 
 /// The same; prints nothing. Where several images are meant, the findings name files from the workspace's root.
 /// Errors: What stands in the way.
-pub fn read_selection(arguments: &Arguments, patterns: &[String]) -> Result<Selected, Vec<Finding>> {
+pub(crate) fn read_selection(arguments: &Arguments, patterns: &[String]) -> Result<Selected, Vec<Finding>> {
     let mut selected = select(&arguments.directory, patterns).map_err(|mut findings| {
         if let Some(root) = Workspace::root_of(&arguments.directory) {
             name_from(&root, &mut findings);
@@ -236,7 +236,7 @@ pub fn read_selection(arguments: &Arguments, patterns: &[String]) -> Result<Sele
     Ok(selected)
 }
 
-pub fn name_from(root: &std::path::Path, findings: &mut [Finding]) {
+pub(crate) fn name_from(root: &std::path::Path, findings: &mut [Finding]) {
     for span in findings.iter_mut().filter_map(|finding| finding.span.as_mut()) {
         if let Ok(below) = span.file.path.strip_prefix(root) {
             span.file = SourceFile::new(below.display().to_string(), &span.file.path, span.file.text.as_str());
@@ -247,7 +247,7 @@ pub fn name_from(root: &std::path::Path, findings: &mut [Finding]) {
 /// Reads the recipes that a command is for, and prints what is to be said of them: those that patterns mean, or the recipe
 /// where one stands, or all of the workspace. Sorted by the images' names.
 /// Errors: [`Exit::Input`] when one has errors.
-pub fn chosen(arguments: &Arguments, patterns: &[String]) -> Result<Vec<Recipe>, Exit> {
+pub(crate) fn chosen(arguments: &Arguments, patterns: &[String]) -> Result<Vec<Recipe>, Exit> {
     let selected = selection(arguments, patterns)?;
     if selected.broken.is_empty() { Ok(selected.recipes) } else { Err(Exit::Input) }
 }
@@ -255,7 +255,7 @@ pub fn chosen(arguments: &Arguments, patterns: &[String]) -> Result<Vec<Recipe>,
 /// The same for commands that look at what was built: warnings on the recipe are not their subject, and `plan`, `build` and
 /// `check` say them.
 /// Errors: [`Exit::Input`] when one has errors.
-pub fn chosen_to_look(arguments: &Arguments, patterns: &[String]) -> Result<Vec<Recipe>, Exit> {
+pub(crate) fn chosen_to_look(arguments: &Arguments, patterns: &[String]) -> Result<Vec<Recipe>, Exit> {
     let selected = selected_to_look(arguments, patterns)?;
     if selected.broken.is_empty() { Ok(selected.recipes) } else { Err(Exit::Input) }
 }
@@ -266,7 +266,7 @@ fn selected_to_look(arguments: &Arguments, patterns: &[String]) -> Result<Select
 
 /// Prints what is to be said of images that are looked at: their errors, and all else where that is asked for.
 /// Errors: [`Exit::Input`] when they could not be read.
-pub fn look(arguments: &Arguments, read: Result<Selected, Vec<Finding>>) -> Result<Selected, Exit> {
+pub(crate) fn look(arguments: &Arguments, read: Result<Selected, Vec<Finding>>) -> Result<Selected, Exit> {
     let selected = read.inspect_err(|findings| print_findings(findings, arguments.verbose));
     let mut selected = selected.map_err(|_| Exit::Input)?;
     render::speak_kdl(selected.recipes.iter().all(|recipe| recipe.in_kdl) && !selected.recipes.is_empty());
@@ -277,7 +277,7 @@ pub fn look(arguments: &Arguments, read: Result<Selected, Vec<Finding>>) -> Resu
 
 /// The same for commands that list images: those with errors are named, and the others go on. How the command is to end.
 /// Errors: [`Exit::Input`] when none is left.
-pub fn good_to_look(arguments: &Arguments, patterns: &[String]) -> Result<(Vec<Recipe>, Exit), Exit> {
+pub(crate) fn good_to_look(arguments: &Arguments, patterns: &[String]) -> Result<(Vec<Recipe>, Exit), Exit> {
     let selected = selected_to_look(arguments, patterns)?;
     for name in &selected.broken {
         render::say(&format!("{name} has errors and is left out"));
@@ -291,13 +291,13 @@ pub fn good_to_look(arguments: &Arguments, patterns: &[String]) -> Result<(Vec<R
 
 /// The same without patterns.
 /// Errors: [`Exit::Input`] when one has errors.
-pub fn recipes(arguments: &Arguments) -> Result<Vec<Recipe>, Exit> {
+pub(crate) fn recipes(arguments: &Arguments) -> Result<Vec<Recipe>, Exit> {
     chosen_to_look(arguments, &[])
 }
 
 /// Reads the one recipe that a command is for: by its name, or the only one that can be meant.
 /// Errors: [`Exit::Input`] when it has errors; [`Exit::Usage`] when there are several.
-pub fn recipe(arguments: &Arguments, name: Option<&str>) -> Result<Recipe, Exit> {
+pub(crate) fn recipe(arguments: &Arguments, name: Option<&str>) -> Result<Recipe, Exit> {
     let mut recipes = match name {
         Some(name) => chosen_to_look(arguments, &[name.to_owned()])?,
         None => recipes(arguments)?,
@@ -315,14 +315,14 @@ pub fn recipe(arguments: &Arguments, name: Option<&str>) -> Result<Recipe, Exit>
 
 /// What is published of an image: directory and build.json.
 /// Errors: [`Exit::Input`] when a later imgbuild wrote it in a form that is not known here.
-pub fn published_image(out: &std::path::Path, name: &str) -> Result<Option<(PathBuf, BuildInfo)>, Exit> {
+pub(crate) fn published_image(out: &std::path::Path, name: &str) -> Result<Option<(PathBuf, BuildInfo)>, Exit> {
     newer_build(out, name).map_err(|error| render::refused(Exit::Input, error))?;
     Ok(published(out, name))
 }
 
 /// Words for the kernel's command line, and the memory in bytes, of a form of a published image; of none, the first one.
 /// Errors: [`Exit::Usage`] after the forms were printed that are there.
-pub fn published_form<'a>(info: &'a BuildInfo, rootimg: Option<&str>) -> Result<(&'a [String], u64), Exit> {
+pub(crate) fn published_form<'a>(info: &'a BuildInfo, rootimg: Option<&str>) -> Result<(&'a [String], u64), Exit> {
     let Some(rootimg) = rootimg else { return Ok((&info.cmdline, info.memory)) };
     info.form(rootimg).ok_or_else(|| {
         let there = info.forms().join(", ");
@@ -333,7 +333,7 @@ pub fn published_form<'a>(info: &'a BuildInfo, rootimg: Option<&str>) -> Result<
 
 /// Finds one image by its name, or the recipe where one stands by `.`; its files are not read yet. A recipe of which only
 /// variants are images is found by its own name too.
-pub fn named_draft(arguments: &Arguments, name: &str) -> Result<(Known, Draft), Exit> {
+pub(crate) fn named_draft(arguments: &Arguments, name: &str) -> Result<(Known, Draft), Exit> {
     let reported = |findings: Vec<Finding>| {
         print_findings(&findings, arguments.verbose);
         Exit::Input
@@ -363,6 +363,6 @@ pub fn named_draft(arguments: &Arguments, name: &str) -> Result<(Known, Draft), 
 
 /// Reads the lock beside the recipe, if there is one.
 /// Errors: [`Exit::Input`] when it cannot be read.
-pub fn lock(recipe: &Recipe) -> Result<Option<Lock>, Exit> {
+pub(crate) fn lock(recipe: &Recipe) -> Result<Option<Lock>, Exit> {
     recipe.lock().map_err(|error| render::refused(Exit::Input, error))
 }

@@ -14,7 +14,7 @@ use crate::{image, say};
 
 /// What an attempt tells, a line each.
 #[derive(Debug, Serialize, Deserialize)]
-pub enum Message {
+pub(crate) enum Message {
     /// What the network gave.
     Lease(Box<Lease>),
     /// The process that keeps the lease.
@@ -26,10 +26,10 @@ pub enum Message {
 }
 
 /// Tells something.
-pub type Tell<'a> = &'a (dyn Fn(&Message) + Sync);
+pub(crate) type Tell<'a> = &'a (dyn Fn(&Message) + Sync);
 
 /// What is known of all attempts.
-pub struct Found {
+pub(crate) struct Found {
     /// What the network gave last.
     pub lease: Option<Lease>,
     /// When the last progress was made.
@@ -58,7 +58,11 @@ impl Found {
 ///
 /// # Errors
 /// The attempt's problem, or what ended it.
-pub fn one(found: &mut Found, patience: Option<Duration>, work: impl FnOnce(Tell<'_>)) -> Result<Option<Mode>, String> {
+pub(crate) fn one(
+    found: &mut Found,
+    patience: Option<Duration>,
+    work: impl FnOnce(Tell<'_>),
+) -> Result<Option<Mode>, String> {
     let started = Worker::start(|file| {
         work(&|message: &Message| {
             // A line in one write: threads of the attempt tell things too.

@@ -6,7 +6,7 @@ use crate::words::{self, Bond, Method, Vlan};
 
 /// What it says to this program.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Parameters {
+pub(crate) struct Parameters {
     /// URL of the packed image.
     pub url: Option<String>,
     /// Where else it is.
@@ -67,12 +67,12 @@ pub struct Parameters {
 
 impl Parameters {
     /// Reads /proc/cmdline.
-    pub fn read() -> Self {
+    pub(crate) fn read() -> Self {
         Self::parse(&std::fs::read_to_string("/proc/cmdline").unwrap_or_default())
     }
 
     /// Reads a command line; of a parameter that stands twice the last one counts.
-    pub fn parse(text: &str) -> Self {
+    pub(crate) fn parse(text: &str) -> Self {
         let mut found = Self { reboot_after: 1800, text: text.trim().to_owned(), ..Self::default() };
         let mut boot_mac = None;
         for word in text.split_whitespace() {
@@ -169,14 +169,14 @@ fn nfs_root(name: &str, value: &str) -> Option<Result<(String, String), ()>> {
 }
 
 /// Scheme, host and port of an address.
-pub fn origin(url: &str) -> &str {
+pub(crate) fn origin(url: &str) -> &str {
     let start = url.find("://").map_or(0, |at| at + 3);
     let end = url[start..].find('/').map_or(url.len(), |at| start + at);
     &url[..end]
 }
 
 /// Host of an address, without port and brackets.
-pub fn host_of(url: &str) -> &str {
+pub(crate) fn host_of(url: &str) -> &str {
     let place = origin(url).split_once("://").map_or("", |(_, place)| place);
     match place.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
@@ -186,7 +186,7 @@ pub fn host_of(url: &str) -> &str {
 
 /// The addresses of `imgurl=`, separated by commas. A comma is a letter of an address unless the next address begins behind it.
 /// One without a path has that of the first.
-pub fn addresses(text: &str) -> Vec<String> {
+pub(crate) fn addresses(text: &str) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
     for part in text.split(',') {
         match all.last_mut() {
@@ -210,7 +210,7 @@ pub fn addresses(text: &str) -> Vec<String> {
 }
 
 /// Letters, digits, hyphens and dots, as in a host name (RFC 1123, 2.1).
-pub fn is_host_name(text: &str) -> bool {
+pub(crate) fn is_host_name(text: &str) -> bool {
     let good = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.';
     (1..=64).contains(&text.len()) && text.bytes().all(good) && text.as_bytes()[0].is_ascii_alphanumeric()
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::{say, sys};
 
 /// What the initrd's module files say. Source: modules.dep(5), modprobe.d(5).
-pub struct Modules {
+pub(crate) struct Modules {
     folder: PathBuf,
     needs: BTreeMap<String, (String, Vec<String>)>,
     aliases: Vec<(String, String)>,
@@ -22,7 +22,7 @@ fn name_of(path: &str) -> String {
 
 impl Modules {
     /// Reads the files of the running kernel's folder.
-    pub fn read() -> Self {
+    pub(crate) fn read() -> Self {
         let folder = PathBuf::from("/lib/modules").join(sys::kernel_release());
         let text = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap_or_default();
         let mut found = Self {
@@ -68,7 +68,7 @@ impl Modules {
     }
 
     /// Loads a module by name or alias, with what it needs; true when one was loaded now.
-    pub fn load(&self, name: &str) -> bool {
+    pub(crate) fn load(&self, name: &str) -> bool {
         let plain = name_of(name);
         if self.needs.contains_key(&plain) {
             return self.load_named(&plain, 0);
@@ -111,7 +111,7 @@ impl Modules {
     }
 
     /// Loads the drivers of all devices that are there; again while new devices appear behind new drivers.
-    pub fn load_for_devices(&self) {
+    pub(crate) fn load_for_devices(&self) {
         self.load("af_packet");
         for _ in 0..8 {
             let mut any = false;
@@ -127,7 +127,7 @@ impl Modules {
 }
 
 /// The aliases of all devices of all buses.
-pub fn device_aliases() -> BTreeSet<String> {
+pub(crate) fn device_aliases() -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let Ok(buses) = std::fs::read_dir("/sys/bus") else { return found };
     for bus in buses.flatten() {

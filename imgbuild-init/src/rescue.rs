@@ -5,7 +5,7 @@ use crate::network::interfaces;
 use crate::network::lease::Lease;
 
 /// Prints interfaces, drivers, lease, URL and the last problems.
-pub fn show(parameters: &Parameters, lease: Option<&Lease>, errors: &[String]) {
+pub(crate) fn show(parameters: &Parameters, lease: Option<&Lease>, errors: &[String]) {
     println!("\n== imgbuild rescue ==");
     println!("kernel        {}", crate::sys::kernel_release());
     println!("command line  {}", crate::words_of(&parameters.text));

@@ -10,7 +10,7 @@ use nodes::Attr;
 /// Writes an image into one file
 #[derive(Debug, Parser)]
 #[command(name = "imgexport", disable_version_flag = true)]
-pub struct ExportArguments {
+pub(super) struct ExportArguments {
     /// The osimage
     pub image: String,
     /// The file [default: IMAGE.tgz]
@@ -32,7 +32,7 @@ pub struct ExportArguments {
 /// Imports an image from a bundle
 #[derive(Debug, Parser)]
 #[command(name = "imgimport", disable_version_flag = true)]
-pub struct ImportArguments {
+pub(super) struct ImportArguments {
     /// The bundle
     pub bundle: String,
     /// Nodes that get the bundle's postscripts
@@ -57,7 +57,7 @@ fn from_here(path: &str) -> String {
     std::path::absolute(path).map_or_else(|_| path.to_owned(), |path| path.display().to_string())
 }
 
-pub fn export(shell: &Shell, own: &ExportArguments) -> Done {
+pub(super) fn export(shell: &Shell, own: &ExportArguments) -> Done {
     if let Some(remote) = &own.remote {
         return Err(shell.fail(&format!("-R {remote}: write the bundle here, and copy it with scp")));
     }
@@ -118,7 +118,7 @@ fn postscripts_of(shell: &Shell, node: &str) -> Result<Option<String>, Ended> {
     }
 }
 
-pub fn import(shell: &Shell, own: &ImportArguments) -> Done {
+pub(super) fn import(shell: &Shell, own: &ImportArguments) -> Done {
     if let Some(remote) = &own.remote {
         return Err(shell.fail(&format!("-R {remote}: fetch the bundle with scp, and import it from here")));
     }

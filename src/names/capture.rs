@@ -9,7 +9,7 @@ use xcat::definitions::{platform, search_names};
 /// Makes an image of a running node
 #[derive(Debug, Parser)]
 #[command(name = "imgcapture", disable_version_flag = true)]
-pub struct Arguments {
+pub(super) struct Arguments {
     /// The node
     pub node: String,
     /// `diskless`; `sysclone` is not supported
@@ -45,7 +45,7 @@ fn exclude_list(profile: &str, osvers: &str, arch: &str) -> Option<String> {
     paths.find(|path| std::path::Path::new(path).is_file())
 }
 
-pub fn run(shell: &Shell, own: &Arguments) -> Done {
+pub(super) fn run(shell: &Shell, own: &Arguments) -> Done {
     if own.kind.as_deref() == Some("sysclone") {
         return Err(shell.hand_on(
             "-t sysclone: cloning disks is not supported",

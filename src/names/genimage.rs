@@ -18,7 +18,7 @@ use site::rootimg::tree_of;
 /// Builds kernel, initrd and root file system of an image; packimage packs and publishes them
 #[derive(Debug, Parser)]
 #[command(name = "genimage", disable_version_flag = true)]
-pub struct Arguments {
+pub(super) struct Arguments {
     /// The osimage
     pub image: Option<String>,
     /// Release, if no osimage is named
@@ -215,7 +215,7 @@ fn tell_of_tree(shell: &Shell, image: &str) {
     }
 }
 
-pub fn run(shell: &Shell, own: &Arguments) -> Done {
+pub(super) fn run(shell: &Shell, own: &Arguments) -> Done {
     let image = image_of(shell, own)?;
     let image = image.as_str();
     if let Some(method) = own.method.as_deref().filter(|method| *method != "netboot") {

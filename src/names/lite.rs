@@ -31,7 +31,7 @@ fn line(name: &str, option: &str, path: &str) -> String {
     format!("{name}: {option:<13} {path}\n")
 }
 
-pub fn run(shell: &Shell) -> Done {
+pub(super) fn run(shell: &Shell) -> Done {
     match shell.name {
         Name::Litefile | Name::Litetree => of_nodes(shell),
         _ => of_image(shell),

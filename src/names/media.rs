@@ -8,7 +8,7 @@ use crate::output::render;
 /// Creates repositories and default images from distribution media
 #[derive(Debug, Parser)]
 #[command(name = "copycds", disable_version_flag = true)]
-pub struct Arguments {
+pub(super) struct Arguments {
     /// ISO images, devices or directories
     #[arg(required = true)]
     pub media: Vec<String>,
@@ -32,7 +32,7 @@ pub struct Arguments {
     pub keep: bool,
 }
 
-pub fn run(shell: &Shell, own: &Arguments) -> Done {
+pub(super) fn run(shell: &Shell, own: &Arguments) -> Done {
     let here =
         |path: &String| std::path::absolute(path).map_or_else(|_| path.clone(), |path| path.display().to_string());
     let mut words: Vec<String> = ["import", "media"].map(str::to_owned).to_vec();

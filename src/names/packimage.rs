@@ -8,7 +8,7 @@ use super::{Done, Shell};
 /// Packs an image, and publishes it with kernel and initrd into its rootimgdir
 #[derive(Debug, Parser)]
 #[command(name = "packimage", disable_version_flag = true)]
-pub struct Arguments {
+pub(super) struct Arguments {
     /// The osimage
     pub image: String,
     /// How it is packed; written to the recipe
@@ -30,7 +30,7 @@ pub struct Arguments {
 
 /// xCAT's methods.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Method {
+pub(super) enum Method {
     Cpio,
     Tar,
     Squashfs,
@@ -38,13 +38,13 @@ pub enum Method {
 
 /// xCAT's compressors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Compressor {
+pub(super) enum Compressor {
     Gzip,
     Pigz,
     Xz,
 }
 
-pub fn run(shell: &Shell, own: &Arguments) -> Done {
+pub(super) fn run(shell: &Shell, own: &Arguments) -> Done {
     let image = own.image.as_str();
     shell.hand_on_unknown(image)?;
     shell.hand_on_unbuildable(image)?;

@@ -15,7 +15,7 @@ use site::workspace::write_whole;
 /// Exit code after Ctrl-C.
 const INTERRUPTED: u8 = 130;
 
-pub struct Undo<'a> {
+pub(super) struct Undo<'a> {
     shell: &'a Shell,
     directory: Option<PathBuf>,
     files: BTreeMap<PathBuf, (Vec<u8>, u32)>,
@@ -24,7 +24,7 @@ pub struct Undo<'a> {
 impl<'a> Undo<'a> {
     /// Keeps what the files of an image hold now. From now on Ctrl-C ends what this process started, and then this process: the
     /// files come back before.
-    pub fn of(shell: &'a Shell, image: &str) -> Self {
+    pub(super) fn of(shell: &'a Shell, image: &str) -> Self {
         interrupt::install();
         interrupt::wait_for_caller();
         let directory = shell.directory_of(image);
@@ -37,7 +37,7 @@ impl<'a> Undo<'a> {
     }
 
     /// Passes a result on; before a failure the files become what they were, and it is printed how to keep the change anyway.
-    pub fn unless(&self, done: Done, image: &str, changes: &[String]) -> Done {
+    pub(super) fn unless(&self, done: Done, image: &str, changes: &[String]) -> Done {
         let Err(Ended(code)) = done else { return Ok(()) };
         let code = if interrupt::came() { INTERRUPTED } else { code };
         match self.back() {

@@ -66,7 +66,7 @@ impl Figures {
 }
 
 /// One line for people: what is expected, and what is not known.
-pub fn line(estimate: &Estimate) -> String {
+pub(crate) fn line(estimate: &Estimate) -> String {
     let on_path = estimate.actions.iter().filter(|one| estimate.critical_path.contains(&one.action));
     let longest = on_path.max_by_key(|one| one.milliseconds).filter(|_| estimate.actions.len() > 1);
     let of_which = longest.and_then(|one| Some(format!(", of which {} {}", one.action, seconds(one.milliseconds?))));
@@ -89,7 +89,7 @@ pub fn line(estimate: &Estimate) -> String {
 }
 
 /// One line for people: what several images take together.
-pub fn together(total: &Total) -> String {
+pub(crate) fn together(total: &Total) -> String {
     let figures = Figures {
         milliseconds: total.milliseconds,
         written_bytes: total.written_bytes,
@@ -113,14 +113,14 @@ fn actions(number: usize) -> String {
 }
 
 /// One line that sets what was expected of several images beside what they took.
-pub fn together_beside(total: &Total, facts: &Facts) -> String {
+pub(crate) fn together_beside(total: &Total, facts: &Facts) -> String {
     let ranges = (total.milliseconds, total.written_bytes, total.download_bytes);
     let more = if total.unknown > 0 { format!(", without {}", actions(total.unknown)) } else { String::new() };
     format!("{} images together: {}", counted(total.images), set_beside(ranges, &more, facts))
 }
 
 /// One line that sets what was expected beside what it took.
-pub fn beside(estimate: &Estimate, facts: &Facts) -> String {
+pub(crate) fn beside(estimate: &Estimate, facts: &Facts) -> String {
     let more = match estimate.unknown.len() {
         0 => String::new(),
         1 => format!(", without {}", estimate.unknown[0]),

@@ -14,7 +14,7 @@ const BEFORE: usize = 60;
 const MOST_LINES: usize = 40;
 
 #[derive(Debug)]
-pub struct Excerpt {
+pub(crate) struct Excerpt {
     name: String,
     text: String,
     /// Line of the file with which the text starts, from 0.
@@ -27,7 +27,7 @@ pub struct Excerpt {
 }
 
 impl Excerpt {
-    pub fn of(span: &Span) -> Self {
+    pub(crate) fn of(span: &Span) -> Self {
         // The same length: a place stays where it is.
         let text = masked(&span.file.text);
         let whole = text.as_ref();

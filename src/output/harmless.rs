@@ -7,7 +7,7 @@ use node_words::name::byte_of;
 
 /// Whether a terminal does something else with a character than to show it: control characters, those that turn the
 /// direction of a text (Unicode UAX #9), and those that end a line (UAX #14).
-pub fn is_obeyed(character: char) -> bool {
+pub(crate) fn is_obeyed(character: char) -> bool {
     character.is_control()
         || matches!(
             character,
@@ -16,23 +16,23 @@ pub fn is_obeyed(character: char) -> bool {
 }
 
 /// A text in which what a terminal obeys is written as an escape; lines and tabs stay.
-pub fn harmless(text: &str) -> Cow<'_, str> {
+pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
     escaped(text, &['\n', '\t'])
 }
 
 /// The same for a name or a value: it cannot start a line of its own.
-pub fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     escaped(text, &[]).into_owned()
 }
 
 /// Appends a line of a report: what was put into it cannot start another one.
-pub fn push_line(text: &mut String, line: &str) {
+pub(crate) fn push_line(text: &mut String, line: &str) {
     text.push_str(&one_line(line));
     text.push('\n');
 }
 
 /// JSON that means the same, in which no text has what a terminal obeys. Outside of texts only ends of lines are such.
-pub fn in_json(text: &str) -> Cow<'_, str> {
+pub(crate) fn in_json(text: &str) -> Cow<'_, str> {
     let is_bad = |character: char| is_obeyed(character) && character != '\n';
     if !text.contains(is_bad) {
         return Cow::Borrowed(text);

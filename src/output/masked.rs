@@ -17,7 +17,7 @@ const ALLOWED: &str = "allowed";
 const ENDINGS: [&str; 4] = ["_file", "_files", "-file", "-files"];
 
 /// A text without what only its owner may know: users of addresses with their passwords, values of names that say so.
-pub fn masked(text: &str) -> Cow<'_, str> {
+pub(crate) fn masked(text: &str) -> Cow<'_, str> {
     let mut hidden = addresses(text);
     hidden.extend(values(text));
     if hidden.is_empty() {

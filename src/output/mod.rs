@@ -1,11 +1,11 @@
 //! How things are said: messages, progress, estimates, documents.
 
-pub mod documents;
-pub mod estimate;
-pub mod excerpt;
-pub mod harmless;
-pub mod masked;
-pub mod render;
-pub mod reporter;
-pub mod steps;
-pub mod summary;
+pub(crate) mod documents;
+pub(crate) mod estimate;
+pub(crate) mod excerpt;
+pub(crate) mod harmless;
+pub(crate) mod masked;
+pub(crate) mod render;
+pub(crate) mod reporter;
+pub(crate) mod steps;
+pub(crate) mod summary;

@@ -14,13 +14,13 @@ use crate::{ColorWhen, Exit};
 use base::source::{Finding, Severity};
 use recipe::{Format, in_format};
 
-pub use base::source::{counted, counted_as};
+pub(crate) use base::source::{counted, counted_as};
 
 /// Whether remedies show lines of KDL: the recipe that the command is for is written in it.
 static IN_KDL: AtomicBool = AtomicBool::new(false);
 
 /// Says in which format the recipe is written whose problems are reported from now on.
-pub fn speak_kdl(kdl: bool) {
+pub(crate) fn speak_kdl(kdl: bool) {
     IN_KDL.store(kdl, Ordering::Relaxed);
 }
 
@@ -29,7 +29,7 @@ fn format() -> Format {
 }
 
 /// A text of a message, with its lines for a recipe in the recipe's own format.
-pub fn said(text: &str) -> String {
+pub(crate) fn said(text: &str) -> String {
     in_format(&harmless(&cut(text)), format())
 }
 
@@ -52,7 +52,7 @@ fn cut(text: &str) -> Cow<'_, str> {
 }
 
 /// A finding, with its lines for a recipe in the format of the file that it is about: a workspace may have both.
-pub fn worded(finding: &Finding) -> Finding {
+pub(crate) fn worded(finding: &Finding) -> Finding {
     let of_file = finding.span.as_ref().map(|span| span.file.name.as_str());
     let of_file = of_file.filter(|name| name.ends_with(".toml") || name.ends_with(".kdl")).map(Format::of);
     recipe::worded(finding, of_file.unwrap_or_else(format))
@@ -110,7 +110,7 @@ impl<E: Diagnostic> Diagnostic for Said<E> {
 }
 
 /// Sets up the look of messages: colours only on terminals, and never with NO_COLOR, unless somebody says otherwise.
-pub fn install(color: ColorWhen) {
+pub(crate) fn install(color: ColorWhen) {
     let color = match color {
         ColorWhen::Auto => None,
         ColorWhen::Always => Some(true),
@@ -132,18 +132,18 @@ pub fn install(color: ColorWhen) {
 static OUTPUT_PROBLEM: OnceLock<std::io::Error> = OnceLock::new();
 
 /// Why something printed did not get to where it was to go. A closed pipe is no problem: who reads had enough.
-pub fn output_problem() -> Option<&'static std::io::Error> {
+pub(crate) fn output_problem() -> Option<&'static std::io::Error> {
     OUTPUT_PROBLEM.get()
 }
 
 /// Prints a text for people to the standard output: nothing in it is obeyed by a terminal. A failure is remembered for
 /// the end of the command.
-pub fn print(text: &str) {
+pub(crate) fn print(text: &str) {
     print_whole(&harmless(text));
 }
 
 /// Prints what programs read as it is, but without passwords; a terminal gets what it does not obey.
-pub fn print_as_is(text: &str) {
+pub(crate) fn print_as_is(text: &str) {
     match std::io::stdout().is_terminal() {
         true => print_whole(&harmless(text)),
         false => print_whole(&masked(text)),
@@ -151,12 +151,12 @@ pub fn print_as_is(text: &str) {
 }
 
 /// Prints JSON: what a terminal would obey is written as an escape, which means the same to programs.
-pub fn print_json(text: &str) {
+pub(crate) fn print_json(text: &str) {
     print_whole(&masked(&in_json(text)));
 }
 
 /// Prints what clap says of a command line: help to the standard output, errors to the standard error.
-pub fn of_command_line(error: &clap::Error) {
+pub(crate) fn of_command_line(error: &clap::Error) {
     let text = error.render().ansi().to_string();
     match error.use_stderr() {
         true => say(text.trim_end()),
@@ -165,12 +165,12 @@ pub fn of_command_line(error: &clap::Error) {
 }
 
 /// Prints what is coloured or is another machine's console, but without passwords.
-pub fn print_console(text: &str) {
+pub(crate) fn print_console(text: &str) {
     print_whole(&masked(text));
 }
 
 /// Prints what becomes a file that is to work, passwords and all.
-pub fn print_whole(text: &str) {
+pub(crate) fn print_whole(text: &str) {
     let mut out = anstream::stdout().lock();
     if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush())
         && error.kind() != ErrorKind::BrokenPipe
@@ -180,7 +180,7 @@ pub fn print_whole(text: &str) {
 }
 
 /// Prints a line to the standard error, lines for a recipe in its format. Colours stay: they are those of messages.
-pub fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     let mut out = anstream::stderr().lock();
     let text = in_format(&cut(text), format());
     let mut safe = String::with_capacity(text.len() + 1);
@@ -245,17 +245,17 @@ impl Diagnostic for Shown {
     }
 }
 
-pub fn finding(finding: &Finding) -> String {
+pub(crate) fn finding(finding: &Finding) -> String {
     let excerpt = finding.span.as_ref().map(Excerpt::of);
     format!("{:?}", miette::Report::new(Said(Shown { finding: worded(finding), excerpt })))
 }
 
-pub fn error(error: impl Diagnostic + Send + Sync + 'static) -> String {
+pub(crate) fn error(error: impl Diagnostic + Send + Sync + 'static) -> String {
     format!("{:?}", miette::Report::new(Said(error)))
 }
 
 /// Prints an error, and gives the exit code that its kind has.
-pub fn failed<E: Diagnostic + Send + Sync + 'static>(error: E) -> Exit
+pub(crate) fn failed<E: Diagnostic + Send + Sync + 'static>(error: E) -> Exit
 where
     for<'e> Exit: From<&'e E>,
 {
@@ -263,12 +263,12 @@ where
 }
 
 /// Prints an error, and gives the exit code back.
-pub fn refused(exit: Exit, error: impl Diagnostic + Send + Sync + 'static) -> Exit {
+pub(crate) fn refused(exit: Exit, error: impl Diagnostic + Send + Sync + 'static) -> Exit {
     say(&self::error(error));
     exit
 }
 
-pub fn bytes(count: u64) -> String {
+pub(crate) fn bytes(count: u64) -> String {
     match count {
         0..1_000 => format!("{count} B"),
         1_000..1_000_000 => format!("{:.1} kB", count as f64 / 1e3),
@@ -277,12 +277,12 @@ pub fn bytes(count: u64) -> String {
     }
 }
 
-pub fn utc(milliseconds: u64) -> String {
+pub(crate) fn utc(milliseconds: u64) -> String {
     let time = jiff::Timestamp::from_millisecond(i64::try_from(milliseconds).unwrap_or(0)).unwrap_or_default();
     time.round(jiff::Unit::Second).unwrap_or(time).to_string()
 }
 
-pub fn took(duration: std::time::Duration) -> String {
+pub(crate) fn took(duration: std::time::Duration) -> String {
     let seconds = duration.as_secs_f64();
     if seconds < 0.1 {
         format!("{:.0} ms", seconds * 1e3)

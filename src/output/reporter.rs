@@ -20,7 +20,7 @@ use plan::Cause;
 const PLAIN_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Takes news of a build and prints it to the standard error.
-pub struct Reporter {
+pub(crate) struct Reporter {
     kind: ProgressKind,
     bar: Option<ProgressBar>,
     verbose: u8,
@@ -44,12 +44,12 @@ struct State {
 
 impl Reporter {
     /// Makes a reporter; `auto` becomes a moving line only on a terminal that can take a line back.
-    pub fn new(arguments: &Arguments) -> Self {
+    pub(crate) fn new(arguments: &Arguments) -> Self {
         Self::with(arguments, arguments.progress)
     }
 
     /// One that never moves: a terminal is somebody else's meanwhile.
-    pub fn plain(arguments: &Arguments) -> Self {
+    pub(crate) fn plain(arguments: &Arguments) -> Self {
         Self::with(arguments, ProgressKind::Plain)
     }
 
@@ -87,14 +87,14 @@ impl Reporter {
     }
 
     /// Does something that prints, without the moving line in between.
-    pub fn pause(&self, print: impl FnOnce()) {
+    pub(crate) fn pause(&self, print: impl FnOnce()) {
         match &self.bar {
             Some(bar) => bar.suspend(print),
             None => print(),
         }
     }
 
-    pub fn end(&self) {
+    pub(crate) fn end(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
@@ -109,14 +109,14 @@ fn in_utf8() -> bool {
     locale.contains("utf-8") || locale.contains("utf8")
 }
 
-pub struct ImageReporter<'a> {
+pub(crate) struct ImageReporter<'a> {
     reporter: &'a Reporter,
     image: Option<String>,
 }
 
 impl Reporter {
     /// For an image; where it is the only one, its name is not said.
-    pub fn of(&self, image: Option<&str>) -> ImageReporter<'_> {
+    pub(crate) fn of(&self, image: Option<&str>) -> ImageReporter<'_> {
         ImageReporter { reporter: self, image: image.map(str::to_owned) }
     }
 }

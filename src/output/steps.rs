@@ -6,7 +6,7 @@ use super::render;
 
 /// Counts the steps of all images of a build.
 #[derive(Debug)]
-pub struct Steps {
+pub(crate) struct Steps {
     began: Instant,
     total: usize,
     done: usize,
@@ -23,7 +23,7 @@ impl Default for Steps {
 impl Steps {
     /// Steps that an image needs, and what they are expected to take. Images that are built side by side add up in steps; the
     /// longest one says the time.
-    pub fn add(&mut self, steps: usize, milliseconds: Option<u64>) {
+    pub(crate) fn add(&mut self, steps: usize, milliseconds: Option<u64>) {
         let is_first = self.total == 0;
         self.total += steps;
         self.expected = match (self.expected, milliseconds) {
@@ -33,12 +33,12 @@ impl Steps {
         };
     }
 
-    pub fn one_done(&mut self) {
+    pub(crate) fn one_done(&mut self) {
         self.done += 1;
     }
 
     /// A step that was counted does not run.
-    pub fn one_less(&mut self) {
+    pub(crate) fn one_less(&mut self) {
         self.total = self.total.saturating_sub(1);
     }
 
@@ -47,7 +47,7 @@ impl Steps {
     }
 
     /// What stands before the name of what runs.
-    pub fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         self.at(self.elapsed())
     }
 

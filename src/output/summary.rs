@@ -8,7 +8,7 @@ use super::{estimate, render};
 use crate::{Arguments, Exit, ProgressKind};
 use build::{Facts, Failure, ImageOutcome, StageError, Total};
 
-pub fn tell(failures: Vec<Failure>) -> Exit {
+pub(crate) fn tell(failures: Vec<Failure>) -> Exit {
     let mut exit = Exit::Done;
     for failure in failures {
         exit = worse(exit, Exit::from(&failure.error));
@@ -33,7 +33,7 @@ fn worse(one: Exit, other: Exit) -> Exit {
 }
 
 /// What the end of a build of several images is reported from.
-pub struct Summary<'a> {
+pub(crate) struct Summary<'a> {
     /// Names of the images that were to be built, in the order of their outcomes.
     pub names: Vec<&'a str>,
     pub broken: &'a [String],
@@ -66,7 +66,7 @@ impl From<&Line> for EndedImage {
 
 impl Summary<'_> {
     /// Says what failed, why, and where its log is; gives the exit code.
-    pub fn tell(&self, outcomes: Vec<Option<ImageOutcome>>) -> Exit {
+    pub(crate) fn tell(&self, outcomes: Vec<Option<ImageOutcome>>) -> Exit {
         let mut exit = if self.broken.is_empty() { Exit::Done } else { Exit::Input };
         let mut lines: Vec<Line> = self
             .broken

@@ -3,7 +3,7 @@
 mod github;
 mod gitlab;
 mod markdown;
-pub mod text;
+pub(crate) mod text;
 
 use std::path::{Component, Path, PathBuf};
 
@@ -30,10 +30,10 @@ pub enum Format {
 }
 
 /// How many causes are shown in one place before the rest is folded.
-pub const SHOWN_CAUSES: usize = 6;
+pub(crate) const SHOWN_CAUSES: usize = 6;
 
 /// The plan in a form. `directories` are those of the recipes, in the order of the images.
-pub fn text_of(format: Format, document: &PlanDocument, directories: &[PathBuf], verbose: u8) -> String {
+pub(crate) fn text_of(format: Format, document: &PlanDocument, directories: &[PathBuf], verbose: u8) -> String {
     match format {
         Format::Text => text::text_of(document, verbose),
         Format::Json => {
@@ -49,7 +49,7 @@ pub fn text_of(format: Format, document: &PlanDocument, directories: &[PathBuf],
 
 /// Something to say about a line of the repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Annotation {
+pub(crate) struct Annotation {
     /// File below the repository's root; none for what stands in no file of it.
     pub file: Option<String>,
     /// Line, from 1.
@@ -63,7 +63,7 @@ pub struct Annotation {
 
 impl Annotation {
     /// `imgbuild rebuilds compute: rootfs, pack`; of a note `imgbuild on compute`.
-    pub fn effect(&self) -> String {
+    pub(crate) fn effect(&self) -> String {
         if self.is_note() {
             let images: Vec<&str> = self.rebuilds.iter().take(3).map(|(image, _)| image.as_str()).collect();
             let more = self.rebuilds.len().saturating_sub(3);

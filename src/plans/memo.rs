@@ -15,7 +15,7 @@ use recipe::Workspace;
 use witness::{Sealed, Witness};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shown {
+pub(crate) struct Shown {
     pub name: String,
     pub has_work: bool,
     /// The plan in words; empty where nothing of it is shown.
@@ -24,7 +24,7 @@ pub struct Shown {
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Texts {
+pub(crate) struct Texts {
     pub short: String,
     /// For people who want all of it (`-v`).
     pub long: String,
@@ -35,12 +35,12 @@ pub struct Texts {
 }
 
 #[derive(Debug, Clone, Default)]
-pub struct Planned {
+pub(crate) struct Planned {
     pub names: Vec<String>,
     pub images: Vec<Shown>,
 }
 
-pub struct Of<'a> {
+pub(crate) struct Of<'a> {
     pub store: &'a Path,
     pub out: Option<&'a Path>,
     /// Layouts that a build would publish in, too.
@@ -50,7 +50,7 @@ pub struct Of<'a> {
 
 /// Where a folder's memo is. The texts lie in a file beside it, which is read only where they are shown: for a thousand
 /// images, most have nothing to do.
-pub struct Memo {
+pub(crate) struct Memo {
     /// The folder, absolute.
     pub folder: PathBuf,
     path: PathBuf,
@@ -59,7 +59,7 @@ pub struct Memo {
 
 impl Memo {
     /// None where there is no store that belongs to the user who asks: a memo is trusted as far as its owner is.
-    pub fn of(folder: &Path, of: &Of<'_>) -> Option<Self> {
+    pub(crate) fn of(folder: &Path, of: &Of<'_>) -> Option<Self> {
         let store = of.store;
         let folder = std::path::absolute(folder).ok()?;
         let mut hasher = FieldHasher::new("imgbuild plan memo v1");
@@ -81,7 +81,7 @@ impl Memo {
     }
 
     /// What was remembered, if it was by this program and for the same.
-    pub fn read(&self) -> Option<Sealed> {
+    pub(crate) fn read(&self) -> Option<Sealed> {
         use std::os::unix::fs::FileExt;
         let file = std::fs::File::open(&self.path).ok()?;
         let metadata = file.metadata().ok()?;
@@ -95,7 +95,7 @@ impl Memo {
     }
 
     /// The plans that a payload tells; none where it or the texts are not whole.
-    pub fn planned(&self, payload: &[u8], shows_all: bool) -> Option<Planned> {
+    pub(crate) fn planned(&self, payload: &[u8], shows_all: bool) -> Option<Planned> {
         let (mut planned, texts) = heads_from(payload)?;
         if shows_all || planned.images.iter().any(|image| image.has_work) {
             let bytes = std::fs::read(self.texts_path()).ok()?;
@@ -111,7 +111,7 @@ impl Memo {
     }
 
     /// Remembers plans with what they were made of.
-    pub fn keep(&self, witness: Witness, planned: &Planned) {
+    pub(crate) fn keep(&self, witness: Witness, planned: &Planned) {
         if witness.torn {
             return;
         }
@@ -132,7 +132,7 @@ impl Memo {
     }
 
     /// Writes it aside and renames it; where that cannot be, there is no memo.
-    pub fn write(&self, sealed: &Sealed) {
+    pub(crate) fn write(&self, sealed: &Sealed) {
         let Some(bytes) = sealed.encode(&self.key) else { return };
         let _ = self.try_write(&self.path, &bytes);
     }

@@ -1,9 +1,9 @@
 //! How plans are made, remembered, kept in files and printed.
 
-pub mod emit;
-pub mod formats;
-pub mod graph;
-pub mod memo;
-pub mod planfile;
-pub mod planned;
-pub mod planning;
+pub(crate) mod emit;
+pub(crate) mod formats;
+pub(crate) mod graph;
+pub(crate) mod memo;
+pub(crate) mod planfile;
+pub(crate) mod planned;
+pub(crate) mod planning;

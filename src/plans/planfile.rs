@@ -64,7 +64,7 @@ fn place_of(arguments: &Arguments, recipe: &Recipe) -> String {
 }
 
 /// The lock of a recipe, which has to be up to date.
-pub fn locked(recipe: &Recipe) -> Result<Lock, Exit> {
+pub(crate) fn locked(recipe: &Recipe) -> Result<Lock, Exit> {
     fresh_lock(recipe, lock(recipe)?).map_err(|causes| {
         let why = causes.first().map(|cause| format!(": {}", cause.message)).unwrap_or_default();
         let (image, lock) = (recipe.model.image.name.clone(), recipe.lock_name());
@@ -93,7 +93,7 @@ fn out_of(recipe: &Recipe, out: Option<&Path>) -> PathBuf {
 
 /// Writes a plan that a build can be held to.
 /// Errors: The exit code, after the reason was printed; the file is as before then. `-` is the standard output.
-pub fn write(
+pub(crate) fn write(
     arguments: &Arguments,
     recipes: &[Recipe],
     store: &Store,
@@ -117,7 +117,7 @@ pub fn write(
 }
 
 /// Writes what was planned: aside and then in place, or to the standard output where the file is `-`.
-pub fn write_text(file: &Path, text: &[u8]) -> Result<(), Exit> {
+pub(crate) fn write_text(file: &Path, text: &[u8]) -> Result<(), Exit> {
     if file == Path::new("-") {
         render::print_whole(&String::from_utf8_lossy(text));
         return Ok(());
@@ -135,13 +135,13 @@ pub fn write_text(file: &Path, text: &[u8]) -> Result<(), Exit> {
 }
 
 /// A plan that builds are held to.
-pub struct Held {
+pub(crate) struct Held {
     file: PathBuf,
     plan: PlanFile,
 }
 
 impl Held {
-    pub fn read(file: &Path) -> Result<Self, Exit> {
+    pub(crate) fn read(file: &Path) -> Result<Self, Exit> {
         let name = file.display().to_string();
         if let Some(problem) = witness::not_a_file(file) {
             return Err(refused(PlanFileError::NoFile { file: name, problem }));
@@ -164,12 +164,12 @@ impl Held {
         Ok(Self { file: file.to_owned(), plan })
     }
 
-    pub fn out(&self) -> Option<PathBuf> {
+    pub(crate) fn out(&self) -> Option<PathBuf> {
         self.plan.out.as_ref().map(PathBuf::from)
     }
 
     /// Where else they go.
-    pub fn publish(&self) -> Result<Vec<Target>, Exit> {
+    pub(crate) fn publish(&self) -> Result<Vec<Target>, Exit> {
         let parsed: Result<Vec<Target>, String> = self.plan.publish.iter().map(|text| text.parse()).collect();
         parsed.map_err(|problem| refused(PlanFileError::Format { file: self.file.display().to_string(), problem }))
     }
@@ -180,12 +180,12 @@ impl Held {
         self.plan.images.iter().find(|image| image.name == *name && image.recipe == place)
     }
 
-    pub fn planned(&self, arguments: &Arguments, mut recipes: Vec<Recipe>) -> Vec<Recipe> {
+    pub(crate) fn planned(&self, arguments: &Arguments, mut recipes: Vec<Recipe>) -> Vec<Recipe> {
         recipes.retain(|recipe| self.image(arguments, recipe).is_some());
         recipes
     }
 
-    pub fn of_image(&self, arguments: &Arguments, recipe: &Recipe) -> Option<PlanToKeep> {
+    pub(crate) fn of_image(&self, arguments: &Arguments, recipe: &Recipe) -> Option<PlanToKeep> {
         Some(PlanToKeep {
             file: self.file.display().to_string().into(),
             out: out_of(recipe, self.out().as_deref()).into(),
@@ -195,7 +195,7 @@ impl Held {
 
     /// Whether all images are as they were when the plan was made; reported before anything is built.
     /// Errors: The exit code, after all that moved was printed.
-    pub fn check(&self, arguments: &Arguments, recipes: &[Recipe], store: &Store) -> Result<(), Exit> {
+    pub(crate) fn check(&self, arguments: &Arguments, recipes: &[Recipe], store: &Store) -> Result<(), Exit> {
         let file = self.file.display().to_string();
         let is_here = |image: &FileImage| {
             let fits =

@@ -14,14 +14,14 @@ use plan::{ActionKind, Cause, Stage, Verdict, in_reading_order};
 use recipe::Recipe;
 use store::Store;
 
-pub fn stage_failed(error: StageError) -> Exit {
+pub(crate) fn stage_failed(error: StageError) -> Exit {
     render::failed(error)
 }
 
 /// What `plan --json` prints. Readers ignore fields that they do not know.
 #[derive(Debug, Serialize, schemars::JsonSchema)]
 #[schemars(title = "imgbuild plan")]
-pub struct PlanDocument {
+pub(crate) struct PlanDocument {
     /// Version of this form.
     pub format_version: String,
     /// The revision that was compared with; without it, the last build was.
@@ -39,7 +39,7 @@ pub struct PlanDocument {
 
 /// The plan of one image.
 #[derive(Debug, Serialize, schemars::JsonSchema)]
-pub struct PlannedImage {
+pub(crate) struct PlannedImage {
     /// Its name.
     pub name: String,
     /// Directory of its recipe below the repository's root, in a plan against a revision.
@@ -63,7 +63,7 @@ pub struct PlannedImage {
 }
 
 impl PlannedImage {
-    pub fn of(name: String) -> Self {
+    pub(crate) fn of(name: String) -> Self {
         Self {
             name,
             recipe: None,
@@ -76,14 +76,14 @@ impl PlannedImage {
         }
     }
 
-    pub fn has_work(&self) -> bool {
+    pub(crate) fn has_work(&self) -> bool {
         !self.drift.is_empty() || self.stages.iter().any(|stage| stage.action != Verdict::Keep)
     }
 }
 
 /// What a plan was compared with.
 #[derive(Debug, Clone, Serialize, schemars::JsonSchema)]
-pub struct AgainstDocument {
+pub(crate) struct AgainstDocument {
     /// The revision as it was given.
     pub revision: String,
     /// The commit that it is.
@@ -92,7 +92,7 @@ pub struct AgainstDocument {
 
 /// The plan of one stage.
 #[derive(Debug, Serialize, schemars::JsonSchema)]
-pub struct PlannedStage {
+pub(crate) struct PlannedStage {
     /// Its name.
     pub stage: String,
     /// What is to be done.
@@ -105,7 +105,7 @@ pub struct PlannedStage {
 
 /// The plan of one action.
 #[derive(Debug, Serialize, schemars::JsonSchema)]
-pub struct PlannedLayer {
+pub(crate) struct PlannedLayer {
     /// Its name.
     pub layer: String,
     /// What kind of work it is.
@@ -131,7 +131,7 @@ fn of_stage(layers: &[PlannedLayer]) -> Verdict {
     Verdict::of_all(layers.iter().map(|layer| layer.action))
 }
 
-pub fn plan_of(recipe: &Recipe, store: &Store, out: &Path, publish: &[Target]) -> Result<PlannedImage, Exit> {
+pub(crate) fn plan_of(recipe: &Recipe, store: &Store, out: &Path, publish: &[Target]) -> Result<PlannedImage, Exit> {
     let plan = ImagePlan::of(recipe, lock(recipe)?, store, out, publish).map_err(stage_failed)?;
     let mut stages = by_stage(plan.actions);
     stages.extend(publish_stage(plan.publishing));
@@ -141,7 +141,7 @@ pub fn plan_of(recipe: &Recipe, store: &Store, out: &Path, publish: &[Target]) -
 }
 
 /// What is republished, and why: reported only where that does not follow from the actions alone.
-pub fn publish_stage(causes: Vec<Cause>) -> Option<PlannedStage> {
+pub(crate) fn publish_stage(causes: Vec<Cause>) -> Option<PlannedStage> {
     let layer = PlannedLayer {
         layer: "artefacts".to_owned(),
         kind: ActionKind::Publish,
@@ -154,7 +154,7 @@ pub fn publish_stage(causes: Vec<Cause>) -> Option<PlannedStage> {
 }
 
 /// What is planned, stage by stage; a stage's causes are those of its layers, each said once.
-pub fn by_stage(planned: Vec<PlannedAction>) -> Vec<PlannedStage> {
+pub(crate) fn by_stage(planned: Vec<PlannedAction>) -> Vec<PlannedStage> {
     let mut layers: BTreeMap<Stage, Vec<PlannedLayer>> = BTreeMap::new();
     for action in planned {
         layers.entry(action.stage).or_default().push(PlannedLayer::of(action));

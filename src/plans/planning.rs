@@ -26,7 +26,7 @@ enum Trouble {
     Unsaid,
 }
 
-pub struct Planning<'a> {
+pub(crate) struct Planning<'a> {
     pub store: Store,
     pub out: Option<&'a Path>,
     pub publish: &'a [Target],
@@ -41,7 +41,7 @@ pub struct Planning<'a> {
 
 impl Planning<'_> {
     /// Plans the images that a command is for, several at once, and prints what is to be said of their recipes.
-    pub fn images(&self, arguments: &crate::Arguments, patterns: &[String]) -> Result<Vec<Shown>, Exit> {
+    pub(crate) fn images(&self, arguments: &crate::Arguments, patterns: &[String]) -> Result<Vec<Shown>, Exit> {
         if self.with_memos {
             match self.remembered(arguments, patterns) {
                 Ok(images) => return Ok(images),
@@ -195,7 +195,7 @@ fn total(images: &[Shown]) -> Option<Total> {
 }
 
 /// The JSON document of `plan --json`; [`super::planned::PlanDocument`] is its schema.
-pub fn json_of(images: &[Shown], cached: &[CachedActions]) -> String {
+pub(crate) fn json_of(images: &[Shown], cached: &[CachedActions]) -> String {
     if images.is_empty() {
         return "{\n  \"format_version\": \"1.0\",\n  \"images\": []\n}\n".to_owned();
     }
@@ -211,7 +211,7 @@ pub fn json_of(images: &[Shown], cached: &[CachedActions]) -> String {
 }
 
 /// The plan for people: of several images only those that have work, unless all is asked for.
-pub fn folded(images: &[Shown], verbose: u8) -> String {
+pub(crate) fn folded(images: &[Shown], verbose: u8) -> String {
     let together = total(images).map(|total| format!("{}\n", estimate::together(&total)));
     if verbose > 0 || images.len() == 1 {
         let texts = images.iter().map(|image| &image.texts);

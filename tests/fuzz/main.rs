@@ -8,6 +8,9 @@
 //! long`.
 //! `IMGBUILD_FUZZ_SEED`: another seed than 1.
 
+// One program: whether others reach a helper says nothing.
+#![allow(unreachable_pub)]
+
 mod mutate;
 mod node;
 mod seeds;
@@ -39,8 +42,8 @@ mod sys {
     mod below;
     mod tree;
 
-    pub use below::*;
-    pub use tree::*;
+    pub(crate) use below::*;
+    pub(crate) use tree::*;
 
     fn c(text: &str) -> io::Result<CString> {
         Ok(CString::new(crate::name::bytes_of(text).into_owned())?)

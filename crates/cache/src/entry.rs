@@ -140,7 +140,7 @@ const NOT_SIGNED: &str = "it is not signed with a trusted key";
 
 /// Who signed something.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Signed {
+pub(crate) enum Signed {
     /// A key, as people write it.
     By(String),
     /// There is a signature, and it is not one of this.
@@ -149,13 +149,13 @@ pub enum Signed {
 }
 
 /// A line that says who signed an entry's first one.
-pub fn sign(line: &[u8], key: &SigningKey) -> String {
+pub(crate) fn sign(line: &[u8], key: &SigningKey) -> String {
     let signature = key.sign(&[CONTEXT, line].concat());
     format!("{} {}\n", public(&key.verifying_key()), HEXLOWER.encode(&signature.to_bytes()))
 }
 
 /// Who signed an entry's first line, by the line that says it.
-pub fn signed(line: &[u8], signature: &[u8]) -> Signed {
+pub(crate) fn signed(line: &[u8], signature: &[u8]) -> Signed {
     let signature = String::from_utf8_lossy(signature);
     if signature.trim().is_empty() {
         return Signed::Not;
@@ -172,7 +172,7 @@ pub fn signed(line: &[u8], signature: &[u8]) -> Signed {
 }
 
 /// What tells a key from others in the name of a file.
-pub fn id_of(key: &VerifyingKey) -> String {
+pub(crate) fn id_of(key: &VerifyingKey) -> String {
     HEXLOWER.encode(&key.as_bytes()[..8])
 }
 
@@ -196,7 +196,7 @@ pub fn secret(key: &SigningKey) -> String {
     format!("imgbuild-cache-key {}\n", HEXLOWER.encode(&key.to_bytes()))
 }
 
-pub fn parse_secret(text: &str) -> Option<SigningKey> {
+pub(crate) fn parse_secret(text: &str) -> Option<SigningKey> {
     let digits = text.trim().strip_prefix("imgbuild-cache-key ")?;
     Some(SigningKey::from_bytes(&bytes::<32>(digits)?))
 }

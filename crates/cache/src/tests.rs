@@ -385,3 +385,8 @@ fn one_refusal_is_one_and_several_in_a_row_are_all() {
     place.put_entry(&key, &file, &[]).unwrap();
     assert!(place.is_to_rest(&unsent(false)));
 }
+
+#[test]
+fn a_name_that_another_machine_wrote_moves_no_terminal() {
+    assert_eq!(crate::shown_name("rootfs/base\n\u{1b}[2Jerror: done\t"), "rootfs/base??[2Jerror: done?");
+}

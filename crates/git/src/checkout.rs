@@ -50,7 +50,7 @@ fn small_file(path: &Path) -> Option<Vec<u8>> {
 
 impl Checkout {
     /// As a repository's settings and the machine's say.
-    pub fn of(repository: &gix::Repository) -> Self {
+    pub(crate) fn of(repository: &gix::Repository) -> Self {
         let config = repository.config_snapshot();
         let is =
             |key: &str, word: &str| config.string(key).is_some_and(|text| text.eq_ignore_ascii_case(word.as_bytes()));
@@ -97,20 +97,20 @@ impl Checkout {
     }
 
     /// Goes into a directory, named from the root, with its `.gitattributes`.
-    pub fn enter(&mut self, directory: &str, attributes: &[u8]) {
+    pub(crate) fn enter(&mut self, directory: &str, attributes: &[u8]) {
         let source = Path::new(directory).join(".gitattributes");
         let is_root = directory.is_empty();
         self.attributes.add_patterns_buffer(attributes, source, Some(Path::new("")), &mut self.names, is_root);
     }
 
     /// Leaves the directory that was entered last.
-    pub fn leave(&mut self) {
+    pub(crate) fn leave(&mut self) {
         self.attributes.pop_pattern_list();
     }
 
     /// The content that a checkout of a blob has.
     /// Errors: Why it cannot be had.
-    pub fn content<'a>(
+    pub(crate) fn content<'a>(
         &mut self,
         path: &str,
         blob: &'a [u8],
@@ -139,7 +139,7 @@ impl Checkout {
 
     /// What a filter's program would make of a blob, as far as the file of the work tree tells it: its content, or that it is
     /// not known.
-    pub fn filtered(&mut self, path: &str, blob: &[u8], here: &Path) -> (Option<Vec<u8>>, Option<Unlike>) {
+    pub(crate) fn filtered(&mut self, path: &str, blob: &[u8], here: &Path) -> (Option<Vec<u8>>, Option<Unlike>) {
         let Some(name) = self.filter(path) else { return (None, None) };
         if read_sized(here, blob.len() as u64).is_some_and(|content| content == blob) {
             return (None, None);

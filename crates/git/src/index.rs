@@ -50,7 +50,7 @@ struct Known {
 }
 
 /// Says that all files below a directory are those of a revision.
-pub fn whole(tree: &Path) {
+pub(crate) fn whole(tree: &Path) {
     let tree = tree.canonicalize().unwrap_or_else(|_| tree.to_owned());
     WHOLE.lock().unwrap_or_else(PoisonError::into_inner).push(tree);
 }

@@ -118,11 +118,11 @@ impl<'a> Search<'a> {
 pub(super) type Folder = BTreeMap<Vec<u8>, (EntryKind, gix::ObjectId)>;
 
 impl<'a> Reading<'a> {
-    pub fn new(repository: &'a Repository, commit: &'a Commit) -> Self {
+    pub(crate) fn new(repository: &'a Repository, commit: &'a Commit) -> Self {
         Self { repository, commit }
     }
 
-    pub fn root(&self) -> Result<gix::Tree<'a>, GitError> {
+    pub(crate) fn root(&self) -> Result<gix::Tree<'a>, GitError> {
         let id = gix::ObjectId::from_hex(self.commit.id.as_bytes()).map_err(|error| self.unreadable("", &error))?;
         let object = self.object(id, "", COMMIT_LIMIT)?;
         let root = object.try_into_commit().map_err(|error| self.unreadable("", &error))?;
@@ -133,13 +133,13 @@ impl<'a> Reading<'a> {
     }
 
     /// A tree. `shown` is its path for messages.
-    pub fn tree(&self, id: gix::ObjectId, shown: &str) -> Result<gix::Tree<'a>, GitError> {
+    pub(crate) fn tree(&self, id: gix::ObjectId, shown: &str) -> Result<gix::Tree<'a>, GitError> {
         let object = self.object(id, shown, TREE_LIMIT)?;
         object.try_into_tree().map_err(|error| self.unreadable(shown, &error))
     }
 
     /// The entries of a tree, each with a name that a checkout can have, and once.
-    pub fn folder(&self, tree: &gix::Tree<'_>, shown: &str) -> Result<Folder, GitError> {
+    pub(crate) fn folder(&self, tree: &gix::Tree<'_>, shown: &str) -> Result<Folder, GitError> {
         let decoded = tree.decode().map_err(|error| self.unreadable(shown, &error))?;
         let mut folder = Folder::new();
         for entry in &decoded.entries {
@@ -169,7 +169,7 @@ impl<'a> Reading<'a> {
     }
 
     /// An object, whose size is looked at before it is inflated. `shown` is its path for messages.
-    pub fn object(&self, id: gix::ObjectId, shown: &str, limit: u64) -> Result<gix::Object<'a>, GitError> {
+    pub(crate) fn object(&self, id: gix::ObjectId, shown: &str, limit: u64) -> Result<gix::Object<'a>, GitError> {
         let repository = &self.repository.inner;
         let said = |error: &(dyn std::error::Error + 'static)| {
             let reason = format!("the object {id}: {}", super::plainly(error));
@@ -195,12 +195,12 @@ impl<'a> Reading<'a> {
         Ok(Some(tree))
     }
 
-    pub fn unreadable(&self, path: &str, error: &(dyn std::error::Error + 'static)) -> GitError {
+    pub(crate) fn unreadable(&self, path: &str, error: &(dyn std::error::Error + 'static)) -> GitError {
         let reason = super::plainly(error);
         GitError::Object { revision: self.commit.revision.clone(), path: path.to_owned(), reason }
     }
 
-    pub fn too_large(&self, limit: String) -> GitError {
+    pub(crate) fn too_large(&self, limit: String) -> GitError {
         GitError::TooLarge { revision: self.commit.revision.clone(), limit }
     }
 

@@ -1,7 +1,7 @@
 //! What a registry asks of those whom it does not know. Source: RFC 9110, 11.6.1; distribution's token specification.
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Challenge {
+pub(crate) enum Challenge {
     Basic,
     /// A token from elsewhere.
     Bearer {
@@ -12,7 +12,7 @@ pub enum Challenge {
 }
 
 /// Reads a header; the ways that are known.
-pub fn challenges(header: &str) -> Vec<Challenge> {
+pub(crate) fn challenges(header: &str) -> Vec<Challenge> {
     let mut found = Vec::new();
     let mut rest = header.trim();
     while !rest.is_empty() {

@@ -119,7 +119,7 @@ struct Token {
 }
 
 impl Client {
-    pub fn new(reference: &Reference, access: Access) -> Result<Self, OciError> {
+    pub(crate) fn new(reference: &Reference, access: Access) -> Result<Self, OciError> {
         let fetcher = access.patience.map_or_else(Fetcher::new, Fetcher::with_patience);
         let mut client = Self {
             reference: reference.clone(),
@@ -140,11 +140,11 @@ impl Client {
         if is_plain { "http" } else { "https" }
     }
 
-    pub fn tries(&self) -> u32 {
+    pub(crate) fn tries(&self) -> u32 {
         if self.access.patience.is_some() { 1 } else { TRIES }
     }
 
-    pub fn patience(&self) -> Duration {
+    pub(crate) fn patience(&self) -> Duration {
         self.access.patience.unwrap_or(PATIENCE)
     }
 
@@ -154,11 +154,11 @@ impl Client {
     }
 
     /// Address of the repository.
-    pub fn base(&self) -> String {
+    pub(crate) fn base(&self) -> String {
         format!("{}/v2/{}", self.root(), self.reference.name)
     }
 
-    pub fn place(&self) -> String {
+    pub(crate) fn place(&self) -> String {
         self.reference.to_string()
     }
 
@@ -180,7 +180,7 @@ impl Client {
     }
 
     /// Asks, again where that helps; answers that say no are errors, but for those in `also`.
-    pub fn ask(&self, ask: Ask<'_>, also: &[u16]) -> Result<Response<Body>, OciError> {
+    pub(crate) fn ask(&self, ask: Ask<'_>, also: &[u16]) -> Result<Response<Body>, OciError> {
         let mut last = String::new();
         for attempt in 0..self.tries() {
             packages::pause(attempt);
@@ -193,12 +193,12 @@ impl Client {
         Err(self.unreached(ask.doing, last))
     }
 
-    pub fn unreached(&self, doing: &str, problem: String) -> OciError {
+    pub(crate) fn unreached(&self, doing: &str, problem: String) -> OciError {
         OciError::Unreached { doing: doing.to_owned(), place: self.place(), problem }
     }
 
     /// Asks once; a registry that does not know this one yet gets what it asks for.
-    pub fn once(&self, ask: Ask<'_>, also: &[u16]) -> Result<Response<Body>, Trouble> {
+    pub(crate) fn once(&self, ask: Ask<'_>, also: &[u16]) -> Result<Response<Body>, Trouble> {
         let mut passed = 0;
         loop {
             let pass = self.pass();
@@ -288,11 +288,11 @@ impl Client {
         }
     }
 
-    pub fn is_own(&self, url: &str) -> bool {
+    pub(crate) fn is_own(&self, url: &str) -> bool {
         authority(url) == authority(&self.root())
     }
 
-    pub fn astray(&self, address: &str, problem: &'static str) -> OciError {
+    pub(crate) fn astray(&self, address: &str, problem: &'static str) -> OciError {
         let address = address.chars().take(200).map(|one| if one.is_control() { '?' } else { one }).collect();
         OciError::Address { registry: self.reference.registry.clone(), address, problem }
     }

@@ -8,7 +8,7 @@ use base::digest::Sha256;
 
 /// Kinds of documents and of blobs.
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+pub(crate) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub const EMPTY_CONFIG: &str = "application/vnd.oci.empty.v1+json";
 pub const IMAGE_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 pub const LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
@@ -109,7 +109,7 @@ impl Manifest {
 
 /// The document of a layout that names its manifests. What is not known here is kept.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Index {
+pub(crate) struct Index {
     #[serde(rename = "schemaVersion")]
     pub schema_version: u32,
     #[serde(default)]
@@ -119,7 +119,7 @@ pub struct Index {
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Named {
+pub(crate) struct Named {
     #[serde(rename = "mediaType")]
     pub media_type: String,
     #[serde(with = "prefixed")]
@@ -137,11 +137,11 @@ mod prefixed {
 
     use base::digest::Sha256;
 
-    pub fn serialize<S: Serializer>(digest: &Sha256, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(digest: &Sha256, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&format!("sha256:{digest}"))
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Sha256, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Sha256, D::Error> {
         let text = String::deserialize(deserializer)?;
         let hex = text.strip_prefix("sha256:").ok_or_else(|| D::Error::custom("a digest is not of SHA-256"))?;
         Sha256::parse(hex).map_err(D::Error::custom)

@@ -22,7 +22,7 @@ const LIMIT: u64 = 1 << 20;
 const NOT_FOUND: &str = "credentials not found in native keychain";
 
 #[derive(Clone, PartialEq, Eq)]
-pub enum Login {
+pub(crate) enum Login {
     /// A header, made of user and password.
     Basic(String),
     /// A token that gives tokens.
@@ -64,7 +64,7 @@ struct Answer {
 impl Login {
     /// The host's for a repository.
     /// Errors: [`OciError::Credentials`] where a file or a program cannot be used.
-    pub fn of_host(reference: &Reference) -> Result<Option<Self>, OciError> {
+    pub(crate) fn of_host(reference: &Reference) -> Result<Option<Self>, OciError> {
         let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         Self::of_files(&files(&variable), reference)
             .map_err(|problem| OciError::Credentials { registry: reference.registry.clone(), problem })

@@ -165,7 +165,7 @@ fn is_registry(text: &str) -> bool {
 }
 
 /// Whether a host, with or without a port, is this machine.
-pub fn is_loopback(host: &str) -> bool {
+pub(crate) fn is_loopback(host: &str) -> bool {
     let host = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((host, _)) => host,
         None => host.split(':').next().unwrap_or_default(),
@@ -173,14 +173,14 @@ pub fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-pub fn is_tag(text: &str) -> bool {
+pub(crate) fn is_tag(text: &str) -> bool {
     text.len() <= LONGEST_TAG
         && text.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '_')
         && text.chars().all(|letter| letter.is_ascii_alphanumeric() || "._-".contains(letter))
 }
 
 /// Whether a text can be the name of a repository. Source: distribution-spec, the expression for `<name>`.
-pub fn is_name(text: &str) -> bool {
+pub(crate) fn is_name(text: &str) -> bool {
     let is_plain = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit();
     let is_part = |part: &str| {
         let separators = part.split(is_plain).filter(|between| !between.is_empty());

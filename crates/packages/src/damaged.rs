@@ -27,7 +27,7 @@ const DEPTH_LIMIT: usize = 8;
 
 /// All files below a directory whose names are those of packages, links to files too, sorted.
 /// Errors: [`DistroError::Format`] for a directory that cannot be read.
-pub fn files_below(directory: &Path, is_package: &dyn Fn(&str) -> bool) -> Result<Vec<PathBuf>, DistroError> {
+pub(crate) fn files_below(directory: &Path, is_package: &dyn Fn(&str) -> bool) -> Result<Vec<PathBuf>, DistroError> {
     let mut files = Vec::new();
     for entry in witness::walk().following().at_most(DEPTH_LIMIT).through(directory) {
         let entry = match entry {
@@ -123,7 +123,7 @@ fn asked_at(recipe: &Recipe, file: &DamagedFile) -> Option<Span> {
 /// Reports files of a directory that are not packages, each where the recipe asks for it, the others at the field that names the
 /// directory.
 /// Errors: [`DistroError::PackageFiles`] for those that the recipe asks for, which is reported then.
-pub fn report(gathering: &Gathering<'_>, field: &str, files: &[DamagedFile]) -> Result<(), DistroError> {
+pub(crate) fn report(gathering: &Gathering<'_>, field: &str, files: &[DamagedFile]) -> Result<(), DistroError> {
     let recipe = gathering.recipe;
     let mut wanted = Vec::new();
     for file in files {
@@ -151,7 +151,7 @@ pub fn report(gathering: &Gathering<'_>, field: &str, files: &[DamagedFile]) -> 
 }
 
 /// The content of such files by their path below the directory, as [`super::PackageArchive::scanned`] has that of packages.
-pub fn scanned(files: &[(&str, DamagedFile)], start: &str) -> BTreeMap<String, Sha256> {
+pub(crate) fn scanned(files: &[(&str, DamagedFile)], start: &str) -> BTreeMap<String, Sha256> {
     let own = files.iter().filter(|(origin, _)| *origin == start);
     own.filter_map(|(_, file)| Some((file.place.clone(), file.sha256?))).collect()
 }

@@ -79,11 +79,11 @@ pub(super) struct Emulation {
 
 impl Emulation {
     /// For images of a machine; none where this host runs their programs itself.
-    pub fn of(machine: &'static str) -> Option<Self> {
+    pub(crate) fn of(machine: &'static str) -> Option<Self> {
         (!HostCpu::here().runs(machine)).then(|| Self { machine, emulator: Arc::default() })
     }
 
-    pub fn known(&self) -> Option<Emulator> {
+    pub(crate) fn known(&self) -> Option<Emulator> {
         self.emulator.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

@@ -18,19 +18,24 @@ const LINE: usize = 4 << 10;
 const KEPT: usize = 256 << 10;
 
 /// Takes what comes out of a pipe until its last writer is gone.
-pub struct Pump(JoinHandle<()>);
+pub(crate) struct Pump(JoinHandle<()>);
 
 impl Pump {
     /// Starts to write it to a log, and counts it. Lines with one of `words` stay, however long the log is.
     /// Errors: The thread cannot be started.
-    pub fn start(from: PipeReader, log: File, count: Arc<AtomicU64>, words: Vec<String>) -> std::io::Result<Self> {
+    pub(crate) fn start(
+        from: PipeReader,
+        log: File,
+        count: Arc<AtomicU64>,
+        words: Vec<String>,
+    ) -> std::io::Result<Self> {
         let kept = Kept { words, ..Kept::default() };
         let work = move || pump(Counted { inner: from, count }, log, (HEAD, TAIL), kept);
         std::thread::Builder::new().spawn(work).map(Self).map_err(not_started)
     }
 
     /// Waits for the end; all that was printed is in the log then.
-    pub fn wait(self) {
+    pub(crate) fn wait(self) {
         let _ = self.0.join();
     }
 }

@@ -13,7 +13,7 @@ use rustix::process::{Resource, getrlimit};
 use base::failure::{MEMORY_REMEDY, OUT_OF_MEMORY};
 
 /// The exit code of a machine that lacks something (D16).
-pub const OUT_OF_MEMORY_STATUS: i32 = 3;
+pub(crate) const OUT_OF_MEMORY_STATUS: i32 = 3;
 
 /// Smallest stack that the main thread works in, in bytes; the package managers inside want as much.
 const STACK_LEAST: u64 = 1 << 20;

@@ -6,10 +6,10 @@ use super::CommandRequest;
 use base::failure::Failure;
 
 /// Variable of the helper process that says what stands in, as JSON.
-pub const VARIABLE: &str = "IMGBUILD_STAND_IN";
+pub(crate) const VARIABLE: &str = "IMGBUILD_STAND_IN";
 
 /// Variable of the command that stands in: the command in whose place it runs, in a shell's words.
-pub const COMMAND: &str = "IMGBUILD_COMMAND";
+pub(crate) const COMMAND: &str = "IMGBUILD_COMMAND";
 
 /// What runs in place of the operation's first command, on the caller's terminal.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 #[derive(Debug, Default)]
-pub struct Metrics {
+pub(crate) struct Metrics {
     /// Answers by the first digit of their status.
     answers: [AtomicU64; 6],
     bytes: AtomicU64,
@@ -24,10 +24,10 @@ pub struct Metrics {
 
 /// A file on its way: counted until it is dropped.
 #[derive(Debug)]
-pub struct Transfer(Arc<Metrics>);
+pub(crate) struct Transfer(Arc<Metrics>);
 
 #[derive(Debug)]
-pub struct Connection(Arc<Metrics>);
+pub(crate) struct Connection(Arc<Metrics>);
 
 impl Drop for Transfer {
     fn drop(&mut self) {
@@ -42,65 +42,65 @@ impl Drop for Connection {
 }
 
 impl Metrics {
-    pub fn answered(&self, status: u16) {
+    pub(crate) fn answered(&self, status: u16) {
         if let Some(count) = self.answers.get(usize::from(status / 100)) {
             count.fetch_add(1, Relaxed);
         }
     }
 
-    pub fn sent(&self, bytes: u64) {
+    pub(crate) fn sent(&self, bytes: u64) {
         self.bytes.fetch_add(bytes, Relaxed);
     }
 
-    pub fn connection(self: &Arc<Self>) -> Connection {
+    pub(crate) fn connection(self: &Arc<Self>) -> Connection {
         self.accepted.fetch_add(1, Relaxed);
         self.connections.fetch_add(1, Relaxed);
         Connection(Arc::clone(self))
     }
 
-    pub fn transfer(self: &Arc<Self>) -> Transfer {
+    pub(crate) fn transfer(self: &Arc<Self>) -> Transfer {
         self.transfers.fetch_add(1, Relaxed);
         Transfer(Arc::clone(self))
     }
 
-    pub fn transfers(&self) -> u64 {
+    pub(crate) fn transfers(&self) -> u64 {
         self.transfers.load(Relaxed)
     }
 
     /// Counts a connection that was closed at once, since there are too many.
-    pub fn refused(&self) {
+    pub(crate) fn refused(&self) {
         self.refused.fetch_add(1, Relaxed);
     }
 
     /// Counts a connection whose client took nothing for too long.
-    pub fn stalled(&self) {
+    pub(crate) fn stalled(&self) {
         self.stalled.fetch_add(1, Relaxed);
     }
 
     /// Counts a client that was reported to come again later.
-    pub fn told_to_wait(&self) {
+    pub(crate) fn told_to_wait(&self) {
         self.told_to_wait.fetch_add(1, Relaxed);
     }
 
-    pub fn script(&self) {
+    pub(crate) fn script(&self) {
         self.scripts.fetch_add(1, Relaxed);
     }
 
-    pub fn reported(&self) {
+    pub(crate) fn reported(&self) {
         self.reports.fetch_add(1, Relaxed);
     }
 
     /// Counts a client that got no boot script, because it is no node or several.
-    pub fn stranger(&self) {
+    pub(crate) fn stranger(&self) {
         self.strangers.fetch_add(1, Relaxed);
     }
 
-    pub fn bad_token(&self) {
+    pub(crate) fn bad_token(&self) {
         self.bad_tokens.fetch_add(1, Relaxed);
     }
 
     /// All in Prometheus' text form, with how many nodes are in which state. Source: Prometheus, "Exposition formats".
-    pub fn text(&self, nodes: &BTreeMap<(String, &'static str), u64>) -> String {
+    pub(crate) fn text(&self, nodes: &BTreeMap<(String, &'static str), u64>) -> String {
         let mut text = String::new();
         let mut one = |name: &str, kind: &str, help: &str, value: &AtomicU64| {
             let _ = writeln!(

@@ -13,7 +13,7 @@ use tokio::sync::mpsc::Receiver;
 
 use super::files::FileBody;
 
-pub enum Reply {
+pub(crate) enum Reply {
     Text(Full<Bytes>),
     File(FileBody),
     /// Texts as they come, until the server or the client has enough.
@@ -50,7 +50,7 @@ impl Body for Reply {
 }
 
 /// A text of a kind, which is not to be kept by caches.
-pub fn text(status: StatusCode, kind: &'static str, text: impl Into<Bytes>) -> Response<Reply> {
+pub(crate) fn text(status: StatusCode, kind: &'static str, text: impl Into<Bytes>) -> Response<Reply> {
     let mut response = Response::new(Reply::Text(Full::new(text.into())));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -59,6 +59,6 @@ pub fn text(status: StatusCode, kind: &'static str, text: impl Into<Bytes>) -> R
 }
 
 /// A line of plain text.
-pub fn line(status: StatusCode, message: &str) -> Response<Reply> {
+pub(crate) fn line(status: StatusCode, message: &str) -> Response<Reply> {
     text(status, "text/plain; charset=utf-8", format!("{message}\n"))
 }

@@ -24,7 +24,7 @@ const STREAM: u64 = 16 << 20;
 /// What PXELINUX asks for by itself, with this server as its prefix: a card's address follows.
 const PXELINUX: &str = "/pxelinux.cfg/01-";
 
-pub async fn answer(server: &Arc<Server>, request: Request<Incoming>, client: IpAddr) -> Response<Reply> {
+pub(crate) async fn answer(server: &Arc<Server>, request: Request<Incoming>, client: IpAddr) -> Response<Reply> {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let mut response = routed(server, request, client).await;
     if method == Method::HEAD {
@@ -39,7 +39,7 @@ pub async fn answer(server: &Arc<Server>, request: Request<Incoming>, client: Ip
     response
 }
 
-pub fn answered(server: &Server, client: IpAddr, method: &str, path: &str, status: StatusCode) {
+pub(crate) fn answered(server: &Server, client: IpAddr, method: &str, path: &str, status: StatusCode) {
     server.metrics.answered(status.as_u16());
     if server.is_verbose {
         (server.say)(&format!("{client} {method} {} {}", without_tokens(path).escape_debug(), status.as_u16()));
@@ -57,7 +57,7 @@ fn without_tokens(path: &str) -> String {
 }
 
 /// Whether a path is that of a file, and not of what the server itself has to say.
-pub fn is_a_file(path: &str) -> bool {
+pub(crate) fn is_a_file(path: &str) -> bool {
     !matches!(path, "/" | "/healthz" | "/metrics") && !path.starts_with("/-/") && !path.starts_with(PXELINUX)
 }
 
@@ -120,7 +120,7 @@ fn host(request: &Request<Incoming>) -> Option<String> {
     }
 }
 
-pub fn file(server: &Server, path: &str, headers: &HeaderMap) -> Response<Reply> {
+pub(crate) fn file(server: &Server, path: &str, headers: &HeaderMap) -> Response<Reply> {
     let found = place(path).ok_or(Refusal::Missing).and_then(|place| server.tree.open(&place));
     let found = match found {
         Ok(found) => found,

@@ -39,7 +39,7 @@ struct Found {
     owner: (u64, u64),
 }
 
-pub struct Put {
+pub(crate) struct Put {
     pub entry: Entry,
     pub sha256: String,
     /// The digest of what it replaces, where it was made of that.
@@ -54,7 +54,7 @@ fn at(span: &Span) -> String {
 
 /// Brings a node up to date, or looks.
 /// Errors: What went wrong, before anything was changed or in the middle; the answer has what was known until then.
-pub fn bring(
+pub(crate) fn bring(
     connection: &mut Connection,
     job: &Job,
     mode: Mode,
@@ -143,7 +143,7 @@ fn files(connection: &mut Connection, job: &Job, mode: Mode, answer: &mut Answer
 }
 
 /// Makes the node's directory for what is on its way.
-pub fn opened(connection: &mut Connection) -> Result<PathBuf, String> {
+pub(crate) fn opened(connection: &mut Connection) -> Result<PathBuf, String> {
     connection.send("o\n")?;
     match connection.words()?.as_slice() {
         [word, path] if word == "o" => Ok(PathBuf::from(path)),
@@ -420,7 +420,7 @@ fn due<'a>(
 }
 
 /// Sends files, has them compared with their digests, and put into their places; all or none, as far as renaming goes.
-pub fn put(
+pub(crate) fn put(
     connection: &mut Connection,
     before: &str,
     puts: &mut [Put],

@@ -243,7 +243,7 @@ impl Reading<'_> {
 
 /// Runs an order on a node, or says what it would run.
 /// Errors: What keeps the node from it, or the first script that did not succeed.
-pub fn again(
+pub(crate) fn again(
     connection: &mut Connection,
     order: &Order,
     mode: Mode,

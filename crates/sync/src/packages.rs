@@ -205,7 +205,7 @@ fn refused(difference: &Difference<'_>) -> Option<String> {
 
 /// Installs what a node lacks, or says it.
 /// Errors: What cannot be, before anything is installed; or what the node's package manager says.
-pub fn install(
+pub(crate) fn install(
     connection: &mut Connection,
     packages: &Packages,
     mode: Mode,

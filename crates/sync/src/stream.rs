@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What tar reads and writes at once; the node reads so many.
-pub const RECORD: u64 = 10_240;
+pub(crate) const RECORD: u64 = 10_240;
 
 #[derive(Debug, Clone)]
-pub enum Bytes {
+pub(crate) enum Bytes {
     /// A file of this host and the size that it had.
     File(PathBuf, u64),
     Text(Arc<Vec<u8>>),
@@ -24,7 +24,7 @@ impl Bytes {
 }
 
 #[derive(Debug, Clone)]
-pub struct Entry {
+pub(crate) struct Entry {
     pub path: PathBuf,
     pub mode: u32,
     pub uid: u64,
@@ -67,11 +67,11 @@ fn write(to: &mut dyn Write, entries: &[Entry], with_content: bool, time: u64) -
 
 /// How many records a stream has.
 /// Errors: A name that no tar can hold.
-pub fn records(entries: &[Entry]) -> io::Result<u64> {
+pub(crate) fn records(entries: &[Entry]) -> io::Result<u64> {
     Ok(write(&mut io::sink(), entries, false, 0)? / RECORD)
 }
 
-pub fn send(to: &mut dyn Write, entries: &[Entry]) -> io::Result<()> {
+pub(crate) fn send(to: &mut dyn Write, entries: &[Entry]) -> io::Result<()> {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
     write(&mut io::BufWriter::with_capacity(1 << 16, to), entries, true, now).map(|_| ())
 }
@@ -94,7 +94,7 @@ impl Write for Counted<'_> {
 }
 
 /// The path beside a destination under which its new content is put aside.
-pub fn aside(destination: &Path, run: &str, number: usize) -> PathBuf {
+pub(crate) fn aside(destination: &Path, run: &str, number: usize) -> PathBuf {
     let folder = destination.parent().unwrap_or(Path::new("/"));
     folder.join(format!(".imgbuild-sync.{run}.{number}"))
 }

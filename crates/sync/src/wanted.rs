@@ -101,7 +101,7 @@ pub struct Script {
     pub span: Span,
 }
 
-pub fn sha256_of(bytes: &[u8]) -> String {
+pub(crate) fn sha256_of(bytes: &[u8]) -> String {
     HEXLOWER.encode(&sha2::Sha256::digest(bytes))
 }
 
@@ -349,14 +349,14 @@ fn interpreter(bytes: &[u8]) -> Option<(String, String)> {
 
 /// A directory to make, unless it is there, with mode, user and group.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Folder {
+pub(crate) struct Folder {
     pub path: PathBuf,
     pub mode: u32,
     pub owner: (u64, u64),
 }
 
 /// Users and groups that items name, each once; numbers need not be asked for.
-pub fn names<'a>(items: &[&'a Item]) -> BTreeSet<(char, &'a str)> {
+pub(crate) fn names<'a>(items: &[&'a Item]) -> BTreeSet<(char, &'a str)> {
     let of = |item: &'a Item| [('u', item.user.as_deref()), ('g', item.group.as_deref())];
     let named = items.iter().copied().flat_map(of).filter_map(|(kind, name)| Some((kind, name?)));
     named.filter(|(_, name)| account_number(name).is_none()).collect()
@@ -364,7 +364,7 @@ pub fn names<'a>(items: &[&'a Item]) -> BTreeSet<(char, &'a str)> {
 
 /// User and group of an item, by what the node says of names.
 /// Errors: An account that the node does not have.
-pub fn owner_of(item: &Item, known: &BTreeMap<(char, String), u64>) -> Result<(u64, u64), String> {
+pub(crate) fn owner_of(item: &Item, known: &BTreeMap<(char, String), u64>) -> Result<(u64, u64), String> {
     let number = |kind: char, name: &Option<String>, otherwise: u32| {
         match name {
         None => Ok(u64::from(otherwise)),
@@ -385,7 +385,7 @@ pub fn owner_of(item: &Item, known: &BTreeMap<(char, String), u64>) -> Result<(u
 }
 
 /// The directories above a path in a home, from the home on: they are its user's.
-pub fn in_home(item: &Item, place: &Path) -> Vec<Folder> {
+pub(crate) fn in_home(item: &Item, place: &Path) -> Vec<Folder> {
     let Some(home) = item.home.as_ref().filter(|home| home.has(&place.to_string_lossy())) else { return Vec::new() };
     let mut above: Vec<&Path> = place.ancestors().skip(1).filter(|path| home.has(&path.to_string_lossy())).collect();
     above.reverse();

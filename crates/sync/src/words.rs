@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use base64ct::{Base64, Encoding};
 
 /// A name as `printf %b` undoes it: one word for a shell's `read`, whatever is in it.
-pub fn encoded(name: &Path) -> String {
+pub(crate) fn encoded(name: &Path) -> String {
     let mut word = String::new();
     for byte in name.as_os_str().as_bytes() {
         match byte {
@@ -19,16 +19,16 @@ pub fn encoded(name: &Path) -> String {
 }
 
 /// A word in single quotes for a shell.
-pub fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 /// Bytes of base64 in lines.
-pub fn from_base64(text: &[u8]) -> Result<Vec<u8>, String> {
+pub(crate) fn from_base64(text: &[u8]) -> Result<Vec<u8>, String> {
     let text: String = text.iter().map(|byte| char::from(*byte)).filter(|letter| !letter.is_whitespace()).collect();
     Base64::decode_vec(&text).map_err(|_| "the answer is not base64".to_owned())
 }
 
-pub fn path_of(text: &[u8]) -> Result<PathBuf, String> {
+pub(crate) fn path_of(text: &[u8]) -> Result<PathBuf, String> {
     Ok(PathBuf::from(OsStr::from_bytes(&from_base64(text)?)))
 }

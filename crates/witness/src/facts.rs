@@ -8,19 +8,19 @@ use super::stamp::Seen;
 use base::digest::{Digest, Sha256};
 
 /// What of a path was looked at; bits.
-pub mod need {
-    pub const KIND: u8 = 1;
+pub(crate) mod need {
+    pub(crate) const KIND: u8 = 1;
     /// Where it points, being a link.
-    pub const LINK: u8 = 2;
-    pub const KIND_THROUGH: u8 = 4;
-    pub const MODE: u8 = 8;
-    pub const STAMP: u8 = 16;
-    pub const CONTENT: u8 = 32;
-    pub const LIST: u8 = 64;
+    pub(crate) const LINK: u8 = 2;
+    pub(crate) const KIND_THROUGH: u8 = 4;
+    pub(crate) const MODE: u8 = 8;
+    pub(crate) const STAMP: u8 = 16;
+    pub(crate) const CONTENT: u8 = 32;
+    pub(crate) const LIST: u8 = 64;
     /// Those that the names in its directory answer.
-    pub const OF_NAMES: u8 = KIND;
+    pub(crate) const OF_NAMES: u8 = KIND;
     /// Those that follow a link.
-    pub const THROUGH: u8 = KIND_THROUGH | MODE | STAMP | CONTENT | LIST;
+    pub(crate) const THROUGH: u8 = KIND_THROUGH | MODE | STAMP | CONTENT | LIST;
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,10 +47,10 @@ impl Fact {
 
 /// How long before a recording a file must have been left alone for its stamp to count, in nanoseconds: file systems
 /// whose clock ticks in 2 s exist (FAT); the kernel's own ticks are of 1 to 10 ms.
-pub const SLACK: i64 = 2_000_000_000;
+pub(crate) const SLACK: i64 = 2_000_000_000;
 
 /// Whether a stamp may be trusted in a recording that began at a time.
-pub fn is_settled(stamp: &Seen, began: i64) -> bool {
+pub(crate) fn is_settled(stamp: &Seen, began: i64) -> bool {
     // What is not there has no stamp that could lie.
     stamp.as_ref().map_or(true, |stamp| stamp.changed < began - SLACK)
 }

@@ -49,7 +49,7 @@ impl Drop for Supplied {
 }
 
 /// Lets a path be brought before it is looked at.
-pub fn bring(path: &Path, need: Need) {
+pub(crate) fn bring(path: &Path, need: Need) {
     if COUNT.load(Ordering::Acquire) == 0 {
         return;
     }

@@ -289,12 +289,12 @@ fn digest_of_list(names: &[(OsString, Kind)]) -> Digest {
 }
 
 /// The digest of a directory's list, noting nothing.
-pub fn list_digest_now(path: &Path) -> io::Result<Digest> {
+pub(crate) fn list_digest_now(path: &Path) -> io::Result<Digest> {
     list_now(path).map(|names| digest_of_list(&names))
 }
 
 /// The digest of a file's content, noting nothing.
-pub fn digest_now(path: &Path) -> io::Result<Digest> {
+pub(crate) fn digest_now(path: &Path) -> io::Result<Digest> {
     let mut hasher = blake3::Hasher::new();
     hasher.update_reader(std::fs::File::open(path)?)?;
     Ok(Digest(*hasher.finalize().as_bytes()))
@@ -356,7 +356,7 @@ pub fn variable(name: &str) -> Option<String> {
 
 /// What a path leads to; only its kind, and which file it is, is taken for having been looked at.
 /// Errors: As [`std::fs::metadata`].
-pub fn metadata_of(path: &Path) -> io::Result<Stamp> {
+pub(crate) fn metadata_of(path: &Path) -> io::Result<Stamp> {
     bring(path, Need::Name);
     if !is_recording() {
         return look_through(path).map_err(io::Error::from_raw_os_error);

@@ -71,7 +71,7 @@ pub fn recording_number() -> Option<u64> {
     RECORDERS.with_borrow(|stack| stack.last().map(|recorder| recorder.number))
 }
 
-pub fn is_recording() -> bool {
+pub(crate) fn is_recording() -> bool {
     RECORDERS.with_borrow(|stack| !stack.is_empty())
 }
 
@@ -131,7 +131,7 @@ impl Recorder {
 }
 
 /// Notes a path without following it. `needs` is of the path itself.
-pub fn note_own(path: &Path, needs: u8) -> Seen {
+pub(crate) fn note_own(path: &Path, needs: u8) -> Seen {
     let own = look(path);
     with(|recorder| {
         recorder.note(path, needs, own, None);
@@ -140,7 +140,7 @@ pub fn note_own(path: &Path, needs: u8) -> Seen {
 }
 
 /// Notes a path and the directory that it lies in, which may later answer for it.
-pub fn note_in_directory(path: &Path, needs: u8) -> Seen {
+pub(crate) fn note_in_directory(path: &Path, needs: u8) -> Seen {
     if let Some(parent) = path.parent() {
         with(|recorder| {
             if !recorder.facts.contains_key(parent) {
@@ -153,7 +153,7 @@ pub fn note_in_directory(path: &Path, needs: u8) -> Seen {
 }
 
 /// Notes what a path leads to; gives its stamp.
-pub fn note_through(path: &Path, needs: u8) -> Seen {
+pub(crate) fn note_through(path: &Path, needs: u8) -> Seen {
     let own = look(path);
     let through = own.is_ok_and(|stamp| stamp.is_link()).then(|| look_through(path));
     with(|recorder| {
@@ -163,7 +163,7 @@ pub fn note_through(path: &Path, needs: u8) -> Seen {
 }
 
 /// Notes the digest of what was read at a path; `read` is the stamp that the opened file had before it was read.
-pub fn note_digest(path: &Path, needs: u8, read: Seen, digest: Option<Digest>, sha256: Option<Sha256>) {
+pub(crate) fn note_digest(path: &Path, needs: u8, read: Seen, digest: Option<Digest>, sha256: Option<Sha256>) {
     let own = look(path);
     let through = own.is_ok_and(|stamp| stamp.is_link()).then_some(read);
     with(|recorder| {
@@ -177,7 +177,7 @@ pub fn note_digest(path: &Path, needs: u8, read: Seen, digest: Option<Digest>, s
 }
 
 /// Notes that something could not be opened or read, with the error's number as it was.
-pub fn note_error(path: &Path, error: i32) {
+pub(crate) fn note_error(path: &Path, error: i32) {
     let own = look(path);
     let through = own.is_ok_and(|stamp| stamp.is_link()).then(|| look_through(path));
     let followed = through.unwrap_or(own);
@@ -195,19 +195,19 @@ pub fn note_error(path: &Path, error: i32) {
     });
 }
 
-pub fn note_variable(name: &str, value: Option<&str>) {
+pub(crate) fn note_variable(name: &str, value: Option<&str>) {
     with(|recorder| {
         recorder.variables.insert(name.to_owned(), value.map(str::to_owned));
     });
 }
 
 /// Says that what was seen does not fit together.
-pub fn tear() {
+pub(crate) fn tear() {
     with(|recorder| recorder.torn = true);
 }
 
 /// The digests of an earlier reading of a file with this stamp.
-pub fn known(path: &Path, stamp: &Stamp) -> (Option<Digest>, Option<Sha256>) {
+pub(crate) fn known(path: &Path, stamp: &Stamp) -> (Option<Digest>, Option<Sha256>) {
     let mut found = (None, None);
     with(|recorder| {
         let earlier = recorder.known.0.get(path).filter(|(was, _, _)| was == stamp);

@@ -73,15 +73,15 @@ fn nanoseconds(seconds: i64, rest: i64) -> i64 {
 }
 
 /// The stamp at a path, or the number of the error.
-pub type Seen = Result<Stamp, i32>;
+pub(crate) type Seen = Result<Stamp, i32>;
 
 /// Looks at a path itself.
-pub fn look(path: impl Arg) -> Seen {
+pub(crate) fn look(path: impl Arg) -> Seen {
     stamp_at(CWD, path, AtFlags::SYMLINK_NOFOLLOW)
 }
 
 /// Looks at what a path leads to.
-pub fn look_through(path: impl Arg) -> Seen {
+pub(crate) fn look_through(path: impl Arg) -> Seen {
     stamp_at(CWD, path, AtFlags::empty())
 }
 
@@ -92,17 +92,17 @@ pub fn settled(path: &Path) -> Option<Stamp> {
 }
 
 /// Looks at a path from a directory on.
-pub fn stamp_at(from: BorrowedFd<'_>, path: impl Arg, flags: AtFlags) -> Seen {
+pub(crate) fn stamp_at(from: BorrowedFd<'_>, path: impl Arg, flags: AtFlags) -> Seen {
     rustix::fs::statat(from, path, flags).map(|stat| Stamp::of(&stat)).map_err(Errno::raw_os_error)
 }
 
 /// The error of an I/O error that has no number counts as this one.
-pub fn number_of(error: &std::io::Error) -> i32 {
+pub(crate) fn number_of(error: &std::io::Error) -> i32 {
     error.raw_os_error().unwrap_or(Errno::IO.raw_os_error())
 }
 
 /// The running program: its file's stamp stands for its version, since anyone who replaces the file moves it.
-pub fn own_program() -> Option<Stamp> {
+pub(crate) fn own_program() -> Option<Stamp> {
     static OWN: OnceLock<Option<Stamp>> = OnceLock::new();
     *OWN.get_or_init(|| look_through(Path::new("/proc/self/exe")).ok())
 }

@@ -379,6 +379,22 @@ mod tests {
     }
 
     #[test]
+    fn what_matched_nothing_is_named_once_and_merged_folders_have_their_remedy() {
+        let files = [SourceFile::new("list", "/D/list", "./lib/none*\n./opt/none\n")];
+        let list = parse_exlist(&files, &Memory(HashMap::new(), HashMap::new()));
+        let mut tree = tree();
+        // Debian's image: /lib is a link.
+        tree.insert("lib".to_owned(), false);
+        tree.insert("usr/lib".to_owned(), true);
+        let findings = list.apply(&tree).findings;
+        assert_eq!(findings.len(), 1, "{findings:?}");
+        let text = "2 patterns matched nothing this time: list:1 ./lib/none*; list:2 ./opt/none";
+        assert_eq!(findings[0].message, text);
+        let help = findings[0].help.as_deref().unwrap_or_default();
+        assert!(help.contains("/lib is a link to /usr/lib") && help.contains("write ./usr/lib/none*"), "{help}");
+    }
+
+    #[test]
     fn vectors_of_exclude_lists() {
         let doc = "usr/share/doc usr/share/doc/a usr/share/doc/a/README";
         let boot = "boot boot/vmlinuz bootx";

@@ -6,7 +6,7 @@ pub fn matches(pattern: &str, name: &str) -> bool {
 }
 
 #[derive(Debug)]
-pub struct Glob {
+pub(crate) struct Glob {
     /// What each name that matches begins with.
     start: String,
     rest: Vec<Element>,
@@ -91,7 +91,7 @@ impl Element {
 }
 
 impl Glob {
-    pub fn new(pattern: &str) -> Self {
+    pub(crate) fn new(pattern: &str) -> Self {
         let characters: Vec<char> = pattern.chars().collect();
         let mut glob = Self { start: String::new(), rest: Vec::new() };
         // Behind the last `]` no set is closed, and none is looked for: each would be read to the end.
@@ -111,7 +111,7 @@ impl Glob {
         glob
     }
 
-    pub fn matches(&self, name: &str) -> bool {
+    pub(crate) fn matches(&self, name: &str) -> bool {
         let Some(mut name) = name.strip_prefix(&*self.start) else { return false };
         let mut pattern = &self.rest[..];
         // What is behind the last `*`, and what is left to it: on a mismatch it takes one character more.
@@ -152,7 +152,7 @@ fn first(pattern: &[char]) -> (usize, Element) {
 }
 
 /// What follows the pattern's first element, if that matches a character; a leading `*` matches and stays.
-pub fn after_first(pattern: &str, character: char) -> Option<&str> {
+pub(crate) fn after_first(pattern: &str, character: char) -> Option<&str> {
     if pattern.starts_with('*') {
         return Some(pattern);
     }

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use base::source::{Finding, SourceFile, Span};
 
 /// How deep includes may nest; xCAT has no limit and no guard.
-pub const INCLUDE_DEPTH: usize = 128;
+pub(crate) const INCLUDE_DEPTH: usize = 128;
 
 /// How many included files are read at most: lists that include one another several times each would be read without end.
-pub const INCLUDES: usize = 10_000;
+pub(crate) const INCLUDES: usize = 10_000;
 
 /// Why a file that a list names cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,7 +83,7 @@ impl<K> Default for Reads<K> {
 
 impl<K: Hash + Eq> Reads<K> {
     /// Asks for a file that the line at `span` includes.
-    pub fn begin(&mut self, file: &K, span: &Span) -> Included {
+    pub(crate) fn begin(&mut self, file: &K, span: &Span) -> Included {
         if self.done.contains(file) {
             return Included::Again;
         }
@@ -101,7 +101,7 @@ impl<K: Hash + Eq> Reads<K> {
     }
 
     /// The file was read, and a second time would add nothing.
-    pub fn done(&mut self, file: K) {
+    pub(crate) fn done(&mut self, file: K) {
         self.done.insert(file);
     }
 }

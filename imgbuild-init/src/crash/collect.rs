@@ -11,11 +11,11 @@ use crate::kdump::{LIBRARIES, MAKEDUMPFILE, Order, PROGRAMS};
 use crate::say;
 
 /// The crashed kernel's memory, as ELF. Source: Linux, fs/proc/vmcore.c.
-pub const VMCORE: &str = "/proc/vmcore";
+pub(super) const VMCORE: &str = "/proc/vmcore";
 /// Name of the kernel's messages beside a dump, as other tools call it.
-pub const MESSAGES: &str = "vmcore-dmesg.txt";
+pub(super) const MESSAGES: &str = "vmcore-dmesg.txt";
 /// Name of a dump that is not whole.
-pub const UNFINISHED: &str = "vmcore-incomplete";
+pub(super) const UNFINISHED: &str = "vmcore-incomplete";
 /// How much of the processor counts as progress, in ticks: an hour. A program that turns in a circle is given up then.
 const MOST_TICKS: u64 = 3600 * 100;
 /// What is read at once; blocks of zeros are left out page by page.
@@ -23,13 +23,13 @@ const CHUNK: usize = 1 << 20;
 const PAGE: usize = 4096;
 
 /// The image's programs, as the initrd has them.
-pub struct Programs {
+pub(super) struct Programs {
     makedumpfile: Option<PathBuf>,
     filter: Vec<String>,
 }
 
 /// A program of the image with its own libraries.
-pub fn command(name: &str) -> Command {
+pub(super) fn command(name: &str) -> Command {
     let mut command = Command::new(Path::new("/").join(PROGRAMS).join(name));
     command.env("LD_LIBRARY_PATH", format!("/{LIBRARIES}")).env("PATH", format!("/{PROGRAMS}")).env("HOME", "/");
     command.env("LC_ALL", "C").current_dir("/");
@@ -38,18 +38,18 @@ pub fn command(name: &str) -> Command {
 
 impl Programs {
     /// What there is of them.
-    pub fn find(order: &Order) -> Self {
+    pub(super) fn find(order: &Order) -> Self {
         let path = Path::new("/").join(PROGRAMS).join(MAKEDUMPFILE);
         Self { makedumpfile: path.exists().then_some(path), filter: order.filter.clone() }
     }
 
     /// Whether pages can be left out.
-    pub fn has_filter(&self) -> bool {
+    pub(super) fn has_filter(&self) -> bool {
         self.makedumpfile.is_some()
     }
 
     /// Writes the kernel's messages into a file, if there is what reads them; whether they are there.
-    pub fn messages(&self, to: &Path) -> bool {
+    pub(super) fn messages(&self, to: &Path) -> bool {
         if self.makedumpfile.is_none() {
             return false;
         }
@@ -65,7 +65,7 @@ impl Programs {
     }
 
     /// What writes a dump to its standard output, in makedumpfile's flattened form.
-    pub fn stream(&self) -> Result<Child, String> {
+    pub(super) fn stream(&self) -> Result<Child, String> {
         let mut command = command(MAKEDUMPFILE);
         command.args(["--message-level", "4", "-F"]).args(&self.filter).arg(VMCORE);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -94,14 +94,14 @@ impl Programs {
 }
 
 /// How much of the processor a process has had, as progress, in ticks. Source: proc(5), stat.
-pub fn processor_time(process: u32) -> u64 {
+pub(super) fn processor_time(process: u32) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     let fields = text.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
     fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum::<u64>().min(MOST_TICKS)
 }
 
 /// Reads what a program says besides, without holding it up.
-pub fn errors_of(child: &mut Child) -> std::thread::JoinHandle<String> {
+pub(super) fn errors_of(child: &mut Child) -> std::thread::JoinHandle<String> {
     let stream = child.stderr.take();
     std::thread::spawn(move || {
         let mut text = Vec::new();
@@ -113,7 +113,7 @@ pub fn errors_of(child: &mut Child) -> std::thread::JoinHandle<String> {
 }
 
 /// How a program ended: what it said last, if it failed.
-pub fn ended(name: &str, status: std::process::ExitStatus, said: &str) -> Result<(), String> {
+pub(super) fn ended(name: &str, status: std::process::ExitStatus, said: &str) -> Result<(), String> {
     if status.success() {
         return Ok(());
     }
@@ -122,7 +122,7 @@ pub fn ended(name: &str, status: std::process::ExitStatus, said: &str) -> Result
 }
 
 /// Runs a program to its end.
-pub fn finish(command: &mut Command) -> Result<(), String> {
+pub(super) fn finish(command: &mut Command) -> Result<(), String> {
     let name = command.get_program().to_string_lossy().rsplit('/').next().unwrap_or_default().to_owned();
     command.stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| format!("{name} cannot be started: {error}"))?;
@@ -132,7 +132,7 @@ pub fn finish(command: &mut Command) -> Result<(), String> {
 }
 
 /// Name of a dump's directory: the node's, and the time by the machine's clock.
-pub fn name(node: Option<&str>) -> String {
+pub(super) fn name(node: Option<&str>) -> String {
     let seconds = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs());
     format!("{}-{}", node.unwrap_or("node"), stamp(seconds))
 }
@@ -161,7 +161,12 @@ fn free_name(directory: &Path) -> String {
 }
 
 /// Writes messages and memory into a directory of their own; gives the dump's file name and size.
-pub fn write_into(base: &Path, name: &str, programs: &Programs, moved: Moved<'_>) -> Result<(String, u64), String> {
+pub(super) fn write_into(
+    base: &Path,
+    name: &str,
+    programs: &Programs,
+    moved: Moved<'_>,
+) -> Result<(String, u64), String> {
     let directory = base.join(name);
     let said = |what: &str, error: std::io::Error| format!("{what}: {error}");
     std::fs::create_dir_all(&directory).map_err(|error| said("its directory cannot be created", error))?;
@@ -203,7 +208,7 @@ fn copy(to: &Path, moved: Moved<'_>) -> Result<(), String> {
 }
 
 /// Reads until the buffer is full, or there is no more.
-pub fn read_full(from: &mut impl Read, buffer: &mut [u8]) -> std::io::Result<usize> {
+pub(super) fn read_full(from: &mut impl Read, buffer: &mut [u8]) -> std::io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
         match from.read(&mut buffer[filled..]) {

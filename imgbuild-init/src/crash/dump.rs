@@ -25,10 +25,10 @@ const TO_REPORT: Duration = Duration::from_secs(120);
 const TO_END: Duration = Duration::from_secs(30);
 
 /// Tells that something moved.
-pub type Moved<'a> = &'a dyn Fn(u64);
+pub(super) type Moved<'a> = &'a dyn Fn(u64);
 
 /// Writes the dump and ends the machine.
-pub fn run(parameters: &Parameters) -> ! {
+pub(crate) fn run(parameters: &Parameters) -> ! {
     let order = read_order();
     let outcome = match &order {
         Ok(order) => attempts(parameters, order),

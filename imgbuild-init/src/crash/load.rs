@@ -30,7 +30,7 @@ fn number(path: &str) -> u64 {
 }
 
 /// Loads it where the command line asks for it. A node that cannot is started all the same: it says so, here and in a file.
-pub fn load(parameters: &Parameters, client: &Client, servers: &Servers, lease: &Lease) {
+pub(crate) fn load(parameters: &Parameters, client: &Client, servers: &Servers, lease: &Lease) {
     if parameters.kdump.is_none() || number(IS_LOADED) == 1 {
         return;
     }

@@ -11,5 +11,5 @@ mod places;
 mod ssh;
 mod words;
 
-pub use dump::run;
-pub use load::load;
+pub(crate) use dump::run;
+pub(crate) use load::load;

@@ -16,7 +16,7 @@ const NFS_OPTIONS: &str = "soft,timeo=300,retrans=3,nolock,tcp";
 const WAITING: &str = "soft,timeo=300,retrans=3";
 
 /// A file system of a disk, and a directory below it, which is made.
-pub fn disk(device: &str, directory: &str, options: &str, modules: &Modules) -> Result<PathBuf, String> {
+pub(super) fn disk(device: &str, directory: &str, options: &str, modules: &Modules) -> Result<PathBuf, String> {
     let source = Source::Disk { device: device.to_owned(), options: options.to_owned() };
     mount_disk(&source, PLACE, modules).map_err(|problem| format!("{device}: {problem}"))?;
     let base = PathBuf::from(format!("{PLACE}{directory}"));
@@ -29,7 +29,13 @@ pub fn disk(device: &str, directory: &str, options: &str, modules: &Modules) -> 
 }
 
 /// A directory of a server.
-pub fn nfs(server: &str, directory: &str, options: &str, lease: &Lease, modules: &Modules) -> Result<PathBuf, String> {
+pub(super) fn nfs(
+    server: &str,
+    directory: &str,
+    options: &str,
+    lease: &Lease,
+    modules: &Modules,
+) -> Result<PathBuf, String> {
     let source =
         Source::Server { server: server.to_owned(), directory: directory.to_owned(), options: nfs_options(options) };
     mount_nfs(&source, PLACE, lease, modules).map_err(|problem| format!("{source}: {problem}"))?;
@@ -47,7 +53,7 @@ fn nfs_options(own: &str) -> String {
 }
 
 /// Takes it away; nothing is lost then.
-pub fn close() -> Result<(), String> {
+pub(super) fn close() -> Result<(), String> {
     sys::write_out();
     match sys::unmount_now(PLACE) {
         true => Ok(()),

@@ -19,7 +19,7 @@ const OWN_MESSAGES: &str = "/run/vmcore-dmesg.txt";
 const CHUNK: usize = 1 << 18;
 
 /// An account of a host.
-pub struct Login<'a> {
+pub(super) struct Login<'a> {
     pub user: &'a str,
     pub host: &'a str,
     pub port: u16,
@@ -50,7 +50,7 @@ impl Login<'_> {
 }
 
 /// Sends messages and memory into a directory, which is made; gives the dump's file name and size.
-pub fn send(
+pub(super) fn send(
     login: &Login<'_>,
     directory: &str,
     programs: &Programs,

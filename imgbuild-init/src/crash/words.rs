@@ -65,7 +65,7 @@ const ADDED: [&str; 7] = [
 ];
 
 /// Makes it of that of this kernel, `own`: what says how to reach the network stays. `server` is that of the image.
-pub fn of(own: &str, lease: &Lease, name: &str, server: &str, more: &[String]) -> String {
+pub(super) fn of(own: &str, lease: &Lease, name: &str, server: &str, more: &[String]) -> String {
     let is_kept = |word: &&str| {
         let name = word.split('=').next().unwrap_or(word);
         let is_ours = name.starts_with("imgbuild.") || name.starts_with("statelite.");

@@ -47,7 +47,7 @@ fn header(bytes: &[u8; 110]) -> Option<Header> {
 }
 
 /// Unpacks a frame below a directory; gives the directories with the times that they shall have.
-pub fn unpack(input: &mut dyn Read, root: &Root) -> Result<Vec<(String, u32)>, String> {
+pub(crate) fn unpack(input: &mut dyn Read, root: &Root) -> Result<Vec<(String, u32)>, String> {
     let mut times = Vec::new();
     // Names of a hard link whose data has not come yet.
     let mut waiting: HashMap<u32, Vec<String>> = HashMap::new();
@@ -81,7 +81,7 @@ pub fn unpack(input: &mut dyn Read, root: &Root) -> Result<Vec<(String, u32)>, S
 }
 
 /// Refuses a name that does not stay below the root.
-pub fn stays_below(name: &str) -> Result<(), String> {
+pub(crate) fn stays_below(name: &str) -> Result<(), String> {
     match name.starts_with('/') || name.split('/').any(|part| part == "..") {
         true => Err(format!("the archive has the name {name}, which escapes its root")),
         false => Ok(()),

@@ -14,10 +14,10 @@ use crate::{Pause, say};
 const RESUMES: u32 = 20;
 
 /// Takes a frame, which is what the index says.
-pub type Take<'a> = &'a mut dyn FnMut(&Frame, Vec<u8>) -> Result<(), String>;
+pub(crate) type Take<'a> = &'a mut dyn FnMut(&Frame, Vec<u8>) -> Result<(), String>;
 
 /// Where the frames of an image come from.
-pub struct Download<'a> {
+pub(crate) struct Download<'a> {
     /// Asks the server.
     pub client: &'a Client,
     /// Where the image is.
@@ -43,7 +43,7 @@ enum Trouble {
 
 impl<'a> Download<'a> {
     /// Nothing is asked for yet.
-    pub fn new(server: &Server<'a>, cache: Option<&'a mut Cache>) -> Self {
+    pub(crate) fn new(server: &Server<'a>, cache: Option<&'a mut Cache>) -> Self {
         let Server { client, servers, index, moved } = *server;
         Self { client, servers, index, moved, cache, next: 0, shown: 0, fetched: 0 }
     }
@@ -52,7 +52,7 @@ impl<'a> Download<'a> {
     ///
     /// # Errors
     /// A text: what the server does wrong, or what `take` says.
-    pub fn run(mut self, take: Take<'_>) -> Result<(), String> {
+    pub(crate) fn run(mut self, take: Take<'_>) -> Result<(), String> {
         let Self { servers, index, .. } = self;
         let (mut resumes, mut replaced) = (0, 0);
         let mut pause = Pause::new();

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::time::{Duration, Instant};
 
 /// Certificates that the recipe adds.
-pub const EXTRA_CERTIFICATES: &str = "/etc/imgbuild/ca.pem";
+pub(crate) const EXTRA_CERTIFICATES: &str = "/etc/imgbuild/ca.pem";
 
 /// The same in the image's /run.
 const CERTIFICATES_IN_RUN: &str = "/run/imgbuild/ca.pem";
@@ -18,12 +18,12 @@ const FLOOR_BYTES: usize = 64 << 10;
 const FLOOR_WINDOW: Duration = Duration::from_secs(30);
 
 /// Reads a stream; one below the floor for a whole window is as good as broken.
-pub fn brisk<R: Read>(reader: R) -> Brisk<R> {
+pub(crate) fn brisk<R: Read>(reader: R) -> Brisk<R> {
     Brisk { reader, began: Instant::now(), got: 0 }
 }
 
 /// What [`brisk`] gives.
-pub struct Brisk<R> {
+pub(crate) struct Brisk<R> {
     reader: R,
     began: Instant,
     got: usize,
@@ -48,12 +48,12 @@ impl<R: Read> Read for Brisk<R> {
 const TO_TAKE_A_REPORT: Duration = Duration::from_secs(5);
 
 /// Talks to the image's server.
-pub struct Client {
+pub(crate) struct Client {
     agent: ureq::Agent,
 }
 
 /// A body, and the byte of the file at which it starts.
-pub struct Body {
+pub(crate) struct Body {
     /// Bytes as they come.
     pub reader: Box<dyn Read + Send>,
     /// Whether the server started where it was asked to.
@@ -62,7 +62,7 @@ pub struct Body {
 
 impl Client {
     /// Makes a client that keeps its connection.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut builder = ureq::Agent::config_builder()
             .timeout_connect(Some(Duration::from_secs(10)))
             .timeout_recv_response(Some(SILENCE))
@@ -77,7 +77,7 @@ impl Client {
     }
 
     /// Opens a URL, from a byte on, and to the byte before another.
-    pub fn open(&self, url: &str, from: u64, to: Option<u64>) -> Result<Body, String> {
+    pub(crate) fn open(&self, url: &str, from: u64, to: Option<u64>) -> Result<Body, String> {
         self.try_open(url, from, to)?.ok_or_else(|| format!("{url}: the server answers 404 Not Found"))
     }
 
@@ -99,12 +99,12 @@ impl Client {
     }
 
     /// Reads a small file whole.
-    pub fn read(&self, url: &str, limit: u64) -> Result<Vec<u8>, String> {
+    pub(crate) fn read(&self, url: &str, limit: u64) -> Result<Vec<u8>, String> {
         whole(self.open(url, 0, None)?, url, limit)
     }
 
     /// Reads a small file whole; none where the server says that there is no such file.
-    pub fn read_if_there(&self, url: &str, limit: u64) -> Result<Option<Vec<u8>>, String> {
+    pub(crate) fn read_if_there(&self, url: &str, limit: u64) -> Result<Option<Vec<u8>>, String> {
         self.try_open(url, 0, None)?.map(|body| whole(body, url, limit)).transpose()
     }
 }
@@ -119,12 +119,12 @@ fn whole(body: Body, url: &str, limit: u64) -> Result<Vec<u8>, String> {
 }
 
 /// Sends a form; a server has seconds to take it.
-pub fn post(url: &str, form: &str) -> Result<(), String> {
+pub(crate) fn post(url: &str, form: &str) -> Result<(), String> {
     send(url, "application/x-www-form-urlencoded", form)
 }
 
 /// Sends JSON.
-pub fn post_json(url: &str, text: &str) -> Result<(), String> {
+pub(crate) fn post_json(url: &str, text: &str) -> Result<(), String> {
     send(url, "application/json", text)
 }
 

@@ -10,14 +10,14 @@ use super::unpack;
 use crate::say;
 
 /// Largest index that is read; one of a large image has some hundred kilobytes.
-pub const INDEX_LIMIT: u64 = 64 << 20;
+pub(crate) const INDEX_LIMIT: u64 = 64 << 20;
 
 /// Largest digest file that is read; ours has two lines.
 const DIGESTS_LIMIT: u64 = 64 << 10;
 
 /// A frame: where it is in the file, and its digest.
 #[derive(Debug, Clone, Deserialize)]
-pub struct Frame {
+pub(crate) struct Frame {
     /// First byte.
     pub offset: u64,
     /// Bytes.
@@ -28,7 +28,7 @@ pub struct Frame {
 
 /// What the server says of the image.
 #[derive(Debug, Clone, Deserialize)]
-pub struct Index {
+pub(crate) struct Index {
     /// Version of the form.
     pub format: u32,
     /// Kind of archive.
@@ -55,7 +55,7 @@ pub struct Index {
 
 impl Index {
     /// Whether nodes mount the image as it is.
-    pub fn stays_packed(&self) -> bool {
+    pub(crate) fn stays_packed(&self) -> bool {
         ["squashfs", "erofs"].contains(&self.archive.as_str())
     }
 }
@@ -65,12 +65,12 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// SHA-256, hexadecimal.
-pub fn sha256(bytes: &[u8]) -> String {
+pub(crate) fn sha256(bytes: &[u8]) -> String {
     hex(&sha2::Sha256::digest(bytes))
 }
 
 /// Fetches the index and checks it: by the digest of the command line, else by the digest file beside the image.
-pub fn fetch_index(client: &Client, url: &str, digest: Option<&str>) -> Result<Index, String> {
+pub(crate) fn fetch_index(client: &Client, url: &str, digest: Option<&str>) -> Result<Index, String> {
     let digests = match digest {
         Some(_) => None,
         None => client.read_if_there(&format!("{url}.sha256"), DIGESTS_LIMIT)?,
@@ -121,7 +121,7 @@ fn digest_of_index(text: &str, image: &str) -> Result<String, String> {
 }
 
 /// Whether it is one that this program understands.
-pub fn check_index(index: &Index) -> Result<(), String> {
+pub(crate) fn check_index(index: &Index) -> Result<(), String> {
     if !(1..=2).contains(&index.format) || !["cpio", "tar", "squashfs", "erofs"].contains(&index.archive.as_str()) {
         return Err(format!(
             "this initrd does not support image format {} ({}); build both with the same imgbuild",

@@ -14,7 +14,7 @@ use crate::sys::Devices;
 ///
 /// # Errors
 /// A text; what is in the directory is no image then.
-pub fn unpack(index: &Path, image: &Path, directory: &str) -> Result<(), String> {
+pub(crate) fn unpack(index: &Path, image: &Path, directory: &str) -> Result<(), String> {
     let said = |path: &Path| {
         let path = path.display().to_string();
         move |error: std::io::Error| format!("{path}: {error}")

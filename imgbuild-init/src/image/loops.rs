@@ -16,7 +16,7 @@ const INFO: usize = 232;
 const FLAGS: usize = 52;
 
 /// A device that shows a file, as long as this or a mount holds it.
-pub struct Device {
+pub(super) struct Device {
     /// Where it is.
     pub path: String,
     _held: File,
@@ -26,7 +26,7 @@ pub struct Device {
 ///
 /// # Errors
 /// The kernel's.
-pub fn attach(image: &File) -> io::Result<Device> {
+pub(super) fn attach(image: &File) -> io::Result<Device> {
     let control = File::options().read(true).write(true).open("/dev/loop-control")?;
     for _ in 0..16 {
         let number = crate::sys::control_number(control.as_raw_fd(), LOOP_CTL_GET_FREE, 0)?;

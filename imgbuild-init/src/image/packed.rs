@@ -16,14 +16,14 @@ use crate::modules::Modules;
 use crate::{say, sys};
 
 /// A tmpfs of the image's size, with the image in it.
-pub const HELD: &str = "/imgbuild-image";
+pub(crate) const HELD: &str = "/imgbuild-image";
 /// The image, mounted.
-pub const LOWER: &str = "/imgbuild-lower";
+pub(crate) const LOWER: &str = "/imgbuild-lower";
 /// A tmpfs with what the node writes.
-pub const UPPER: &str = "/imgbuild-upper";
+pub(crate) const UPPER: &str = "/imgbuild-upper";
 
 /// Whom the image is fetched from, and what it is.
-pub struct Server<'a> {
+pub(crate) struct Server<'a> {
     /// Asks the server.
     pub client: &'a Client,
     /// Where the image is.
@@ -38,7 +38,7 @@ pub struct Server<'a> {
 ///
 /// # Errors
 /// A text; nothing stays mounted, and no memory taken.
-pub fn mount(
+pub(crate) fn mount(
     server: &Server<'_>,
     parameters: &Parameters,
     modules: &Modules,
@@ -142,7 +142,7 @@ fn on_disk(server: &Server<'_>, cache: &mut Cache) -> Result<Option<File>, Strin
 ///
 /// # Errors
 /// A text; nothing stays mounted.
-pub fn write_above(parameters: &Parameters) -> Result<(), String> {
+pub(crate) fn write_above(parameters: &Parameters) -> Result<(), String> {
     let joined = join(parameters, None).map(drop);
     for place in [LOWER, UPPER] {
         sys::unmount(place);

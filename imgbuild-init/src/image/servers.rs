@@ -6,7 +6,7 @@ use crate::cmdline::{Parameters, origin};
 use crate::say;
 
 /// The addresses of an image, and whose turn it is.
-pub struct Servers {
+pub(crate) struct Servers {
     urls: Vec<String>,
     report: Option<String>,
     turn: AtomicUsize,
@@ -14,24 +14,24 @@ pub struct Servers {
 
 impl Servers {
     /// Those of a command line; the first one's turn it is.
-    pub fn of(parameters: &Parameters) -> Self {
+    pub(crate) fn of(parameters: &Parameters) -> Self {
         let urls = parameters.url.iter().chain(&parameters.other_urls).cloned().collect();
         Self { urls, report: parameters.report.clone(), turn: AtomicUsize::new(0) }
     }
 
     /// How many there are.
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.urls.len()
     }
 
     /// The address of the image on the server whose turn it is; empty where there is no image.
-    pub fn url(&self) -> &str {
+    pub(crate) fn url(&self) -> &str {
         let turn = self.turn.load(Ordering::Relaxed) % self.urls.len().max(1);
         self.urls.get(turn).map_or("", String::as_str)
     }
 
     /// Gives the turn to the next one.
-    pub fn next(&self) {
+    pub(crate) fn next(&self) {
         self.turn.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -39,7 +39,7 @@ impl Servers {
     ///
     /// # Errors
     /// What each of them does wrong.
-    pub fn ask<T>(&self, ask: impl Fn(&str) -> Result<T, String>) -> Result<T, String> {
+    pub(crate) fn ask<T>(&self, ask: impl Fn(&str) -> Result<T, String>) -> Result<T, String> {
         let mut problems: Vec<String> = Vec::new();
         loop {
             let problem = match ask(self.url()) {
@@ -57,7 +57,7 @@ impl Servers {
 
     /// Where this node reports, the server first whose turn it is: a report goes to the others only where it is for the server
     /// of the image. Each has the same tokens, or does not take it.
-    pub fn reports(&self) -> Vec<String> {
+    pub(crate) fn reports(&self) -> Vec<String> {
         let Some(report) = &self.report else { return Vec::new() };
         let (Some(first), Some(path)) = (self.urls.first(), report.strip_prefix(origin(report))) else {
             return vec![report.clone()];

@@ -16,7 +16,7 @@ const RECORDS_LIMIT: u64 = 16 << 20;
 
 /// What is left for when all frames are unpacked.
 #[derive(Debug, Default)]
-pub struct Left {
+pub(crate) struct Left {
     /// Directories, with the times that they shall have.
     pub times: Vec<(String, u32)>,
     /// Further names of files: the name, and that of the file, which another frame may have.
@@ -84,7 +84,7 @@ fn is_header(bytes: &[u8; BLOCK as usize]) -> bool {
 ///
 /// # Errors
 /// A text: what is wrong with the archive, or what the kernel refused.
-pub fn unpack(input: &mut dyn Read, root: &Root) -> Result<Left, String> {
+pub(crate) fn unpack(input: &mut dyn Read, root: &Root) -> Result<Left, String> {
     let mut left = Left::default();
     let mut next = Records::default();
     loop {

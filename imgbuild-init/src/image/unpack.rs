@@ -7,13 +7,13 @@ use super::tar::{self, Left};
 use crate::sys::{Devices, Root};
 
 /// Compressions that are known.
-pub const COMPRESSIONS: [&str; 5] = ["zstd", "gzip", "xz", "lz4", "none"];
+pub(crate) const COMPRESSIONS: [&str; 5] = ["zstd", "gzip", "xz", "lz4", "none"];
 
 /// Decompresses and unpacks a frame below a directory.
 ///
 /// # Errors
 /// A text: what is wrong with the frame, or what the kernel refused.
-pub fn frame(frame: &[u8], archive: &str, compress: &str, root: &str, devices: Devices) -> Result<Left, String> {
+pub(crate) fn frame(frame: &[u8], archive: &str, compress: &str, root: &str, devices: Devices) -> Result<Left, String> {
     let plain: Box<dyn Read> = match compress {
         "none" => Box::new(frame),
         "gzip" => Box::new(flate2::read::MultiGzDecoder::new(frame)),

@@ -12,7 +12,7 @@ use crate::name::shown;
 use crate::sys::{self, Devices, Root};
 
 /// Whether the image fits, before anything large is fetched.
-pub fn check_memory(index: &Index) -> Result<(), String> {
+pub(crate) fn check_memory(index: &Index) -> Result<(), String> {
     let available = sys::memory_available();
     let largest = index.frames.iter().map(|frame| frame.size).max().unwrap_or(0);
     // Numbers of a server: each sum may be more than any number.
@@ -28,7 +28,7 @@ pub fn check_memory(index: &Index) -> Result<(), String> {
 }
 
 /// Whether each frame fits into memory, which holds it while it is checked; of an image on a disk nothing else does.
-pub fn check_frames(index: &Index) -> Result<(), String> {
+pub(crate) fn check_frames(index: &Index) -> Result<(), String> {
     let (available, largest) =
         (sys::memory_available(), index.frames.iter().map(|frame| frame.size).max().unwrap_or(0));
     match largest > available {
@@ -42,7 +42,7 @@ pub fn check_frames(index: &Index) -> Result<(), String> {
 }
 
 /// Fetches and unpacks all frames: one reader, as many unpackers as there are CPUs.
-pub fn unpack_all(download: Download<'_>, parameters: &Parameters) -> Result<(), String> {
+pub(crate) fn unpack_all(download: Download<'_>, parameters: &Parameters) -> Result<(), String> {
     sys::mount_root(root(), parameters.root_limit.as_deref().unwrap_or("90%"), parameters.root_flags.as_deref())
         .map_err(|error| {
             format!("cannot create the root file system: {error}; are rootlimit= and rootflags= options of tmpfs?")
@@ -57,7 +57,7 @@ pub fn unpack_all(download: Download<'_>, parameters: &Parameters) -> Result<(),
 }
 
 /// Sets the attributes that the archive has no place for. No other thread may use the working directory meanwhile.
-pub fn set_attributes(index: &Index) -> Result<(), String> {
+pub(crate) fn set_attributes(index: &Index) -> Result<(), String> {
     let tree = open_root()?;
     for (path, name, value) in index.xattrs.iter().filter(|_| !fault::planted("node-xattr-lost")) {
         tree.set_xattr(path, name, value)
@@ -72,7 +72,7 @@ fn open_root() -> Result<Root, String> {
 }
 
 /// Unpacks frames as they come, in order.
-pub fn unpack_frames(
+pub(crate) fn unpack_frames(
     index: &Index,
     devices: Devices,
     bring: impl FnOnce(Take<'_>) -> Result<(), String>,

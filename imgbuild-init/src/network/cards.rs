@@ -6,7 +6,7 @@ use super::lease::Interface;
 use crate::modules::device_aliases;
 
 /// Interfaces with a MAC address, but for the loopback.
-pub fn interfaces() -> Vec<Interface> {
+pub(crate) fn interfaces() -> Vec<Interface> {
     let mut found = Vec::new();
     let Ok(entries) = std::fs::read_dir("/sys/class/net") else { return found };
     for entry in entries.flatten() {
@@ -24,7 +24,7 @@ pub fn interfaces() -> Vec<Interface> {
 
 /// The same without bonds and VLANs, each card with its own address: in a bond it has the bond's. An attempt finds what the one
 /// before it made. Source: kernel, Documentation/ABI/testing/sysfs-class-net, bonding's sysfs.
-pub fn cards() -> Vec<Interface> {
+pub(super) fn cards() -> Vec<Interface> {
     let mut found = interfaces();
     found.retain_mut(|one| {
         let folder = Path::new("/sys/class/net").join(&one.name);
@@ -40,7 +40,7 @@ pub fn cards() -> Vec<Interface> {
 }
 
 /// Whether it has a link.
-pub fn has_carrier(name: &str) -> bool {
+pub(super) fn has_carrier(name: &str) -> bool {
     std::fs::read_to_string(PathBuf::from("/sys/class/net").join(name).join("carrier"))
         .is_ok_and(|text| text.trim() == "1")
 }
@@ -131,7 +131,7 @@ fn devices_without_driver(sys: &Path) -> Vec<Undriven> {
 }
 
 /// Says why there is no interface, and what to do.
-pub fn no_interface() -> String {
+pub(super) fn no_interface() -> String {
     why_none(&devices_without_driver(Path::new("/sys")), device_aliases().len())
 }
 
@@ -152,7 +152,7 @@ fn why_none(without: &[Undriven], devices: usize) -> String {
 }
 
 /// Names that udev would give a card. Source: systemd.net-naming-scheme(7).
-pub fn names_of_udev(folder: &Path) -> Vec<String> {
+pub(crate) fn names_of_udev(folder: &Path) -> Vec<String> {
     let number = |path: PathBuf| std::fs::read_to_string(path).ok()?.trim().parse::<u32>().ok();
     let Ok(mut device) = folder.join("device").canonicalize() else { return Vec::new() };
     // A virtio device lies on a PCI device.
@@ -193,7 +193,7 @@ fn pci_address(name: &str) -> Option<(u32, u32, u32, u32)> {
 }
 
 /// The card that a name means: the kernel's, one that `ifname=` gives, or one that udev would give.
-pub fn called(all: &[Interface], name: &str, given: &[(String, String)]) -> Option<Interface> {
+pub(super) fn called(all: &[Interface], name: &str, given: &[(String, String)]) -> Option<Interface> {
     let by_mac = |mac: &str| all.iter().find(|one| one.mac == mac);
     let given = given.iter().find(|(own, _)| own == name).and_then(|(_, mac)| by_mac(mac));
     let found = given.or_else(|| all.iter().find(|one| one.name == name)).or_else(|| {
@@ -203,7 +203,7 @@ pub fn called(all: &[Interface], name: &str, given: &[(String, String)]) -> Opti
 }
 
 /// What there is, for a message.
-pub fn list(all: &[Interface]) -> String {
+pub(super) fn list(all: &[Interface]) -> String {
     let names: Vec<String> = all
         .iter()
         .map(|one| {

@@ -12,7 +12,7 @@ use crate::{say, sys};
 const ASK_FOR: Duration = Duration::from_secs(30);
 
 /// Bytes of a MAC address.
-pub fn mac_bytes(mac: &str) -> Option<[u8; 6]> {
+pub(crate) fn mac_bytes(mac: &str) -> Option<[u8; 6]> {
     let mut bytes = [0u8; 6];
     let mut parts = mac.split(':');
     for byte in &mut bytes {
@@ -162,7 +162,7 @@ impl<'a> Conversation<'a> {
 }
 
 /// Asks on all interfaces in turn until one gets a lease.
-pub fn ask(interfaces: &[Interface]) -> Result<Lease, String> {
+pub(crate) fn ask(interfaces: &[Interface]) -> Result<Lease, String> {
     let mut conversations = Vec::new();
     let mut problem = String::new();
     for interface in interfaces {
@@ -199,7 +199,7 @@ pub fn ask(interfaces: &[Interface]) -> Result<Lease, String> {
 }
 
 /// Keeps a lease for ever, in a process of its own that outlives this program.
-pub fn keep(lease: &Lease) -> ! {
+pub(crate) fn keep(lease: &Lease) -> ! {
     let mut seconds = lease.dhcp().map_or(3600, |(_, seconds)| seconds);
     let IpAddr::V4(address) = lease.address else { std::process::exit(0) };
     loop {

@@ -8,7 +8,7 @@ use crate::words::{Bond, Vlan};
 
 /// A network interface.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Interface {
+pub(crate) struct Interface {
     /// Name.
     pub name: String,
     /// MAC address, with colons, lower case.
@@ -17,7 +17,7 @@ pub struct Interface {
 
 /// The network's configuration as received.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Lease {
+pub(crate) struct Lease {
     /// On which interface.
     pub interface: Interface,
     /// Address.
@@ -42,7 +42,7 @@ pub struct Lease {
 
 impl Lease {
     /// The server that gave it by DHCP for IPv4, and for how many seconds.
-    pub fn dhcp(&self) -> Option<(Ipv4Addr, u32)> {
+    pub(crate) fn dhcp(&self) -> Option<(Ipv4Addr, u32)> {
         match self.source {
             Source::Dhcp { server, seconds } => Some((server, seconds)),
             _ => None,
@@ -52,7 +52,7 @@ impl Lease {
 
 /// Where an address comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Source {
+pub(crate) enum Source {
     /// The command line.
     Given,
     /// A DHCP server for IPv4, for some seconds.
@@ -70,7 +70,7 @@ pub enum Source {
 
 /// What an interface was made of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Made {
+pub(crate) struct Made {
     /// The bond and its cards.
     pub bond: Option<(Bond, Vec<Interface>)>,
     /// The VLAN, and what it lies on.
@@ -79,7 +79,7 @@ pub struct Made {
 
 impl Made {
     /// Names of all interfaces that it needs.
-    pub fn names(&self) -> Vec<&str> {
+    pub(crate) fn names(&self) -> Vec<&str> {
         let bond = self.bond.iter().flat_map(|(bond, cards)| {
             std::iter::once(bond.name.as_str()).chain(cards.iter().map(|card| card.name.as_str()))
         });
@@ -88,7 +88,7 @@ impl Made {
     }
 
     /// The cards that all of it lies on.
-    pub fn cards(&self) -> Vec<&Interface> {
+    pub(crate) fn cards(&self) -> Vec<&Interface> {
         match (&self.bond, &self.vlan) {
             (Some((_, cards)), _) => cards.iter().collect(),
             (None, Some((_, card))) => vec![card],

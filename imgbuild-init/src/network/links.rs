@@ -15,13 +15,13 @@ use crate::{say, sys};
 const MIIMON: &str = "100";
 
 /// What is to be made.
-pub struct Plan {
+pub(super) struct Plan {
     bond: Option<Bond>,
     vlan: Option<Vlan>,
 }
 
 /// What the network to boot from is made of: the VLAN or bond that `ip=` or `netdev=` names, else the first one.
-pub fn plan(parameters: &Parameters) -> Option<Plan> {
+pub(super) fn plan(parameters: &Parameters) -> Option<Plan> {
     let named = |name: &str| parameters.boot_device.as_deref() == Some(name);
     let bond_of = |name: &str| parameters.bonds.iter().find(|bond| bond.name == name).cloned();
     if let Some(bond) = parameters.bonds.iter().find(|bond| named(&bond.name)) {
@@ -45,13 +45,13 @@ impl Plan {
     }
 
     /// Whether all its cards are there.
-    pub fn are_all_there(&self, parameters: &Parameters) -> bool {
+    pub(super) fn are_all_there(&self, parameters: &Parameters) -> bool {
         let all = cards::cards();
         self.cards().iter().all(|name| cards::called(&all, name, &parameters.card_names).is_some())
     }
 
     /// Makes it; what the network is on, and what that is made of.
-    pub fn make(&self, parameters: &Parameters, modules: &Modules) -> Result<(Interface, Made), String> {
+    pub(super) fn make(&self, parameters: &Parameters, modules: &Modules) -> Result<(Interface, Made), String> {
         let bond = match &self.bond {
             Some(bond) => {
                 let cards = bond_cards(bond, parameters)?;
@@ -211,7 +211,7 @@ fn make_vlan(vlan: &Vlan, below: &Interface, modules: &Modules) -> Result<(), St
 }
 
 /// Undoes it: the cards are as they were, so that the image can make of them what it says.
-pub fn unmake(made: &Made) {
+pub(crate) fn unmake(made: &Made) {
     let said = |name: &str, outcome: std::io::Result<()>| {
         if let Err(error) = outcome {
             say!("{name} cannot be removed: {error}");

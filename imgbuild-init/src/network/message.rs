@@ -20,7 +20,7 @@ const BROADCAST: u16 = 1 << 15;
 /// An option's code. Source: RFC 2132, with the section of each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Code {
+pub(crate) enum Code {
     /// 3.3
     SubnetMask = 1,
     /// 3.5
@@ -56,7 +56,7 @@ const END: u8 = 255;
 
 /// What a message is. Source: RFC 2132, 9.6.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Who has an address?
     Discover,
     /// A server offers one.
@@ -80,7 +80,7 @@ impl Kind {
 
 /// A message; addresses that are none are 0.0.0.0.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Message {
+pub(crate) struct Message {
     /// `op`.
     operation: u8,
     /// Number of the conversation.
@@ -100,7 +100,7 @@ pub struct Message {
 
 impl Message {
     /// A question of a client without an address.
-    pub fn question(kind: Kind, card: [u8; 6], transaction: u32, seconds: u16) -> Self {
+    pub(crate) fn question(kind: Kind, card: [u8; 6], transaction: u32, seconds: u16) -> Self {
         let unspecified = Ipv4Addr::UNSPECIFIED;
         let (client, yours, server, options) = (unspecified, unspecified, unspecified, Vec::new());
         let mut message = Self { operation: REQUEST, transaction, seconds, client, yours, server, card, options };
@@ -109,49 +109,49 @@ impl Message {
     }
 
     /// Adds an option of up to 255 bytes.
-    pub fn add(&mut self, code: Code, value: &[u8]) {
+    pub(crate) fn add(&mut self, code: Code, value: &[u8]) {
         self.options.push((code as u8, value[..value.len().min(255)].to_vec()));
     }
 
     /// An option's bytes, if it is there.
-    pub fn option(&self, code: Code) -> Option<&[u8]> {
+    pub(crate) fn option(&self, code: Code) -> Option<&[u8]> {
         self.options.iter().find(|(known, _)| *known == code as u8).map(|(_, value)| value.as_slice())
     }
 
     /// What the message is.
-    pub fn kind(&self) -> Option<Kind> {
+    pub(crate) fn kind(&self) -> Option<Kind> {
         let number = *self.option(Code::MessageType)?.first()?;
         Kind::ALL.iter().find(|(known, _)| *known == number).map(|(_, kind)| *kind)
     }
 
     /// The first address of an option.
-    pub fn address(&self, code: Code) -> Option<Ipv4Addr> {
+    pub(crate) fn address(&self, code: Code) -> Option<Ipv4Addr> {
         self.addresses(code).first().copied()
     }
 
     /// All addresses of an option.
-    pub fn addresses(&self, code: Code) -> Vec<Ipv4Addr> {
+    pub(crate) fn addresses(&self, code: Code) -> Vec<Ipv4Addr> {
         let value = self.option(code).unwrap_or_default();
         value.chunks_exact(4).map(|four| Ipv4Addr::new(four[0], four[1], four[2], four[3])).collect()
     }
 
     /// A number of four bytes.
-    pub fn number(&self, code: Code) -> Option<u32> {
+    pub(crate) fn number(&self, code: Code) -> Option<u32> {
         Some(u32::from_be_bytes(self.option(code)?.try_into().ok()?))
     }
 
     /// A number of two bytes.
-    pub fn short(&self, code: Code) -> Option<u16> {
+    pub(crate) fn short(&self, code: Code) -> Option<u16> {
         Some(u16::from_be_bytes(self.option(code)?.try_into().ok()?))
     }
 
     /// A text, without the zeros that some servers end it with.
-    pub fn text(&self, code: Code) -> Option<String> {
+    pub(crate) fn text(&self, code: Code) -> Option<String> {
         String::from_utf8(self.option(code)?.to_vec()).ok().map(|text| text.trim_end_matches('\0').to_owned())
     }
 
     /// As it is sent.
-    pub fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![0; HEADER];
         // Ethernet, whose addresses have six bytes.
         bytes[..3].copy_from_slice(&[self.operation, 1, 6]);
@@ -173,7 +173,7 @@ impl Message {
     }
 
     /// Reads an answer of a server; nothing if it is not one.
-    pub fn decode(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let four = |at: usize| -> Option<[u8; 4]> { bytes.get(at..at + 4)?.try_into().ok() };
         if bytes.get(HEADER - 4..HEADER)? != MAGIC || bytes[0] != REPLY || bytes[1..3] != [1, 6] {
             return None;

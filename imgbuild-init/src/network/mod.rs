@@ -1,8 +1,8 @@
 //! Interfaces: found, brought up, given an address.
 
 mod cards;
-pub mod dhcp;
-pub mod lease;
+pub(crate) mod dhcp;
+pub(crate) mod lease;
 mod links;
 mod message;
 mod v6;
@@ -15,9 +15,9 @@ use crate::modules::Modules;
 use crate::words::{Fixed, Method};
 use crate::{say, sys};
 use cards::has_carrier;
-pub use cards::{interfaces, names_of_udev};
+pub(crate) use cards::{interfaces, names_of_udev};
 use lease::{Interface, Lease, Source};
-pub use links::unmake;
+pub(crate) use links::unmake;
 
 /// How long a link may take to come up: spanning tree needs about 30 seconds, some optics more.
 const CARRIER_WAIT: Duration = Duration::from_secs(60);
@@ -38,7 +38,7 @@ fn wanted(parameters: &Parameters, all: Vec<Interface>) -> Vec<Interface> {
 }
 
 /// Brings up the network: a bond or a VLAN, the interface that BOOTIF names, or the first that gets a lease.
-pub fn bring_up(parameters: &Parameters, modules: &Modules) -> Result<Lease, String> {
+pub(crate) fn bring_up(parameters: &Parameters, modules: &Modules) -> Result<Lease, String> {
     // Drivers may need a moment after they are loaded.
     let began = Instant::now();
     let plan = links::plan(parameters);
@@ -131,7 +131,7 @@ fn given(fixed: &Fixed, interface: &Interface) -> Lease {
 }
 
 /// Sets address, route and name servers for this program's own use.
-pub fn configure(lease: &Lease) -> Result<(), String> {
+pub(crate) fn configure(lease: &Lease) -> Result<(), String> {
     let name = &lease.interface.name;
     let said = |what: &str, error: std::io::Error| format!("{what} of {name} cannot be set: {error}");
     if let Some(mtu) = lease.mtu.filter(|mtu| (576..=9216).contains(mtu))
@@ -169,7 +169,7 @@ pub fn configure(lease: &Lease) -> Result<(), String> {
 }
 
 /// Text of resolv.conf.
-pub fn resolv_conf(lease: &Lease) -> String {
+pub(crate) fn resolv_conf(lease: &Lease) -> String {
     let mut text = String::new();
     if let Some(domain) = &lease.domain {
         text.push_str(&format!("search {domain}\n"));

@@ -23,7 +23,7 @@ fn names_a_host(path: &Path) -> bool {
 /// `keeper` is the process that renews the lease until now: it ends where the image has something that does.
 ///
 /// With `is_needed` something of the node is mounted over the network: its card stays up, under its name.
-pub fn hand_over(lease: &Lease, keeper: Option<i32>, is_needed: bool) -> Result<(), String> {
+pub(crate) fn hand_over(lease: &Lease, keeper: Option<i32>, is_needed: bool) -> Result<(), String> {
     write(&inside("etc/machine-id"), &format!("{}\n", machine_id(lease)), 0o444)?;
     let links_elsewhere = inside("etc/resolv.conf").symlink_metadata().is_ok_and(|metadata| metadata.is_symlink());
     if !links_elsewhere {

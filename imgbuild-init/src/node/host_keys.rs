@@ -13,7 +13,7 @@ const TYPES: [&str; 5] =
     ["ssh-ed25519", "ssh-rsa", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521"];
 
 /// `TYPE BASE64` of each, a line each; nothing where this root has none.
-pub fn of(root: &Path) -> String {
+pub(super) fn of(root: &Path) -> String {
     let entries = std::fs::read_dir(root.join("etc/ssh")).into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
     let mut names: Vec<String> =

@@ -1,10 +1,10 @@
 //! Handing over to the image: identity, SELinux, switch of root.
 
-pub mod handover;
+pub(crate) mod handover;
 mod host_keys;
 mod managers;
 mod new_root;
-pub mod report;
-pub mod selinux;
-pub mod statelite;
-pub mod switch;
+pub(crate) mod report;
+pub(crate) mod selinux;
+pub(crate) mod statelite;
+pub(crate) mod switch;

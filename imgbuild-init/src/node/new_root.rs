@@ -8,12 +8,12 @@ use super::statelite::inside::within;
 use crate::image::root;
 
 /// A path in the new root.
-pub fn inside(path: &str) -> PathBuf {
+pub(super) fn inside(path: &str) -> PathBuf {
     Path::new(root()).join(path)
 }
 
 /// Whether something is there in the new root, links taken as such.
-pub fn has(path: &str) -> bool {
+pub(super) fn has(path: &str) -> bool {
     inside(path).symlink_metadata().is_ok()
 }
 
@@ -21,7 +21,7 @@ pub fn has(path: &str) -> bool {
 ///
 /// # Errors
 /// Links that lead in a circle.
-pub fn beneath(path: &str) -> std::io::Result<PathBuf> {
+pub(super) fn beneath(path: &str) -> std::io::Result<PathBuf> {
     within(Path::new(root()), path, false)
 }
 
@@ -29,7 +29,7 @@ pub fn beneath(path: &str) -> std::io::Result<PathBuf> {
 const LONGEST: u64 = 1 << 20;
 
 /// The text of a plain file; what is no text in it is replaced. None for anything else, which might never end.
-pub fn text_of(path: &Path) -> Option<String> {
+pub(super) fn text_of(path: &Path) -> Option<String> {
     let is_file = path.symlink_metadata().is_ok_and(|found| found.is_file());
     let mut bytes = Vec::new();
     std::fs::File::open(path).ok().filter(|_| is_file)?.take(LONGEST).read_to_end(&mut bytes).ok()?;
@@ -37,7 +37,7 @@ pub fn text_of(path: &Path) -> Option<String> {
 }
 
 /// Writes a file with a mode, in place of what is there.
-pub fn write(path: &Path, text: &str, mode: u32) -> Result<(), String> {
+pub(super) fn write(path: &Path, text: &str, mode: u32) -> Result<(), String> {
     let said = |error: std::io::Error| format!("{} cannot be written: {error}", path.display());
     // A folder of the new root may be a link, which means a place in it.
     let path = match path.strip_prefix(root()).ok().and_then(Path::to_str) {

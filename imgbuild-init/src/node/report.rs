@@ -17,7 +17,7 @@ use crate::{Pause, say, sys};
 
 /// How far this node is. The words are those of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
+pub(crate) enum State {
     /// The initrd runs, and has an address.
     Booting,
     /// The image is on its way.
@@ -43,7 +43,7 @@ impl State {
 const DIRECTORY: &str = "/run/imgbuild";
 
 /// The address to which this node reports, with its token; below the root.
-pub const ADDRESS: &str = "run/imgbuild/report";
+pub(crate) const ADDRESS: &str = "run/imgbuild/report";
 /// The same at other servers.
 const OTHERS: &str = "run/imgbuild/report.others";
 /// Longest pause between two attempts, in seconds: thousands of nodes may wait for a server.
@@ -59,7 +59,7 @@ const UNIT: &str = "[Unit]\nDescription=Tell the boot server that this node is u
     [Service]\nType=simple\nExecStart=/run/imgbuild/init report up\n";
 
 /// Tells the first server that takes it, if the command line names one.
-pub fn tell(urls: &[String], state: State, reason: Option<&str>) {
+pub(crate) fn tell(urls: &[String], state: State, reason: Option<&str>) {
     let mut problem = None;
     for url in urls {
         match fetch::post(url, &form(state, reason)) {
@@ -73,7 +73,7 @@ pub fn tell(urls: &[String], state: State, reason: Option<&str>) {
 }
 
 /// The same beside what is done meanwhile, and behind what is still to be reported.
-pub fn tell_beside(urls: Vec<String>, state: State, before: Option<JoinHandle<()>>) -> Option<JoinHandle<()>> {
+pub(crate) fn tell_beside(urls: Vec<String>, state: State, before: Option<JoinHandle<()>>) -> Option<JoinHandle<()>> {
     if urls.is_empty() {
         return before;
     }
@@ -108,7 +108,7 @@ fn encoded(bytes: &[u8]) -> String {
 }
 
 /// Leaves in /run what was booted, and what the image needs to report that it is up; the address is a secret of root's.
-pub fn leave_for_the_image(parameters: &Parameters, urls: &[String]) {
+pub(crate) fn leave_for_the_image(parameters: &Parameters, urls: &[String]) {
     if let Err(error) =
         make_directory().and_then(|()| std::fs::write(Path::new(DIRECTORY).join(BOOTED), booted(parameters)))
     {
@@ -163,7 +163,7 @@ fn leave(url: &str, others: &[String]) -> std::io::Result<()> {
 
 /// `report up`, run by the image: goes on for as long as the node lives, with pauses that grow. What became of scripts goes before, where
 /// the server did not get it then.
-pub fn from_the_image(root: &Path) -> Result<(), String> {
+pub(crate) fn from_the_image(root: &Path) -> Result<(), String> {
     // Nodes that come up together do not all come at the same moment.
     std::thread::sleep(Duration::from_millis(u64::from(sys::random_u32()) % 1000));
     let (mut pause, mut said) = (Pause::up_to(LONGEST_PAUSE), String::new());

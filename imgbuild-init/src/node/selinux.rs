@@ -24,7 +24,7 @@ const ATTRIBUTE: &str = "security.selinux";
 
 /// What is done with the policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub enum Mode {
+pub(crate) enum Mode {
     /// It is not loaded.
     Disabled,
     /// What it forbids is logged.
@@ -73,7 +73,7 @@ fn newest_policy(names: impl Iterator<Item = String>, known: u32) -> Option<u32>
 ///
 /// # Errors
 /// Labels that cannot be set; a policy that cannot be loaded, where it is to be enforced.
-pub fn apply(labels: &BTreeMap<String, Vec<String>>, cmdline: &str) -> Result<Option<Mode>, String> {
+pub(crate) fn apply(labels: &BTreeMap<String, Vec<String>>, cmdline: &str) -> Result<Option<Mode>, String> {
     if labels.is_empty() {
         return Ok(None);
     }
@@ -110,7 +110,7 @@ pub fn apply(labels: &BTreeMap<String, Vec<String>>, cmdline: &str) -> Result<Op
 }
 
 /// Turns enforcing on or off.
-pub fn enforce(on: bool) -> std::io::Result<()> {
+pub(crate) fn enforce(on: bool) -> std::io::Result<()> {
     std::fs::write(format!("{SELINUXFS}/enforce"), if on { "1" } else { "0" })
 }
 

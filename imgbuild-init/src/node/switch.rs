@@ -9,7 +9,7 @@ use crate::{say, selinux, sys};
 const INITS: [&str; 4] = ["sbin/init", "usr/lib/systemd/systemd", "etc/init", "bin/init"];
 
 /// The image's init: a file that can be executed, links followed within the image.
-pub fn find_init() -> Result<&'static str, String> {
+pub(crate) fn find_init() -> Result<&'static str, String> {
     let works = |path: &&&str| {
         resolve(path).is_some_and(|file| {
             use std::os::unix::fs::PermissionsExt;
@@ -56,7 +56,7 @@ fn resolve(path: &str) -> Option<PathBuf> {
 }
 
 /// Does not return unless it fails; gives the reason. The mode is SELinux's, where it is on.
-pub fn switch_root(mode: Option<selinux::Mode>) -> String {
+pub(crate) fn switch_root(mode: Option<selinux::Mode>) -> String {
     let init = match find_init() {
         Ok(init) => init,
         Err(problem) => return problem,

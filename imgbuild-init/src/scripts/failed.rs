@@ -6,12 +6,12 @@ use std::path::Path;
 const FAILED: &str = "run/imgbuild/postscripts-failed";
 
 /// Why this node counts as failed, if a script failed that may not.
-pub fn failure(root: &Path) -> Option<String> {
+pub(crate) fn failure(root: &Path) -> Option<String> {
     std::fs::read_to_string(root.join(FAILED)).ok()
 }
 
 /// Notes it below a root; what was noted first stays.
-pub fn leave_failure(root: &Path, text: &str) -> std::io::Result<()> {
+pub(crate) fn leave_failure(root: &Path, text: &str) -> std::io::Result<()> {
     let path = root.join(FAILED);
     if path.exists() {
         return Ok(());

@@ -15,7 +15,7 @@ const LAST_LINES: usize = 20;
 const LAST_BYTES: usize = 2 << 10;
 
 /// What a script prints.
-pub struct Log {
+pub(super) struct Log {
     file: Option<File>,
     written: usize,
     tail: VecDeque<u8>,
@@ -25,7 +25,7 @@ pub struct Log {
 impl Log {
     /// Opens the log of a script, in the place of that of an earlier run; root's alone. Where it cannot be written the end is
     /// still kept for the server.
-    pub fn open(directory: &Path, name: &str) -> (Self, Option<io::Error>) {
+    pub(super) fn open(directory: &Path, name: &str) -> (Self, Option<io::Error>) {
         let opened = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).and_then(|()| {
             let path = directory.join(format!("{name}.log"));
             let _ = std::fs::remove_file(&path);
@@ -43,7 +43,7 @@ impl Log {
     }
 
     /// Takes what was printed.
-    pub fn add(&mut self, bytes: &[u8]) {
+    pub(super) fn add(&mut self, bytes: &[u8]) {
         let head = bytes.len().min(HEAD - self.written);
         let (head, rest) = bytes.split_at(head);
         self.write(head);
@@ -64,7 +64,7 @@ impl Log {
     }
 
     /// Writes the end; gives the last lines.
-    pub fn close(mut self, directory: &Path, name: &str) -> Vec<String> {
+    pub(super) fn close(mut self, directory: &Path, name: &str) -> Vec<String> {
         let tail: Vec<u8> = self.tail.iter().copied().collect();
         if self.left_out > 0 {
             let text = format!("\n[imgbuild: {} bytes are left out here]\n", self.left_out);

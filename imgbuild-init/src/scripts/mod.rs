@@ -4,13 +4,13 @@
 //! What runs is in the image (`usr/libexec/imgbuild/postscripts.json`), and, where the node reports to `imgbuild serve`, what the
 //! server has for this node. One script after the other; none holds up the next one for longer than its time.
 
-pub mod failed;
+pub(crate) mod failed;
 mod log;
 mod one;
 mod order;
 mod phase;
 mod plan;
-pub mod server;
+pub(crate) mod server;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -33,7 +33,7 @@ const OF_THE_SERVER: &str = "run/imgbuild/postscripts";
 const LOGS: &str = "var/log/imgbuild";
 
 /// Runs a list, or an order by its path; gives the exit status: 0 where all scripts succeeded.
-pub fn run(phase: &str, root: &Path) -> i32 {
+pub(crate) fn run(phase: &str, root: &Path) -> i32 {
     if phase.starts_with('/') {
         return order::run(phase.as_ref(), root);
     }

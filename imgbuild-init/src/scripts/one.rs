@@ -22,7 +22,7 @@ const LOOK: Duration = Duration::from_millis(20);
 const PASSES: usize = 200;
 
 /// A script and what it gets.
-pub struct Script<'a> {
+pub(super) struct Script<'a> {
     pub item: &'a Item,
     pub file: &'a Path,
     pub environment: &'a BTreeMap<String, String>,
@@ -37,7 +37,7 @@ pub struct Script<'a> {
 /// How a script ended. The words are those of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// With status 0.
     Done,
     /// With another status.
@@ -52,7 +52,7 @@ pub enum Outcome {
 
 /// What became of a script.
 #[derive(Debug, Serialize)]
-pub struct ScriptResult {
+pub(crate) struct ScriptResult {
     pub name: String,
     pub outcome: Outcome,
     /// The same in words.
@@ -65,13 +65,13 @@ pub struct ScriptResult {
 }
 
 /// The result of a script that could not be started.
-pub fn not_started(name: &str, reason: String) -> ScriptResult {
+pub(super) fn not_started(name: &str, reason: String) -> ScriptResult {
     let outcome = Outcome::Unstarted;
     ScriptResult { name: name.to_owned(), outcome, reason, exit: 127, seconds: 0, lines: Vec::new() }
 }
 
 /// Runs a script to its end.
-pub fn run(script: &Script<'_>) -> ScriptResult {
+pub(super) fn run(script: &Script<'_>) -> ScriptResult {
     let name = &script.item.name;
     let began = Instant::now();
     let started = std::io::pipe().and_then(|(reader, writer)| {

@@ -48,7 +48,7 @@ struct Reported<'a> {
 const RESULTS: &str = "results.json";
 
 /// Runs the scripts of an order; gives the exit status: 0 where all succeeded, 2 where none could be tried.
-pub fn run(order: &Path, root: &Path) -> i32 {
+pub(super) fn run(order: &Path, root: &Path) -> i32 {
     match tried(order, root) {
         Ok(all_good) => i32::from(!all_good),
         Err(problem) => {

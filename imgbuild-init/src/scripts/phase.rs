@@ -2,7 +2,7 @@
 
 /// Which list is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
+pub(crate) enum Phase {
     /// Before the usual services are reported to be there.
     Postscripts,
     /// After that.
@@ -11,12 +11,12 @@ pub enum Phase {
 
 impl Phase {
     /// By that name.
-    pub fn named(text: &str) -> Option<Self> {
+    pub(crate) fn named(text: &str) -> Option<Self> {
         [Self::Postscripts, Self::Postbootscripts].into_iter().find(|phase| phase.name() == text)
     }
 
     /// The list, as recipe and nodes.toml call it.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Postscripts => "postscripts",
             Self::Postbootscripts => "postbootscripts",

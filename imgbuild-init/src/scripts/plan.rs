@@ -9,7 +9,7 @@ use super::Phase;
 
 /// What the image says: written by the build.
 #[derive(Debug, Default, Deserialize)]
-pub struct ImagePlan {
+pub(super) struct ImagePlan {
     /// A script and its arguments, separated by blanks.
     #[serde(default)]
     postscripts: Vec<String>,
@@ -25,7 +25,7 @@ pub struct ImagePlan {
 /// What a script that fails means for the node.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum OnFailure {
+pub(super) enum OnFailure {
     /// It is reported.
     #[default]
     Report,
@@ -35,7 +35,7 @@ pub enum OnFailure {
 
 /// What the server says of this node.
 #[derive(Debug, Default, Deserialize)]
-pub struct NodePlan {
+pub(crate) struct NodePlan {
     /// What all nodes have.
     #[serde(default)]
     defaults: Lists,
@@ -68,14 +68,14 @@ impl Lists {
 
 /// A script that the server has.
 #[derive(Debug, Deserialize)]
-pub struct FileOfServer {
+pub(crate) struct FileOfServer {
     /// SHA-256 in hexadecimal digits; also its address.
     pub sha256: String,
 }
 
 /// A script to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Item {
+pub(super) struct Item {
     pub name: String,
     pub arguments: Vec<String>,
     /// Whether the recipe names it.
@@ -84,14 +84,14 @@ pub struct Item {
 
 impl NodePlan {
     /// What is known of a node is its environment alone.
-    pub fn of_environment(environment: BTreeMap<String, String>) -> Self {
+    pub(crate) fn of_environment(environment: BTreeMap<String, String>) -> Self {
         Self { environment, ..Self::default() }
     }
 }
 
 impl ImagePlan {
     /// Reads the image's file.
-    pub fn read(path: &Path) -> Result<Self, String> {
+    pub(super) fn read(path: &Path) -> Result<Self, String> {
         let bytes = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
         serde_json::from_slice(&bytes).map_err(|error| format!("{}: {error}", path.display()))
     }
@@ -99,7 +99,7 @@ impl ImagePlan {
 
 /// The scripts of a list in the order in which they run: those of all nodes, the image's, those of groups and the node. What is
 /// named twice with the same arguments runs at its first place. As xCAT does: xcatdefaults, osimage, node.
-pub fn items(phase: Phase, image: &ImagePlan, node: &NodePlan) -> Vec<Item> {
+pub(super) fn items(phase: Phase, image: &ImagePlan, node: &NodePlan) -> Vec<Item> {
     let of_image = match phase {
         Phase::Postscripts => &image.postscripts,
         Phase::Postbootscripts => &image.postbootscripts,
@@ -127,7 +127,11 @@ pub fn items(phase: Phase, image: &ImagePlan, node: &NodePlan) -> Vec<Item> {
 }
 
 /// The environment of scripts: what xCAT's have, where it is known. The nearest counts: the node's variables above the image's.
-pub fn environment(image: &ImagePlan, node: &NodePlan, server: Option<(String, String)>) -> BTreeMap<String, String> {
+pub(super) fn environment(
+    image: &ImagePlan,
+    node: &NodePlan,
+    server: Option<(String, String)>,
+) -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
     let mut set = |name: &str, value: String| drop(all.insert(name.to_owned(), value));
     set("HOME", "/root".to_owned());

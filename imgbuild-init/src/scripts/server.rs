@@ -25,7 +25,7 @@ const SHORT_ATTEMPTS: u32 = 3;
 const LEFT: &str = "run/imgbuild/results";
 
 /// The server that this node reports to. Its address has the node's token: it is in no message.
-pub struct Server {
+pub(crate) struct Server {
     url: String,
 }
 
@@ -40,7 +40,7 @@ struct Outcomes<'a> {
 
 impl Server {
     /// The server that the initrd left an address of, if it did.
-    pub fn of_this_node(root: &Path) -> Option<Self> {
+    pub(crate) fn of_this_node(root: &Path) -> Option<Self> {
         let text = std::fs::read_to_string(root.join(report::ADDRESS)).ok()?;
         Self::of_report(text.trim())
     }
@@ -52,7 +52,7 @@ impl Server {
     }
 
     /// Its host and port.
-    pub fn address(&self) -> (String, String) {
+    pub(crate) fn address(&self) -> (String, String) {
         let (scheme, rest) = self.url.split_once("://").unwrap_or(("http", &self.url));
         let authority = rest.split('/').next().unwrap_or_default();
         let usual = if scheme == "https" { "443" } else { "80" };
@@ -67,14 +67,14 @@ impl Server {
     }
 
     /// What it has for this node; nothing where it knows of no scripts.
-    pub fn scripts(&self) -> Result<NodePlan, String> {
+    pub(crate) fn scripts(&self) -> Result<NodePlan, String> {
         let bytes = self.patiently(|client| client.read_if_there(&self.url, LONGEST))?;
         let Some(bytes) = bytes else { return Ok(NodePlan::default()) };
         serde_json::from_slice(&bytes).map_err(|error| format!("the server's list cannot be read: {error}"))
     }
 
     /// Brings a script into a directory of root's.
-    pub fn bring(&self, name: &str, file: &FileOfServer, directory: &Path) -> Result<PathBuf, String> {
+    pub(crate) fn bring(&self, name: &str, file: &FileOfServer, directory: &Path) -> Result<PathBuf, String> {
         let bytes = self.patiently(|client| client.read(&format!("{}/{}", self.url, file.sha256), LONGEST))?;
         let digest: String = sha2::Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
         if digest != file.sha256 {
@@ -92,7 +92,7 @@ impl Server {
     }
 
     /// Tells it what became of the scripts. Where it does not answer, `report up` tells it later.
-    pub fn tell(&self, root: &Path, phase: Phase, fails: bool, results: &[ScriptResult]) -> Result<(), String> {
+    pub(crate) fn tell(&self, root: &Path, phase: Phase, fails: bool, results: &[ScriptResult]) -> Result<(), String> {
         let report = Outcomes { phase: phase.name(), fails, results };
         let text = serde_json::to_string(&report).map_err(|error| error.to_string())?;
         let sent = tried(SHORT_ATTEMPTS, |_| fetch::post_json(&self.url, &text));
@@ -111,7 +111,7 @@ impl Server {
 }
 
 /// Tells the server behind a report's address what it did not get of the scripts.
-pub fn tell_what_was_left(root: &Path, report: &str) -> Result<(), String> {
+pub(crate) fn tell_what_was_left(root: &Path, report: &str) -> Result<(), String> {
     for phase in [Phase::Postscripts, Phase::Postbootscripts] {
         let path = root.join(LEFT).join(phase.name());
         let (Ok(text), Some(server)) = (std::fs::read_to_string(&path), Server::of_report(report)) else { continue };

@@ -15,7 +15,7 @@ use super::{c, check};
 use crate::name::bytes_of;
 
 /// Owner, mode and time of an entry.
-pub struct Made {
+pub(crate) struct Made {
     /// Permission bits.
     pub mode: u32,
     /// Owner.
@@ -28,7 +28,7 @@ pub struct Made {
 
 /// Which special files an archive may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Devices {
+pub(crate) enum Devices {
     /// All: the node is the image's.
     Made,
     /// Pipes and sockets: the machine is not the image's.
@@ -36,7 +36,7 @@ pub enum Devices {
 }
 
 /// The directory that an archive is unpacked into; names never lead out of it.
-pub struct Root {
+pub(crate) struct Root {
     top: Rc<OwnedFd>,
     devices: Devices,
     /// The directory of the last name: most names lie where the one before did.
@@ -86,7 +86,7 @@ fn finish(fd: RawFd, made: &Made) -> io::Result<()> {
 
 impl Root {
     /// Uses a directory.
-    pub fn open(path: &str, devices: Devices) -> io::Result<Self> {
+    pub(crate) fn open(path: &str, devices: Devices) -> io::Result<Self> {
         let top = open_at(libc::AT_FDCWD, &c(path)?, libc::O_PATH | libc::O_DIRECTORY)?;
         Ok(Self { top: Rc::new(top), devices, last: RefCell::new(None) })
     }
@@ -116,7 +116,7 @@ impl Root {
     }
 
     /// Makes a directory, or gives an existing one its owner and mode.
-    pub fn directory(&self, name: &str, made: &Made) -> io::Result<()> {
+    pub(crate) fn directory(&self, name: &str, made: &Made) -> io::Result<()> {
         let (folder, last) = self.place(name, true)?;
         // What is there and is no directory is not opened.
         step(folder.as_raw_fd(), &last, true)?;
@@ -124,7 +124,7 @@ impl Root {
     }
 
     /// Makes a file.
-    pub fn file(&self, name: &str, made: &Made, content: &mut dyn Read) -> io::Result<()> {
+    pub(crate) fn file(&self, name: &str, made: &Made, content: &mut dyn Read) -> io::Result<()> {
         let (folder, last) = self.place(name, true)?;
         let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL;
         let mut file = File::from(open_at(folder.as_raw_fd(), &last, flags)?);
@@ -148,7 +148,7 @@ impl Root {
     }
 
     /// Makes a symbolic link.
-    pub fn symlink(&self, name: &str, target: &[u8], made: &Made) -> io::Result<()> {
+    pub(crate) fn symlink(&self, name: &str, target: &[u8], made: &Made) -> io::Result<()> {
         let ((folder, last), target) = (self.place(name, true)?, CString::new(target)?);
         // SAFETY: both texts are live and terminated.
         check(unsafe { libc::symlinkat(target.as_ptr(), folder.as_raw_fd(), last.as_ptr()) })?;
@@ -156,14 +156,14 @@ impl Root {
     }
 
     /// Gives a file another name.
-    pub fn hard_link(&self, name: &str, to: &str) -> io::Result<()> {
+    pub(crate) fn hard_link(&self, name: &str, to: &str) -> io::Result<()> {
         let ((from, file), (folder, last)) = (self.place(to, false)?, self.place(name, true)?);
         // SAFETY: both names are live and terminated. Without a flag a link is not followed.
         check(unsafe { libc::linkat(from.as_raw_fd(), file.as_ptr(), folder.as_raw_fd(), last.as_ptr(), 0) }).map(drop)
     }
 
     /// Makes a device, pipe or socket.
-    pub fn special(&self, name: &str, kind: u32, device: (u32, u32), made: &Made) -> io::Result<()> {
+    pub(crate) fn special(&self, name: &str, kind: u32, device: (u32, u32), made: &Made) -> io::Result<()> {
         match kind {
             libc::S_IFIFO | libc::S_IFSOCK => {}
             libc::S_IFCHR | libc::S_IFBLK if self.devices == Devices::Made => {}
@@ -180,7 +180,7 @@ impl Root {
     }
 
     /// Sets a directory's time.
-    pub fn set_time(&self, name: &str, time: u32) -> io::Result<()> {
+    pub(crate) fn set_time(&self, name: &str, time: u32) -> io::Result<()> {
         let (folder, last) = self.place(name, false)?;
         let flags = libc::AT_SYMLINK_NOFOLLOW;
         // SAFETY: the name is live and terminated, and there are two times.
@@ -189,7 +189,7 @@ impl Root {
 
     /// Sets an extended attribute, of a link itself, too; the value is hexadecimal. The working directory is another one meanwhile, so
     /// that no other thread may use it: there is no call that takes a descriptor and a name before Linux 6.13.
-    pub fn set_xattr(&self, name: &str, attribute: &str, value: &str) -> io::Result<()> {
+    pub(crate) fn set_xattr(&self, name: &str, attribute: &str, value: &str) -> io::Result<()> {
         let bytes: Option<Vec<u8>> =
             (0..value.len()).step_by(2).map(|at| u8::from_str_radix(value.get(at..at + 2)?, 16).ok()).collect();
         let bytes = bytes.ok_or(io::ErrorKind::InvalidData)?;

@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 use super::{c, stop_here};
 
 /// Puts a kernel, its initrd and its command line into the memory that is reserved for them. Source: kexec_file_load(2).
-pub fn load_crash_kernel(kernel: &File, initrd: &File, words: &str) -> io::Result<()> {
+pub(crate) fn load_crash_kernel(kernel: &File, initrd: &File, words: &str) -> io::Result<()> {
     /// Source: Linux, include/uapi/linux/kexec.h.
     const ON_CRASH: libc::c_ulong = 2;
     let words = c(words)?;
@@ -28,7 +28,7 @@ pub fn load_crash_kernel(kernel: &File, initrd: &File, words: &str) -> io::Resul
 }
 
 /// Switches the machine off.
-pub fn power_off() -> ! {
+pub(crate) fn power_off() -> ! {
     // SAFETY: no pointers; what was to be written is.
     unsafe { libc::reboot(libc::RB_POWER_OFF) };
     stop_here()

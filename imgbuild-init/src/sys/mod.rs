@@ -15,15 +15,15 @@ use std::io;
 
 use crate::name::bytes_of;
 
-pub use below::*;
-pub use kexec::*;
-pub use mounts::*;
-pub use net::*;
-pub use process::*;
-pub use reaper::process_one;
-pub use scripts::*;
-pub use tree::*;
-pub use worker::*;
+pub(crate) use below::*;
+pub(crate) use kexec::*;
+pub(crate) use mounts::*;
+pub(crate) use net::*;
+pub(crate) use process::*;
+pub(crate) use reaper::process_one;
+pub(crate) use scripts::*;
+pub(crate) use tree::*;
+pub(crate) use worker::*;
 
 fn c(text: &str) -> io::Result<CString> {
     Ok(CString::new(bytes_of(text).into_owned())?)

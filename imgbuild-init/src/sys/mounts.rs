@@ -12,7 +12,7 @@ pub(super) fn mount(source: &str, target: &str, kind: &str, flags: libc::c_ulong
 }
 
 /// Mounts /proc, /sys, /dev and /run.
-pub fn mount_kernel_trees() {
+pub(crate) fn mount_kernel_trees() {
     let quiet = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
     for (source, target, kind, flags, data) in [
         ("proc", "/proc", "proc", quiet, ""),
@@ -39,7 +39,7 @@ fn is_mount_point(path: &str) -> bool {
 }
 
 /// Makes the file system of the new root.
-pub fn mount_root(target: &str, size: &str, flags: Option<&str>) -> io::Result<()> {
+pub(crate) fn mount_root(target: &str, size: &str, flags: Option<&str>) -> io::Result<()> {
     let _ = std::fs::create_dir_all(target);
     // Inodes cost memory as well; without a limit of their own the size's default would be too low for small files.
     let flags = flags.map(|flags| format!(",{flags}")).unwrap_or_default();
@@ -47,13 +47,13 @@ pub fn mount_root(target: &str, size: &str, flags: Option<&str>) -> io::Result<(
 }
 
 /// Mounts an image for reading.
-pub fn mount_image(device: &str, target: &str, kind: &str) -> io::Result<()> {
+pub(crate) fn mount_image(device: &str, target: &str, kind: &str) -> io::Result<()> {
     let _ = std::fs::create_dir_all(target);
     mount(device, target, kind, libc::MS_RDONLY, "")
 }
 
 /// Mounts a disk that keeps frames. Nothing on it is a program or a device, and no link of it is followed.
-pub fn mount_cache(device: &str, target: &str, kind: &str) -> io::Result<()> {
+pub(crate) fn mount_cache(device: &str, target: &str, kind: &str) -> io::Result<()> {
     /// Source: Linux 5.10, include/uapi/linux/mount.h.
     const MS_NOSYMFOLLOW: libc::c_ulong = 256;
     std::fs::create_dir_all(target)?;
@@ -62,7 +62,7 @@ pub fn mount_cache(device: &str, target: &str, kind: &str) -> io::Result<()> {
 }
 
 /// Joins what can only be read with a tmpfs that takes what is written.
-pub fn mount_overlay(target: &str, lower: &str, upper: &str) -> io::Result<()> {
+pub(crate) fn mount_overlay(target: &str, lower: &str, upper: &str) -> io::Result<()> {
     for path in [target.to_owned(), format!("{upper}/upper"), format!("{upper}/work")] {
         std::fs::create_dir_all(path)?;
     }
@@ -70,12 +70,12 @@ pub fn mount_overlay(target: &str, lower: &str, upper: &str) -> io::Result<()> {
 }
 
 /// Shows the kernel's side of SELinux.
-pub fn mount_selinux(target: &str) -> io::Result<()> {
+pub(crate) fn mount_selinux(target: &str) -> io::Result<()> {
     mount("selinuxfs", target, "selinuxfs", libc::MS_NOSUID | libc::MS_NOEXEC, "")
 }
 
 /// Takes a file system away, no matter who still uses it.
-pub fn unmount(target: &str) {
+pub(crate) fn unmount(target: &str) {
     if let Ok(target) = c(target) {
         // SAFETY: the pointer is to a live, terminated string.
         unsafe { libc::umount2(target.as_ptr(), libc::MNT_DETACH) };
@@ -83,20 +83,20 @@ pub fn unmount(target: &str) {
 }
 
 /// Unmounts a file system that is no longer used, and waits until all of it is on its disk; true if it was unmounted.
-pub fn unmount_now(target: &str) -> bool {
+pub(crate) fn unmount_now(target: &str) -> bool {
     // SAFETY: the pointer is to a live, terminated string.
     c(target).is_ok_and(|target| unsafe { libc::umount2(target.as_ptr(), 0) } == 0)
 }
 
 /// Moves a mount.
-pub fn move_mount(from: &str, to: &str) -> io::Result<()> {
+pub(crate) fn move_mount(from: &str, to: &str) -> io::Result<()> {
     let _ = std::fs::create_dir_all(to);
     mount(from, to, "", libc::MS_MOVE, "")
 }
 
 /// How a file system is mounted.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct MountFlags {
+pub(crate) struct MountFlags {
     /// For reading alone.
     pub read_only: bool,
     /// Without the rights of files' owners.
@@ -110,7 +110,7 @@ pub struct MountFlags {
 }
 
 /// Mounts with flags and with options of the kind.
-pub fn mount_with(source: &str, target: &str, kind: &str, flags: MountFlags, data: &str) -> io::Result<()> {
+pub(crate) fn mount_with(source: &str, target: &str, kind: &str, flags: MountFlags, data: &str) -> io::Result<()> {
     std::fs::create_dir_all(target)?;
     let all = [
         (flags.read_only, libc::MS_RDONLY),
@@ -124,7 +124,7 @@ pub fn mount_with(source: &str, target: &str, kind: &str, flags: MountFlags, dat
 }
 
 /// Shows a file or a directory at another place too.
-pub fn bind(from: &str, to: &str, read_only: bool) -> io::Result<()> {
+pub(crate) fn bind(from: &str, to: &str, read_only: bool) -> io::Result<()> {
     mount(from, to, "", libc::MS_BIND, "")?;
     if !read_only {
         return Ok(());
@@ -137,21 +137,21 @@ pub fn bind(from: &str, to: &str, read_only: bool) -> io::Result<()> {
 }
 
 /// Moves a mount with all that is mounted below it; shows it twice where it cannot be moved.
-pub fn show_tree(from: &str, to: &str) -> io::Result<()> {
+pub(crate) fn show_tree(from: &str, to: &str) -> io::Result<()> {
     std::fs::create_dir_all(to)?;
     mount(from, to, "", libc::MS_MOVE, "").or_else(|_| mount(from, to, "", libc::MS_BIND | libc::MS_REC, ""))
 }
 
 /// Takes no more writes to a file system.
-pub fn make_read_only(target: &str) -> io::Result<()> {
+pub(crate) fn make_read_only(target: &str) -> io::Result<()> {
     mount("", target, "", libc::MS_REMOUNT | libc::MS_RDONLY, "")
 }
 
 /// Waits until all that was written is on its disk or server.
-pub fn write_out() {
+pub(crate) fn write_out() {
     // SAFETY: no arguments.
     unsafe { libc::sync() };
 }
 
 /// What a kernel answers that does not know a kind of file system.
-pub const NO_SUCH_KIND: i32 = libc::ENODEV;
+pub(crate) const NO_SUCH_KIND: i32 = libc::ENODEV;

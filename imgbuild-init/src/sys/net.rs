@@ -33,7 +33,7 @@ fn control(code: libc::c_ulong, request: &mut libc::ifreq) -> io::Result<()> {
 }
 
 /// Brings an interface up.
-pub fn set_up(name: &str) -> io::Result<()> {
+pub(crate) fn set_up(name: &str) -> io::Result<()> {
     let mut wanted = request(name)?;
     control(libc::SIOCGIFFLAGS, &mut wanted)?;
     // SAFETY: the request above filled this member of the union.
@@ -43,7 +43,7 @@ pub fn set_up(name: &str) -> io::Result<()> {
 }
 
 /// Takes an interface down, and its address away.
-pub fn set_down(name: &str) -> io::Result<()> {
+pub(crate) fn set_down(name: &str) -> io::Result<()> {
     let mut wanted = request(name)?;
     wanted.ifr_ifru.ifru_addr = socket_address(Ipv4Addr::UNSPECIFIED);
     // There may be none.
@@ -57,7 +57,7 @@ pub fn set_down(name: &str) -> io::Result<()> {
 }
 
 /// Sets the MTU.
-pub fn set_mtu(name: &str, mtu: u16) -> io::Result<()> {
+pub(crate) fn set_mtu(name: &str, mtu: u16) -> io::Result<()> {
     let mut wanted = request(name)?;
     wanted.ifr_ifru.ifru_mtu = libc::c_int::from(mtu);
     control(libc::SIOCSIFMTU, &mut wanted)
@@ -75,7 +75,7 @@ fn socket_address(address: Ipv4Addr) -> libc::sockaddr {
 }
 
 /// Sets address and netmask.
-pub fn set_address(name: &str, address: Ipv4Addr, prefix: u8) -> io::Result<()> {
+pub(crate) fn set_address(name: &str, address: Ipv4Addr, prefix: u8) -> io::Result<()> {
     let mut wanted = request(name)?;
     wanted.ifr_ifru.ifru_addr = socket_address(address);
     control(libc::SIOCSIFADDR, &mut wanted)?;
@@ -85,7 +85,7 @@ pub fn set_address(name: &str, address: Ipv4Addr, prefix: u8) -> io::Result<()> 
 }
 
 /// Adds the default route.
-pub fn add_default_route(gateway: Ipv4Addr) -> io::Result<()> {
+pub(crate) fn add_default_route(gateway: Ipv4Addr) -> io::Result<()> {
     // SAFETY: an all-zero rtentry is valid: it is plain data with a null device name.
     let mut route: libc::rtentry = unsafe { std::mem::zeroed() };
     route.rt_dst = socket_address(Ipv4Addr::UNSPECIFIED);
@@ -98,7 +98,7 @@ pub fn add_default_route(gateway: Ipv4Addr) -> io::Result<()> {
 }
 
 /// Number of an interface.
-pub fn interface_index(name: &str) -> io::Result<u32> {
+pub(crate) fn interface_index(name: &str) -> io::Result<u32> {
     let interface = c(name)?;
     // SAFETY: the pointer is to a live, terminated string.
     match unsafe { libc::if_nametoindex(interface.as_ptr()) } {
@@ -116,7 +116,7 @@ struct In6Request {
 }
 
 /// Adds an IPv6 address.
-pub fn set_address6(name: &str, address: Ipv6Addr, prefix: u8) -> io::Result<()> {
+pub(crate) fn set_address6(name: &str, address: Ipv6Addr, prefix: u8) -> io::Result<()> {
     let wanted = In6Request {
         address: libc::in6_addr { s6_addr: address.octets() },
         prefix: u32::from(prefix),
@@ -143,7 +143,7 @@ struct In6Route {
 }
 
 /// Adds the default route for IPv6.
-pub fn add_default_route6(name: &str, gateway: Ipv6Addr) -> io::Result<()> {
+pub(crate) fn add_default_route6(name: &str, gateway: Ipv6Addr) -> io::Result<()> {
     let any = libc::in6_addr { s6_addr: [0; 16] };
     let route = In6Route {
         to: any,
@@ -178,13 +178,13 @@ fn set_option<T>(socket: &impl AsFd, level: libc::c_int, name: libc::c_int, valu
 }
 
 /// Keeps a socket to an interface.
-pub fn bind_to_interface(socket: &impl AsFd, name: &str) -> io::Result<()> {
+pub(crate) fn bind_to_interface(socket: &impl AsFd, name: &str) -> io::Result<()> {
     let request = request(name)?;
     set_option(socket, libc::SOL_SOCKET, libc::SO_BINDTODEVICE, &request.ifr_name)
 }
 
 /// A socket for what routers of a link announce.
-pub fn router_socket(name: &str) -> io::Result<OwnedFd> {
+pub(crate) fn router_socket(name: &str) -> io::Result<OwnedFd> {
     let socket = socket(libc::AF_INET6, libc::SOCK_RAW, libc::IPPROTO_ICMPV6)?;
     bind_to_interface(&socket, name)?;
     // Routers pass over a question that could have come from farther away. Source: RFC 4861, section 6.1.1.
@@ -218,7 +218,7 @@ fn ask_for_vlan(command: libc::c_int, name: &str, id: u16) -> io::Result<()> {
 }
 
 /// Adds a VLAN to an interface. Source: net/8021q/vlan.c.
-pub fn add_vlan(name: &str, id: u16, own: &str) -> io::Result<()> {
+pub(crate) fn add_vlan(name: &str, id: u16, own: &str) -> io::Result<()> {
     ask_for_vlan(ADD_VLAN, name, id)?;
     // The kernel names it by its card and its number.
     let made = format!("{name}.{id}");
@@ -231,19 +231,19 @@ pub fn add_vlan(name: &str, id: u16, own: &str) -> io::Result<()> {
 }
 
 /// Removes a VLAN.
-pub fn remove_vlan(name: &str) -> io::Result<()> {
+pub(crate) fn remove_vlan(name: &str) -> io::Result<()> {
     ask_for_vlan(DELETE_VLAN, name, 0)
 }
 
 /// A socket for whole IPv4 packets on one interface. Source: packet(7).
-pub struct PacketSocket {
+pub(crate) struct PacketSocket {
     socket: OwnedFd,
     index: libc::c_int,
 }
 
 impl PacketSocket {
     /// Opens it.
-    pub fn open(name: &str) -> io::Result<Self> {
+    pub(crate) fn open(name: &str) -> io::Result<Self> {
         let index = interface_index(name)? as libc::c_int;
         let protocol = (libc::ETH_P_IP as u16).to_be();
         let socket = socket(libc::AF_PACKET, libc::SOCK_DGRAM, libc::c_int::from(protocol))?;
@@ -271,7 +271,7 @@ impl PacketSocket {
     }
 
     /// Sends a packet to everyone.
-    pub fn send(&self, packet: &[u8]) -> io::Result<()> {
+    pub(crate) fn send(&self, packet: &[u8]) -> io::Result<()> {
         let address = Self::address(self.index);
         // SAFETY: buffer and address are live and as long as said.
         let sent = unsafe {
@@ -288,7 +288,7 @@ impl PacketSocket {
     }
 
     /// Waits for a packet; none when the time is over.
-    pub fn receive(&self, buffer: &mut [u8], wait: Duration) -> Option<usize> {
+    pub(crate) fn receive(&self, buffer: &mut [u8], wait: Duration) -> Option<usize> {
         let mut ready = libc::pollfd { fd: self.socket.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         let milliseconds = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX).max(1);
         // SAFETY: one live pollfd.

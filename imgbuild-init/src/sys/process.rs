@@ -9,10 +9,10 @@ use super::mounts::mount;
 use super::{c, check};
 
 /// What cannot happen.
-pub enum Never {}
+pub(crate) enum Never {}
 
 /// Frees the initrd, makes `root` the root, does what is `last`, and executes `init` in this process.
-pub fn become_root(root: &str, init: &str, last: impl FnOnce() -> io::Result<()>) -> io::Result<Never> {
+pub(crate) fn become_root(root: &str, init: &str, last: impl FnOnce() -> io::Result<()>) -> io::Result<Never> {
     std::env::set_current_dir(root)?;
     free_initrd();
     mount(".", "/", "", libc::MS_MOVE, "")?;
@@ -55,7 +55,7 @@ fn free_initrd() {
 }
 
 /// Loads a module from a file.
-pub fn load_module(path: &Path, options: &str) -> io::Result<()> {
+pub(crate) fn load_module(path: &Path, options: &str) -> io::Result<()> {
     let file = std::fs::File::open(path)?;
     let options = c(options)?;
     // SAFETY: the descriptor is open and the string is live and terminated. Source: finit_module(2).
@@ -64,18 +64,18 @@ pub fn load_module(path: &Path, options: &str) -> io::Result<()> {
 }
 
 /// What `uname -r` prints.
-pub fn kernel_release() -> String {
+pub(crate) fn kernel_release() -> String {
     std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
 }
 
 /// Sets the host name.
-pub fn set_host_name(name: &str) {
+pub(crate) fn set_host_name(name: &str) {
     // SAFETY: pointer and length belong to one live string.
     unsafe { libc::sethostname(name.as_ptr().cast(), name.len()) };
 }
 
 /// Memory that can be used, in bytes. Source: proc(5), MemAvailable.
-pub fn memory_available() -> u64 {
+pub(crate) fn memory_available() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let kib = text
         .lines()
@@ -84,7 +84,7 @@ pub fn memory_available() -> u64 {
 }
 
 /// A random number; from the clock where the kernel has none yet.
-pub fn random_u32() -> u32 {
+pub(crate) fn random_u32() -> u32 {
     let mut bytes = [0u8; 4];
     // SAFETY: the buffer is live and as long as said. GRND_NONBLOCK: early in the boot the pool may be empty.
     let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), libc::GRND_NONBLOCK) };
@@ -98,21 +98,21 @@ pub fn random_u32() -> u32 {
 /// Waits until the kernel has random numbers, which makes it collect them from its own timing where the processor has no
 /// generator: from Linux 5.4 on that takes a second, and without anybody who waits it is not done. TLS needs them, and so does
 /// the image. Source: Linux, drivers/char/random.c, `try_to_generate_entropy`.
-pub fn ask_for_randomness() {
+pub(crate) fn ask_for_randomness() {
     let mut byte = 0u8;
     // SAFETY: the buffer is live and as long as said.
     unsafe { libc::getrandom((&raw mut byte).cast(), 1, 0) };
 }
 
 /// Starts the machine again.
-pub fn reboot() -> ! {
+pub(crate) fn reboot() -> ! {
     // SAFETY: no pointers; the machine is in memory only, so nothing has to be written first.
     unsafe { libc::reboot(libc::RB_AUTOBOOT) };
     stop_here()
 }
 
 /// Does nothing for ever: the first process must not end.
-pub fn stop_here() -> ! {
+pub(crate) fn stop_here() -> ! {
     loop {
         std::thread::sleep(Duration::from_secs(3600));
     }
@@ -137,7 +137,7 @@ pub(super) fn end_as(child: libc::pid_t) -> i32 {
 }
 
 /// Runs something in a process of its own that outlives this program's exec; gives its number.
-pub fn fork_daemon(work: impl FnOnce()) -> io::Result<libc::pid_t> {
+pub(crate) fn fork_daemon(work: impl FnOnce()) -> io::Result<libc::pid_t> {
     // SAFETY: the child uses the heap, which glibc's fork leaves usable; other threads only sleep or wait.
     match check(unsafe { libc::fork() })? {
         0 => {
@@ -151,7 +151,7 @@ pub fn fork_daemon(work: impl FnOnce()) -> io::Result<libc::pid_t> {
 }
 
 /// Goes to the topmost control group, where no service manager looks for what is left of a service.
-pub fn leave_control_group() {
+pub(crate) fn leave_control_group() {
     for file in ["/sys/fs/cgroup/cgroup.procs", "/sys/fs/cgroup/systemd/cgroup.procs"] {
         // Without systemd there is no such file, and nothing to leave.
         if Path::new(file).exists() {
@@ -161,7 +161,7 @@ pub fn leave_control_group() {
 }
 
 /// Ends a process.
-pub fn end(process: libc::pid_t) {
+pub(crate) fn end(process: libc::pid_t) {
     // SAFETY: no pointers; the number is that of a child.
     unsafe { libc::kill(process, libc::SIGKILL) };
 }

@@ -22,7 +22,7 @@ core::arch::global_asm!(include_str!("reaper-aarch64.s"));
 
 /// Becomes process 1, once it can be looked at and no longer be led elsewhere: then `ready` is closed. Gives the child's status where the
 /// kernel gives no such memory.
-pub fn process_one(child: libc::pid_t, ready: libc::c_int) -> i32 {
+pub(crate) fn process_one(child: libc::pid_t, ready: libc::c_int) -> i32 {
     // SAFETY: the caller gives this descriptor away.
     let ready = unsafe { OwnedFd::from_raw_fd(ready) };
     // The kernel keeps from process 1 what its own namespace sends, as long as it has no handler; Rust brings two.

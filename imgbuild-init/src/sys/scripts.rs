@@ -6,13 +6,13 @@ use std::io;
 use super::check;
 
 /// Makes this process the parent of all that its children leave behind. Source: prctl(2), `PR_SET_CHILD_SUBREAPER`.
-pub fn adopt_orphans() -> io::Result<()> {
+pub(crate) fn adopt_orphans() -> io::Result<()> {
     // SAFETY: no pointers.
     check(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }).map(drop)
 }
 
 /// Reaps one child that has ended, if there is one: its number and its status, as wait(2) has it.
-pub fn reap() -> Option<(libc::pid_t, i32)> {
+pub(crate) fn reap() -> Option<(libc::pid_t, i32)> {
     let mut status = 0;
     // SAFETY: `status` is live.
     let found = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
@@ -20,13 +20,13 @@ pub fn reap() -> Option<(libc::pid_t, i32)> {
 }
 
 /// Sends a signal to a process.
-pub fn signal(process: libc::pid_t, signal: libc::c_int) {
+pub(crate) fn signal(process: libc::pid_t, signal: libc::c_int) {
     // SAFETY: no pointers.
     unsafe { libc::kill(process, signal) };
 }
 
 /// The processes below this one that have not ended.
-pub fn descendants() -> Vec<libc::pid_t> {
+pub(crate) fn descendants() -> Vec<libc::pid_t> {
     let mut children: BTreeMap<libc::pid_t, Vec<libc::pid_t>> = BTreeMap::new();
     let mut ended = BTreeSet::new();
     for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {

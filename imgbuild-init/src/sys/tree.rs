@@ -7,19 +7,19 @@ use std::path::Path;
 use super::{c, check};
 
 /// A control call with a number; gives the number that it answers.
-pub fn control_number(fd: std::os::fd::RawFd, request: u64, argument: u64) -> io::Result<i32> {
+pub(crate) fn control_number(fd: std::os::fd::RawFd, request: u64, argument: u64) -> io::Result<i32> {
     // SAFETY: the request takes a number and no pointer.
     check(unsafe { libc::ioctl(fd, request as _, argument) })
 }
 
 /// A control call with a structure.
-pub fn control_bytes(fd: std::os::fd::RawFd, request: u64, argument: &mut [u8]) -> io::Result<i32> {
+pub(crate) fn control_bytes(fd: std::os::fd::RawFd, request: u64, argument: &mut [u8]) -> io::Result<i32> {
     // SAFETY: the pointer is to live bytes, as many as the request's structure has.
     check(unsafe { libc::ioctl(fd, request as _, argument.as_mut_ptr()) })
 }
 
 /// Has a file system keep room for a file; one that cannot promise it is asked nothing.
-pub fn reserve(fd: std::os::fd::RawFd, size: u64) -> io::Result<()> {
+pub(crate) fn reserve(fd: std::os::fd::RawFd, size: u64) -> io::Result<()> {
     let size = libc::off_t::try_from(size).map_err(io::Error::other)?;
     // SAFETY: the call takes numbers alone.
     match check(unsafe { libc::fallocate(fd, 0, 0, size) }) {
@@ -29,7 +29,7 @@ pub fn reserve(fd: std::os::fd::RawFd, size: u64) -> io::Result<()> {
 }
 
 /// Sets an extended attribute of a path itself, links included.
-pub fn set_attribute(path: &Path, attribute: &str, value: &[u8]) -> io::Result<()> {
+pub(crate) fn set_attribute(path: &Path, attribute: &str, value: &[u8]) -> io::Result<()> {
     use std::os::unix::ffi::OsStrExt;
     let (path, attribute) = (CString::new(path.as_os_str().as_bytes())?, c(attribute)?);
     // SAFETY: the strings are live and terminated, and the value is as long as said.
@@ -38,10 +38,10 @@ pub fn set_attribute(path: &Path, attribute: &str, value: &[u8]) -> io::Result<(
 }
 
 /// What a file system answers that has no place for an attribute.
-pub const UNSUPPORTED: i32 = libc::EOPNOTSUPP;
+pub(crate) const UNSUPPORTED: i32 = libc::EOPNOTSUPP;
 
 /// Extended attributes of a path itself: names and values.
-pub fn attributes(path: &Path) -> Vec<(String, Vec<u8>)> {
+pub(crate) fn attributes(path: &Path) -> Vec<(String, Vec<u8>)> {
     use std::os::unix::ffi::OsStrExt;
     let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return Vec::new() };
     let mut names = vec![0u8; 64 << 10];
@@ -61,7 +61,7 @@ pub fn attributes(path: &Path) -> Vec<(String, Vec<u8>)> {
 }
 
 /// Makes a device, a pipe or a socket.
-pub fn make_special(path: &Path, mode: u32, device: u64) -> io::Result<()> {
+pub(crate) fn make_special(path: &Path, mode: u32, device: u64) -> io::Result<()> {
     use std::os::unix::ffi::OsStrExt;
     let path = CString::new(path.as_os_str().as_bytes())?;
     // SAFETY: the path is live and terminated.

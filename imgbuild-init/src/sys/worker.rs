@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::check;
 
 /// A process that works, and what it tells.
-pub struct Worker {
+pub(crate) struct Worker {
     process: libc::pid_t,
     output: File,
     ended: Option<Ended>,
@@ -16,7 +16,7 @@ pub struct Worker {
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
+pub(crate) enum Ended {
     /// By itself.
     Exit(i32),
     /// By a signal.
@@ -39,7 +39,7 @@ impl Worker {
     ///
     /// # Errors
     /// The kernel's: no memory, too many processes.
-    pub fn start(work: impl FnOnce(File)) -> io::Result<Self> {
+    pub(crate) fn start(work: impl FnOnce(File)) -> io::Result<Self> {
         let mut ends = [0; 2];
         // SAFETY: room for two numbers.
         check(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) })?;
@@ -60,7 +60,7 @@ impl Worker {
     }
 
     /// Waits for something that it tells, for its end, or for a second; gives what it reported, and when that is all, how it ended.
-    pub fn wait(&mut self) -> (Vec<u8>, Option<Ended>) {
+    pub(crate) fn wait(&mut self) -> (Vec<u8>, Option<Ended>) {
         self.look();
         let mut bytes = vec![0; 1 << 16];
         let wait = if self.ended.is_some() { 0 } else { 1000 };
@@ -81,12 +81,12 @@ impl Worker {
     }
 
     /// Ends it.
-    pub fn end(&self) {
+    pub(crate) fn end(&self) {
         super::end(self.process);
     }
 
     /// Ends it with all that it started.
-    pub fn end_all(&self) {
+    pub(crate) fn end_all(&self) {
         super::end(-self.process);
         super::end(self.process);
     }

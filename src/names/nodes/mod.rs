@@ -1,7 +1,7 @@
 //! xCAT's commands for nodes, where the workspace has a `nodes.toml` that knows them: `nodeset`, `lsdef`, `chdef`. What it does not
 //! know is xCAT's own.
 
-pub mod updatenode;
+pub(super) mod updatenode;
 
 use super::Ended;
 use super::osimage::lsdef;
@@ -12,14 +12,14 @@ use crate::verbs::nodes::{checked, root_of};
 use nodes::{NodeSet, Nodes};
 use site::nodes::xcat::attributes;
 
-pub enum Found {
+pub(super) enum Found {
     Ours(Box<Nodes>, NodeSet),
     /// The workspace has no such nodes: xCAT's own may.
     Others,
 }
 
 /// Looks for nodes by xCAT's noderange.
-pub fn find(shell: &Shell, range: &str) -> Result<Found, Ended> {
+pub(super) fn find(shell: &Shell, range: &str) -> Result<Found, Ended> {
     let reported = |findings: Vec<base::source::Finding>| {
         print_findings(&findings, 0);
         Ended(1)
@@ -38,7 +38,7 @@ pub fn find(shell: &Shell, range: &str) -> Result<Found, Ended> {
 }
 
 /// `nodeset NODERANGE osimage[=IMAGE]|boot|offline|stat`; gives it back where it is not for here.
-pub fn nodeset(shell: &Shell) -> Result<Option<()>, Ended> {
+pub(super) fn nodeset(shell: &Shell) -> Result<Option<()>, Ended> {
     let words: Vec<&str> = shell.words().iter().map(String::as_str).collect();
     let (flags, words): (Vec<&str>, Vec<&str>) =
         words.into_iter().partition(|word| word.starts_with('-') && word.len() > 1 && !word.contains(','));
@@ -68,7 +68,7 @@ pub fn nodeset(shell: &Shell) -> Result<Option<()>, Ended> {
 }
 
 /// `lsdef NODERANGE [-i ATTRIBUTES] [-s] [--osimage]`; gives it back where it is not for here.
-pub fn lsdef(shell: &Shell) -> Result<Option<()>, Ended> {
+pub(super) fn lsdef(shell: &Shell) -> Result<Option<()>, Ended> {
     let types = lsdef::types_of(shell.words());
     if !(types.is_empty() || types == ["node"]) {
         return Ok(None);
@@ -114,7 +114,7 @@ pub fn lsdef(shell: &Shell) -> Result<Option<()>, Ended> {
 }
 
 /// `chdef NODERANGE ATTRIBUTE=VALUE..` and `chdef -t group GROUP ATTRIBUTE=VALUE..`; gives it back where it is not for here.
-pub fn chdef(shell: &Shell) -> Result<Option<()>, Ended> {
+pub(super) fn chdef(shell: &Shell) -> Result<Option<()>, Ended> {
     let types = lsdef::types_of(shell.words());
     let is_group = types == ["group"];
     if !(is_group || types.is_empty() || types == ["node"]) {

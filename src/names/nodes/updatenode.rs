@@ -22,7 +22,7 @@ struct Asked<'a> {
 const MARKER: &str = "-start-here";
 
 /// `updatenode NODERANGE [-F] [-S] [-P [SCRIPTS]] [-V] [-l USER] [-t SECONDS] [--fanout N]`. Source: updatenode(1).
-pub fn run(shell: &Shell) -> Done {
+pub(crate) fn run(shell: &Shell) -> Done {
     let mut asked = Asked::default();
     let mut words = shell.words().iter().map(String::as_str).peekable();
     while let Some(word) = words.next() {

@@ -15,7 +15,7 @@ use site::workspace::{AttributeChange, Edits, brought_up_to_date, imported, keep
 use xcat::definitions::{Definition, LINUXIMAGE_COLUMNS, OSIMAGE_COLUMNS};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum How {
+pub(crate) enum How {
     /// It becomes the value; an empty one takes it away.
     Set,
     /// Items are added (`-p`).
@@ -25,7 +25,7 @@ pub enum How {
 }
 
 #[derive(Default)]
-pub struct Changes {
+pub(crate) struct Changes {
     /// Values: arguments of `imgbuild set`.
     pub set: Vec<String>,
     /// Fields that are taken out.
@@ -101,7 +101,7 @@ fn known_attributes() -> Vec<&'static str> {
 impl Changes {
     /// What changed attributes of an image mean.
     /// Errors: After it was said why an attribute cannot be changed so.
-    pub fn of(shell: &Shell, image: &str, how: How, given: &[(String, String)]) -> Result<Self, Ended> {
+    pub(crate) fn of(shell: &Shell, image: &str, how: How, given: &[(String, String)]) -> Result<Self, Ended> {
         let recipe = shell.recipe(image)?;
         let workspace = Workspace::above(&recipe.directory).ok().flatten();
         let now = definition_of(&recipe, workspace.as_ref()).definition;
@@ -186,11 +186,11 @@ impl Changes {
     }
 
     /// Whether there is nothing to do.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.set.is_empty() && self.unset.is_empty() && self.asked.is_none()
     }
 
-    pub fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         let asked = self.asked.iter();
         let kept = asked.flat_map(|asked| {
             let without = asked.named.iter().filter(|name| fields_of(name).is_empty());
@@ -203,7 +203,7 @@ impl Changes {
 
     /// Changes the recipe, and the definition beside it.
     /// Errors: After it was said why not; the caller brings back what was changed.
-    pub fn apply(&self, shell: &Shell, image: &str) -> Done {
+    pub(crate) fn apply(&self, shell: &Shell, image: &str) -> Done {
         // The comments first: killed after that, the same command again still finds the values changed, and does the rest.
         if let Some(asked) = &self.asked {
             asked.bring_comments_up_to_date(shell, image)?;
@@ -223,7 +223,7 @@ impl Changes {
     }
 
     /// What `imgbuild set` gets, with what the recipe must be allowed to read besides.
-    pub fn words(&self) -> Vec<String> {
+    pub(crate) fn words(&self) -> Vec<String> {
         let mut words = self.set.clone();
         words.extend(self.rules.iter().map(|rule| format!("workspace.allow+={rule}")));
         words.extend(self.unset.iter().flat_map(|path| ["--unset".to_owned(), path.clone()]));
@@ -231,7 +231,7 @@ impl Changes {
     }
 
     /// Adds rules for what no rule covers yet; of lists for the folder, because people add lists beside the ones that are there.
-    pub fn allow(&mut self, shell: &Shell, image: &str, paths: &[(std::path::PathBuf, bool)]) {
+    pub(crate) fn allow(&mut self, shell: &Shell, image: &str, paths: &[(std::path::PathBuf, bool)]) {
         let known = shell.known();
         let workspace = known.as_ref().and_then(|known| known.workspace.as_deref());
         let mut rules: Vec<String> =
@@ -312,7 +312,7 @@ impl Asked {
 }
 
 /// Ends a command whose flags say something else of an image than its recipe.
-pub fn refuse_other(shell: &Shell, image: &str, attribute: &str, given: Option<&String>) -> Result<(), Ended> {
+pub(crate) fn refuse_other(shell: &Shell, image: &str, attribute: &str, given: Option<&String>) -> Result<(), Ended> {
     let Some(given) = given else { return Ok(()) };
     let is = shell.attribute(image, attribute)?;
     if *given == is {

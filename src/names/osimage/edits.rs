@@ -96,7 +96,7 @@ fn pairs(own: &Arguments) -> Vec<(String, String)> {
     pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
-pub fn mkdef(shell: &Shell) -> Done {
+pub(crate) fn mkdef(shell: &Shell) -> Done {
     let Asked { own, mut definitions, input } = asked(shell)?;
     if input.is_none() {
         for definition in &mut definitions {
@@ -143,7 +143,7 @@ pub fn mkdef(shell: &Shell) -> Done {
     }
 }
 
-pub fn chdef(shell: &Shell) -> Done {
+pub(crate) fn chdef(shell: &Shell) -> Done {
     let Asked { own, definitions, input } = asked(shell)?;
     let how = match () {
         () if own.plus => How::Append,

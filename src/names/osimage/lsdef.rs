@@ -9,7 +9,7 @@ use crate::output::render;
 /// Shows definitions of images
 #[derive(Debug, Parser)]
 #[command(name = "lsdef", disable_version_flag = true)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// Names of osimages
     #[arg(value_delimiter = ',')]
     pub names: Vec<String>,
@@ -49,7 +49,7 @@ pub struct Arguments {
 const WITH_VALUE: [char; 5] = ['o', 'i', 'w', 'n', 'u'];
 
 /// The types of objects that arguments name: `-t osimage`, `-tosimage`, and in a bundle of flags (`-lt osimage`).
-pub fn types_of(arguments: &[String]) -> Vec<String> {
+pub(crate) fn types_of(arguments: &[String]) -> Vec<String> {
     let mut words = arguments.iter();
     while let Some(word) = words.next() {
         let Some(flags) = word.strip_prefix('-').filter(|flags| !flags.starts_with('-')) else { continue };
@@ -73,7 +73,7 @@ pub fn types_of(arguments: &[String]) -> Vec<String> {
 /// Arguments of a command for definitions of images; `is_untyped`: it may name no type. Objects of other types, and flags that only xCAT
 /// has, are for xCAT's own command.
 /// Errors: How the command ended.
-pub fn arguments_of<A: Parser>(shell: &Shell, help: &str, is_untyped: bool) -> Result<A, Ended> {
+pub(crate) fn arguments_of<A: Parser>(shell: &Shell, help: &str, is_untyped: bool) -> Result<A, Ended> {
     let types = types_of(shell.words());
     let is_help = shell.words().iter().any(|word| word == "-h" || word == "--help");
     if types != ["osimage"] && !(is_untyped && types.is_empty()) && !(is_help && shell.real().is_none()) {
@@ -132,7 +132,7 @@ impl Selection {
     }
 }
 
-pub fn run(shell: &Shell) -> Done {
+pub(crate) fn run(shell: &Shell) -> Done {
     let help = "imgbuild handles only `lsdef -t osimage`";
     let own: Arguments = arguments_of(shell, help, false)?;
     let named: Vec<&str> =

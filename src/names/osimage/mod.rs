@@ -1,6 +1,6 @@
 //! Definitions of osimages: `lsdef`, `mkdef`, `chdef`, `rmdef`, and `rmimage`.
 
-pub mod attributes;
-pub mod edits;
-pub mod lsdef;
-pub mod removal;
+pub(super) mod attributes;
+pub(super) mod edits;
+pub(super) mod lsdef;
+pub(super) mod removal;

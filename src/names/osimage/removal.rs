@@ -37,7 +37,7 @@ struct Arguments {
 /// Removes what packimage published of an image
 #[derive(Debug, Parser)]
 #[command(name = "rmimage", disable_version_flag = true)]
-pub struct ImageArguments {
+pub(crate) struct ImageArguments {
     /// The osimage
     image: Option<String>,
     /// Release, if no osimage is named
@@ -60,7 +60,7 @@ pub struct ImageArguments {
 /// Files of a recipe's directory that imgbuild's commands write, besides the recipe and its locks.
 const WRITTEN: [&str; 4] = [STANZA_FILE, "litefile.csv", "litetree.csv", "statelite.csv"];
 
-pub fn rmdef(shell: &Shell) -> Done {
+pub(crate) fn rmdef(shell: &Shell) -> Done {
     let help = "imgbuild handles only `rmdef -t osimage`";
     let own: Arguments = arguments_of(shell, help, false)?;
     let names: Vec<&String> = own.names.iter().chain(&own.objects).filter(|name| !name.is_empty()).collect();
@@ -148,7 +148,7 @@ fn remove_recipe(shell: &Shell, image: &str) -> Done {
     Ok(())
 }
 
-pub fn rmimage(shell: &Shell, own: &ImageArguments) -> Done {
+pub(crate) fn rmimage(shell: &Shell, own: &ImageArguments) -> Done {
     let image = match (&own.image, &own.osvers, &own.arch, &own.profile) {
         (Some(image), None, None, None) => image.clone(),
         (Some(_), ..) => return Err(shell.fail("-o, -a and -p cannot be combined with an osimage name")),

@@ -15,7 +15,7 @@ use build::init_for;
 use recipe::{Known, Overlay, Recipe, known, select};
 
 /// Runs imgbuild's own commands for one of xCAT's.
-pub struct Shell {
+pub(super) struct Shell {
     pub workspace: PathBuf,
     pub name: Name,
     /// What it was started as, and its arguments.
@@ -23,35 +23,35 @@ pub struct Shell {
 }
 
 impl Shell {
-    pub fn say(&self, text: &str) {
+    pub(super) fn say(&self, text: &str) {
         render::say(&format!("{}: {text}", self.name.name()));
     }
 
-    pub fn fail(&self, text: &str) -> Ended {
+    pub(super) fn fail(&self, text: &str) -> Ended {
         render::say(&format!("{}: error: {text}", self.name.name()));
         Ended(1)
     }
 
-    pub fn program(&self) -> &str {
+    pub(super) fn program(&self) -> &str {
         self.arguments.first().map_or(self.name.name(), String::as_str)
     }
 
-    pub fn words(&self) -> &[String] {
+    pub(super) fn words(&self) -> &[String] {
         &self.arguments[1.min(self.arguments.len())..]
     }
 
     /// The real command of this name, if there is one further down PATH.
-    pub fn real(&self) -> Option<PathBuf> {
+    pub(super) fn real(&self) -> Option<PathBuf> {
         real::find(self.name.name(), self.program())
     }
 
     /// Another command of xCAT.
-    pub fn real_called(&self, name: &str) -> Option<PathBuf> {
+    pub(super) fn real_called(&self, name: &str) -> Option<PathBuf> {
         real::find(name, self.program())
     }
 
     /// Lets the real command do it, with the same arguments; it comes back only where that cannot be.
-    pub fn hand_on(&self, what: &str, help: &str) -> Ended {
+    pub(super) fn hand_on(&self, what: &str, help: &str) -> Ended {
         let name = self.name.name();
         let help = if help.is_empty() { String::new() } else { format!("\n  help: {help}") };
         let Some(path) = self.real() else {
@@ -64,7 +64,7 @@ impl Shell {
     }
 
     /// Runs the real command besides, with the same arguments and with this on its standard input.
-    pub fn run_real(&self, path: &Path, input: Option<&str>) -> Done {
+    pub(super) fn run_real(&self, path: &Path, input: Option<&str>) -> Done {
         let failed = |error: std::io::Error| self.fail(&format!("`{}` cannot be run: {error}", path.display()));
         let mut command = Command::new(path);
         command.args(self.words()).stdin(if input.is_some() { Stdio::piped() } else { Stdio::inherit() });
@@ -79,12 +79,12 @@ impl Shell {
     }
 
     /// The recipes of the workspace; none where it cannot be read.
-    pub fn known(&self) -> Option<Known> {
+    pub(super) fn known(&self) -> Option<Known> {
         known(&self.workspace, true, &Overlay::new()).ok()
     }
 
     /// Whether the workspace has an image of this name; where that cannot be determined, imgbuild's own commands say why.
-    pub fn has(&self, image: &str) -> bool {
+    pub(super) fn has(&self, image: &str) -> bool {
         let known = match known(&self.workspace, true, &Overlay::new()) {
             Ok(known) => known,
             // A workspace may have no image yet.
@@ -95,7 +95,7 @@ impl Shell {
     }
 
     /// Hands a command for an image on that is xCAT's alone, where there is an xCAT.
-    pub fn hand_on_unknown(&self, image: &str) -> Done {
+    pub(super) fn hand_on_unknown(&self, image: &str) -> Done {
         let Some(path) = self.real().filter(|_| !self.has(image)) else { return Ok(()) };
         self.say(&format!("{image} is not an image of {}: {} gets it", self.workspace.display(), path.display()));
         Err(self.hand_on(&format!("{image} is not an image of the workspace"), ""))
@@ -103,40 +103,40 @@ impl Shell {
 
     /// Hands a command on for an image of a CPU for which this imgbuild has no program of the initrd, where there is an xCAT: its own
     /// genimage, packimage and nodeset go together.
-    pub fn hand_on_unbuildable(&self, image: &str) -> Done {
+    pub(super) fn hand_on_unbuildable(&self, image: &str) -> Done {
         let (Some(path), Some(reason)) = (self.real(), self.unbuildable(image)) else { return Ok(()) };
         self.say(&format!("{reason}: {} gets it", path.display()));
         Err(self.hand_on(&reason, ""))
     }
 
     /// Why this imgbuild cannot build an image, whatever its recipe says.
-    pub fn unbuildable(&self, image: &str) -> Option<String> {
+    pub(super) fn unbuildable(&self, image: &str) -> Option<String> {
         let recipe = select(&self.workspace, &[image.to_owned()]).ok()?.recipes.into_iter().next()?;
         let error = init_for(recipe.model.image.arch).err()?;
         Some(format!("{image} cannot be built here: {error}"))
     }
 
-    pub fn directory_of(&self, image: &str) -> Option<PathBuf> {
+    pub(super) fn directory_of(&self, image: &str) -> Option<PathBuf> {
         let known = self.known()?;
         let found = known.images().find(|draft| draft.name().is_some_and(|(name, _)| name == image));
         found.map(|draft| draft.directory.clone())
     }
 
     /// What the files of a recipe set, as JSON; null where they cannot be read.
-    pub fn document(&self, image: &str) -> serde_json::Value {
+    pub(super) fn document(&self, image: &str) -> serde_json::Value {
         let known = self.known();
         let mut images = known.iter().flat_map(Known::images);
         let draft = images.find(|draft| draft.name().is_some_and(|(name, _)| name == image));
         draft.map_or(serde_json::Value::Null, |draft| draft.document.to_json())
     }
 
-    pub fn recipe(&self, image: &str) -> Result<Recipe, Ended> {
+    pub(super) fn recipe(&self, image: &str) -> Result<Recipe, Ended> {
         let selected = select(&self.workspace, &[image.to_owned()]).ok();
         let recipe = selected.and_then(|selected| selected.recipes.into_iter().next());
         recipe.ok_or_else(|| self.fail(&format!("the recipe of {image} cannot be read: imgbuild check {image}")))
     }
 
-    pub fn directory(&self) -> PathBuf {
+    pub(super) fn directory(&self) -> PathBuf {
         let program = self.program();
         let directory = match program.rsplit_once('/') {
             Some((directory, _)) => Some(PathBuf::from(if directory.is_empty() { "/" } else { directory })),
@@ -148,7 +148,7 @@ impl Shell {
     }
 
     /// What a field of a recipe says; nothing where it is not set.
-    pub fn value(&self, image: &str, field: &str) -> String {
+    pub(super) fn value(&self, image: &str, field: &str) -> String {
         let output = self.command(&["show", image, field]).ok().and_then(|mut command| {
             command.stderr(Stdio::null()).output().ok().filter(|output| output.status.success())
         });
@@ -165,13 +165,13 @@ impl Shell {
     }
 
     /// Runs a command of imgbuild in the workspace, and says which it is.
-    pub fn run(&self, arguments: &[&str]) -> Done {
+    pub(super) fn run(&self, arguments: &[&str]) -> Done {
         let shown: Vec<String> = arguments.iter().map(|word| quoted(word)).collect();
         self.say(&format!("imgbuild -C {} {}", self.workspace.display(), shown.join(" ")));
         self.quietly(arguments)
     }
 
-    pub fn quietly(&self, arguments: &[&str]) -> Done {
+    pub(super) fn quietly(&self, arguments: &[&str]) -> Done {
         let status = self.command(arguments)?.status();
         match status.map_err(|error| self.fail(&format!("cannot start imgbuild: {error}")))?.success() {
             true => Ok(()),
@@ -179,27 +179,27 @@ impl Shell {
         }
     }
 
-    pub fn output(&self, arguments: &[&str]) -> Result<String, Ended> {
+    pub(super) fn output(&self, arguments: &[&str]) -> Result<String, Ended> {
         let (text, done) = self.listing(arguments)?;
         done.map(|()| text)
     }
 
     /// What a command of imgbuild prints, also where it does not end well; and whether it does.
-    pub fn listing(&self, arguments: &[&str]) -> Result<(String, Done), Ended> {
+    pub(super) fn listing(&self, arguments: &[&str]) -> Result<(String, Done), Ended> {
         let output = self.command(arguments)?.stderr(Stdio::inherit()).output();
         let output = output.map_err(|error| self.fail(&format!("cannot start imgbuild: {error}")))?;
         let done = if output.status.success() { Ok(()) } else { Err(Ended(1)) };
         Ok((String::from_utf8_lossy(&output.stdout).into_owned(), done))
     }
 
-    pub fn attribute(&self, image: &str, attribute: &str) -> Result<String, Ended> {
+    pub(super) fn attribute(&self, image: &str, attribute: &str) -> Result<String, Ended> {
         let text = self.output(&["show", image, "-i", attribute])?;
         let value = text.lines().find_map(|line| line.trim_start().strip_prefix(attribute)?.strip_prefix('='));
         Ok(value.unwrap_or_default().to_owned())
     }
 
     /// Says once which lines of a recipe say what flags said.
-    pub fn say_lines(&self, image: &str, lines: &[String]) {
+    pub(super) fn say_lines(&self, image: &str, lines: &[String]) {
         if !lines.is_empty() {
             self.say(&format!("the same in the recipe of {image}:"));
             for line in lines {
@@ -209,7 +209,7 @@ impl Shell {
     }
 
     /// Says which flags mean nothing here, and why.
-    pub fn say_moot(&self, flags: &[(&str, bool, &str)]) {
+    pub(super) fn say_moot(&self, flags: &[(&str, bool, &str)]) {
         for (flag, is_given, reason) in flags {
             if *is_given {
                 self.say(&format!("{flag} has no effect: {reason}"));

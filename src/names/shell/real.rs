@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 ///
 /// Only places after the own one count, so that two imgbuilds in one PATH never hand a command to and fro, and only xCAT's: `nodeset`
 /// is a program of ClusterShell, too.
-pub fn find(name: &str, program: &str) -> Option<PathBuf> {
+pub(super) fn find(name: &str, program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     let own = std::env::current_exe().ok().and_then(|own| identity(&own));
     let root = std::env::var_os("XCATROOT").map(PathBuf::from);

@@ -34,7 +34,7 @@ fn ids(emission: &Emission) -> BTreeMap<&str, String> {
     all
 }
 
-pub fn text_of(emission: &Emission) -> String {
+pub(super) fn text_of(emission: &Emission) -> String {
     let ids = ids(emission);
     let mut text = emission.head(Engine::Github);
     text.push_str(

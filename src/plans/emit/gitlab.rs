@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::quote::{shell, yaml};
 use super::{Emission, Engine};
 
-pub fn text_of(emission: &Emission) -> String {
+pub(super) fn text_of(emission: &Emission) -> String {
     let mut text = emission.head(Engine::Gitlab);
     text.push_str(
         "stages: [images]\n.imgbuild:\n  stage: images\n  tags: [imgbuild]\n  rules:\n    - if: $CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH\n",

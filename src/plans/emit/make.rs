@@ -10,7 +10,7 @@ fn recipe(command: &str) -> String {
 }
 
 /// The file. Targets are no files, so that each run asks each step.
-pub fn text_of(emission: &Emission) -> String {
+pub(super) fn text_of(emission: &Emission) -> String {
     let mut text = emission.head(Engine::Make);
     let published: String =
         emission.steps.iter().filter(|step| step.publishes).map(|step| format!(" {}", target(step.name()))).collect();

@@ -6,7 +6,7 @@ mod github;
 mod gitlab;
 mod make;
 mod ninja;
-pub mod quote;
+pub(crate) mod quote;
 mod slurm;
 
 use std::path::Path;
@@ -96,7 +96,7 @@ fn refused(error: EmitError) -> Exit {
     render::refused(Exit::Input, error)
 }
 
-pub struct Wanted<'a> {
+pub(crate) struct Wanted<'a> {
     pub images: &'a [String],
     pub publish: &'a [Target],
     pub out: Option<&'a Path>,
@@ -137,7 +137,7 @@ impl Emission {
     }
 }
 
-pub fn run(arguments: &Common, own: &Wanted<'_>, engine: Engine) -> Result<Exit, Exit> {
+pub(crate) fn run(arguments: &Common, own: &Wanted<'_>, engine: Engine) -> Result<Exit, Exit> {
     let emission = emission(arguments, own, engine)?;
     let text = match engine {
         Engine::Ninja => ninja::text_of(&emission),

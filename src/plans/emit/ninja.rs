@@ -17,7 +17,7 @@ fn path(text: &str) -> String {
 }
 
 /// The file. Targets are no files, so that each run asks each step.
-pub fn text_of(emission: &Emission) -> String {
+pub(super) fn text_of(emission: &Emission) -> String {
     let mut text = emission.head(Engine::Ninja);
     let _ = write!(
         text,

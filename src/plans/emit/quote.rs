@@ -1,6 +1,6 @@
 //! Words of a command as each program reads them.
 
-pub fn shell(word: &str) -> String {
+pub(crate) fn shell(word: &str) -> String {
     let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "_@%+=:,./-".contains(letter);
     match !word.is_empty() && word.chars().all(is_plain) {
         true => word.to_owned(),
@@ -9,12 +9,12 @@ pub fn shell(word: &str) -> String {
 }
 
 /// A text as a scalar of YAML: JSON's strings are such.
-pub fn yaml(text: &str) -> String {
+pub(crate) fn yaml(text: &str) -> String {
     serde_json::to_string(text).unwrap_or_default()
 }
 
 /// A name of a target of make or ninja: a slash would be a directory.
-pub fn target(name: &str) -> String {
+pub(crate) fn target(name: &str) -> String {
     name.replace('/', "+")
 }
 

@@ -6,7 +6,7 @@ use super::quote::shell;
 use super::{Emission, Engine};
 
 /// The script. Where a job cannot be submitted, those before it are taken back.
-pub fn text_of(emission: &Emission) -> String {
+pub(super) fn text_of(emission: &Emission) -> String {
     let mut text = format!("#!/bin/sh\n{}", emission.head(Engine::Slurm));
     text.push_str(
         "# Run it where the images are; its arguments are sbatch's, for each job: sh FILE --partition=build --cpus-per-task=8\n\

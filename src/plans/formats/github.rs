@@ -4,7 +4,7 @@
 use super::Annotation;
 
 /// One command a line. GitHub shows ten notices of a step; those on lines of the change come first.
-pub fn text_of(annotations: &[Annotation]) -> String {
+pub(super) fn text_of(annotations: &[Annotation]) -> String {
     let mut text = String::new();
     for annotation in annotations {
         let mut properties = Vec::new();

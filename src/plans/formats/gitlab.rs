@@ -27,7 +27,7 @@ struct Lines {
 }
 
 /// The report. Each entry needs a file: what stands in none is shown at the recipe.
-pub fn text_of(annotations: &[Annotation]) -> String {
+pub(super) fn text_of(annotations: &[Annotation]) -> String {
     let issue = |annotation: &Annotation| {
         let path = annotation.file.clone().unwrap_or_else(|| annotation.recipe.clone());
         // The same finding in the next pipeline has the same fingerprint; its line may have moved.

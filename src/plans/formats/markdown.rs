@@ -9,7 +9,7 @@ const COMMENT_LIMIT: usize = 60_000;
 /// How many causes of an image are shown before the rest is folded.
 const SHOWN: usize = 50;
 
-pub fn text_of(document: &PlanDocument, verbose: u8) -> String {
+pub(super) fn text_of(document: &PlanDocument, verbose: u8) -> String {
     let changed = document.images.iter().filter(|image| image.has_work()).count();
     let against = document.against.as_ref().map_or_else(String::new, |against| {
         format!(", compared with {} ({:.12})", code(&against.revision), against.commit)

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use crate::output::harmless::one_line;
 use plan::Verdict;
 
-pub fn text_of(document: &PlanDocument, verbose: u8) -> String {
+pub(crate) fn text_of(document: &PlanDocument, verbose: u8) -> String {
     let texts: Vec<String> = document.images.iter().map(|image| of_image(image, verbose)).collect();
     let head = document
         .against
@@ -18,7 +18,7 @@ pub fn text_of(document: &PlanDocument, verbose: u8) -> String {
 }
 
 /// What became of an image since the revision.
-pub fn change(image: &PlannedImage) -> &'static str {
+pub(crate) fn change(image: &PlannedImage) -> &'static str {
     match image.change.as_deref() {
         Some("new") => "  new",
         // A note says what became of the recipe that is still here.
@@ -30,7 +30,7 @@ pub fn change(image: &PlannedImage) -> &'static str {
     }
 }
 
-pub fn of_image(image: &PlannedImage, verbose: u8) -> String {
+pub(crate) fn of_image(image: &PlannedImage, verbose: u8) -> String {
     let mut text = format!("{}{}\n", image.name, change(image));
     let mut notes: Vec<String> = image.notes.iter().map(|note| format!("  note: {note}\n")).collect();
     for stage in &image.stages {

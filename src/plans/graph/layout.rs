@@ -11,7 +11,7 @@ const ROUNDS: usize = 8;
 type Place = (usize, usize);
 
 /// Column and row of each node, and the places that each line passes.
-pub struct Layout {
+pub(super) struct Layout {
     /// Column and row, by node.
     pub places: Vec<Place>,
     /// Lines: from, to, and columns and rows in between.
@@ -22,7 +22,7 @@ pub struct Layout {
 }
 
 /// Lays a graph out; `uses` names for each node those before it that it uses.
-pub fn lay_out(uses: &[Vec<usize>]) -> Layout {
+pub(super) fn lay_out(uses: &[Vec<usize>]) -> Layout {
     let mut column = Vec::new();
     for of in uses {
         column.push(of.iter().map(|one| column[*one] + 1).max().unwrap_or(0));

@@ -3,7 +3,7 @@
 mod layout;
 mod svg;
 
-pub use svg::escaped;
+pub(crate) use svg::escaped;
 
 use super::planned::{plan_of, stage_failed};
 use crate::Exit;
@@ -40,7 +40,7 @@ pub struct Arguments {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Node {
+pub(crate) struct Node {
     /// Stage and layer.
     pub id: String,
     pub verdict: Verdict,
@@ -50,12 +50,12 @@ pub struct Node {
 
 /// The actions of one image, each behind those that it uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shape {
+pub(crate) struct Shape {
     pub image: String,
     pub nodes: Vec<Node>,
 }
 
-pub fn run(arguments: &crate::Arguments, own: &Arguments) -> Result<Exit, Exit> {
+pub(crate) fn run(arguments: &crate::Arguments, own: &Arguments) -> Result<Exit, Exit> {
     let shapes = shapes(arguments, own)?;
     let text = if own.json {
         json(&shapes)
@@ -121,7 +121,7 @@ fn shape(recipe: &Recipe, store: &Store, own: &Arguments) -> Result<Shape, Exit>
 impl Shape {
     /// What each node uses, without what follows from the rest: a layer that stands on another need not say on what
     /// that stands.
-    pub fn drawn(&self) -> Vec<Vec<usize>> {
+    pub(crate) fn drawn(&self) -> Vec<Vec<usize>> {
         let mut reach: Vec<std::collections::BTreeSet<usize>> = Vec::new();
         let mut drawn = Vec::new();
         for node in &self.nodes {
@@ -227,7 +227,7 @@ mod tests {
         Node { id: id.to_owned(), verdict, uses: uses.to_vec() }
     }
 
-    pub fn example() -> Shape {
+    pub(super) fn example() -> Shape {
         Shape {
             image: "a \"b\" <c>".to_owned(),
             nodes: vec![

@@ -25,7 +25,7 @@ text{font:13px sans-serif;fill:#16191d}.title{font-weight:bold;font-size:15px}.w
 .keep{fill:#1f4527;stroke:#7cc48a}.run{fill:#6b3a05;stroke:#ffb45e}.depends{fill:#1d3558;stroke:#86b3ee}}";
 
 /// Text for XML; what XML cannot hold at all becomes a question mark.
-pub fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let mut safe = String::new();
     for letter in text.chars() {
         match letter {
@@ -40,7 +40,7 @@ pub fn escaped(text: &str) -> String {
     safe
 }
 
-pub fn draw(shapes: &[Shape]) -> String {
+pub(super) fn draw(shapes: &[Shape]) -> String {
     let mut body = String::new();
     let (mut width, mut top) = (420, MARGIN);
     for shape in shapes {

@@ -23,7 +23,7 @@ use witness::{Supplied, supplied};
 type Found = (PathBuf, Option<Workspace>, Vec<Draft>);
 
 /// A revision, and its files below private temporary directories.
-pub struct Revision {
+pub(crate) struct Revision {
     repository: Repository,
     commit: Commit,
     /// Directories with files of the revision, by the directory of the work tree that they stand for.
@@ -56,13 +56,13 @@ fn failed(error: GitError) -> Exit {
 }
 
 impl Revision {
-    pub fn open(directory: &Path, revision: &str) -> Result<Self, Exit> {
+    pub(crate) fn open(directory: &Path, revision: &str) -> Result<Self, Exit> {
         let repository = Repository::around(directory).map_err(failed)?;
         let commit = repository.commit(revision).map_err(failed)?;
         Ok(Self { repository, commit, trees: BTreeMap::new(), names: BTreeMap::new() })
     }
 
-    pub fn document(&self) -> AgainstDocument {
+    pub(crate) fn document(&self) -> AgainstDocument {
         AgainstDocument { revision: self.commit.revision.clone(), commit: self.commit.id.clone() }
     }
 
@@ -142,7 +142,7 @@ impl Revision {
     }
 
     /// Plans images against it; where all images below a directory are meant, those that are gone are reported too.
-    pub fn plan(
+    pub(crate) fn plan(
         &mut self,
         recipes: &[Recipe],
         all_below: Option<&Path>,

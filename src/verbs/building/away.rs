@@ -61,7 +61,7 @@ pub enum What {
     End { directory: PathBuf },
 }
 
-pub fn run(arguments: &crate::Arguments, own: &Arguments) -> Exit {
+pub(crate) fn run(arguments: &crate::Arguments, own: &Arguments) -> Exit {
     let done = match &own.what {
         What::Job { round, submission, task } => match super::slurm::job::run(round, *submission, *task) {
             Ok(exit) => return exit,
@@ -399,7 +399,7 @@ fn remove_all(arguments: &crate::Arguments, directory: &Path) -> Result<(), Stri
 
 /// Prepares a build of what was sent.
 /// Errors: What was sent cannot be read.
-pub fn prepare(directory: &Path) -> Result<(Cache, Deliver), String> {
+pub(crate) fn prepare(directory: &Path) -> Result<(Cache, Deliver), String> {
     let manifest = read_manifest(directory)?;
     let outside = directory.join("abs");
     let owners = owners_in(directory, manifest.owners);

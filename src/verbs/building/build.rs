@@ -24,7 +24,7 @@ use plan::Stage;
 use recipe::{Recipe, Selected};
 use store::Store;
 
-pub fn run(arguments: &crate::Arguments, own: &Arguments) -> Exit {
+pub(crate) fn run(arguments: &crate::Arguments, own: &Arguments) -> Exit {
     if own.dry_run {
         return super::plan::run(arguments, &own.as_plan()).unwrap_or_else(|exit| exit);
     }

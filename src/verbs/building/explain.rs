@@ -55,7 +55,7 @@ enum Change {
     Changed,
 }
 
-pub fn run(arguments: &crate::Arguments, own: &Arguments) -> Exit {
+pub(crate) fn run(arguments: &crate::Arguments, own: &Arguments) -> Exit {
     match explained(arguments, own) {
         Ok(all) if own.json => {
             render::print_json(&format!("{:#}\n", json!({"format_version": "1.0", "actions": all})));

@@ -39,7 +39,7 @@ pub struct Arguments {
 /// What `log --json` prints. Readers ignore fields that they do not know.
 #[derive(Debug, Serialize, schemars::JsonSchema)]
 #[schemars(title = "imgbuild log")]
-pub struct LogDocument {
+pub(crate) struct LogDocument {
     /// Version of this form.
     pub format_version: String,
     /// One entry an image.
@@ -48,7 +48,7 @@ pub struct LogDocument {
 
 /// Builds of one image.
 #[derive(Debug, Serialize, schemars::JsonSchema)]
-pub struct LoggedImage {
+pub(crate) struct LoggedImage {
     /// Its name.
     pub name: String,
     /// Directory of its recipe.
@@ -59,7 +59,7 @@ pub struct LoggedImage {
 
 /// One build.
 #[derive(Debug, Serialize, schemars::JsonSchema)]
-pub struct LoggedBuild {
+pub(crate) struct LoggedBuild {
     /// Its number: counts up for each image.
     pub number: u64,
     /// When it began, as RFC 3339 has it, in UTC.
@@ -125,7 +125,7 @@ fn logged(build: &PastBuild) -> LoggedBuild {
     }
 }
 
-pub fn run(arguments: &crate::Arguments, own: &Arguments) -> Exit {
+pub(crate) fn run(arguments: &crate::Arguments, own: &Arguments) -> Exit {
     match say(arguments, own) {
         Ok(()) => Exit::Done,
         Err(exit) => exit,

@@ -38,14 +38,14 @@ impl FromStr for Only {
 }
 
 /// The images that a command is for: those that it names, or those that its actions name.
-pub fn images(named: &[String], only: &[Only]) -> Vec<String> {
+pub(crate) fn images(named: &[String], only: &[Only]) -> Vec<String> {
     let of_actions: Option<Vec<String>> = only.iter().map(|one| one.image.clone()).collect();
     if named.is_empty() { of_actions.unwrap_or_default() } else { named.to_vec() }
 }
 
 /// Leaves those images that an action is asked of.
 /// Errors: [`Exit::Usage`] after it was said which action is of an image that the command is not for.
-pub fn choose(only: &[Only], recipes: &mut Vec<Recipe>) -> Result<(), Exit> {
+pub(crate) fn choose(only: &[Only], recipes: &mut Vec<Recipe>) -> Result<(), Exit> {
     let is_for =
         |one: &Only| one.image.as_deref().is_none_or(|image| recipes.iter().any(|recipe| is_of(recipe, image)));
     if let Some(Only { image: Some(image), action }) = only.iter().find(|one| !is_for(one)) {
@@ -64,7 +64,7 @@ fn is_of(recipe: &Recipe, image: &str) -> bool {
     recipe.model.image.name == image
 }
 
-pub fn by_image(only: &[Only], recipes: &[Recipe]) -> BTreeMap<String, Vec<String>> {
+pub(crate) fn by_image(only: &[Only], recipes: &[Recipe]) -> BTreeMap<String, Vec<String>> {
     let of = |name: &str| -> Vec<String> {
         let fits = |one: &&Only| one.image.as_deref().is_none_or(|image| image == name);
         only.iter().filter(fits).map(|one| one.action.clone()).collect()

@@ -59,7 +59,7 @@ pub struct Arguments {
     pub no_memo: bool,
 }
 
-pub fn run(arguments: &crate::Arguments, own: &Arguments) -> Result<Exit, Exit> {
+pub(crate) fn run(arguments: &crate::Arguments, own: &Arguments) -> Result<Exit, Exit> {
     if let Some(engine) = own.emit {
         let (images, publish, caches) = (own.images.as_slice(), own.publish.as_slice(), &own.caches);
         let wanted = emit::Wanted { images, publish, out: own.out.as_deref(), output: own.output.as_deref(), caches };

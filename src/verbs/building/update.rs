@@ -38,7 +38,7 @@ fn parse_epoch(text: &str) -> Result<i64, String> {
     }
 }
 
-pub fn run(arguments: &crate::Arguments, own: &Arguments) -> Result<Exit, Exit> {
+pub(crate) fn run(arguments: &crate::Arguments, own: &Arguments) -> Result<Exit, Exit> {
     let recipes = recipes_of(arguments, own)?;
     let setup = Setup::open(arguments)?;
     let _held = setup.share()?;

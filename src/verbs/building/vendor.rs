@@ -24,7 +24,7 @@ pub struct Arguments {
     pub places: PlacesArguments,
 }
 
-pub fn run(arguments: &crate::Arguments, own: &Arguments) -> Result<Exit, Exit> {
+pub(crate) fn run(arguments: &crate::Arguments, own: &Arguments) -> Result<Exit, Exit> {
     let recipe = recipe(arguments, own.image.as_deref())?;
     let lock = lock(&recipe)?;
     let Ok(lock) = fresh_lock(&recipe, lock) else {

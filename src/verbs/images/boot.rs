@@ -145,7 +145,7 @@ fn card_for(initrd: &Path, rootimg: &Path, verbose: u8) -> &'static Card {
     card.unwrap_or(usual)
 }
 
-pub fn run(arguments: &crate::Arguments, own: &Arguments) -> Result<Exit, Exit> {
+pub(crate) fn run(arguments: &crate::Arguments, own: &Arguments) -> Result<Exit, Exit> {
     let (name, out) = image_and_out(arguments, own.image.as_deref(), own.out.as_deref())?;
     let name = &name;
     let found = published_image(&out, name)?;

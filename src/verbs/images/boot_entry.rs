@@ -63,7 +63,7 @@ struct Entry {
 
 const KERNEL: &str = "kernel";
 
-pub fn run(arguments: &crate::Arguments, own: &Arguments) -> Result<Exit, Exit> {
+pub(crate) fn run(arguments: &crate::Arguments, own: &Arguments) -> Result<Exit, Exit> {
     let url = own.url.trim_end_matches('/');
     let host = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://")).filter(|rest| !rest.is_empty());
     if host.is_none() || url.contains(char::is_whitespace) {

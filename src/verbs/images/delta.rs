@@ -29,7 +29,7 @@ fn address(directory: &std::path::Path, place: &str) -> String {
     format!("file://{}", std::path::absolute(&path).unwrap_or(path).display())
 }
 
-pub fn run(arguments: &crate::Arguments, own: &Arguments) -> Exit {
+pub(crate) fn run(arguments: &crate::Arguments, own: &Arguments) -> Exit {
     let at = |place: &str| address(&arguments.directory, place);
     let delta = match delta(&at(&own.old), &at(&own.new), &Fetcher::new()) {
         Ok(delta) => delta,

@@ -250,7 +250,7 @@ fn git_lock(directory: &Path, revision: &str, path: &str) -> Result<Vec<u8>, Exi
     }
 }
 
-pub fn run(arguments: &crate::Arguments, own: &Arguments) -> Exit {
+pub(crate) fn run(arguments: &crate::Arguments, own: &Arguments) -> Exit {
     match difference(arguments, own) {
         Ok(found) => {
             let format = if own.json { Format::Json } else { own.format };

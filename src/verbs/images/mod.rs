@@ -1,13 +1,13 @@
 //! Commands for what was built: boot it, look into it, compare it.
 
-pub mod boot;
-pub mod boot_entry;
-pub mod delta;
-pub mod diff;
-pub mod fetch;
-pub mod publish;
-pub mod pull;
-pub mod push;
-pub mod registry;
-pub mod shell;
-pub mod size;
+pub(crate) mod boot;
+pub(crate) mod boot_entry;
+pub(crate) mod delta;
+pub(crate) mod diff;
+pub(crate) mod fetch;
+pub(crate) mod publish;
+pub(crate) mod pull;
+pub(crate) mod push;
+pub(crate) mod registry;
+pub(crate) mod shell;
+pub(crate) mod size;

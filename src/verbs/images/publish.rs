@@ -41,7 +41,7 @@ pub struct Arguments {
     pub out: Option<PathBuf>,
 }
 
-pub fn run(arguments: &crate::Arguments, own: &Arguments) -> Result<Exit, Exit> {
+pub(crate) fn run(arguments: &crate::Arguments, own: &Arguments) -> Result<Exit, Exit> {
     let (name, out) = image_and_out(arguments, own.image.as_deref(), own.out.as_deref())?;
     let name = &name;
     let (directory, info) = match published_image(&out, name)? {

@@ -25,7 +25,7 @@ pub struct Arguments {
     pub json: bool,
 }
 
-pub fn run(arguments: &crate::Arguments, own: &Arguments) -> Exit {
+pub(crate) fn run(arguments: &crate::Arguments, own: &Arguments) -> Exit {
     let target = arguments.directory.join(own.target.as_deref().unwrap_or(Path::new("out")));
     let reporter = Reporter::new(arguments);
     let report = reporter.of(None);

@@ -44,7 +44,7 @@ pub struct Arguments {
     pub json: bool,
 }
 
-pub fn run(arguments: &crate::Arguments, own: &Arguments) -> Result<Exit, Exit> {
+pub(crate) fn run(arguments: &crate::Arguments, own: &Arguments) -> Result<Exit, Exit> {
     let (name, out) = image_and_out(arguments, own.image.as_deref(), own.out.as_deref())?;
     let (directory, info) = match published_image(&out, &name)? {
         Some(found) => found,

@@ -46,7 +46,7 @@ fn registry(
     Registry::new(reference, access)
 }
 
-pub fn destination(
+pub(crate) fn destination(
     arguments: &crate::Arguments,
     place: &Place,
     own: &RegistryArguments,
@@ -67,7 +67,7 @@ pub fn destination(
     })
 }
 
-pub fn source(
+pub(crate) fn source(
     arguments: &crate::Arguments,
     place: &Place,
     own: &RegistryArguments,
@@ -79,7 +79,7 @@ pub fn source(
     })
 }
 
-pub fn exit(error: &CarryError) -> Exit {
+pub(crate) fn exit(error: &CarryError) -> Exit {
     match error {
         CarryError::Oci(error) => error.into(),
         CarryError::Stage(error) => error.into(),
@@ -87,6 +87,6 @@ pub fn exit(error: &CarryError) -> Exit {
     }
 }
 
-pub fn mega(bytes: u64) -> f64 {
+pub(crate) fn mega(bytes: u64) -> f64 {
     bytes as f64 / 1e6
 }

@@ -45,7 +45,7 @@ fn parse_key(text: &str) -> Result<Digest, String> {
     Digest::parse(text).map_err(|_| "a key has 64 hexadecimal digits".to_owned())
 }
 
-pub fn run(arguments: &crate::Arguments, own: &Arguments) -> std::process::ExitCode {
+pub(crate) fn run(arguments: &crate::Arguments, own: &Arguments) -> std::process::ExitCode {
     match start(arguments, own) {
         Ok(status) => std::process::ExitCode::from(u8::try_from(status).unwrap_or(255)),
         Err(exit) => exit.into(),

@@ -143,7 +143,7 @@ pub enum Command {
     },
 }
 
-pub fn run(arguments: &crate::Arguments, own: &Arguments) -> Exit {
+pub(crate) fn run(arguments: &crate::Arguments, own: &Arguments) -> Exit {
     let done = match &own.command {
         Command::Key { file } => key(file),
         Command::Stats { directory, json } => stats(directory, *json),

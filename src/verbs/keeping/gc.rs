@@ -32,7 +32,7 @@ pub struct Arguments {
 }
 
 /// Reads a duration: a number and one of s, m, h, d, w.
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let wrong = || "a number and a unit: s, m, h, d or w, for instance 30d".to_owned();
     let at = text.find(|letter: char| !letter.is_ascii_digit()).ok_or_else(wrong)?;
     let number: u64 = text[..at].parse().map_err(|_| wrong())?;
@@ -48,7 +48,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 }
 
 /// Reads a number of bytes: k, M, G, T are powers of 1000, and with `i` of 1024; a `B` may follow.
-pub fn parse_bytes(text: &str) -> Result<u64, String> {
+pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
     let wrong = || "a number of bytes, for instance 800M, 20G or 64GiB".to_owned();
     let at = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
     let number: u64 = text[..at].parse().map_err(|_| wrong())?;
@@ -69,7 +69,7 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
 }
 
 /// How long those who use the store are waited for.
-pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+pub(crate) const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
 
 #[derive(Debug, Serialize)]
 struct Document<'a> {
@@ -97,7 +97,7 @@ struct KeptBuild<'a> {
     kept: bool,
 }
 
-pub fn run(arguments: &crate::Arguments, own: &Arguments) -> Result<Exit, Exit> {
+pub(crate) fn run(arguments: &crate::Arguments, own: &Arguments) -> Result<Exit, Exit> {
     let setup = Setup::open(arguments)?;
     let store = &setup.store;
     let failed = render::failed::<StoreError>;

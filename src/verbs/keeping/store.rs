@@ -1,6 +1,6 @@
 //! `imgbuild store`: what is in the store, whether it is whole, and what is pinned.
 
-pub mod carry;
+pub(crate) mod carry;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -64,7 +64,7 @@ pub enum Command {
 }
 
 /// What a kind is called: one, and several.
-pub fn words(kind: ItemKind) -> (&'static str, &'static str) {
+pub(crate) fn words(kind: ItemKind) -> (&'static str, &'static str) {
     match kind {
         ItemKind::Layer => ("layer", "layers"),
         ItemKind::Manifest => ("manifest", "manifests"),
@@ -87,7 +87,7 @@ fn failed(error: StoreError) -> Exit {
     render::failed(error)
 }
 
-pub fn run(arguments: &crate::Arguments, own: &Arguments) -> Result<Exit, Exit> {
+pub(crate) fn run(arguments: &crate::Arguments, own: &Arguments) -> Result<Exit, Exit> {
     match &own.command {
         Command::Verify { repair, json } => verify(arguments, *repair, *json),
         Command::Stats { json } => stats(arguments, *json),

@@ -72,7 +72,7 @@ pub struct Arguments {
     pub units: bool,
 }
 
-pub fn run(arguments: &crate::Arguments, own: &Arguments) -> Result<Exit, Exit> {
+pub(crate) fn run(arguments: &crate::Arguments, own: &Arguments) -> Result<Exit, Exit> {
     if own.units {
         print!("{UNITS}");
         return Ok(Exit::Done);

@@ -12,7 +12,7 @@ use recipe::{Edit, Overlay, known};
 
 /// Whether the first argument of `set` means nodes: it is a set, or the name of a node and not of an image.
 /// Errors: It is both.
-pub fn means_nodes(arguments: &crate::Arguments, text: &str) -> Result<bool, String> {
+pub(crate) fn means_nodes(arguments: &crate::Arguments, text: &str) -> Result<bool, String> {
     let root = root_of(&arguments.directory);
     if nodes_file(&root).is_none() || text == "." {
         return Ok(false);
@@ -34,7 +34,7 @@ pub fn means_nodes(arguments: &crate::Arguments, text: &str) -> Result<bool, Str
     }
 }
 
-pub fn run(arguments: &crate::Arguments, range: &str, edits: &[Edit]) -> Exit {
+pub(crate) fn run(arguments: &crate::Arguments, range: &str, edits: &[Edit]) -> Exit {
     match set(arguments, range, edits) {
         Ok(text) => {
             render::say(&text);

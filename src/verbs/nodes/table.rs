@@ -13,7 +13,7 @@ fn short(build: &str) -> String {
     build.chars().take(12).collect()
 }
 
-pub fn boots(assigned: Option<&Assigned>, image: Option<&str>) -> String {
+pub(super) fn boots(assigned: Option<&Assigned>, image: Option<&str>) -> String {
     match (assigned.map(|one| &one.boots), image) {
         (Some(Boots::Image { image, build, .. }), _) => format!("{image}@{}", short(build)),
         (Some(Boots::Disk), _) => "its disk".to_owned(),
@@ -38,7 +38,7 @@ fn other_build(node: &ListedNode) -> String {
 
 /// A line for each node: name, address, what it boots, its last report and how old that is. An image in parentheses is what its
 /// file names, but `nodeset` has not given it yet.
-pub fn text(nodes: &[ListedNode], now: u64) -> String {
+pub(super) fn text(nodes: &[ListedNode], now: u64) -> String {
     let rows: Vec<[String; 5]> = nodes
         .iter()
         .map(|node| {
@@ -92,7 +92,7 @@ pub fn text(nodes: &[ListedNode], now: u64) -> String {
 }
 
 /// What became of a node's scripts, a line each, and what they printed last.
-pub fn scripts(node: &ListedNode) -> String {
+pub(super) fn scripts(node: &ListedNode) -> String {
     let Some(scripts) = &node.scripts else { return format!("{}: no script has been reported\n", node.name) };
     let mut text = String::new();
     for list in ["postscripts", "postbootscripts"] {
@@ -107,7 +107,7 @@ pub fn scripts(node: &ListedNode) -> String {
     text
 }
 
-pub fn summary(nodes: &[ListedNode]) -> String {
+pub(super) fn summary(nodes: &[ListedNode]) -> String {
     let mut counts: BTreeMap<Option<ReportState>, usize> = BTreeMap::new();
     for node in nodes {
         *counts.entry(node.report.as_ref().map(|report| report.state)).or_default() += 1;

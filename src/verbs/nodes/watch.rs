@@ -16,7 +16,7 @@ use sandbox::interrupt;
 const INTERVAL: Duration = Duration::from_millis(500);
 
 /// Runs it: until all nodes have reported `up` or `failed` with the build that `nodeset` gave them, since it did.
-pub fn run(site: &Site, set: &NodeSet, as_json: bool) -> Exit {
+pub(crate) fn run(site: &Site, set: &NodeSet, as_json: bool) -> Exit {
     let mut shown: BTreeMap<String, Report> = BTreeMap::new();
     loop {
         let assigned = match site.state.assignments() {

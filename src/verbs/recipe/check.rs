@@ -48,7 +48,7 @@ pub enum ListKind {
     Synclist,
 }
 
-pub fn run(arguments: &crate::Arguments, own: &Arguments) -> Exit {
+pub(crate) fn run(arguments: &crate::Arguments, own: &Arguments) -> Exit {
     if let (Some(kind), Some(file)) = (own.kind, own.names.first()) {
         if own.names.len() > 1 {
             render::say("error: `check --as` takes one list");
@@ -165,7 +165,7 @@ fn with_nodes(
 
 /// Reads images and all that they name; those that cannot be built are broken. With `packages` also what is wrong with packages.
 /// Errors: What stands in the way of knowing their names.
-pub fn checked(
+pub(crate) fn checked(
     arguments: &crate::Arguments,
     names: &[String],
     (mirror, online): (Option<&str>, bool),

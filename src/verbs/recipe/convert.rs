@@ -39,7 +39,7 @@ pub enum To {
     Toml,
 }
 
-pub fn run(arguments: &crate::Arguments, own: &Arguments) -> Exit {
+pub(crate) fn run(arguments: &crate::Arguments, own: &Arguments) -> Exit {
     match converted(arguments, own) {
         Ok(exit) => exit,
         Err(findings) => {

@@ -23,7 +23,7 @@ pub struct Arguments {
     pub to: String,
 }
 
-pub fn run(arguments: &crate::Arguments, own: &Arguments) -> Exit {
+pub(crate) fn run(arguments: &crate::Arguments, own: &Arguments) -> Exit {
     match copy(arguments, own) {
         Ok(()) => Exit::Done,
         Err((problem, exit)) => {

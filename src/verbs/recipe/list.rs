@@ -28,7 +28,7 @@ pub struct Arguments {
     pub out: Option<std::path::PathBuf>,
 }
 
-pub fn run(arguments: &crate::Arguments, own: &Arguments) -> Result<Exit, Exit> {
+pub(crate) fn run(arguments: &crate::Arguments, own: &Arguments) -> Result<Exit, Exit> {
     let (recipes, exit) = good_to_look(arguments, &own.images)?;
     if own.names {
         let names: Vec<String> = recipes.iter().map(|recipe| format!("{}\n", recipe.model.image.name)).collect();

@@ -1,9 +1,9 @@
 //! Commands that read and write recipes.
 
-pub mod check;
-pub mod convert;
-pub mod copy;
-pub mod init;
-pub mod list;
-pub mod set;
-pub mod show;
+pub(crate) mod check;
+pub(crate) mod convert;
+pub(crate) mod copy;
+pub(crate) mod init;
+pub(crate) mod list;
+pub(crate) mod set;
+pub(crate) mod show;

@@ -43,7 +43,7 @@ struct Target {
     prefix: Vec<String>,
 }
 
-pub fn run(arguments: &crate::Arguments, own: &Arguments) -> Exit {
+pub(crate) fn run(arguments: &crate::Arguments, own: &Arguments) -> Exit {
     let is_nodes = if own.node { Ok(true) } else { means_nodes(arguments, &own.image) };
     match is_nodes.map(|is_nodes| is_nodes.then(|| edits_of(own))) {
         Ok(None) => {}
@@ -272,7 +272,7 @@ fn check(arguments: &crate::Arguments, target: &Target, text: &str) -> Result<()
 
 /// Writes aside, with the file's own mode, and renames into place, unless the file holds something else than it did; whether
 /// it was written.
-pub fn write(path: &Path, was: &str, text: &str) -> std::io::Result<bool> {
+pub(crate) fn write(path: &Path, was: &str, text: &str) -> std::io::Result<bool> {
     let real = path.canonicalize()?;
     let mut aside = Aside::of(&real, 0o600)?;
     aside.as_file().set_permissions(std::fs::metadata(&real)?.permissions())?;

@@ -49,7 +49,7 @@ fn attributes(arguments: &crate::Arguments, own: &Arguments) -> Result<Exit, Exi
     Ok(Exit::Done)
 }
 
-pub fn run(arguments: &crate::Arguments, own: &Arguments) -> Result<Exit, Exit> {
+pub(crate) fn run(arguments: &crate::Arguments, own: &Arguments) -> Result<Exit, Exit> {
     if !own.attributes.is_empty() {
         return attributes(arguments, own);
     }

@@ -51,7 +51,7 @@ pub struct Arguments {
     pub json: bool,
 }
 
-pub fn run(arguments: &crate::Arguments, own: &Arguments) -> Exit {
+pub(crate) fn run(arguments: &crate::Arguments, own: &Arguments) -> Exit {
     match captured(arguments, own) {
         Ok(()) => Exit::Done,
         Err(Failed::Reported(exit)) => exit,

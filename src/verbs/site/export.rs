@@ -88,7 +88,7 @@ pub enum TableName {
     Linuximage,
 }
 
-pub fn run(arguments: &crate::Arguments, own: &Arguments) -> Result<Exit, Exit> {
+pub(crate) fn run(arguments: &crate::Arguments, own: &Arguments) -> Result<Exit, Exit> {
     match &own.what {
         What::Xcat(own) => xcat(arguments, own),
         What::Nodes(own) => super::nodes::export(arguments, own.range.as_deref()),
@@ -186,7 +186,7 @@ fn xcat(arguments: &crate::Arguments, own: &XcatArguments) -> Result<Exit, Exit>
     Ok(exit)
 }
 
-pub fn definitions_of(recipes: &[Recipe]) -> Vec<Exported> {
+pub(crate) fn definitions_of(recipes: &[Recipe]) -> Vec<Exported> {
     let of = |recipe: &Recipe| {
         let workspace = Workspace::above(&recipe.directory).ok().flatten();
         definition_of(recipe, workspace.as_ref())
@@ -195,7 +195,7 @@ pub fn definitions_of(recipes: &[Recipe]) -> Vec<Exported> {
 }
 
 /// A definition as `lsdef -l` shows it; of some attributes only where they are named.
-pub fn long_text(definition: &Definition, attributes: &[String]) -> String {
+pub(crate) fn long_text(definition: &Definition, attributes: &[String]) -> String {
     let mut text = format!("Object name: {}\n", definition.name);
     for (name, attribute) in &definition.attributes {
         if attributes.is_empty() || attributes.contains(name) {

@@ -16,7 +16,7 @@ pub struct Arguments {
     pub links: PathBuf,
 }
 
-pub fn run(arguments: &crate::Arguments, own: &Arguments) -> Exit {
+pub(crate) fn run(arguments: &crate::Arguments, own: &Arguments) -> Exit {
     match install(arguments, own) {
         Ok(()) => Exit::Done,
         Err((problem, exit)) => {

@@ -15,12 +15,12 @@ use recipe::{Overlay, known};
 use site::nodes::{nodes_file_text, read, xcat};
 
 /// Those files among the arguments of `import xcat` that have nodes.
-pub fn files_with_nodes(paths: &[PathBuf]) -> Vec<PathBuf> {
+pub(super) fn files_with_nodes(paths: &[PathBuf]) -> Vec<PathBuf> {
     let has = |path: &&PathBuf| path.is_file() && read(&[path]).is_ok_and(|found| !found.is_empty());
     paths.iter().filter(has).cloned().collect()
 }
 
-pub fn import(arguments: &crate::Arguments, files: &[PathBuf], into: &Path, dry_run: bool) -> Exit {
+pub(super) fn import(arguments: &crate::Arguments, files: &[PathBuf], into: &Path, dry_run: bool) -> Exit {
     let below = |path: &Path| arguments.directory.join(path);
     let refused = |problem: &str| {
         render::say(&format!("error: {problem}"));
@@ -77,7 +77,7 @@ pub fn import(arguments: &crate::Arguments, files: &[PathBuf], into: &Path, dry_
 }
 
 /// Prints nodes and their groups as xCAT's stanzas.
-pub fn export(arguments: &crate::Arguments, range: Option<&str>) -> Result<Exit, Exit> {
+pub(super) fn export(arguments: &crate::Arguments, range: Option<&str>) -> Result<Exit, Exit> {
     let site = open(arguments, &StateArguments { state_directory: None })?;
     let set = site.select(range, arguments.verbose)?;
     let mut definitions = Vec::new();

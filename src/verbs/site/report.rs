@@ -4,7 +4,7 @@ use crate::output::harmless::push_line;
 use site::osimage::{Remark, Verdict};
 use site::workspace::{ImportReport, ImportState, ImportedImage};
 
-pub fn text_of(report: &ImportReport, verbose: u8) -> String {
+pub(super) fn text_of(report: &ImportReport, verbose: u8) -> String {
     let mut text = String::new();
     let shared = Shared::of(report, verbose);
     for image in &report.osimages {

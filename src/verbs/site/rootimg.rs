@@ -21,7 +21,7 @@ use super::capture::Arguments;
 const SHOWN: usize = 30;
 
 /// Makes a capture one of an overlay for a recipe.
-pub fn overlay(request: &mut CaptureRequest, recipe: &Recipe) {
+pub(crate) fn overlay(request: &mut CaptureRequest, recipe: &Recipe) {
     let workspace = Workspace::above(&recipe.directory).ok().flatten();
     let definition = definition_of(recipe, workspace.as_ref()).definition;
     request.synced = synced(&definition, &places_of(recipe, workspace.as_ref()));
@@ -53,7 +53,7 @@ fn of_recipe(recipe: &Recipe) -> OfRecipe {
 }
 
 /// The files of the overlay, and how they get into the image.
-pub fn text_of(report: &CaptureReport, request: &CaptureRequest, image: &str, own: &Arguments) -> String {
+pub(crate) fn text_of(report: &CaptureReport, request: &CaptureRequest, image: &str, own: &Arguments) -> String {
     let files = &report.overlay_files;
     let mut text = match files.len() {
         0 => format!("{} does not differ from packages, synced files and xCAT's own\n", request.shown),
@@ -116,7 +116,7 @@ fn words(report: &CaptureReport, request: &CaptureRequest) -> Vec<String> {
 }
 
 /// Compares the trees of imported osimages with their packages; what differs becomes notes.
-pub fn of_import(site: &Site, report: &mut ImportReport, into: &Path) {
+pub(crate) fn of_import(site: &Site, report: &mut ImportReport, into: &Path) {
     let mut seen: BTreeSet<PathBuf> = BTreeSet::new();
     let mut notes = Vec::new();
     for image in report.osimages.iter().filter(|image| image.recipe.is_some()) {
@@ -158,7 +158,7 @@ pub fn of_import(site: &Site, report: &mut ImportReport, into: &Path) {
 }
 
 /// What a person changed in the trees of genimage that lie where an image is about to be published.
-pub fn of_publication(recipe: &Recipe, targets: &[Target]) -> Vec<Finding> {
+pub(crate) fn of_publication(recipe: &Recipe, targets: &[Target]) -> Vec<Finding> {
     // Someone took it.
     if recipe.directory.join("overlay.list").exists() {
         return Vec::new();

@@ -3,7 +3,7 @@
 //! The headers are the `cpio` crate's; what it leaves to its user is done here: no flush between entries, content
 //! counted, sizes beyond the format refused, hard links with their data on the last name.
 
-pub mod read;
+pub(crate) mod read;
 
 use std::borrow::Cow;
 use std::io::{self, Read, Write};
@@ -18,13 +18,13 @@ const CPIO_FILE_LIMIT: u64 = u32::MAX as u64;
 
 /// File type bits of a mode. Source: stat(2).
 mod kind {
-    pub const DIRECTORY: u32 = 0o040_000;
-    pub const FILE: u32 = 0o100_000;
-    pub const SYMLINK: u32 = 0o120_000;
-    pub const CHARACTER: u32 = 0o020_000;
-    pub const BLOCK: u32 = 0o060_000;
-    pub const FIFO: u32 = 0o010_000;
-    pub const SOCKET: u32 = 0o140_000;
+    pub(super) const DIRECTORY: u32 = 0o040_000;
+    pub(super) const FILE: u32 = 0o100_000;
+    pub(super) const SYMLINK: u32 = 0o120_000;
+    pub(super) const CHARACTER: u32 = 0o020_000;
+    pub(super) const BLOCK: u32 = 0o060_000;
+    pub(super) const FIFO: u32 = 0o010_000;
+    pub(super) const SOCKET: u32 = 0o140_000;
 }
 
 pub enum Body<'a> {
@@ -168,12 +168,12 @@ pub fn write_entry(out: &mut dyn Write, path: &str, head: Head, body: Body<'_>) 
 const NAME_LIMIT: usize = 4096;
 
 /// What the crate's reader reads: the head of an entry, and what comes after it.
-pub type Entry<'a> = io::Chain<io::Cursor<Vec<u8>>, &'a mut dyn Read>;
+pub(crate) type Entry<'a> = io::Chain<io::Cursor<Vec<u8>>, &'a mut dyn Read>;
 
 /// Begins to read an entry; gives its name too, which may be no UTF-8. The reader's `finish` gives the input back, as the second
 /// part of what it read.
 /// Errors: `InvalidData` for what is no entry; the input's.
-pub fn read_entry(input: &mut dyn Read) -> io::Result<(String, newc::Reader<Entry<'_>>)> {
+pub(crate) fn read_entry(input: &mut dyn Read) -> io::Result<(String, newc::Reader<Entry<'_>>)> {
     let mut head = vec![0; HEADER as usize];
     input.read_exact(&mut head)?;
     // Source: as above; the length of the name is the twelfth field, with its NUL.

@@ -41,7 +41,7 @@ pub struct EroInfo {
 
 /// Where a file's content is in the image.
 #[derive(Debug, Clone, Default)]
-pub struct EroPlace<'a> {
+pub(super) struct EroPlace<'a> {
     /// First block.
     pub block: u32,
     /// Blocks of each chunk, as in [`Chunks`]; none where it is stored in whole blocks.
@@ -98,7 +98,7 @@ pub fn cut_erofs(files: Vec<DataFile<'_>>, chunk: u32) -> Vec<EroRun<'_>> {
 }
 
 /// Lengths of the chunks of some bytes: a short end belongs to the one before.
-pub fn chunk_lengths(size: u64, chunk: u32) -> impl Iterator<Item = u64> {
+pub(super) fn chunk_lengths(size: u64, chunk: u32) -> impl Iterator<Item = u64> {
     let chunk = u64::from(chunk);
     let mut left = size;
     std::iter::from_fn(move || {
@@ -253,7 +253,7 @@ impl EroRun<'_> {
 
 /// Where each file's content is, by the caller's number of it; `block` is where the first frame is.
 /// Errors: A text for a frame of which other files are known than it has.
-pub fn place_files<'a>(
+pub(super) fn place_files<'a>(
     runs: &[EroRun<'_>],
     infos: &'a [EroInfo],
     block: u32,

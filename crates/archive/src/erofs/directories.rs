@@ -6,7 +6,7 @@ use store::Kind;
 /// Bytes of an entry.
 const ENTRY: usize = 12;
 
-pub struct Name<'a> {
+pub(super) struct Name<'a> {
     /// Its bytes.
     pub name: std::borrow::Cow<'a, [u8]>,
     /// The caller's number of what it names.
@@ -44,14 +44,14 @@ fn blocks<'a, 'b>(names: &'b [Name<'a>]) -> Vec<&'b [Name<'a>]> {
     all
 }
 
-pub fn size(names: &[Name<'_>]) -> u64 {
+pub(super) fn size(names: &[Name<'_>]) -> u64 {
     let blocks = blocks(names);
     let last = blocks.last().map_or(0, |names| names.iter().map(|name| ENTRY + name.name.len()).sum());
     (blocks.len() as u64).saturating_sub(1) * BLOCK + last as u64
 }
 
 /// A listing; `inode` gives number and kind of what a name names.
-pub fn listing<'k>(names: &[Name<'_>], inode: &dyn Fn(usize) -> (u64, &'k Kind)) -> Vec<u8> {
+pub(super) fn listing<'k>(names: &[Name<'_>], inode: &dyn Fn(usize) -> (u64, &'k Kind)) -> Vec<u8> {
     let mut out: Vec<u8> = Vec::new();
     for block in blocks(names) {
         out.resize(out.len().next_multiple_of(BLOCK as usize), 0);

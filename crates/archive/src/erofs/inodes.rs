@@ -5,11 +5,11 @@ use super::blocks::chunk_lengths;
 use store::{Entry, Kind};
 
 /// Bytes of an inode.
-pub const INODE: u64 = 64;
+pub(super) const INODE: u64 = 64;
 
 /// How an inode's data is stored. Source: erofs_fs.h, EROFS_INODE_.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Layout {
+pub(super) enum Layout {
     Plain = 0,
     /// Compressed, with an index of eight bytes for each block.
     Compressed = 1,
@@ -18,7 +18,7 @@ pub enum Layout {
 }
 
 #[derive(Debug, Clone, Copy)]
-pub struct Head {
+pub(super) struct Head {
     pub layout: Layout,
     pub number: u32,
     pub links: u32,
@@ -51,7 +51,7 @@ fn device(major: u32, minor: u32) -> u32 {
 }
 
 /// An inode. Source: erofs_fs.h, struct erofs_inode_extended.
-pub fn inode(entry: &Entry, head: &Head) -> Vec<u8> {
+pub(super) fn inode(entry: &Entry, head: &Head) -> Vec<u8> {
     // In words of four bytes, the first three of which count as one.
     let xattrs = if head.xattrs == 0 { 0 } else { (head.xattrs - 12) / 4 + 1 };
     let place = match entry.kind {
@@ -76,22 +76,22 @@ pub fn inode(entry: &Entry, head: &Head) -> Vec<u8> {
 
 /// Kinds of entries of the index. Source: erofs_fs.h, Z_EROFS_VLE_CLUSTER_TYPE_.
 mod kind {
-    pub const PLAIN: u16 = 0;
-    pub const HEAD: u16 = 1;
-    pub const NONHEAD: u16 = 2;
+    pub(super) const PLAIN: u16 = 0;
+    pub(super) const HEAD: u16 = 1;
+    pub(super) const NONHEAD: u16 = 2;
 }
 
 /// Sign in the first entry behind a head: the chunk's blocks. Source: erofs_fs.h, Z_EROFS_VLE_DI_D0_CBLKCNT.
 const COUNT: u16 = 1 << 11;
 
 /// Bytes from the end of the attributes to the end of the index, at most.
-pub fn index_size(size: u64) -> u64 {
+pub(super) fn index_size(size: u64) -> u64 {
     8 + 16 + size.div_ceil(BLOCK) * 8
 }
 
 /// Which block holds which part of a compressed file: a head of eight bytes, eight that no one reads, then an entry for
 /// each block of the content; `before` is what stands before it, as far as that decides where eight bytes begin.
-pub fn index(size: u64, chunk: u32, chunks: &[u8], mut block: u32, before: u64) -> Vec<u8> {
+pub(super) fn index(size: u64, chunk: u32, chunks: &[u8], mut block: u32, before: u64) -> Vec<u8> {
     let mut out = vec![0; usize::try_from(before.next_multiple_of(8) - before).unwrap_or_default()];
     // struct z_erofs_map_header: chunks may have several blocks.
     out.extend_from_slice(&[0, 0, 0, 0, 2, 0, 0, 0]);

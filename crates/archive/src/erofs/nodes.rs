@@ -12,7 +12,7 @@ use node_words::name::{bytes_of, shown};
 use store::{Entry, Kind};
 
 /// What an inode is made of, once per hard link.
-pub struct Node<'a> {
+pub(super) struct Node<'a> {
     pub item: usize,
     pub links: u32,
     /// What stands between the inode and its data.
@@ -30,7 +30,7 @@ pub struct Node<'a> {
 }
 
 /// The nodes that entries belong to, and what lies in each directory.
-pub struct Tree<'a> {
+pub(super) struct Tree<'a> {
     pub nodes: Vec<usize>,
     /// The first entry of each node, and how many names it has.
     pub firsts: Vec<(usize, u32)>,
@@ -44,7 +44,7 @@ fn above(path: &str) -> (&str, &str) {
 
 /// Finds the nodes of entries.
 /// Errors: A text for an entry that is outside the image.
-pub fn tree(entries: &[(String, Entry, usize)]) -> Result<Tree<'_>, String> {
+pub(super) fn tree(entries: &[(String, Entry, usize)]) -> Result<Tree<'_>, String> {
     let directories: BTreeMap<&str, usize> = entries
         .iter()
         .enumerate()
@@ -102,7 +102,7 @@ fn layout_of(size: u64, xattrs: usize) -> (Layout, u64) {
 
 /// What is known of a node before it has a place.
 /// Errors: A text for a file whose content is nowhere.
-pub fn node<'a>(
+pub(super) fn node<'a>(
     image: &EroImage<'a>,
     tree: &Tree<'a>,
     files: &BTreeMap<usize, EroPlace<'_>>,

@@ -7,7 +7,7 @@ use super::BLOCK;
 /// An inode begins at a multiple of so many bytes, so that none of the heads lies in two blocks.
 const STEP: u64 = 64;
 
-pub struct Places {
+pub(super) struct Places {
     end: u64,
     /// By their bytes.
     holes: BTreeMap<u64, Vec<u64>>,
@@ -15,12 +15,12 @@ pub struct Places {
 
 impl Places {
     /// An area whose first bytes no one gets: a number of 0 says that there is no inode.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { end: STEP, holes: BTreeMap::new() }
     }
 
     /// A place for so many bytes; within one block where that is wanted.
-    pub fn take(&mut self, size: u64, within: bool) -> u64 {
+    pub(super) fn take(&mut self, size: u64, within: bool) -> u64 {
         let size = size.next_multiple_of(STEP);
         if size <= BLOCK {
             let fitting = self.holes.range(size..).next().map(|(bytes, _)| *bytes);
@@ -51,7 +51,7 @@ impl Places {
     }
 
     /// Bytes of the area.
-    pub fn end(&self) -> u64 {
+    pub(super) fn end(&self) -> u64 {
         self.end
     }
 }

@@ -117,9 +117,9 @@ pub fn finish_erofs(image: &EroImage<'_>, aside: &File, out: &mut dyn Write) -> 
 /// Features, and what goes with them. Source: erofs_fs.h.
 mod feature {
     /// The superblock has a checksum; inodes have times of their own.
-    pub const COMPATIBLE: u32 = 0x1 | 0x2;
+    pub(super) const COMPATIBLE: u32 = 0x1 | 0x2;
     /// Zeros stand before compressed data; the compressors' settings follow the superblock, and chunks have several blocks.
-    pub const COMPRESSED: u32 = 0x1 | 0x2;
+    pub(super) const COMPRESSED: u32 = 0x1 | 0x2;
 }
 
 /// The block with the superblock.

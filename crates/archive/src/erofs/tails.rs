@@ -7,9 +7,9 @@ use std::collections::VecDeque;
 const KEPT: usize = 16 << 20;
 
 /// Gives the ends of all files of a frame, in order.
-pub type ReadTails<'a> = &'a dyn Fn(usize) -> Result<Vec<Vec<u8>>, String>;
+pub(super) type ReadTails<'a> = &'a dyn Fn(usize) -> Result<Vec<Vec<u8>>, String>;
 
-pub struct Tails<'a> {
+pub(super) struct Tails<'a> {
     read: ReadTails<'a>,
     /// Frames with their ends, the one that was asked for last in front.
     kept: VecDeque<(usize, Vec<Vec<u8>>)>,
@@ -21,13 +21,13 @@ fn bytes_of(tails: &[Vec<u8>]) -> usize {
 }
 
 impl<'a> Tails<'a> {
-    pub fn new(read: ReadTails<'a>) -> Self {
+    pub(super) fn new(read: ReadTails<'a>) -> Self {
         Self { read, kept: VecDeque::new(), bytes: 0 }
     }
 
     /// The end of a file, by frame and by place in it.
     /// Errors: A text where it cannot be read.
-    pub fn get(&mut self, (frame, file): (usize, usize)) -> Result<&[u8], String> {
+    pub(super) fn get(&mut self, (frame, file): (usize, usize)) -> Result<&[u8], String> {
         match self.kept.iter().position(|(known, _)| *known == frame) {
             Some(0) => {}
             Some(at) => {

@@ -21,14 +21,14 @@ pub fn fits_erofs(name: &str) -> bool {
 }
 
 #[derive(Default)]
-pub struct Shared {
+pub(super) struct Shared {
     known: BTreeMap<(String, Vec<u8>), u32>,
     bytes: Vec<u8>,
 }
 
 impl Shared {
     /// What stands behind the inode: nothing, or a head and numbers. A number counts words of four bytes.
-    pub fn body(&mut self, all: &BTreeMap<String, Vec<u8>>) -> Vec<u8> {
+    pub(super) fn body(&mut self, all: &BTreeMap<String, Vec<u8>>) -> Vec<u8> {
         let mut numbers = Vec::new();
         for (name, value) in all {
             let Some((index, rest)) = kind(name) else { continue };
@@ -55,7 +55,7 @@ impl Shared {
         body
     }
 
-    pub fn bytes(&self) -> &[u8] {
+    pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 }

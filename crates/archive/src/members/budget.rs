@@ -14,7 +14,7 @@ const READ: (u64, u64) = (4 << 30, 1000);
 /// Entries that are allowed whatever the size; one more for so many bytes of the file.
 const ENTRIES: (u64, u64) = (200_000, 16);
 /// Attributes of one entry, in bytes. Source: Linux, include/uapi/linux/limits.h: lists and values have 64 KiB each at most.
-pub const ATTRIBUTES_OF_ONE: u64 = 4 << 20;
+pub(crate) const ATTRIBUTES_OF_ONE: u64 = 4 << 20;
 /// Folders in one another. Source: PATH_MAX.
 const DEPTH: u64 = 2048;
 
@@ -108,7 +108,7 @@ impl Read for Counted<'_> {
 
 /// Looks at entries within a budget.
 /// Errors: `look`'s, and `InvalidData` with the name of a limit.
-pub fn within<T>(
+pub(crate) fn within<T>(
     budget: &mut Budget,
     look: &mut Look<'_>,
     list: impl FnOnce(&mut Look<'_>) -> Result<T, super::packed::Unlisted>,

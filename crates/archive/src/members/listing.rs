@@ -38,20 +38,20 @@ const LONGEST_PATH: usize = 4 * 4095;
 /// What a directory of a file system names, until it is looked at. The directory's path is there once for all of them, so that
 /// an image cannot ask for more memory than a few times its own bytes.
 #[derive(Debug)]
-pub struct Named<Inode> {
+pub(crate) struct Named<Inode> {
     directory: Rc<str>,
     name: Box<str>,
     pub inode: Inode,
 }
 
 impl<Inode> Named<Inode> {
-    pub fn root(inode: Inode) -> Self {
+    pub(crate) fn root(inode: Inode) -> Self {
         Self { directory: "".into(), name: "".into(), inode }
     }
 
     /// A name in a directory.
     /// Errors: `InvalidData` for what no system can name.
-    pub fn new(directory: &Rc<str>, name: &[u8], inode: Inode) -> io::Result<Self> {
+    pub(crate) fn new(directory: &Rc<str>, name: &[u8], inode: Inode) -> io::Result<Self> {
         let text = text_of(name);
         if name.len() > LONGEST_NAME || directory.len() + text.len() >= LONGEST_PATH {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a path is longer than the limit of 4095 bytes"));
@@ -60,7 +60,7 @@ impl<Inode> Named<Inode> {
     }
 
     /// Its path; empty for the root.
-    pub fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         if self.directory.is_empty() { self.name.to_string() } else { format!("{}/{}", self.directory, self.name) }
     }
 }
@@ -74,7 +74,7 @@ fn clean(path: &str) -> String {
 
 /// Lists an archive in cpio's `newc` form that is not compressed.
 /// Errors: `InvalidData` for what is no such archive; the reader's and `look`'s.
-pub fn list_cpio(input: &mut dyn Read, look: &mut Look<'_>) -> io::Result<()> {
+pub(crate) fn list_cpio(input: &mut dyn Read, look: &mut Look<'_>) -> io::Result<()> {
     let mut input = input;
     loop {
         let (name, mut reader) = read_entry(input)?;
@@ -108,7 +108,7 @@ pub fn list_cpio(input: &mut dyn Read, look: &mut Look<'_>) -> io::Result<()> {
 
 /// Lists a tar archive that is not compressed; extended attributes are those of GNU tar's `SCHILY.xattr`.
 /// Errors: As [`list_cpio`].
-pub fn list_tar(input: &mut dyn Read, look: &mut Look<'_>) -> io::Result<()> {
+pub(crate) fn list_tar(input: &mut dyn Read, look: &mut Look<'_>) -> io::Result<()> {
     // Source: tar(5), POSIX.1 pax headers, and stat(2) for the bits of types.
     let mut archive = super::guard::open_tar(input);
     for entry in archive.entries()? {

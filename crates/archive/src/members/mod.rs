@@ -1,10 +1,10 @@
 //! The files that a package or an archive holds, one after the other, whatever its kind.
 
-pub mod budget;
-pub mod directory;
-pub mod guard;
-pub mod listing;
-pub mod packed;
+pub(crate) mod budget;
+pub(crate) mod directory;
+pub(crate) mod guard;
+pub(crate) mod listing;
+pub(crate) mod packed;
 
 use std::io::{self, Read};
 

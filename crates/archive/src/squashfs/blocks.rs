@@ -62,7 +62,7 @@ pub struct BlockInfo {
 
 /// Where a file's content is in the image.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct FilePlace {
+pub(super) struct FilePlace {
     /// First byte of its blocks.
     pub start: u64,
     pub words: Vec<u32>,
@@ -71,10 +71,10 @@ pub struct FilePlace {
 }
 
 /// A fragment's place and size.
-pub type Fragment = (u64, u32);
+pub(super) type Fragment = (u64, u32);
 
 /// Takes a frame's bytes, and what it is.
-pub type Take<'a> = &'a mut dyn FnMut(&[u8], BlockInfo) -> io::Result<()>;
+pub(super) type Take<'a> = &'a mut dyn FnMut(&[u8], BlockInfo) -> io::Result<()>;
 
 /// Cuts files, sorted by path, into runs.
 pub fn cut_blocks(files: Vec<DataFile<'_>>, block_size: u32) -> Vec<Run<'_>> {
@@ -227,13 +227,13 @@ impl Run<'_> {
 }
 
 /// Bytes that a block takes.
-pub fn stored_size(word: u32) -> u64 {
+pub(super) fn stored_size(word: u32) -> u64 {
     u64::from(word & (STORED - 1))
 }
 
 /// Where each file's content is, by the caller's number of it, and all fragments; `start` is where the first frame is.
 /// Errors: A text for a frame of which other blocks are known than it has.
-pub fn place_blocks(
+pub(super) fn place_blocks(
     runs: &[Run<'_>],
     infos: &[BlockInfo],
     block_size: u32,

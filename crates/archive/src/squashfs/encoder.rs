@@ -4,7 +4,7 @@ use std::io;
 
 use crate::Compression;
 
-pub struct Encoder(Kind);
+pub(super) struct Encoder(Kind);
 
 enum Kind {
     Stored,
@@ -17,7 +17,7 @@ enum Kind {
 
 impl Encoder {
     /// An encoder for blocks of at most so many bytes.
-    pub fn new(compression: Compression, block_size: u32) -> io::Result<Self> {
+    pub(super) fn new(compression: Compression, block_size: u32) -> io::Result<Self> {
         Ok(Self(match compression {
             Compression::None => Kind::Stored,
             Compression::Zstd(level) => {
@@ -32,7 +32,7 @@ impl Encoder {
     }
 
     /// The compressed block; none where it would not get smaller.
-    pub fn encode(&mut self, content: &[u8]) -> io::Result<Option<Vec<u8>>> {
+    pub(super) fn encode(&mut self, content: &[u8]) -> io::Result<Option<Vec<u8>>> {
         let encoded = match &mut self.0 {
             Kind::Stored => return Ok(None),
             Kind::Zstd(encoder) => encoder.compress(content)?,
@@ -65,7 +65,7 @@ impl Encoder {
 }
 
 /// Number of a compressor in the superblock. Source: squashfs_fs.h.
-pub fn number(compression: Compression) -> u16 {
+pub(super) fn number(compression: Compression) -> u16 {
     match compression {
         // Everything is stored then; a reader wants some compressor.
         Compression::None | Compression::Gzip(_) => 1,
@@ -76,7 +76,7 @@ pub fn number(compression: Compression) -> u16 {
 }
 
 /// The compressor's options as they stand behind the superblock; only where they are not the usual ones.
-pub fn options(compression: Compression) -> Vec<u8> {
+pub(super) fn options(compression: Compression) -> Vec<u8> {
     match compression {
         Compression::Zstd(level) if level != 15 => level.to_le_bytes().to_vec(),
         Compression::Gzip(level) if level != 9 => {

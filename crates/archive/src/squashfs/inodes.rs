@@ -11,7 +11,7 @@ const NO_FRAGMENT: u32 = u32::MAX;
 const LONG: u16 = 7;
 
 #[derive(Debug, Clone, Copy)]
-pub struct Head {
+pub(super) struct Head {
     pub number: u32,
     pub links: u32,
     /// Places of owner and group in the table of ids.
@@ -21,7 +21,7 @@ pub struct Head {
 }
 
 #[derive(Debug, Clone, Copy)]
-pub struct Listing {
+pub(super) struct Listing {
     /// Where its block starts in the table of directories.
     pub block: u32,
     /// Where in the unpacked block.
@@ -32,7 +32,7 @@ pub struct Listing {
     pub parent: u32,
 }
 
-pub fn kind_number(kind: &Kind) -> u16 {
+pub(super) fn kind_number(kind: &Kind) -> u16 {
     match kind {
         Kind::Directory => 1,
         Kind::File { .. } => 2,
@@ -66,7 +66,7 @@ fn add(out: &mut Vec<u8>, numbers: &[u32]) {
     numbers.iter().for_each(|number| out.extend_from_slice(&number.to_le_bytes()));
 }
 
-pub fn directory(entry: &Entry, head: Head, listing: Listing) -> Vec<u8> {
+pub(super) fn directory(entry: &Entry, head: Head, listing: Listing) -> Vec<u8> {
     // Three more than the listing has: what `.` and `..` would be.
     let size = listing.size + 3;
     match u16::try_from(size).ok().filter(|_| head.xattrs == xattrs::NONE) {
@@ -90,7 +90,7 @@ pub fn directory(entry: &Entry, head: Head, listing: Listing) -> Vec<u8> {
     }
 }
 
-pub fn file(entry: &Entry, head: Head, size: u64, place: &FilePlace, block_size: u32) -> Vec<u8> {
+pub(super) fn file(entry: &Entry, head: Head, size: u64, place: &FilePlace, block_size: u32) -> Vec<u8> {
     let holes = place.words.iter().filter(|word| **word == 0).count() as u64 * u64::from(block_size);
     let (fragment, offset) = place.fragment.unwrap_or((NO_FRAGMENT, 0));
     let short = match (u32::try_from(place.start), u32::try_from(size)) {
@@ -116,7 +116,7 @@ pub fn file(entry: &Entry, head: Head, size: u64, place: &FilePlace, block_size:
     out
 }
 
-pub fn other(entry: &Entry, head: Head) -> Vec<u8> {
+pub(super) fn other(entry: &Entry, head: Head) -> Vec<u8> {
     let is_long = head.xattrs != xattrs::NONE;
     let mut out = start(entry, head, is_long);
     add(&mut out, &[head.links]);

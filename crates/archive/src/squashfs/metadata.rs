@@ -11,7 +11,7 @@ const STORED: u16 = 1 << 15;
 
 /// A place in a table: where its block starts in the written table, and where in the unpacked block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Place {
+pub(super) struct Place {
     /// Offset of the block, from the table's start.
     pub block: u64,
     /// In the unpacked block.
@@ -20,12 +20,12 @@ pub struct Place {
 
 impl Place {
     /// As inode numbers and attributes refer to it.
-    pub fn reference(self) -> u64 {
+    pub(super) fn reference(self) -> u64 {
         self.block << 16 | u64::from(self.offset)
     }
 }
 
-pub struct Table<'a> {
+pub(super) struct Table<'a> {
     encoder: &'a mut Encoder,
     written: Vec<u8>,
     pending: Vec<u8>,
@@ -33,17 +33,17 @@ pub struct Table<'a> {
 }
 
 impl<'a> Table<'a> {
-    pub fn new(encoder: &'a mut Encoder) -> Self {
+    pub(super) fn new(encoder: &'a mut Encoder) -> Self {
         Self { encoder, written: Vec::new(), pending: Vec::new(), starts: Vec::new() }
     }
 
-    pub fn place(&self) -> Place {
+    pub(super) fn place(&self) -> Place {
         Place { block: self.written.len() as u64, offset: self.pending.len() as u16 }
     }
 
     /// Adds bytes.
     /// Errors: The compressor's.
-    pub fn add(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+    pub(super) fn add(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             let most = (BLOCK - self.pending.len()).min(bytes.len());
             let (now, later) = bytes.split_at(most);
@@ -74,7 +74,7 @@ impl<'a> Table<'a> {
 
     /// The whole table, and where each of its blocks starts in it.
     /// Errors: The compressor's.
-    pub fn finish(mut self) -> io::Result<(Vec<u8>, Vec<u64>)> {
+    pub(super) fn finish(mut self) -> io::Result<(Vec<u8>, Vec<u64>)> {
         if !self.pending.is_empty() {
             self.flush()?;
         }
@@ -84,7 +84,7 @@ impl<'a> Table<'a> {
 
 /// A table that is found through a list of its blocks: the blocks, then the list. Gives the list's place.
 /// Errors: The compressor's.
-pub fn listed(out: &mut Vec<u8>, start: u64, content: &[u8], encoder: &mut Encoder) -> io::Result<u64> {
+pub(super) fn listed(out: &mut Vec<u8>, start: u64, content: &[u8], encoder: &mut Encoder) -> io::Result<u64> {
     let mut table = Table::new(encoder);
     table.add(content)?;
     let (bytes, starts) = table.finish()?;

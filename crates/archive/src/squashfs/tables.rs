@@ -12,7 +12,7 @@ use node_words::name::{bytes_of, shown};
 use store::{Entry, Kind};
 
 /// Bytes of the superblock.
-pub const HEAD: u64 = 96;
+pub(super) const HEAD: u64 = 96;
 
 /// `hsqs`. Source: squashfs_fs.h, SQUASHFS_MAGIC.
 const MAGIC: u32 = 0x7371_7368;
@@ -24,13 +24,13 @@ const HEADER_ENTRIES: usize = 256;
 /// Flags of the superblock. Source: squashfs_fs.h.
 mod flag {
     /// Inodes, data, fragments, attributes and ids are stored as they are.
-    pub const STORED: u16 = 0x1 | 0x2 | 0x8 | 0x100 | 0x800;
-    pub const NO_FRAGMENTS: u16 = 0x10;
+    pub(super) const STORED: u16 = 0x1 | 0x2 | 0x8 | 0x100 | 0x800;
+    pub(super) const NO_FRAGMENTS: u16 = 0x10;
     /// Equal files are there once.
-    pub const DUPLICATES: u16 = 0x40;
-    pub const EXPORTABLE: u16 = 0x80;
-    pub const NO_XATTRS: u16 = 0x200;
-    pub const OPTIONS: u16 = 0x400;
+    pub(super) const DUPLICATES: u16 = 0x40;
+    pub(super) const EXPORTABLE: u16 = 0x80;
+    pub(super) const NO_XATTRS: u16 = 0x200;
+    pub(super) const OPTIONS: u16 = 0x400;
 }
 
 pub struct Image<'a> {

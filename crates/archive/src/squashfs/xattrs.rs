@@ -7,7 +7,7 @@ use super::encoder::Encoder;
 use super::metadata::{Place, Table};
 
 /// An entry without any. Source: squashfs_fs.h, SQUASHFS_INVALID_XATTR.
-pub const NONE: u32 = u32::MAX;
+pub(super) const NONE: u32 = u32::MAX;
 
 /// Kinds of attributes that the format has a place for, with their numbers.
 const KINDS: [(&str, u16); 3] = [("user.", 0), ("trusted.", 1), ("security.", 2)];
@@ -18,14 +18,14 @@ pub fn fits(name: &str) -> bool {
 }
 
 #[derive(Default)]
-pub struct Sets {
+pub(super) struct Sets {
     numbers: BTreeMap<Vec<(String, Vec<u8>)>, u32>,
     order: Vec<Vec<(String, Vec<u8>)>>,
 }
 
 impl Sets {
     /// The number of a set; attributes that the format cannot hold are left out.
-    pub fn number(&mut self, all: &BTreeMap<String, Vec<u8>>) -> u32 {
+    pub(super) fn number(&mut self, all: &BTreeMap<String, Vec<u8>>) -> u32 {
         let set: Vec<(String, Vec<u8>)> =
             all.iter().filter(|(name, _)| fits(name)).map(|(name, value)| (name.clone(), value.clone())).collect();
         if set.is_empty() {
@@ -39,7 +39,7 @@ impl Sets {
 
     /// Writes them behind what is written; gives the table's place, or the sign that it is absent.
     /// Errors: The compressor's.
-    pub fn write(&self, out: &mut Vec<u8>, start: u64, encoder: &mut Encoder) -> io::Result<u64> {
+    pub(super) fn write(&self, out: &mut Vec<u8>, start: u64, encoder: &mut Encoder) -> io::Result<u64> {
         if self.order.is_empty() {
             return Ok(u64::MAX);
         }

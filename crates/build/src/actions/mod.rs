@@ -4,22 +4,22 @@
 //! its work takes of the recipe. Its `run` turns that into a request, which is asked inside, and the answer into outputs
 //! ([`reader::work::Work`]). [`reader`] puts the actions together, [`run`] does the work of one.
 
-pub mod gate;
-pub mod initrd;
-pub mod kernel;
-pub mod node_support;
-pub mod pack;
-pub mod packages;
-pub mod postinstall;
+pub(crate) mod gate;
+pub(crate) mod initrd;
+pub(crate) mod kernel;
+pub(crate) mod node_support;
+pub(crate) mod pack;
+pub(crate) mod packages;
+pub(crate) mod postinstall;
 mod reader;
-pub mod services;
-pub mod statelite;
-pub mod sync;
-pub mod system;
+pub(crate) mod services;
+pub(crate) mod statelite;
+pub(crate) mod sync;
+pub(crate) mod system;
 
 pub use reader::graph::{Forms, StageGraph, graph_of};
-pub use reader::work::{Context, Given};
-pub use reader::{gzip_initrd, kernel_packages, pack_action, packed_form, xcat_pack};
+pub(crate) use reader::work::{Context, Given};
+pub(crate) use reader::{gzip_initrd, kernel_packages, pack_action, packed_form, xcat_pack};
 
 use self::reader::work::{Above, perform};
 use super::StageError;
@@ -49,7 +49,7 @@ pub enum Described {
 }
 
 /// Does the work of an action that is not in the store.
-pub fn run(bench: &Bench<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
+pub(crate) fn run(bench: &Bench<'_>, action: &Action, context: &Context<'_>) -> Result<Outputs, StageError> {
     let given = context.given;
     // What comes before and after the graph is described nowhere.
     let described = context.stages.described.get(&action.id).ok_or_else(|| missing(&action.id))?;

@@ -16,10 +16,10 @@ pub struct StoreHistory<'a> {
 }
 
 /// Where inputs stood at the time of a build, by action and input.
-pub type PlacesOfInputs = BTreeMap<String, BTreeMap<String, (Place, Origin)>>;
+pub(crate) type PlacesOfInputs = BTreeMap<String, BTreeMap<String, (Place, Origin)>>;
 
 /// Places of all inputs of a graph that a person asked for.
-pub fn places_of(graph: &ActionGraph) -> PlacesOfInputs {
+pub(crate) fn places_of(graph: &ActionGraph) -> PlacesOfInputs {
     let of_action = |action: &plan::Action| -> BTreeMap<String, (Place, Origin)> {
         let inputs = action.inputs.iter();
         inputs.filter_map(|one| Some((one.name.clone(), (one.place.clone()?, one.origin.clone())))).collect()
@@ -45,7 +45,7 @@ impl<'a> StoreHistory<'a> {
 }
 
 /// Outputs as the planner names them.
-pub fn outputs_by_name(outputs: &Outputs) -> BTreeMap<String, String> {
+pub(crate) fn outputs_by_name(outputs: &Outputs) -> BTreeMap<String, String> {
     let mut named: BTreeMap<String, String> =
         outputs.values.iter().map(|(name, value)| (format!("value {name}"), value.clone())).collect();
     if let Some(layer) = outputs.layer {

@@ -1,11 +1,11 @@
 //! What the work on an action stands on, below actions and builder: recipe, store, sandbox, who takes news, and the files of
 //! the build host as keys have them.
 
-pub mod history;
+pub(crate) mod history;
 pub mod ids;
-pub mod keyed;
-pub mod report;
-pub mod results;
+pub(crate) mod keyed;
+pub(crate) mod report;
+pub(crate) mod results;
 
 use std::path::PathBuf;
 

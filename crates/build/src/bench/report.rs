@@ -24,12 +24,12 @@ pub trait Report: Sync {
 }
 
 /// Refuses what a field of the recipe asks for: reported at its place now, so that the error need not be reported again.
-pub fn refuse(report: &dyn Report, recipe: &Recipe, field: &str, problem: String, help: String) -> StageError {
+pub(crate) fn refuse(report: &dyn Report, recipe: &Recipe, field: &str, problem: String, help: String) -> StageError {
     refuse_at(report, recipe.spans.nearest(field).cloned(), problem, help)
 }
 
 /// The same at any place.
-pub fn refuse_at(report: &dyn Report, span: Option<Span>, problem: String, help: String) -> StageError {
+pub(crate) fn refuse_at(report: &dyn Report, span: Option<Span>, problem: String, help: String) -> StageError {
     let mut finding = Finding::nowhere(Severity::Error, "recipe::refused", problem.clone()).help(help.clone());
     finding.span = span;
     report.finding(&finding);
@@ -60,7 +60,7 @@ impl Progress for UploadNews<'_> {
     }
 }
 
-pub struct ReportedNews<'a>(pub &'a dyn Report);
+pub(crate) struct ReportedNews<'a>(pub &'a dyn Report);
 
 impl News for ReportedNews<'_> {
     fn progress(&self, text: &str) {

@@ -34,14 +34,14 @@ impl Done {
 }
 
 /// An action used a result that is not there: a mistake in the graph.
-pub fn missing(action: &str) -> StageError {
+pub(crate) fn missing(action: &str) -> StageError {
     StageError::Gate {
         problem: format!("the result of {action} is missing"),
         help: "this is a bug in imgbuild: please report it".to_owned(),
     }
 }
 
-pub fn record(
+pub(crate) fn record(
     key: Digest,
     action: &str,
     trace: Vec<(String, String)>,
@@ -67,13 +67,13 @@ const DEVICES: &str = "devices";
 /// So many device nodes are shown.
 const SHOWN_DEVICES: usize = 10;
 
-pub fn layer_outputs(answer: &ScanAnswer) -> Outputs {
+pub(crate) fn layer_outputs(answer: &ScanAnswer) -> Outputs {
     let devices = (!answer.devices.is_empty()).then(|| (DEVICES.to_owned(), answer.devices.join("\n")));
     Outputs { layer: Some(answer.layer), values: devices.into_iter().collect(), ..Outputs::default() }
 }
 
 /// What is said of device nodes that an action's layer lacks.
-pub fn devices_left_out(action: &str, outputs: &Outputs) -> Option<Finding> {
+pub(crate) fn devices_left_out(action: &str, outputs: &Outputs) -> Option<Finding> {
     let lines: Vec<&str> = outputs.values.get(DEVICES)?.lines().collect();
     let paths: Vec<&str> = lines.iter().filter_map(|line| line.split(' ').nth(1)).take(SHOWN_DEVICES).collect();
     let more = lines.len().saturating_sub(paths.len());
@@ -87,7 +87,7 @@ pub fn devices_left_out(action: &str, outputs: &Outputs) -> Option<Finding> {
 }
 
 /// Layers that an action stands on, lowest first.
-pub fn below(action: &Action, done: &Done) -> Result<Vec<Digest>, StageError> {
+pub(crate) fn below(action: &Action, done: &Done) -> Result<Vec<Digest>, StageError> {
     action
         .upstream
         .iter()

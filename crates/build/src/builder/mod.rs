@@ -1,12 +1,12 @@
 //! Running a plan: the builder, what it shares with other builds, what it notes.
 
-pub mod cached;
-pub mod failed;
-pub mod locking;
-pub mod many;
-pub mod planfile;
-pub mod run;
-pub mod schedule;
-pub mod shared;
-pub mod trace;
-pub mod verify;
+pub(crate) mod cached;
+pub(crate) mod failed;
+pub(crate) mod locking;
+pub(crate) mod many;
+pub(crate) mod planfile;
+pub(crate) mod run;
+pub(crate) mod schedule;
+pub(crate) mod shared;
+pub(crate) mod trace;
+pub(crate) mod verify;

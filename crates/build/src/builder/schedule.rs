@@ -11,7 +11,7 @@ use plan::Action;
 use store::Outputs;
 
 /// How one image's actions are run.
-pub struct ScheduleOptions<'a> {
+pub(crate) struct ScheduleOptions<'a> {
     /// How many at once.
     pub workers: usize,
     /// Whether what does not need a failed action goes on.
@@ -40,7 +40,7 @@ type Work<'a> = dyn Fn(&Action, &Done) -> Result<Outputs, StageError> + Sync + '
 /// After a failure nothing new starts, or, with `keep_going`, nothing that needs what failed; what runs is waited for, so
 /// that its result is not lost.
 /// Errors: The first failure.
-pub fn run_side_by_side(
+pub(crate) fn run_side_by_side(
     actions: &[&Action],
     options: &ScheduleOptions<'_>,
     work: &Work<'_>,

@@ -84,7 +84,7 @@ struct Used {
 
 /// Hands out turns to actions of all images.
 #[derive(Debug)]
-pub struct Budget {
+pub(crate) struct Budget {
     limits: Limits,
     used: Mutex<Used>,
     changed: Condvar,
@@ -92,13 +92,13 @@ pub struct Budget {
 
 /// The right to run one action; given back when it is dropped.
 #[derive(Debug)]
-pub struct Turn<'a> {
+pub(crate) struct Turn<'a> {
     budget: &'a Budget,
     memory: u64,
 }
 
 impl Budget {
-    pub fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: Limits) -> Self {
         Self { limits, used: Mutex::default(), changed: Condvar::new() }
     }
 
@@ -107,7 +107,7 @@ impl Budget {
     }
 
     /// Waits until an action with such an estimate may run. One action may always run, whatever it takes.
-    pub fn turn(&self, memory: u64) -> Turn<'_> {
+    pub(crate) fn turn(&self, memory: u64) -> Turn<'_> {
         let mut used = self.used();
         while used.running > 0
             && (used.running >= self.limits.jobs || used.memory.saturating_add(memory) > self.limits.memory)

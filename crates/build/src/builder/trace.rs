@@ -15,7 +15,7 @@ use recipe::{Format, Recipe, in_format};
 use store::{BuildTrace, End, Outputs, Run, Store, now};
 
 /// Bytes that an action wrote: its layer's files, and blobs and frames that were not there when it began.
-pub fn written(store: &Store, kind: ActionKind, outputs: &Outputs, began: SystemTime) -> u64 {
+pub(crate) fn written(store: &Store, kind: ActionKind, outputs: &Outputs, began: SystemTime) -> u64 {
     let new = |path: &Path| match std::fs::metadata(path) {
         Ok(found) if found.modified().is_ok_and(|time| time >= began) => found.len(),
         _ => 0,
@@ -125,7 +125,7 @@ impl Trace {
 }
 
 /// Inodes of an image's published files: what the next build takes over of them it does not write.
-pub fn published_inodes(out: &Path, image: &str) -> Vec<u64> {
+pub(crate) fn published_inodes(out: &Path, image: &str) -> Vec<u64> {
     let names = |(directory, info): (PathBuf, BuildInfo)| -> Vec<u64> {
         let inode = |name: &str| std::fs::metadata(directory.join(name)).ok().map(|found| found.ino());
         info.artefacts.iter().filter_map(|artefact| inode(&artefact.name)).collect()
@@ -133,11 +133,11 @@ pub fn published_inodes(out: &Path, image: &str) -> Vec<u64> {
     crate::published(out, image).map(names).unwrap_or_default()
 }
 
-pub fn milliseconds(duration: Duration) -> u64 {
+pub(crate) fn milliseconds(duration: Duration) -> u64 {
     duration.as_millis() as u64
 }
 
-pub fn in_short(error: &StageError, recipe: &Recipe) -> String {
+pub(crate) fn in_short(error: &StageError, recipe: &Recipe) -> String {
     let format = if recipe.in_kdl { Format::Kdl } else { Format::Toml };
     let text = in_format(&error.to_string(), format);
     let lines: Vec<&str> = text.lines().collect();

@@ -19,7 +19,7 @@ const BESIDE: &str = ".imgbuild-verify-";
 
 /// Builds, then builds everything again without any earlier result, and compares.
 /// Errors: [`StageError::NotReproducible`] with the first file that differs, and how; what the first build published stays.
-pub fn build_and_verify(builder: &Builder<'_>) -> Result<Summary, StageError> {
+pub(crate) fn build_and_verify(builder: &Builder<'_>) -> Result<Summary, StageError> {
     let (summary, work) = builder.build_keeping_work()?;
     let Some(lock) = read_lock(builder)? else { return Ok(summary) };
     builder.report.progress("building again in an empty store");

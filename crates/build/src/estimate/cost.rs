@@ -24,7 +24,7 @@ const COSTS: [(&str, u32, f64, f64); 16] = [
 ];
 
 /// How an action compresses, as its key says it: `zstd 3`. None for one that does not.
-pub fn form_of(action: &Action) -> Option<String> {
+pub(crate) fn form_of(action: &Action) -> Option<String> {
     let value = |name: &str| {
         let input = action.inputs.iter().find(|input| InputName::of(&input.name).parameter() == Some(name));
         input.map(|input| input.value.as_str())
@@ -40,7 +40,7 @@ fn cost(form: &str) -> Option<(f64, f64)> {
 }
 
 /// By how much time and bytes of one form are more than those of another; the same where one is not known.
-pub fn ratio(was: Option<&str>, now: Option<&str>) -> (f64, f64) {
+pub(crate) fn ratio(was: Option<&str>, now: Option<&str>) -> (f64, f64) {
     match (was.and_then(cost), now.and_then(cost)) {
         (Some(was), Some(now)) => (now.0 / was.0, now.1 / was.1),
         _ => (1.0, 1.0),

@@ -15,7 +15,7 @@ const IMAGES: usize = 20;
 const SCALE: (f64, f64) = (0.1, 20.0);
 
 /// Earlier runs, read when they are asked for.
-pub struct Experience<'a> {
+pub(crate) struct Experience<'a> {
     pub(super) store: &'a Store,
     pub(super) recipe: &'a Recipe,
     target: String,
@@ -43,7 +43,7 @@ fn cpu_of(target: &str) -> Option<&str> {
 }
 
 impl<'a> Experience<'a> {
-    pub fn new(store: &'a Store, recipe: &'a Recipe) -> Self {
+    pub(crate) fn new(store: &'a Store, recipe: &'a Recipe) -> Self {
         let own = store.builds(&recipe.directory, &recipe.model.image.name);
         Self { store, recipe, target: target(recipe), own, others: std::cell::OnceCell::new() }
     }

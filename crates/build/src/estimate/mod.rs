@@ -3,18 +3,19 @@
 //! Time and bytes written are guesses and are called so wherever they are shown. The download is no guess: it is the
 //! sizes in image.lock of the packages that the store lacks. What nothing is known of is named, and never counted as zero.
 
-pub mod cost;
+pub(crate) mod cost;
 mod experience;
-pub mod room;
+pub(crate) mod room;
 mod simulate;
 mod total;
 mod work;
 
 use serde::{Deserialize, Serialize};
 
-pub use experience::Experience;
+pub(crate) use experience::Experience;
 pub use total::{PathStep, Total};
-pub use work::{Workload, work_before_lock, work_of};
+pub use work::Workload;
+pub(crate) use work::{work_before_lock, work_of};
 
 /// Where a figure comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]

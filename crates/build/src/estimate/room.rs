@@ -13,7 +13,7 @@ fn free(store: &Store) -> Option<u64> {
 
 /// Compares what is known to the byte, packages to fetch and files to sync, with what is free; what is only guessed is a warning.
 /// Errors: [`StageError::NoRoom`] where it surely has none.
-pub fn check(store: &Store, work: &Workload, estimate: &Estimate) -> Result<Option<Finding>, StageError> {
+pub(crate) fn check(store: &Store, work: &Workload, estimate: &Estimate) -> Result<Option<Finding>, StageError> {
     let Some(free) = free(store) else { return Ok(None) };
     let download = estimate.download_bytes.map_or(0, |range| range.least);
     compare(&store.directory().display().to_string(), free, (work.synced, download), estimate)

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 #[derive(Debug, Clone, Default)]
-pub struct Task {
+pub(super) struct Task {
     /// What must be done before, by index; all are smaller than its own.
     pub needs: Vec<usize>,
     /// What it takes, in milliseconds.
@@ -15,7 +15,7 @@ pub struct Task {
 
 /// Does as the scheduler does: the first that is ready, in order. Gives when all is done, in milliseconds, and the chain that
 /// decided it.
-pub fn simulate(tasks: &[Task], workers: usize) -> (u64, Vec<usize>) {
+pub(super) fn simulate(tasks: &[Task], workers: usize) -> (u64, Vec<usize>) {
     let mut users: Vec<Vec<usize>> = vec![Vec::new(); tasks.len()];
     for (index, task) in tasks.iter().enumerate() {
         task.needs.iter().for_each(|need| users[*need].push(index));

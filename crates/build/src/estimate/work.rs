@@ -89,7 +89,7 @@ fn shapes(graph: &ActionGraph) -> BTreeMap<&str, Digest> {
 }
 
 /// What a build of these decisions has to do; none where that is nothing.
-pub fn work_of(
+pub(crate) fn work_of(
     experience: &Experience<'_>,
     graph: &ActionGraph,
     decisions: &[Decision],
@@ -192,11 +192,11 @@ fn shapes_before_lock(recipe: &Recipe) -> BTreeMap<String, String> {
 }
 
 /// An action of a plan before the packages are resolved: its name, its kind, and whether it surely runs.
-pub type Open = (String, String, bool);
+pub(super) type Open = (String, String, bool);
 
 /// What a build has to do whose packages are not resolved yet. Which packages come is not known, so that actions count with
 /// what they took before, one after another.
-pub fn work_before_lock(experience: &Experience<'_>, open: Vec<Open>) -> Workload {
+pub(crate) fn work_before_lock(experience: &Experience<'_>, open: Vec<Open>) -> Workload {
     let lock = (ids::LOCK.to_owned(), "lock".to_owned(), true);
     let all = std::iter::once(lock).chain(open.into_iter().filter(|(id, ..)| id != ids::LOCK));
     let shapes = shapes_before_lock(experience.recipe);

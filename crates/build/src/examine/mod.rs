@@ -1,8 +1,8 @@
 //! Looking at what was built: differences, sizes, a shell, an action once more.
 
-pub mod against;
+pub(crate) mod against;
 pub mod diff;
-pub mod excluded;
-pub mod reproduce;
-pub mod shell;
-pub mod size;
+pub(crate) mod excluded;
+pub(crate) mod reproduce;
+pub(crate) mod shell;
+pub(crate) mod size;

@@ -29,7 +29,7 @@ pub struct ShellRequest {
     pub log: String,
 }
 
-pub fn inside(request: ShellRequest, _: News<'_>) -> Result<CommandResult, String> {
+pub(crate) fn inside(request: ShellRequest, _: News<'_>) -> Result<CommandResult, String> {
     in_scratch(&request.scratch, || {
         let at = |name: &str| format!("{}/{name}", request.scratch);
         make_directories(&request.scratch, &["mount", "upper", "work", "tree"])?;

@@ -10,12 +10,12 @@ use store::{Entry, Kind, Merged};
 
 /// The directories above some paths, each before those in it.
 #[derive(Debug)]
-pub struct Bare<'t>(BTreeMap<&'t str, &'t Entry>);
+pub(crate) struct Bare<'t>(BTreeMap<&'t str, &'t Entry>);
 
 impl<'t> Bare<'t> {
     /// The directories of a tree that are above paths. None where that is not enough to write there as in the whole tree: a link
     /// is on the way, a directory has attributes, or what is to be written is a directory already.
-    pub fn above<'p>(tree: &'t Merged, paths: impl Iterator<Item = &'p str>) -> Option<Self> {
+    pub(crate) fn above<'p>(tree: &'t Merged, paths: impl Iterator<Item = &'p str>) -> Option<Self> {
         let mut found = BTreeMap::new();
         for path in paths {
             let path = path.trim_matches('/');
@@ -37,7 +37,7 @@ impl<'t> Bare<'t> {
     }
 
     /// Makes them below a directory, given relative to the working directory.
-    pub fn make(&self, root: &str) -> Result<(), String> {
+    pub(crate) fn make(&self, root: &str) -> Result<(), String> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let root = rustix::fs::open(root, flags, Mode::empty()).map_err(|error| format!("{root}: {error}"))?;
         let open = |path: &str| {
@@ -66,7 +66,7 @@ impl<'t> Bare<'t> {
     }
 
     /// A directory below `path` that the tree has, and these have not: anyone who wrote there would have hidden its owner and mode.
-    pub fn forgot<'f>(&self, tree: &Merged, mut directories: impl Iterator<Item = &'f str>) -> Option<&'f str> {
+    pub(crate) fn forgot<'f>(&self, tree: &Merged, mut directories: impl Iterator<Item = &'f str>) -> Option<&'f str> {
         let is_there = |path: &str| tree.0.get(path).is_some_and(|there| there.entry.is_directory());
         directories.find(|path| is_there(path) && !self.0.contains_key(path))
     }

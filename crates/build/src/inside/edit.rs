@@ -14,7 +14,7 @@ use store::{in_scratch, make_directories};
 
 /// Mounts layers, lets `work` change the tree through an extractor, and commits what changed as a layer.
 /// Errors: What `work` says, or a text about the mount or the scan.
-pub fn layer_by_edit(
+pub(crate) fn layer_by_edit(
     scratch: &str,
     base: &[Digest],
     epoch: i64,
@@ -42,7 +42,7 @@ pub fn layer_by_edit(
 /// The same for work that writes to known paths: where plain directories are above them, nothing is mounted, and the layers below
 /// need not be looked at for it.
 /// Errors: As [`layer_by_edit`].
-pub fn layer_by_writing<'p>(
+pub(crate) fn layer_by_writing<'p>(
     scratch: &str,
     base: &[Digest],
     epoch: i64,

@@ -1,11 +1,11 @@
 //! Operations that belong to no action, as the helper process knows them.
 
-pub mod bare;
-pub mod edit;
-pub mod init;
-pub mod probe;
-pub mod removal;
-pub mod unpack;
+pub(crate) mod bare;
+pub(crate) mod edit;
+pub(crate) mod init;
+pub(crate) mod probe;
+pub(crate) mod removal;
+pub(crate) mod unpack;
 
 use base::digest::Digest;
 use sandbox::helper::{Legacy, News, Operation, answer};
@@ -17,7 +17,7 @@ use store::{
 /// Which layers were looked at: what operations leave for those after them.
 pub const LEGACY: Legacy = Legacy { take: were_looked_at, leave: looked_at };
 
-pub fn operations() -> [(&'static str, Operation); 6] {
+pub(crate) fn operations() -> [(&'static str, Operation); 6] {
     [
         ("probe", |request, news| answer(request, news, probe::inside)),
         ("check-layers", |request, news| answer(request, news, check)),

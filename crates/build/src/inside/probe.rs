@@ -20,7 +20,7 @@ pub struct ProbeAnswer {
     pub no_overlay: Option<String>,
 }
 
-pub fn inside(request: ProbeRequest, _: News<'_>) -> Result<ProbeAnswer, String> {
+pub(crate) fn inside(request: ProbeRequest, _: News<'_>) -> Result<ProbeAnswer, String> {
     if let Err(error) = std::fs::create_dir_all(&request.scratch) {
         let hint = if is_fuse() { "; it is a FUSE file system: mount it with the option allow_other" } else { "" };
         let unfit = format!("accept writes from the user ids of images ({error}{hint})");

@@ -15,7 +15,7 @@ pub fn remove_inside(store: &Store, namespace: &Namespace, paths: Vec<String>) -
 
 /// The same for layers that were found damaged: one that someone made again meanwhile stays.
 /// Errors: As [`remove_inside`].
-pub fn remove_layers(store: &Store, namespace: &Namespace, layers: &[Digest]) -> Result<usize, StageError> {
+pub(crate) fn remove_layers(store: &Store, namespace: &Namespace, layers: &[Digest]) -> Result<usize, StageError> {
     let paths = layers.iter().flat_map(|layer| [Store::manifest_name(layer), Store::tree_name(layer)]);
     ask(store, namespace, paths.collect(), true)
 }
@@ -41,7 +41,7 @@ pub fn remove_collected(store: &Store, namespace: &Namespace, gone: Collected) -
 
 /// Takes a file out of the store that [`StoreError::Damaged`] names, with what belongs to it.
 /// Errors: As [`remove_collected`].
-pub fn remove_damaged(store: &Store, namespace: &Namespace, error: &StoreError) -> Result<(), StageError> {
+pub(crate) fn remove_damaged(store: &Store, namespace: &Namespace, error: &StoreError) -> Result<(), StageError> {
     let StoreError::Damaged { path, .. } = error else { return Ok(()) };
     let below = path.strip_prefix(store.directory()).ok().and_then(|below| below.to_str());
     remove_collected(store, namespace, Collected::with_kin(below.into_iter()))

@@ -16,12 +16,12 @@ const KEPT: [&str; 3] = ["security.capability", "system.posix_acl_access", "syst
 const LONGEST_LINK: u64 = 4096;
 
 /// Mode, owner and group of the root, where the file says them.
-pub type Root = Option<(u32, u32, u32)>;
+pub(crate) type Root = Option<(u32, u32, u32)>;
 
 /// Unpacks a file into a directory, given relative to the working directory. Devices, pipes and sockets are left out: no one may
 /// make devices here, and a tree that is only looked at needs none.
 /// Errors: A text for the person.
-pub fn unpack(packed: &Path, to: &str) -> Result<Root, String> {
+pub(crate) fn unpack(packed: &Path, to: &str) -> Result<Root, String> {
     let said = |problem: &dyn std::fmt::Display| {
         let message = format!("cannot unpack `{}`: {problem}", packed.display());
         // A file that others made, and not this machine's disk or memory.

@@ -13,7 +13,7 @@ use recipe::{Lock, Recipe};
 const SHOWN: usize = 6;
 
 /// Digest of the names and contents of all package files below a directory.
-pub fn local_digest(manager: &dyn PackageManager, directory: &Path) -> Option<Sha256> {
+pub(crate) fn local_digest(manager: &dyn PackageManager, directory: &Path) -> Option<Sha256> {
     let mut text = String::new();
     for path in manager.package_files(directory).ok()? {
         let name = path.strip_prefix(directory).ok()?.display().to_string();
@@ -26,7 +26,7 @@ pub fn local_digest(manager: &dyn PackageManager, directory: &Path) -> Option<Sh
 
 /// The same of the files as they were when they were read, by their path below the directory.
 /// Errors: [`DistroError::Moved`] where there are others now.
-pub fn scanned_digest(
+pub(crate) fn scanned_digest(
     manager: &dyn PackageManager,
     directory: &Path,
     scanned: &BTreeMap<String, Sha256>,
@@ -50,7 +50,7 @@ pub fn scanned_digest(
 }
 
 /// Locked package files that are gone or have other content; the directory itself where only others changed.
-pub fn changed_files(recipe: &Recipe, lock: &Lock, now: Option<Sha256>) -> Vec<Cause> {
+pub(crate) fn changed_files(recipe: &Recipe, lock: &Lock, now: Option<Sha256>) -> Vec<Cause> {
     let place = recipe.spans.get("otherpkgs.dir").or_else(|| recipe.spans.nearest("otherpkgs")).map(Place::from);
     let table = recipe.model.otherpkgs.as_ref().map_or("otherpkgs", |table| table.dir.as_str());
     let field = Origin::Field("otherpkgs.dir".to_owned());

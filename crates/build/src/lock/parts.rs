@@ -11,7 +11,7 @@ use recipe::{LockedPass, PassRole, PinnedPackage};
 const LEAST: usize = 64;
 
 /// Cuts a transaction. What removes packages stays in one piece; streams of modules go to the last part with packages.
-pub fn cut(pass: LockedPass, relations: Option<Relations>) -> Vec<LockedPass> {
+pub(crate) fn cut(pass: LockedPass, relations: Option<Relations>) -> Vec<LockedPass> {
     cut_at(pass, relations, LEAST)
 }
 
@@ -54,7 +54,7 @@ fn cut_at(pass: LockedPass, relations: Option<Relations>, least: usize) -> Vec<L
 }
 
 /// A transaction that is supposed, cut where its lock has cut it before.
-pub fn as_before(whole: LockedPass, parts: &[LockedPass], plain: impl Fn(&str) -> String) -> Vec<LockedPass> {
+pub(crate) fn as_before(whole: LockedPass, parts: &[LockedPass], plain: impl Fn(&str) -> String) -> Vec<LockedPass> {
     // A part ends where its last name stands; one whose last name is gone is one with the next.
     let mut names: Vec<Vec<String>> = Vec::new();
     let mut number_of = Vec::new();

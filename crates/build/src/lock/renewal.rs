@@ -13,7 +13,11 @@ use recipe::{Lock, PassRole};
 ///
 /// What is made of the distribution's packages stays as it is, for the renewed lock holds their versions. What is made
 /// of other packages waits for it. None where that cannot be determined: a transaction may come that the lock does not have.
-pub fn graph_before_renewal(manager: &dyn PackageManager, stages: &StageGraph, lock: &Lock) -> Option<ActionGraph> {
+pub(crate) fn graph_before_renewal(
+    manager: &dyn PackageManager,
+    stages: &StageGraph,
+    lock: &Lock,
+) -> Option<ActionGraph> {
     let mut waiting = BTreeSet::new();
     for pass in &lock.pass {
         let is_local = pass.packages.iter().any(|package| local_folder(package).is_some());

@@ -114,14 +114,14 @@ fn of_entry(entry: &RepoEntry) -> String {
     text
 }
 
-pub struct Address {
+pub(crate) struct Address {
     pub digest: String,
     /// The address, without a password.
     pub shown: String,
     pub place: Option<Place>,
 }
 
-pub fn addresses(recipe: &Recipe) -> Vec<Address> {
+pub(crate) fn addresses(recipe: &Recipe) -> Vec<Address> {
     let mut all = Vec::new();
     for (index, repo) in recipe.model.repo.iter().enumerate() {
         let mut add = |text: &str, field: &str, is_directory: bool| {
@@ -155,7 +155,7 @@ pub fn addresses(recipe: &Recipe) -> Vec<Address> {
 }
 
 /// Notes on addresses that no one asked yet, while a lock answers: what they serve is not known.
-pub fn not_asked(recipe: &Recipe, asked: &BTreeSet<String>) -> Vec<String> {
+pub(crate) fn not_asked(recipe: &Recipe, asked: &BTreeSet<String>) -> Vec<String> {
     if asked.is_empty() {
         return Vec::new();
     }
@@ -169,7 +169,7 @@ pub fn not_asked(recipe: &Recipe, asked: &BTreeSet<String>) -> Vec<String> {
 }
 
 /// What of the repositories is not as it was when a lock was made; nothing for a lock that does not say.
-pub fn causes(recipe: &Recipe, lock: &Lock) -> Vec<Cause> {
+pub(crate) fn causes(recipe: &Recipe, lock: &Lock) -> Vec<Cause> {
     let Some(was) = &lock.repo else { return Vec::new() };
     let now = asked(recipe);
     if *was == now {

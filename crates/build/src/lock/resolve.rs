@@ -32,7 +32,7 @@ use sandbox::Namespace;
 use store::Store;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Renew {
+pub(crate) enum Renew {
     /// None, but for what the recipe's changes make necessary.
     #[default]
     Nothing,
@@ -50,7 +50,7 @@ impl Renew {
     }
 }
 
-pub struct Locking<'a> {
+pub(crate) struct Locking<'a> {
     pub recipe: &'a Recipe,
     pub store: &'a Store,
     pub namespace: &'a Namespace,
@@ -67,7 +67,7 @@ impl Locking<'_> {
     /// Resolves all transactions of the recipe; packages that an earlier lock pins keep their versions, but for those
     /// that are to be renewed. The epoch and the accounts stay.
     /// Errors: [`StageError`] from the archive, the solver, or the tools root in which it runs.
-    pub fn resolve(&self, earlier: Option<&Lock>, renew: &Renew) -> Result<Lock, StageError> {
+    pub(crate) fn resolve(&self, earlier: Option<&Lock>, renew: &Renew) -> Result<Lock, StageError> {
         self.supply.set_resolving(true);
         self.report.started(ids::LOCK, &[]);
         let outcome = match self.resolve_all(earlier, renew) {

@@ -9,7 +9,7 @@ use plan::{Cause, Change, Origin, Place, RECIPE, Reason, Removals, Subject};
 use recipe::{LockItem, LockPlaces, LockedPass, PassRole, Recipe, Spans};
 
 /// Finds where an input of an action stood, and what it came from.
-pub type Remembered<'a> = dyn Fn(&str, &str) -> Option<(Place, Origin)> + 'a;
+pub(crate) type Remembered<'a> = dyn Fn(&str, &str) -> Option<(Place, Origin)> + 'a;
 
 /// Which field of the recipe a transaction is there for, where no line names a package.
 fn field_of(pass: &str) -> &'static str {
@@ -41,7 +41,7 @@ fn origin_of(package_request: &PackageRequest, name: &str, spans: &Spans) -> (Op
 }
 
 /// Places of all that a recipe asks for, to be remembered with a build.
-pub fn requests(recipe: &Recipe) -> BTreeMap<String, (Place, Origin)> {
+pub(crate) fn requests(recipe: &Recipe) -> BTreeMap<String, (Place, Origin)> {
     let mut all = BTreeMap::new();
     for package_request in package_requests(recipe) {
         for name in package_request
@@ -60,7 +60,7 @@ pub fn requests(recipe: &Recipe) -> BTreeMap<String, (Place, Origin)> {
 }
 
 /// The kernel's package under another name: both names, and one cause for them. A directory of kernels has its own.
-pub fn another_kernel(
+pub(crate) fn another_kernel(
     package_request: &PackageRequest,
     locked: &LockedPass,
     recipe: &Recipe,
@@ -84,7 +84,7 @@ pub fn another_kernel(
 }
 
 /// A name that is asked for, and that the lock lacks.
-pub fn lacking(package_request: &PackageRequest, name: &str, dashes: &str, recipe: &Recipe) -> Cause {
+pub(crate) fn lacking(package_request: &PackageRequest, name: &str, dashes: &str, recipe: &Recipe) -> Cause {
     let (place, origin) = origin_of(package_request, name, &recipe.spans);
     let (shown, lock) = (format!("{dashes}{name}"), recipe.lock_name());
     if matches!(origin, Origin::Imgbuild(_)) {
@@ -108,7 +108,7 @@ pub fn lacking(package_request: &PackageRequest, name: &str, dashes: &str, recip
 }
 
 /// A name that the lock was made for, and that is no longer requested; where it was is unknown.
-pub fn left_over(pass: &str, name: &str, dashes: &str, recipe: &Recipe) -> Cause {
+pub(crate) fn left_over(pass: &str, name: &str, dashes: &str, recipe: &Recipe) -> Cause {
     let (lock, pass, what) = (recipe.lock_name(), pass.to_owned(), format!("{dashes}{name}"));
     let cause = Reason::NotAsked { lock, pass, what }.cause(None);
     // apt's pattern for a whole set of packages, which no list can name: the base asks for it.
@@ -120,7 +120,7 @@ pub fn left_over(pass: &str, name: &str, dashes: &str, recipe: &Recipe) -> Cause
 ///
 /// `remembered` finds places of the last build by action, [`RECIPE`] among them, and input. For names that are requested now it
 /// is said where something hid them before.
-pub fn place_left_over(causes: &mut [Cause], recipe: &Recipe, remembered: &Remembered<'_>) {
+pub(crate) fn place_left_over(causes: &mut [Cause], recipe: &Recipe, remembered: &Remembered<'_>) {
     if causes.is_empty() {
         return;
     }
@@ -154,7 +154,7 @@ pub fn place_left_over(causes: &mut [Cause], recipe: &Recipe, remembered: &Remem
 }
 
 /// A transaction that the lock lacks: what asks for it.
-pub fn lacking_pass(package_request: &PackageRequest, recipe: &Recipe) -> Vec<Cause> {
+pub(crate) fn lacking_pass(package_request: &PackageRequest, recipe: &Recipe) -> Vec<Cause> {
     let asked = [
         (&package_request.pass.install, ""),
         (&package_request.pass.remove, "-"),
@@ -176,19 +176,19 @@ pub fn lacking_pass(package_request: &PackageRequest, recipe: &Recipe) -> Vec<Ca
 }
 
 /// A transaction that the lock has and the recipe does not want.
-pub fn left_over_pass(locked: &LockedPass, recipe: &Recipe) -> Vec<Cause> {
+pub(crate) fn left_over_pass(locked: &LockedPass, recipe: &Recipe) -> Vec<Cause> {
     locked.install.iter().map(|name| left_over(&locked.name, name, "", recipe)).collect()
 }
 
 /// Which names come in another order.
-pub fn reordered(now: &[String], was: &[String], package_request: &PackageRequest) -> Option<Cause> {
+pub(crate) fn reordered(now: &[String], was: &[String], package_request: &PackageRequest) -> Option<Cause> {
     let (now, was) = now.iter().zip(was).find(|(now, was)| now != was)?;
     let place = package_request.spans.get(now).map(Place::from);
     Some(Reason::Reordered { what: now.clone(), before: was.clone() }.cause(place.as_ref()))
 }
 
 /// Says of causes that come from the lock on which line of it they stand; `text` is the lock as it is now.
-pub fn place_in_lock(causes: &mut [Cause], action: &str, text: &str) {
+pub(crate) fn place_in_lock(causes: &mut [Cause], action: &str, text: &str) {
     // Only where something of the lock is reported.
     let places = std::cell::LazyCell::new(|| LockPlaces::of(text));
     for cause in causes {

@@ -8,10 +8,10 @@ use packages::manager;
 use recipe::{Lock, LockedPass, PassRole, PinnedPackage, Recipe};
 
 /// The version of a package that is not resolved yet.
-pub const UNKNOWN: &str = "?";
+pub(crate) const UNKNOWN: &str = "?";
 
 /// Supposes what a renewed lock says. None where nothing of it can be known: it is for another release.
-pub fn supposed(recipe: &Recipe, lock: &Lock) -> Option<Lock> {
+pub(crate) fn supposed(recipe: &Recipe, lock: &Lock) -> Option<Lock> {
     if lock.target != target(recipe) {
         return None;
     }

@@ -96,7 +96,7 @@ pub(super) fn note_names(recipe: &Recipe, store: &Store, archive: &dyn PackageAr
 }
 
 /// Says of words of a recipe that no repository had when packages were resolved last what they may have been meant to be.
-pub fn unknown_before(recipe: &Recipe, store: &Store) -> Vec<String> {
+pub(crate) fn unknown_before(recipe: &Recipe, store: &Store) -> Vec<String> {
     let question = names_of(recipe);
     // A plan is another one when it is written again.
     if !witness::exists(&store.directory().join(Store::solving_name(&question))) {

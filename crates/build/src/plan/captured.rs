@@ -8,7 +8,7 @@ use recipe::{Lock, Recipe};
 const NAMED: usize = 6;
 
 /// A note, where the recipe was captured; `lock` is what the image gets, where that is known.
-pub fn against_node(recipe: &Recipe, lock: Option<&Lock>) -> Option<String> {
+pub(super) fn against_node(recipe: &Recipe, lock: Option<&Lock>) -> Option<String> {
     let captured = recipe.captured.as_ref()?;
     let Some(lock) = lock else {
         return Some(format!("differences from the captured node are shown once {} exists", recipe.lock_name()));

@@ -35,7 +35,7 @@ use sandbox::emulator::HostCpu;
 use store::{Root, Store};
 
 /// How many actions run at once at most; more would only wait for the same disk and the same layers.
-pub const SIDE_BY_SIDE: usize = 4;
+pub(crate) const SIDE_BY_SIDE: usize = 4;
 
 /// How many actions a build runs at once.
 pub fn workers() -> usize {

@@ -41,7 +41,7 @@ pub fn shape_of(recipe: &Recipe, found: Option<Lock>) -> Result<Option<ActionGra
 }
 
 /// What is decided of each action; `lock_causes` are why the lock is renewed, where that is an action of the graph.
-pub fn planned_actions(
+pub(super) fn planned_actions(
     graph: &ActionGraph,
     decisions: Vec<Decision>,
     lock_causes: &[Cause],
@@ -74,7 +74,7 @@ pub fn planned_actions(
 }
 
 /// What can be said before the packages are resolved.
-pub fn not_resolved(causes: Vec<Cause>, was_built: bool) -> Vec<PlannedAction> {
+pub(super) fn not_resolved(causes: Vec<Cause>, was_built: bool) -> Vec<PlannedAction> {
     let lock = PlannedAction {
         stage: Stage::Rootfs,
         name: "lock".into(),
@@ -107,7 +107,7 @@ pub fn not_resolved(causes: Vec<Cause>, was_built: bool) -> Vec<PlannedAction> {
 }
 
 /// What runs emulated, where the image's CPU is not this host's and something does.
-pub fn emulated(machine: &str, here: HostCpu, actions: &[PlannedAction]) -> Option<String> {
+pub(super) fn emulated(machine: &str, here: HostCpu, actions: &[PlannedAction]) -> Option<String> {
     let open = || actions.iter().filter(|one| one.verdict != Verdict::Keep);
     if here.runs(machine) || open().next().is_none() {
         return None;
@@ -127,13 +127,13 @@ pub fn emulated(machine: &str, here: HostCpu, actions: &[PlannedAction]) -> Opti
 }
 
 /// What is supposed where the lock has to be renewed: packages that were not asked for again stay.
-pub fn unless_moved(recipe: &Recipe) -> Option<String> {
+pub(super) fn unless_moved(recipe: &Recipe) -> Option<String> {
     let lock = recipe.lock_name();
     Some(format!("actions marked keep may still run if the new packages need other versions of those in {lock}"))
 }
 
 /// The plan with a lock as it will most likely be, after its renewal.
-pub fn before_lock(causes: Vec<Cause>, mut known: Vec<PlannedAction>) -> Vec<PlannedAction> {
+pub(super) fn before_lock(causes: Vec<Cause>, mut known: Vec<PlannedAction>) -> Vec<PlannedAction> {
     // For a package that is only supposed, the lock's own cause says more.
     let is_supposed = |cause: &Cause| {
         let value = match &cause.leaf().reason {
@@ -155,7 +155,7 @@ pub fn before_lock(causes: Vec<Cause>, mut known: Vec<PlannedAction>) -> Vec<Pla
 
 /// What can be said before the packages are resolved, and what runs whatever they turn out to be: `known` is the plan with
 /// the lock as it is.
-pub fn not_resolved_but(causes: Vec<Cause>, known: Vec<PlannedAction>) -> Vec<PlannedAction> {
+pub(super) fn not_resolved_but(causes: Vec<Cause>, known: Vec<PlannedAction>) -> Vec<PlannedAction> {
     let mut planned = not_resolved(causes, true);
     let is_own = |cause: &Cause| !matches!(cause.reason, Reason::Upstream { .. });
     for mut one in known {

@@ -92,7 +92,7 @@ impl BuildInfo {
     }
 }
 
-pub struct Publication<'a> {
+pub(crate) struct Publication<'a> {
     pub recipe: &'a Recipe,
     pub store: &'a Store,
     /// Directory that gets the artefacts: `out` next to the recipe, or `--out`.
@@ -140,10 +140,10 @@ pub(crate) fn sha256_of(path: &Path) -> std::io::Result<Sha256> {
 }
 
 /// Name of the file with the digests of all others.
-pub const SUMS: &str = "SHA256SUMS";
+pub(crate) const SUMS: &str = "SHA256SUMS";
 
 /// Its text, as sha256sum(1) reads it.
-pub fn sums(artefacts: &[Artefact]) -> String {
+pub(crate) fn sums(artefacts: &[Artefact]) -> String {
     artefacts.iter().map(|artefact| format!("{}  {}\n", artefact.sha256, artefact.name)).collect()
 }
 
@@ -185,7 +185,7 @@ impl Publication<'_> {
 
     /// Writes the files aside and swaps them in; gives the directory and what was published.
     /// Errors: [`StageError::Publish`]; the previous artefacts are untouched then.
-    pub fn publish(&self) -> Result<(PathBuf, BuildInfo), StageError> {
+    pub(crate) fn publish(&self) -> Result<(PathBuf, BuildInfo), StageError> {
         let name = &self.recipe.model.image.name;
         let builds = self.out.join(".builds").join(name);
         files::beside::check_owners(self.out, &builds.join(".lock"))

@@ -74,7 +74,12 @@ enum Part {
 /// Puts the frames of an image together, each checked against the index. On a file system that can, the image shares the blocks
 /// of the store's frames, and little is written. Gives the size in bytes and the digest.
 /// Errors: [`StageError::Publish`], or [`StoreError::Damaged`] with the frame that does not match the index.
-pub fn assemble(store: &Store, index: &BlobRef, frames: &[Digest], to: &Path) -> Result<(u64, Sha256), StageError> {
+pub(crate) fn assemble(
+    store: &Store,
+    index: &BlobRef,
+    frames: &[Digest],
+    to: &Path,
+) -> Result<(u64, Sha256), StageError> {
     let index: ReadIndex = serde_json::from_slice(&store.read_blob(&index.digest)?)
         .map_err(|error| StageError::publishing("read the index of", to)(std::io::Error::other(error)))?;
     let file = File::options().write(true).create_new(true).open(to).map_err(StageError::publishing("write", to))?;

@@ -32,7 +32,7 @@ fn stamp(path: &Path) -> Option<String> {
 }
 
 /// Stamps of all published files, to be kept with the build.
-pub fn stamps(directory: &Path, names: impl IntoIterator<Item = String>) -> BTreeMap<String, String> {
+pub(crate) fn stamps(directory: &Path, names: impl IntoIterator<Item = String>) -> BTreeMap<String, String> {
     names.into_iter().filter_map(|name| Some((name.clone(), stamp(&directory.join(name))?))).collect()
 }
 

@@ -20,7 +20,7 @@ pub struct PublishedForm {
     pub memory: u64,
 }
 
-pub struct PackedImage {
+pub(crate) struct PackedImage {
     pub rootimg: &'static str,
     pub index: BlobRef,
     /// Its frames, in order.
@@ -31,7 +31,7 @@ pub struct PackedImage {
 
 /// The forms that the recipe asks for, as their actions made them.
 /// Errors: A result that is not there.
-pub fn packed_images(recipe: &Recipe, done: &Done) -> Result<Vec<PackedImage>, StageError> {
+pub(crate) fn packed_images(recipe: &Recipe, done: &Done) -> Result<Vec<PackedImage>, StageError> {
     let forms = recipe.model.pack.forms().into_iter();
     forms
         .map(|form| {

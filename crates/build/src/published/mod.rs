@@ -29,13 +29,13 @@
 //! where a hash of a path says so: one file more or less changes one frame. In zstd each but the last is filled up to a multiple of 4 KiB with
 //! what decoders skip (RFC 8878, skippable frames), in squashfs with zeros, so that file systems can share blocks between the store's frames and the image.
 
-pub mod artefacts;
-pub mod assemble;
-pub mod copies;
-pub mod drift;
+pub(crate) mod artefacts;
+pub(crate) mod assemble;
+pub(crate) mod copies;
+pub(crate) mod drift;
 mod earlier;
-pub mod forms;
-pub mod layouts;
-pub mod oci;
-pub mod otherwise;
-pub mod unpacked;
+pub(crate) mod forms;
+pub(crate) mod layouts;
+pub(crate) mod oci;
+pub(crate) mod otherwise;
+pub(crate) mod unpacked;

@@ -118,7 +118,7 @@ fn real(path: &Path) -> PathBuf {
 
 /// That the last build of an image was published in another directory than is asked for, or not at all: what lies there is
 /// not what it left.
-pub fn published_elsewhere(out: &Path, name: &str, root: &Root) -> Option<Cause> {
+pub(crate) fn published_elsewhere(out: &Path, name: &str, root: &Root) -> Option<Cause> {
     let out = real(out);
     let was = if root.published.as_os_str().is_empty() { None } else { Some(real(&root.published)) };
     if was.as_ref().is_some_and(|was| was.starts_with(out.join(".builds").join(name))) {
@@ -131,7 +131,7 @@ pub fn published_elsewhere(out: &Path, name: &str, root: &Root) -> Option<Cause>
 
 /// Why a build would publish something else than is published, though it keeps every action; `info` is what is published.
 /// Results that are kept may be those of another build than the last: when an edit was taken back.
-pub fn would_publish(
+pub(crate) fn would_publish(
     recipe: &Recipe,
     store: &Store,
     graph: &ActionGraph,

@@ -14,7 +14,7 @@ use sandbox::{Confined, IdMap, Namespace, SandboxError, run_confined};
 
 /// What is unpacked, and where.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct TreeRequest {
+pub(crate) struct TreeRequest {
     index: PathBuf,
     image: PathBuf,
     /// An empty directory, in which the operation runs.
@@ -37,7 +37,7 @@ pub fn unpack_published(published: &Path, rootimg: &str, into: &Path) -> Result<
 }
 
 /// Runs the program, and adds what the tree has besides.
-pub fn inside(request: TreeRequest, _: News<'_>) -> Result<(), String> {
+pub(crate) fn inside(request: TreeRequest, _: News<'_>) -> Result<(), String> {
     let TreeRequest { index, image, into, list } = request;
     // As the program sees it.
     let shown = |path: &Path| format!("/{}", path.file_name().unwrap_or_default().to_string_lossy());

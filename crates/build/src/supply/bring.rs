@@ -7,7 +7,7 @@ use store::{Store, StoreError};
 
 /// Downloads the packages that the store lacks.
 /// Errors: [`DistroError`]; a package whose origin is not known is one.
-pub fn download_packages(
+pub(crate) fn download_packages(
     fetcher: &Fetcher,
     store: &Store,
     packages: &[PinnedPackage],

@@ -1,7 +1,7 @@
 //! Packages on their way from the mirror to the package manager: downloaded, checked, made ready, ahead of need.
 
-pub mod bring;
-pub mod origin;
+pub(crate) mod bring;
+pub(crate) mod origin;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

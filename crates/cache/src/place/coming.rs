@@ -38,23 +38,23 @@ pub(super) struct Coming<'a> {
 }
 
 impl<'a> Coming<'a> {
-    pub fn of(wanted: &'a Wanted) -> Result<Self, Trouble> {
+    pub(super) fn of(wanted: &'a Wanted) -> Result<Self, Trouble> {
         let parent = wanted.destination.parent().unwrap_or(Path::new("."));
         let made = std::fs::create_dir_all(parent).and_then(|()| sweep::file_in(parent, ".new-", 0o600));
         let aside = made.map_err(|error| own(wanted, error))?;
         Ok(Self { wanted, aside, hasher: sha2::Sha256::new(), size: 0, began: Instant::now() })
     }
 
-    pub fn file(&self) -> &File {
+    pub(super) fn file(&self) -> &File {
         self.aside.as_file()
     }
 
-    pub fn is_late(&self) -> bool {
+    pub(super) fn is_late(&self) -> bool {
         self.began.elapsed() > self.wanted.within
     }
 
     /// Takes what comes next. One that grows while it is read, or takes too long, is left out.
-    pub fn take(&mut self, bytes: &[u8]) -> Result<(), Trouble> {
+    pub(super) fn take(&mut self, bytes: &[u8]) -> Result<(), Trouble> {
         self.size = self.size.saturating_add(bytes.len() as u64);
         if self.size > self.wanted.object.size {
             return Err(Trouble::Left(OTHER_LENGTH.to_owned()));
@@ -67,7 +67,7 @@ impl<'a> Coming<'a> {
     }
 
     /// All of it came.
-    pub fn end(mut self) -> Result<(), Trouble> {
+    pub(super) fn end(mut self) -> Result<(), Trouble> {
         let digest = Sha256(std::mem::take(&mut self.hasher).finalize().into());
         match (self.size == self.wanted.object.size, digest == self.wanted.object.sha256) {
             (true, true) => self.keep(),
@@ -77,7 +77,7 @@ impl<'a> Coming<'a> {
     }
 
     /// The same of one that was compared with its digest by who wrote it.
-    pub fn keep(self) -> Result<(), Trouble> {
+    pub(super) fn keep(self) -> Result<(), Trouble> {
         let file = self.aside.as_file();
         // Its name promises its content for ever.
         let kept = file.set_permissions(std::fs::Permissions::from_mode(0o644)).and_then(|()| file.sync_all());
@@ -109,7 +109,7 @@ pub(super) fn too_slow(wanted: &Wanted) -> Trouble {
     Trouble::Slow(format!("a file of {} bytes did not come within {} s", wanted.object.size, wanted.within.as_secs()))
 }
 
-pub const CONNECTIONS: usize = 8;
+pub(crate) const CONNECTIONS: usize = 8;
 /// How often a file is asked for, and an entry.
 pub(super) const TRIES: u32 = 3;
 /// So many files that do not come one after another are no longer single ones.
@@ -122,7 +122,7 @@ pub(super) struct Notes(Mutex<Problems>);
 impl Notes {
     /// Notes why a file is left out.
     /// Errors: What is of more than this file.
-    pub fn note(&self, wanted: &Wanted, trouble: Trouble) -> Result<(), Trouble> {
+    pub(super) fn note(&self, wanted: &Wanted, trouble: Trouble) -> Result<(), Trouble> {
         let mut problems = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (of, problem) = match trouble {
             Trouble::Left(problem) | Trouble::Cut(problem) => (&mut problems.of, problem),
@@ -209,12 +209,12 @@ pub(super) struct News<'a> {
 }
 
 impl<'a> News<'a> {
-    pub fn of(wanted: &[Wanted], progress: &'a dyn Progress) -> Self {
+    pub(super) fn of(wanted: &[Wanted], progress: &'a dyn Progress) -> Self {
         let bytes = wanted.iter().map(|one| one.object.size).sum();
         Self { progress, files: wanted.len(), bytes, done: Mutex::default() }
     }
 
-    pub fn done(&self, one: &Wanted) {
+    pub(super) fn done(&self, one: &Wanted) {
         if let Ok(mut done) = self.done.lock() {
             *done = (done.0 + 1, done.1 + one.object.size);
             self.progress.downloaded(done.0, self.files, done.1, self.bytes);

@@ -27,13 +27,13 @@ pub(super) struct Directory {
 }
 
 /// Whether it is the whole file system that does not answer, and not a file that cannot be used.
-pub fn is_lost(error: &Error) -> bool {
+pub(crate) fn is_lost(error: &Error) -> bool {
     let lost = [Errno::STALE, Errno::NOTCONN, Errno::TIMEDOUT, Errno::HOSTDOWN, Errno::HOSTUNREACH, Errno::SHUTDOWN];
     lost.iter().any(|one| error.raw_os_error() == Some(one.raw_os_error()))
 }
 
 impl Directory {
-    pub fn of(path: &Path, rate: Rate) -> Self {
+    pub(super) fn of(path: &Path, rate: Rate) -> Self {
         Self { root: Shared::open(path).map_err(|error| error.to_string()), rate }
     }
 

@@ -27,7 +27,7 @@ fn is_larger(problem: &str) -> bool {
 }
 
 impl Files {
-    pub fn of(address: String, fetcher: Fetcher, rate: Rate) -> Self {
+    pub(super) fn of(address: String, fetcher: Fetcher, rate: Rate) -> Self {
         Self { address, fetcher, rate }
     }
 

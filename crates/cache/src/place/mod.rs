@@ -20,7 +20,7 @@ use base::digest::{Digest, Sha256};
 pub(super) use coming::CONNECTIONS;
 use coming::{Problems, TRIES};
 use directory::Directory;
-pub use directory::is_lost;
+pub(crate) use directory::is_lost;
 use files::Files;
 use packages::{Fetcher, Progress, pause, side_by_side};
 use store::StoreError;
@@ -29,8 +29,8 @@ const VERSION: &str = "v1";
 const ACTIONS: &str = "v1/actions";
 /// So many actions that are refused one after another are no longer single ones.
 const MOST_REFUSED: usize = 4;
-pub const ENTRY_LIMIT: u64 = 64 << 20;
-pub const SIGNATURE_LIMIT: u64 = 4 << 10;
+pub(crate) const ENTRY_LIMIT: u64 = 64 << 20;
+pub(crate) const SIGNATURE_LIMIT: u64 = 4 << 10;
 
 #[derive(Debug, Clone)]
 pub struct Wanted {
@@ -145,7 +145,7 @@ fn missing_of(
     Ok(missing.into_inner().unwrap_or_default())
 }
 
-pub fn action_name(key: &Digest) -> String {
+pub(crate) fn action_name(key: &Digest) -> String {
     let key = key.to_string();
     format!("{ACTIONS}/{}/{key}.json", &key[..2])
 }

@@ -31,7 +31,7 @@ impl std::fmt::Debug for Repository {
 
 impl Repository {
     /// By what follows `oci://`; `writes` says whether anything is brought there.
-    pub fn of(text: &str, writes: bool, rate: Rate) -> Result<Self, String> {
+    pub(super) fn of(text: &str, writes: bool, rate: Rate) -> Result<Self, String> {
         let reference: Reference = text.parse()?;
         if reference.tag.is_some() || reference.digest.is_some() {
             return Err("it has a tag; each action is one, so name the repository alone".to_owned());

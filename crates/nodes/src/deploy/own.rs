@@ -29,7 +29,7 @@ pub(super) struct Own {
 
 impl Own {
     /// Finds a name under which it can stay.
-    pub fn of(out: &Path, path: &str, node: &str) -> Result<Self, StateError> {
+    pub(super) fn of(out: &Path, path: &str, node: &str) -> Result<Self, StateError> {
         let names = std::iter::once(format!("{path}.ORIG")).chain((1..10_000).map(|n| format!("{path}.ORIG.{n}")));
         let mut free = names.into_iter().filter(|name| out.join(name).symlink_metadata().is_err());
         let kept = free.next().ok_or_else(|| {

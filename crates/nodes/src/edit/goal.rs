@@ -12,7 +12,7 @@ use crate::model::{Attr, Merging};
 use crate::set::NodeSet;
 use recipe::Change;
 
-pub enum Goal {
+pub(super) enum Goal {
     /// The whole value of each node.
     Values(BTreeMap<String, Vec<String>>),
     /// Items that nodes have, and those that they do not.
@@ -24,12 +24,12 @@ pub enum Goal {
 }
 
 /// An item without what takes it out, and whether that was there.
-pub fn plain(item: &str) -> (&str, bool) {
+pub(super) fn plain(item: &str) -> (&str, bool) {
     item.strip_prefix(WITHOUT).map_or((item, false), |item| (item, true))
 }
 
 /// The item that says the contrary.
-pub fn contrary(item: &str) -> String {
+pub(super) fn contrary(item: &str) -> String {
     match plain(item) {
         (item, true) => item.to_owned(),
         (item, false) => format!("{WITHOUT}{item}"),
@@ -50,7 +50,13 @@ fn texts(list: &Value) -> Vec<String> {
 
 impl Goal {
     /// Errors: The value cannot be one of these nodes.
-    pub fn of(nodes: &Nodes, set: &NodeSet, attr: Attr, inner: Option<&str>, change: &Change) -> Result<Self, String> {
+    pub(super) fn of(
+        nodes: &Nodes,
+        set: &NodeSet,
+        attr: Attr,
+        inner: Option<&str>,
+        change: &Change,
+    ) -> Result<Self, String> {
         let spread = |text: &str| match attr.is_own() {
             true => each(attr, text, set.len()).map_err(|(message, help)| format!("{message}\n  help: {help}")),
             false => Ok(vec![text.to_owned(); set.len()]),
@@ -100,7 +106,7 @@ impl Goal {
     }
 
     /// The nodes of a set for which it is not so.
-    pub fn missed(&self, nodes: &Nodes, set: &NodeSet, attr: Attr) -> NodeSet {
+    pub(super) fn missed(&self, nodes: &Nodes, set: &NodeSet, attr: Attr) -> NodeSet {
         NodeSet::of(set.iter().filter(|name| !nodes.get(name).is_some_and(|node| self.is_reached(&node, attr))))
     }
 
@@ -118,7 +124,7 @@ impl Goal {
     }
 
     /// Says it in the table of a node alone, which is the nearest.
-    pub fn say(&self, table: &mut dyn TableLike, name: &str, attr: Attr) -> Result<(), String> {
+    pub(super) fn say(&self, table: &mut dyn TableLike, name: &str, attr: Attr) -> Result<(), String> {
         let mut make = |inner: Option<&str>, change: Change| apply(table, attr, inner, &change).map(drop);
         match self {
             Self::Values(values) => {
@@ -140,7 +146,7 @@ impl Goal {
     }
 
     /// Where what a node has instead is written.
-    pub fn in_the_way(&self, nodes: &Nodes, name: &str, attr: Attr) -> Option<String> {
+    pub(super) fn in_the_way(&self, nodes: &Nodes, name: &str, attr: Attr) -> Option<String> {
         let node = nodes.get(name)?;
         let span = match (self, node.values.get(&attr)) {
             (Self::Items { has, lacks }, given) => {

@@ -5,7 +5,7 @@ use toml_edit::{Array, DocumentMut, Item, Table, TableLike, Value};
 use crate::model::{Attr, Merging};
 use recipe::Change;
 
-pub fn value(attr: Attr, text: &str) -> Result<Value, String> {
+pub(super) fn value(attr: Attr, text: &str) -> Result<Value, String> {
     if !attr.is_list() {
         return Ok(Value::from(text));
     }
@@ -14,7 +14,11 @@ pub fn value(attr: Attr, text: &str) -> Result<Value, String> {
     list.ok_or_else(|| format!("`{key}` is a list: write '{key}=[\"{text}\"]', or '{key}+={text}' to add an item"))
 }
 
-pub fn table_of<'a>(document: &'a mut DocumentMut, kind: &str, name: &str) -> Result<&'a mut dyn TableLike, String> {
+pub(super) fn table_of<'a>(
+    document: &'a mut DocumentMut,
+    kind: &str,
+    name: &str,
+) -> Result<&'a mut dyn TableLike, String> {
     let root = document.as_table_mut();
     if !root.contains_key(kind) {
         let mut new = Table::new();
@@ -31,7 +35,12 @@ pub fn table_of<'a>(document: &'a mut DocumentMut, kind: &str, name: &str) -> Re
 }
 
 /// Makes one change in a table; whether it had what is taken out.
-pub fn apply(table: &mut dyn TableLike, attr: Attr, inner: Option<&str>, change: &Change) -> Result<bool, String> {
+pub(super) fn apply(
+    table: &mut dyn TableLike,
+    attr: Attr,
+    inner: Option<&str>,
+    change: &Change,
+) -> Result<bool, String> {
     let key = attr.name();
     let (table, key): (&mut dyn TableLike, &str) = match inner {
         None => (table, key),

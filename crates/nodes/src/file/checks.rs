@@ -18,7 +18,7 @@ const MOST_ITEMS: usize = 1000;
 /// For how many findings what may be meant is looked for: that costs as much as the file has of it.
 const MOST_NEAR: usize = 8;
 
-pub fn check(nodes: &mut Nodes, findings: &mut Vec<Finding>) {
+pub(super) fn check(nodes: &mut Nodes, findings: &mut Vec<Finding>) {
     let tables = nodes.groups.iter().map(|group| &group.said).chain(nodes.tables.iter().map(|table| &table.said));
     for said in std::iter::once(&nodes.defaults).chain(tables).flatten() {
         texts(&said.value, &mut |text, span| text_of(said.attr, text, span, findings));
@@ -46,7 +46,7 @@ pub fn check(nodes: &mut Nodes, findings: &mut Vec<Finding>) {
 }
 
 /// What is wrong with an address of `[nodeset] servers`: it becomes a part of a word of the kernel's command line.
-pub fn server(item: &Node) -> Option<Finding> {
+pub(super) fn server(item: &Node) -> Option<Finding> {
     let Value::Text(text) = &item.value else { return None };
     let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://")).unwrap_or_default();
     let is_bad = |letter: char| letter.is_whitespace() || letter.is_control() || "'\"\\,?#".contains(letter);

@@ -20,7 +20,7 @@ fn is_word_of_dnsmasq(name: &str) -> bool {
 }
 
 /// Names of nodes that DHCP gives addresses: they are given without a domain, and case is all one.
-pub fn names(nodes: &Nodes, findings: &mut Vec<Finding>) {
+pub(super) fn names(nodes: &Nodes, findings: &mut Vec<Finding>) {
     let mut known: HashMap<String, &str> = HashMap::new();
     let has_card = |own: &super::Own| matches!(own.attr, Attr::Mac | Attr::Macs);
     for (name, entry) in nodes.nodes.iter().filter(|(_, entry)| entry.own.iter().any(has_card)) {
@@ -48,7 +48,7 @@ pub fn names(nodes: &Nodes, findings: &mut Vec<Finding>) {
 }
 
 /// Addresses of nodes that are that of the server which the file names: a service node may be meant, so that is a warning.
-pub fn server(nodes: &Nodes, findings: &mut Vec<Finding>) {
+pub(super) fn server(nodes: &Nodes, findings: &mut Vec<Finding>) {
     for (key, url) in nodes.url.iter().map(|url| ("url", url)).chain(nodes.report.iter().map(|url| ("report", url))) {
         let Some(name) = address_in(url).and_then(|ip| nodes.by_ip(ip)) else { continue };
         let found = nodes.refused_address(name, &format!("that of the server in ‹[nodeset] {key}›"));
@@ -89,7 +89,7 @@ impl Nodes {
 }
 
 /// Words for the kernel that iPXE would put values of its own into. It has no way to write `${` as it is.
-pub fn settings_of_ipxe(nodes: &Nodes, findings: &mut Vec<Finding>) {
+pub(super) fn settings_of_ipxe(nodes: &Nodes, findings: &mut Vec<Finding>) {
     if !nodes.file.text.contains("${") {
         return;
     }

@@ -52,7 +52,7 @@ pub(super) struct NodeTable {
 }
 
 impl NodeTable {
-    pub fn is_set(&self) -> bool {
+    pub(crate) fn is_set(&self) -> bool {
         self.nodes.len() > 1
     }
 }

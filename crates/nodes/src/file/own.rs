@@ -13,7 +13,7 @@ use base::source::{Finding, Span, counted};
 use recipe::Value;
 
 /// Names of a table: a name, or sets with commas between them; no groups, because these are what groups are made of.
-pub fn names(text: &str) -> Result<Vec<String>, SetError> {
+pub(crate) fn names(text: &str) -> Result<Vec<String>, SetError> {
     let wrong = |message: &str, help: &str| {
         Err(SetError { at: 0..text.len(), message: message.to_owned(), help: help.to_owned() })
     };
@@ -49,7 +49,7 @@ pub fn names(text: &str) -> Result<Vec<String>, SetError> {
 
 /// A key of a table that each of its nodes has for itself.
 #[derive(Debug, Clone)]
-pub struct OwnSaid {
+pub(crate) struct OwnSaid {
     pub attr: Attr,
     /// Each item of a list, or the one text: the text of each node, and the place of all.
     items: Vec<(Vec<String>, Span)>,
@@ -57,13 +57,13 @@ pub struct OwnSaid {
 
 impl OwnSaid {
     /// What node number `at` has.
-    pub fn of(&self, at: usize) -> impl DoubleEndedIterator<Item = (&str, &Span)> {
+    pub(crate) fn of(&self, at: usize) -> impl DoubleEndedIterator<Item = (&str, &Span)> {
         self.items.iter().filter_map(move |(texts, span)| Some((texts.get(at)?.as_str(), span)))
     }
 }
 
 /// What each of the `count` nodes of a table has for itself. Each text is read once, whatever the number of nodes.
-pub fn of_table(said: &[Said], count: usize, findings: &mut Vec<Finding>) -> Vec<OwnSaid> {
+pub(crate) fn of_table(said: &[Said], count: usize, findings: &mut Vec<Finding>) -> Vec<OwnSaid> {
     let mut found = Vec::new();
     for one in said.iter().filter(|one| one.attr.is_own()) {
         let list = std::slice::from_ref(&one.value);
@@ -85,7 +85,7 @@ pub fn of_table(said: &[Said], count: usize, findings: &mut Vec<Finding>) -> Vec
 
 /// The texts of several nodes, each with its own.
 /// Errors: The message and the remedy.
-pub fn each(attr: Attr, text: &str, count: usize) -> Result<Vec<String>, (String, String)> {
+pub(crate) fn each(attr: Attr, text: &str, count: usize) -> Result<Vec<String>, (String, String)> {
     let name = attr.name();
     if count == 1 && !text.contains('[') {
         return Ok(vec![text.to_owned()]);
@@ -106,7 +106,7 @@ pub fn each(attr: Attr, text: &str, count: usize) -> Result<Vec<String>, (String
 }
 
 /// Gives each node its own values: those of the nearest table that says them.
-pub fn spread(nodes: &mut Nodes) {
+pub(crate) fn spread(nodes: &mut Nodes) {
     let Nodes { tables, nodes, .. } = nodes;
     for entry in nodes.values_mut() {
         // From the nearest on: what is farther is not looked at, however many tables name the node.
@@ -127,7 +127,7 @@ pub fn spread(nodes: &mut Nodes) {
 }
 
 /// Reads MAC addresses and addresses, and tells those that two nodes have.
-pub fn index(nodes: &mut Nodes, findings: &mut Vec<Finding>) {
+pub(crate) fn index(nodes: &mut Nodes, findings: &mut Vec<Finding>) {
     let mut macs = Unique::new("MAC address");
     let mut ips = Unique::new("address");
     let mut firmware = Unique::new("identifier");

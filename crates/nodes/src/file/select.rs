@@ -49,7 +49,7 @@ impl Groups for Nodes {
 }
 
 /// The nodes of each value, for each source: put together once, however many of its groups are asked for.
-pub type ByValue = [std::sync::OnceLock<HashMap<String, NodeSet>>; SOURCES.len()];
+pub(super) type ByValue = [std::sync::OnceLock<HashMap<String, NodeSet>>; SOURCES.len()];
 
 impl Nodes {
     /// The nodes by the value that they have for a source.
@@ -287,7 +287,7 @@ impl Unready<'_> {
 }
 
 /// Reads the sets of all groups, and gives each node its groups, the least priority first.
-pub fn members(nodes: &mut Nodes, texts: &[(String, Span)], findings: &mut Vec<Finding>) {
+pub(super) fn members(nodes: &mut Nodes, texts: &[(String, Span)], findings: &mut Vec<Finding>) {
     // The first of a name counts.
     nodes.by_group = nodes.groups.iter().enumerate().rev().map(|(index, group)| (group.name.clone(), index)).collect();
     let (sets, found) = {

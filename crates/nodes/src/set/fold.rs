@@ -11,7 +11,7 @@ const NUMBER: char = '\0';
 type Block = Vec<Vec<String>>;
 
 /// Folds names; each number that varies gets brackets.
-pub fn fold<'a>(names: impl Iterator<Item = &'a str>) -> String {
+pub(super) fn fold<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let mut patterns: BTreeMap<String, Vec<Block>> = BTreeMap::new();
     for name in names {
         let (pattern, numbers) = split(name);

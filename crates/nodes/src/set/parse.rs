@@ -35,7 +35,7 @@ pub struct Parsed {
 
 /// Bytes of the names that were looked at: of one set, or of several that are read together.
 #[derive(Debug, Default)]
-pub struct Spent(Cell<u64>);
+pub(crate) struct Spent(Cell<u64>);
 
 impl Spent {
     fn add(&self, bytes: u64) {
@@ -46,7 +46,7 @@ impl Spent {
         self.add(nodes.iter().map(|name| name.len() as u64 + 24).sum());
     }
 
-    pub fn is_too_much(&self) -> bool {
+    pub(crate) fn is_too_much(&self) -> bool {
         self.0.get() > MOST_OF_ALL
     }
 }
@@ -58,7 +58,7 @@ pub fn parse(text: &str, groups: &dyn Groups) -> Result<Parsed, SetError> {
 }
 
 /// The same for one of several sets that have a bound together.
-pub fn parse_within(text: &str, groups: &dyn Groups, spent: &Spent) -> Result<Parsed, SetError> {
+pub(crate) fn parse_within(text: &str, groups: &dyn Groups, spent: &Spent) -> Result<Parsed, SetError> {
     let mut found = Parsed::default();
     let mut at = 0;
     let mut operator = None;
@@ -246,7 +246,7 @@ fn wild(pattern: &str, name: &str) -> bool {
 }
 
 /// All names of a word with brackets; `start` is where it stands in the whole text.
-pub fn expand(word: &str, start: usize) -> Result<Vec<String>, SetError> {
+pub(crate) fn expand(word: &str, start: usize) -> Result<Vec<String>, SetError> {
     let mut parts: Vec<Vec<String>> = Vec::new();
     let (mut count, mut length): (usize, usize) = (1, 0);
     let mut at = 0;

@@ -10,7 +10,7 @@ const LONGEST_ATOM: usize = 1 << 20;
 const MOST_DIGITS: usize = 18;
 
 /// The names that an atom means; a text in no other form is itself.
-pub fn names(text: &str) -> Result<Vec<String>, SetError> {
+pub(super) fn names(text: &str) -> Result<Vec<String>, SetError> {
     if text.len() > LONGEST_ATOM {
         let message = format!("`{}` is longer than the limit of {LONGEST_ATOM} bytes", shown(text));
         return Err(wrong(text, message, "write ranges with fewer places"));

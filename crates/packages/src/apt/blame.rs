@@ -51,7 +51,7 @@ fn blame(log: &str) -> Option<Blame> {
 }
 
 /// What is said of a package manager that failed; `what` where its log names no package.
-pub fn failure(what: &str, result: &CommandResult, log: &Path) -> DistroError {
+pub(super) fn failure(what: &str, result: &CommandResult, log: &Path) -> DistroError {
     let bytes = std::fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(LOG_LIMIT)..]);
     let log = log.display().to_string();

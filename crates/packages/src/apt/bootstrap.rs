@@ -6,16 +6,16 @@ use crate::{Makes, Transaction};
 
 /// Version of what [`super::root::inside`] does with configured packages. 1: first; 2: tells the accounts; 3: /proc tells no kernel of the host;
 /// 4: nor its processors and memory.
-pub const BOOTSTRAP_VERSION: u32 = 4;
+pub(super) const BOOTSTRAP_VERSION: u32 = 4;
 
 /// Version of what [`super::root::inside`] does without configuring; part of the keys of what runs in tools roots (D9). 1: first.
-pub const UNPACK_VERSION: u32 = 1;
+pub(super) const UNPACK_VERSION: u32 = 1;
 
 /// Architectures whose programs name a loader in /lib64. Source: the ABIs' supplements, and base-files of Debian.
 const LIB64: [&str; 2] = ["amd64", "ppc64el"];
 
 /// What the inside is asked for a root or a base.
-pub fn request(transaction: &Transaction<'_>) -> RootRequest {
+pub(super) fn request(transaction: &Transaction<'_>) -> RootRequest {
     RootRequest {
         scratch: transaction.scratch.clone(),
         packages: transaction.files(PinnedPackage::file_name),

@@ -13,7 +13,7 @@ use sandbox::helper::News;
 use store::{LayerReader, TreeEditor};
 
 /// Version of what a container image is made into; part of the key. 1: first.
-pub const CONTAINER_VERSION: u32 = 1;
+pub(super) const CONTAINER_VERSION: u32 = 1;
 
 /// Where dpkg and apt keep what is installed.
 const STATUS: &str = "var/lib/dpkg/status";
@@ -23,12 +23,12 @@ const MARKS: &str = "var/lib/apt/extended_states";
 const LARGEST_STATUS: u64 = 64 << 20;
 
 /// Runs inside.
-pub fn make(request: ContainerRequest, progress: News<'_>) -> Result<ContainerMade, String> {
+pub(super) fn make(request: ContainerRequest, progress: News<'_>) -> Result<ContainerMade, String> {
     container::inside(&OfDebian, request, progress)
 }
 
 /// Reads what the layer of a container image has installed. Runs inside.
-pub fn packages(request: PackagesRequest, _: News<'_>) -> Result<Result<ContainerPackages, String>, String> {
+pub(super) fn packages(request: PackagesRequest, _: News<'_>) -> Result<Result<ContainerPackages, String>, String> {
     let reader = LayerReader::open(&[request.layer])?;
     let text = |path: &str| -> Result<String, String> {
         Ok(reader.read(path)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default())

@@ -15,7 +15,7 @@ use store::scan;
 use store::{ScanRequest, TreeEditor, in_scratch, lower_directories, make_directories};
 
 /// Environment of apt, dpkg and their scripts.
-pub fn environment(epoch: i64) -> Vec<(String, String)> {
+pub(super) fn environment(epoch: i64) -> Vec<(String, String)> {
     let mut all = crate::inside::common::environment(epoch);
     for (name, value) in [("DEBIAN_FRONTEND", "noninteractive"), ("DEBCONF_NONINTERACTIVE_SEEN", "true")] {
         all.push((name.to_owned(), value.to_owned()));
@@ -24,7 +24,7 @@ pub fn environment(epoch: i64) -> Vec<(String, String)> {
 }
 
 /// Texts of installed packages' scripts that may make users and groups.
-pub fn scripts_that_make_accounts(tree: &str) -> Result<Vec<(String, String)>, String> {
+pub(super) fn scripts_that_make_accounts(tree: &str) -> Result<Vec<(String, String)>, String> {
     let editor = TreeEditor::open(tree)?;
     let mut scripts = Vec::new();
     for file in editor.names("var/lib/dpkg/info") {
@@ -41,7 +41,7 @@ pub fn scripts_that_make_accounts(tree: &str) -> Result<Vec<(String, String)>, S
 
 /// Files of the package manager that differ from run to run; removed from each layer, beside those that
 /// `distro/inside.rs` lists. One reason a line.
-pub const NORMALISED: [&str; 10] = [
+pub(super) const NORMALISED: [&str; 10] = [
     "usr/sbin/policy-rc.d",         // ours: forbids service starts while packages are installed
     "debs",                         // ours: the mount point of the package files
     "var/log/apt/*",                // times of the build
@@ -55,11 +55,11 @@ pub const NORMALISED: [&str; 10] = [
 ];
 
 /// Runs no service while packages are installed. Source: Debian's invoke-rc.d(8), policy-rc.d interface.
-pub const POLICY: &[u8] = b"#!/bin/sh\nexit 101\n";
+pub(super) const POLICY: &[u8] = b"#!/bin/sh\nexit 101\n";
 
 /// Asks to run the package manager of a tools root on an image's layers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct InstallRequest {
+pub(super) struct InstallRequest {
     /// Scratch directory, relative to the store's.
     pub scratch: String,
     pub tools: Vec<Digest>,
@@ -114,7 +114,7 @@ DPkg::Install::Recursive::Minimum "1000000";
 Dpkg::Options {"--force-unsafe-io";"--force-confdef";"--force-confold";"--log=/dev/null";};
 "#;
 
-pub fn install(request: InstallRequest, progress: News<'_>) -> Result<Made, String> {
+pub(super) fn install(request: InstallRequest, progress: News<'_>) -> Result<Made, String> {
     in_scratch(&request.scratch, || {
         let at = |name: &str| format!("{}/{name}", request.scratch);
         make_directories(

@@ -12,7 +12,7 @@ use sandbox::emulator::HostCpu;
 /// 8: so is the time in Octave's list of its packages, and times in Java's list of authorities are the epoch;
 /// 9: systemd's tools find a chroot, `uname` and /proc tell the image's kernel; 10: more identities are taken out, and ids and times of slapd;
 /// scripts see fixed processors and memory; what stands in for programs does so by whatever path they are started.
-pub const INSTALL_VERSION: u32 = 10;
+pub(super) const INSTALL_VERSION: u32 = 10;
 
 /// What dpkg leaves out when it installs the kernel's packages over the payload, which has it: patterns of its option
 /// `--path-exclude`.
@@ -28,7 +28,7 @@ const LEFT_OUT: [&str; 8] = [
 ];
 
 /// What the inside is asked for a layer.
-pub fn request(transaction: &Transaction<'_>) -> InstallRequest {
+pub(super) fn request(transaction: &Transaction<'_>) -> InstallRequest {
     let Transaction { packages, uname, .. } = transaction;
     InstallRequest {
         scratch: transaction.scratch.clone(),

@@ -5,7 +5,7 @@ use crate::inside::plain::PlainRequest;
 use archive::write_plain;
 use sandbox::helper::News;
 
-pub fn inside(request: PlainRequest, news: News<'_>) -> Result<usize, String> {
+pub(super) fn inside(request: PlainRequest, news: News<'_>) -> Result<usize, String> {
     plain::inside(request, news, |from, to| write_plain(from, to).map_err(|error| error.to_string()))
 }
 

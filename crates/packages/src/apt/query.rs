@@ -15,7 +15,7 @@ use store::{in_scratch, make_directories};
 
 /// Asks apt something about the repositories, without a target.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct QueryRequest {
+pub(super) struct QueryRequest {
     pub scratch: String,
     /// What apt keeps of the indices, relative to the store's directory; named by what it is made of.
     pub known: String,
@@ -35,7 +35,7 @@ pub struct QueryRequest {
 
 impl QueryRequest {
     /// All that apt is shown and asked.
-    pub fn digest(&self) -> Digest {
+    pub(super) fn digest(&self) -> Digest {
         let mut hasher = FieldHasher::new("imgbuild apt answer v1");
         hasher.text(&self.known).text(&self.script).text(&self.epoch.to_string());
         for digest in &self.tools {
@@ -50,7 +50,7 @@ impl QueryRequest {
 
 /// What is read when nothing is known of the indices yet.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Prepare {
+pub(super) struct Prepare {
     /// Directory shown at /repo, relative to the store's.
     pub links: String,
     /// Shell script that fills /imgbuild/known.
@@ -58,7 +58,7 @@ pub struct Prepare {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-pub enum QueryAnswer {
+pub(super) enum QueryAnswer {
     Ran(CommandResult),
     /// What is kept of the indices is not there, or is damaged: the question has to say how it is made.
     Unknown,
@@ -140,7 +140,7 @@ fn run(request: &QueryRequest, script: &str, binds: Vec<Bind>) -> Result<Command
     })
 }
 
-pub fn query(request: QueryRequest, _: News<'_>) -> Result<QueryAnswer, String> {
+pub(super) fn query(request: QueryRequest, _: News<'_>) -> Result<QueryAnswer, String> {
     in_scratch(&request.scratch, || {
         let at = |name: &str| format!("{}/{name}", request.scratch);
         make_directories(&request.scratch, &["apt/known"])?;

@@ -16,7 +16,7 @@ use store::scan;
 use store::{ScanRequest, TreeEditor, in_scratch, make_directories};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct RootRequest {
+pub(super) struct RootRequest {
     /// Scratch directory, relative to the store's.
     pub scratch: String,
     /// Whether dpkg configures the packages; without that the root only serves to run programs of it.
@@ -82,7 +82,7 @@ const BOOTSTRAP_SCRIPT: &str = "set -e\n\
     audit=$(dpkg --audit)\n\
     test -z \"$audit\" || { echo \"$audit\"; exit 1; }\n";
 
-pub fn inside(request: RootRequest, progress: News<'_>) -> Result<Made, String> {
+pub(super) fn inside(request: RootRequest, progress: News<'_>) -> Result<Made, String> {
     in_scratch(&request.scratch, || {
         let tree = format!("{}/tree", request.scratch);
         // Merged /usr first: packages of merged releases rely on it, and those of older ones do not mind.

@@ -6,7 +6,7 @@ use crate::rpm_family::{Answer, Picked};
 const MARK: &str = "== answer\t";
 
 /// The transaction; none where no plugin printed one.
-pub fn read(said: &str) -> Option<Answer> {
+pub(super) fn read(said: &str) -> Option<Answer> {
     let mut answer = None;
     for line in said.lines().filter_map(|line| line.strip_prefix(MARK)) {
         let words: Vec<&str> = line.split('\t').collect();

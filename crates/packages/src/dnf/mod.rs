@@ -12,7 +12,7 @@ use super::rpm_family::{Answer, Doing, Question, Refusal, Solver};
 
 /// dnf, or what a release has in its place.
 #[derive(Debug, Clone, Copy)]
-pub struct Dnf;
+pub(crate) struct Dnf;
 
 /// Stands before what the solver says.
 const MARK: &str = "== solve";

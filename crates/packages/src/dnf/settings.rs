@@ -4,7 +4,7 @@ use crate::rpm_family::Question;
 
 /// What packages provide that stand beside other versions of themselves: what yum, dnf or dnf5 has for it by default, so that it is the
 /// same in all, and what transactions do.
-pub const INSTALL_ONLY: [&str; 14] = [
+pub(super) const INSTALL_ONLY: [&str; 14] = [
     "kernel",
     "kernel-PAE",
     "kernel-PAE-debug",
@@ -23,7 +23,7 @@ pub const INSTALL_ONLY: [&str; 14] = [
 
 /// The settings: one file with all repositories, nothing from elsewhere. Signatures and digests were checked already. `plugins` is the
 /// directory of the only plugin, with its own settings.
-pub fn settings(question: &Question<'_>, plugins: Option<&str>) -> String {
+pub(super) fn settings(question: &Question<'_>, plugins: Option<&str>) -> String {
     let plugins = match plugins {
         Some(folder) => format!("plugins=1\npluginpath={folder}\npluginconfpath={folder}"),
         None => "plugins=0".to_owned(),
@@ -86,7 +86,7 @@ pub fn settings(question: &Question<'_>, plugins: Option<&str>) -> String {
 }
 
 /// The file by which dnf knows in an image that a stream is switched on. Source: dnf's modularity documentation.
-pub fn module_file((name, stream): (&str, &str)) -> (String, String) {
+pub(super) fn module_file((name, stream): (&str, &str)) -> (String, String) {
     (
         format!("etc/dnf/modules.d/{name}.module"),
         format!("[{name}]\nname={name}\nstream={stream}\nprofiles=\nstate=enabled\n"),

@@ -40,7 +40,7 @@ fn section(heading: &str) -> Section {
 
 /// Reads what was printed.
 /// Errors: [`Refusal`] where it is no transaction.
-pub fn read(said: &str) -> Result<Answer, Refusal> {
+pub(super) fn read(said: &str) -> Result<Answer, Refusal> {
     let unknown = unknown(said);
     if !unknown.is_empty() {
         return Err(Refusal::Unknown(unknown));

@@ -14,7 +14,7 @@ pub enum Escapes {
 
 /// What stands for `../` in front of the path that a lock has for a package beside its repository: such a path is one below a directory as
 /// well, for copies of the repository.
-pub const UP: &str = "%2e%2e/";
+pub(crate) const UP: &str = "%2e%2e/";
 
 /// Goes up from an address as often as a name says; none where that leaves the server, or reaches the root directory.
 fn upward<'n>(base: &str, name: &'n str) -> Option<(String, &'n str)> {
@@ -41,7 +41,7 @@ pub fn places(base: &str, name: &str, escapes: Escapes) -> Vec<String> {
 }
 
 /// The address of a file below another address; of `file:` the plain path, since no server reads it.
-pub fn below(base: &str, name: &str, escapes: Escapes) -> String {
+pub(crate) fn below(base: &str, name: &str, escapes: Escapes) -> String {
     if base.starts_with("file:") || base.starts_with('/') {
         return format!("{base}/{name}");
     }
@@ -80,7 +80,7 @@ pub fn below(base: &str, name: &str, escapes: Escapes) -> String {
 }
 
 /// An address with what no address may have escaped: servers redirect to such, and people write them.
-pub fn legal(address: &str) -> String {
+pub(crate) fn legal(address: &str) -> String {
     let mut out = String::with_capacity(address.len());
     for byte in address.bytes() {
         match byte {

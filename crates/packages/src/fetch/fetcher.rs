@@ -75,12 +75,12 @@ pub(super) enum Next {
 }
 
 impl Failure {
-    pub fn last(problem: impl Into<String>) -> Self {
+    pub(super) fn last(problem: impl Into<String>) -> Self {
         Self { problem: problem.into(), next: Next::Nothing }
     }
 
     /// What is said in the end of a file at a place.
-    pub fn into_error(self, file: &str, place: &str, destination: &Path) -> DistroError {
+    pub(super) fn into_error(self, file: &str, place: &str, destination: &Path) -> DistroError {
         let (file, place) = (file.to_owned(), place.to_owned());
         match self.next {
             Next::NotThere => DistroError::NotThere { file, place, answer: self.problem },

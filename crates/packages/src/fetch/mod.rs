@@ -1,13 +1,13 @@
 //! Downloads: credentials, proxies, retries, time-outs.
 
-pub mod address;
-pub mod credentials;
-pub mod downloads;
-pub mod fetcher;
+pub(crate) mod address;
+pub(crate) mod credentials;
+pub(crate) mod downloads;
+pub(crate) mod fetcher;
 mod listing;
-pub mod pace;
-pub mod proxy;
-pub mod upload;
+pub(crate) mod pace;
+pub(crate) mod proxy;
+pub(crate) mod upload;
 
 #[cfg(test)]
 mod tests;

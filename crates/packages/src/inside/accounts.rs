@@ -18,7 +18,7 @@ fn name_of(line: &str) -> &str {
 }
 
 /// A file of a tree as text, at most 16 MiB of it.
-pub fn text_in(editor: &TreeEditor, path: &str) -> Option<String> {
+pub(crate) fn text_in(editor: &TreeEditor, path: &str) -> Option<String> {
     let mut text = String::new();
     editor.open_file(path)?.take(16 << 20).read_to_string(&mut text).ok()?;
     Some(text)
@@ -30,7 +30,7 @@ fn below(base: &[Digest], path: &str) -> Result<String, String> {
 }
 
 /// Adds accounts to the files of a tree that lies over layers; those that the layers have already are left alone.
-pub fn make(tree: &str, base: &[Digest], accounts: &Accounts) -> Result<(), String> {
+pub(crate) fn make(tree: &str, base: &[Digest], accounts: &Accounts) -> Result<(), String> {
     if accounts.is_empty() {
         return Ok(());
     }
@@ -69,7 +69,7 @@ pub fn make(tree: &str, base: &[Digest], accounts: &Accounts) -> Result<(), Stri
 
 /// The accounts that a tree has and the layers below it do not, with the package that made each, where `scripts` tell:
 /// names of packages with the texts of those of their scripts that may make accounts.
-pub fn found(tree: &str, base: &[Digest], scripts: &[(String, String)]) -> Result<Accounts, String> {
+pub(crate) fn found(tree: &str, base: &[Digest], scripts: &[(String, String)]) -> Result<Accounts, String> {
     let editor = TreeEditor::open(tree)?;
     let mut accounts = Accounts::default();
     for (path, number) in FILES {
@@ -106,7 +106,7 @@ pub fn found(tree: &str, base: &[Digest], scripts: &[(String, String)]) -> Resul
     Ok(accounts)
 }
 
-pub const MAKERS: [&str; 5] = ["adduser", "addgroup", "useradd", "groupadd", "systemd-sysusers"];
+pub(crate) const MAKERS: [&str; 5] = ["adduser", "addgroup", "useradd", "groupadd", "systemd-sysusers"];
 
 /// Names the package whose scripts, or whose sysusers.d(5) file, name an account.
 fn blame(editor: &TreeEditor, accounts: &mut Accounts, scripts: &[(String, String)]) {

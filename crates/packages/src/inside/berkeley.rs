@@ -118,7 +118,7 @@ impl<'a> Pages<'a> {
 }
 
 /// Whether a file is one of Berkeley DB's.
-pub fn is_berkeley(file: &std::fs::File) -> bool {
+pub(crate) fn is_berkeley(file: &std::fs::File) -> bool {
     let mut head = [0; 16];
     let magic = file.read_exact_at(&mut head, 0).map(|()| [head[12], head[13], head[14], head[15]]);
     magic.is_ok_and(|magic| MAGIC.contains(&u32::from_le_bytes(magic)) || MAGIC.contains(&u32::from_be_bytes(magic)))
@@ -126,7 +126,7 @@ pub fn is_berkeley(file: &std::fs::File) -> bool {
 
 /// Gives a file a number that its name alone makes, as files of one database need different ones, and clears what belongs to
 /// nothing in it. What is no file of Berkeley DB stays as it is.
-pub fn settle(editor: &TreeEditor, path: &str) -> Result<(), String> {
+pub(crate) fn settle(editor: &TreeEditor, path: &str) -> Result<(), String> {
     let Some(file) = editor.open_to_change(path).filter(is_berkeley) else { return Ok(()) };
     let said = |error: std::io::Error| format!("cannot change the database /{path}: {error}");
     if file.metadata().map_err(said)?.len() > LONGEST_DATABASE {

@@ -43,7 +43,10 @@ pub struct PackageFile {
 }
 
 /// Gives packages the names that their package manager wants, in a directory below the scratch directory; gives its path.
-pub fn call_packages<'a>(scratch: &str, packages: impl IntoIterator<Item = &'a PackageFile>) -> Result<String, String> {
+pub(crate) fn call_packages<'a>(
+    scratch: &str,
+    packages: impl IntoIterator<Item = &'a PackageFile>,
+) -> Result<String, String> {
     let directory = format!("{scratch}/packages");
     make_directories(&directory, &[""])?;
     for package in packages {
@@ -67,7 +70,7 @@ pub fn tools_tree(tools: &[Digest], upper: String, work: String) -> Result<TreeM
 }
 
 /// Environment of package managers and their scripts: nothing of the host's (D3).
-pub fn environment(epoch: i64) -> Vec<(String, String)> {
+pub(crate) fn environment(epoch: i64) -> Vec<(String, String)> {
     [
         ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
         ("HOME", "/root"),
@@ -97,14 +100,14 @@ const KERNEL_HOOKS: [&str; 11] = [
 ];
 
 /// What stands in for programs while packages are installed, by name with its text.
-pub fn stand_ins(uname: &Uname) -> Vec<(String, String)> {
+pub(crate) fn stand_ins(uname: &Uname) -> Vec<(String, String)> {
     let hooks = KERNEL_HOOKS.iter().map(|name| ((*name).to_owned(), "#!/bin/sh\nexit 0\n".to_owned()));
     hooks.chain([uname.stand_in()]).collect()
 }
 
 /// Writes a file of a scratch directory.
 /// Errors: A text with its name.
-pub fn write(path: &str, text: &str) -> Result<(), String> {
+pub(crate) fn write(path: &str, text: &str) -> Result<(), String> {
     std::fs::write(path, text).map_err(|error| format!("cannot write {path}: {error}"))
 }
 
@@ -154,7 +157,7 @@ fn settle_octave(editor: &TreeEditor) -> Result<(), String> {
 
 /// Puts a tree into the form in which it is hashed.
 /// Errors: A text that says what could not be changed.
-pub fn normalise(tree: &str, own: &[&str]) -> Result<(), String> {
+pub(crate) fn normalise(tree: &str, own: &[&str]) -> Result<(), String> {
     let editor = TreeEditor::open(tree)?;
     let secrets = SECRETS.iter().map(|secret| &secret.pattern);
     for pattern in NORMALISED.iter().chain(secrets).chain(own) {
@@ -179,18 +182,18 @@ pub fn normalise(tree: &str, own: &[&str]) -> Result<(), String> {
 }
 
 /// A word that no shell takes apart.
-pub fn quoted(word: &str) -> String {
+pub(crate) fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
-pub fn quoted_words(words: &[String]) -> String {
+pub(crate) fn quoted_words(words: &[String]) -> String {
     words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
 }
 
 /// Does something to each of some packages (digest, and name for messages) with all threads, in the order given; tells the
 /// digest of each that is done, and gives their number.
 /// Errors: The first that comes.
-pub fn side_by_side(
+pub(crate) fn side_by_side(
     packages: &[(Sha256, String)],
     news: News<'_>,
     work: &(dyn Fn(&Sha256, &str) -> Result<(), String> + Sync),

@@ -82,7 +82,7 @@ fn read(kept: &str, to: &str) -> io::Result<()> {
 }
 
 /// Writes a package as it is kept to a place, both in the directory of the store; gives whether it was there, and whole.
-pub fn take(package: &Sha256, to: &str) -> bool {
+pub(super) fn take(package: &Sha256, to: &str) -> bool {
     let kept = Store::decompressed_name(package);
     match read(&kept, to) {
         Ok(()) => true,
@@ -110,7 +110,7 @@ fn write(from: &str, aside: &str) -> io::Result<()> {
 
 /// Keeps a plain package that lies at a place in the directory of the store; where that cannot be, it is decompressed again
 /// the next time.
-pub fn keep(package: &Sha256, plain: &str) {
+pub(super) fn keep(package: &Sha256, plain: &str) {
     if std::fs::metadata(plain).map_or(0, |found| found.len()) < LEAST {
         return;
     }

@@ -19,7 +19,7 @@ const SUM: usize = 20;
 
 /// Sets the times of the entries.
 /// Errors: A text when a file cannot be written.
-pub fn settle(editor: &TreeEditor, epoch: i64) -> Result<(), String> {
+pub(crate) fn settle(editor: &TreeEditor, epoch: i64) -> Result<(), String> {
     for path in PATHS {
         let Some(mut file) = editor.open_to_change(path) else { continue };
         let said = |error: std::io::Error| format!("cannot change /{path}: {error}");

@@ -1,12 +1,12 @@
 //! In-sandbox package work shared by apt and rpm: accounts, container images, decompression, normalisation, secrets. Runs inside.
 
-pub mod accounts;
-pub mod berkeley;
-pub mod common;
-pub mod container;
+pub(crate) mod accounts;
+pub(crate) mod berkeley;
+pub(crate) mod common;
+pub(crate) mod container;
 mod decompressed;
-pub mod keystore;
-pub mod part;
-pub mod plain;
-pub mod secrets;
-pub mod uname;
+pub(crate) mod keystore;
+pub(crate) mod part;
+pub(crate) mod plain;
+pub(crate) mod secrets;
+pub(crate) mod uname;

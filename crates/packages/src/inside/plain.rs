@@ -20,7 +20,7 @@ use sandbox::helper::News;
 use store::Store;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct PlainRequest {
+pub(crate) struct PlainRequest {
     /// Directory for the results, relative to the store's; it is made.
     pub directory: String,
     /// Content of each package file, and its name for messages.
@@ -28,7 +28,7 @@ pub struct PlainRequest {
 }
 
 /// Writes one package without its compression, and gives whether undoing it was slow; says what is wrong with it otherwise.
-pub type Rewrite = fn(&mut dyn Read, &mut BufWriter<File>) -> Result<bool, String>;
+pub(crate) type Rewrite = fn(&mut dyn Read, &mut BufWriter<File>) -> Result<bool, String>;
 
 /// Priority of the work: a package manager that runs at the same time comes first.
 const NICENESS: i32 = 5;
@@ -37,7 +37,7 @@ const NICENESS: i32 = 5;
 /// the calling thread.
 /// Errors: [`DistroError`] when a file is not what its name says (it is removed, to be fetched again), is no package, or there
 /// is no space.
-pub fn make_plain(
+pub(crate) fn make_plain(
     operation: &'static str,
     (store, namespace): (&Store, &Namespace),
     directory: &str,
@@ -95,7 +95,7 @@ fn one(directory: &str, digest: &Sha256, name: &str, write: Rewrite) -> Result<b
     Ok(is_slow)
 }
 
-pub fn inside(request: PlainRequest, news: News<'_>, write: Rewrite) -> Result<usize, String> {
+pub(crate) fn inside(request: PlainRequest, news: News<'_>, write: Rewrite) -> Result<usize, String> {
     let _ = rustix::process::nice(NICENESS);
     std::fs::create_dir_all(&request.directory).map_err(|error| format!("{}: {error}", request.directory))?;
     let slow = Mutex::new(Vec::new());

@@ -63,7 +63,7 @@ const SLAPD_PASSWORD: &str = "olcRootPW:";
 
 /// Takes ids and times that differ per image out of files that stay.
 /// Errors: A text with the path of a file that cannot be read or written.
-pub fn settle_ids(editor: &TreeEditor) -> Result<(), String> {
+pub(crate) fn settle_ids(editor: &TreeEditor) -> Result<(), String> {
     change(editor, POPULARITY, &|text| {
         let line = |line: &str| match POPULARITY_MADE.iter().find(|name| line.starts_with(**name)) {
             Some(name) => format!("{name}\"\"\n"),

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use sandbox::NO_RELEASE;
 use store::TreeEditor;
 
-pub const NAME: &str = "uname";
+pub(crate) const NAME: &str = "uname";
 
 /// File of the tree that the stand-in writes to.
 const MARK: &str = ".imgbuild-uname";

@@ -62,9 +62,9 @@ impl<'a> File<'a> {
 }
 
 /// Where a header lies in the file, piece by piece.
-pub type Place = Vec<Range<usize>>;
+pub(super) type Place = Vec<Range<usize>>;
 
-pub fn headers(bytes: &[u8], take: &mut dyn FnMut(&[u8]) -> Result<(), String>) -> Result<(), String> {
+pub(super) fn headers(bytes: &[u8], take: &mut dyn FnMut(&[u8]) -> Result<(), String>) -> Result<(), String> {
     places(bytes, &mut |place| match &place[..] {
         [whole] => take(&bytes[whole.clone()]),
         pieces => take(&pieces.iter().flat_map(|piece| &bytes[piece.clone()]).copied().collect::<Vec<u8>>()),

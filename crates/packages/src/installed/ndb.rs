@@ -13,7 +13,7 @@ const SLOT_SIZE: usize = 16;
 const BLOCK: usize = 16;
 const BLOB_HEAD: usize = 16;
 
-pub fn headers(bytes: &[u8], take: &mut dyn FnMut(&[u8]) -> Result<(), String>) -> Result<(), String> {
+pub(super) fn headers(bytes: &[u8], take: &mut dyn FnMut(&[u8]) -> Result<(), String>) -> Result<(), String> {
     if little(bytes, 0) != Some(HEADER) || little(bytes, 4) != Some(0) {
         return Err("is not an rpm database in ndb format".to_owned());
     }

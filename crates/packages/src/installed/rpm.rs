@@ -13,7 +13,7 @@ const FORMS: [&str; 3] = ["rpmdb.sqlite", "Packages.db", "Packages"];
 /// What is not yet in the SQLite file itself. Source: <https://www.sqlite.org/wal.html>.
 const WAL: &str = "rpmdb.sqlite-wal";
 
-pub fn is_database_file(path: &str) -> bool {
+pub(super) fn is_database_file(path: &str) -> bool {
     let name = PLACES.iter().find_map(|place| path.strip_prefix(place));
     name.is_some_and(|name| name == WAL || FORMS.contains(&name))
 }
@@ -32,7 +32,7 @@ fn is_left_out(state: u64) -> bool {
     matches!(state, 2..=4)
 }
 
-pub fn read(files: &BTreeMap<String, Vec<u8>>) -> Result<Option<Installed>, String> {
+pub(super) fn read(files: &BTreeMap<String, Vec<u8>>) -> Result<Option<Installed>, String> {
     let mut found = None;
     for form in FORMS {
         for place in PLACES {

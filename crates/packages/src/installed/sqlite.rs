@@ -83,7 +83,7 @@ pub fn problem_of(error: &rusqlite::Error) -> String {
 }
 
 /// Gives each header; `wal` is what was not yet written into the database when the tree was read.
-pub fn headers(
+pub(super) fn headers(
     bytes: &[u8],
     wal: Option<&[u8]>,
     take: &mut dyn FnMut(&[u8]) -> Result<(), String>,

@@ -67,7 +67,7 @@ pub(super) struct Limited<R> {
 }
 
 impl<R: Read> Limited<R> {
-    pub fn new(inner: R, limit: u64) -> Self {
+    pub(super) fn new(inner: R, limit: u64) -> Self {
         Self { inner, left: limit, limit }
     }
 }

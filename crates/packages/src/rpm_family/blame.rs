@@ -17,7 +17,7 @@ const NOT_STARTED: &str = "error: Couldn't ";
 const NO_ACCOUNT: &str = " does not exist - using ";
 
 /// Words of the lines that are looked for, which have to stay in logs of any length.
-pub const LOOKED_FOR: [&str; 5] = [FAILED, LUA[0], LUA[1], NOT_STARTED, NO_ACCOUNT];
+pub(super) const LOOKED_FOR: [&str; 5] = [FAILED, LUA[0], LUA[1], NOT_STARTED, NO_ACCOUNT];
 
 /// Lines before rpm's complaint that are shown, and how much of a line is read, in bytes.
 const SHOWN_LINES: usize = 20;
@@ -129,7 +129,7 @@ fn blamed(log: &Path, counts: impl Fn(&Blame) -> bool) -> Option<Blame> {
 }
 
 /// Whether a log blames a script.
-pub fn blames(log: &Path) -> bool {
+pub(super) fn blames(log: &Path) -> bool {
     blamed(log, |_| true).is_some()
 }
 
@@ -175,12 +175,12 @@ fn error_of(blame: Blame, log: &Path) -> DistroError {
 }
 
 /// The first script that failed though rpm went on, unless the recipe lets it.
-pub fn failing(log: &Path, allowed: &[String]) -> Option<DistroError> {
+pub(super) fn failing(log: &Path, allowed: &[String]) -> Option<DistroError> {
     blamed(log, |blame| !blame.is_allowed(allowed)).map(|blame| error_of(blame, log))
 }
 
 /// What is said of an rpm that failed; `what` where its log names no package.
-pub fn failure(what: &str, result: &CommandResult, log: &Path) -> DistroError {
+pub(super) fn failure(what: &str, result: &CommandResult, log: &Path) -> DistroError {
     match blamed(log, |_| true) {
         Some(blame) => error_of(blame, log),
         None => DistroError::PackageManager {
@@ -199,7 +199,7 @@ fn announced(line: &str) -> Option<&str> {
 }
 
 /// Accounts that packages' files belong to and that the image does not have: rpm makes such files root's.
-pub fn missing_accounts(log: &Path) -> Vec<Finding> {
+pub(super) fn missing_accounts(log: &Path) -> Vec<Finding> {
     let mut package = String::new();
     let mut found: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
     read_lines(log, |line| {

@@ -19,7 +19,7 @@ use sandbox::helper::News;
 use store::{Kind, LayerReader, TreeEditor};
 
 /// Version of what a container image is made into; part of the key. 1: first.
-pub const CONTAINER_VERSION: u32 = 1;
+pub(super) const CONTAINER_VERSION: u32 = 1;
 
 /// Where images for ostree and bootc have the database, whose other places are links to it.
 const OSTREE: [&str; 2] = ["usr/share/rpm/rpmdb.sqlite", "usr/share/rpm/Packages"];
@@ -54,12 +54,12 @@ const UNITS: [&str; 2] = ["usr/lib/systemd/system/", "lib/systemd/system/"];
 const SHOWN: usize = 4;
 
 /// Runs inside.
-pub fn make(request: ContainerRequest, progress: News<'_>) -> Result<ContainerMade, String> {
+pub(super) fn make(request: ContainerRequest, progress: News<'_>) -> Result<ContainerMade, String> {
     container::inside(&OfRpm::default(), request, progress)
 }
 
 /// Reads what the layer of a container image has installed. Runs inside.
-pub fn packages(request: PackagesRequest, _: News<'_>) -> Result<Result<ContainerPackages, String>, String> {
+pub(super) fn packages(request: PackagesRequest, _: News<'_>) -> Result<Result<ContainerPackages, String>, String> {
     let reader = LayerReader::open(&[request.layer])?;
     let mut files = BTreeMap::new();
     for path in rpm_database_files() {

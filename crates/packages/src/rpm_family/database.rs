@@ -18,7 +18,7 @@ const INT32: u32 = 4;
 /// Sets the times at which packages were installed; says whether one was another. The index by transactions is wrong
 /// afterwards.
 /// Errors: A text that names the database, when it is damaged or cannot be written.
-pub fn settle_times(editor: &TreeEditor, epoch: i64) -> Result<bool, String> {
+pub(super) fn settle_times(editor: &TreeEditor, epoch: i64) -> Result<bool, String> {
     let mut changed = false;
     for place in RPM_PLACES {
         let path = format!("{place}Packages");
@@ -94,7 +94,7 @@ fn times(header: &Scattered, bytes: &[u8]) -> Option<Vec<[usize; 4]>> {
 }
 
 /// Takes out of each file of the database what differs from run to run.
-pub fn settle_files(editor: &TreeEditor) -> Result<(), String> {
+pub(super) fn settle_files(editor: &TreeEditor) -> Result<(), String> {
     for place in RPM_PLACES {
         for name in editor.names(place.trim_end_matches('/')) {
             berkeley::settle(editor, &format!("{place}{name}"))?;

@@ -7,10 +7,10 @@
 use std::collections::BTreeMap;
 
 /// File below /imgbuild with the stand-in.
-pub const FILE: &str = "depmod";
+pub(super) const FILE: &str = "depmod";
 
 /// Directory below /imgbuild with a list of modules for each release that the layer below has indexed.
-pub const INDEXED: &str = "indexed";
+pub(super) const INDEXED: &str = "indexed";
 
 /// Where the stand-in notes releases: in the target's /run, which is no part of a layer.
 const NOTED: &str = "/run/imgbuild/depmod";
@@ -18,7 +18,7 @@ const NOTED: &str = "/run/imgbuild/depmod";
 /// The stand-in. Only a run for a whole release waits, and only where there is an index, so that a script that makes an initrd
 /// finds one; anything else (`-n`, single modules) is the real program's at once. That one waits in a directory beside its own,
 /// because it is a relative link to kmod.
-pub const STAND_IN: &str = r#"#!/bin/sh
+pub(super) const STAND_IN: &str = r#"#!/bin/sh
 # stands in for depmod while packages are installed
 release=
 case $# in
@@ -38,7 +38,7 @@ exit 127
 const DIRECTORIES: &str = "sbin usr/sbin usr/bin bin";
 
 /// Puts the stand-in into the place of depmod.
-pub fn before() -> String {
+pub(super) fn before() -> String {
     format!(
         "for at in {DIRECTORIES}; do\n\
          test ! -L /target/$at && test -e /target/$at/depmod || continue\n\
@@ -51,7 +51,7 @@ pub fn before() -> String {
 }
 
 /// Puts depmod back, unless a package brought another one or took it away, and runs it for what was noted.
-pub fn after() -> String {
+pub(super) fn after() -> String {
     format!(
         "for at in {DIRECTORIES}; do\n\
          test -d /target/$at.imgbuild || continue\n\
@@ -98,7 +98,7 @@ fn by_release<'a>(paths: impl Iterator<Item = &'a str>) -> BTreeMap<&'a str, Vec
 
 /// The modules of each release whose index in the layer below is also right after the transaction: the layer has one, and
 /// its modules are those of the packages, by the paths of both.
-pub fn indexed<'a>(
+pub(super) fn indexed<'a>(
     below: impl Iterator<Item = &'a str> + Clone,
     brought: impl Iterator<Item = &'a str>,
 ) -> BTreeMap<String, String> {

@@ -23,7 +23,7 @@ use store::scan;
 use store::{Kind, ScanRequest, TreeEditor, in_scratch, make_directories, manifest_of, merged_of};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct RpmPackage {
+pub(super) struct RpmPackage {
     pub file: PackageFile,
     /// What the database must say of it: name, version, architecture.
     pub line: String,
@@ -35,7 +35,7 @@ pub struct RpmPackage {
 
 /// Asks rpm of a tools root for a transaction on an image's layers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct InstallRequest {
+pub(super) struct InstallRequest {
     /// Scratch directory, relative to the store's.
     pub scratch: String,
     pub tools: Vec<Digest>,
@@ -65,7 +65,7 @@ pub struct InstallRequest {
 
 /// Files of the package manager that differ from run to run; removed from each layer, beside those that
 /// `distro/inside.rs` lists. One reason a line.
-pub const NORMALISED: [&str; 16] = [
+pub(super) const NORMALISED: [&str; 16] = [
     "boot/initramfs-*",               // a build host's initrd, if a script made one all the same (D19)
     "boot/initrd-*",                  // the same on SUSE
     "var/log/dnf*",                   // times of the build
@@ -85,12 +85,12 @@ pub const NORMALISED: [&str; 16] = [
 ];
 
 /// A package of the database: name, version, architecture. Source: rpm's query formats.
-pub const DATABASE_LINE: &str = "%{NAME} %|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEASE} %{ARCH}";
+pub(super) const DATABASE_LINE: &str = "%{NAME} %|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEASE} %{ARCH}";
 
 /// Where the script leaves a line for all that is installed.
 const INSTALLED: &str = "installed";
 
-pub fn install(request: InstallRequest, progress: News<'_>) -> Result<Made, String> {
+pub(super) fn install(request: InstallRequest, progress: News<'_>) -> Result<Made, String> {
     in_scratch(&request.scratch, || {
         let at = |name: &str| format!("{}/{name}", request.scratch);
         make_directories(&request.scratch, &["mount", "tree", "work", "root", "root-work", "settings"])?;

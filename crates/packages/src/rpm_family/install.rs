@@ -5,7 +5,7 @@ use super::packages::package_file;
 use super::resolve::solver::Solver;
 use crate::Transaction;
 
-pub fn request(solver: &dyn Solver, transaction: &Transaction<'_>) -> InstallRequest {
+pub(super) fn request(solver: &dyn Solver, transaction: &Transaction<'_>) -> InstallRequest {
     // What needs a package goes with it, when it goes.
     let with = |names: &[String]| match names {
         [] => Vec::new(),

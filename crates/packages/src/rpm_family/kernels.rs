@@ -1,9 +1,9 @@
 //! How RPM distributions name their kernels. Whose release a package has is no matter of names: see [`super::releases`].
 
-pub use recipe::is_kernel_name as is_kernel;
+pub(super) use recipe::is_kernel_name as is_kernel;
 
 /// How the package with the headers of a kernel is called, for messages.
-pub fn headers(kernel: &str) -> String {
+pub(super) fn headers(kernel: &str) -> String {
     let whole = ["-core", "-base"].iter().find_map(|ending| kernel.strip_suffix(ending)).unwrap_or(kernel);
     format!("{whole}-devel")
 }

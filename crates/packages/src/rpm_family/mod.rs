@@ -16,7 +16,7 @@ mod packages;
 mod releases;
 mod resolve;
 
-pub use resolve::solver::{Answer, Doing, Picked, Question, Refusal, Solver};
+pub(crate) use resolve::solver::{Answer, Doing, Picked, Question, Refusal, Solver};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -35,9 +35,9 @@ use sandbox::helper::{News, Operation, answer};
 
 /// The package manager of a family: rpm with one of the solvers.
 #[derive(Debug)]
-pub struct RpmFamily(pub &'static dyn Solver);
+pub(crate) struct RpmFamily(pub &'static dyn Solver);
 
-pub fn operations() -> Vec<(&'static str, Operation)> {
+pub(crate) fn operations() -> Vec<(&'static str, Operation)> {
     vec![
         ("rpm-container", |request, progress| answer(request, progress, container::make)),
         ("rpm-container-packages", |request, progress| answer(request, progress, container::packages)),

@@ -3,7 +3,7 @@
 use recipe::PinnedPackage;
 
 /// Name of a package's file where the sandbox sees it.
-pub fn package_file(package: &PinnedPackage) -> String {
+pub(super) fn package_file(package: &PinnedPackage) -> String {
     let version = package.version.replace(':', "_");
     format!("{}-{version}.{}.rpm", package.name, package.architecture)
 }

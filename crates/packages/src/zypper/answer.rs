@@ -4,7 +4,7 @@ use crate::rpm::{Event, Evr, Reader};
 use crate::rpm_family::{Answer, Picked, Question, Refusal};
 
 /// Locks on versions that are held back or left out. Source: libzypp, PoolQuery.cc.
-pub fn locks(question: &Question<'_>) -> String {
+pub(super) fn locks(question: &Question<'_>) -> String {
     let mut text = String::new();
     for (repository, nevra) in question.held_back {
         if let Some((name, evr)) = split(nevra) {
@@ -32,7 +32,7 @@ const NO_ANSWER: i32 = 4;
 
 /// Reads what was printed.
 /// Errors: [`Refusal`] where it is no transaction.
-pub fn read(said: &str, status: i32) -> Result<Answer, Refusal> {
+pub(super) fn read(said: &str, status: i32) -> Result<Answer, Refusal> {
     let broken = |problem: String| Refusal::Broken(format!("{problem}\n{}", said.trim()));
     let document = said.find("<?xml").map_or("", |at| &said[at..]);
     let mut reader = Reader::new(document.as_bytes());

@@ -6,7 +6,7 @@ use super::inside::common::quoted_words;
 use super::rpm_family::{Answer, Doing, Question, Refusal, Solver};
 
 #[derive(Debug, Clone, Copy)]
-pub struct Zypper;
+pub(crate) struct Zypper;
 
 /// Stands before what the solver says.
 const MARK: &str = "== solve";

@@ -9,7 +9,7 @@ use super::words::{Change, Subject};
 use crate::{Action, History, InputKind, InputName, Origin, Removals};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Difference {
+pub(crate) enum Difference {
     Own(Cause),
     /// An output of another action: the action, the output's name, the value it had.
     Above(String, String, Option<String>),
@@ -23,7 +23,7 @@ pub(crate) fn output_of(name: &str) -> Option<(String, String)> {
 }
 
 /// Compares an action's inputs with those of an earlier run.
-pub fn differences(
+pub(crate) fn differences(
     action: &Action,
     now: &[(String, String)],
     was: &[(String, String)],

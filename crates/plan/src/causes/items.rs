@@ -3,7 +3,7 @@
 use crate::{Cause, Reason};
 
 /// Says items of one list that are all new, `make[0] = -C` and `make[1] = .`, as one: `make = -C .`.
-pub fn joined(causes: Vec<Cause>) -> Vec<Cause> {
+pub(crate) fn joined(causes: Vec<Cause>) -> Vec<Cause> {
     /// The list, which item it is, and its value.
     fn item(cause: &Cause) -> Option<(&str, usize, &str)> {
         let Reason::Added { what, now } = &cause.reason else { return None };

@@ -10,14 +10,14 @@ use crate::{Action, History, InputName, Origin, Place, Removals};
 /// Inputs by name and value.
 type Trace = Vec<(String, String)>;
 
-pub struct Taken {
+pub(crate) struct Taken {
     pub now: Trace,
     pub was: Trace,
     pub found: Vec<Cause>,
 }
 
 /// Takes lists with numbers, and the default list of drivers where that counts on one side only.
-pub fn take(
+pub(crate) fn take(
     action: &Action,
     now: &[(String, String)],
     was: &[(String, String)],

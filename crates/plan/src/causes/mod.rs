@@ -1,9 +1,9 @@
 //! Why an action runs: causes, the hands behind them, and both in words.
 
-pub mod cause;
-pub mod explain;
-pub mod follow;
-pub mod items;
-pub mod lists;
-pub mod removals;
-pub mod words;
+pub(crate) mod cause;
+pub(crate) mod explain;
+pub(crate) mod follow;
+pub(crate) mod items;
+pub(crate) mod lists;
+pub(crate) mod removals;
+pub(crate) mod words;

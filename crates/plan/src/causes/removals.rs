@@ -16,7 +16,7 @@ pub type Taken = (String, Option<Place>, Origin);
 pub type Sayings = BTreeMap<String, (Place, Origin)>;
 
 /// Finds what was said at the time of the earlier run.
-pub type Said<'a> = dyn Fn(&str) -> Option<(Place, Origin)> + 'a;
+pub(crate) type Said<'a> = dyn Fn(&str) -> Option<(Place, Origin)> + 'a;
 
 const LISTS: [&str; 4] = ["packages.lists", "otherpkgs.lists", "sync.lists", "exclude.lists"];
 /// How far a chain of recipes is followed.

@@ -59,7 +59,7 @@ pub(crate) fn placed(reason: Reason, what: &str, place: Option<&Place>, was: Opt
 }
 
 /// Digests are cut for people.
-pub fn shown(value: &str) -> String {
+pub(crate) fn shown(value: &str) -> String {
     let is_digest = |word: &str| word.len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
     let words = value.split(' ').map(|word| if is_digest(word) { &word[..12] } else { word });
     words.collect::<Vec<_>>().join(" ")

@@ -11,7 +11,7 @@ use base::source::SourceFile;
 
 /// Comments of a document by where that stands to which they belong.
 #[derive(Debug, Default)]
-pub struct Comments {
+pub(super) struct Comments {
     /// Lines before a key or an item, by its first byte; an empty line separates paragraphs.
     leading: BTreeMap<usize, Vec<String>>,
     trailing: BTreeMap<usize, String>,
@@ -83,7 +83,7 @@ fn of_toml(text: &str) -> Vec<Range<usize>> {
 
 /// The first character in a comment of a TOML text that no comment in KDL can have, with its place: characters that KDL
 /// forbids, and those that end a line there. Source: KDL 2.0.0, "Disallowed Literal Code Points" and "Newline".
-pub fn not_for_kdl(text: &str) -> Option<(char, usize)> {
+pub(super) fn not_for_kdl(text: &str) -> Option<(char, usize)> {
     let is_bad = |c: char| matches!(c, '\u{85}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
     of_toml(text).into_iter().find_map(|range| {
         let (at, found) = text[range.clone()].char_indices().find(|(_, c)| is_bad(*c))?;
@@ -102,7 +102,7 @@ fn lines_of(comment: &str) -> Vec<String> {
 }
 
 impl Comments {
-    pub fn of(file: &Arc<SourceFile>, format: Format, document: &Node) -> Self {
+    pub(super) fn of(file: &Arc<SourceFile>, format: Format, document: &Node) -> Self {
         let text = &file.text;
         let mut found = Self::default();
         let ranges = match format {
@@ -198,21 +198,21 @@ impl Comments {
     }
 
     /// Lines before what starts at a byte.
-    pub fn before(&self, at: usize) -> &[String] {
+    pub(super) fn before(&self, at: usize) -> &[String] {
         self.leading.get(&at).map_or(&[], Vec::as_slice)
     }
 
     /// What stands behind what starts at a byte.
-    pub fn behind(&self, at: usize) -> Option<&str> {
+    pub(super) fn behind(&self, at: usize) -> Option<&str> {
         self.trailing.get(&at).map(String::as_str)
     }
 
     /// Lines at the end of the list or table that starts at a byte.
-    pub fn last(&self, at: usize) -> &[String] {
+    pub(super) fn last(&self, at: usize) -> &[String] {
         self.last.get(&at).map_or(&[], Vec::as_slice)
     }
 
-    pub fn any(&self, at: usize) -> bool {
+    pub(super) fn any(&self, at: usize) -> bool {
         !self.before(at).is_empty() || self.behind(at).is_some()
     }
 }

@@ -7,7 +7,7 @@ use super::{WIDEST, of_tables};
 use crate::{Node, Value};
 use base::source::Span;
 
-pub fn text_of(document: &Node, comments: &Comments) -> String {
+pub(super) fn text_of(document: &Node, comments: &Comments) -> String {
     let mut writer = Writer { comments, out: String::new() };
     if let Value::Table(entries) = &document.value {
         for (index, (name, key, node)) in entries.iter().enumerate() {
@@ -28,7 +28,7 @@ pub fn text_of(document: &Node, comments: &Comments) -> String {
 }
 
 /// A string in quotes; what may not stand in a KDL file is escaped.
-pub fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
         match c {
@@ -57,7 +57,7 @@ fn is_bare(name: &str) -> bool {
 }
 
 /// A node's name, in quotes where it needs them.
-pub fn name_of(name: &str) -> String {
+pub(super) fn name_of(name: &str) -> String {
     if is_bare(name) { name.to_owned() } else { quoted(name) }
 }
 

@@ -15,7 +15,7 @@ const CLOSE: char = '›';
 
 /// What stands between two marks.
 #[derive(Debug)]
-pub enum Snippet<'a> {
+pub(super) enum Snippet<'a> {
     Table(&'a str, Option<InlineTable>),
     /// Keys with values, of a table that the message names otherwise.
     Pairs(InlineTable),
@@ -25,7 +25,7 @@ pub enum Snippet<'a> {
 
 impl<'a> Snippet<'a> {
     /// Reads what stands between two marks; nothing where it is not TOML.
-    pub fn parse(text: &'a str) -> Option<Self> {
+    pub(super) fn parse(text: &'a str) -> Option<Self> {
         if let Ok(truth) = text.parse() {
             return Some(Self::Truth(truth));
         }

@@ -9,7 +9,7 @@ use base::source::Span;
 
 type Entry = (String, Span, Node);
 
-pub fn text_of(document: &Node, comments: &Comments) -> String {
+pub(super) fn text_of(document: &Node, comments: &Comments) -> String {
     let mut writer = Writer { comments, out: String::new() };
     if let Value::Table(entries) = &document.value {
         writer.body(entries, "");

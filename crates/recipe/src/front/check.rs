@@ -13,7 +13,7 @@ pub fn check_against_schema(root: &Node, schema: &Json) -> Vec<Finding> {
 }
 
 /// Follows references, and the one alternative that is not null.
-pub fn resolved<'a>(root: &'a Json, schema: &'a Json) -> &'a Json {
+pub(crate) fn resolved<'a>(root: &'a Json, schema: &'a Json) -> &'a Json {
     let mut schema = schema;
     for _ in 0..16 {
         if let Some(name) = schema["$ref"].as_str().and_then(|path| path.strip_prefix("#/$defs/")) {

@@ -82,7 +82,7 @@ fn table_at<'a>(root: &'a mut Table, keys: &[&str]) -> Result<&'a mut dyn TableL
 }
 
 /// The value at a path of a document, if it stands in this very file.
-pub fn found<'a>(root: &'a Table, keys: &[&str]) -> Option<&'a Item> {
+pub(crate) fn found<'a>(root: &'a Table, keys: &[&str]) -> Option<&'a Item> {
     let (last, tables) = keys.split_last()?;
     let mut table: &dyn TableLike = root;
     for key in tables {
@@ -91,13 +91,13 @@ pub fn found<'a>(root: &'a Table, keys: &[&str]) -> Option<&'a Item> {
     table.get(last)
 }
 
-pub fn holds(root: &Table, keys: &[&str], item: &str) -> bool {
+pub(crate) fn holds(root: &Table, keys: &[&str], item: &str) -> bool {
     let list = found(root, keys).and_then(Item::as_array);
     list.is_some_and(|list| list.iter().any(|one| one.as_str() == Some(item)))
 }
 
 /// Makes one change below `prefix`, the keys of the table that stands for the recipe.
-pub fn apply(document: &mut DocumentMut, prefix: &[&str], edit: &Edit) -> Result<(), String> {
+pub(crate) fn apply(document: &mut DocumentMut, prefix: &[&str], edit: &Edit) -> Result<(), String> {
     let field = edit.path.field()?;
     let own = edit.path.keys().ok_or("a list item has no path of its own: use += and -=")?;
     let shown = edit.path.plain();
@@ -145,7 +145,7 @@ pub fn apply(document: &mut DocumentMut, prefix: &[&str], edit: &Edit) -> Result
 }
 
 /// Adds to `[remove]` an item of a list, or the whole key.
-pub fn put_removal(document: &mut DocumentMut, keys: &[&str], item: Option<&str>) -> Result<(), String> {
+pub(crate) fn put_removal(document: &mut DocumentMut, keys: &[&str], item: Option<&str>) -> Result<(), String> {
     let (last, tables) = keys.split_last().ok_or("an empty path")?;
     // One [remove] with dotted keys reads better than a header for each table.
     let at = tables.iter().position(|key| *key == "remove").map_or(tables.len(), |at| at + 1);

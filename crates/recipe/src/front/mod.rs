@@ -1,11 +1,11 @@
 //! Front ends: a recipe's text as values with spans, whatever its format, and changes of it in place.
 
-pub mod check;
-pub mod document;
-pub mod edit;
-pub mod editable;
-pub mod field;
-pub mod kdl;
-pub mod open;
-pub mod schema;
-pub mod toml;
+pub(crate) mod check;
+pub(crate) mod document;
+pub(crate) mod edit;
+pub(crate) mod editable;
+pub(crate) mod field;
+pub(crate) mod kdl;
+pub(crate) mod open;
+pub(crate) mod schema;
+pub(crate) mod toml;

@@ -137,7 +137,7 @@ pub fn document_from(file: &Arc<SourceFile>, schema: &Json) -> Result<Node, Vec<
 
 /// The text of a file that a person wrote; `name` is how messages call it.
 /// Errors: It is no file, cannot be read, is larger than any recipe, or is not UTF-8.
-pub fn text_of(path: &Path, name: &str) -> Result<Arc<SourceFile>, Vec<Finding>> {
+pub(crate) fn text_of(path: &Path, name: &str) -> Result<Arc<SourceFile>, Vec<Finding>> {
     if let Some(problem) = witness::not_a_file(path) {
         let problem = format!("`{}` {problem}", path.display());
         let help = "put a file there, or remove it";

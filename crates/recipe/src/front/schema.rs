@@ -27,12 +27,12 @@ pub fn recipe_schema() -> serde_json::Value {
 
 pub(crate) static MODEL: LazyLock<serde_json::Value> = LazyLock::new(schema_value_of::<Model>);
 
-pub fn schema_value_of<T: schemars::JsonSchema>() -> serde_json::Value {
+pub(crate) fn schema_value_of<T: schemars::JsonSchema>() -> serde_json::Value {
     schemars::SchemaGenerator::default().into_root_schema_for::<T>().to_value()
 }
 
 /// Removes from a document what its schema does not know: a later minor version has fields more.
-pub fn without_unknown(document: &mut serde_json::Value, schema: &serde_json::Value) {
+pub(crate) fn without_unknown(document: &mut serde_json::Value, schema: &serde_json::Value) {
     fn prune(value: &mut serde_json::Value, schema: &serde_json::Value, root: &serde_json::Value) {
         if let Some(name) = schema["$ref"].as_str().and_then(|path| path.strip_prefix("#/$defs/")) {
             return prune(value, &root["$defs"][name], root);

@@ -14,7 +14,7 @@ const MOST_ERRORS: usize = 3;
 
 /// Reads a TOML text; all of its syntax errors at once. Errors that only come of a bracket or a quote that was forgotten
 /// before are reported as that.
-pub fn read(file: &Arc<SourceFile>) -> (Node, Vec<Finding>) {
+pub(crate) fn read(file: &Arc<SourceFile>) -> (Node, Vec<Finding>) {
     let (table, errors) = DeTable::parse_recoverable(&file.text);
     let ranges: Vec<Range<usize>> = errors.iter().map(|error| error.span().unwrap_or(0..0)).collect();
     let mut findings = Vec::new();

@@ -111,7 +111,7 @@ pub fn relatives(
 }
 
 /// The same where something is wrong: what is left without unknown keys and values of another type, unless more is wrong than those.
-pub fn readable(
+pub(crate) fn readable(
     directory: &Path,
     workspace: Option<&Workspace>,
     overlay: &Overlay,

@@ -41,7 +41,7 @@ const OF_FILE_ONLY: [&str; 2] = ["variant", "plain"];
 
 /// The schema of a recipe's file as a value: the model's, where nothing is required, because a parent or a child may say
 /// it, and the keys of this module.
-pub fn file_schema() -> Json {
+pub(crate) fn file_schema() -> Json {
     let mut schema = schema::recipe_schema();
     loosen(&mut schema);
     with_kin(schema)
@@ -102,13 +102,13 @@ pub fn schema_text() -> String {
     schema::text_of(schema, "image.schema.json")
 }
 
-pub static FILE: LazyLock<Json> = LazyLock::new(file_schema);
+pub(crate) static FILE: LazyLock<Json> = LazyLock::new(file_schema);
 
 /// The schema of a file that nothing completes.
-pub static WHOLE: LazyLock<Json> = LazyLock::new(|| with_kin(schema::recipe_schema()));
+pub(crate) static WHOLE: LazyLock<Json> = LazyLock::new(|| with_kin(schema::recipe_schema()));
 
 /// What is wrong with one file, taken by itself; `is_own` says that no other recipe inherits from it here.
-pub fn check_file(document: &Node, is_own: bool) -> Vec<Finding> {
+pub(crate) fn check_file(document: &Node, is_own: bool) -> Vec<Finding> {
     let mut findings = check_against_schema(document, &FILE);
     if !findings.is_empty() && is_own && document.get("extends").is_none() && document.get("variant").is_none() {
         // What is missing in it can be determined in the same go.

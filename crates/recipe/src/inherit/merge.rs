@@ -21,7 +21,7 @@ pub struct Withdrawn {
 }
 
 #[derive(Debug, Clone, Default)]
-pub struct Trail {
+pub(crate) struct Trail {
     pub withdrawn: Vec<Withdrawn>,
     pub findings: Vec<Finding>,
 }
@@ -49,7 +49,7 @@ impl Trail {
 }
 
 /// Puts `over` on `under`: tables merge, lists append, what is neither is replaced.
-pub fn merge(under: Node, over: Node, trail: &mut Trail) -> Node {
+pub(crate) fn merge(under: Node, over: Node, trail: &mut Trail) -> Node {
     merge_at(under, over, "", trail)
 }
 
@@ -116,7 +116,7 @@ fn join(path: &str, name: &str) -> String {
 }
 
 /// Takes out of a document what a `[remove]` table says, path by path.
-pub fn remove(from: &mut Node, what: &Node, trail: &mut Trail) {
+pub(crate) fn remove(from: &mut Node, what: &Node, trail: &mut Trail) {
     remove_below(from, what, "", trail);
 }
 

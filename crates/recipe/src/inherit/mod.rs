@@ -1,6 +1,6 @@
 //! `extends` and `variant`: from a recipe's file to the documents of its images.
 
-pub mod drafts;
-pub mod file_fields;
-pub mod merge;
-pub mod relative;
+pub(crate) mod drafts;
+pub(crate) mod file_fields;
+pub(crate) mod merge;
+pub(crate) mod relative;

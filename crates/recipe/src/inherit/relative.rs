@@ -34,7 +34,7 @@ const PATHS: &[&str] = &[
 ];
 
 /// Changes each path of a document from one that starts in `folder` to one that starts in `recipe`.
-pub fn rewrite(document: &mut Node, folder: &Path, recipe: &Path) {
+pub(crate) fn rewrite(document: &mut Node, folder: &Path, recipe: &Path) {
     if folder == recipe {
         return;
     }

@@ -1,13 +1,13 @@
 //! Reads a recipe and all that it names.
 
-pub mod base_image;
+pub(crate) mod base_image;
 mod captured;
 mod checks;
 mod device_trees;
 mod elsewhere;
 mod keys;
 pub mod moved;
-pub mod paths;
+pub(crate) mod paths;
 mod postinstall;
 mod postscripts;
 mod startable;

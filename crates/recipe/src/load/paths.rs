@@ -42,7 +42,7 @@ pub struct Paths {
 }
 
 /// Lists by their names, with the file that includes each and the line of it.
-pub type Included = BTreeMap<String, (String, usize)>;
+pub(crate) type Included = BTreeMap<String, (String, usize)>;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PathProblem {
@@ -54,20 +54,20 @@ pub enum PathProblem {
 }
 
 /// A path as text; what no text can hold is escaped.
-pub fn escaped(path: &Path) -> String {
+pub(crate) fn escaped(path: &Path) -> String {
     let chunks = path.as_os_str().as_encoded_bytes().utf8_chunks();
     chunks.fold(String::new(), |shown, chunk| shown + chunk.valid() + &chunk.invalid().escape_ascii().to_string())
 }
 
 /// What is said of a file that a line asks for and whose name no text can hold.
-pub fn name_problem(code: &'static str, path: &Path, span: &Span) -> Finding {
+pub(crate) fn name_problem(code: &'static str, path: &Path, span: &Span) -> Finding {
     Finding::error(code, span, format!("the name of `{}` is not UTF-8", escaped(path)))
         .label("requested here")
         .help("rename the file, or choose a pattern that leaves it out")
 }
 
 /// What is said of a file or folder that stands for a content that was not fetched.
-pub fn unfetched(name: &str, span: &Span, problem: &str, help: String) -> Finding {
+pub(crate) fn unfetched(name: &str, span: &Span, problem: &str, help: String) -> Finding {
     Finding::error("recipe::unfetched", span, format!("`{name}` has no content: {problem}"))
         .label("named here")
         .help(help)

@@ -6,7 +6,7 @@ use crate::owners;
 use base::source::{Finding, Span};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StartFault {
+pub(super) enum StartFault {
     NotExecutable,
     /// Whatever its mode is here: git has it so.
     NotExecutableInGit,
@@ -19,7 +19,7 @@ pub enum StartFault {
 }
 
 /// What is wrong with a file that is to be started, and its content.
-pub fn start_faults(path: &Path) -> (Vec<StartFault>, Vec<u8>) {
+pub(super) fn start_faults(path: &Path) -> (Vec<StartFault>, Vec<u8>) {
     let mut faults = Vec::new();
     if owners::mode(path).is_ok_and(|mode| mode & 0o111 == 0) {
         faults.push(match owners::is_tracked(path) {
@@ -46,7 +46,7 @@ pub fn start_faults(path: &Path) -> (Vec<StartFault>, Vec<u8>) {
 }
 
 impl StartFault {
-    pub fn of_postinstall(&self) -> &'static str {
+    pub(super) fn of_postinstall(&self) -> &'static str {
         match self {
             Self::NotExecutable | Self::NotExecutableInGit => "postinstall::not_executable",
             Self::NoInterpreter | Self::Relative(_) => "postinstall::no_interpreter",
@@ -54,7 +54,7 @@ impl StartFault {
         }
     }
 
-    pub fn of_node(&self) -> &'static str {
+    pub(super) fn of_node(&self) -> &'static str {
         match self {
             Self::NotExecutable | Self::NotExecutableInGit => "node::not_executable",
             Self::NoInterpreter | Self::Relative(_) => "node::no_interpreter",
@@ -62,7 +62,7 @@ impl StartFault {
         }
     }
 
-    pub fn finding(&self, code: &'static str, file: &str, span: &Span) -> Finding {
+    pub(super) fn finding(&self, code: &'static str, file: &str, span: &Span) -> Finding {
         let (message, help) = match self {
             Self::NotExecutable => (format!("`{file}` is not executable"), format!("chmod +x {file}")),
             Self::NotExecutableInGit => (

@@ -12,7 +12,7 @@ use node_words::statelite::{
 use xcat::definitions::{Row, TableKind, parse_tables};
 
 #[derive(Debug, Clone, Default)]
-pub struct Lists {
+pub(super) struct Lists {
     pub files: Vec<Arc<SourceFile>>,
     pub trees: Vec<Arc<SourceFile>>,
     pub states: Vec<Arc<SourceFile>>,
@@ -102,7 +102,7 @@ struct Reading<'a> {
 }
 
 /// Reads `[statelite]` and its lists; problems are added to `findings`.
-pub fn read_statelite(
+pub(super) fn read_statelite(
     model: &Model,
     lists: &Lists,
     span: &dyn Fn(&str) -> Span,

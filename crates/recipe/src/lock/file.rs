@@ -11,7 +11,7 @@ use crate::{Accounts, Distro, Family, LockedGroup, LockedUser, PassRole};
 use base::digest::Sha256;
 
 /// Version of the lock's form. A lock of a later form is refused, an earlier one is renewed.
-pub const LOCK_FORMAT: u32 = 1;
+pub(crate) const LOCK_FORMAT: u32 = 1;
 /// Its minor version; the lock has a key `minor` from 1 on. What a later one adds is left alone.
 pub const LOCK_MINOR: u32 = 7;
 /// The minor version since which a lock says what stands beside other versions of itself.
@@ -374,12 +374,12 @@ impl Lock {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::LockError;
     use crate::lock::base::{BasePackage, LockedDocument, LockedLayer};
 
-    pub fn sample() -> Lock {
+    pub(crate) fn sample() -> Lock {
         let package = PinnedPackage {
             name: "bash".into(),
             version: "1:5.2\"-2".into(),

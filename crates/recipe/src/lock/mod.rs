@@ -1,8 +1,8 @@
 //! image.lock: its format, and reading it.
 
-pub mod base;
-pub mod file;
-pub mod installed;
-pub mod places;
-pub mod read;
-pub mod role;
+pub(crate) mod base;
+pub(crate) mod file;
+pub(crate) mod installed;
+pub(crate) mod places;
+pub(crate) mod read;
+pub(crate) mod role;

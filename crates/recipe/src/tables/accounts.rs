@@ -154,7 +154,7 @@ fn nobodys(span: &Span, id: u32) -> Finding {
     finding.help("choose another one: files of unknown owners would belong to this account")
 }
 
-pub fn check(model: &Model, spans: &Spans, whole: &Span) -> Vec<Finding> {
+pub(crate) fn check(model: &Model, spans: &Spans, whole: &Span) -> Vec<Finding> {
     let mut findings = Vec::new();
     let span = |path: String| spans.nearest(&path).unwrap_or(whole).clone();
     let mut users: std::collections::BTreeMap<u32, &str> = std::collections::BTreeMap::new();

@@ -10,7 +10,7 @@ pub fn dracut_modules(initrd: &Initrd) -> (Vec<String>, Vec<String>) {
     (added.into_iter().map(plain).collect(), omitted.into_iter().map(plain).collect())
 }
 
-pub fn check(model: &Model, spans: &Spans, whole: &Span) -> Vec<Finding> {
+pub(crate) fn check(model: &Model, spans: &Spans, whole: &Span) -> Vec<Finding> {
     let initrd = &model.initrd;
     let span = |path: &str| spans.nearest(path).unwrap_or(whole).clone();
     let mut findings = Vec::new();

@@ -145,7 +145,7 @@ fn is_archive(name: &str) -> bool {
     [".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.zst"].iter().any(|ending| name.ends_with(ending))
 }
 
-pub fn read_drivers(
+pub(crate) fn read_drivers(
     model: &Model,
     place: &dyn Fn(&str) -> Span,
     paths: &Paths,

@@ -43,7 +43,7 @@ fn key_problem(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
     ))
 }
 
-pub fn check(model: &Model, files: &KdumpFiles, spans: &Spans, whole: &Span) -> Vec<Finding> {
+pub(crate) fn check(model: &Model, files: &KdumpFiles, spans: &Spans, whole: &Span) -> Vec<Finding> {
     let Some(table) = &model.kdump else { return Vec::new() };
     let span = |path: &str| spans.nearest(path).unwrap_or(whole).clone();
     let mut findings = Vec::new();

@@ -21,7 +21,7 @@ fn patterns(distro: Distro) -> &'static [&'static str] {
 }
 
 /// Takes kernel packages out of a list; gives the one that they name, with its place.
-pub fn lift_kernels(distro: Distro, list: &mut PackageList) -> Option<(String, Span)> {
+pub(crate) fn lift_kernels(distro: Distro, list: &mut PackageList) -> Option<(String, Span)> {
     let mut found: Option<(String, Span)> = None;
     for pass in &mut list.passes {
         pass.install.retain(|item| {

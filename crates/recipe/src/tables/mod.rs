@@ -1,13 +1,13 @@
 //! Loading and checking of single recipe tables.
 
-pub mod accounts;
-pub mod dracut;
-pub mod drivers;
-pub mod kdump;
-pub mod kernel_names;
-pub mod mounts;
-pub mod node_support;
-pub mod repositories;
-pub mod services;
-pub mod sync;
-pub mod wanted;
+pub(crate) mod accounts;
+pub(crate) mod dracut;
+pub(crate) mod drivers;
+pub(crate) mod kdump;
+pub(crate) mod kernel_names;
+pub(crate) mod mounts;
+pub(crate) mod node_support;
+pub(crate) mod repositories;
+pub(crate) mod services;
+pub(crate) mod sync;
+pub(crate) mod wanted;

@@ -108,7 +108,7 @@ fn wrong_mount(text: &str) -> Option<(String, String)> {
 }
 
 /// Reads `[system] fstab`; a mount point that `[boot] tmpfs` or an earlier line has is an error.
-pub fn read_fstab(model: &Model, span: &dyn Fn(&str) -> Span, findings: &mut Vec<Finding>) -> Vec<Mount> {
+pub(crate) fn read_fstab(model: &Model, span: &dyn Fn(&str) -> Span, findings: &mut Vec<Finding>) -> Vec<Mount> {
     let mut points: BTreeMap<String, (&str, Span)> = model
         .boot
         .tmpfs
@@ -176,7 +176,7 @@ fn wrong_export(text: &str) -> Option<(String, String)> {
     text.ends_with('\\').then(|| ("an item is one line".to_owned(), "remove the `\\` at its end".to_owned()))
 }
 
-pub fn read_exports(lines: &[String], span: &dyn Fn(&str) -> Span, findings: &mut Vec<Finding>) -> Vec<Export> {
+pub(crate) fn read_exports(lines: &[String], span: &dyn Fn(&str) -> Span, findings: &mut Vec<Finding>) -> Vec<Export> {
     let mut exports: Vec<Export> = Vec::new();
     for (index, text) in lines.iter().enumerate() {
         let span = span(&format!("system.exports[{index}]"));

@@ -38,7 +38,7 @@ const STARTED: [(&str, &str, u32); 3] = [
 const WHERE: &str = "name the site's own directory of postscripts: ‹[xcat] postscripts = \"/install/postscripts\"› (`lsdef -t site -i installdir` prints the part before it); imgbuild ships none of xCAT's files";
 
 /// Gathers the files; problems are added to `findings`.
-pub fn node_support(
+pub(crate) fn node_support(
     model: &Model,
     span: &dyn Fn(&str) -> Span,
     paths: &Paths,

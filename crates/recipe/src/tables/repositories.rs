@@ -5,7 +5,7 @@ use crate::{
 };
 use base::source::{Finding, Severity, Span};
 
-pub fn check(repo: &Repo, image: &Image, span: &Span) -> Vec<Finding> {
+pub(crate) fn check(repo: &Repo, image: &Image, span: &Span) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut complain = |message: &str, help: &str| {
         findings.push(Finding::error("repo::incomplete", span, message).help(help));
@@ -174,7 +174,7 @@ fn official(repo: &Repo, image: &Image, complain: &mut dyn FnMut(&str, &str)) {
 }
 
 /// Problems of all repositories together.
-pub fn check_all(model: &Model, whole: &Span) -> Vec<Finding> {
+pub(crate) fn check_all(model: &Model, whole: &Span) -> Vec<Finding> {
     let mut findings = Vec::new();
     let is_debian = model.image.distro.family() == Family::Debian;
     if model.repo.is_empty() && !is_debian {

@@ -46,7 +46,7 @@ const LONGEST_NAME: usize = 255;
 
 /// The whole name of a unit as a person writes it: `dhcpd` is `dhcpd.service`, as systemctl(1) takes it.
 /// Errors: What is wrong, and what to do about it.
-pub fn unit_name(written: &str) -> Result<String, (String, &'static str)> {
+pub(crate) fn unit_name(written: &str) -> Result<String, (String, &'static str)> {
     if written.contains(['*', '?', '[', ']']) {
         let problem = format!("`{written}` is a pattern, but ‹[services]› takes names");
         return Err((problem, "write each unit by its name"));
@@ -69,7 +69,7 @@ pub fn unit_name(written: &str) -> Result<String, (String, &'static str)> {
 /// Reads the table; a unit in two lists is an error, and so is what cannot be a name.
 ///
 /// The result is sorted, because the order within a list means nothing.
-pub fn read_units(table: &Services, span: &dyn Fn(&str) -> Span, findings: &mut Vec<Finding>) -> Vec<Unit> {
+pub(crate) fn read_units(table: &Services, span: &dyn Fn(&str) -> Span, findings: &mut Vec<Finding>) -> Vec<Unit> {
     let mut known: BTreeMap<String, Unit> = BTreeMap::new();
     let lists =
         [(UnitState::Enable, &table.enable), (UnitState::Disable, &table.disable), (UnitState::Mask, &table.mask)];

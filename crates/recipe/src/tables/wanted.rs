@@ -57,7 +57,7 @@ pub fn initrd_drivers(model: &Model, with_disks: bool) -> Wanted {
 }
 
 /// Applies a recipe's `drivers` to the default list: a whole list, or `+name` and `-name`; wildcards allowed.
-pub fn wanted_drivers(drivers: &[String]) -> Wanted {
+pub(crate) fn wanted_drivers(drivers: &[String]) -> Wanted {
     let default = || listed(DEFAULT_DRIVERS);
     let plain = |name: &str| normal_name(name.trim_start_matches(['+', '-']));
     let all_updates = drivers.iter().any(|name| name.trim_start_matches('+') == ALL_UPDATES);

@@ -1,5 +1,5 @@
 //! The workspace, and which of its images a command is for.
 
-pub mod executor;
-pub mod file;
-pub mod select;
+pub(crate) mod executor;
+pub(crate) mod file;
+pub(crate) mod select;

@@ -49,7 +49,7 @@ fn recipe_around(start: &Path, workspace: Option<&Workspace>) -> Option<PathBuf>
         .map(Path::to_owned)
 }
 
-pub type Folders = (Option<Arc<Workspace>>, Vec<PathBuf>);
+pub(crate) type Folders = (Option<Arc<Workspace>>, Vec<PathBuf>);
 
 /// The workspace that a directory lies in, and the directories of the recipes that could be meant from there.
 /// Errors: What is wrong with the workspace's file, or that there is no recipe at all.

@@ -12,7 +12,7 @@ const PATH_MAX: usize = 4096;
 
 /// Where a path of a process leads from.
 #[derive(Debug)]
-pub struct Place {
+pub(super) struct Place {
     mounts: OwnedFd,
     /// The root directory of the process.
     pub root: OwnedFd,
@@ -22,7 +22,7 @@ pub struct Place {
 
 impl Place {
     /// Opens them for a path and the directory before it in the call (AT_FDCWD: it has no directory).
-    pub fn of(pid: i32, directory: i32, path: &[u8]) -> Option<Self> {
+    pub(super) fn of(pid: i32, directory: i32, path: &[u8]) -> Option<Self> {
         let open = |what: &str, flags: OFlags| {
             rustix::fs::open(format!("/proc/{pid}/{what}"), flags | OFlags::CLOEXEC, Mode::empty()).ok()
         };
@@ -36,12 +36,12 @@ impl Place {
     }
 
     /// Works where the process is, in a process of its own, and waits for it.
-    pub fn visit(&self, work: impl FnOnce() -> Option<()>) -> Option<()> {
+    pub(super) fn visit(&self, work: impl FnOnce() -> Option<()>) -> Option<()> {
         self.run(|| i32::from(work().is_none())).filter(|status| *status == 0).map(drop)
     }
 
     /// The same; gives what `work` gives, a number up to 255, and 255 where it could not go there.
-    pub fn run(&self, work: impl FnOnce() -> i32) -> Option<i32> {
+    pub(super) fn run(&self, work: impl FnOnce() -> i32) -> Option<i32> {
         // SAFETY: this process has one thread.
         match unsafe { libc::fork() } {
             0 => {
@@ -69,7 +69,7 @@ impl Place {
 }
 
 /// Goes to the directory that has a path's last name, and gives that name.
-pub fn enter_parent(path: &[u8]) -> Option<&OsStr> {
+pub(super) fn enter_parent(path: &[u8]) -> Option<&OsStr> {
     let path = Path::new(OsStr::from_bytes(path));
     let (parent, name) = (path.parent()?, path.file_name()?);
     if !parent.as_os_str().is_empty() {
@@ -79,7 +79,7 @@ pub fn enter_parent(path: &[u8]) -> Option<&OsStr> {
 }
 
 /// A text in another process's memory.
-pub fn text_at(pid: i32, address: u64) -> Option<Vec<u8>> {
+pub(super) fn text_at(pid: i32, address: u64) -> Option<Vec<u8>> {
     const PAGE: usize = 4096;
     let mut text = vec![0u8; PATH_MAX];
     let first = (PAGE - address as usize % PAGE).min(PATH_MAX);

@@ -38,7 +38,7 @@ const IOPRIO_WHO_PROCESS: libc::c_int = 1;
 
 /// Makes room for [`same_for_all`], while the process still is one of the host's: what only root can change. It is called between fork
 /// and exec, so that it only makes system calls.
-pub fn make_room(on_terminal: bool) {
+pub(crate) fn make_room(on_terminal: bool) {
     for (resource, _, hard) in LIMITS {
         let now = getrlimit(resource);
         let hard = if matches!(resource, Resource::Nice) { Some(NICE_OF_ZERO) } else { hard };
@@ -81,7 +81,7 @@ fn write(path: &std::ffi::CStr, bytes: &[u8]) -> bool {
 
 /// Makes the calling process, which becomes a command, the same for all callers; in a session of its own, where it has no terminal. What
 /// the kernel refuses stays the caller's.
-pub fn same_for_all(on_terminal: bool) {
+pub(crate) fn same_for_all(on_terminal: bool) {
     // Before the limits: one of them says which nice value may be taken.
     priorities(on_terminal);
     if fault::planted("limits-of-caller") {

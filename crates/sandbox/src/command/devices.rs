@@ -11,7 +11,7 @@ use base::device;
 const PERMISSIONS: u32 = 0o7777;
 
 /// Answers a call with an error number, or 0; none if it is to go on.
-pub fn answer(asked: &libc::seccomp_notif) -> Option<i32> {
+pub(super) fn answer(asked: &libc::seccomp_notif) -> Option<i32> {
     // mknod(path, mode, device); mknodat(directory, path, ..). Source: the system call tables.
     let arguments = &asked.data.args;
     let (directory, rest) = match filter::name_of(asked.data.arch, asked.data.nr) {

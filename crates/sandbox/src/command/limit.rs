@@ -40,7 +40,7 @@ impl Default for ScriptLimits {
 }
 
 /// How a command's time went.
-pub enum Waited {
+pub(super) enum Waited {
     Ended(ExitStatus),
     /// It was still there when its time was over: what ran below it, the outermost first.
     TooLong(Vec<String>),
@@ -49,7 +49,7 @@ pub enum Waited {
 }
 
 /// What a command took too much of, in words.
-pub enum Excess {
+pub(super) enum Excess {
     Limit(String),
     /// It wrote nearly all of what was free, and little was: an ordinary command does that on a small disk.
     Space(String),
@@ -60,7 +60,7 @@ const SMALL_DISK: u64 = 8 << 30;
 
 /// Limits that this machine gives where none are named.
 #[derive(Debug, Clone, Copy)]
-pub struct Bounds {
+pub(super) struct Bounds {
     limits: ScriptLimits,
     memory: u64,
     disk: u64,
@@ -88,7 +88,7 @@ fn processes_of_machine() -> u64 {
 
 impl Bounds {
     /// Those that the host process allows; none where it says nothing: as much as it takes.
-    pub fn allowed() -> Option<Self> {
+    pub(super) fn allowed() -> Option<Self> {
         let limits: ScriptLimits = serde_json::from_str(&std::env::var(VARIABLE).ok()?).ok()?;
         let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
         let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB"));
@@ -100,12 +100,12 @@ impl Bounds {
     }
 
     /// How long a command may take, in seconds.
-    pub fn seconds(&self) -> u64 {
+    pub(super) fn seconds(&self) -> u64 {
         self.limits.seconds
     }
 
     /// The kernel's own limit of processes for the one that becomes the command: between two looks it cannot do everything.
-    pub fn hold(&self) {
+    pub(super) fn hold(&self) {
         let limit = |most: u64| Rlimit { current: Some(most), maximum: Some(most) };
         let _ = setrlimit(Resource::Nproc, limit(self.held()));
     }
@@ -117,7 +117,7 @@ impl Bounds {
 
     /// Says of a command that could start no more processes that it had too many, where it met our limit and not the machine's: it
     /// may get there between two looks.
-    pub fn too_many(&self) -> Option<String> {
+    pub(super) fn too_many(&self) -> Option<String> {
         (self.held() < self.machine).then(|| format!("has more than {} processes", self.limits.processes))
     }
 
@@ -164,7 +164,7 @@ fn bytes(count: u64) -> String {
 
 /// Waits until a child ends, or goes over a limit; `printed` counts what it prints.
 /// Errors: A system call failed.
-pub fn wait(child: &mut Child, bounds: Option<&Bounds>, printed: &AtomicU64) -> std::io::Result<Waited> {
+pub(super) fn wait(child: &mut Child, bounds: Option<&Bounds>, printed: &AtomicU64) -> std::io::Result<Waited> {
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     // A kernel before 5.3 has no such descriptors, and no limit then.
     let (Some(bounds), Some(Ok(ended))) = (bounds, pid.map(|pid| pidfd_open(pid, PidfdFlags::empty()))) else {

@@ -8,7 +8,7 @@ use crate::tree::machine::{FREE_MEMORY, MEMORY, PROCESSORS, UPTIME};
 
 /// Answers a call by its name; gives what it returns.
 /// Errors: That of the call.
-pub fn answer(asked: &libc::seccomp_notif, name: &str) -> Result<usize, Errno> {
+pub(super) fn answer(asked: &libc::seccomp_notif, name: &str) -> Result<usize, Errno> {
     let [first, second, third, ..] = asked.data.args;
     let is_wide = !filter::is_of_32_bits(asked.data.arch);
     match name {

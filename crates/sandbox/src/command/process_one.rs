@@ -39,7 +39,10 @@ pub fn set_process_one(program: &'static [u8]) {
 /// Splits the calling process, a freshly forked one, in three (see above), and returns in the one that becomes the command; where
 /// `assemble` fails, in process 1, which has to end. `request` says what uname(2) tells the command, and what stands in for programs.
 /// Errors: What `assemble` says, or which system call failed.
-pub fn below_a_new_one(request: &CommandRequest, assemble: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+pub(super) fn below_a_new_one(
+    request: &CommandRequest,
+    assemble: impl FnOnce() -> Result<(), String>,
+) -> Result<(), String> {
     let said = |what: &str| format!("cannot {what}: {}", std::io::Error::last_os_error());
     // SAFETY: this is the only thread of a freshly forked process.
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWPID) }

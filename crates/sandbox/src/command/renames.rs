@@ -14,7 +14,7 @@ use crate::filter;
 use crate::tree::copy::copy_layers;
 
 /// Recreates what a call renames, where it is a directory of lower layers. Whatever fails here fails in the call, too.
-pub fn make_room(asked: &libc::seccomp_notif) -> Option<()> {
+pub(super) fn make_room(asked: &libc::seccomp_notif) -> Option<()> {
     let pid = i32::try_from(asked.pid).ok()?;
     // rename(old, new); renameat(olddir, old, ..). Source: the system call tables.
     let (directory, address) = match filter::name_of(asked.data.arch, asked.data.nr) {

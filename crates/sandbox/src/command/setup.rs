@@ -11,7 +11,7 @@ use crate::tree::copy::copy_layers;
 use crate::tree::overlay::upper_is_whole;
 
 /// Builds the root around the calling process.
-pub fn assemble(request: &CommandRequest) -> Result<(), String> {
+pub(super) fn assemble(request: &CommandRequest) -> Result<(), String> {
     // SAFETY: this is the only thread of a freshly forked process.
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }
         .map_err(|error| format!("cannot create a mount namespace: {error}"))?;
@@ -58,7 +58,7 @@ pub fn assemble(request: &CommandRequest) -> Result<(), String> {
 
 /// Makes the calling process ready to become the command.
 /// Errors: A text that says what failed.
-pub fn enter(request: &CommandRequest) -> Result<(), String> {
+pub(super) fn enter(request: &CommandRequest) -> Result<(), String> {
     if request.enter_target {
         rustix::process::chroot("/target").map_err(|error| format!("cannot enter the image: {error}"))?;
     }
@@ -129,7 +129,7 @@ fn bind_into_target(from: &str, to: &str) -> Result<(), String> {
 }
 
 /// Adds `ro` to a mount and those below it, whatever other flags it has to keep.
-pub fn set_read_only(point: &Path) -> std::io::Result<()> {
+pub(super) fn set_read_only(point: &Path) -> std::io::Result<()> {
     match set_flags(point, libc::MOUNT_ATTR_RDONLY) {
         Ok(()) => Ok(()),
         // Kernels before 5.12.
@@ -138,7 +138,7 @@ pub fn set_read_only(point: &Path) -> std::io::Result<()> {
 }
 
 /// Adds flags to a mount and those below it, whatever others it has to keep.
-pub fn set_flags(point: &Path, flags: u64) -> std::io::Result<()> {
+pub(super) fn set_flags(point: &Path, flags: u64) -> std::io::Result<()> {
     use std::os::unix::ffi::OsStrExt;
     let path = std::ffi::CString::new(point.as_os_str().as_bytes())?;
     let attributes = libc::mount_attr { attr_set: flags, attr_clr: 0, propagation: 0, userns_fd: 0 };

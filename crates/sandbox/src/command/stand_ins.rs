@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Writes programs, by name with their text, into the target.
 /// Errors: A text that says which file could not be written.
-pub fn place(programs: &[(String, String)]) -> Result<(), String> {
+pub(super) fn place(programs: &[(String, String)]) -> Result<(), String> {
     use std::os::unix::fs::PermissionsExt;
     let write = |directory: &str, name: &str, text: &str| {
         let path = PathBuf::from(format!("/target{directory}/{name}"));
@@ -62,24 +62,24 @@ impl Covered {
 
 /// What is covered now.
 #[derive(Debug)]
-pub struct Covers<'n> {
+pub(super) struct Covers<'n> {
     /// Names of what stands in.
     names: Vec<&'n str>,
     now: Vec<Covered>,
 }
 
 impl<'n> Covers<'n> {
-    pub fn new(programs: &'n [(String, String)]) -> Self {
+    pub(super) fn new(programs: &'n [(String, String)]) -> Self {
         Self { names: programs.iter().map(|(name, _)| name.as_str()).collect(), now: Vec::new() }
     }
 
     /// How long may be waited for the next call until something has to be uncovered; none: for ever.
-    pub fn timeout(&self) -> Option<Duration> {
+    pub(super) fn timeout(&self) -> Option<Duration> {
         (!self.now.is_empty()).then_some(PATIENCE / 10)
     }
 
     /// Uncovers what processes did not start that are gone, or take too long.
-    pub fn give_up(&mut self) {
+    pub(super) fn give_up(&mut self) {
         self.uncover(|one| one.since.elapsed() > PATIENCE || !Path::new(&format!("/proc/{}", one.pid)).exists());
     }
 
@@ -94,7 +94,7 @@ impl<'n> Covers<'n> {
     }
 
     /// Makes ready for a call that starts a program: covers it where something stands in for it.
-    pub fn before_start(&mut self, asked: &libc::seccomp_notif) -> Option<()> {
+    pub(super) fn before_start(&mut self, asked: &libc::seccomp_notif) -> Option<()> {
         let pid = i32::try_from(asked.pid).ok()?;
         // Whatever it starts now, what it was to start before has started or failed.
         self.uncover(|one| one.pid == pid);

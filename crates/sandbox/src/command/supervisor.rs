@@ -16,7 +16,7 @@ const RECEIVE: libc::Ioctl = 0xC050_2100_u32 as libc::Ioctl;
 const SEND: libc::Ioctl = 0xC018_2101_u32 as libc::Ioctl;
 
 /// Answers until no one is left who could ask: until then `waits` is open. `request` says what uname(2) tells, and what stands in.
-pub fn serve(listener: &OwnedFd, waits: BorrowedFd<'_>, request: &CommandRequest) {
+pub(super) fn serve(listener: &OwnedFd, waits: BorrowedFd<'_>, request: &CommandRequest) {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let mut covers = Covers::new(&request.stand_ins);
     loop {
@@ -79,7 +79,7 @@ pub fn serve(listener: &OwnedFd, waits: BorrowedFd<'_>, request: &CommandRequest
 
 /// Writes into the memory of the process that asked.
 /// Errors: EFAULT when not all can be written there.
-pub fn write(asked: &libc::seccomp_notif, address: u64, bytes: &[u8]) -> Result<(), Errno> {
+pub(super) fn write(asked: &libc::seccomp_notif, address: u64, bytes: &[u8]) -> Result<(), Errno> {
     let pid = i32::try_from(asked.pid).map_err(|_| Errno::SRCH)?;
     let local = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     let remote = libc::iovec { iov_base: address as *mut libc::c_void, iov_len: bytes.len() };
@@ -89,7 +89,7 @@ pub fn write(asked: &libc::seccomp_notif, address: u64, bytes: &[u8]) -> Result<
 }
 
 /// Sends a descriptor to the process at the other end, which waits for one or for the end.
-pub fn hand_over(channel: &OwnedFd, descriptor: Option<&OwnedFd>) {
+pub(super) fn hand_over(channel: &OwnedFd, descriptor: Option<&OwnedFd>) {
     use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
@@ -101,7 +101,7 @@ pub fn hand_over(channel: &OwnedFd, descriptor: Option<&OwnedFd>) {
 }
 
 /// Receives it; none if nothing was sent, or the other end was closed.
-pub fn receive(channel: &OwnedFd) -> Option<OwnedFd> {
+pub(super) fn receive(channel: &OwnedFd) -> Option<OwnedFd> {
     use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
@@ -114,7 +114,7 @@ pub fn receive(channel: &OwnedFd) -> Option<OwnedFd> {
 }
 
 /// A descriptor that can be read from once a child has ended.
-pub fn end_of(child: libc::pid_t) -> Option<OwnedFd> {
+pub(super) fn end_of(child: libc::pid_t) -> Option<OwnedFd> {
     // SAFETY: a plain system call; what it gives is a new descriptor that no one else owns.
     let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, child, 0) };
     // SAFETY: as above.

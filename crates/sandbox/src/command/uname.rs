@@ -16,7 +16,7 @@ const LINUX32: u32 = 0x08;
 
 /// Writes the answer where the call wants it.
 /// Errors: EFAULT when that cannot be written.
-pub fn answer(asked: &libc::seccomp_notif, release: &str) -> Result<(), Errno> {
+pub(super) fn answer(asked: &libc::seccomp_notif, release: &str) -> Result<(), Errno> {
     let names = rustix::system::uname();
     let machine = match images_machine() {
         "x86_64" if is_of_32_bits(asked.pid) => "i686",

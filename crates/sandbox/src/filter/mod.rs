@@ -40,13 +40,13 @@ fn calls(abi: Abi) -> impl Iterator<Item = (&'static str, u32)> {
 }
 
 /// The name of a call of an architecture.
-pub fn name_of(architecture: u32, call: i32) -> Option<&'static str> {
+pub(crate) fn name_of(architecture: u32, call: i32) -> Option<&'static str> {
     let abi = ABIS.into_iter().find(|abi| abi.architecture == architecture)?;
     calls(abi).find(|(_, number)| *number == call as u32).map(|(name, _)| name)
 }
 
 /// Whether the calls of an architecture are made with words of 32 bits. Source: linux/audit.h, `__AUDIT_ARCH_64BIT`.
-pub fn is_of_32_bits(architecture: u32) -> bool {
+pub(crate) fn is_of_32_bits(architecture: u32) -> bool {
     architecture & 0x8000_0000 == 0
 }
 
@@ -202,7 +202,7 @@ enum Asked {
 /// mknod(2) wait for an answer of anyone who has the descriptor that comes back, with `renames` each rename, and with `starts` each start
 /// of a program, too.
 /// Errors: The kernel's, where it has no seccomp.
-pub fn install(renames: bool, starts: bool) -> std::io::Result<Option<OwnedFd>> {
+pub(crate) fn install(renames: bool, starts: bool) -> std::io::Result<Option<OwnedFd>> {
     let load = |asked: Asked| {
         let mut program = program(&ABIS, asked);
         let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };

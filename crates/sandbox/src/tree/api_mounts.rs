@@ -19,7 +19,7 @@ const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 pub const NO_RELEASE: &str = "6.1.0-imgbuild";
 
 /// Opens a directory below `root` without following any link, making what is missing.
-pub fn directory_below(root: impl AsFd, path: &Path) -> Result<OwnedFd, Errno> {
+pub(crate) fn directory_below(root: impl AsFd, path: &Path) -> Result<OwnedFd, Errno> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     let mut current = rustix::fs::openat2(root, ".", flags, Mode::empty(), resolve)?;
@@ -51,7 +51,7 @@ fn tmpfs(options: &std::ffi::CStr, flags: MountFlags) -> Result<(), Errno> {
 }
 
 /// Makes /dev below `root` while the host's is still reachable.
-pub fn mount_devices(root: &Path) -> Result<(), String> {
+pub(crate) fn mount_devices(root: &Path) -> Result<(), String> {
     let top = open_root(root).map_err(|error| format!("cannot open the root: {error}"))?;
     mount_at(&top, "dev", || tmpfs(c"mode=755,size=4m", MountFlags::NOSUID))?;
     let here = |error: Errno| format!("cannot fill /dev: {error}");
@@ -85,14 +85,14 @@ pub fn mount_devices(root: &Path) -> Result<(), String> {
 ///
 /// Before the host's tree is gone and before anything is masked: the kernel allows it in a user namespace only
 /// while another /proc is visible as a whole (mount_namespaces(7)).
-pub fn mount_proc(root: &Path) -> Result<(), String> {
+pub(crate) fn mount_proc(root: &Path) -> Result<(), String> {
     let top = open_root(root).map_err(|error| format!("cannot open the root: {error}"))?;
     let quiet = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     mount_at(&top, "proc", || rustix::mount::mount("proc", ".", "proc", quiet, None))
 }
 
 /// Covers what /proc tells of the host and mounts /sys, /run and /tmp below `root`; `devices` brings /dev as well.
-pub fn mount_kernel_trees(root: &Path, devices: Option<&Path>, release: &str) -> Result<(), String> {
+pub(crate) fn mount_kernel_trees(root: &Path, devices: Option<&Path>, release: &str) -> Result<(), String> {
     let top = open_root(root).map_err(|error| format!("cannot open the root: {error}"))?;
     let proc = directory_below(&top, Path::new("proc")).map_err(|error| error.to_string())?;
     rustix::process::fchdir(&proc).map_err(|error| error.to_string())?;
@@ -170,7 +170,7 @@ fn cover_proc(root: &Path, top: &OwnedFd, proc: &OwnedFd, release: &str) -> Resu
 }
 
 /// Makes `root` the root directory; nothing of the old tree stays reachable.
-pub fn pivot(root: &Path) -> Result<(), String> {
+pub(crate) fn pivot(root: &Path) -> Result<(), String> {
     let said = |error: Errno| format!("cannot change the root: {error}");
     rustix::process::chdir(root).map_err(said)?;
     rustix::process::pivot_root(".", ".").map_err(said)?;

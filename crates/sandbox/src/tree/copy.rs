@@ -44,7 +44,7 @@ fn child(path: &str, name: &[u8]) -> String {
 }
 
 /// Copies layers, lowest first, into `upper`; paths are relative to the working directory.
-pub fn copy_layers(lower: &[String], upper: &str) -> Result<(), String> {
+pub(crate) fn copy_layers(lower: &[String], upper: &str) -> Result<(), String> {
     let root = open_directory(rustix::fs::CWD, &bytes_of(upper)).map_err(|error| format!("{upper}: {error}"))?;
     let own = own_entries(&root)?;
     let mut copier = Copier { links: HashMap::new(), directories: HashMap::new(), root };

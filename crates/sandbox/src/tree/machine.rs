@@ -7,17 +7,17 @@
 use std::fmt::Write;
 
 /// How many processors there are, so that `make -j$(nproc)` of a script is neither slow nor too much for a small host.
-pub const PROCESSORS: usize = 4;
+pub(crate) const PROCESSORS: usize = 4;
 
 /// How much memory there is, in bytes, and how much of it is free: what programs ask for that take a share of it.
-pub const MEMORY: u64 = 4 << 30;
-pub const FREE_MEMORY: u64 = 3 << 30;
+pub(crate) const MEMORY: u64 = 4 << 30;
+pub(crate) const FREE_MEMORY: u64 = 3 << 30;
 
 /// How long the machine is up, in seconds.
-pub const UPTIME: u64 = 100;
+pub(crate) const UPTIME: u64 = 100;
 
 /// Directories of /proc that are of a namespace or have rows of their own in [`in_proc`]; all others are empty.
-pub const KEPT_IN_PROC: [&str; 2] = ["sys", "sysvipc"];
+pub(crate) const KEPT_IN_PROC: [&str; 2] = ["sys", "sysvipc"];
 
 /// x86-64-v2, which all servers since 2009 are. Source: the x86-64 psABI, "Micro-Architecture Levels".
 const X86_64_FLAGS: &str = "fpu vme de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 ht syscall \
@@ -91,7 +91,7 @@ fn stat() -> String {
 }
 
 /// Files of /proc with what they contain, for a kernel's release and a machine as `uname -m` names it. All other files there are empty.
-pub fn in_proc(release: &str, machine: &str) -> Vec<(&'static str, String)> {
+pub(crate) fn in_proc(release: &str, machine: &str) -> Vec<(&'static str, String)> {
     let fixed = |text: &str| text.to_owned();
     vec![
         ("version", format!("Linux version {release} (imgbuild) #1 SMP\n")),
@@ -130,7 +130,7 @@ pub fn in_proc(release: &str, machine: &str) -> Vec<(&'static str, String)> {
 }
 
 /// All files of /sys.
-pub fn in_sys() -> Vec<(String, String)> {
+pub(crate) fn in_sys() -> Vec<(String, String)> {
     let (all, mask) = (format!("0-{}\n", PROCESSORS - 1), (1u32 << PROCESSORS) - 1);
     let mut files =
         vec![("kernel_max".to_owned(), format!("{}\n", PROCESSORS - 1)), ("offline".to_owned(), "\n".to_owned())];

@@ -1,6 +1,6 @@
 //! Trees for commands: layers mounted over one another, or copied, and what the kernel mounts in them.
 
-pub mod api_mounts;
-pub mod copy;
-pub mod machine;
-pub mod overlay;
+pub(crate) mod api_mounts;
+pub(crate) mod copy;
+pub(crate) mod machine;
+pub(crate) mod overlay;

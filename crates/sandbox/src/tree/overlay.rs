@@ -37,7 +37,7 @@ impl Assembly {
 static ASSEMBLY: OnceLock<Assembly> = OnceLock::new();
 
 /// Says how this process assembles trees; the first word counts.
-pub fn set_assembly(assembly: Assembly) {
+pub(crate) fn set_assembly(assembly: Assembly) {
     let _ = ASSEMBLY.set(assembly);
 }
 

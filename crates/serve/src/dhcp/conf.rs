@@ -24,7 +24,7 @@ const ARCHITECTURES: [(&str, u16); 7] =
 const LEASE: &str = "12h";
 
 impl Plan {
-    pub fn url(&self) -> String {
+    pub(super) fn url(&self) -> String {
         match self.server.port() {
             80 => format!("http://{}", self.address),
             port => format!("http://{}:{port}", self.address),
@@ -32,7 +32,7 @@ impl Plan {
     }
 
     /// GRUB's own configuration, which loads that of the node: behind shim from where GRUB came from, else from this server.
-    pub fn grub(&self) -> String {
+    pub(super) fn grub(&self) -> String {
         let plain = self.plain_grub();
         if !self.offers.iter().any(|offer| offer.loader == Loader::Shim) {
             return plain;
@@ -54,7 +54,7 @@ impl Plan {
     }
 
     /// The configuration; `hosts` stand in it where they are not in a file of their own.
-    pub fn text(&self, places: &Places, hosts: Option<&str>) -> String {
+    pub(super) fn text(&self, places: &Places, hosts: Option<&str>) -> String {
         let url = self.url();
         let mut text = format!(
             "# Written by `imgbuild serve --dnsmasq` for {}, and again whenever it starts.\n\
@@ -160,7 +160,7 @@ impl Plan {
     }
 }
 
-pub fn hosts(nodes: &Nodes) -> String {
+pub(super) fn hosts(nodes: &Nodes) -> String {
     nodes.names().filter_map(|name| host(&nodes.get(name)?)).collect()
 }
 
@@ -179,7 +179,7 @@ fn host(node: &Effective) -> Option<String> {
 }
 
 /// Nodes that are not answered, or only in part: a sentence each.
-pub fn left_out(nodes: &[Effective], card: &Address, answers: Answers, has_own_lines: bool) -> Vec<String> {
+pub(super) fn left_out(nodes: &[Effective], card: &Address, answers: Answers, has_own_lines: bool) -> Vec<String> {
     let named = |which: &dyn Fn(&Effective) -> bool| {
         let found: Vec<&str> = nodes.iter().filter(|node| which(node)).map(|node| node.name.as_str()).collect();
         (!found.is_empty()).then(|| NodeSet::of(found).folded())

@@ -8,19 +8,19 @@ use nodes::Effective;
 
 impl Address {
     /// Whether an address is in the network of this one.
-    pub fn has(&self, other: Ipv4Addr) -> bool {
+    pub(crate) fn has(&self, other: Ipv4Addr) -> bool {
         other & self.mask == self.address & self.mask
     }
 
     /// The network: `10.0.0.0/24`.
-    pub fn network(&self) -> String {
+    pub(crate) fn network(&self) -> String {
         format!("{}/{}", self.address & self.mask, u32::from(self.mask).count_ones())
     }
 }
 
 /// The card of a name, else the one whose address is listened on, else the one in whose network nodes are.
 /// Errors: It is missing, down or has no address; or several would do.
-pub fn choose(
+pub(super) fn choose(
     all: &[Address],
     named: Option<&str>,
     listened: &[SocketAddr],
@@ -90,7 +90,7 @@ pub fn choose(
 
 /// The port by which nodes reach the server at an address.
 /// Errors: It does not listen there.
-pub fn port(listened: &[SocketAddr], address: Ipv4Addr) -> Result<u16, ServeError> {
+pub(super) fn port(listened: &[SocketAddr], address: Ipv4Addr) -> Result<u16, ServeError> {
     let reaches = |socket: &&SocketAddr| socket.ip() == IpAddr::V4(address) || socket.ip().is_unspecified();
     listened.iter().find(reaches).map(SocketAddr::port).ok_or_else(|| {
         let problem = format!("nodes would be sent to {address}, where this server does not listen");

@@ -11,7 +11,7 @@ use nodes::loaders::Loader;
 use nodes::{Attr, Effective};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Firmware {
+pub(super) enum Firmware {
     Bios,
     /// UEFI, x86-64.
     Efi64,
@@ -19,9 +19,9 @@ pub enum Firmware {
 }
 
 impl Firmware {
-    pub const ALL: [Self; 3] = [Self::Bios, Self::Efi64, Self::Arm64];
+    pub(super) const ALL: [Self; 3] = [Self::Bios, Self::Efi64, Self::Arm64];
 
-    pub fn tag(self) -> &'static str {
+    pub(super) fn tag(self) -> &'static str {
         match self {
             Self::Bios => "bios",
             Self::Efi64 => "efi64",
@@ -30,7 +30,7 @@ impl Firmware {
     }
 
     /// The tag of the same firmware where it boots by HTTP.
-    pub fn http_tag(self) -> Option<&'static str> {
+    pub(super) fn http_tag(self) -> Option<&'static str> {
         match self {
             Self::Bios => None,
             Self::Efi64 => Some("http64"),
@@ -48,7 +48,7 @@ impl Firmware {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Offer {
+pub(super) struct Offer {
     /// The loader; iPXE stands for xnba, too.
     pub loader: Loader,
     pub firmware: Firmware,
@@ -198,17 +198,17 @@ const CANDIDATES: &[Candidate] = &[
 ];
 
 /// The loader whose files are fetched for one of nodes.toml. xCAT's xnba is an iPXE, and reads the same scripts.
-pub fn fetched(loader: Loader) -> Loader {
+pub(super) fn fetched(loader: Loader) -> Loader {
     if loader == Loader::Xnba { Loader::Ipxe } else { loader }
 }
 
-pub fn of_node(node: &Effective) -> Loader {
+pub(super) fn of_node(node: &Effective) -> Loader {
     node.text(Attr::Loader).and_then(Loader::named).unwrap_or(Loader::Ipxe)
 }
 
 /// The loaders' files that are there, and a sentence for each that nodes may need and that is not.
 /// Errors: A loader of nodes has no file at all, or cannot be used in this way.
-pub fn offers(
+pub(super) fn offers(
     directory: Option<&Path>,
     nodes: &[Effective],
     answers: Answers,
@@ -344,7 +344,7 @@ const MOST_BYTES: u64 = 1 << 30;
 
 /// Puts the files where TFTP serves them: a site's whole directory, and what packages have.
 /// Errors: One cannot be copied.
-pub fn gather(offers: &[Offer], directory: Option<&Path>, to: &Path) -> io::Result<()> {
+pub(super) fn gather(offers: &[Offer], directory: Option<&Path>, to: &Path) -> io::Result<()> {
     if let Some(directory) = directory {
         let mut budget = (MOST_FILES, MOST_BYTES);
         copy_tree(directory, to, &mut budget, 0)?;
@@ -371,7 +371,7 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// A directory that dnsmasq's own user can read.
-pub fn make_directory(path: &Path) -> io::Result<()> {
+pub(super) fn make_directory(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     if path.is_dir() {
         return Ok(());

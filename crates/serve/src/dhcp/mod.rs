@@ -23,7 +23,7 @@ use super::sockets::system;
 use nodes::loaders::TEMPLATES;
 use nodes::{Nodes, State};
 
-pub use process::Dnsmasq;
+pub(crate) use process::Dnsmasq;
 
 /// A site's own lines, below its directory of templates.
 const OWN_LINES: &str = "dnsmasq.conf";
@@ -171,7 +171,7 @@ pub fn printed(
 
 /// Starts dnsmasq, and returns when it answers. Then the directory of loaders' files is [`Dnsmasq::files`].
 /// Errors: Why it cannot run.
-pub fn start(
+pub(crate) fn start(
     settings: &DhcpSettings,
     listened: &[SocketAddr],
     desk: &Arc<Desk>,
@@ -187,7 +187,7 @@ pub fn start(
 }
 
 /// There is nothing to answer for.
-pub fn no_nodes() -> ServeError {
+pub(crate) fn no_nodes() -> ServeError {
     ServeError::dhcp_input(
         "the workspace has no nodes.toml, so there is no node to answer".to_owned(),
         "write one: a node is a table, [node.cn001], with mac = \"52:54:00:12:34:56\" and image = \"compute\"",

@@ -39,7 +39,7 @@ const LOOK: Duration = Duration::from_secs(1);
 const STARTED: &str = "started, version";
 const KEPT_LINES: usize = 6;
 
-pub struct Dnsmasq {
+pub(crate) struct Dnsmasq {
     end: Sender<()>,
     watch: Option<JoinHandle<()>>,
     files: PathBuf,
@@ -72,7 +72,7 @@ impl Drop for Readable {
 }
 
 /// Where root's server keeps what dnsmasq reads as its own user: below the workspace it might not come there.
-pub fn readable_of_root(interface: &str) -> PathBuf {
+pub(super) fn readable_of_root(interface: &str) -> PathBuf {
     use std::os::unix::fs::MetadataExt;
     // Cards of two network namespaces may have the same name.
     let network = fs::metadata("/proc/self/ns/net").map_or(0, |found| found.ino());
@@ -136,7 +136,7 @@ impl Dnsmasq {
     }
 
     /// The directory of TFTP.
-    pub fn files(&self) -> &Path {
+    pub(crate) fn files(&self) -> &Path {
         debug_assert!(self.files.starts_with(self.readable.path()));
         &self.files
     }

@@ -34,7 +34,7 @@ const TRIED_AGAIN: Duration = Duration::from_secs(30);
 
 /// Looks at what firmware loads for nodes behind shim: sentences on what it would refuse.
 /// Errors: It would refuse it in any case.
-pub fn check(offers: &[Offer], nodes: &[Effective]) -> Result<Vec<String>, ServeError> {
+pub(super) fn check(offers: &[Offer], nodes: &[Effective]) -> Result<Vec<String>, ServeError> {
     let mut said = Vec::new();
     if !nodes.iter().any(|node| of_node(node) == Loader::Shim) {
         return Ok(said);
@@ -83,7 +83,7 @@ struct Seen {
 }
 
 /// Keeps what nodes behind shim load where they look for it.
-pub struct Behind {
+pub(super) struct Behind {
     roots: Arc<Roots>,
     url: String,
     tftp: PathBuf,
@@ -107,7 +107,7 @@ pub struct Behind {
 
 impl Behind {
     /// None yet.
-    pub fn new(plan: &Plan, roots: Arc<Roots>, tftp: PathBuf) -> Self {
+    pub(super) fn new(plan: &Plan, roots: Arc<Roots>, tftp: PathBuf) -> Self {
         let shims = plan.offers.iter().filter(|offer| offer.loader == Loader::Shim);
         let authorities = shims.filter_map(|shim| efi::read(&shim.from).ok());
         Self {
@@ -128,7 +128,7 @@ impl Behind {
         }
     }
 
-    pub fn look(&mut self, desk: &Desk, say: &Say) {
+    pub(super) fn look(&mut self, desk: &Desk, say: &Say) {
         self.forget_builds();
         let nodes = desk.nodes();
         if !self.nodes.as_ref().is_some_and(|known| Arc::ptr_eq(known, &nodes)) {

@@ -17,7 +17,7 @@ use crate::metrics::{Metrics, Transfer};
 /// Bytes of a piece: what a connection holds in memory at most, besides the kernel's own buffers. Larger ones were not faster.
 const PIECE: u64 = 128 << 10;
 
-pub struct FileBody {
+pub(crate) struct FileBody {
     file: Arc<File>,
     at: u64,
     end: u64,
@@ -31,13 +31,13 @@ pub struct FileBody {
 }
 
 impl FileBody {
-    pub fn new(file: Arc<File>, part: Range<u64>, metrics: &Arc<Metrics>, transfer: Transfer) -> Self {
+    pub(crate) fn new(file: Arc<File>, part: Range<u64>, metrics: &Arc<Metrics>, transfer: Transfer) -> Self {
         let metrics = Arc::clone(metrics);
         Self { file, at: part.start, end: part.end, read: None, sent: Bytes::new(), metrics, transfer }
     }
 
     /// The file, which part of it is left, and what counts as long as it is sent.
-    pub fn into_parts(self) -> (Arc<File>, Range<u64>, Transfer) {
+    pub(crate) fn into_parts(self) -> (Arc<File>, Range<u64>, Transfer) {
         (self.file, self.at..self.end, self.transfer)
     }
 

@@ -18,9 +18,9 @@ use rustix::io::Errno;
 
 use build::BuildInfo;
 
-pub use body::FileBody;
-pub use place::{Place, decoded, place};
-pub use range::{Part, part};
+pub(crate) use body::FileBody;
+pub(crate) use place::{Place, decoded, place};
+pub(crate) use range::{Part, part};
 
 const BUILD_FILE: &str = "build.json";
 
@@ -42,7 +42,7 @@ pub type Find = Arc<dyn Fn() -> Vec<PathBuf> + Send + Sync>;
 const LOOK: Duration = Duration::from_secs(1);
 
 /// The directories whose files are served, as they are now.
-pub struct Roots {
+pub(crate) struct Roots {
     /// Those that stay.
     named: Vec<PathBuf>,
     find: Option<Find>,
@@ -51,7 +51,7 @@ pub struct Roots {
 
 impl Roots {
     /// `named` are served first, then those that `find` gives, again and again.
-    pub fn new(named: Vec<PathBuf>, find: Option<Find>) -> Self {
+    pub(crate) fn new(named: Vec<PathBuf>, find: Option<Find>) -> Self {
         let roots = Self { named, find, found: Mutex::new((Instant::now(), Arc::default())) };
         let found = roots.look();
         roots.found.lock().unwrap_or_else(PoisonError::into_inner).1 = found;
@@ -64,7 +64,7 @@ impl Roots {
     }
 
     /// The directories; a second old at most.
-    pub fn now(&self) -> Arc<[PathBuf]> {
+    pub(crate) fn now(&self) -> Arc<[PathBuf]> {
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         if self.find.is_some() && found.0.elapsed() >= LOOK {
             *found = (Instant::now(), self.look());
@@ -74,13 +74,13 @@ impl Roots {
 }
 
 /// Directories whose files are served: of a name that two have, the first one's.
-pub struct Tree {
+pub(crate) struct Tree {
     roots: Arc<Roots>,
     known: Mutex<HashMap<Stamp, Arc<Artefacts>>>,
 }
 
 #[derive(Debug)]
-pub struct Found {
+pub(crate) struct Found {
     pub file: Arc<File>,
     /// Bytes.
     pub size: u64,
@@ -91,22 +91,22 @@ pub struct Found {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     Missing,
     Unreadable,
 }
 
 impl Tree {
-    pub fn new(roots: Arc<Roots>) -> Self {
+    pub(crate) fn new(roots: Arc<Roots>) -> Self {
         Self { roots, known: Mutex::default() }
     }
 
-    pub fn roots(&self) -> Arc<[PathBuf]> {
+    pub(crate) fn roots(&self) -> Arc<[PathBuf]> {
         self.roots.now()
     }
 
     /// Opens a file. Links are followed as long as they stay below the root.
-    pub fn open(&self, place: &Place) -> Result<Found, Refusal> {
+    pub(crate) fn open(&self, place: &Place) -> Result<Found, Refusal> {
         let mut refused = Refusal::Missing;
         for root in self.roots().iter() {
             match self.open_below(root, place) {

@@ -10,7 +10,7 @@ const LONGEST: usize = 4096;
 
 /// A path below the root, of names that are neither hidden nor lead upwards.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub(crate) struct Place {
     /// Directory, empty for the root.
     pub directory: PathBuf,
     pub name: String,
@@ -19,7 +19,7 @@ pub struct Place {
 }
 
 /// Reads the path of an address (without its query); none where no file can be meant.
-pub fn place(path: &str) -> Option<Place> {
+pub(crate) fn place(path: &str) -> Option<Place> {
     if path.len() > LONGEST {
         return None;
     }
@@ -41,7 +41,7 @@ pub fn place(path: &str) -> Option<Place> {
 }
 
 /// Undoes percent-encoding; none where it is wrong, or the bytes are no UTF-8.
-pub fn decoded(text: &str) -> Option<String> {
+pub(crate) fn decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {

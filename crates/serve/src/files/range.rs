@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Part {
+pub(crate) enum Part {
     Whole,
     Bytes(Range<u64>),
     /// What was asked for lies behind the end.
@@ -12,7 +12,7 @@ pub enum Part {
 
 /// Reads the header's value for a file of `size` bytes. Several ranges, other units and what cannot be read mean the whole file.
 /// Source: RFC 9110, section 14.2: a server may ignore the header.
-pub fn part(header: &str, size: u64) -> Part {
+pub(crate) fn part(header: &str, size: u64) -> Part {
     let Some(text) = header.trim().strip_prefix("bytes=") else { return Part::Whole };
     let Some((first, last)) = text.trim().split_once('-') else { return Part::Whole };
     let number = |text: &str| match text.bytes().all(|byte| byte.is_ascii_digit()) {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 /// A text in HTML, as content or as the value of an attribute in double quotes.
-pub fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for letter in text.chars() {
         match letter {
@@ -24,7 +24,7 @@ pub fn escaped(text: &str) -> String {
 }
 
 /// A text as a part of an address.
-pub fn encoded(text: &str) -> String {
+pub(crate) fn encoded(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {
@@ -37,7 +37,7 @@ pub fn encoded(text: &str) -> String {
     safe
 }
 
-pub fn bytes(count: u64) -> String {
+pub(crate) fn bytes(count: u64) -> String {
     match count {
         0..1000 => format!("{count} B"),
         1000..1_000_000 => format!("{:.1} kB", count as f64 / 1e3),
@@ -46,7 +46,7 @@ pub fn bytes(count: u64) -> String {
     }
 }
 
-pub fn page(title: &str, content: &str) -> String {
+pub(crate) fn page(title: &str, content: &str) -> String {
     let title = escaped(title);
     format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\

@@ -12,14 +12,14 @@ use nodes::state::{age, now};
 
 const LONGEST: u64 = 4 << 20;
 
-pub struct Build {
+pub(super) struct Build {
     name: String,
     info: BuildInfo,
     made: u64,
     is_published: bool,
 }
 
-pub fn builds(roots: &[PathBuf], image: &str) -> Vec<Build> {
+pub(super) fn builds(roots: &[PathBuf], image: &str) -> Vec<Build> {
     let mut found: Vec<Build> = roots.iter().flat_map(|root| builds_in(root, image)).collect();
     found.sort_by(|a, b| b.made.cmp(&a.made).then_with(|| a.name.cmp(&b.name)));
     found
@@ -42,7 +42,7 @@ fn builds_in(root: &Path, image: &str) -> Vec<Build> {
     read.collect()
 }
 
-pub fn images(roots: &[PathBuf]) -> Vec<String> {
+pub(super) fn images(roots: &[PathBuf]) -> Vec<String> {
     let mut names: Vec<String> = roots
         .iter()
         .filter_map(|root| std::fs::read_dir(root.join(".builds")).ok())
@@ -58,7 +58,7 @@ fn size(info: &BuildInfo) -> u64 {
     info.artefacts.iter().map(|one| one.size).sum()
 }
 
-pub fn table(roots: &[PathBuf]) -> String {
+pub(super) fn table(roots: &[PathBuf]) -> String {
     let mut text = String::from(
         "<div class=\"scroll\"><table><caption>Published images</caption><thead><tr><th scope=\"col\">Image</th><th scope=\"col\">Build</th>\
          <th scope=\"col\">Kernel</th><th scope=\"col\" class=\"n\">Size</th><th scope=\"col\" class=\"n\">Memory</th><th scope=\"col\" class=\"n\">Age</th></tr></thead><tbody>",
@@ -119,7 +119,7 @@ fn differences(new: &BuildInfo, old: &BuildInfo) -> Vec<String> {
     said
 }
 
-pub fn image_page(roots: &[PathBuf], image: &str, nodes: &[NodeLine]) -> Option<String> {
+pub(super) fn image_page(roots: &[PathBuf], image: &str, nodes: &[NodeLine]) -> Option<String> {
     let builds = builds(roots, image);
     let newest = builds.first()?;
     let mut text = format!("<p class=\"quiet\">{}</p>", escaped(&newest.info.target));

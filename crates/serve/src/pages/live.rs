@@ -24,11 +24,11 @@ const MOST_WAITING: usize = 16;
 
 /// Those who look, and what makes their events.
 #[derive(Default)]
-pub struct Live(Mutex<Option<(broadcast::Sender<Bytes>, AbortHandle)>>);
+pub(crate) struct Live(Mutex<Option<(broadcast::Sender<Bytes>, AbortHandle)>>);
 
 impl Live {
     /// Events for one more page; the first one starts what makes them.
-    pub fn join(&self, desk: &Arc<Desk>) -> mpsc::Receiver<Bytes> {
+    pub(crate) fn join(&self, desk: &Arc<Desk>) -> mpsc::Receiver<Bytes> {
         let events = {
             let mut live = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             let (events, _) = live.get_or_insert_with(|| {
@@ -44,7 +44,7 @@ impl Live {
     }
 
     /// Ends all of them: they ask again, and another may serve then.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         if let Some((_, making)) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
             making.abort();
         }

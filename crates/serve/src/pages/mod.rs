@@ -1,6 +1,6 @@
 //! The page for people: rendered here, right without JavaScript, and kept up to date by server-sent events.
 
-pub mod html;
+pub(crate) mod html;
 mod images;
 mod live;
 mod nodes;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Response, StatusCode};
 
-pub use live::Live;
+pub(crate) use live::Live;
 
 use super::Server;
 use super::reply::{Reply, line, text};
@@ -30,11 +30,11 @@ fn html(content: String) -> Response<Reply> {
     response
 }
 
-pub fn css() -> Response<Reply> {
+pub(crate) fn css() -> Response<Reply> {
     text(StatusCode::OK, "text/css; charset=utf-8", include_str!("page.css"))
 }
 
-pub fn js() -> Response<Reply> {
+pub(crate) fn js() -> Response<Reply> {
     text(StatusCode::OK, "text/javascript; charset=utf-8", include_str!("page.js"))
 }
 
@@ -43,7 +43,7 @@ fn lines(server: &Server) -> Arc<Vec<NodeLine>> {
 }
 
 /// The first page: nodes and images.
-pub async fn first(server: &Arc<Server>, fields: BTreeMap<String, String>) -> Response<Reply> {
+pub(crate) async fn first(server: &Arc<Server>, fields: BTreeMap<String, String>) -> Response<Reply> {
     let server = Arc::clone(server);
     let made = tokio::task::spawn_blocking(move || {
         let mut content = String::new();
@@ -63,7 +63,7 @@ pub async fn first(server: &Arc<Server>, fields: BTreeMap<String, String>) -> Re
     made.await.map_or_else(|_| line(StatusCode::INTERNAL_SERVER_ERROR, "the page cannot be made"), html)
 }
 
-pub async fn image(server: &Arc<Server>, name: String) -> Response<Reply> {
+pub(crate) async fn image(server: &Arc<Server>, name: String) -> Response<Reply> {
     let server = Arc::clone(server);
     let is_name = !name.is_empty() && !name.starts_with('.') && !name.contains('/');
     let made = tokio::task::spawn_blocking(move || {
@@ -77,7 +77,7 @@ pub async fn image(server: &Arc<Server>, name: String) -> Response<Reply> {
 }
 
 /// Changes as they come, for anyone who looks at the page.
-pub fn events(server: &Arc<Server>) -> Response<Reply> {
+pub(crate) fn events(server: &Arc<Server>) -> Response<Reply> {
     let Some(desk) = server.desk.clone() else { return line(StatusCode::NOT_FOUND, "this server has no nodes.toml") };
     let mut response = Response::new(Reply::Events(server.live.join(&desk)));
     response.headers_mut().insert(hyper::header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));

@@ -8,7 +8,7 @@ use nodes::state::age;
 
 use crate::site::desk::NodeLine;
 
-pub const ROWS: usize = 200;
+pub(super) const ROWS: usize = 200;
 
 /// The states in the order of the bars, with what nodes without a report are called.
 const STATES: [&str; 5] = ["up", "image", "booting", "failed", "unknown"];
@@ -18,7 +18,7 @@ fn state_of(line: &NodeLine) -> &'static str {
 }
 
 #[derive(Debug, Default)]
-pub struct Filter {
+pub(super) struct Filter {
     image: Option<String>,
     state: Option<String>,
     text: Option<String>,
@@ -26,7 +26,7 @@ pub struct Filter {
 }
 
 impl Filter {
-    pub fn of(fields: &BTreeMap<String, String>) -> Self {
+    pub(super) fn of(fields: &BTreeMap<String, String>) -> Self {
         let field = |name: &str| fields.get(name).filter(|text| !text.is_empty()).cloned();
         let page = field("page").and_then(|text| text.parse::<usize>().ok()).unwrap_or(1).max(1);
         Self { image: field("image"), state: field("state"), text: field("name"), page }
@@ -50,7 +50,7 @@ impl Filter {
 }
 
 /// For each image how many nodes are in which state.
-pub fn summary(lines: &[NodeLine]) -> String {
+pub(super) fn summary(lines: &[NodeLine]) -> String {
     let mut images: BTreeMap<&str, [usize; STATES.len()]> = BTreeMap::new();
     for line in lines {
         let at = STATES.iter().position(|state| *state == state_of(line)).unwrap_or(STATES.len() - 1);
@@ -82,7 +82,7 @@ pub fn summary(lines: &[NodeLine]) -> String {
     text + "</tbody></table>"
 }
 
-pub fn cells(line: &NodeLine, now: u64) -> String {
+pub(super) fn cells(line: &NodeLine, now: u64) -> String {
     let name = escaped(&line.name);
     let image = escaped(line.image.as_deref().unwrap_or("-"));
     let build =
@@ -110,7 +110,7 @@ pub fn cells(line: &NodeLine, now: u64) -> String {
     )
 }
 
-pub fn table(lines: &[NodeLine], filter: &Filter, now: u64) -> String {
+pub(super) fn table(lines: &[NodeLine], filter: &Filter, now: u64) -> String {
     let shown: Vec<&NodeLine> = lines.iter().filter(|line| filter.takes(line)).collect();
     let pages = shown.len().div_ceil(ROWS).max(1);
     let page = filter.page.min(pages);

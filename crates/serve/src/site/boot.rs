@@ -18,7 +18,7 @@ use nodes::loaders::{Boot, Bootable, Loader, Templates};
 use nodes::state::Boots;
 
 /// A script, or why it is missing.
-pub enum Script {
+pub(crate) enum Script {
     Text(String),
     /// The node has none, and why.
     Missing(String),
@@ -27,10 +27,10 @@ pub enum Script {
 }
 
 /// What a node boots, and the directory of its files.
-pub type Chosen = Option<(Bootable, PathBuf)>;
+pub(crate) type Chosen = Option<(Bootable, PathBuf)>;
 
 /// Answers an address below `/-/`. `host` is how the client calls this server.
-pub async fn script(
+pub(crate) async fn script(
     server: &Arc<Server>,
     path: &str,
     fields: BTreeMap<String, String>,
@@ -101,7 +101,7 @@ fn make(
 }
 
 /// The script of a node for a loader, with `url` as the address of this server, and what it boots.
-pub fn of_node(
+pub(crate) fn of_node(
     desk: &Desk,
     roots: &[PathBuf],
     say: &Say,
@@ -136,7 +136,7 @@ pub fn of_node(
 
 /// `/-/token/NODE/TOKEN`: what a node is to boot now, and the address for its reports once it runs that. For a node that goes over to
 /// another build without a loader: it gives the token of the build that it leaves.
-pub async fn next(server: &Arc<Server>, path: &str, host: Option<String>) -> Response<Reply> {
+pub(crate) async fn next(server: &Arc<Server>, path: &str, host: Option<String>) -> Response<Reply> {
     let Some(desk) = server.desk.clone() else { return line(StatusCode::NOT_FOUND, "this server has no nodes.toml") };
     let Some((name, token)) = path.split_once('/').map(|(name, token)| (name.to_owned(), token.to_owned())) else {
         return line(StatusCode::NOT_FOUND, "the next token of a node is at /-/token/NODE/TOKEN");

@@ -21,7 +21,7 @@ const REMEMBERED: usize = 4096;
 /// How many errors of nodes.toml the server says itself.
 const MOST_SAID: usize = 8;
 
-pub struct Desk {
+pub(crate) struct Desk {
     root: PathBuf,
     state: State,
     tokens: Tokens,
@@ -66,7 +66,7 @@ impl Reports {
 }
 
 #[derive(Debug, Clone)]
-pub struct NodeLine {
+pub(crate) struct NodeLine {
     pub name: String,
     /// The image that it boots, or is to boot.
     pub image: Option<String>,
@@ -79,7 +79,7 @@ pub struct NodeLine {
 
 /// Why a client gets no script.
 #[derive(Debug)]
-pub enum Stranger {
+pub(crate) enum Stranger {
     /// nodes.toml has no such node.
     Unknown,
     /// What it says of itself names several nodes: which, by what.
@@ -87,7 +87,7 @@ pub enum Stranger {
 }
 
 #[derive(Debug)]
-pub enum NotKept {
+pub(crate) enum NotKept {
     /// No such node, or not its token: both are answered alike.
     Unknown,
     /// The state's directory cannot be written.
@@ -97,7 +97,7 @@ pub enum NotKept {
 impl Desk {
     /// The nodes of a workspace, if it has any.
     /// Errors: What is wrong with their file, or with the state.
-    pub fn open(root: PathBuf, state: State) -> Result<Option<Self>, ServeError> {
+    pub(crate) fn open(root: PathBuf, state: State) -> Result<Option<Self>, ServeError> {
         let changed = nodes_file(&root).and_then(|path| modified(&path));
         let Some(nodes) = Nodes::load(&root).map_err(ServeError::Nodes)? else { return Ok(None) };
         state.try_to_write()?;
@@ -121,7 +121,7 @@ impl Desk {
 
     /// The nodes; read again where the file has changed. One that is wrong leaves what was there, and who asks while it is read gets
     /// what was there, too.
-    pub fn nodes(&self) -> Arc<Nodes> {
+    pub(crate) fn nodes(&self) -> Arc<Nodes> {
         let now = nodes_file(&self.root).and_then(|path| modified(&path));
         let known = || {
             let read = self.nodes.read().unwrap_or_else(PoisonError::into_inner);
@@ -160,12 +160,12 @@ impl Desk {
     }
 
     /// From now on nodes.toml is not taken over where a node has an address of this network that no node can have.
-    pub fn answers_in(&self, server: Ipv4Addr, mask: Ipv4Addr) {
+    pub(crate) fn answers_in(&self, server: Ipv4Addr, mask: Ipv4Addr) {
         let _ = self.network.set((server, mask));
     }
 
     /// Says why nodes.toml is not taken over as it is, once, by anyone who can.
-    pub fn say_errors(&self, say: &Say) {
+    pub(crate) fn say_errors(&self, say: &Say) {
         let findings = std::mem::take(&mut *self.unsaid.lock().unwrap_or_else(PoisonError::into_inner));
         let errors: Vec<&Finding> = findings.iter().filter(|one| one.severity == Severity::Error).collect();
         for error in errors.iter().take(MOST_SAID) {
@@ -178,7 +178,7 @@ impl Desk {
     }
 
     /// What `nodeset` gave them; read again where that has changed.
-    pub fn assigned(&self) -> Arc<Assignments> {
+    pub(crate) fn assigned(&self) -> Arc<Assignments> {
         let now = modified(&self.state.directory().join("assigned.json"));
         {
             let read = self.assigned.read().unwrap_or_else(PoisonError::into_inner);
@@ -196,7 +196,7 @@ impl Desk {
     /// The node that a client says it is: by its name, the MAC address of its card, its firmware's UUID or serial number. One that
     /// says nothing which nodes.toml has of the node at its address is that node.
     /// Errors: There is no such node, or it is several.
-    pub fn who(&self, claims: &BTreeMap<String, String>, client: IpAddr) -> Result<String, Stranger> {
+    pub(crate) fn who(&self, claims: &BTreeMap<String, String>, client: IpAddr) -> Result<String, Stranger> {
         let nodes = self.nodes();
         let claim = |name: &str| claims.get(name).map(String::as_str).filter(|text| !text.is_empty());
         let by_name = |name: &str| nodes.span_of(name).is_some();
@@ -228,16 +228,16 @@ impl Desk {
         }
     }
 
-    pub fn state(&self) -> &State {
+    pub(crate) fn state(&self) -> &State {
         &self.state
     }
 
-    pub fn root(&self) -> &std::path::Path {
+    pub(crate) fn root(&self) -> &std::path::Path {
         &self.root
     }
 
     /// The token of a node for what it is to boot, an image and its build; none: its disk.
-    pub fn token(&self, node: &str, boots: Option<(&str, &str)>) -> String {
+    pub(crate) fn token(&self, node: &str, boots: Option<(&str, &str)>) -> String {
         match boots {
             Some((image, build)) if !fault::planted("token-names-no-build") => self.tokens.of_build(node, image, build),
             _ => self.tokens.of(node),
@@ -245,12 +245,12 @@ impl Desk {
     }
 
     /// What a node's token says; nothing where it is not one of this node.
-    pub fn spoken(&self, node: &str, token: &str) -> Option<Spoken> {
+    pub(crate) fn spoken(&self, node: &str, token: &str) -> Option<Spoken> {
         self.tokens.read(node, token).filter(|_| self.nodes().span_of(node).is_some())
     }
 
     /// Keeps what became of the scripts of one of a node's lists; with a reason the node has failed by them.
-    pub fn keep_scripts(
+    pub(crate) fn keep_scripts(
         &self,
         (node, spoken): (&str, &Spoken),
         list: &str,
@@ -263,7 +263,7 @@ impl Desk {
 
     /// Keeps what a node reports, if it has the node's token: with its host keys, if it has been started.
     /// Errors: Why it is not kept.
-    pub fn report(
+    pub(crate) fn report(
         &self,
         (node, token): (&str, &str),
         state: ReportState,
@@ -279,7 +279,7 @@ impl Desk {
 
     /// Keeps what xCAT's words say from a node's address. They name no build: it is that of the node's own last report, unless they say
     /// that the node starts.
-    pub fn hear(&self, node: &str, state: ReportState, reason: Option<&str>) -> Result<(), NotKept> {
+    pub(crate) fn hear(&self, node: &str, state: ReportState, reason: Option<&str>) -> Result<(), NotKept> {
         let last = self.reports.lock().unwrap_or_else(PoisonError::into_inner).by_node.get(node).cloned();
         let spoken = match last.filter(|_| state != ReportState::Booting).map(|last| (last.image, last.build)) {
             Some((Some(image), Some(build))) => Spoken::Build(image, build),
@@ -329,7 +329,7 @@ impl Desk {
     }
 
     /// Notes that a node's script was asked for: anyone can, so it is no report.
-    pub fn note_asked(&self, node: &str, client: IpAddr) {
+    pub(crate) fn note_asked(&self, node: &str, client: IpAddr) {
         let asked = Asked::now(client);
         let mut reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
         reports.changed(node);
@@ -339,12 +339,12 @@ impl Desk {
     }
 
     /// The count of changes now.
-    pub fn version(&self) -> u64 {
+    pub(crate) fn version(&self) -> u64 {
         self.reports.lock().unwrap_or_else(PoisonError::into_inner).version
     }
 
     /// Nodes that changed since a count, and the count now; none when more changed than is remembered.
-    pub fn changed_since(&self, version: u64) -> (u64, Option<Vec<String>>) {
+    pub(crate) fn changed_since(&self, version: u64) -> (u64, Option<Vec<String>>) {
         let reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
         let oldest = reports.changes.front().map_or(reports.version + 1, |(at, _)| *at);
         if oldest > version + 1 && reports.version > version {
@@ -357,7 +357,7 @@ impl Desk {
         (reports.version, Some(names))
     }
 
-    pub fn line(&self, name: &str) -> Option<NodeLine> {
+    pub(crate) fn line(&self, name: &str) -> Option<NodeLine> {
         let nodes = self.nodes();
         let reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
         nodes.span_of(name)?;
@@ -366,7 +366,7 @@ impl Desk {
 
     /// All nodes as they are now. Those who ask while lines are put together wait for the next ones together: however many ask, one
     /// processor works for them.
-    pub fn lines(&self) -> Arc<Vec<NodeLine>> {
+    pub(crate) fn lines(&self) -> Arc<Vec<NodeLine>> {
         let asked = Instant::now();
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, lines)) = lines.as_ref().filter(|(began, _)| *began > asked) {
@@ -386,7 +386,7 @@ impl Desk {
     }
 
     /// How many nodes have which image and which state.
-    pub fn counts(&self) -> BTreeMap<(String, &'static str), u64> {
+    pub(crate) fn counts(&self) -> BTreeMap<(String, &'static str), u64> {
         let mut counts = BTreeMap::new();
         for line in self.lines().iter() {
             let state = line.report.as_ref().map_or("unknown", |report| report.state.name());

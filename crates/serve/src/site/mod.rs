@@ -1,7 +1,7 @@
 //! The nodes of the site: who they are, what they boot, what they report.
 
-pub mod boot;
-pub mod desk;
-pub mod report;
-pub mod scripts;
-pub mod xcat_words;
+pub(crate) mod boot;
+pub(crate) mod desk;
+pub(crate) mod report;
+pub(crate) mod scripts;
+pub(crate) mod xcat_words;

@@ -19,7 +19,7 @@ const LONGEST: usize = 48 << 10;
 const WITHIN: Duration = Duration::from_secs(15);
 
 /// `/-/report/NODE/TOKEN` with `state=..&reason=..&host_keys=..` as the query, as a form or as JSON; or `/-/report/NODE/TOKEN/STATE`.
-pub async fn report(server: &Arc<Server>, request: Request<Incoming>) -> Response<Reply> {
+pub(crate) async fn report(server: &Arc<Server>, request: Request<Incoming>) -> Response<Reply> {
     let path = request.uri().path().to_owned();
     let mut parts = path.split('/').skip(3);
     let (Some(node), Some(token)) = (parts.next(), parts.next()) else {
@@ -79,7 +79,7 @@ pub async fn report(server: &Arc<Server>, request: Request<Incoming>) -> Respons
     }
 }
 
-pub fn fields(text: &str) -> BTreeMap<String, String> {
+pub(crate) fn fields(text: &str) -> BTreeMap<String, String> {
     let read = |text: &str| crate::files::decoded(&text.replace('+', " ")).unwrap_or_default();
     text.split('&').filter_map(|field| field.split_once('=')).map(|(name, value)| (read(name), read(value))).collect()
 }

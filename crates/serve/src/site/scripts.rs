@@ -54,7 +54,7 @@ struct Said {
 }
 
 /// Answers an address below `/-/scripts/`.
-pub async fn scripts(server: &Arc<Server>, request: Request<Incoming>) -> Response<Reply> {
+pub(crate) async fn scripts(server: &Arc<Server>, request: Request<Incoming>) -> Response<Reply> {
     let path = request.uri().path().to_owned();
     let mut parts = path.split('/').skip(3).map(str::to_owned);
     let (Some(node), Some(token), digest, None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {

@@ -18,7 +18,7 @@ const WITHIN: Duration = Duration::from_secs(2);
 /// Longest line, in bytes.
 const LONGEST: usize = 1024;
 
-pub async fn hear(server: &Arc<Server>, mut stream: TcpStream, peer: SocketAddr) -> Option<()> {
+pub(crate) async fn hear(server: &Arc<Server>, mut stream: TcpStream, peer: SocketAddr) -> Option<()> {
     let desk = server.desk.clone()?;
     let node = desk.who(&Default::default(), peer.ip().to_canonical()).ok()?;
     stream.write_all(b"ready\n").await.ok()?;

@@ -15,7 +15,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use crate::metrics::Metrics;
 
 #[derive(Debug)]
-pub struct Connections {
+pub(crate) struct Connections {
     most: usize,
     /// One client: what one alone cannot take from the others.
     most_of_one: usize,
@@ -25,19 +25,19 @@ pub struct Connections {
 
 /// A connection's place among them, until it is dropped.
 #[derive(Debug)]
-pub struct Seat {
+pub(crate) struct Seat {
     connections: Arc<Connections>,
     client: IpAddr,
 }
 
 impl Connections {
     /// At most so many, and of one client so many.
-    pub fn new(most: usize, most_of_one: usize) -> Self {
+    pub(crate) fn new(most: usize, most_of_one: usize) -> Self {
         Self { most, most_of_one, by_client: Mutex::default(), all: Mutex::new(0) }
     }
 
     /// A place for a connection of a client, if there is one left.
-    pub fn seat(self: &Arc<Self>, client: IpAddr) -> Option<Seat> {
+    pub(crate) fn seat(self: &Arc<Self>, client: IpAddr) -> Option<Seat> {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         let mut by_client = self.by_client.lock().unwrap_or_else(PoisonError::into_inner);
         let own = by_client.get(&client).copied().unwrap_or(0);
@@ -65,7 +65,7 @@ impl Drop for Seat {
 
 /// A stream that fails when its other end takes nothing for some time: hyper limits how long headers may take, and no one else how
 /// long an answer may.
-pub struct Patient<S> {
+pub(crate) struct Patient<S> {
     stream: S,
     patience: Duration,
     waits: Option<Pin<Box<Sleep>>>,
@@ -74,7 +74,7 @@ pub struct Patient<S> {
 
 impl<S> Patient<S> {
     /// Gives up after `patience` without a byte taken.
-    pub fn new(stream: S, patience: Duration, metrics: &Arc<Metrics>) -> Self {
+    pub(crate) fn new(stream: S, patience: Duration, metrics: &Arc<Metrics>) -> Self {
         Self { stream, patience, waits: None, metrics: Arc::clone(metrics) }
     }
 

@@ -27,7 +27,7 @@ use crate::{HEADER_BYTES, HEADERS_WITHIN, MOST_HEADERS, PATIENCE, Server, routes
 /// Bytes of a call of sendfile: then it is another client's turn.
 const PIECE: u64 = 512 << 10;
 
-pub enum Rest {
+pub(crate) enum Rest {
     Ended,
     /// What was read of it and not answered, for hyper.
     For(TcpStream, BytesMut),
@@ -88,7 +88,7 @@ fn read_head(bytes: &[u8]) -> Head {
 }
 
 /// Answers requests for files until there is another one.
-pub async fn speak(
+pub(crate) async fn speak(
     server: &Arc<Server>,
     mut stream: TcpStream,
     client: IpAddr,

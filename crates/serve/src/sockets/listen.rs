@@ -12,7 +12,7 @@ const WAITING: i32 = 4096;
 
 /// The sockets that the service manager handed over, or those of `addresses`.
 /// Errors: None can be had.
-pub fn sockets(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, ServeError> {
+pub(crate) fn sockets(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, ServeError> {
     let handed = handed_over()?;
     if !handed.is_empty() {
         return Ok(handed);
@@ -22,7 +22,7 @@ pub fn sockets(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, ServeError>
 
 /// Sockets that listen on some addresses.
 /// Errors: One cannot be had.
-pub fn listening(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, ServeError> {
+pub(crate) fn listening(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, ServeError> {
     addresses.iter().map(|address| listen(*address)).collect()
 }
 
@@ -81,7 +81,7 @@ impl ServeError {
 }
 
 /// Gives up what a server never needs: new rights by programs that it would start. As many files as may be open are allowed.
-pub fn prepare_process() -> usize {
+pub(crate) fn prepare_process() -> usize {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });

@@ -1,8 +1,8 @@
 //! Sockets: what is listened on, how many connections there may be, TLS.
 
-pub mod connections;
-pub mod direct;
-pub mod listen;
-pub mod rights;
-pub mod system;
-pub mod tls;
+pub(crate) mod connections;
+pub(crate) mod direct;
+pub(crate) mod listen;
+pub(crate) mod rights;
+pub(crate) mod system;
+pub(crate) mod tls;

@@ -9,13 +9,13 @@ const FOR_DHCP: CapabilitySet =
 
 /// Before the user is changed: what was root's is not lost by that.
 /// Errors: The kernel does not keep them.
-pub fn keep() -> rustix::io::Result<()> {
+pub(crate) fn keep() -> rustix::io::Result<()> {
     rustix::thread::set_keep_capabilities(true)
 }
 
 /// After it: these and no others, for programs that are started, too.
 /// Errors: They were not root's.
-pub fn narrow() -> rustix::io::Result<()> {
+pub(crate) fn narrow() -> rustix::io::Result<()> {
     let sets = CapabilitySets { effective: FOR_DHCP, permitted: FOR_DHCP, inheritable: FOR_DHCP };
     set_capabilities(None, sets)?;
     for one in FOR_DHCP.iter() {

@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use crate::error::ServeError;
 
 /// Owns a descriptor that the service manager handed over.
-pub fn own(descriptor: RawFd) -> OwnedFd {
+pub(crate) fn own(descriptor: RawFd) -> OwnedFd {
     // SAFETY: the service manager made it for this process, and no one else owns it.
     unsafe { OwnedFd::from_raw_fd(descriptor) }
 }
@@ -20,7 +20,7 @@ fn failed(name: &str, problem: String) -> ServeError {
 
 /// Ids of an account, and of its group.
 /// Errors: There is no such account.
-pub fn account(name: &str) -> Result<(u32, u32), ServeError> {
+pub(crate) fn account(name: &str) -> Result<(u32, u32), ServeError> {
     let c_name = std::ffi::CString::new(name).map_err(|_| failed(name, "the name has a zero byte".to_owned()))?;
     // SAFETY: the process has one thread as yet; the name ends with a zero, and what getpwnam gives is read at once.
     unsafe {
@@ -34,7 +34,7 @@ pub fn account(name: &str) -> Result<(u32, u32), ServeError> {
 
 /// Becomes a user for good: its groups, its ids, no capability left unless the process keeps them.
 /// Errors: There is no such account, or the process may not become it.
-pub fn become_user(name: &str) -> Result<(), ServeError> {
+pub(crate) fn become_user(name: &str) -> Result<(), ServeError> {
     let (uid, gid) = account(name)?;
     let c_name = std::ffi::CString::new(name).map_err(|_| failed(name, "the name has a zero byte".to_owned()))?;
     let last = |what: &str| failed(name, format!("cannot {what}: {}", std::io::Error::last_os_error()));
@@ -57,7 +57,7 @@ pub fn become_user(name: &str) -> Result<(), ServeError> {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Address {
+pub(crate) struct Address {
     pub interface: String,
     /// Its IPv4 address; unspecified where it has none.
     pub address: Ipv4Addr,
@@ -67,7 +67,7 @@ pub struct Address {
 
 /// IPv4 addresses of all cards; a card without one is there once, too. Source: getifaddrs(3).
 /// Errors: The system does not say them.
-pub fn addresses() -> io::Result<Vec<Address>> {
+pub(crate) fn addresses() -> io::Result<Vec<Address>> {
     let mut found: Vec<Address> = Vec::new();
     let mut first: *mut libc::ifaddrs = std::ptr::null_mut();
     // SAFETY: getifaddrs fills a list that is freed below and not used after that.
@@ -106,7 +106,7 @@ pub fn addresses() -> io::Result<Vec<Address>> {
 }
 
 /// Whether a port for datagrams is free: on one card, if it is named. Nothing stays of it.
-pub fn probe(address: SocketAddrV4, interface: Option<&str>) -> Result<(), rustix::io::Errno> {
+pub(crate) fn probe(address: SocketAddrV4, interface: Option<&str>) -> Result<(), rustix::io::Errno> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
     let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
     if let Some(interface) = interface {

@@ -22,7 +22,7 @@ pub struct TlsFiles {
 
 /// What connections are accepted with: the files as they were read last.
 #[derive(Debug)]
-pub struct Tls {
+pub(crate) struct Tls {
     files: TlsFiles,
     current: RwLock<Arc<ServerConfig>>,
 }
@@ -30,21 +30,21 @@ pub struct Tls {
 impl Tls {
     /// Reads the files.
     /// Errors: One cannot be read, the key is not that of the certificate, or the certificate has expired.
-    pub fn open(files: TlsFiles) -> Result<Self, ServeError> {
+    pub(crate) fn open(files: TlsFiles) -> Result<Self, ServeError> {
         let current = RwLock::new(Arc::new(configuration(&files)?));
         Ok(Self { files, current })
     }
 
     /// Reads the files again. Connections that are open go on with what they began with.
     /// Errors: As [`Tls::open`]; what was read before counts further.
-    pub fn reload(&self) -> Result<(), ServeError> {
+    pub(crate) fn reload(&self) -> Result<(), ServeError> {
         let new = Arc::new(configuration(&self.files)?);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = new;
         Ok(())
     }
 
     /// What the next connection is accepted with.
-    pub fn acceptor(&self) -> TlsAcceptor {
+    pub(crate) fn acceptor(&self) -> TlsAcceptor {
         TlsAcceptor::from(Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner)))
     }
 }

@@ -10,7 +10,7 @@ use files::beside;
 const MARK: &str = ".imgbuild-bundle-begun";
 
 /// Images that an import makes and that were not there before it. The file is locked while one runs.
-pub struct Begun {
+pub(super) struct Begun {
     file: Option<File>,
     path: PathBuf,
     half: Vec<String>,
@@ -18,7 +18,7 @@ pub struct Begun {
 
 impl Begun {
     /// Reads what a killed import had begun; one that still runs is left alone.
-    pub fn read(into: &Path) -> Self {
+    pub(super) fn read(into: &Path) -> Self {
         let path = into.join(MARK);
         let file = open(&path, false).ok().filter(|file| file.try_lock().is_ok());
         let mut text = String::new();
@@ -30,13 +30,13 @@ impl Begun {
     }
 
     /// Whether an image is what a killed import left.
-    pub fn is_half(&self, name: &str) -> bool {
+    pub(super) fn is_half(&self, name: &str) -> bool {
         self.half.iter().any(|half| half == name)
     }
 
     /// Removes what a killed import left of these images, and notes those that are not there.
     /// Errors: Those of the operating system; a mark that this user did not make, or of an import that runs.
-    pub fn begin<'a>(&mut self, into: &Path, names: impl Iterator<Item = &'a String>) -> Result<()> {
+    pub(super) fn begin<'a>(&mut self, into: &Path, names: impl Iterator<Item = &'a String>) -> Result<()> {
         std::fs::create_dir_all(into)?;
         let file = match self.file.take() {
             Some(file) => file,
@@ -65,7 +65,7 @@ impl Begun {
         file.sync_all()
     }
 
-    pub fn end(self) {
+    pub(super) fn end(self) {
         if self.file.is_some() {
             let _ = std::fs::remove_file(&self.path);
         }

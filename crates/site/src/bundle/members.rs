@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Members {
+pub(super) struct Members {
     pub format_version: String,
     /// Each member but this file.
     pub members: Vec<Member>,
@@ -18,7 +18,7 @@ pub struct Members {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Member {
+pub(super) struct Member {
     pub name: String,
     /// Bytes.
     pub size: u64,
@@ -26,10 +26,10 @@ pub struct Member {
     pub sha256: String,
 }
 
-pub const MEMBERS_FORMAT: &str = "1.0";
+pub(super) const MEMBERS_FORMAT: &str = "1.0";
 
 /// Size and digest of a file.
-pub fn measure(path: &Path) -> std::io::Result<(u64, String)> {
+pub(super) fn measure(path: &Path) -> std::io::Result<(u64, String)> {
     let mut file = std::fs::File::open(path)?;
     let mut hasher = sha2::Sha256::new();
     let mut buffer = vec![0; 1 << 18];
@@ -46,13 +46,13 @@ pub fn measure(path: &Path) -> std::io::Result<(u64, String)> {
 }
 
 /// A member's mode: whether it is executed, and whether it is for everybody.
-pub fn member_mode(mode: u32) -> u32 {
+pub(super) fn member_mode(mode: u32) -> u32 {
     let all = if mode & 0o100 != 0 { 0o755 } else { 0o644 };
     if mode & 0o004 == 0 { all & 0o700 } else { all }
 }
 
 /// Says which files go along that not everybody reads here.
-pub fn private<'a>(files: impl Iterator<Item = &'a PathBuf>) -> Option<String> {
+pub(super) fn private<'a>(files: impl Iterator<Item = &'a PathBuf>) -> Option<String> {
     let mode = |found: std::fs::Metadata| std::os::unix::fs::PermissionsExt::mode(&found.permissions());
     let is_private = |path: &&PathBuf| std::fs::metadata(path).is_ok_and(|found| mode(found) & 0o004 == 0);
     let private: Vec<String> = files.filter(is_private).map(|path| format!("`{}`", path.display())).collect();
@@ -65,7 +65,7 @@ pub fn private<'a>(files: impl Iterator<Item = &'a PathBuf>) -> Option<String> {
 
 impl Members {
     /// The first member that is not as it should be.
-    pub fn problem(&self, folder: &Path) -> Option<String> {
+    pub(super) fn problem(&self, folder: &Path) -> Option<String> {
         self.members.iter().find_map(|member| match measure(&folder.join(&member.name)) {
             Ok((size, digest)) if size == member.size && digest == member.sha256 => None,
             Ok((size, _)) if size != member.size => {

@@ -5,19 +5,19 @@ use xcat::definitions::{FILE_ATTRIBUTES, Manifest, files, platform};
 
 /// Where a file of a bundle's folder goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Placed {
+pub(super) struct Placed {
     pub name: String,
     /// Its path on a management node.
     pub path: String,
 }
 
 /// The last part of a path.
-pub fn base(path: &str) -> &str {
+pub(super) fn base(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
 /// The lists of a manifest and where they go, each once.
-pub fn lists(manifest: &Manifest) -> Vec<Placed> {
+pub(super) fn lists(manifest: &Manifest) -> Vec<Placed> {
     let mut placed: Vec<Placed> = Vec::new();
     for attribute in FILE_ATTRIBUTES {
         for path in files(&manifest.definition, attribute) {
@@ -31,7 +31,7 @@ pub fn lists(manifest: &Manifest) -> Vec<Placed> {
 }
 
 /// Gives the manifest another profile; where each list goes then.
-pub fn with_profile(manifest: &mut Manifest, new: &str) -> Vec<Placed> {
+pub(super) fn with_profile(manifest: &mut Manifest, new: &str) -> Vec<Placed> {
     let get = |attribute: &str| manifest.definition.get(attribute).unwrap_or_default().to_owned();
     let (old, osvers, arch, method) = (get("profile"), get("osvers"), get("osarch"), get("provmethod"));
     if old == new {

@@ -18,7 +18,7 @@ const FREE_BYTES: u64 = 64 << 20;
 const MANIFEST: &str = "manifest.xml";
 
 /// Folder for the files of an image that had none. Its name is refused for a member.
-pub const TOP: &str = "\\top";
+pub(super) const TOP: &str = "\\top";
 
 /// A reader that counts no further than it may.
 struct Limited<R> {
@@ -59,13 +59,13 @@ fn parts(path: &[u8]) -> Result<Vec<String>, String> {
 }
 
 #[derive(Debug)]
-pub struct Unpacked {
+pub(super) struct Unpacked {
     pub images: Vec<PathBuf>,
     /// Links, which are not made.
     pub left_out: Vec<String>,
 }
 
-pub fn unpack(bundle: &Path, into: &Path) -> Result<Unpacked, BundleError> {
+pub(super) fn unpack(bundle: &Path, into: &Path) -> Result<Unpacked, BundleError> {
     let refused = |problem: String| BundleError::Refused { path: bundle.to_owned(), problem };
     let io = |error: std::io::Error| BundleError::Io { path: bundle.to_owned(), error };
     let file = std::fs::File::open(bundle).map_err(io)?;

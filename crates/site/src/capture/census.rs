@@ -22,13 +22,13 @@ const FIFO: u32 = 0o010_000;
 const LARGEST_KEY: u64 = 4 << 20;
 
 /// Digests of the configuration that scripts of packages installed by ucf(1).
-pub const UCF: &str = "var/lib/ucf/hashfile";
+pub(super) const UCF: &str = "var/lib/ucf/hashfile";
 
 /// Longest file whose text is read, in bytes.
 const LONGEST_TEXT: u64 = 4 << 20;
 
 #[derive(Debug, Clone)]
-pub struct Seen {
+pub(super) struct Seen {
     /// What the archive or the directory says of it.
     pub listed: Listed,
     /// Digests of a file's content, hexadecimal: those that dpkg and rpm record.
@@ -38,26 +38,26 @@ pub struct Seen {
 }
 
 impl Seen {
-    pub fn is_directory(&self) -> bool {
+    pub(super) fn is_directory(&self) -> bool {
         self.listed.mode & TYPE == DIRECTORY
     }
 
-    pub fn is_file(&self) -> bool {
+    pub(super) fn is_file(&self) -> bool {
         self.listed.mode & TYPE == FILE
     }
 
-    pub fn is_link(&self) -> bool {
+    pub(super) fn is_link(&self) -> bool {
         self.listed.mode & TYPE == LINK
     }
 
     /// Whether an image can have it: no socket, no device.
-    pub fn is_plain(&self) -> bool {
+    pub(super) fn is_plain(&self) -> bool {
         self.is_directory() || self.is_file() || self.is_link() || self.listed.mode & TYPE == FIFO
     }
 }
 
 #[derive(Debug, Default)]
-pub struct Census {
+pub(super) struct Census {
     /// By path without a slash in front.
     pub seen: BTreeMap<String, Seen>,
     pub databases: BTreeMap<String, Vec<u8>>,
@@ -128,7 +128,7 @@ fn is_read(path: &str) -> bool {
 impl Census {
     /// Takes an entry.
     /// Errors: The reader's; `InvalidData` for a name that leads out.
-    pub fn take(&mut self, listed: &Listed, content: &mut dyn Read, rules: &Rules) -> io::Result<()> {
+    pub(super) fn take(&mut self, listed: &Listed, content: &mut dyn Read, rules: &Rules) -> io::Result<()> {
         let path = listed.path.clone();
         if path.split('/').any(|part| part == "..") {
             return Err(io::Error::new(
@@ -219,7 +219,7 @@ impl Census {
     }
 
     /// When all is read: names of one file have the same content.
-    pub fn finish(&mut self) {
+    pub(super) fn finish(&mut self) {
         for names in std::mem::take(&mut self.numbered).into_values() {
             let secret = names.iter().find_map(|(_, why)| why.filter(|why| matches!(why, Why::Secret | Why::Node)));
             let has_content = |name: &String| self.seen.get(name).is_some_and(|seen| seen.listed.size > 0);
@@ -269,12 +269,12 @@ impl Census {
         }
     }
 
-    pub fn text(&self, path: &str) -> Option<String> {
+    pub(super) fn text(&self, path: &str) -> Option<String> {
         self.texts.get(path).map(|bytes| String::from_utf8_lossy(bytes).into_owned())
     }
 
     /// A path whose folders' links are followed within the tree, as the node would; its last part stays.
-    pub fn resolved(&self, path: &str) -> String {
+    pub(super) fn resolved(&self, path: &str) -> String {
         match path.rsplit_once('/') {
             Some((folder, name)) => format!("{}/{name}", self.resolved_folder(folder)),
             None => path.to_owned(),
@@ -282,7 +282,7 @@ impl Census {
     }
 
     /// The path of a folder where all links are followed within the tree.
-    pub fn resolved_folder(&self, path: &str) -> String {
+    pub(super) fn resolved_folder(&self, path: &str) -> String {
         let mut done: Vec<String> = Vec::new();
         let mut left: Vec<String> = path.split('/').rev().filter(|part| !part.is_empty()).map(str::to_owned).collect();
         let mut links = 0;

@@ -10,7 +10,7 @@ use super::census::Census;
 use super::{CaptureError, packages, services};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct User {
+pub(super) struct User {
     pub name: String,
     pub uid: u32,
     pub gid: u32,
@@ -19,7 +19,7 @@ pub struct User {
 }
 
 #[derive(Debug, Clone)]
-pub struct Facts {
+pub(super) struct Facts {
     pub release: Release,
     pub arch: Arch,
     /// As xCAT writes it: `debian12`.
@@ -52,7 +52,7 @@ pub struct Facts {
 
 impl Facts {
     /// Takes out what an overlay alone has no place for, with a note of what is a person's work.
-    pub fn only_of_tree(&mut self, found: &mut super::classify::Classified) {
+    pub(super) fn only_of_tree(&mut self, found: &mut super::classify::Classified) {
         // Source: login.defs(5), UID_MIN of all distributions.
         let people: Vec<&str> =
             self.users.iter().filter(|user| user.uid >= 1000).map(|user| user.name.as_str()).collect();
@@ -76,7 +76,7 @@ impl Facts {
 }
 
 /// A value of a file of shell assignments.
-pub fn value(text: &str, name: &str) -> Option<String> {
+pub(super) fn value(text: &str, name: &str) -> Option<String> {
     let line = text.lines().find_map(|line| line.trim_start().strip_prefix(name)?.strip_prefix('='))?;
     let line = line.trim().trim_matches(['"', '\'']);
     (!line.is_empty()).then(|| line.to_owned())
@@ -304,7 +304,7 @@ fn system(facts: &mut Facts, census: &Census) {
 
 /// Finds out of which distribution it is; all else comes later.
 /// Errors: [`CaptureError::Unknown`] for a node whose images are not built here.
-pub fn begin(census: &Census, installed: &Installed) -> Result<Facts, CaptureError> {
+pub(super) fn begin(census: &Census, installed: &Installed) -> Result<Facts, CaptureError> {
     let (release, osvers) = release(census)?;
     let is_fitting = (installed.kind == DatabaseKind::Dpkg) == (release.distro.family() == Family::Debian);
     if !is_fitting {
@@ -337,7 +337,7 @@ pub fn begin(census: &Census, installed: &Installed) -> Result<Facts, CaptureErr
 }
 
 /// Finds out what its packages do not say; they are known.
-pub fn complete(facts: &mut Facts, census: &Census, installed: &Installed) {
+pub(super) fn complete(facts: &mut Facts, census: &Census, installed: &Installed) {
     accounts(facts, census);
     fstab(facts, census);
     system(facts, census);

@@ -160,7 +160,7 @@ impl Rules {
 
 /// Whether a part of a file has a private key. Source: RFC 7468, OpenSSH's PROTOCOL.key, RFC 9580 6.2, PuTTY's manual C.3; keytabs by
 /// the first two bytes of MIT's format.
-pub fn is_private_key(part: &[u8], is_start: bool) -> bool {
+pub(super) fn is_private_key(part: &[u8], is_start: bool) -> bool {
     const PUTTY: &[u8] = b"PuTTY-User-Key-File";
     if is_start && (part.starts_with(PUTTY) || part.starts_with(&[5, 2, 0, 0]) || part.starts_with(b"openssh-key-v1\0"))
     {

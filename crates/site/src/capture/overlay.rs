@@ -42,7 +42,7 @@ fn entry_of(listed: &Listed) -> Option<Entry> {
 
 /// What is written of the source: into the archive, and as files of their own.
 #[derive(Debug, Default)]
-pub struct Wanted {
+pub(super) struct Wanted {
     pub overlay: BTreeSet<String>,
     /// Modules: path of the node whose content it is, files below the image's directory.
     modules: BTreeMap<String, Vec<String>>,
@@ -51,11 +51,11 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.overlay.is_empty() && self.modules.is_empty()
     }
 
-    pub fn of(found: &Classified, census: &Census, modules: BTreeMap<String, String>) -> Self {
+    pub(super) fn of(found: &Classified, census: &Census, modules: BTreeMap<String, String>) -> Self {
         let mut wanted = Self::default();
         for (path, file) in modules {
             let same = census.seen.get(&path).and_then(|seen| seen.listed.same_as.clone());
@@ -74,7 +74,7 @@ impl Wanted {
 
 /// Writes the archive and the modules by a second reading of the source, as the first one saw it.
 /// Errors: [`CaptureError`]; also where a file is no longer what it was.
-pub fn write(
+pub(super) fn write(
     opened: &Opened,
     census: &Census,
     wanted: &Wanted,

@@ -23,7 +23,7 @@ fn is_version(version: &str) -> bool {
 }
 
 /// Whether a package of the database can be one of a recipe's.
-pub fn is_sane(package: &InstalledPackage) -> bool {
+pub(super) fn is_sane(package: &InstalledPackage) -> bool {
     is_package_name(&package.name)
         && is_version(&package.version)
         && is_package_name(&package.arch.replace(['(', ')'], ""))
@@ -31,7 +31,7 @@ pub fn is_sane(package: &InstalledPackage) -> bool {
 
 /// The CPU that most packages are for.
 /// Errors: [`CaptureError::Unknown`] where images cannot have it.
-pub fn arch_of(installed: &Installed) -> Result<Arch, CaptureError> {
+pub(super) fn arch_of(installed: &Installed) -> Result<Arch, CaptureError> {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for package in installed.packages.iter().filter(|one| is_sane(one) && !is_of_no_cpu(one)) {
         *counts.entry(&package.arch).or_default() += 1;
@@ -52,7 +52,7 @@ fn is_own_arch(arch: Arch, package: &InstalledPackage) -> bool {
 }
 
 /// Whether a package cannot be installed into an image.
-pub fn is_foreign(arch: Arch, package: &InstalledPackage) -> bool {
+pub(super) fn is_foreign(arch: Arch, package: &InstalledPackage) -> bool {
     !is_sane(package) || !is_own_arch(arch, package)
 }
 
@@ -108,7 +108,7 @@ fn kernel_of(distro: Distro, names: &BTreeSet<&str>) -> Option<String> {
 }
 
 /// Finds out which packages and streams of modules the node has.
-pub fn find(facts: &mut Facts, census: &Census, installed: &Installed) {
+pub(super) fn find(facts: &mut Facts, census: &Census, installed: &Installed) {
     facts.modules = streams(census);
     list(facts, installed);
 }

@@ -9,7 +9,7 @@ use super::classify::{Classified, OverlayFile, Reason};
 use super::facts::Facts;
 use super::left_out::Why;
 
-pub const CAPTURE_FORMAT: &str = "1.0";
+pub(super) const CAPTURE_FORMAT: &str = "1.0";
 
 /// What a capture found and wrote.
 #[derive(Debug, Clone, Default, Serialize, schemars::JsonSchema)]
@@ -50,7 +50,7 @@ pub struct CaptureReport {
     pub overlay_files: Vec<OverlayFile>,
 }
 
-pub fn report(
+pub(super) fn report(
     request: &CaptureRequest,
     facts: &Facts,
     found: &Classified,

@@ -30,7 +30,7 @@ fn is_masked(census: &Census, unit: &str) -> bool {
 }
 
 /// The names of units, sorted, for `[services] disable`.
-pub fn disabled(census: &Census, kind: DatabaseKind) -> Vec<String> {
+pub(super) fn disabled(census: &Census, kind: DatabaseKind) -> Vec<String> {
     let found: BTreeSet<String> = match kind {
         DatabaseKind::Dpkg => by_helper(census),
         DatabaseKind::Rpm => by_presets(census),
@@ -88,18 +88,18 @@ fn presets(census: &Census) -> Vec<(bool, String)> {
 }
 
 /// Which links in /etc/systemd packages made when they were installed.
-pub struct Links {
+pub(super) struct Links {
     kind: DatabaseKind,
     presets: Vec<(bool, String)>,
 }
 
 impl Links {
-    pub fn of(census: &Census, kind: DatabaseKind) -> Self {
+    pub(super) fn of(census: &Census, kind: DatabaseKind) -> Self {
         Self { kind, presets: presets(census) }
     }
 
     /// Whether a link is one of them: noted by Debian's helper, or to a package's unit that no preset disables.
-    pub fn are_of_packages(&self, census: &Census, path: &str) -> bool {
+    pub(super) fn are_of_packages(&self, census: &Census, path: &str) -> bool {
         let target = census.seen.get(path).and_then(|seen| seen.listed.target.as_deref()).unwrap_or_default();
         let Some(unit) = target.rsplit('/').next().filter(|unit| !unit.is_empty() && target != "/dev/null") else {
             return false;

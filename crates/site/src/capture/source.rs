@@ -98,14 +98,14 @@ tar -cf - "$@" .
 
 /// A source that can be read as often as it takes.
 #[derive(Debug)]
-pub struct Opened {
+pub(super) struct Opened {
     what: Source,
     /// The stream of a node; gone when this is dropped.
     spool: Option<File>,
 }
 
 /// Fetches a node's stream into a file beside the workspace; other sources are read where they lie.
-pub fn open(
+pub(super) fn open(
     source: &Source,
     ssh: &[String],
     beside: &Path,
@@ -174,7 +174,7 @@ fn is_on_disk(path: &Path) -> bool {
 
 impl Opened {
     /// Bytes of texts that may be kept of it; a directory's files are as large as they are.
-    pub fn most_kept(&self) -> Option<u64> {
+    pub(super) fn most_kept(&self) -> Option<u64> {
         let file = match (&self.what, &self.spool) {
             (_, Some(spool)) => spool.try_clone().ok()?,
             (Source::Archive(path), _) => File::open(path).ok()?,
@@ -184,7 +184,7 @@ impl Opened {
     }
 
     /// Lists everything, in the order of the archive or of the paths.
-    pub fn list(&self, look: &mut Look<'_>) -> Result<(), CaptureError> {
+    pub(super) fn list(&self, look: &mut Look<'_>) -> Result<(), CaptureError> {
         let path = match (&self.what, &self.spool) {
             (_, Some(_)) => PathBuf::from("the node's stream"),
             (Source::Directory(path), _) => {

@@ -7,7 +7,7 @@ use recipe::Family;
 use super::census::Census;
 
 #[derive(Debug, Default)]
-pub struct Sources {
+pub(super) struct Sources {
     pub names: Vec<String>,
     /// Those files and the keys: name in the image's directory, content.
     pub files: BTreeMap<String, Vec<u8>>,
@@ -37,7 +37,7 @@ fn free(files: &BTreeMap<String, Vec<u8>>, folder: &str, path: &str) -> String {
     format!("{folder}/{name}")
 }
 
-pub fn sources(census: &Census, family: Family) -> Sources {
+pub(super) fn sources(census: &Census, family: Family) -> Sources {
     let (folder, endings): (&str, &[&str]) = match family {
         Family::Debian => ("etc/apt/sources.list.d/", &[".list", ".sources"]),
         Family::RedHat => ("etc/yum.repos.d/", &[".repo"]),

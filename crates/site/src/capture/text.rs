@@ -9,19 +9,19 @@ use super::classify::{Attributes, Classified, OverlayFile, Reason};
 use super::facts::Facts;
 use super::packages::is_sane;
 
-pub const PKGLIST: &str = "captured.pkglist";
-pub const PACKAGES: &str = "captured.packages";
-pub const LIST: &str = "overlay.list";
-pub const ARCHIVE: &str = "overlay.tar";
+pub(super) const PKGLIST: &str = "captured.pkglist";
+pub(super) const PACKAGES: &str = "captured.packages";
+pub(super) const LIST: &str = "overlay.list";
+pub(super) const ARCHIVE: &str = "overlay.tar";
 /// Files that packages bring and the node has not.
-pub const REMOVED: &str = "overlay.removed";
+pub(super) const REMOVED: &str = "overlay.removed";
 /// Files of which only mode and owner differ.
-pub const MODES: &str = "overlay.modes";
+pub(super) const MODES: &str = "overlay.modes";
 /// Folders that are left out of the packed image.
-pub const EXLIST: &str = "captured.exlist";
-pub const SCRIPT: &str = "overlay.postinstall";
-pub const KEYS: &str = "keys/root.pub";
-pub const HASH: &str = "keys/root.hash";
+pub(super) const EXLIST: &str = "captured.exlist";
+pub(super) const SCRIPT: &str = "overlay.postinstall";
+pub(super) const KEYS: &str = "keys/root.pub";
+pub(super) const HASH: &str = "keys/root.hash";
 
 fn quoted(text: &str) -> String {
     toml::Value::from(text).to_string()
@@ -35,7 +35,7 @@ fn list(items: &[String]) -> String {
 }
 
 #[derive(Debug, Clone, Default)]
-pub struct Named {
+pub(super) struct Named {
     pub sources: Vec<String>,
     pub variables: std::collections::BTreeMap<String, String>,
     pub overlay: bool,
@@ -53,12 +53,12 @@ pub struct Named {
 }
 
 impl Named {
-    pub fn has_script(&self) -> bool {
+    pub(super) fn has_script(&self) -> bool {
         self.overlay || self.accounts || self.modes || self.removed
     }
 }
 
-pub fn recipe(name: &str, source: &str, facts: &Facts, named: &Named) -> String {
+pub(super) fn recipe(name: &str, source: &str, facts: &Facts, named: &Named) -> String {
     let mut text = format!(
         "# Captured from {} by `imgbuild capture`. {LIST} says why each file of the overlay is there; files that a package\n\
          # provides again can be removed from it.\n[image]\nname = {}\ndistro = {}\nrelease = {}\narch = {}\n\n",
@@ -180,7 +180,7 @@ pub fn recipe(name: &str, source: &str, facts: &Facts, named: &Named) -> String 
 }
 
 /// The list of packages; with versions where they are to be the node's own.
-pub fn pkglist(facts: &Facts, pinned: bool) -> String {
+pub(super) fn pkglist(facts: &Facts, pinned: bool) -> String {
     let mut text = "# The node's packages, except its kernel.\n".to_owned();
     for stream in &facts.modules {
         let _ = writeln!(text, "@{stream}");
@@ -199,7 +199,7 @@ pub fn pkglist(facts: &Facts, pinned: bool) -> String {
 }
 
 /// The packages with their versions, as the lock has them.
-pub fn packages(installed: &Installed) -> String {
+pub(super) fn packages(installed: &Installed) -> String {
     let manager = match installed.kind {
         DatabaseKind::Dpkg => "dpkg",
         DatabaseKind::Rpm => "rpm",
@@ -212,7 +212,7 @@ pub fn packages(installed: &Installed) -> String {
 }
 
 /// Why each file is there, or gone.
-pub fn overlay_list(found: &Classified) -> String {
+pub(super) fn overlay_list(found: &Classified) -> String {
     let mut text = format!(
         "# How the node differs from its packages: why, bytes, path, package and what differs.\n\
          # {ARCHIVE} has the files; {REMOVED} names the removed ones. This list is for reading only.\n"
@@ -234,7 +234,7 @@ pub fn overlay_list(found: &Classified) -> String {
 }
 
 /// The exclude list: folders that the node has empty.
-pub fn exlist(found: &Classified) -> String {
+pub(super) fn exlist(found: &Classified) -> String {
     let mut text =
         "# Folders that packages fill and that were empty on the node, as an exclude list leaves them.\n".to_owned();
     for (folder, count) in found.emptied.iter().filter(|(folder, _)| !folder.contains(['\n', '\r', '#'])) {
@@ -246,13 +246,13 @@ pub fn exlist(found: &Classified) -> String {
 }
 
 /// Paths that are taken away, one a line; a name with a line end cannot stand there.
-pub fn removed(found: &Classified) -> String {
+pub(super) fn removed(found: &Classified) -> String {
     let paths = found.overlay.iter().filter(|file| file.reason == Reason::Removed && !file.path.contains('\n'));
     paths.fold(String::new(), |text, file| text + &file.path + "\n")
 }
 
 /// Modes and owners, with the path at the end of the line.
-pub fn modes(found: &Classified) -> String {
+pub(super) fn modes(found: &Classified) -> String {
     let lines = found.overlay.iter().filter(|file| !file.path.contains('\n'));
     let line = |file: &OverlayFile| {
         let Attributes { mode, owner } = file.attributes?;
@@ -263,7 +263,7 @@ pub fn modes(found: &Classified) -> String {
 }
 
 /// The script that makes of an image of packages the node's.
-pub fn script(facts: &Facts, found: &Classified, named: &Named) -> String {
+pub(super) fn script(facts: &Facts, found: &Classified, named: &Named) -> String {
     let mut text = "#!/bin/sh\n# Turns the packages' files into those of the captured node. Written by `imgbuild capture`; it may be edited.\nset -e\nroot=$1\n".to_owned();
     if named.removed {
         let _ = write!(

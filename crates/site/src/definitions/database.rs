@@ -24,7 +24,7 @@ const TABLES: [TableKind; 8] = [
     TableKind::Passwd,
 ];
 
-pub fn is_database(path: &Path) -> std::io::Result<bool> {
+pub(super) fn is_database(path: &Path) -> std::io::Result<bool> {
     let mut begin = Vec::new();
     std::fs::File::open(path)?.take(MAGIC.len() as u64).read_to_end(&mut begin)?;
     Ok(begin == MAGIC)
@@ -35,7 +35,7 @@ const ROWS: usize = 1_000_000;
 const TEXTS: usize = 64 << 20;
 
 /// Reads the tables of a database; it is neither locked nor changed, and nothing that it computes is believed.
-pub fn read(path: &Path) -> Result<Vec<Table>, String> {
+pub(super) fn read(path: &Path) -> Result<Vec<Table>, String> {
     // The crate panics on some bytes that no database has by itself.
     contained(|| tables(path)).unwrap_or_else(|panic| Err(format!("it cannot be read: {panic}")))
 }

@@ -6,7 +6,7 @@ use super::{Gathered, Site};
 use base::source::{Finding, Severity};
 use xcat::definitions::{Attribute, Definition, ObjectKind, Row, TableKind, is_plain_path};
 
-pub fn join(gathered: Gathered) -> Site {
+pub(super) fn join(gathered: Gathered) -> Site {
     let Gathered { stanzas, tables, mut places, findings } = gathered;
     let mut site = Site { findings, ..Site::default() };
     let mut rows: BTreeMap<String, Definition> = BTreeMap::new();

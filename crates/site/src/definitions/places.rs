@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use recipe::Workspace;
 
 /// Where xCAT's own files lie on a management node.
-pub const SHARE: &str = "/opt/xcat/share/xcat";
+pub(super) const SHARE: &str = "/opt/xcat/share/xcat";
 
 /// Folders of the management node and where they lie here.
 #[derive(Debug, Clone, PartialEq, Eq)]

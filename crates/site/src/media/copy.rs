@@ -47,7 +47,7 @@ const OF_EACH_DISC: [&str; 9] = [
 ];
 
 /// Said while media are copied: bytes that were written since the last time.
-pub type Progress<'t> = dyn FnMut(u64) + 't;
+pub(super) type Progress<'t> = dyn FnMut(u64) + 't;
 
 /// Makes repositories of media, and default recipes that use them.
 pub fn import_media(request: &MediaImport, progress: &mut Progress<'_>) -> Result<MediaReport, MediaError> {

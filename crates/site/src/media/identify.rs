@@ -21,7 +21,7 @@ pub struct Medium {
 }
 
 /// The files that are looked at; none of them is large.
-pub const LOOKED_AT: [&str; 7] =
+pub(super) const LOOKED_AT: [&str; 7] =
     [".discinfo", ".treeinfo", "media.1/media", "media.2/media", "content", ".disk/info", "README.diskdefines"];
 
 /// xCAT's word for a CPU.

@@ -89,11 +89,11 @@ fn repository_text(medium: &Medium, repository: &Path, release: &Release, arch: 
     Ok(format!("[[repo]]\n{uri}suites = [{}]\ncomponents = [{}]\n{trusted}", quoted(suite), list.join(", ")))
 }
 
-pub fn image_name(medium: &Medium, profile: &str) -> String {
+pub(super) fn image_name(medium: &Medium, profile: &str) -> String {
     format!("{}-{}-netboot-{profile}", medium.name, medium.arch)
 }
 
-pub fn write(
+pub(super) fn write(
     medium: &Medium,
     repository: &Path,
     into: &Path,

@@ -12,29 +12,29 @@ use super::identify::LOOKED_AT;
 /// Largest file that says what a medium is, in bytes.
 const TEXT_LIMIT: u64 = 1 << 20;
 
-pub enum Source {
+pub(super) enum Source {
     /// An image, in a file or on a device.
     Image(PathBuf),
     Directory(PathBuf),
 }
 
-pub enum Found<'a> {
+pub(super) enum Found<'a> {
     /// A file: its path here where it has one, its bytes, its content.
     File(Option<&'a Path>, u64, &'a mut dyn Read),
     Link(String),
 }
 
-pub type Take<'t> = dyn FnMut(&str, Found<'_>) -> Result<(), String> + 't;
+pub(super) type Take<'t> = dyn FnMut(&str, Found<'_>) -> Result<(), String> + 't;
 
 impl Source {
-    pub fn open(path: &Path) -> std::io::Result<Self> {
+    pub(super) fn open(path: &Path) -> std::io::Result<Self> {
         let metadata = std::fs::metadata(path)?;
         Ok(if metadata.is_dir() { Self::Directory(path.to_owned()) } else { Self::Image(path.to_owned()) })
     }
 
     /// Visits all that is on it.
     /// Errors: A text for a damaged medium, or what `take` says.
-    pub fn walk(&self, take: &mut Take<'_>) -> Result<(), String> {
+    pub(super) fn walk(&self, take: &mut Take<'_>) -> Result<(), String> {
         match self {
             Self::Image(path) => {
                 let mut file = File::open(path).map_err(|error| error.to_string())?;
@@ -66,7 +66,7 @@ impl Source {
     }
 
     /// The texts that say what it is, and the bytes of all its files.
-    pub fn look(&self) -> Result<(BTreeMap<String, String>, u64), String> {
+    pub(super) fn look(&self) -> Result<(BTreeMap<String, String>, u64), String> {
         let mut texts = BTreeMap::new();
         let mut bytes = 0;
         self.walk(&mut |path, found| {

@@ -38,7 +38,7 @@ impl ImportedNodes {
 }
 
 /// Adds nodes by lines `ADDRESS NAME..` and `MAC NAME`; whether there were some.
-pub fn lines(found: &mut ImportedNodes, text: &str) -> bool {
+pub(super) fn lines(found: &mut ImportedNodes, text: &str) -> bool {
     let mut has_some = false;
     for (number, line) in text.lines().enumerate() {
         let mut words = line.split('#').next().unwrap_or_default().split_whitespace();

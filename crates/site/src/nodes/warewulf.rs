@@ -104,7 +104,7 @@ fn expanded<'a>(names: &[&'a str], profiles: &BTreeMap<&'a str, &'a Value>) -> V
     found.iter().copied().filter(is_left).map(str::to_owned).collect()
 }
 
-pub fn nodes(found: &mut ImportedNodes, text: &str) -> Result<bool, String> {
+pub(super) fn nodes(found: &mut ImportedNodes, text: &str) -> Result<bool, String> {
     let documents = documents(text)?;
     found.order = Order::Last;
     let mut left = Vec::new();

@@ -36,7 +36,7 @@ fn is_variable(name: &str) -> bool {
 
 /// Maps a definition.
 /// Errors: Why there can be no recipe.
-pub fn of(definition: &Definition, places: &Places) -> Result<Mapping, String> {
+pub(super) fn of(definition: &Definition, places: &Places) -> Result<Mapping, String> {
     if !is_image_name(&definition.name) {
         return Err(
             "its name has other letters than A-Z, a-z, 0-9, `.`, `_` and `-`: copy it to one without them".to_owned()

@@ -29,7 +29,7 @@ const SYSTEM: [&str; 18] = [
 const UNKNOWN: char = '\u{0}';
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ScriptReads {
+pub(super) struct ScriptReads {
     /// Patterns for `[postinstall] inputs`.
     pub inputs: BTreeSet<String>,
     /// Files and folders of the management node that these name.
@@ -42,7 +42,7 @@ pub struct ScriptReads {
 
 impl ScriptReads {
     /// Adds what a script of the management node reads, and those that it runs.
-    pub fn script(&mut self, path: &str, environment: &BTreeMap<String, String>, places: &Places) {
+    pub(super) fn script(&mut self, path: &str, environment: &BTreeMap<String, String>, places: &Places) {
         self.at_depth(path, environment, places, 0);
     }
 

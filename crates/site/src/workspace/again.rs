@@ -11,7 +11,7 @@ use recipe::{Change, Edit, Editable, FieldPath, Step, document_in, recipe_file};
 use super::ImportError;
 
 /// The recipe's new text, and what is to be said.
-pub struct Changed {
+pub(super) struct Changed {
     /// The text; none where nothing of it changes.
     pub text: Option<String>,
     /// Changes made, and those left because the recipe says something else.
@@ -37,7 +37,7 @@ fn is(current: &Json, value: &Value) -> bool {
 
 /// Brings a recipe from one definition to the next.
 /// Errors: [`ImportError::Unreadable`] where the recipe cannot be read or edited.
-pub fn changed(directory: &Path, old: &Mapping, new: &Mapping) -> Result<Changed, ImportError> {
+pub(super) fn changed(directory: &Path, old: &Mapping, new: &Mapping) -> Result<Changed, ImportError> {
     let path = recipe_file(directory);
     let unreadable = |problem: String| ImportError::Unreadable { path: path.clone(), problem };
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();

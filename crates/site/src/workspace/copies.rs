@@ -13,20 +13,20 @@ use super::ImportError;
 use super::reads::Reads;
 
 /// Folder of the workspace with what was copied, below it the paths of the management node.
-pub const FOLDER: &str = "site";
+pub(super) const FOLDER: &str = "site";
 
 /// File in it with the digests of what was copied, as sha256sum's but of BLAKE3: `b3sum --check` reads it.
 const DIGESTS: &str = "imported.b3";
 
 /// What is to be copied, and how paths of the management node are found afterwards.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Copies {
+pub(super) struct Copies {
     /// Files: path of the management node, where it lies here.
     pub files: BTreeMap<String, PathBuf>,
     pub path_map: BTreeMap<String, String>,
 }
 
-pub fn plan(all: &Reads, others: &BTreeSet<String>, places: &Places) -> Copies {
+pub(super) fn plan(all: &Reads, others: &BTreeSet<String>, places: &Places) -> Copies {
     let mut copies = Copies::default();
     let is_below = |path: &str, folder: &str| {
         path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -58,7 +58,7 @@ pub fn plan(all: &Reads, others: &BTreeSet<String>, places: &Places) -> Copies {
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Copied {
+pub(super) struct Copied {
     /// Files that were written, from the workspace.
     pub written: Vec<String>,
     /// What was left as it is, and why.
@@ -75,7 +75,7 @@ fn digests(into: &Path) -> BTreeMap<String, String> {
 
 /// Copies what is new or changed there; a copy that was edited here stays.
 /// Errors: [`ImportError::Unwritable`].
-pub fn copy(copies: &Copies, into: &Path, dry_run: bool) -> Result<Copied, ImportError> {
+pub(super) fn copy(copies: &Copies, into: &Path, dry_run: bool) -> Result<Copied, ImportError> {
     let mut known = digests(into);
     let mut copied = Copied::default();
     let below = into.join(FOLDER);

@@ -19,7 +19,7 @@ const NEW: &str = "# The images of this site, imported from xCAT.\nimages = [\"i
 
 /// The text of the workspace's file with what is wanted added; what stands there stays. None where nothing is missing.
 /// Errors: [`ImportError::Unreadable`] for a file that is no TOML.
-pub fn with(into: &Path, wanted: &Wanted) -> Result<Option<String>, ImportError> {
+pub(super) fn with(into: &Path, wanted: &Wanted) -> Result<Option<String>, ImportError> {
     let path = into.join(WORKSPACE_FILE);
     let unreadable = |problem: String| ImportError::Unreadable { path: path.clone(), problem };
     let old = match std::fs::read_to_string(&path) {

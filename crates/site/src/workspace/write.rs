@@ -19,7 +19,7 @@ use super::reads::{Reads, reads};
 use super::{ImportError, ImportReport, ImportRequest, ImportState, ImportedImage};
 
 /// Version of what `import xcat --json` prints.
-pub const IMPORT_FORMAT: &str = "1.0";
+pub(super) const IMPORT_FORMAT: &str = "1.0";
 
 const IMAGES: &str = "images";
 

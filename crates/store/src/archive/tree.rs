@@ -17,10 +17,10 @@ use node_words::name::{bytes_of, shown};
 const RESOLVE: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS);
 
 /// What is said of a content that has another digest.
-pub const DAMAGED: &str = "its content does not match the manifest";
+pub(super) const DAMAGED: &str = "its content does not match the manifest";
 
 /// Opens a directory relative to the working directory.
-pub fn open(path: &str) -> Result<OwnedFd, String> {
+pub(super) fn open(path: &str) -> Result<OwnedFd, String> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty()).map_err(|error| format!("{path}: {error}"))
 }
@@ -32,14 +32,14 @@ fn directory(at: impl AsFd, path: &str) -> Result<OwnedFd, Errno> {
 
 /// Opens a regular file of a layer.
 /// Errors: The kernel's.
-pub fn open_file(root: &OwnedFd, path: &str) -> io::Result<File> {
+pub(super) fn open_file(root: &OwnedFd, path: &str) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let file = File::from(rustix::fs::openat2(root, &*bytes_of(path), flags, Mode::empty(), RESOLVE)?);
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidData.into()) }
 }
 
 /// The directories that a layer's tree has above its entries and that its manifest does not name.
-pub fn skeleton(layer: &Digest, manifest: &Manifest) -> Result<Manifest, String> {
+pub(super) fn skeleton(layer: &Digest, manifest: &Manifest) -> Result<Manifest, String> {
     let root = open(&Store::tree_name(layer))?;
     let mut found = Manifest::default();
     let parents = manifest
@@ -77,13 +77,13 @@ fn parent_of(path: &str) -> Option<String> {
 }
 
 /// Makes one layer's tree below a directory.
-pub struct TreeMaker {
+pub(super) struct TreeMaker {
     root: OwnedFd,
 }
 
 impl TreeMaker {
     /// Makes the directory, with the parents' directories already there.
-    pub fn new(path: &str) -> Result<Self, String> {
+    pub(super) fn new(path: &str) -> Result<Self, String> {
         std::fs::create_dir(path).map_err(|error| format!("{path}: {error}"))?;
         Ok(Self { root: open(path)? })
     }
@@ -99,7 +99,7 @@ impl TreeMaker {
 
     /// Makes a directory, writable for now; [`TreeMaker::settle`] gives it its mode and time.
     /// Errors: The kernel's.
-    pub fn directory(&self, path: &str) -> Result<(), Errno> {
+    pub(super) fn directory(&self, path: &str) -> Result<(), Errno> {
         if path == "." {
             return Ok(());
         }
@@ -109,7 +109,7 @@ impl TreeMaker {
 
     /// Makes a regular file out of what `content` gives.
     /// Errors: The kernel's, or that the content is not what the manifest says.
-    pub fn file(&self, path: &str, entry: &Entry, content: &mut dyn Read) -> io::Result<()> {
+    pub(super) fn file(&self, path: &str, entry: &Entry, content: &mut dyn Read) -> io::Result<()> {
         let Kind::File { size, digest } = entry.kind else { return Err(io::ErrorKind::InvalidInput.into()) };
         let (parent, name) = self.parent(path)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -138,7 +138,7 @@ impl TreeMaker {
 
     /// Gives a file another name.
     /// Errors: The kernel's.
-    pub fn link(&self, path: &str, other: &str) -> Result<(), Errno> {
+    pub(super) fn link(&self, path: &str, other: &str) -> Result<(), Errno> {
         let (from, from_name) = self.parent(other)?;
         let (to, name) = self.parent(path)?;
         rustix::fs::linkat(from, &*from_name, to, &*name, AtFlags::empty())
@@ -146,7 +146,7 @@ impl TreeMaker {
 
     /// Makes what is neither directory nor regular file.
     /// Errors: The kernel's; for devices other than a whiteout it has only one.
-    pub fn other(&self, path: &str, entry: &Entry) -> Result<(), Errno> {
+    pub(super) fn other(&self, path: &str, entry: &Entry) -> Result<(), Errno> {
         let (parent, name) = self.parent(path)?;
         let mode = Mode::from_raw_mode(entry.mode & 0o7777);
         match &entry.kind {
@@ -168,7 +168,7 @@ impl TreeMaker {
 
     /// Gives a directory owner, mode, attributes and time, when all below it is made.
     /// Errors: The kernel's.
-    pub fn settle(&self, path: &str, entry: &Entry) -> Result<(), Errno> {
+    pub(super) fn settle(&self, path: &str, entry: &Entry) -> Result<(), Errno> {
         let handle = directory(&self.root, path)?;
         rustix::fs::fchown(&handle, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))?;
         rustix::fs::fchmod(&handle, Mode::from_raw_mode(entry.mode & 0o7777))?;

@@ -1,9 +1,9 @@
 //! Garbage collection: roots, pins, damage, leftovers, removal.
 
-pub mod damage;
-pub mod items;
-pub mod keep;
-pub mod leftovers;
-pub mod nodes;
-pub mod remove;
-pub mod roots;
+pub(crate) mod damage;
+pub(crate) mod items;
+pub(crate) mod keep;
+pub(crate) mod leftovers;
+pub(crate) mod nodes;
+pub(crate) mod remove;
+pub(crate) mod roots;

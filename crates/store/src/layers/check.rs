@@ -20,7 +20,7 @@ use node_words::name::{bytes_of, shown, text_of};
 
 /// How closely a layer is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Depth {
+pub(crate) enum Depth {
     /// What `stat` says, and the content of what was touched later.
     Look,
     /// All content and attributes.
@@ -35,7 +35,7 @@ pub struct DamagedLayer {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Wrong {
+pub(crate) enum Wrong {
     /// It does not match its manifest: anyone who needs it makes it again.
     Damaged(String),
     /// It could not be compared, for want of memory or of files that may be open; it may well be whole.
@@ -66,7 +66,7 @@ impl Wrong {
         }
     }
 
-    pub fn message(&self, layer: &Digest) -> String {
+    pub(crate) fn message(&self, layer: &Digest) -> String {
         match self {
             Self::Damaged(problem) => {
                 Failure::Damaged.met(format!("{DAMAGED}: in the layer {}", layer.short())) + ", " + problem
@@ -117,7 +117,7 @@ struct Expected<'m> {
 /// Compares a layer's directory with its manifest. Nothing is known about directories that the manifest does not name, except that
 /// they are directories: the same layer may have come of two stacks in which they differ.
 /// Errors: A path, and what is wrong with it.
-pub fn check_layer(layer: &Digest, manifest: &Manifest, depth: Depth) -> Result<(), Wrong> {
+pub(crate) fn check_layer(layer: &Digest, manifest: &Manifest, depth: Depth) -> Result<(), Wrong> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let root = rustix::fs::open(Store::tree_name(layer).as_str(), flags, Mode::empty())
         .map_err(|error| Wrong::of(error).at("its directory"))?;

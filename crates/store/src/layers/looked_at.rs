@@ -11,11 +11,11 @@ fn known() -> MutexGuard<'static, BTreeSet<Digest>> {
     LOOKED_AT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-pub fn all() -> BTreeSet<Digest> {
+pub(crate) fn all() -> BTreeSet<Digest> {
     known().clone()
 }
 
-pub fn add(layers: impl IntoIterator<Item = Digest>) {
+pub(crate) fn add(layers: impl IntoIterator<Item = Digest>) {
     known().extend(layers);
 }
 

@@ -171,7 +171,7 @@ fn unescape(text: &str) -> Option<String> {
 }
 
 #[derive(Debug, Default)]
-pub struct Lines {
+pub(crate) struct Lines {
     count: usize,
     last: String,
 }
@@ -179,13 +179,13 @@ pub struct Lines {
 impl Lines {
     /// Takes a line without its end; gives its entry, which comes behind all that were before. The first line has none.
     /// Errors: [`ManifestError`] as of [`Manifest::parse`].
-    pub fn next(&mut self, line: &str) -> Result<Option<(String, Entry)>, ManifestError> {
+    pub(crate) fn next(&mut self, line: &str) -> Result<Option<(String, Entry)>, ManifestError> {
         self.next_as(line, entry_of)
     }
 
     /// As [`Self::next`], of an entry only what decides where a tree has others.
     /// Errors: [`ManifestError`]; what the other fields say is not read.
-    pub fn next_place(&mut self, line: &str) -> Result<Option<(String, Place)>, ManifestError> {
+    pub(crate) fn next_place(&mut self, line: &str) -> Result<Option<(String, Place)>, ManifestError> {
         self.next_as(line, place_of)
     }
 
@@ -209,7 +209,7 @@ impl Lines {
 
     /// No line follows.
     /// Errors: [`ManifestError`] where there was none.
-    pub fn end(&self) -> Result<(), ManifestError> {
+    pub(crate) fn end(&self) -> Result<(), ManifestError> {
         if self.count == 0 { Err(NO_MANIFEST) } else { Ok(()) }
     }
 }

@@ -37,11 +37,11 @@ fn remove_below<V>(tree: &mut BTreeMap<String, V>, path: &str, itself: bool) {
 
 /// Paths of a tree made of layers, and whether each is a directory: where the rest is not needed it costs a fourth of the memory.
 #[derive(Debug, Default)]
-pub struct Paths(pub BTreeMap<String, bool>);
+pub(crate) struct Paths(pub BTreeMap<String, bool>);
 
 impl Paths {
     /// Lays one layer's entry over the tree.
-    pub fn apply(&mut self, path: String, place: Place) {
+    pub(crate) fn apply(&mut self, path: String, place: Place) {
         if place == Place::Gone {
             remove_below(&mut self.0, &path, true);
             return;

@@ -1,12 +1,12 @@
 //! Layers: manifests, trees that become layers, layers over one another.
 
-pub mod check;
-pub mod commit;
-pub mod edit;
-pub mod inside;
-pub mod looked_at;
-pub mod manifest;
-pub mod merge;
-pub mod read;
-pub mod reader;
-pub mod scan;
+pub(crate) mod check;
+pub(crate) mod commit;
+pub(crate) mod edit;
+pub(crate) mod inside;
+pub(crate) mod looked_at;
+pub(crate) mod manifest;
+pub(crate) mod merge;
+pub(crate) mod read;
+pub(crate) mod reader;
+pub(crate) mod scan;

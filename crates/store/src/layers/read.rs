@@ -14,7 +14,7 @@ use base::digest::Digest;
 const PIECE: usize = 1 << 18;
 
 #[derive(Debug)]
-pub enum Unread {
+pub(crate) enum Unread {
     Io(io::Error),
     /// It is not what its name says.
     Changed,
@@ -36,12 +36,12 @@ impl Read for Hashing {
 }
 
 /// Hands over the entries of a layer's manifest in order. What was handed over is worth something only when all of it was.
-pub fn each_entry(path: &Path, layer: &Digest, take: &mut dyn FnMut(String, Entry)) -> Result<(), Unread> {
+pub(crate) fn each_entry(path: &Path, layer: &Digest, take: &mut dyn FnMut(String, Entry)) -> Result<(), Unread> {
     each(path, layer, Lines::next, take)
 }
 
 /// Hands over the paths of a layer's manifest in order; as [`each_entry`].
-pub fn each_place(path: &Path, layer: &Digest, take: &mut dyn FnMut(String, Place)) -> Result<(), Unread> {
+pub(crate) fn each_place(path: &Path, layer: &Digest, take: &mut dyn FnMut(String, Place)) -> Result<(), Unread> {
     each(path, layer, Lines::next_place, take)
 }
 
@@ -75,14 +75,14 @@ fn each<T>(path: &Path, layer: &Digest, next: Next<T>, take: &mut dyn FnMut(Stri
     }
 }
 
-pub fn manifest(path: &Path, layer: &Digest) -> Result<Manifest, Unread> {
+pub(crate) fn manifest(path: &Path, layer: &Digest) -> Result<Manifest, Unread> {
     let mut entries = std::collections::BTreeMap::new();
     each_entry(path, layer, &mut |path, entry| drop(entries.insert(path, entry)))?;
     Ok(Manifest(entries))
 }
 
 /// The manifest of a layer of the store that one is in.
-pub fn of_store(layer: &Digest) -> Result<Manifest, Wrong> {
+pub(crate) fn of_store(layer: &Digest) -> Result<Manifest, Wrong> {
     manifest(Path::new(&Store::manifest_name(layer)), layer).map_err(wrong)
 }
 

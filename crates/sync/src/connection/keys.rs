@@ -12,7 +12,7 @@ use nodes::known_hosts;
 
 /// A file with the keys of nodes, which its owner alone can read; it goes when it is dropped. Nothing where no node has reported keys.
 /// Errors: It cannot be written.
-pub fn known(jobs: &[Job]) -> Result<Option<NamedTempFile>, String> {
+pub(crate) fn known(jobs: &[Job]) -> Result<Option<NamedTempFile>, String> {
     let text = known_hosts(jobs.iter().map(|job| (job.node.as_str(), job.host_keys.as_slice())));
     if text.is_empty() {
         return Ok(None);
@@ -26,7 +26,7 @@ pub fn known(jobs: &[Job]) -> Result<Option<NamedTempFile>, String> {
 }
 
 /// What to do where ssh does not take a node's key, by what it said; `own` is the file of [`known`].
-pub fn advice(said: &str, node: &str, own: Option<&Path>) -> Option<String> {
+pub(super) fn advice(said: &str, node: &str, own: Option<&Path>) -> Option<String> {
     let what = said.lines().map(str::trim).find(|line| line.starts_with("Host key verification failed"))?;
     let what = what.trim_end_matches('.');
     // The last of several lists is named.

@@ -14,8 +14,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-pub use self::keys::known;
-pub use self::purse::Pool;
+pub(crate) use self::keys::known;
+pub(crate) use self::purse::Pool;
 use self::purse::Purse;
 use super::words::{from_base64, quoted};
 
@@ -33,7 +33,7 @@ const MOST_WORDS: usize = 16;
 /// So much is kept of what ssh and the node's programs complain.
 const MOST_COMPLAINT: usize = 4096;
 
-pub struct Connection {
+pub(crate) struct Connection {
     child: Child,
     input: Option<ChildStdin>,
     output: BufReader<std::io::Take<ChildStdout>>,
@@ -49,7 +49,7 @@ pub struct Connection {
     pub process: String,
 }
 
-pub struct Way<'a> {
+pub(crate) struct Way<'a> {
     /// The command, in words.
     pub ssh: &'a [String],
     /// Seconds until a node that does not answer is given up.
@@ -63,7 +63,7 @@ pub struct Way<'a> {
 impl Connection {
     /// Starts ssh; nothing is known of the node yet.
     /// Errors: ssh cannot be started.
-    pub fn start(node: &str, address: Option<IpAddr>, way: &Way<'_>, purse: Purse) -> Result<Self, String> {
+    pub(crate) fn start(node: &str, address: Option<IpAddr>, way: &Way<'_>, purse: Purse) -> Result<Self, String> {
         let mut words = way.ssh.iter();
         let program = words.next().map_or("ssh", String::as_str);
         let nonce = format!("{:016x}", std::collections::hash_map::RandomState::new().hash_one(node));
@@ -126,7 +126,7 @@ impl Connection {
 
     /// Waits for the node's script; what its login shell prints comes before that.
     /// Errors: What keeps the node from taking part.
-    pub fn greet(&mut self) -> Result<(), String> {
+    pub(crate) fn greet(&mut self) -> Result<(), String> {
         let mark = format!("imgbuild-sync 1 {} ", self.nonce);
         let hello = loop {
             let line = self.line()?;
@@ -149,13 +149,13 @@ impl Connection {
 
     /// Sends a text.
     /// Errors: The connection is gone.
-    pub fn send(&mut self, text: &str) -> Result<(), String> {
+    pub(crate) fn send(&mut self, text: &str) -> Result<(), String> {
         self.write(|input| input.write_all(text.as_bytes()).and_then(|()| input.flush()))
     }
 
     /// Sends what someone writes.
     /// Errors: The connection is gone, or what the other says of itself.
-    pub fn write(&mut self, with: impl FnOnce(&mut ChildStdin) -> std::io::Result<()>) -> Result<(), String> {
+    pub(crate) fn write(&mut self, with: impl FnOnce(&mut ChildStdin) -> std::io::Result<()>) -> Result<(), String> {
         let Some(input) = &mut self.input else { return Err("the connection is closed".to_owned()) };
         let written = with(input);
         written.map_err(|error| match error.kind() {
@@ -166,7 +166,11 @@ impl Connection {
 
     /// Sends a text while the node answers; both may be longer than what a pipe holds.
     /// Errors: The connection is gone, or what the reader says.
-    pub fn ask<T>(&mut self, text: String, read: impl FnOnce(&mut Self) -> Result<T, String>) -> Result<T, String> {
+    pub(crate) fn ask<T>(
+        &mut self,
+        text: String,
+        read: impl FnOnce(&mut Self) -> Result<T, String>,
+    ) -> Result<T, String> {
         let Some(mut input) = self.input.take() else { return Err("the connection is closed".to_owned()) };
         let writer = std::thread::spawn(move || {
             let _ = input.write_all(text.as_bytes()).and_then(|()| input.flush());
@@ -181,7 +185,7 @@ impl Connection {
 
     /// The next line.
     /// Errors: The connection ended.
-    pub fn line(&mut self) -> Result<Vec<u8>, String> {
+    pub(crate) fn line(&mut self) -> Result<Vec<u8>, String> {
         let mut line = Vec::new();
         match self.output.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line) {
             Ok(_) if line.ends_with(b"\n") => {
@@ -197,14 +201,14 @@ impl Connection {
 
     /// The next line, in words.
     /// Errors: The connection ended.
-    pub fn words(&mut self) -> Result<Vec<String>, String> {
+    pub(crate) fn words(&mut self) -> Result<Vec<String>, String> {
         let line = self.line()?;
         Ok(String::from_utf8_lossy(&line).split(' ').take(MOST_WORDS).map(str::to_owned).collect())
     }
 
     /// Lines up to one that is a dot.
     /// Errors: The connection ended.
-    pub fn lines(&mut self) -> Result<Vec<Vec<u8>>, String> {
+    pub(crate) fn lines(&mut self) -> Result<Vec<Vec<u8>>, String> {
         let mut lines = Vec::new();
         loop {
             match self.line()? {
@@ -219,19 +223,19 @@ impl Connection {
 
     /// Counts a text that is kept, with what keeping it costs.
     /// Errors: The node has said too much.
-    pub fn spend(&mut self, bytes: usize) -> Result<(), String> {
+    pub(crate) fn spend(&mut self, bytes: usize) -> Result<(), String> {
         self.purse.spend(3 * bytes as u64 + LINE_COSTS)
     }
 
     /// Counts what is kept of an answer when the node is done.
     /// Errors: All nodes together have said too much.
-    pub fn keep(&self, bytes: u64) -> Result<(), String> {
+    pub(crate) fn keep(&self, bytes: u64) -> Result<(), String> {
         self.purse.keep(bytes)
     }
 
     /// Bytes in base64 up to a dot.
     /// Errors: The connection ended, or the node has said too much.
-    pub fn bytes(&mut self) -> Result<Vec<u8>, String> {
+    pub(crate) fn bytes(&mut self) -> Result<Vec<u8>, String> {
         let mut text = Vec::new();
         loop {
             let line = self.line()?;
@@ -245,12 +249,12 @@ impl Connection {
 
     /// The end of what a script said: it is kept until all nodes are done.
     /// Errors: As [`Connection::bytes`].
-    pub fn output(&mut self) -> Result<String, String> {
+    pub(crate) fn output(&mut self) -> Result<String, String> {
         Ok(last_of(&self.bytes()?))
     }
 
     /// What ssh or the node's programs said, the last line.
-    pub fn complaint(&self) -> Option<String> {
+    pub(crate) fn complaint(&self) -> Option<String> {
         // What is on its way.
         let _ = self.ended.recv_timeout(Duration::from_millis(300));
         let kept = self.complaint.lock().map(|kept| kept.clone()).unwrap_or_default();
@@ -277,13 +281,13 @@ impl Connection {
     }
 
     /// Says goodbye; ssh ends then by itself.
-    pub fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         let _ = self.send("z\n");
         drop(self.input.take());
     }
 
     /// Waits a while for ssh to end; it stays known until [`Connection::wait`].
-    pub fn wait_at_most(&mut self, time: Duration) {
+    pub(crate) fn wait_at_most(&mut self, time: Duration) {
         drop(self.input.take());
         let until = Instant::now() + time;
         while !self.has_ended() && Instant::now() < until {
@@ -292,30 +296,30 @@ impl Connection {
     }
 
     /// Whether ssh has ended; its number is still its own.
-    pub fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         let state = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
         state.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
     }
 
-    pub fn wait(&mut self) {
+    pub(crate) fn wait(&mut self) {
         drop(self.input.take());
         let _ = self.child.wait();
     }
 }
 
 /// The end of what a script said, as far as it is kept.
-pub fn last_of(bytes: &[u8]) -> String {
+pub(crate) fn last_of(bytes: &[u8]) -> String {
     String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(MOST_OUTPUT)..]).into_owned()
 }
 
 /// What is said of an answer that no node of ours gives.
-pub fn unclear(text: &str) -> String {
+pub(crate) fn unclear(text: &str) -> String {
     format!("the node's answer cannot be understood: {}", text.chars().take(80).collect::<String>())
 }
 
 impl Connection {
     /// The process, to end it.
-    pub fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 }

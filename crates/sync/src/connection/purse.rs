@@ -16,7 +16,7 @@ const DIVIDED: u64 = 128 << 20;
 const TOO_LONG: &str = "the node's answer is longer than the limit for all nodes";
 
 #[derive(Debug, Clone)]
-pub struct Pool {
+pub(crate) struct Pool {
     left: Arc<AtomicU64>,
     to_keep: Arc<AtomicU64>,
     share: u64,
@@ -24,19 +24,19 @@ pub struct Pool {
 
 impl Pool {
     /// For so many nodes at one time.
-    pub fn of(nodes: usize) -> Self {
+    pub(crate) fn of(nodes: usize) -> Self {
         let [left, to_keep] = [SHARED, KEPT].map(|bytes| Arc::new(AtomicU64::new(bytes)));
         Self { left, to_keep, share: DIVIDED / (nodes.max(1) as u64) }
     }
 
-    pub fn purse(&self) -> Purse {
+    pub(crate) fn purse(&self) -> Purse {
         Purse { pool: self.clone(), own: self.share, taken: 0 }
     }
 }
 
 /// What one node may still spend; dropped, it gives back what it took of the others'.
 #[derive(Debug)]
-pub struct Purse {
+pub(crate) struct Purse {
     pool: Pool,
     own: u64,
     taken: u64,
@@ -45,7 +45,7 @@ pub struct Purse {
 impl Purse {
     /// Spends bytes that are kept.
     /// Errors: There are not so many left.
-    pub fn spend(&mut self, bytes: u64) -> Result<(), String> {
+    pub(crate) fn spend(&mut self, bytes: u64) -> Result<(), String> {
         let take = |left: u64| left.checked_sub(bytes);
         if self.pool.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok() {
             self.taken += bytes;
@@ -57,7 +57,7 @@ impl Purse {
 
     /// Counts bytes that are kept when this node is done.
     /// Errors: There are not so many left.
-    pub fn keep(&self, bytes: u64) -> Result<(), String> {
+    pub(crate) fn keep(&self, bytes: u64) -> Result<(), String> {
         let take = |left: u64| left.checked_sub(bytes);
         let taken = self.pool.to_keep.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
         taken.map(drop).map_err(|_| TOO_LONG.to_owned())

@@ -12,7 +12,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A file system that can keep frames.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub(crate) struct Found {
     /// Its device.
     pub path: String,
     /// What mount(2) calls it, and its module.
@@ -25,7 +25,7 @@ pub struct Found {
 ///
 /// # Errors
 /// A text: what is wrong with the words, or that nothing of that name came.
-pub fn find(words: &str, modules: &Modules) -> Result<Found, String> {
+pub(crate) fn find(words: &str, modules: &Modules) -> Result<Found, String> {
     let is_known = ["/dev/", "LABEL=", "UUID=", "PARTLABEL="].iter().any(|start| words.starts_with(start));
     if !is_known {
         return Err("it is not one of /dev/NAME, LABEL=, UUID=, PARTLABEL=".to_owned());

@@ -11,7 +11,7 @@ use crate::image::index::INDEX_LIMIT;
 const PROBE: usize = 4096;
 
 /// Opens a plain file. A pipe would wait for a writer for ever.
-pub fn open(path: &Path, options: &mut std::fs::OpenOptions) -> io::Result<File> {
+pub(super) fn open(path: &Path, options: &mut std::fs::OpenOptions) -> io::Result<File> {
     let file = options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
     match file.metadata()?.is_file() {
         true => Ok(file),
@@ -20,14 +20,14 @@ pub fn open(path: &Path, options: &mut std::fs::OpenOptions) -> io::Result<File>
 }
 
 /// A text no longer than an index may be; empty if it is missing.
-pub fn text(path: &Path) -> String {
+pub(super) fn text(path: &Path) -> String {
     let mut bytes = Vec::new();
     let read = open(path, File::options().read(true)).and_then(|file| file.take(INDEX_LIMIT).read_to_end(&mut bytes));
     read.ok().and_then(|_| String::from_utf8(bytes).ok()).unwrap_or_default()
 }
 
 /// Writes a file, whole or not at all.
-pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let aside = path.with_extension("new");
     let written = std::fs::remove_file(&aside)
         .or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
@@ -38,7 +38,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// A folder, made if it is not there; nothing else may have its name.
-pub fn folder(path: &Path) -> io::Result<()> {
+pub(super) fn folder(path: &Path) -> io::Result<()> {
     match path.symlink_metadata() {
         Ok(found) if found.is_dir() => Ok(()),
         Ok(_) => Err(io::Error::new(io::ErrorKind::NotADirectory, format!("{} is not a directory", path.display()))),
@@ -47,7 +47,7 @@ pub fn folder(path: &Path) -> io::Result<()> {
 }
 
 /// Names in a folder; none where it is something else.
-pub fn names(path: &Path) -> Vec<String> {
+pub(super) fn names(path: &Path) -> Vec<String> {
     let is_folder = path.symlink_metadata().is_ok_and(|found| found.is_dir());
     let entries = is_folder.then(|| std::fs::read_dir(path)).into_iter().flatten().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
@@ -55,7 +55,7 @@ pub fn names(path: &Path) -> Vec<String> {
 
 /// Where the bytes of a frame are said to be.
 #[derive(Debug, Clone)]
-pub struct Held {
+pub(super) struct Held {
     /// A frame's own file, or an image.
     pub file: PathBuf,
     /// Where in it.
@@ -66,7 +66,7 @@ pub struct Held {
 
 impl Held {
     /// Its bytes, whatever they are.
-    pub fn bytes(&self) -> io::Result<Vec<u8>> {
+    pub(super) fn bytes(&self) -> io::Result<Vec<u8>> {
         let size = usize::try_from(self.size).map_err(io::Error::other)?;
         let file = open(&self.file, File::options().read(true))?;
         // Before anything is taken of memory.
@@ -78,7 +78,7 @@ impl Held {
     }
 
     /// Whether anything was ever written there: an image that was begun has room for all frames.
-    pub fn is_written(&self) -> bool {
+    pub(super) fn is_written(&self) -> bool {
         let mut probe = [0; PROBE];
         let probe = &mut probe[..usize::try_from(self.size).unwrap_or(PROBE).min(PROBE)];
         let read = open(&self.file, File::options().read(true)).and_then(|file| file.read_exact_at(probe, self.offset));

@@ -23,17 +23,17 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 
-pub use self::device::find as find_disk;
+pub(crate) use self::device::find as find_disk;
 use self::files::{Held, folder, names};
 use crate::image::index::{Frame, Index, sha256};
 use crate::modules::Modules;
 use crate::{say, sys};
 
 /// Where the disk is mounted.
-pub const PLACE: &str = "/imgbuild-cache";
+pub(crate) const PLACE: &str = "/imgbuild-cache";
 
 /// A disk that keeps frames.
-pub struct Cache {
+pub(crate) struct Cache {
     folder: PathBuf,
     /// By digest, the likeliest place first.
     known: BTreeMap<String, Vec<Held>>,
@@ -62,14 +62,14 @@ enum Room {
 }
 
 /// An image on the disk, as far as it is there.
-pub struct OnDisk {
+pub(crate) struct OnDisk {
     path: PathBuf,
     file: File,
 }
 
 impl OnDisk {
     /// Writes a frame to its place, unless it stands there.
-    pub fn put(&mut self, frame: &Frame, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn put(&mut self, frame: &Frame, bytes: &[u8]) -> io::Result<()> {
         let mut there = vec![0; bytes.len()];
         if self.file.read_exact_at(&mut there, frame.offset).is_ok() && there == bytes {
             return Ok(());
@@ -78,7 +78,7 @@ impl OnDisk {
     }
 
     /// The image, open for reading alone.
-    pub fn whole(self) -> io::Result<File> {
+    pub(crate) fn whole(self) -> io::Result<File> {
         files::open(&self.path, File::options().read(true))
     }
 }
@@ -89,7 +89,7 @@ fn is_digest(text: &str) -> bool {
 
 impl Cache {
     /// Finds the disk and mounts it; nothing, and a message, where that fails. The image is held there whole where `whole` says so.
-    pub fn open(words: &str, index: &Index, whole: bool, modules: &Modules) -> Option<Self> {
+    pub(crate) fn open(words: &str, index: &Index, whole: bool, modules: &Modules) -> Option<Self> {
         let opened = device::find(words, modules).and_then(|found| {
             modules.load(found.kind);
             sys::mount_cache(&found.path, PLACE, found.kind).map_err(|error| {
@@ -151,13 +151,13 @@ impl Cache {
     }
 
     /// Whether the disk seems to have a frame.
-    pub fn claims(&self, frame: &Frame) -> bool {
+    pub(crate) fn claims(&self, frame: &Frame) -> bool {
         let places = self.known.get(&frame.sha256).into_iter().flatten();
         places.into_iter().any(|held| held.size == frame.size && held.is_written())
     }
 
     /// A frame, if the disk has it and its bytes are those of the index.
-    pub fn read(&mut self, frame: &Frame) -> Option<Vec<u8>> {
+    pub(crate) fn read(&mut self, frame: &Frame) -> Option<Vec<u8>> {
         let places = self.known.remove(&frame.sha256)?;
         let mut was_damaged = false;
         for (at, held) in places.iter().enumerate().filter(|(_, held)| held.size == frame.size) {
@@ -177,7 +177,7 @@ impl Cache {
     }
 
     /// Keeps a frame that was fetched; a disk that does not take it is not asked again.
-    pub fn keep(&mut self, frame: &Frame, bytes: &[u8]) {
+    pub(crate) fn keep(&mut self, frame: &Frame, bytes: &[u8]) {
         if !self.keeps || !is_digest(&frame.sha256) {
             return;
         }
@@ -228,7 +228,7 @@ impl Cache {
     }
 
     /// The file of the image on the disk, with room for all of it.
-    pub fn image(&mut self, index: &Index) -> io::Result<OnDisk> {
+    pub(crate) fn image(&mut self, index: &Index) -> io::Result<OnDisk> {
         let path = self.folder.join("images").join(&index.digest);
         let lines = index.frames.iter().map(|frame| format!("{} {} {}\n", frame.sha256, frame.size, frame.offset));
         let lines = lines.collect::<String>();
@@ -254,12 +254,12 @@ impl Cache {
     }
 
     /// Says that the image is not there after all.
-    pub fn without_image(&mut self) {
+    pub(crate) fn without_image(&mut self) {
         self.has_image = false;
     }
 
     /// An empty folder for what the node writes.
-    pub fn writes(&mut self) -> io::Result<String> {
+    pub(crate) fn writes(&mut self) -> io::Result<String> {
         let path = self.folder.join("writes");
         std::fs::DirBuilder::new().mode(0o755).create(&path)?;
         self.is_used = true;
@@ -267,7 +267,7 @@ impl Cache {
     }
 
     /// Forgets what the last two images do not have, where this one is whole now, and lets go of the disk.
-    pub fn close(mut self, whole: bool) {
+    pub(crate) fn close(mut self, whole: bool) {
         if self.damaged > 0 {
             let (frames, were) = if self.damaged == 1 { ("frame", "was") } else { ("frames", "were") };
             say!("{} {frames} on the disk of imgcache= {were} damaged and {were} fetched again", self.damaged);

@@ -10,7 +10,7 @@ const SEARCH_LIST: u8 = 31;
 
 /// What a router says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Announcement {
+pub(crate) struct Announcement {
     /// Addresses come by DHCPv6.
     pub is_managed: bool,
     /// Other things come by DHCPv6, such as name servers.
@@ -23,7 +23,7 @@ pub struct Announcement {
 
 impl Announcement {
     /// Reads the message.
-    pub fn read(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
         if bytes.len() < 16 || bytes[0] != ADVERTISEMENT || bytes[1] != 0 {
             return None;
         }

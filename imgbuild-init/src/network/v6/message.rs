@@ -6,7 +6,7 @@ use std::time::Duration;
 /// What a message is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Who has an address?
     Solicit = 1,
     /// I have this one.
@@ -31,7 +31,7 @@ const SEARCH_LIST: u16 = 24;
 
 /// A message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Message {
+pub(crate) struct Message {
     /// What it is.
     pub kind: Kind,
     /// Number of the conversation: 24 bits.
@@ -71,12 +71,12 @@ fn options(mut bytes: &[u8]) -> Option<Vec<(u16, &[u8])>> {
 }
 
 /// Addresses one behind the other.
-pub fn addresses(bytes: &[u8]) -> impl Iterator<Item = Ipv6Addr> {
+pub(crate) fn addresses(bytes: &[u8]) -> impl Iterator<Item = Ipv6Addr> {
     bytes.chunks_exact(16).filter_map(|chunk| <[u8; 16]>::try_from(chunk).ok()).map(Ipv6Addr::from)
 }
 
 /// The first name of a list as in DNS (RFC 1035, section 3.1), if it can stand in resolv.conf.
-pub fn domain(bytes: &[u8]) -> Option<String> {
+pub(crate) fn domain(bytes: &[u8]) -> Option<String> {
     let mut labels: Vec<&str> = Vec::new();
     let mut rest = bytes;
     loop {
@@ -107,7 +107,7 @@ fn refusal(content: &[u8]) -> Option<String> {
 
 impl Message {
     /// A question of a card.
-    pub fn question(kind: Kind, mac: [u8; 6], transaction: u32) -> Self {
+    pub(crate) fn question(kind: Kind, mac: [u8; 6], transaction: u32) -> Self {
         // An identifier by the card's address: the same at each start. Source: section 11.4.
         let mut client = vec![0, 3, 0, 1];
         client.extend(mac);
@@ -115,7 +115,7 @@ impl Message {
     }
 
     /// Its bytes, a time after the first try.
-    pub fn encode(&self, elapsed: Duration) -> Vec<u8> {
+    pub(crate) fn encode(&self, elapsed: Duration) -> Vec<u8> {
         let mut bytes = (self.transaction & 0x00ff_ffff | (self.kind as u32) << 24).to_be_bytes().to_vec();
         add(&mut bytes, CLIENT, &self.client);
         if let Some(server) = &self.server {
@@ -140,7 +140,7 @@ impl Message {
     }
 
     /// Reads an answer; none of damaged bytes, or of another kind of message.
-    pub fn decode(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let (head, rest) = bytes.split_at_checked(4)?;
         let kind = match head[0] {
             2 => Kind::Advertise,

@@ -76,7 +76,7 @@ fn wait_for(name: &str, until: Instant, is_meant: impl Fn(&Own) -> bool) -> Opti
 }
 
 /// Waits until no other machine has objected to an address.
-pub fn wait_until_usable(name: &str, address: Ipv6Addr) -> Result<(), String> {
+pub(crate) fn wait_until_usable(name: &str, address: Ipv6Addr) -> Result<(), String> {
     if wait_for(name, Instant::now() + OBJECTIONS, |own| own.address == address).is_some() {
         return Ok(());
     }
@@ -88,7 +88,7 @@ pub fn wait_until_usable(name: &str, address: Ipv6Addr) -> Result<(), String> {
 }
 
 /// Asks routers, and DHCPv6 servers where a router says so or `by_dhcp`, on the interfaces that have a link.
-pub fn ask(interfaces: &[Interface], by_dhcp: bool) -> Result<Lease, String> {
+pub(crate) fn ask(interfaces: &[Interface], by_dhcp: bool) -> Result<Lease, String> {
     if !std::path::Path::new("/proc/net/if_inet6").exists() {
         return Err("the kernel of this image has no IPv6, which the command line asks for (ip=)".to_owned());
     }

@@ -17,7 +17,7 @@ const SOLICITATION: u8 = 133;
 const SOURCE_LINK_LAYER: u8 = 1;
 
 /// Asks the routers of a link; none where none answers.
-pub fn ask(name: &str) -> io::Result<Option<Announcement>> {
+pub(crate) fn ask(name: &str) -> io::Result<Option<Announcement>> {
     let socket: UdpSocket = sys::router_socket(name)?.into();
     let index = sys::interface_index(name)?;
     let mac = std::fs::read_to_string(format!("/sys/class/net/{name}/address")).unwrap_or_default();

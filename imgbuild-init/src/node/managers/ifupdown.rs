@@ -9,7 +9,7 @@ use crate::say;
 
 /// A file of /etc/network/interfaces.d. All that it does can be done to an interface that has the address already, and without a
 /// moment in which it has none.
-pub fn stanza(lease: &Lease) -> String {
+pub(super) fn stanza(lease: &Lease) -> String {
     let name = &lease.interface.name;
     let family = if lease.address.is_ipv4() { "inet" } else { "inet6" };
     let method = match lease.source {
@@ -57,7 +57,7 @@ fn names_the_client(configuration: &str) -> bool {
 }
 
 /// Writes its files into the new root.
-pub fn write_files(lease: &Lease) -> Result<(), String> {
+pub(super) fn write_files(lease: &Lease) -> Result<(), String> {
     write(&inside("etc/network/interfaces.d/imgbuild"), &stanza(lease), 0o644)?;
     add("etc/network/interfaces", "source /etc/network/interfaces.d/imgbuild\n", reads_ours)?;
     if lease.dhcp().is_some()

@@ -9,14 +9,14 @@ mod tests;
 
 use std::path::Path;
 
-pub use own::Own;
+pub(super) use own::Own;
 
 use super::new_root::{has, write};
 use crate::network::lease::{Lease, Source};
 use crate::sys;
 
 /// Who runs the image's network.
-pub enum Manager {
+pub(super) enum Manager {
     /// One that knows interfaces by their MAC addresses.
     ByMac,
     /// One that knows them by their names.
@@ -28,7 +28,7 @@ pub enum Manager {
 }
 
 /// Configures it, by what the image has; with `is_needed` the root or other files of the node come over the network.
-pub fn configure(lease: &Lease, is_needed: bool) -> Result<Manager, String> {
+pub(super) fn configure(lease: &Lease, is_needed: bool) -> Result<Manager, String> {
     let boot = own::Boot::of(lease, is_needed);
     // Where its administrator has switched it on, its files count whatever else is installed.
     if has("etc/systemd/system/multi-user.target.wants/systemd-networkd.service")

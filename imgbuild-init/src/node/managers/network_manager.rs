@@ -7,7 +7,7 @@ use sha2::Digest;
 use crate::network::lease::{Interface, Lease, Source};
 
 /// The connection that has the address.
-pub const MAIN: &str = "imgbuild";
+pub(super) const MAIN: &str = "imgbuild";
 /// The bond below a VLAN.
 const BOND: &str = "imgbuild-bond";
 
@@ -39,7 +39,7 @@ fn keyfile_addresses(lease: &Lease) -> String {
 }
 
 /// Connections of NetworkManager: names of files, and texts.
-pub fn connections(lease: &Lease) -> Vec<(String, String)> {
+pub(super) fn connections(lease: &Lease) -> Vec<(String, String)> {
     let head = |id: &str, kind: &str, more: &str| {
         format!("[connection]\nid={id}\nuuid={}\ntype={kind}\n{more}autoconnect-priority=100\n\n", uuid(id))
     };
@@ -83,7 +83,7 @@ pub fn connections(lease: &Lease) -> Vec<(String, String)> {
 }
 
 /// Interfaces, and the connections that they have.
-pub fn parts(lease: &Lease) -> Vec<(&str, String)> {
+pub(super) fn parts(lease: &Lease) -> Vec<(&str, String)> {
     let mut parts = vec![(lease.interface.name.as_str(), MAIN.to_owned())];
     if let Some(made) = &lease.made {
         if let Some((bond, cards)) = &made.bond {
@@ -100,6 +100,6 @@ pub fn parts(lease: &Lease) -> Vec<(&str, String)> {
 
 /// State of a device as it leaves it itself. By it, it goes on with what is up, as after a restart of its own; else it takes what is
 /// up for someone else's, and no one renews the lease.
-pub fn state(id: &str) -> String {
+pub(super) fn state(id: &str) -> String {
     format!("[device]\nmanaged=true\nconnection-uuid={}\nnm-owned=true\n", uuid(id))
 }

@@ -6,7 +6,7 @@ use crate::network::lease::{Lease, Source};
 use crate::node::new_root::has;
 
 /// For this boot, whatever the image says.
-pub fn enable() -> std::io::Result<()> {
+pub(super) fn enable() -> std::io::Result<()> {
     let wanted = |target: &str, unit: &str| {
         let wants = PathBuf::from(format!("/run/systemd/system/{target}.wants"));
         std::fs::create_dir_all(&wants)?;
@@ -28,7 +28,7 @@ fn association(mac: &str) -> u32 {
 }
 
 /// A file for what has the address.
-pub fn network(lease: &Lease, is_needed: bool) -> String {
+pub(super) fn network(lease: &Lease, is_needed: bool) -> String {
     let matched = match &lease.made {
         Some(_) => format!("Name={}", lease.interface.name),
         None => format!("MACAddress={}", lease.interface.mac),
@@ -58,7 +58,7 @@ pub fn network(lease: &Lease, is_needed: bool) -> String {
 
 /// A file that keeps it away from what a bond or a VLAN lies on: a file of the image for any card, as many images have one, would
 /// take the cards out of the bond, ask for addresses on them, and `network-online.target` would wait for these.
-pub fn below(lease: &Lease) -> Option<String> {
+pub(super) fn below(lease: &Lease) -> Option<String> {
     let names: Vec<&str> =
         lease.made.as_ref()?.names().into_iter().filter(|name| *name != lease.interface.name).collect();
     Some(format!("[Match]\nName={}\n\n[Link]\nUnmanaged=yes\n", names.join(" ")))

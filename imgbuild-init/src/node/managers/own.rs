@@ -14,7 +14,7 @@ use crate::node::new_root::text_of;
 use crate::node::statelite::inside::within;
 
 /// What the node booted over, as files name it.
-pub struct Boot {
+pub(super) struct Boot {
     /// Names of what has the address.
     names: Vec<String>,
     /// Its MAC address, where it is a card.
@@ -42,7 +42,7 @@ impl Speaks {
 
 /// A file of the image, and by which of their names it speaks of cards.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Own {
+pub(crate) struct Own {
     /// Its path in the image.
     pub file: String,
     /// Names in it that are meant.
@@ -57,7 +57,7 @@ fn all_names(card: &Interface) -> Vec<String> {
 
 impl Boot {
     /// What a lease is on. What stays up keeps its name; other cards get those of udev.
-    pub fn of(lease: &Lease, is_needed: bool) -> Self {
+    pub(super) fn of(lease: &Lease, is_needed: bool) -> Self {
         let own = &lease.interface;
         let names = if is_needed || lease.made.is_some() { vec![own.name.clone()] } else { all_names(own) };
         let mac = lease.made.is_none().then(|| own.mac.clone());
@@ -68,7 +68,7 @@ impl Boot {
     }
 
     /// The card that a VLAN lies on: what has no tag there is no concern of the boot.
-    pub fn below(lease: &Lease) -> Option<Self> {
+    pub(super) fn below(lease: &Lease) -> Option<Self> {
         let made = lease.made.as_ref().filter(|made| made.bond.is_none())?;
         let (_, card) = made.vlan.as_ref()?;
         Some(Self { names: all_names(card), mac: Some(card.mac.clone()), cards: Vec::new() })
@@ -123,18 +123,18 @@ fn is_left_over(name: &str) -> bool {
 }
 
 /// A file of ifupdown.
-pub fn of_ifupdown(boot: &Boot) -> Option<Own> {
+pub(super) fn of_ifupdown(boot: &Boot) -> Option<Own> {
     let main = boot.in_file("/etc/network/interfaces", |_, _| true, interfaces);
     main.or_else(|| boot.in_files("etc/network/interfaces.d", |name, _| name != "imgbuild", interfaces))
 }
 
 /// A file of netplan.
-pub fn of_netplan(boot: &Boot) -> Option<Own> {
+pub(super) fn of_netplan(boot: &Boot) -> Option<Own> {
     boot.in_files("etc/netplan", |name, _| name.ends_with(".yaml"), netplan)
 }
 
 /// A connection of NetworkManager, in its own form or that of Red Hat's scripts. It takes no keyfile that others may read or write.
-pub fn of_network_manager(boot: &Boot) -> Option<Own> {
+pub(super) fn of_network_manager(boot: &Boot) -> Option<Own> {
     let is_keyfile = |name: &str, found: &Metadata| {
         !name.starts_with('.') && !is_left_over(name) && found.uid() == 0 && found.mode() & 0o077 == 0
     };
@@ -145,7 +145,7 @@ pub fn of_network_manager(boot: &Boot) -> Option<Own> {
 }
 
 /// A file of systemd-networkd.
-pub fn of_networkd(boot: &Boot) -> Option<Own> {
+pub(super) fn of_networkd(boot: &Boot) -> Option<Own> {
     boot.in_files("etc/systemd/network", |name, _| name.ends_with(".network"), network)
 }
 

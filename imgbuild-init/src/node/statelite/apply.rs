@@ -13,7 +13,7 @@ use crate::statelite::{Action, Area, Place, Seen, View};
 use crate::{say, sys};
 
 /// Where things lie.
-pub struct Areas {
+pub(super) struct Areas {
     trees: Vec<PathBuf>,
 }
 
@@ -41,7 +41,7 @@ impl View for Areas {
 
 impl Areas {
     /// With these trees: a directory, or one of the image.
-    pub fn of(trees: &[(Option<String>, String)]) -> Self {
+    pub(super) fn of(trees: &[(Option<String>, String)]) -> Self {
         let folder = |(mounted, own): &(Option<String>, String)| match mounted {
             Some(mounted) => PathBuf::from(mounted),
             None => PathBuf::from(format!("{IMAGE}{own}")),
@@ -121,7 +121,7 @@ impl Areas {
     ///
     /// # Errors
     /// A text.
-    pub fn run(&self, action: &Action) -> Result<(), String> {
+    pub(super) fn run(&self, action: &Action) -> Result<(), String> {
         match action {
             Action::Copy { from, to } => {
                 let (source, target) = (self.source(from)?, self.target(to)?);

@@ -15,7 +15,7 @@ fn said(path: &Path) -> impl Fn(io::Error) -> io::Error + '_ {
 ///
 /// # Errors
 /// With the path that it is about.
-pub fn copy(from: &Path, to: &Path) -> io::Result<()> {
+pub(super) fn copy(from: &Path, to: &Path) -> io::Result<()> {
     let found = from.symlink_metadata().map_err(said(from))?;
     if found.is_dir() {
         match to.symlink_metadata() {
@@ -55,7 +55,7 @@ pub fn copy(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// Gives owner, mode, attributes and time.
-pub fn dress(from: &Path, to: &Path, found: &Metadata) -> io::Result<()> {
+pub(super) fn dress(from: &Path, to: &Path, found: &Metadata) -> io::Result<()> {
     lchown(to, Some(found.uid()), Some(found.gid())).map_err(said(to))?;
     if !found.is_symlink() {
         fs::set_permissions(to, fs::Permissions::from_mode(found.mode() & 0o7777)).map_err(said(to))?;
@@ -82,7 +82,7 @@ fn libc_unsupported() -> i32 {
 ///
 /// # Errors
 /// As [`copy`].
-pub fn copy_whole(from: &Path, to: &Path) -> io::Result<()> {
+pub(super) fn copy_whole(from: &Path, to: &Path) -> io::Result<()> {
     let name = to.file_name().ok_or_else(|| io::Error::other("a copy needs a name"))?.to_string_lossy().into_owned();
     let aside = to.with_file_name(format!(".imgbuild-new.{name}"));
     match aside.symlink_metadata() {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 ///
 /// # Errors
 /// Links that go round in a circle.
-pub fn within(tree: &Path, path: &str, all: bool) -> io::Result<PathBuf> {
+pub(crate) fn within(tree: &Path, path: &str, all: bool) -> io::Result<PathBuf> {
     let mut rest: Vec<String> = path.split('/').rev().filter(|part| !part.is_empty()).map(str::to_owned).collect();
     let mut done = tree.to_owned();
     let mut links = 0;

@@ -5,7 +5,7 @@
 
 mod apply;
 mod copy;
-pub mod inside;
+pub(crate) mod inside;
 mod mounts;
 
 use std::path::Path;
@@ -20,10 +20,10 @@ use crate::network::lease::Lease;
 use crate::statelite::{Entry, FORMAT, List, NodeFacts, Source, resolve};
 use crate::{say, sys};
 
-pub use mounts::{disk as mount_disk, mount_nfs, mount_root_over_nfs};
+pub(crate) use mounts::{disk as mount_disk, mount_nfs, mount_root_over_nfs};
 
 /// All that is mounted for it, at the same place here and in the image.
-pub const BASE: &str = "/.statelite";
+pub(crate) const BASE: &str = "/.statelite";
 /// What lies in memory.
 const MEMORY: &str = "/.statelite/tmpfs";
 /// The node's state.
@@ -33,7 +33,7 @@ const TREES: &str = "/.statelite/mnt";
 /// The image, as it came.
 const IMAGE: &str = "/.statelite/image";
 /// The node's disk, where xCAT's scripts look for it.
-pub const DISK: &str = "/.sllocal/localmnt";
+pub(crate) const DISK: &str = "/.sllocal/localmnt";
 /// The list in a tree that is mounted over NFS.
 const LIST_IN_TREE: &str = ".statelite/statelite.json";
 
@@ -41,7 +41,7 @@ const LIST_IN_TREE: &str = ".statelite/statelite.json";
 const LIST_LIMIT: u64 = 4 << 20;
 
 /// A node's list, and what is mounted for it.
-pub struct Statelite {
+pub(crate) struct Statelite {
     entries: Vec<Entry>,
     /// Directories of the trees, the first one first; trees without one are directories of the image.
     trees: Vec<(Option<String>, String)>,
@@ -58,7 +58,7 @@ fn is_asked(parameters: &Parameters) -> bool {
 ///
 /// # Errors
 /// A text: what is not there, or what is wrong with the list.
-pub fn prepare(
+pub(crate) fn prepare(
     client: &Client,
     servers: &Servers,
     parameters: &Parameters,
@@ -103,14 +103,14 @@ pub fn prepare(
 
 /// Servers of NFS know a client of version 4 by its host name: nodes without one would be one client to them, and take each other's
 /// locks away. Source: Linux, fs/nfs/nfs4proc.c, `nfs4_init_uniform_client_string`.
-pub fn name_this_node(parameters: &Parameters, lease: &Lease) {
+pub(crate) fn name_this_node(parameters: &Parameters, lease: &Lease) {
     if is_asked(parameters) || parameters.nfs_root.is_some() {
         sys::set_host_name(&name_of(parameters, lease));
     }
 }
 
 /// The node's name: as the command line or the DHCP server has it, else by its card, as the image gets it.
-pub fn name_of(parameters: &Parameters, lease: &Lease) -> String {
+pub(crate) fn name_of(parameters: &Parameters, lease: &Lease) -> String {
     let name = parameters.node.clone().or_else(|| lease.hostname.clone());
     let is_name = |name: &String| crate::cmdline::is_host_name(name);
     name.filter(is_name).unwrap_or_else(|| format!("node-{}", lease.interface.mac.replace(':', "")))
@@ -166,7 +166,7 @@ impl Statelite {
     ///
     /// # Errors
     /// A text: what cannot be.
-    pub fn apply(&self, modules: &Modules) -> Result<(), String> {
+    pub(crate) fn apply(&self, modules: &Modules) -> Result<(), String> {
         if self.entries.iter().any(|entry| entry.way.is_overlay()) {
             modules.load("overlay");
         }
@@ -190,18 +190,18 @@ impl Statelite {
     }
 
     /// Whether a server has something of it: the network has to stay.
-    pub fn is_on_a_server(&self) -> bool {
+    pub(crate) fn is_on_a_server(&self) -> bool {
         self.on_a_server
     }
 
     /// Whether the whole root takes what is written.
-    pub fn writes_anywhere(&self) -> bool {
+    pub(crate) fn writes_anywhere(&self) -> bool {
         self.entries.iter().any(|entry| entry.path == "/")
     }
 }
 
 /// Takes away what an attempt left.
-pub fn unmount_all() {
+pub(crate) fn unmount_all() {
     sys::unmount(BASE);
     sys::unmount(DISK);
 }

@@ -22,7 +22,7 @@ const PORT: u16 = 2049;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Mounts the node's directory of its state.
-pub fn state(source: &Source, node: &str, lease: &Lease, modules: &Modules) -> Result<(), String> {
+pub(super) fn state(source: &Source, node: &str, lease: &Lease, modules: &Modules) -> Result<(), String> {
     let whole = format!("{BASE}/.state");
     match source {
         Source::Server { .. } => nfs(source, &whole, STATE_OPTIONS, false, lease, modules)?,
@@ -42,7 +42,7 @@ pub fn state(source: &Source, node: &str, lease: &Lease, modules: &Modules) -> R
 }
 
 /// Mounts a disk.
-pub fn disk(source: &Source, target: &str, modules: &Modules) -> Result<(), String> {
+pub(crate) fn disk(source: &Source, target: &str, modules: &Modules) -> Result<(), String> {
     let Source::Disk { device, options } = source else { return Err("it is no disk".to_owned()) };
     let found = cache::find_disk(device, modules)?;
     modules.load(found.kind);
@@ -54,7 +54,7 @@ pub fn disk(source: &Source, target: &str, modules: &Modules) -> Result<(), Stri
 }
 
 /// Mounts a tree; gives its directory, or that of the image.
-pub fn tree(source: &Source, lease: &Lease, modules: &Modules) -> Result<(Option<String>, String), String> {
+pub(super) fn tree(source: &Source, lease: &Lease, modules: &Modules) -> Result<(Option<String>, String), String> {
     match source {
         Source::Image(own) => Ok((None, own.clone())),
         Source::Server { server, directory, .. } => {
@@ -67,12 +67,12 @@ pub fn tree(source: &Source, lease: &Lease, modules: &Modules) -> Result<(Option
 }
 
 /// Mounts a directory of a server for a dump.
-pub fn mount_nfs(source: &Source, target: &str, lease: &Lease, modules: &Modules) -> Result<(), String> {
+pub(crate) fn mount_nfs(source: &Source, target: &str, lease: &Lease, modules: &Modules) -> Result<(), String> {
     nfs(source, target, TREE_OPTIONS, false, lease, modules)
 }
 
 /// Mounts the root over NFS for reading, and memory above it for what is written until it is whole.
-pub fn mount_root_over_nfs(parameters: &Parameters, lease: &Lease, modules: &Modules) -> Result<(), String> {
+pub(crate) fn mount_root_over_nfs(parameters: &Parameters, lease: &Lease, modules: &Modules) -> Result<(), String> {
     let Some((text, options)) = &parameters.nfs_root else { return Err("no root over NFS".to_owned()) };
     let source = Source::parse(text, options).filter(|source| matches!(source, Source::Server { .. }));
     let source = source.ok_or_else(|| format!("root=nfs:{text} is not root=nfs:SERVER:/DIRECTORY"))?;

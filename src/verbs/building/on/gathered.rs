@@ -12,7 +12,7 @@ use remote::away::{Gathered, gather};
 use store::Store;
 use witness::{Known, Witness, recording};
 
-pub struct Looking<'a> {
+pub(crate) struct Looking<'a> {
     pub arguments: &'a crate::Arguments,
     pub are_named: bool,
     pub builders: &'a [Builder<'a>],
@@ -24,7 +24,7 @@ pub struct Looking<'a> {
 
 impl Looking<'_> {
     /// What plans look at, and the directory of the workspace; or why something cannot be sent.
-    pub fn gathered(&self) -> Result<Result<(Gathered, PathBuf), String>, Exit> {
+    pub(crate) fn gathered(&self) -> Result<Result<(Gathered, PathBuf), String>, Exit> {
         // What is wrong with the recipes was said.
         let (found, of_workspace) = recording(Known::default(), || folders(&self.arguments.directory, self.are_named));
         let (workspace, folders) = found.map_err(|_| Exit::Input)?;

@@ -1,6 +1,6 @@
 //! `imgbuild build --on`: has what is missing built by another machine, and brings it here.
 
-pub mod gathered;
+pub(crate) mod gathered;
 mod talk;
 
 use std::cell::Cell;
@@ -22,7 +22,7 @@ use remote::away::{AwayError, Gathered, Host, Item, Manifest, What};
 use sandbox::emulator::HostCpu;
 use sandbox::interrupt;
 
-pub struct Order<'a> {
+pub(crate) struct Order<'a> {
     pub arguments: &'a crate::Arguments,
     pub own: &'a Arguments,
     pub host: &'a Host,
@@ -43,7 +43,7 @@ struct There {
 
 impl Order<'_> {
     /// Has everything built that is missing; gives the directory with the results, none where nothing is missing.
-    pub fn results(&self) -> Result<Option<tempfile::TempDir>, Exit> {
+    pub(crate) fn results(&self) -> Result<Option<tempfile::TempDir>, Exit> {
         interrupt::wait_for_caller();
         let results = self.build();
         interrupt::end_at_once();

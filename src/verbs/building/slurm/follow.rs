@@ -33,7 +33,7 @@ const LEAVING: Duration = Duration::from_secs(45);
 /// So many lines are shown of what a job said that failed.
 const SHOWN: usize = 40;
 
-pub enum Ending {
+pub(super) enum Ending {
     Done,
     /// Locks are to say something first.
     Fixed(Vec<(String, Fix)>),
@@ -82,7 +82,7 @@ fn stuck(reason: &str) -> Option<&'static str> {
     is(&["DependencyNeverSatisfied"]).then_some("a job that it waits for has failed")
 }
 
-pub struct Follower<'a> {
+pub(super) struct Follower<'a> {
     jobs: &'a Jobs<'a>,
     place: &'a Place,
     round: &'a Round,
@@ -94,7 +94,7 @@ pub struct Follower<'a> {
 }
 
 impl<'a> Follower<'a> {
-    pub fn new(jobs: &'a Jobs<'a>, place: &'a Place, round: &'a Round) -> Self {
+    pub(super) fn new(jobs: &'a Jobs<'a>, place: &'a Place, round: &'a Round) -> Self {
         let tracked = |_: &Step| Tracked {
             job: String::new(),
             phase: Phase::Waits,
@@ -108,7 +108,7 @@ impl<'a> Follower<'a> {
         Self { jobs, place, round, steps, numbers: Vec::new(), failures: Vec::new(), lost: None, is_silent: false }
     }
 
-    pub fn submit(&mut self) -> Result<(), Exit> {
+    pub(super) fn submit(&mut self) -> Result<(), Exit> {
         for (index, members) in self.round.order.submissions.iter().enumerate() {
             let asks = self.round.asks.get(index).copied().unwrap_or_default();
             let build = self.place.directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -174,7 +174,7 @@ impl<'a> Follower<'a> {
         error.map_or_else(|| self.jobs.stopped(), |error| self.jobs.failed(error))
     }
 
-    pub fn follow(&mut self) -> Result<Ending, Exit> {
+    pub(super) fn follow(&mut self) -> Result<Ending, Exit> {
         let began = Instant::now();
         let mut asked: Option<Instant> = None;
         let report = self.jobs.reporter.of(None);
@@ -212,7 +212,7 @@ impl<'a> Follower<'a> {
     }
 
     /// Exit code and words of what failed first, by image.
-    pub fn failed(&self) -> BTreeMap<String, (u8, String)> {
+    pub(super) fn failed(&self) -> BTreeMap<String, (u8, String)> {
         let mut failed = BTreeMap::new();
         for (index, exit, why) in &self.failures {
             for image in &self.round.steps[*index].images {
@@ -465,7 +465,7 @@ impl<'a> Follower<'a> {
     }
 
     /// Ends what was submitted and is not over, and waits until it has gone: it writes into the directory.
-    pub fn cancel(&mut self) {
+    pub(super) fn cancel(&mut self) {
         let is_open = |step: &&Tracked| !step.job.is_empty() && !matches!(step.phase, Phase::Done | Phase::Over);
         let ids: Vec<String> = self.steps.iter().filter(is_open).map(|step| step.job.clone()).collect();
         if ids.is_empty() {
@@ -490,7 +490,7 @@ impl<'a> Follower<'a> {
     }
 
     /// What ran in jobs, by image, with the job and the node of each.
-    pub fn runs(&self) -> BTreeMap<String, Vec<Run>> {
+    pub(super) fn runs(&self) -> BTreeMap<String, Vec<Run>> {
         let mut all: BTreeMap<String, Vec<Run>> = BTreeMap::new();
         let logs = self.jobs.setup.store.directory().join("logs");
         for ended in self.steps.iter().filter_map(|step| step.ended.as_ref()) {

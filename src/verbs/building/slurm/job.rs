@@ -23,7 +23,7 @@ fn said(error: impl std::fmt::Display) -> String {
 
 /// Runs the step of a task of a submission, and says how it ended.
 /// Errors: Why nothing can be said there.
-pub fn run(round: &Path, submission: usize, task: usize) -> Result<Exit, String> {
+pub(crate) fn run(round: &Path, submission: usize, task: usize) -> Result<Exit, String> {
     let order: Order =
         read(&round.join(ORDER)).ok_or_else(|| format!("`{}` cannot be read", round.join(ORDER).display()))?;
     if order.version != VERSION {
@@ -175,7 +175,7 @@ struct Noted {
 
 /// Prepares a build in a job.
 /// Errors: The order cannot be read.
-pub fn prepare(round: &Path) -> Result<(Cache, Deliver), String> {
+pub(crate) fn prepare(round: &Path) -> Result<(Cache, Deliver), String> {
     let order: Order = read(&round.join(ORDER)).ok_or_else(|| format!("`{}` cannot be read", round.display()))?;
     let outside = round.join("abs");
     let owners = owners_in(round, order.owners);
@@ -187,7 +187,7 @@ pub fn prepare(round: &Path) -> Result<(Cache, Deliver), String> {
 }
 
 /// Notes what ran, and what the lock is to say.
-pub fn note(builders: &[Builder<'_>], outcomes: &[Option<ImageOutcome>]) {
+pub(crate) fn note(builders: &[Builder<'_>], outcomes: &[Option<ImageOutcome>]) {
     let Some(path) = std::env::var_os(NOTES) else { return };
     let runs: Vec<(String, Vec<Run>)> =
         builders.iter().map(|one| (one.recipe.model.image.name.clone(), one.options.trace.runs())).collect();

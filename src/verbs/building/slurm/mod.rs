@@ -3,7 +3,7 @@
 //! The machine that submits makes locks, downloads packages and publishes; jobs run actions and nothing else.
 
 mod follow;
-pub mod job;
+pub(crate) mod job;
 mod place;
 mod prepare;
 
@@ -31,7 +31,7 @@ const MOST_ROUNDS: u32 = 12;
 /// How often that is where nothing came of the time before.
 const MOST_IN_VAIN: u32 = 3;
 
-pub fn executor(arguments: &crate::Arguments, own: &Arguments) -> Option<(WorkspaceExecutor, Option<PathBuf>)> {
+pub(crate) fn executor(arguments: &crate::Arguments, own: &Arguments) -> Option<(WorkspaceExecutor, Option<PathBuf>)> {
     // What is wrong with the file was said.
     let workspace = Workspace::above(&arguments.directory).ok().flatten();
     let root = workspace.as_ref().map(|workspace| workspace.root.clone());
@@ -43,7 +43,7 @@ pub fn executor(arguments: &crate::Arguments, own: &Arguments) -> Option<(Worksp
     (kind == ExecutorKind::Slurm).then_some((settings, root))
 }
 
-pub struct Jobs<'a> {
+pub(crate) struct Jobs<'a> {
     pub arguments: &'a crate::Arguments,
     pub own: &'a Arguments,
     pub settings: WorkspaceExecutor,
@@ -54,7 +54,7 @@ pub struct Jobs<'a> {
     pub reporter: &'a Reporter,
 }
 
-pub struct Made {
+pub(crate) struct Made {
     place: Place,
     pub runs: BTreeMap<String, Vec<Run>>,
     /// Exit code and words of what failed in them, by image.
@@ -62,14 +62,14 @@ pub struct Made {
 }
 
 impl Made {
-    pub fn results(&self) -> PathBuf {
+    pub(crate) fn results(&self) -> PathBuf {
         self.place.results()
     }
 }
 
 impl Jobs<'_> {
     /// Has everything built that is missing; none where nothing is.
-    pub fn run(&self) -> Result<Option<Made>, Exit> {
+    pub(crate) fn run(&self) -> Result<Option<Made>, Exit> {
         for builder in self.builders {
             ensure_lock(builder).map_err(stage_failed)?;
         }

@@ -23,7 +23,7 @@ const SUBMITTED: &str = "submitted";
 const MOST_IDS: u64 = 16 << 20;
 
 /// The part of it that is one build's. It goes when it is dropped, unless the program was killed: then the next build takes it.
-pub struct Place {
+pub(super) struct Place {
     pub directory: PathBuf,
     pub program: PathBuf,
     /// Directories with results of builds that were killed.
@@ -96,24 +96,24 @@ impl Place {
         Ok(Self { directory, program, left, results, held: Some(held), is_kept: Cell::new(false) })
     }
 
-    pub fn results(&self) -> PathBuf {
+    pub(super) fn results(&self) -> PathBuf {
         self.directory.join("results")
     }
 
-    pub fn earlier(&self) -> &[PathBuf] {
+    pub(super) fn earlier(&self) -> &[PathBuf] {
         &self.results
     }
 
-    pub fn had_earlier(&self) -> bool {
+    pub(super) fn had_earlier(&self) -> bool {
         !self.results.is_empty()
     }
 
-    pub fn keep(&self) {
+    pub(super) fn keep(&self) {
         self.is_kept.set(true);
     }
 
     /// Notes the id of a job, before anything else happens.
-    pub fn submitted(&self, job: &str) {
+    pub(super) fn submitted(&self, job: &str) {
         let file = std::fs::File::options().append(true).create(true).open(self.directory.join(SUBMITTED));
         let _ = file.and_then(|mut file| writeln!(file, "{job}"));
     }

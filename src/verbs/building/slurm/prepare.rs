@@ -25,7 +25,7 @@ const OWN_MEMORY: u64 = 512;
 /// Shortest time limit, in minutes, and what is added to an estimate.
 const SPARE_MINUTES: u64 = 15;
 
-pub struct Work {
+pub(super) struct Work {
     pub steps: Vec<Step>,
     /// What their actions need, by image and id.
     needs: BTreeMap<String, NeedsOfAction>,
@@ -35,7 +35,7 @@ pub struct Work {
     given: BTreeSet<Digest>,
 }
 
-pub struct Round {
+pub(super) struct Round {
     pub directory: PathBuf,
     pub steps: Vec<Step>,
     pub order: Order,
@@ -44,7 +44,7 @@ pub struct Round {
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Asks {
+pub(super) struct Asks {
     pub cpus: usize,
     pub mebibytes: u64,
     /// Time in minutes; none for what the partition gives.

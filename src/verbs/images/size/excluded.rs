@@ -4,7 +4,7 @@ use crate::output::render;
 use build::ExcludedLine;
 
 /// Human-readable text, those that take most away first.
-pub fn text(image: &str, lines: &[ExcludedLine]) -> String {
+pub(super) fn text(image: &str, lines: &[ExcludedLine]) -> String {
     let mut lines: Vec<&ExcludedLine> = lines.iter().collect();
     lines.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| b.entries.cmp(&a.entries)));
     let entries: usize = lines.iter().map(|line| line.entries).sum();
@@ -19,7 +19,7 @@ pub fn text(image: &str, lines: &[ExcludedLine]) -> String {
 }
 
 /// The same for programs, in the order of the lists.
-pub fn json(images: &[(String, Vec<ExcludedLine>)]) -> String {
+pub(super) fn json(images: &[(String, Vec<ExcludedLine>)]) -> String {
     let images: Vec<serde_json::Value> =
         images.iter().map(|(name, lines)| serde_json::json!({"name": name, "excluded": lines})).collect();
     format!("{:#}\n", serde_json::json!({"format_version": "1.0", "images": images}))

@@ -53,7 +53,7 @@ impl Node {
     }
 }
 
-pub fn page(all: &[Sized]) -> String {
+pub(super) fn page(all: &[Sized]) -> String {
     let mut images = Vec::new();
     let mut tables = String::new();
     for one in all {

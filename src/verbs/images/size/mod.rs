@@ -68,7 +68,7 @@ const NO_PACKAGE: &str = "(no package)";
 const NO_EXTENSION: &str = "(none)";
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct Row {
+pub(crate) struct Row {
     pub name: String,
     pub files: usize,
     /// Bytes before compression.
@@ -78,14 +78,14 @@ pub struct Row {
 }
 
 /// One image's files with what they are put together by, part by part.
-pub struct Sized {
+pub(crate) struct Sized {
     pub image: String,
     pub by: By,
     /// Path of each file in the treemap, and the file.
     pub files: Vec<(Vec<String>, SizedFile)>,
 }
 
-pub fn run(arguments: &crate::Arguments, own: &Arguments) -> Exit {
+pub(crate) fn run(arguments: &crate::Arguments, own: &Arguments) -> Exit {
     if own.excluded {
         return preview(arguments, own).unwrap_or_else(|exit| exit);
     }

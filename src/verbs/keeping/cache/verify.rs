@@ -19,7 +19,7 @@ impl Progress for Quiet {
     fn downloaded(&self, _: usize, _: usize, _: u64, _: u64) {}
 }
 
-pub fn verify(arguments: &Arguments, cache: &str, repair: bool) -> Result<Exit, Exit> {
+pub(super) fn verify(arguments: &Arguments, cache: &str, repair: bool) -> Result<Exit, Exit> {
     let place = Place::of(cache, repair, Rate::default()).map_err(refuse)?;
     match place.directory() {
         Some(directory) => of_directory(directory, repair),

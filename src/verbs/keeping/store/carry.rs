@@ -72,7 +72,7 @@ impl Failed {
     }
 }
 
-pub fn save(arguments: &Arguments, own: &SaveArguments) -> Result<Exit, Exit> {
+pub(crate) fn save(arguments: &Arguments, own: &SaveArguments) -> Result<Exit, Exit> {
     let setup = Setup::open(arguments)?;
     let _held = setup.share()?;
     Ok(match write(&setup, &own.file, !own.without_packages, &|_| true) {
@@ -94,7 +94,7 @@ pub fn save(arguments: &Arguments, own: &SaveArguments) -> Result<Exit, Exit> {
 }
 
 /// Saves what the last builds of one image need, for a bundle.
-pub fn save_image(arguments: &Arguments, file: &Path, recipe: &Path, image: &str) -> Result<(), Exit> {
+pub(crate) fn save_image(arguments: &Arguments, file: &Path, recipe: &Path, image: &str) -> Result<(), Exit> {
     let setup = Setup::open(arguments)?;
     let _held = setup.share()?;
     let of_image = |root: &Root| root.image == image && root.recipe == recipe;
@@ -150,7 +150,7 @@ fn write(
     Ok((carried, bytes))
 }
 
-pub fn load(arguments: &Arguments, own: &LoadArguments) -> Result<Exit, Exit> {
+pub(crate) fn load(arguments: &Arguments, own: &LoadArguments) -> Result<Exit, Exit> {
     let setup = Setup::open(arguments)?;
     let _held = setup.share()?;
     Ok(match read(&setup, own) {

@@ -25,7 +25,7 @@ struct Build {
 }
 
 /// Builds that were looked at, by image and wanted name.
-pub struct Builds<'a> {
+pub(super) struct Builds<'a> {
     arguments: &'a crate::Arguments,
     from: Option<PathBuf>,
     known: Option<Known>,
@@ -34,7 +34,7 @@ pub struct Builds<'a> {
 
 impl<'a> Builds<'a> {
     /// None yet; `from` is the directory that has all.
-    pub fn new(arguments: &'a crate::Arguments, from: Option<PathBuf>) -> Self {
+    pub(super) fn new(arguments: &'a crate::Arguments, from: Option<PathBuf>) -> Self {
         Self { arguments, from, known: None, found: BTreeMap::new() }
     }
 
@@ -89,7 +89,7 @@ impl<'a> Builds<'a> {
 
     /// The build of an image, by the first digits of its name, or the published one: what a node is pinned to.
     /// Errors: It is missing, or cannot be booted.
-    pub fn pinned(&mut self, image: &str, build: Option<&str>) -> Outcome<Boots> {
+    pub(super) fn pinned(&mut self, image: &str, build: Option<&str>) -> Outcome<Boots> {
         let key = (image.to_owned(), build.map(str::to_owned));
         if !self.found.contains_key(&key) {
             let found = self.look(image, build)?;
@@ -102,7 +102,7 @@ impl<'a> Builds<'a> {
 
     /// What nodes boot of a build that was chosen before; it is read again where it was not looked at yet.
     /// Errors: It is no longer there.
-    pub fn bootable(&mut self, boots: &Boots) -> Outcome<Option<(Bootable, String)>> {
+    pub(super) fn bootable(&mut self, boots: &Boots) -> Outcome<Option<(Bootable, String)>> {
         let Boots::Image { image, build, directory } = boots else { return Ok(None) };
         let same = |found: &&Build| &found.directory == directory;
         if let Some(found) = self.found.values().find(same) {
@@ -186,13 +186,13 @@ fn read(image: &str, directory: &Path) -> Outcome<Build> {
 /// Notes beside the builds which of them nodes boot, so that they are kept. `also` are builds that are about to be left, and stay
 /// until that is done.
 /// Errors: A note cannot be written.
-pub fn note_pins(state: &State, assigned: &Assignments, also: &Assignments) -> Outcome<()> {
+pub(super) fn note_pins(state: &State, assigned: &Assignments, also: &Assignments) -> Outcome<()> {
     note(state, assigned, also.builds().iter().map(|(_, _, directory)| folder_of(directory)).collect())
 }
 
 /// The same beside all that is published here, too: a killed run may have left a note there.
 /// Errors: A note cannot be written.
-pub fn correct_pins(
+pub(super) fn correct_pins(
     arguments: &crate::Arguments,
     state: &State,
     assigned: &Assignments,

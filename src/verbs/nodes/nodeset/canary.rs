@@ -27,7 +27,7 @@ fn spread(set: &NodeSet, count: usize) -> NodeSet {
     NodeSet::of((0..count).map(|index| names[index * names.len() / count]))
 }
 
-pub fn start(
+pub(super) fn start(
     arguments: &crate::Arguments,
     own: &Arguments,
     site: &Site,
@@ -99,7 +99,7 @@ fn running(site: &Site) -> Outcome<(Rollout, NodeSet, NodeSet)> {
 }
 
 /// Moves the rest, if the few are up with the new build.
-pub fn go_on(arguments: &crate::Arguments, own: &Arguments, site: &Site) -> Outcome<()> {
+pub(super) fn go_on(arguments: &crate::Arguments, own: &Arguments, site: &Site) -> Outcome<()> {
     let (rollout, all, moved) = running(site)?;
     let reports = site.state.reports();
     let mut bad: BTreeMap<&str, NodeSet> = BTreeMap::new();
@@ -144,7 +144,7 @@ pub fn go_on(arguments: &crate::Arguments, own: &Arguments, site: &Site) -> Outc
 }
 
 /// Moves the few back to what they had.
-pub fn abort(arguments: &crate::Arguments, own: &Arguments, site: &Site) -> Outcome<()> {
+pub(super) fn abort(arguments: &crate::Arguments, own: &Arguments, site: &Site) -> Outcome<()> {
     let (rollout, _, moved) = running(site)?;
     let assigned = site.state.assignments().map_err(failed)?;
     let mut wanted = BTreeMap::new();

@@ -30,7 +30,7 @@ fn lines(before: &str, after: &str) -> String {
     text
 }
 
-pub fn text(changes: &Changes) -> String {
+pub(super) fn text(changes: &Changes) -> String {
     let one = |change: &nodes::deploy::Changed| {
         format!("--- {0}: {1}\n+++ {0}: {1}\n{2}", change.node, change.path, lines(&change.before, &change.after))
     };

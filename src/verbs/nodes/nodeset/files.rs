@@ -17,7 +17,7 @@ use nodes::deploy::Served;
 use nodes::loaders::{Boot, Bootable, KERNEL, Loader, NodeFiles, Templates};
 use nodes::{Assigned, Assignments, Attr, Boots, Effective, NodeSet};
 
-pub fn loader_of(own: &Arguments, node: &Effective) -> Outcome<Loader> {
+pub(super) fn loader_of(own: &Arguments, node: &Effective) -> Outcome<Loader> {
     let of_file = || node.text(Attr::Loader).and_then(Loader::named);
     own.loader.map(Loader::from).or_else(of_file).ok_or_else(|| {
         let problem = format!("which boot loader does `{}` have?\n  help: name it with --loader, or with ‹loader = \"ipxe\"› in nodes.toml, for instance in [defaults]", node.name);
@@ -25,7 +25,7 @@ pub fn loader_of(own: &Arguments, node: &Effective) -> Outcome<Loader> {
     })
 }
 
-pub fn out_of(own: &Arguments, site: &Site) -> Outcome<PathBuf> {
+pub(super) fn out_of(own: &Arguments, site: &Site) -> Outcome<PathBuf> {
     known_out(own, site).ok_or_else(|| {
         let problem = "where do boot loaders load from?\n  help: name the directory with --out DIR, for instance /tftpboot, or with ‹[nodeset] out = \"...\"› in nodes.toml";
         refused(problem, Exit::Usage)
@@ -33,7 +33,7 @@ pub fn out_of(own: &Arguments, site: &Site) -> Outcome<PathBuf> {
 }
 
 /// The directory that loaders load from, where it is said.
-pub fn known_out(own: &Arguments, site: &Site) -> Option<PathBuf> {
+pub(super) fn known_out(own: &Arguments, site: &Site) -> Option<PathBuf> {
     let root = site.nodes.file.path.parent().map(PathBuf::from).unwrap_or_default();
     let of_file = || site.nodes.out.as_ref().map(|out| root.join(out));
     let out = own.out.clone().or_else(of_file)?;
@@ -41,7 +41,7 @@ pub fn known_out(own: &Arguments, site: &Site) -> Option<PathBuf> {
 }
 
 /// Where nodes of a loader find the images.
-pub fn url_of(own: &Arguments, site: &Site, loader: Loader) -> Outcome<String> {
+pub(super) fn url_of(own: &Arguments, site: &Site, loader: Loader) -> Outcome<String> {
     let name = loader.name();
     let url = own.url.clone().or_else(|| site.nodes.url.clone()).or_else(|| loader.own_url().map(str::to_owned));
     let Some(url) = url else {
@@ -191,7 +191,7 @@ fn is_for(target: &str, arch: &str) -> bool {
 }
 
 /// Gives nodes what is wanted: all of them, or none. `last` does what belongs to it, just before it counts.
-pub fn apply(
+pub(super) fn apply(
     own: &Arguments,
     site: &Site,
     wanted: BTreeMap<String, Assigned>,
@@ -290,7 +290,7 @@ pub fn apply(
     shown::done(own, &wanted, &moved, &changes, false)
 }
 
-pub fn both(old: &Assignments, new: &Assignments) -> Assignments {
+pub(super) fn both(old: &Assignments, new: &Assignments) -> Assignments {
     let mut all = new.clone();
     for (name, assigned) in &old.nodes {
         // The names stand for nothing here: both are wanted.

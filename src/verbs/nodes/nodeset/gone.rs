@@ -15,7 +15,7 @@ use nodes::{Assignments, NodeSet, StateError};
 
 /// Takes files from nodes that are no longer there, where others want them: which nodes, and for whom. Nodes that this state gave nothing
 /// may be another workspace's: only with `force`.
-pub fn give_way(
+pub(super) fn give_way(
     site: &Site,
     (served, old): (&Served, &Assignments),
     files: &mut BTreeMap<String, NodeFiles>,
@@ -37,7 +37,7 @@ pub fn give_way(
 }
 
 /// Says of which nodes something is left.
-pub fn say_left(site: &Site, assigned: &Assignments) {
+pub(super) fn say_left(site: &Site, assigned: &Assignments) {
     let left = assigned.nodes.keys().filter(|node| site.nodes.span_of(node).is_none());
     let left = NodeSet::of(left.cloned());
     if !left.is_empty() {
@@ -49,7 +49,7 @@ pub fn say_left(site: &Site, assigned: &Assignments) {
 }
 
 /// Removes the files, the pins and the reports of nodes that nodes.toml no longer has.
-pub fn clear(arguments: &crate::Arguments, own: &Arguments, site: &Site) -> Outcome<()> {
+pub(super) fn clear(arguments: &crate::Arguments, own: &Arguments, site: &Site) -> Outcome<()> {
     let _turn = match own.dry_run {
         true => None,
         false => Some(site.state.turn().map_err(failed)?),

@@ -126,7 +126,7 @@ fn refused(problem: &str, exit: Exit) -> Exit {
     exit
 }
 
-pub fn run(arguments: &crate::Arguments, own: &Arguments) -> Result<Exit, Exit> {
+pub(crate) fn run(arguments: &crate::Arguments, own: &Arguments) -> Result<Exit, Exit> {
     if let Some(loader) = own.template {
         render::print_as_is(Loader::from(loader).built_in());
         return Ok(Exit::Done);

@@ -21,7 +21,7 @@ fn state(boots: &Boots) -> String {
 }
 
 /// A line for each node: what it boots.
-pub fn stat(site: &Site, set: &NodeSet, as_json: bool) -> Outcome<()> {
+pub(super) fn stat(site: &Site, set: &NodeSet, as_json: bool) -> Outcome<()> {
     let assigned = site.state.assignments().map_err(failed)?;
     if as_json {
         let nodes: BTreeMap<&str, Option<&Assigned>> =
@@ -38,7 +38,7 @@ pub fn stat(site: &Site, set: &NodeSet, as_json: bool) -> Outcome<()> {
     Ok(())
 }
 
-pub fn done(
+pub(super) fn done(
     own: &Arguments,
     wanted: &BTreeMap<String, Assigned>,
     moved: &NodeSet,

@@ -16,7 +16,7 @@ use recipe::{PinnedPackage, Recipe};
 use store::Store;
 use sync::{Job, Packages, orders, wanted};
 
-pub fn jobs(arguments: &crate::Arguments, own: &Arguments) -> Result<Vec<Job>, Exit> {
+pub(super) fn jobs(arguments: &crate::Arguments, own: &Arguments) -> Result<Vec<Job>, Exit> {
     let site = open(arguments, &own.state)?;
     let set = site.select(Some(&own.range), arguments.verbose)?;
     let images = images(&site, &set)?;

@@ -2,7 +2,7 @@
 
 mod jobs;
 mod progress;
-pub mod shown;
+pub(crate) mod shown;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -83,7 +83,7 @@ impl Arguments {
     }
 }
 
-pub fn run(arguments: &crate::Arguments, own: &Arguments) -> Result<Exit, Exit> {
+pub(crate) fn run(arguments: &crate::Arguments, own: &Arguments) -> Result<Exit, Exit> {
     let jobs = jobs(arguments, own)?;
     let ssh: Vec<String> = own.ssh.split_whitespace().map(str::to_owned).collect();
     let program = ssh.first().map_or("ssh", String::as_str);

@@ -16,7 +16,7 @@ use sync::News;
 /// Lines about nodes that are still in work come no more often.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-pub struct Progress {
+pub(super) struct Progress {
     kind: ProgressKind,
     bar: Option<ProgressBar>,
     all: usize,
@@ -24,7 +24,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    pub fn new(kind: ProgressKind, all: usize) -> Self {
+    pub(super) fn new(kind: ProgressKind, all: usize) -> Self {
         let is_moving = kind == ProgressKind::Auto && std::io::stderr().is_terminal();
         let bar = is_moving.then(|| {
             let bar = ProgressBar::new_spinner();
@@ -37,7 +37,7 @@ impl Progress {
         Self { kind, bar, all, said: Mutex::new(Instant::now()) }
     }
 
-    pub fn take(&self, news: News<'_>) {
+    pub(super) fn take(&self, news: News<'_>) {
         match news {
             News::Done(job, reached) => {
                 let problem = reached.answer.problem.as_deref().map(one_line);
@@ -78,7 +78,7 @@ impl Progress {
         }
     }
 
-    pub fn end(&self) {
+    pub(super) fn end(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }

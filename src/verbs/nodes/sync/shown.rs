@@ -14,7 +14,7 @@ use sync::{Change, Executed, Job, Reached, What};
 const SYNC_FORMAT: Version = Version::new(1, 0);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
+pub(crate) enum Purpose {
     Sync,
     Plan,
     Check,
@@ -23,7 +23,7 @@ pub enum Purpose {
 /// How a node is, after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
+pub(crate) enum State {
     /// It was as the lists say.
     Same,
     /// It is now.
@@ -39,7 +39,7 @@ pub enum State {
 /// What `sync --json` prints. Readers ignore fields that they do not know.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(title = "imgbuild sync --json")]
-pub struct SyncDocument {
+pub(crate) struct SyncDocument {
     /// Version of this form.
     pub format_version: String,
     /// Whether nodes were changed; false for `--plan` and `--check`.
@@ -52,7 +52,7 @@ pub struct SyncDocument {
 
 /// A node.
 #[derive(Debug, Serialize, JsonSchema)]
-pub struct SyncedNode {
+pub(crate) struct SyncedNode {
     /// Its name.
     pub name: String,
     /// The image whose lists were taken.
@@ -72,7 +72,7 @@ pub struct SyncedNode {
 
 /// Nodes with equal answers.
 #[derive(Debug, Serialize, JsonSchema)]
-pub struct SyncedGroup {
+pub(crate) struct SyncedGroup {
     /// The nodes, as a node set.
     pub nodes: String,
     /// How many.
@@ -88,7 +88,7 @@ pub struct SyncedGroup {
     pub problem: Option<String>,
 }
 
-pub fn state(reached: &Reached, purpose: Purpose) -> State {
+pub(crate) fn state(reached: &Reached, purpose: Purpose) -> State {
     match (&reached.answer, purpose) {
         _ if !reached.tried => State::Untried,
         (answer, _) if answer.problem.is_some() => State::Failed,
@@ -135,7 +135,7 @@ fn groups(all: &[(&Job, &Reached)], purpose: Purpose) -> Vec<SyncedGroup> {
     alike.into_iter().map(group).collect()
 }
 
-pub fn json(all: &[(&Job, &Reached)], purpose: Purpose) -> String {
+pub(crate) fn json(all: &[(&Job, &Reached)], purpose: Purpose) -> String {
     let nodes = all.iter().map(|(job, reached)| SyncedNode {
         name: job.node.clone(),
         image: job.image.clone(),
@@ -174,7 +174,7 @@ fn word(what: &What, state: State) -> &'static str {
 }
 
 /// A table for people: a line per group, and below it what differs.
-pub fn text(all: &[(&Job, &Reached)], purpose: Purpose) -> String {
+pub(crate) fn text(all: &[(&Job, &Reached)], purpose: Purpose) -> String {
     let mut text = String::new();
     for group in groups(all, purpose) {
         let state = match group.state {
@@ -208,7 +208,7 @@ pub fn text(all: &[(&Job, &Reached)], purpose: Purpose) -> String {
 }
 
 /// How many nodes are how.
-pub fn summary(states: &[State], purpose: Purpose, took: Duration) -> String {
+pub(crate) fn summary(states: &[State], purpose: Purpose, took: Duration) -> String {
     let count = |wanted: State| states.iter().filter(|state| **state == wanted).count();
     let differs = if purpose == Purpose::Plan { "would change" } else { "differ" };
     let parts: Vec<String> = [

@@ -7,9 +7,9 @@ use super::{Image, u16_at, u32_at, unread, wrong};
 
 /// Bits of a compressed file's head. Source: erofs_fs.h, Z_EROFS_ADVISE_.
 mod advice {
-    pub const TWO_BYTES: u16 = 0x1;
-    pub const LARGE: u16 = 0x2;
-    pub const OTHERS: u16 = !0x7;
+    pub(super) const TWO_BYTES: u16 = 0x1;
+    pub(super) const LARGE: u16 = 0x2;
+    pub(super) const OTHERS: u16 = !0x7;
 }
 
 /// Sign that a number is a count of blocks. Source: erofs_fs.h, Z_EROFS_VLE_DI_D0_CBLKCNT.
@@ -37,7 +37,7 @@ struct Extent {
     is_compressed: bool,
 }
 
-pub struct Reader<'a> {
+pub(super) struct Reader<'a> {
     image: &'a Image,
     inode: &'a Inode,
     extents: std::vec::IntoIter<Extent>,
@@ -53,7 +53,7 @@ const PIECE: u64 = 1 << 18;
 impl<'a> Reader<'a> {
     /// Opens a content.
     /// Errors: `InvalidData` for an index that makes no sense, `Unsupported` for one that is not read.
-    pub fn new(image: &'a Image, inode: &'a Inode) -> io::Result<Self> {
+    pub(super) fn new(image: &'a Image, inode: &'a Inode) -> io::Result<Self> {
         let extents = match inode.layout {
             Layout::Plain | Layout::Inline => Vec::new(),
             Layout::Compressed | Layout::Compact => image.extents(inode)?,

@@ -6,7 +6,7 @@ use super::{Image, u16_at, u32_at, u64_at, unread, wrong};
 
 /// How an inode's data is stored. Source: erofs_fs.h, EROFS_INODE_.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Layout {
+pub(super) enum Layout {
     Plain,
     /// Compressed, with an index of eight bytes for each block.
     Compressed,
@@ -17,7 +17,7 @@ pub enum Layout {
 }
 
 #[derive(Debug, Clone)]
-pub struct Inode {
+pub(super) struct Inode {
     pub layout: Layout,
     pub mode: u16,
     pub uid: u32,
@@ -34,7 +34,7 @@ pub struct Inode {
 }
 
 impl Inode {
-    pub fn end(&self) -> u64 {
+    pub(super) fn end(&self) -> u64 {
         self.attributes.0 + self.attributes.1
     }
 }
@@ -53,7 +53,7 @@ fn kind(number: u8) -> Option<&'static str> {
 
 impl Image {
     /// An inode by its number. Source: erofs_fs.h, struct erofs_inode_compact and erofs_inode_extended.
-    pub fn inode(&self, number: u64) -> io::Result<Inode> {
+    pub(super) fn inode(&self, number: u64) -> io::Result<Inode> {
         let at = number.checked_mul(32).and_then(|at| at.checked_add(self.inodes));
         let at = at.ok_or_else(|| wrong("an inode is outside the image"))?;
         let short = self.bytes(at, 32)?;
@@ -101,7 +101,7 @@ impl Image {
     }
 
     /// Attributes of an inode: those that several share, and its own. Source: erofs_fs.h, struct erofs_xattr_ibody_header.
-    pub fn xattrs(&self, inode: &Inode) -> io::Result<Vec<(String, Vec<u8>)>> {
+    pub(super) fn xattrs(&self, inode: &Inode) -> io::Result<Vec<(String, Vec<u8>)>> {
         let (at, size) = inode.attributes;
         if size == 0 {
             return Ok(Vec::new());

@@ -24,10 +24,10 @@ const MOST_TEXT: u64 = 256 << 20;
 
 /// Features that change how an image is read. Source: erofs_fs.h, EROFS_FEATURE_INCOMPAT_.
 mod feature {
-    pub const ZERO_PADDING: u32 = 0x1;
-    pub const COMPRESSORS: u32 = 0x2;
+    pub(super) const ZERO_PADDING: u32 = 0x1;
+    pub(super) const COMPRESSORS: u32 = 0x2;
     /// Names, as messages have them, of those that are not read.
-    pub const OTHERS: [(u32, &str); 6] = [
+    pub(super) const OTHERS: [(u32, &str); 6] = [
         (0x4, "chunks"),
         (0x8, "several devices"),
         (0x10, "packed tails"),

@@ -7,14 +7,14 @@ use super::pieces::wrong;
 use crate::members::budget::{ATTRIBUTES_OF_ONE, over};
 
 /// No fragment, no attributes.
-pub const NONE: u32 = u32::MAX;
+pub(super) const NONE: u32 = u32::MAX;
 /// Blocks of a file at most: 2 TiB of the usual size.
 const MOST_BLOCKS: u64 = 1 << 24;
 /// Longest target of a link, in bytes. Source: PATH_MAX.
 const LONGEST_LINK: u32 = 4096;
 
 #[derive(Debug)]
-pub struct Inode {
+pub(crate) struct Inode {
     /// Type and permission bits, as stat(2) has them.
     pub mode: u32,
     pub uid: u32,
@@ -27,7 +27,7 @@ pub struct Inode {
 }
 
 #[derive(Debug)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Where its list lies: block and byte of the table of directories, and its length.
     Directory {
         block: u32,
@@ -42,7 +42,7 @@ pub enum Kind {
 }
 
 #[derive(Debug, Clone)]
-pub struct Content {
+pub(crate) struct Content {
     pub size: u64,
     /// First byte of the first block.
     pub start: u64,
@@ -53,7 +53,7 @@ pub struct Content {
 
 impl Image {
     /// Reads the inode at a reference: block and byte of the table of inodes.
-    pub fn inode(&mut self, reference: u64) -> io::Result<Inode> {
+    pub(crate) fn inode(&mut self, reference: u64) -> io::Result<Inode> {
         let block_size = u64::from(self.head.block_size);
         let block =
             self.head.inodes.checked_add(reference >> 16).ok_or_else(|| wrong("an inode is outside the image"))?;
@@ -147,7 +147,7 @@ impl Image {
         Ok(u32::from_le_bytes(bytes.try_into().unwrap_or_default()))
     }
 
-    pub fn xattrs(&mut self, number: u32) -> io::Result<Vec<(String, Vec<u8>)>> {
+    pub(crate) fn xattrs(&mut self, number: u32) -> io::Result<Vec<(String, Vec<u8>)>> {
         if number == NONE || self.head.xattrs == u64::MAX {
             return Ok(Vec::new());
         }

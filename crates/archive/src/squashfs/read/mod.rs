@@ -28,7 +28,7 @@ struct Head {
     fragment_count: u32,
 }
 
-pub struct Image {
+pub(super) struct Image {
     head: Head,
     pieces: Pieces,
     /// The fragment that was read last: files of one directory lie in one.

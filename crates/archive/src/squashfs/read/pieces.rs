@@ -13,13 +13,13 @@ const TABLE_STORED: u16 = 1 << 15;
 /// How many blocks of tables are kept: 32 MiB.
 const KEPT: usize = 4096;
 
-pub fn wrong(problem: impl Into<String>) -> io::Error {
+pub(super) fn wrong(problem: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("the squashfs is damaged: {}", problem.into()))
 }
 
 /// Compressors by their numbers. Source: squashfs_fs.h, ZLIB_COMPRESSION and its kin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Packing {
+pub(super) enum Packing {
     Zlib,
     Xz,
     Lz4,
@@ -27,7 +27,7 @@ pub enum Packing {
 }
 
 impl Packing {
-    pub fn of(number: u16) -> io::Result<Self> {
+    pub(super) fn of(number: u16) -> io::Result<Self> {
         let unread = |name: &str| {
             let remedy = "mount it (mount -o loop,ro FILE DIR) and name the directory";
             io::Error::new(
@@ -65,18 +65,18 @@ impl Packing {
 }
 
 /// An image, and the blocks of tables that were read last.
-pub struct Pieces {
+pub(super) struct Pieces {
     file: File,
     packing: Packing,
     kept: HashMap<u64, (Rc<Vec<u8>>, u64)>,
 }
 
 impl Pieces {
-    pub fn new(file: File, packing: Packing) -> Self {
+    pub(super) fn new(file: File, packing: Packing) -> Self {
         Self { file, packing, kept: HashMap::new() }
     }
 
-    pub fn bytes(&self, at: u64, length: usize) -> io::Result<Vec<u8>> {
+    pub(super) fn bytes(&self, at: u64, length: usize) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; length];
         self.file.read_exact_at(&mut bytes, at).map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => wrong("it is truncated"),
@@ -86,7 +86,7 @@ impl Pieces {
     }
 
     /// A block of data: `size` as an inode or a fragment has it, of at most `most` bytes.
-    pub fn data(&self, at: u64, size: u32, most: usize) -> io::Result<Vec<u8>> {
+    pub(super) fn data(&self, at: u64, size: u32, most: usize) -> io::Result<Vec<u8>> {
         let length = (size & !super::super::STORED) as usize;
         if length > most {
             return Err(wrong("a block is larger than allowed"));
@@ -114,12 +114,12 @@ impl Pieces {
     }
 
     /// Reads a table from a block and a byte in it.
-    pub fn table(&mut self, block: u64, offset: usize) -> Table<'_> {
+    pub(super) fn table(&mut self, block: u64, offset: usize) -> Table<'_> {
         Table { pieces: self, block, offset }
     }
 
     /// An entry of a table whose blocks a list of addresses names: ids, fragments, attributes.
-    pub fn entry(&mut self, list: u64, number: u64, size: usize) -> io::Result<Vec<u8>> {
+    pub(super) fn entry(&mut self, list: u64, number: u64, size: usize) -> io::Result<Vec<u8>> {
         let in_block = (TABLE_BLOCK / size) as u64;
         let at = list.checked_add(number / in_block * 8).ok_or_else(|| wrong("a table is outside the image"))?;
         let block = self.bytes(at, 8)?;
@@ -128,14 +128,14 @@ impl Pieces {
     }
 }
 
-pub struct Table<'a> {
+pub(super) struct Table<'a> {
     pieces: &'a mut Pieces,
     block: u64,
     offset: usize,
 }
 
 impl Table<'_> {
-    pub fn take(&mut self, length: usize) -> io::Result<Vec<u8>> {
+    pub(super) fn take(&mut self, length: usize) -> io::Result<Vec<u8>> {
         let mut out = Vec::new();
         while out.len() < length {
             let (block, next) = self.pieces.block(self.block)?;
@@ -153,19 +153,19 @@ impl Table<'_> {
         Ok(out)
     }
 
-    pub fn place(&self) -> (u64, usize) {
+    pub(super) fn place(&self) -> (u64, usize) {
         (self.block, self.offset)
     }
 
-    pub fn u16(&mut self) -> io::Result<u16> {
+    pub(super) fn u16(&mut self) -> io::Result<u16> {
         Ok(u16::from_le_bytes(self.take(2)?.try_into().unwrap_or_default()))
     }
 
-    pub fn u32(&mut self) -> io::Result<u32> {
+    pub(super) fn u32(&mut self) -> io::Result<u32> {
         Ok(u32::from_le_bytes(self.take(4)?.try_into().unwrap_or_default()))
     }
 
-    pub fn u64(&mut self) -> io::Result<u64> {
+    pub(super) fn u64(&mut self) -> io::Result<u64> {
         Ok(u64::from_le_bytes(self.take(8)?.try_into().unwrap_or_default()))
     }
 }

@@ -16,13 +16,13 @@ use super::options;
 use store::{Entry, Kind, LayerReader, Manifest, Merged};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ReadFileRequest {
+pub(crate) struct ReadFileRequest {
     pub layers: Vec<Digest>,
     pub path: String,
 }
 
 /// Runs inside: a text file of the tree, if it is there.
-pub fn read_file(request: ReadFileRequest, _: News<'_>) -> Result<Option<String>, String> {
+pub(crate) fn read_file(request: ReadFileRequest, _: News<'_>) -> Result<Option<String>, String> {
     let bytes = LayerReader::open(&request.layers)?.read(&request.path)?;
     Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
 }
@@ -33,7 +33,7 @@ const DRIVER_FILES: [&str; 4] = ["usr/lib/modules/", "usr/lib/firmware/", "etc/m
 /// The same for synced files, whose places are known before anything runs: no drivers or their settings behind the
 /// initrd's back, and files that have the declared mounts and exports.
 /// Errors: [`StageError::Gate`] with the files or lines.
-pub fn check_synced(
+pub(crate) fn check_synced(
     recipe: &Recipe,
     text_of: &dyn Fn(&SyncedFile) -> Result<String, StageError>,
 ) -> Result<(), StageError> {
@@ -76,11 +76,11 @@ pub fn check_synced(
 }
 
 /// Whether the initrd would have to know it.
-pub fn is_setting(path: &str, entry: &Entry) -> bool {
+pub(crate) fn is_setting(path: &str, entry: &Entry) -> bool {
     !entry.is_directory() && DRIVER_FILES[1..].iter().any(|root| path.starts_with(root))
 }
 
-pub const MODULES: &str = "usr/lib/modules";
+pub(crate) const MODULES: &str = "usr/lib/modules";
 
 /// Modules of a release that the image has otherwise than the kernel stage gave them, no matter who brought them.
 fn modules_touched(payload: &Manifest, image: &Merged, release: &str) -> Vec<String> {
@@ -102,7 +102,7 @@ fn modules_touched(payload: &Manifest, image: &Merged, release: &str) -> Vec<Str
 
 /// Modules that the image has for its kernel and the kernel stage did not bring, or brought otherwise: paths below the
 /// release's folder. Links are left out: what they lead to is looked at for itself.
-pub fn foreign_modules(payload: &Manifest, image: &Merged, release: &str) -> Vec<String> {
+pub(crate) fn foreign_modules(payload: &Manifest, image: &Merged, release: &str) -> Vec<String> {
     let folder = format!("usr/lib/modules/{release}/");
     let is_file = |path: &String| image.0.get(path).is_some_and(|found| matches!(found.entry.kind, Kind::File { .. }));
     let touched = modules_touched(payload, image, release);
@@ -116,7 +116,7 @@ pub fn foreign_modules(payload: &Manifest, image: &Merged, release: &str) -> Vec
 
 /// What the image has for its kernel is what the initrd is made of; `settings` are those that the script changed.
 /// Errors: [`StageError::Gate`] with the files.
-pub fn check_modules(
+pub(crate) fn check_modules(
     payload: &Manifest,
     image: &Merged,
     settings: Vec<String>,
@@ -144,7 +144,7 @@ fn refuse(files: &[String]) -> Result<(), StageError> {
 ///
 /// # Errors
 /// [`StageError::Gate`] with the mounts that are gone.
-pub fn check_fstab<'a>(
+pub(crate) fn check_fstab<'a>(
     script: &str,
     fstab: &str,
     tmpfs: impl Iterator<Item = (&'a String, &'a String)>,
@@ -168,7 +168,7 @@ pub fn check_fstab<'a>(
 ///
 /// # Errors
 /// [`StageError::Gate`] with the lines that are gone.
-pub fn check_exports<'a>(
+pub(crate) fn check_exports<'a>(
     script: &str,
     text: &str,
     exports: impl Iterator<Item = &'a Export>,
@@ -233,7 +233,7 @@ fn of_interface(obstacle: &Obstacle) -> (String, String) {
 }
 
 /// A mount or an interface that a node starts without.
-pub fn does_without(recipe: &Recipe, obstacle: &Obstacle) -> Finding {
+pub(crate) fn does_without(recipe: &Recipe, obstacle: &Obstacle) -> Finding {
     let (code, (problem, help)) = match obstacle {
         Obstacle::Interface { .. } => ("pack::interface", of_interface(obstacle)),
         Obstacle::Unit { .. } => ("pack::unit", of_unit(recipe, obstacle)),
@@ -274,7 +274,7 @@ fn of_unit(recipe: &Recipe, obstacle: &Obstacle) -> (String, String) {
 }
 
 /// An image that no node could start: which line of an exclude list leaves out what it needs, or which list lacks it.
-pub fn cannot_start(report: &dyn Report, recipe: &Recipe, obstacle: &Obstacle) -> StageError {
+pub(crate) fn cannot_start(report: &dyn Report, recipe: &Recipe, obstacle: &Obstacle) -> StageError {
     let line_of = |path: &String| pattern_of(recipe, path);
     let left_out = |path: &String| leaves_out(recipe, path);
     let keep = |path: &String| format!("narrow that pattern, or restore the file with a line `+./{path}`");

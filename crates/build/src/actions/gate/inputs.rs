@@ -19,7 +19,7 @@ pub struct Gate {
 }
 
 /// What the initrd is made of must be what the image has (D20), and declared mounts must still be there (D24).
-pub fn add(reader: &mut Reader<'_>) {
+pub(crate) fn add(reader: &mut Reader<'_>) {
     let mut upstream = reader.below();
     upstream.push(Upstream { action: ids::PAYLOAD.to_owned(), output: "value modules".to_owned() });
     let recipe = reader.recipe;

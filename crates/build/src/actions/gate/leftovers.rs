@@ -31,7 +31,7 @@ fn homes_of(passwd: &str) -> Vec<(&str, u32, &str)> {
 /// Homes of persons that another one owns: what came of a `useradd -m` whose number this machine does not have. `here` is how
 /// many ids stand for an image's.
 /// Errors: A manifest cannot be read.
-pub fn homes(store: &Store, layers: &[Digest], passwd: &str, here: u32) -> Result<Option<Finding>, StageError> {
+pub(super) fn homes(store: &Store, layers: &[Digest], passwd: &str, here: u32) -> Result<Option<Finding>, StageError> {
     let homes = homes_of(passwd);
     let mut owners: BTreeMap<&str, u32> = BTreeMap::new();
     if !homes.is_empty() {
@@ -66,7 +66,7 @@ pub fn homes(store: &Store, layers: &[Digest], passwd: &str, here: u32) -> Resul
 /// whatever `uname -r` said. What the image's own release links to stays: modules of a stable interface lie where they were built
 /// (weak-modules(8) of RHEL).
 /// Errors: [`StageError::Gate`] with the files.
-pub fn foreign_releases(modules: &Merged, release: &str) -> Result<(), StageError> {
+pub(super) fn foreign_releases(modules: &Merged, release: &str) -> Result<(), StageError> {
     let below = |path: &str| -> Option<(String, String)> {
         let rest = path.strip_prefix(MODULES)?.strip_prefix('/')?;
         rest.split_once('/').map(|(release, rest)| (release.to_owned(), rest.to_owned()))

@@ -21,10 +21,10 @@ const FOLDERS: [&str; 3] = ["etc/modprobe.d", "usr/local/lib/modprobe.d", "usr/l
 const WITHOUT_EFFECT: [(&str, &str); 2] = [("bonding", "max_bonds=0"), ("dummy", "numdummies=0")];
 
 /// The name of the gate's result that has [`OptionsAnswer`].
-pub const OPTIONS: &str = "options";
+pub(crate) const OPTIONS: &str = "options";
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct OptionsRequest {
+pub(crate) struct OptionsRequest {
     /// The image's layers.
     pub layers: Vec<Digest>,
     /// What initrds take their settings from.
@@ -32,7 +32,7 @@ pub struct OptionsRequest {
 }
 
 /// Drivers with options that initrds do not get, and the file that sets them.
-pub type OptionsAnswer = BTreeMap<String, String>;
+pub(crate) type OptionsAnswer = BTreeMap<String, String>;
 
 /// Driver, options, the file that has them.
 type Lines = Vec<(String, String, String)>;
@@ -64,7 +64,7 @@ fn foreign(image: &Lines, initrd: &Lines) -> OptionsAnswer {
 }
 
 /// Runs inside.
-pub fn inside(request: OptionsRequest, _: News<'_>) -> Result<OptionsAnswer, String> {
+pub(crate) fn inside(request: OptionsRequest, _: News<'_>) -> Result<OptionsAnswer, String> {
     let reader = LayerReader::open(&request.layers)?;
     let mut files: BTreeMap<String, (String, Vec<u8>)> = BTreeMap::new();
     for folder in FOLDERS {
@@ -83,7 +83,7 @@ pub fn inside(request: OptionsRequest, _: News<'_>) -> Result<OptionsAnswer, Str
 }
 
 /// Whether modprobe reads a path.
-pub fn is_read(path: &str) -> bool {
+pub(crate) fn is_read(path: &str) -> bool {
     let path = path.trim_start_matches('/');
     let below = FOLDERS.iter().find_map(|folder| path.strip_prefix(folder)?.strip_prefix('/'));
     below.is_some_and(|name| name.ends_with(".conf") && !name.contains('/'))
@@ -91,7 +91,7 @@ pub fn is_read(path: &str) -> bool {
 
 /// Whether a text sets nothing that an initrd would need: in /etc/modprobe.d nothing at all, so that it only takes the place of a
 /// package's file of its name, elsewhere no options.
-pub fn is_harmless(path: &str, text: &str) -> bool {
+pub(crate) fn is_harmless(path: &str, text: &str) -> bool {
     let is_setting = |line: &str| !line.trim().is_empty() && !line.trim_start().starts_with('#');
     match name_in_etc(path) {
         Some(_) => !text.lines().any(is_setting),
@@ -110,7 +110,7 @@ fn name_in_etc(path: &str) -> Option<&str> {
 ///
 /// # Errors
 /// [`StageError::Gate`] with the drivers and files.
-pub fn check(done: &Done, synced: &[SyncedFile]) -> Result<(), StageError> {
+pub(crate) fn check(done: &Done, synced: &[SyncedFile]) -> Result<(), StageError> {
     let found = done.value(ids::GATE, OPTIONS)?;
     let initrd = done.value(ids::INITRD, DRIVERS)?;
     refuse(&found, &initrd, &synced.iter().flat_map(SyncedFile::destinations).collect::<Vec<_>>())
@@ -145,7 +145,7 @@ fn refuse(found: &str, initrd: &str, synced: &[String]) -> Result<(), StageError
 }
 
 /// The gate's result as its record keeps it: a line for each driver.
-pub fn text_of(answer: &OptionsAnswer) -> String {
+pub(crate) fn text_of(answer: &OptionsAnswer) -> String {
     answer.iter().map(|(driver, path)| format!("{driver}\t{path}\n")).collect()
 }
 

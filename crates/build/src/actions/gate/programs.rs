@@ -11,14 +11,14 @@ use sandbox::helper::News;
 use store::{Kind, LayerReader};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ProgramsRequest {
+pub(crate) struct ProgramsRequest {
     /// The layers that no package made.
     pub layers: Vec<Digest>,
     pub arch: Arch,
 }
 
 /// Runs inside: paths of programs and libraries for another CPU, in order.
-pub fn inside(request: ProgramsRequest, _: News<'_>) -> Result<Vec<String>, String> {
+pub(crate) fn inside(request: ProgramsRequest, _: News<'_>) -> Result<Vec<String>, String> {
     let reader = LayerReader::open(&request.layers)?;
     let mut found = Vec::new();
     for (path, one) in &reader.tree.0 {
@@ -53,7 +53,7 @@ fn is_of_another(head: &[u8; 20], arch: Arch) -> bool {
     is_program && [62, 3, 183, 40, 21, 243].contains(&machine) && !runs.contains(&machine)
 }
 
-pub fn finding(paths: &[String], arch: Arch) -> Option<Finding> {
+pub(crate) fn finding(paths: &[String], arch: Arch) -> Option<Finding> {
     let first = paths.first()?;
     let more = if paths.len() > 1 { format!(" and {} more", paths.len() - 1) } else { String::new() };
     let text = format!("/{first}{more} cannot run on nodes: it is a program for a CPU other than {}", arch.machine());

@@ -33,7 +33,7 @@ pub struct InitrdRequest {
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct InitrdAnswer {
+pub(crate) struct InitrdAnswer {
     /// Names that the recipe wants and the kernel lacks, with near names; nothing was made then.
     pub missing: Vec<(String, Vec<String>)>,
     pub skipped: Vec<String>,
@@ -171,7 +171,7 @@ pub(crate) fn add_firmware(
     Ok(())
 }
 
-pub fn inside(request: InitrdRequest, _: News<'_>) -> Result<InitrdAnswer, String> {
+pub(crate) fn inside(request: InitrdRequest, _: News<'_>) -> Result<InitrdAnswer, String> {
     let reader = LayerReader::open(&request.layers)?;
     let (index, selection, mut answer) = select(&reader, &request)?;
     if !answer.missing.is_empty() {

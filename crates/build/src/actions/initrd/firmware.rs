@@ -52,7 +52,7 @@ fn follow(tree: &Merged, path: &str) -> (Vec<(String, String)>, Option<String>) 
 }
 
 /// Adds firmware as it is in the image, links with their targets; whether there is any.
-pub fn add(reader: &LayerReader, tree: &mut Tree, name: &str) -> Result<bool, String> {
+pub(super) fn add(reader: &LayerReader, tree: &mut Tree, name: &str) -> Result<bool, String> {
     let mut any = false;
     let stem = format!("{FIRMWARE}/{name}");
     // A module may name a pattern.
@@ -86,7 +86,7 @@ const MICROCODE: [(&str, &str, &str); 2] =
 
 /// An archive with the microcode that the layers have, for in front of an initrd: the kernel reads it before anything is unpacked.
 /// Empty where they have none.
-pub fn early_microcode(reader: &LayerReader, epoch: i64) -> Result<Vec<u8>, String> {
+pub(super) fn early_microcode(reader: &LayerReader, epoch: i64) -> Result<Vec<u8>, String> {
     let mut found: Vec<(&str, Vec<u8>)> = Vec::new();
     for (folder, start, name) in MICROCODE {
         let folder = format!("{FIRMWARE}/{folder}");

@@ -31,7 +31,7 @@ pub struct Initrd {
 
 /// Adds the action of the initrd.
 /// Errors: [`StageError::Input`] for a file that vanished since the recipe was read.
-pub fn add(reader: &mut Reader<'_>, init: &Digest, id: &str) -> Result<(), StageError> {
+pub(crate) fn add(reader: &mut Reader<'_>, init: &Digest, id: &str) -> Result<(), StageError> {
     let recipe = reader.recipe;
     let (model, spans) = (&recipe.model, &recipe.spans);
     let is_kdump = id == ids::INITRD_KDUMP;

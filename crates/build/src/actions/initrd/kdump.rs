@@ -43,7 +43,7 @@ pub struct DumpRequest {
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct DumpAnswer {
+pub(crate) struct DumpAnswer {
     /// Options that the kernel was built without.
     pub config: Vec<String>,
     /// A program that is needed, and what it lacks; itself where that is empty.
@@ -57,7 +57,7 @@ pub struct DumpAnswer {
 
 impl DumpAnswer {
     /// Whether no dump could be written.
-    pub fn cannot(&self) -> bool {
+    pub(crate) fn cannot(&self) -> bool {
         !self.config.is_empty() || self.lacks.is_some()
     }
 }
@@ -87,7 +87,7 @@ pub struct Dump {
 ///
 /// # Errors
 /// [`StageError::Input`] for a file that vanished since the recipe was read.
-pub fn describe(reader: &Reader<'_>, key: &mut Key) -> Result<Option<Dump>, StageError> {
+pub(crate) fn describe(reader: &Reader<'_>, key: &mut Key) -> Result<Option<Dump>, StageError> {
     let recipe = reader.recipe;
     let Some(table) = &recipe.model.kdump else { return Ok(None) };
     let order =
@@ -134,7 +134,7 @@ impl Dump {
 
 /// Says what it lacks.
 /// Errors: [`StageError::Gate`] where no dump could be written.
-pub fn say(bench: &Bench<'_>, answer: &DumpAnswer, release: &str) -> Result<(), StageError> {
+pub(crate) fn say(bench: &Bench<'_>, answer: &DumpAnswer, release: &str) -> Result<(), StageError> {
     let recipe = bench.recipe;
     if !answer.config.is_empty() {
         let problem =
@@ -200,7 +200,12 @@ fn lacking(config: &str) -> Vec<String> {
 }
 
 /// Adds it to an initrd; `kernel` has the kernel's layers. Runs inside.
-pub fn add(tree: &mut Tree, kernel: &LayerReader, request: &DumpRequest, release: &str) -> Result<DumpAnswer, String> {
+pub(crate) fn add(
+    tree: &mut Tree,
+    kernel: &LayerReader,
+    request: &DumpRequest,
+    release: &str,
+) -> Result<DumpAnswer, String> {
     let image = LayerReader::open(&request.layers)?;
     let mut answer = DumpAnswer::default();
     for path in [format!("boot/config-{release}"), format!("usr/lib/modules/{release}/config")] {

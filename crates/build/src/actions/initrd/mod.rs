@@ -1,17 +1,17 @@
 //! The initrd, of imgbuild itself or composed by dracut.
 
-pub mod compose;
-pub mod dracut;
+pub(crate) mod compose;
+pub(crate) mod dracut;
 mod firmware;
-pub mod inputs;
-pub mod kdump;
-pub mod request;
-pub mod run;
+pub(crate) mod inputs;
+pub(crate) mod kdump;
+pub(crate) mod request;
+pub(crate) mod run;
 
 /// Part of the keys; raised with what the action gives. 1: first; 2: settings in usr/lib/modprobe.d; 3: zstd
 /// compresses it as a whole; 5: microcode, firmware through linked directories; 6: bonds and VLANs; 7: the names
 /// of its drivers.
-pub const VERSION: u32 = 7;
+pub(crate) const VERSION: u32 = 7;
 
 /// The value of an initrd's record that has the names of its drivers, with blanks between.
-pub const DRIVERS: &str = "drivers";
+pub(crate) const DRIVERS: &str = "drivers";

@@ -17,7 +17,7 @@ use recipe::{Recipe, Statelite, kdump_target, normal_name};
 use store::Store;
 
 /// Whether an initrd needs drivers of disks for what lies on a node's own.
-pub fn is_with_disks(recipe: &Recipe, action: &str) -> bool {
+pub(crate) fn is_with_disks(recipe: &Recipe, action: &str) -> bool {
     match action {
         ids::INITRD_STATELITE => recipe.model.statelite.as_ref().is_some_and(Statelite::has_disks),
         ids::INITRD_KDUMP => kdump_target(&recipe.model).is_some_and(|target| target.is_disk()),
@@ -60,7 +60,12 @@ impl Initrd {
 
 /// Says which drivers and firmware the initrd lacks.
 /// Errors: [`StageError::Gate`] for drivers that the recipe names and the kernel lacks, or required firmware.
-pub fn say_drivers(bench: &Bench<'_>, action: &str, answer: &InitrdAnswer, release: &str) -> Result<(), StageError> {
+pub(crate) fn say_drivers(
+    bench: &Bench<'_>,
+    action: &str,
+    answer: &InitrdAnswer,
+    release: &str,
+) -> Result<(), StageError> {
     let mut of_form = form_modules(bench.recipe, action).into_iter();
     let of_form = of_form.find(|(module, _)| answer.missing.iter().any(|(name, _)| name == module));
     if let Some((module, field)) = of_form {

@@ -15,22 +15,22 @@ use store::{BlobRef, TreeEditor, make_directories};
 use xcat::matches;
 
 /// What the names of outputs of the kernel's payload begin with that are device trees.
-pub const OUTPUT: &str = "device tree ";
+pub(crate) const OUTPUT: &str = "device tree ";
 
 /// Those that a build has, by the names of their published files.
-pub fn of(done: &Done) -> Vec<(String, BlobRef)> {
+pub(crate) fn of(done: &Done) -> Vec<(String, BlobRef)> {
     let blobs = done.0.get(ids::PAYLOAD).into_iter().flat_map(|outputs| &outputs.blobs);
     blobs.filter_map(|(name, blob)| Some((file_name(name.strip_prefix(OUTPUT)?).to_owned(), *blob))).collect()
 }
 
 /// The file name of a device tree: the last part of its path.
-pub fn file_name(tree: &str) -> &str {
+pub(crate) fn file_name(tree: &str) -> &str {
     tree.rsplit('/').next().unwrap_or(tree)
 }
 
 /// Why device trees are not as the recipe wants them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Unmet {
+pub(crate) enum Unmet {
     /// A name that no tree of the kernel has: which of the recipe's, trees with names like it, and how many there are.
     Unknown { index: usize, near: Vec<String>, known: usize },
     /// Two trees would be published under one file name.
@@ -98,7 +98,7 @@ fn files(editor: &TreeEditor, folder: &str, found: &mut Vec<String>) {
 
 /// Takes the device trees that the recipe names out of the kernel's packages, and copies them to `handover` with a number behind it; gives
 /// their names, in that order.
-pub fn take(
+pub(crate) fn take(
     names: &[String],
     (scratch, release): (&str, &str),
     packages: &[(String, String)],

@@ -18,7 +18,7 @@ fn sorted(manager: &dyn PackageManager, mut kernels: Vec<Kernel>) -> Vec<Kernel>
     kernels
 }
 
-pub struct Chosen {
+pub(crate) struct Chosen {
     /// What is asked for, in the package manager's words.
     pub words: Vec<String>,
     /// Packages of the directory that go before those of other repositories.
@@ -27,7 +27,7 @@ pub struct Chosen {
 
 /// The one kernel of the directory that is wanted, with its parts where no package is named.
 /// Errors: [`StageError::Gate`] unless there is exactly one, with those that there are, by their versions.
-pub fn choose(
+pub(crate) fn choose(
     recipe: &Recipe,
     dir: &str,
     archive: &dyn PackageArchive,
@@ -88,7 +88,7 @@ fn choose_of<'k>(
 }
 
 /// Why a lock no more fits the directory, which has the digest `now`.
-pub fn causes(recipe: &Recipe, lock: &Lock, now: Option<base::digest::Sha256>) -> Vec<Cause> {
+pub(crate) fn causes(recipe: &Recipe, lock: &Lock, now: Option<base::digest::Sha256>) -> Vec<Cause> {
     if now == lock.kernels {
         return Vec::new();
     }
@@ -109,7 +109,7 @@ pub fn causes(recipe: &Recipe, lock: &Lock, now: Option<base::digest::Sha256>) -
 
 /// Releases of the kernels that packages bring, as a lock keeps them: in the order of their versions, where no name tells them.
 /// Errors: [`StageError::Distro`] for metadata that cannot be read.
-pub fn releases(
+pub(crate) fn releases(
     manager: &dyn PackageManager,
     archive: &dyn PackageArchive,
     packages: &[PinnedPackage],
@@ -124,7 +124,7 @@ pub fn releases(
 }
 
 /// Why a lock does not have the kernel that `[kernel] version` wants, where it knows its kernels.
-pub fn other_version(recipe: &Recipe, lock: &Lock) -> Option<Cause> {
+pub(crate) fn other_version(recipe: &Recipe, lock: &Lock) -> Option<Cause> {
     let wanted = recipe.model.kernel.version.as_ref()?;
     let has: Vec<&String> = lock.image_passes().flat_map(|pass| &pass.kernel_releases).collect();
     if has.is_empty() || has.contains(&wanted) {
@@ -137,7 +137,7 @@ pub fn other_version(recipe: &Recipe, lock: &Lock) -> Option<Cause> {
 
 /// The transaction with what builds drivers: the headers of the one kernel that the others brought.
 /// Errors: [`StageError`] where there are several kernels, or no headers.
-pub fn driver_tools(
+pub(crate) fn driver_tools(
     package_request: &PackageRequest,
     recipe: &Recipe,
     archive: &dyn PackageArchive,

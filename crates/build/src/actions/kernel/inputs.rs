@@ -57,7 +57,7 @@ pub struct Driver {
 ///
 /// # Errors
 /// [`StageError::Input`] for a file that vanished since the recipe was read.
-pub fn add(reader: &mut Reader<'_>, packages: &[PinnedPackage]) -> Result<(), StageError> {
+pub(crate) fn add(reader: &mut Reader<'_>, packages: &[PinnedPackage]) -> Result<(), StageError> {
     let upstream = driver_builds(reader)?;
     let recipe = reader.recipe;
     let mut key = Key::default();

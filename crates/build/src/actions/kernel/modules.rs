@@ -10,7 +10,7 @@ use xcat::matches;
 const ALWAYS: [&str; 5] = ["virtio_pci", "virtio_mmio", "af_packet", "bonding", "8021q"];
 
 #[derive(Debug, Clone, Default)]
-pub struct ModuleIndex {
+pub(crate) struct ModuleIndex {
     /// Paths below the release's folder, by name.
     paths: BTreeMap<String, String>,
     needs: BTreeMap<String, Vec<String>>,
@@ -22,7 +22,7 @@ pub struct ModuleIndex {
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Selection {
+pub(crate) struct Selection {
     /// Paths of modules below the release's folder, sorted.
     pub paths: Vec<String>,
     /// Default names that the kernel lacks.
@@ -35,7 +35,7 @@ pub struct Selection {
 
 impl ModuleIndex {
     /// Reads depmod's text files.
-    pub fn parse(dep: &str, alias: &str, softdep: &str, builtin: &str) -> Self {
+    pub(crate) fn parse(dep: &str, alias: &str, softdep: &str, builtin: &str) -> Self {
         let mut index = Self::default();
         for line in dep.lines() {
             let Some((path, needs)) = line.split_once(':') else { continue };
@@ -76,7 +76,7 @@ impl ModuleIndex {
         self.builtin.contains(&normal_name(name))
     }
 
-    pub fn select(&self, wanted: &Wanted) -> Selection {
+    pub(crate) fn select(&self, wanted: &Wanted) -> Selection {
         let mut selection = Selection::default();
         let mut queue: VecDeque<String> = ALWAYS.iter().flat_map(|name| self.find(name)).collect();
         for name in &wanted.default {
@@ -116,7 +116,7 @@ impl ModuleIndex {
     }
 
     /// depmod's text files, cut down to some modules: (file name, text).
-    pub fn reduced(&self, selection: &Selection) -> Vec<(&'static str, String)> {
+    pub(crate) fn reduced(&self, selection: &Selection) -> Vec<(&'static str, String)> {
         use std::fmt::Write;
         let names: BTreeSet<String> = selection.paths.iter().map(|path| normal_name(path)).collect();
         let mut dep = String::new();
@@ -148,13 +148,13 @@ impl ModuleIndex {
 }
 
 /// A module's path without the ending of its compression: the initrd is compressed as a whole.
-pub fn plain_path(path: &str) -> String {
+pub(crate) fn plain_path(path: &str) -> String {
     path.split_once(".ko").map_or(path.to_owned(), |(stem, _)| format!("{stem}.ko"))
 }
 
 /// Undoes a module's compression, by its ending.
 /// Errors: The decoder's.
-pub fn decompress_module(path: &str, bytes: Vec<u8>) -> std::io::Result<Vec<u8>> {
+pub(crate) fn decompress_module(path: &str, bytes: Vec<u8>) -> std::io::Result<Vec<u8>> {
     use std::io::Read;
     /// No module is larger; a compressed one that claims to be is refused.
     const LIMIT: u64 = 256 << 20;
@@ -169,7 +169,7 @@ pub fn decompress_module(path: &str, bytes: Vec<u8>) -> std::io::Result<Vec<u8>>
 }
 
 /// The values of a key in a module's `.modinfo` section, for instance `firmware`.
-pub fn modinfo(module: &[u8], key: &str) -> Vec<String> {
+pub(crate) fn modinfo(module: &[u8], key: &str) -> Vec<String> {
     use object::{Object, ObjectSection};
     let Ok(file) = object::File::parse(module) else { return Vec::new() };
     let Some(data) = file.section_by_name(".modinfo").and_then(|section| section.data().ok()) else {

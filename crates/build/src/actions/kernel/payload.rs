@@ -17,7 +17,7 @@ use store::{Kind, Manifest, ScanAnswer, ScanRequest, TreeEditor};
 use store::{in_scratch, make_directories};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct KernelRequest {
+pub(crate) struct KernelRequest {
     /// Scratch directory, relative to the store's.
     pub scratch: String,
     /// Package files, relative to the store's directory, with their names.
@@ -38,7 +38,7 @@ pub struct KernelRequest {
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Made {
+pub(crate) struct Made {
     pub layer: ScanAnswer,
     /// What `uname -r` will print.
     pub release: String,
@@ -48,7 +48,7 @@ pub struct Made {
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub enum KernelAnswer {
+pub(crate) enum KernelAnswer {
     Made(Made),
     /// Device trees that the recipe names cannot be published.
     NoDeviceTree(Unmet),
@@ -68,7 +68,7 @@ fn wanted(path: &str) -> bool {
             .any(|start| path.starts_with(start))
 }
 
-pub fn inside(request: KernelRequest, news: News<'_>) -> Result<KernelAnswer, String> {
+pub(crate) fn inside(request: KernelRequest, news: News<'_>) -> Result<KernelAnswer, String> {
     in_scratch(&request.scratch, || {
         let at = |name: &str| format!("{}/{name}", request.scratch);
         make_directories(&request.scratch, &["tree/usr/lib", "mount", "root", "root-work"])?;
@@ -178,7 +178,7 @@ fn releases(tree: &str, editor: &TreeEditor, order: VersionOrder) -> Vec<String>
 const SETTINGS: [&str; 3] = ["usr/lib/firmware/", "etc/modprobe.d/", "usr/lib/modprobe.d/"];
 
 /// The projection that initrds use: modules of one release, firmware and modprobe's settings, nothing else of the payload.
-pub fn modules_projection(manifest: &Manifest, release: &str) -> Digest {
+pub(crate) fn modules_projection(manifest: &Manifest, release: &str) -> Digest {
     let modules = format!("usr/lib/modules/{release}/");
     let mut hasher = FieldHasher::new("imgbuild modules projection v1");
     for (path, entry) in &manifest.0 {

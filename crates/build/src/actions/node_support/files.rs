@@ -5,7 +5,7 @@ use store::Merged;
 
 /// The three lines of /opt/xcat/xcatinfo, as packimage writes them, but the same at each run: the time is the epoch,
 /// the UUID is made of the layers below (RFC 9562, version 8).
-pub fn xcatinfo(osimage: &str, epoch: i64, layers: &[Digest]) -> String {
+pub(crate) fn xcatinfo(osimage: &str, epoch: i64, layers: &[Digest]) -> String {
     let mut hasher = blake3::Hasher::new_derive_key("imgbuild 2025 xCAT image UUID");
     hasher.update(osimage.as_bytes());
     for layer in layers.iter().filter(|_| !fault::planted("xcatinfo-forgets-layers")) {
@@ -33,7 +33,7 @@ const NEEDED: [(&[&str], &str); 7] = [
     (&["usr/sbin/sshd"], "openssh-server"),
 ];
 
-pub fn lacking(tree: &Merged) -> Vec<&'static str> {
+pub(crate) fn lacking(tree: &Merged) -> Vec<&'static str> {
     let missing = |paths: &[&str]| !paths.iter().any(|path| tree.0.contains_key(*path));
     NEEDED.iter().filter(|(paths, _)| missing(paths)).map(|(_, package)| *package).collect()
 }

@@ -31,7 +31,7 @@ pub struct Placed {
 ///
 /// # Errors
 /// [`StageError::Input`] for a file that vanished since the recipe was read.
-pub fn add(reader: &mut Reader<'_>) -> Result<(), StageError> {
+pub(crate) fn add(reader: &mut Reader<'_>) -> Result<(), StageError> {
     let Some(support) = &reader.recipe.node_support else { return Ok(()) };
     let spans = &reader.recipe.spans;
     let directory = reader.recipe.model.xcat.postscripts.as_deref().unwrap_or_default();

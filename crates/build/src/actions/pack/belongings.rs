@@ -19,7 +19,7 @@ struct Account {
 
 /// Looks for what belongs to the wrong account.
 /// Errors: A file of the image cannot be read.
-pub fn belongings(view: &View<'_>, users: &BTreeSet<String>) -> Result<Vec<Mismatch>, String> {
+pub(super) fn belongings(view: &View<'_>, users: &BTreeSet<String>) -> Result<Vec<Mismatch>, String> {
     let tree = view.tree();
     let entry = |path: &str| {
         let there = tree.0.get(path).map(|found| &found.entry);

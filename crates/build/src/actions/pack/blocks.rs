@@ -24,7 +24,7 @@ const TABLES_PIECE: usize = 1 << 20;
 const LABEL: &str = "security.selinux";
 
 /// Gives entries the labels of a policy, as attributes.
-pub fn label(entries: &mut [(String, Entry, usize)], labels: &Labels) {
+pub(super) fn label(entries: &mut [(String, Entry, usize)], labels: &Labels) {
     let by_path: BTreeMap<&str, &str> =
         labels.iter().flat_map(|(label, paths)| paths.iter().map(|path| (path.as_str(), label.as_str()))).collect();
     if by_path.is_empty() {
@@ -49,9 +49,9 @@ pub fn label(entries: &mut [(String, Entry, usize)], labels: &Labels) {
 }
 
 /// Frames in order, and how many of them are new.
-pub type Frames = (Vec<(Digest, FrameInfo)>, usize);
+pub(super) type Frames = (Vec<(Digest, FrameInfo)>, usize);
 
-pub struct Source<'a> {
+pub(super) struct Source<'a> {
     pub request: &'a PackRequest,
     /// Sorted by path.
     pub entries: &'a [(String, Entry, usize)],
@@ -190,7 +190,7 @@ impl Source<'_> {
 
     /// The image as squashfs.
     /// Errors: A text: what cannot be read, kept, or held by the format.
-    pub fn squashfs(&self, block_size: u32, news: News<'_>) -> Result<Frames, String> {
+    pub(super) fn squashfs(&self, block_size: u32, news: News<'_>) -> Result<Frames, String> {
         let compression = self.request.compression;
         let (content, files) = self.contents();
         let runs = cut_blocks(files, block_size);
@@ -219,7 +219,7 @@ impl Source<'_> {
 
     /// The image as erofs.
     /// Errors: As [`Self::squashfs`].
-    pub fn erofs(&self, chunk: u32, news: News<'_>) -> Result<Frames, String> {
+    pub(super) fn erofs(&self, chunk: u32, news: News<'_>) -> Result<Frames, String> {
         let compression = self.request.compression;
         let (content, files) = self.contents();
         let runs = cut_erofs(files, chunk);

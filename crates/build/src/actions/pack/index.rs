@@ -33,7 +33,7 @@ struct Index<'a> {
     labels: &'a Labels,
 }
 
-pub fn index_text(
+pub(crate) fn index_text(
     (form, compression): (Form, Compression),
     frames: &[(Digest, FrameInfo)],
     inodes: u64,

@@ -28,7 +28,7 @@ pub struct Pack {
     pub wanted: Said<Wanted>,
 }
 
-pub fn add(reader: &mut Reader<'_>, id: &str) {
+pub(crate) fn add(reader: &mut Reader<'_>, id: &str) {
     let recipe = reader.recipe;
     let packed = packed_form(recipe, id);
     let field = |name: &str| packed.field(name);

@@ -25,7 +25,7 @@ const INODE: u64 = 1024;
 /// Memory of a label in tmpfs, in bytes: its name, its value and what joins them. Source: Linux, `struct simple_xattr`.
 const LABEL: u64 = 160;
 
-pub fn inside(request: PackRequest, news: News<'_>) -> Result<PackAnswer, String> {
+pub(crate) fn inside(request: PackRequest, news: News<'_>) -> Result<PackAnswer, String> {
     in_scratch(&request.scratch, || pack(&request, news))
 }
 

@@ -12,7 +12,7 @@ use recipe::owners::private;
 use store::Kind;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Mismatch {
+pub(crate) enum Mismatch {
     /// An account has another number than the one that packages were installed with.
     Number {
         /// `etc/passwd` or `etc/group`.
@@ -63,7 +63,7 @@ pub enum Mismatch {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Accounts {
+pub(crate) enum Accounts {
     Passwd,
     Group,
 }
@@ -89,7 +89,7 @@ pub struct Wanted {
 /// Directories of tmpfiles.d(5).
 const TMPFILES: [&str; 2] = ["usr/lib/tmpfiles.d/", "etc/tmpfiles.d/"];
 
-pub fn mismatches(view: &View<'_>, wanted: &Wanted) -> Result<Vec<Mismatch>, String> {
+pub(crate) fn mismatches(view: &View<'_>, wanted: &Wanted) -> Result<Vec<Mismatch>, String> {
     let mut found = Vec::new();
     accounts(view, wanted, &mut found)?;
     let tree = view.tree();
@@ -116,7 +116,7 @@ pub fn mismatches(view: &View<'_>, wanted: &Wanted) -> Result<Vec<Mismatch>, Str
 }
 
 /// The text of a file of the tree; empty if it is missing.
-pub fn text(view: &View<'_>, path: &str) -> Result<String, String> {
+pub(crate) fn text(view: &View<'_>, path: &str) -> Result<String, String> {
     let Ok((path, _)) = view.resolve(path) else { return Ok(String::new()) };
     Ok(String::from_utf8_lossy(&view.read(&path)?.unwrap_or_default()).into_owned())
 }
@@ -234,7 +234,7 @@ fn exports(view: &View<'_>, found: &mut Vec<Mismatch>) -> Result<(), String> {
 /// How many are named of a kind; of the rest the number is said.
 const NAMED: usize = 5;
 
-pub fn findings(all: &[Mismatch], recipe: &Recipe) -> Vec<Finding> {
+pub(crate) fn findings(all: &[Mismatch], recipe: &Recipe) -> Vec<Finding> {
     let mut findings = Vec::new();
     let kind = std::mem::discriminant::<Mismatch>;
     let mut shown: Vec<(std::mem::Discriminant<Mismatch>, usize)> = Vec::new();

@@ -2,16 +2,16 @@
 
 mod belongings;
 mod blocks;
-pub mod index;
-pub mod inputs;
-pub mod inside;
+pub(crate) mod index;
+pub(crate) mod inputs;
+pub(crate) mod inside;
 mod kept;
-pub mod mismatches;
-pub mod request;
-pub mod run;
-pub mod secrets;
-pub mod selinux;
-pub mod startable;
+pub(crate) mod mismatches;
+pub(crate) mod request;
+pub(crate) mod run;
+pub(crate) mod secrets;
+pub(crate) mod selinux;
+pub(crate) mod startable;
 
 /// Part of the keys; raised with what the action gives. 1: first; 2: SELinux labels.
-pub const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 2;

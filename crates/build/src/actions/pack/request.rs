@@ -12,7 +12,7 @@ use archive::{Compression, Form, FrameInfo};
 use base::digest::Digest;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct PackRequest {
+pub(crate) struct PackRequest {
     /// Layers, lowest first.
     pub layers: Vec<Digest>,
     pub excluded: BTreeSet<String>,
@@ -32,7 +32,7 @@ pub struct PackRequest {
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct PackAnswer {
+pub(crate) struct PackAnswer {
     /// Frames in order: what they hold, and what they are.
     pub frames: Vec<(Digest, FrameInfo)>,
     /// How many of them were compressed now.

@@ -10,14 +10,14 @@ use recipe::owners::private::fits;
 use store::{Kind, LayerReader};
 
 /// Largest file that is looked into, in bytes: keys and tokens are small.
-pub const LARGEST: u64 = 64 << 10;
+pub(crate) const LARGEST: u64 = 64 << 10;
 /// Smallest file of which its bytes tell that they are random.
 const SMALLEST: u64 = 24;
 /// How much of the most that so many bytes can tell makes a file look random: English has half, base64 three quarters.
 const RANDOM: f64 = 0.9;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Secrets {
+pub(crate) struct Secrets {
     /// Secrets that a unit of the image wants and that the recipe does not bring: unit, path, package.
     pub wanted: Vec<(String, String, String)>,
     /// Files that package scripts made and that look like secrets.
@@ -26,7 +26,7 @@ pub struct Secrets {
 }
 
 /// Looks for secrets. `own` says of each layer whether the recipe's own files made it, and not packages.
-pub fn secrets(reader: &LayerReader, excluded: &BTreeSet<String>, own: &[bool]) -> Result<Secrets, String> {
+pub(crate) fn secrets(reader: &LayerReader, excluded: &BTreeSet<String>, own: &[bool]) -> Result<Secrets, String> {
     let there = |path: &str| reader.tree.0.contains_key(path) && !excluded.contains(path);
     // What is enabled has a link in a directory of what wants it.
     let is_link = |path: &str, unit: &str| {
@@ -100,7 +100,7 @@ fn paths_of_packages(reader: &LayerReader) -> Result<BTreeSet<String>, String> {
 }
 
 /// Whether a file that others cannot read has the form of a secret.
-pub fn looks_secret(mode: u32, bytes: &[u8]) -> bool {
+pub(crate) fn looks_secret(mode: u32, bytes: &[u8]) -> bool {
     is_private_key(bytes) || is_random(bytes) || is_token(mode, bytes)
 }
 
@@ -159,7 +159,7 @@ fn is_random(bytes: &[u8]) -> bool {
 
 impl Secrets {
     /// What is to be said; secrets of the recipe only where these are not meant to be readable, and not what it keeps.
-    pub fn findings(&self, are_allowed: bool, keep: &[String]) -> Vec<Finding> {
+    pub(crate) fn findings(&self, are_allowed: bool, keep: &[String]) -> Vec<Finding> {
         let say = |severity, code, text: String, help: String| Finding::nowhere(severity, code, text).help(help);
         let mut all = Vec::new();
         for (unit, path, package) in &self.wanted {

@@ -8,16 +8,16 @@ use recipe::{Accounts, Lock, LockedPass, PassRole, Recipe};
 use store::Outputs;
 
 /// Name of the value that holds the accounts of a transaction.
-pub const VALUE: &str = "accounts";
+pub(crate) const VALUE: &str = "accounts";
 
-pub fn is_of_image(action: &Action) -> bool {
+pub(crate) fn is_of_image(action: &Action) -> bool {
     matches!(action.kind, ActionKind::Bootstrap | ActionKind::Container | ActionKind::Install)
         && !PassRole::of(action.layer()).is_aside()
 }
 
 /// Accounts that are made before a transaction: those that the recipe pins before the first one, and those that the
 /// lock had to fix before their own.
-pub fn made_before(recipe: &Recipe, lock: &Lock, pass: &str, is_first: bool) -> Accounts {
+pub(crate) fn made_before(recipe: &Recipe, lock: &Lock, pass: &str, is_first: bool) -> Accounts {
     let pins = Accounts::pinned(&recipe.model);
     let mut made = lock.accounts();
     made.users.retain(|user| user.fixed && user.pass == pass && !pins.users.iter().any(|pin| pin.name == user.name));
@@ -31,7 +31,7 @@ pub fn made_before(recipe: &Recipe, lock: &Lock, pass: &str, is_first: bool) -> 
 }
 
 /// The same as inputs of the transaction.
-pub fn inputs(recipe: &Recipe, made: &Accounts) -> Vec<Input> {
+pub(crate) fn inputs(recipe: &Recipe, made: &Accounts) -> Vec<Input> {
     let input = |kind: &str, name: &str, value: String| {
         let input = Input::new(format!("{kind} {name}"), value);
         // A user of the recipe has a group of its name, which stands in no line of its own.
@@ -49,7 +49,7 @@ pub fn inputs(recipe: &Recipe, made: &Accounts) -> Vec<Input> {
 }
 
 /// The accounts that a transaction's record tells.
-pub fn of_record(action: &Action, outputs: &Outputs) -> Accounts {
+pub(crate) fn of_record(action: &Action, outputs: &Outputs) -> Accounts {
     let mut found: Accounts =
         outputs.values.get(VALUE).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
     for user in &mut found.users {
@@ -64,7 +64,7 @@ pub fn of_record(action: &Action, outputs: &Outputs) -> Accounts {
 /// Compares what a transaction made with the recipe's pins and the lock's record.
 /// Errors: [`StageError::Moved`] when an id is another one, [`StageError::Unrecorded`] when the lock may not be renewed and lacks
 /// one.
-pub fn compare(recipe: &Recipe, lock: &Lock, found: &Accounts, locked: bool) -> Result<(), StageError> {
+pub(crate) fn compare(recipe: &Recipe, lock: &Lock, found: &Accounts, locked: bool) -> Result<(), StageError> {
     let pins = Accounts::pinned(&recipe.model);
     let mut record = lock.accounts();
     record.users.retain(|user| !pins.users.iter().any(|pin| pin.name == user.name));
@@ -94,20 +94,20 @@ pub fn compare(recipe: &Recipe, lock: &Lock, found: &Accounts, locked: bool) -> 
 }
 
 /// Fixes accounts of a lock by name: from now on they are made before the packages that would give them other ids.
-pub fn fix(lock: &mut Lock, names: &[String]) {
+pub(crate) fn fix(lock: &mut Lock, names: &[String]) {
     lock.users.iter_mut().filter(|user| names.contains(&user.name)).for_each(|user| user.fixed = true);
     lock.groups.iter_mut().filter(|group| names.contains(&group.name)).for_each(|group| group.fixed = true);
 }
 
 /// Lets a transaction's packages choose ids again: which ones have to be fixed follows from the packages, not from what was
 /// installed before (D7).
-pub fn free(recorded: &mut Accounts, pass: &str) {
+pub(crate) fn free(recorded: &mut Accounts, pass: &str) {
     recorded.users.iter_mut().filter(|user| user.pass == pass).for_each(|user| user.fixed = false);
     recorded.groups.iter_mut().filter(|group| group.pass == pass).for_each(|group| group.fixed = false);
 }
 
 /// Accounts belong to the part of a transaction that now has their package; of one that is gone, to its first part.
-pub fn follow(recorded: &mut Accounts, passes: &[LockedPass]) {
+pub(crate) fn follow(recorded: &mut Accounts, passes: &[LockedPass]) {
     let now = |pass: &str, package: &str| {
         let is_of_it = |one: &&LockedPass| PassRole::whole_name(&one.name) == PassRole::whole_name(pass);
         let has = |one: &&LockedPass| one.packages.iter().any(|own| own.name == package);
@@ -125,7 +125,7 @@ pub fn follow(recorded: &mut Accounts, passes: &[LockedPass]) {
 
 /// Has in what is recorded the users and groups that a container image brings: its files belong to their ids, which nothing made before them
 /// can change. Gives what moves.
-pub fn follow_container(recorded: &mut Accounts, found: &Accounts) -> Vec<String> {
+pub(crate) fn follow_container(recorded: &mut Accounts, found: &Accounts) -> Vec<String> {
     let moved = found.moved_from(recorded).into_iter().map(|(_, text)| text).collect();
     recorded.users.retain(|user| user.pass != PassRole::BASE && !found.users.iter().any(|one| one.name == user.name));
     recorded
@@ -139,7 +139,7 @@ pub fn follow_container(recorded: &mut Accounts, found: &Accounts) -> Vec<String
 }
 
 /// Writes into a lock what was found, by transaction; transactions that were not looked at keep their entries.
-pub fn record(lock: &mut Lock, found: &BTreeMap<String, Accounts>) {
+pub(crate) fn record(lock: &mut Lock, found: &BTreeMap<String, Accounts>) {
     let was = lock.accounts();
     lock.users.retain(|user| !found.contains_key(&user.pass));
     lock.groups.retain(|group| !found.contains_key(&group.pass));

@@ -24,7 +24,7 @@ use sandbox::emulator;
 use store::Store;
 
 /// Variable with the path of a static emulator, QEMU's for one user, in place of any other.
-pub const VARIABLE: &str = "IMGBUILD_EMULATOR_PROGRAM";
+pub(crate) const VARIABLE: &str = "IMGBUILD_EMULATOR_PROGRAM";
 
 pub fn namespace_for(namespace: &Namespace, recipe: &Recipe) -> Namespace {
     namespace.for_machine(recipe.model.image.arch.machine())
@@ -32,7 +32,7 @@ pub fn namespace_for(namespace: &Namespace, recipe: &Recipe) -> Namespace {
 
 /// Has an emulator for what runs next, where one is needed: `tools` gives the layer of the tools root.
 /// Errors: [`StageError::NoEmulator`] where neither the tools nor the host have one; what `tools` says.
-pub fn ensure(
+pub(crate) fn ensure(
     namespace: &Namespace,
     store: &Store,
     tools: impl FnOnce() -> Result<Option<Digest>, StageError>,
@@ -68,7 +68,7 @@ pub fn ensure(
 /// The same for an action of a build, by the tools root of its lock, which is made where it is missing. Tools themselves are only
 /// unpacked.
 /// Errors: As [`ensure`]; what making the tools root says.
-pub fn of_action(
+pub(crate) fn of_action(
     bench: &Bench<'_>,
     just_made: &Mutex<BTreeMap<Digest, Duration>>,
     action: &Action,

@@ -14,7 +14,7 @@ use plan::{Action, ActionKind, Input, Origin, Stage, Upstream};
 use recipe::{Accounts, Family, InImage, LockedPass, PassRole, PinnedPackage, SAYS_BESIDE, plain_version};
 
 /// No time in a tools root is later: the same for all images, so that they share it. 1 January 2020.
-pub const TOOLS_EPOCH: i64 = 1_577_836_800;
+pub(crate) const TOOLS_EPOCH: i64 = 1_577_836_800;
 
 /// Packages that are installed together.
 #[derive(Debug)]
@@ -82,7 +82,7 @@ impl Transaction {
 }
 
 /// A root whose programs are run: its packages are only unpacked.
-pub fn root(
+pub(crate) fn root(
     manager: &'static dyn PackageManager,
     name: &str,
     packages: Vec<PinnedPackage>,
@@ -95,14 +95,14 @@ pub fn root(
 }
 
 /// An action that stands on no layer.
-pub fn lowest(name: &str, kind: ActionKind, version: u32, key: Key) -> Action {
+pub(crate) fn lowest(name: &str, kind: ActionKind, version: u32, key: Key) -> Action {
     let (id, upstream, needs) = (ids::layer(name), Vec::new(), Vec::new());
     Action { id, stage: Stage::Rootfs, kind, version, inputs: key.inputs(), upstream, needs }
 }
 
 /// Adds the action of a transaction.
 /// Errors: [`StageError::Input`] for a file that vanished since the recipe was read.
-pub fn add(reader: &mut Reader<'_>, package_request: &PackageRequest) -> Result<(), StageError> {
+pub(crate) fn add(reader: &mut Reader<'_>, package_request: &PackageRequest) -> Result<(), StageError> {
     let packages = reader.locked(&package_request.name);
     match package_request.role() {
         PassRole::Tools | PassRole::DriverTools => {

@@ -1,10 +1,10 @@
 //! Packages: tools roots, the base, and transactions of the package manager.
 
-pub mod accounts;
-pub mod container;
-pub mod emulator;
-pub mod inputs;
-pub mod needs;
-pub mod requests;
-pub mod run;
-pub mod tools;
+pub(crate) mod accounts;
+pub(crate) mod container;
+pub(crate) mod emulator;
+pub(crate) mod inputs;
+pub(crate) mod needs;
+pub(crate) mod requests;
+pub(crate) mod run;
+pub(crate) mod tools;

@@ -5,7 +5,7 @@ use packages::PackageManager;
 use plan::{Action, ActionKind};
 use recipe::{Lock, PinnedPackage};
 
-pub fn packages_of(manager: &dyn PackageManager, lock: &Lock, action: &Action) -> Vec<PinnedPackage> {
+pub(crate) fn packages_of(manager: &dyn PackageManager, lock: &Lock, action: &Action) -> Vec<PinnedPackage> {
     let own = |name: &str| lock.pass(name).map(|pass| pass.packages.clone()).unwrap_or_default();
     match action.kind {
         ActionKind::Unpack | ActionKind::Bootstrap | ActionKind::Install => own(action.layer()),
@@ -28,6 +28,6 @@ pub fn packages_of(manager: &dyn PackageManager, lock: &Lock, action: &Action) -
     }
 }
 
-pub fn bytes_of(packages: &[PinnedPackage]) -> u64 {
+pub(crate) fn bytes_of(packages: &[PinnedPackage]) -> u64 {
     packages.iter().map(|package| package.size).sum()
 }

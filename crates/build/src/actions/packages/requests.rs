@@ -7,13 +7,13 @@ use packages::{Pass, manager};
 use recipe::{Generator, Lock, PassRole, Recipe};
 use xcat::PassList;
 
-pub fn target(recipe: &Recipe) -> String {
+pub(crate) fn target(recipe: &Recipe) -> String {
     let image = &recipe.model.image;
     format!("{} {} {}", image.distro.name(), image.release, image.arch.machine())
 }
 
 /// The kernel package: the recipe's, a list's, or the distribution's default.
-pub fn kernel_package(recipe: &Recipe) -> String {
+pub(crate) fn kernel_package(recipe: &Recipe) -> String {
     let listed = || recipe.kernel_in_list.as_ref().map(|(name, _)| name.clone());
     recipe.model.kernel.package.clone().or_else(listed).unwrap_or_else(|| manager(recipe).names(recipe).kernel)
 }
@@ -30,7 +30,7 @@ fn kernel_of_directory(recipe: &Recipe) -> String {
 
 /// One transaction that the recipe asks for: its name, what to say to the package manager, and where it was asked.
 #[derive(Debug, Clone, Default)]
-pub struct PackageRequest {
+pub(crate) struct PackageRequest {
     pub name: String,
     pub pass: Pass,
     /// Where each name was asked for.
@@ -39,13 +39,13 @@ pub struct PackageRequest {
 }
 
 impl PackageRequest {
-    pub fn role(&self) -> PassRole {
+    pub(crate) fn role(&self) -> PassRole {
         PassRole::of(&self.name)
     }
 }
 
 /// All transactions of a recipe, in order; tools come first.
-pub fn package_requests(recipe: &Recipe) -> Vec<PackageRequest> {
+pub(crate) fn package_requests(recipe: &Recipe) -> Vec<PackageRequest> {
     let named = |name: &str, install: Vec<String>| PackageRequest {
         name: name.to_owned(),
         pass: Pass { install, ..Pass::default() },
@@ -140,7 +140,7 @@ pub fn package_requests(recipe: &Recipe) -> Vec<PackageRequest> {
 }
 
 /// The same as a lock has cut them into parts.
-pub fn package_requests_in(recipe: &Recipe, lock: &Lock) -> Vec<PackageRequest> {
+pub(crate) fn package_requests_in(recipe: &Recipe, lock: &Lock) -> Vec<PackageRequest> {
     let mut all = Vec::new();
     for whole in package_requests(recipe) {
         let parts = lock.parts(&whole.name);

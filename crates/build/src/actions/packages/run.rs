@@ -87,7 +87,7 @@ fn otherwise(lacks: &[String], has: &[String]) -> String {
 }
 
 /// A layer, and the accounts that came with it.
-pub fn with_accounts(answer: &ScanAnswer, accounts: &Accounts) -> Outputs {
+pub(crate) fn with_accounts(answer: &ScanAnswer, accounts: &Accounts) -> Outputs {
     let mut outputs = crate::bench::results::layer_outputs(answer);
     if !accounts.is_empty() {
         let text = serde_json::to_string(accounts).unwrap_or_default();

@@ -19,7 +19,7 @@ use sandbox::emulator::HostCpu;
 use store::{FileLock, Outputs};
 
 /// Identity of a tools root: what it is made of, not what came out (D9).
-pub fn tools_identity(manager: &dyn PackageManager, packages: &[PinnedPackage], platform: &str) -> String {
+pub(crate) fn tools_identity(manager: &dyn PackageManager, packages: &[PinnedPackage], platform: &str) -> String {
     let mut hasher = FieldHasher::new("imgbuild tools root v2");
     let versions = manager.versions();
     for version in [versions.unpack, versions.bootstrap, versions.install] {
@@ -33,18 +33,18 @@ pub fn tools_identity(manager: &dyn PackageManager, packages: &[PinnedPackage], 
 }
 
 /// Whether programs of a tools root run on this host's CPU as they are: packages of other CPUs have none.
-pub fn tools_run_here(manager: &dyn PackageManager, packages: &[PinnedPackage]) -> bool {
+pub(crate) fn tools_run_here(manager: &dyn PackageManager, packages: &[PinnedPackage]) -> bool {
     tools_run_on(manager, packages, HostCpu::here().machine())
 }
 
 /// The same for a machine, named as `uname -m` does.
-pub fn tools_run_on(manager: &dyn PackageManager, packages: &[PinnedPackage], machine: &str) -> bool {
+pub(crate) fn tools_run_on(manager: &dyn PackageManager, packages: &[PinnedPackage], machine: &str) -> bool {
     let here = manager.architecture(machine);
     packages.iter().any(|package| package.architecture == here)
 }
 
 /// What actions take that run before there is a plan: locking asks programs of the tools root, and looks at the container image.
-pub struct Before<'a> {
+pub(crate) struct Before<'a> {
     pub bench: Bench<'a>,
     pub supply: &'a Supply<'a>,
     /// Takes what ran: keys, and how long each took.
@@ -54,7 +54,7 @@ pub struct Before<'a> {
 impl Before<'_> {
     /// The results of an action that stands on no other, from the store where they are there.
     /// Errors: [`StageError`] of its kind.
-    pub fn ensure(&self, action: &Action, work: &impl Work) -> Result<Outputs, StageError> {
+    pub(crate) fn ensure(&self, action: &Action, work: &impl Work) -> Result<Outputs, StageError> {
         let (store, done) = (self.bench.store, Done::default());
         let (key, trace) = key_and_trace(action, &done);
         let key = key.ok_or_else(|| missing(&action.id))?;
@@ -75,7 +75,7 @@ impl Before<'_> {
 
     /// The layer of a tools root.
     /// Errors: [`StageError`] when a package cannot be unpacked.
-    pub fn root(&self, name: &str, packages: Vec<PinnedPackage>) -> Result<Digest, StageError> {
+    pub(crate) fn root(&self, name: &str, packages: Vec<PinnedPackage>) -> Result<Digest, StageError> {
         let recipe = self.bench.recipe;
         let (action, root) = root(manager(recipe), name, packages, &target(recipe));
         self.ensure(&action, &root)?.layer.ok_or_else(|| missing(&action.id))

@@ -10,7 +10,7 @@ use recipe::{Recipe, Script};
 use sandbox::shown;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Complaint {
+pub(crate) struct Complaint {
     pub text: String,
     /// The line of the script that printed it, from 1, where that can be determined.
     pub line: Option<usize>,
@@ -78,7 +78,7 @@ fn looks_like_a_failure(line: &str) -> bool {
 }
 
 /// The lines of a log, from a place on, that look like failures, each once; `script` is the script's text.
-pub fn in_log(log: &str, from: u64, script: &[u8]) -> Vec<Complaint> {
+pub(super) fn in_log(log: &str, from: u64, script: &[u8]) -> Vec<Complaint> {
     use std::io::{Read, Seek, SeekFrom};
     let mut bytes = Vec::new();
     let read = std::fs::File::open(log).and_then(|mut file| {
@@ -134,7 +134,7 @@ fn line_of(message: &str, script: &str) -> Option<usize> {
 }
 
 /// What is said of them: one warning.
-pub fn finding(recipe: &Recipe, script: &Script, found: &[&Complaint], log: &Path) -> Option<Finding> {
+pub(super) fn finding(recipe: &Recipe, script: &Script, found: &[&Complaint], log: &Path) -> Option<Finding> {
     if found.is_empty() {
         return None;
     }

@@ -37,7 +37,7 @@ pub enum Shown {
 
 /// Adds the action of the postinstall scripts, if there are any.
 /// Errors: [`StageError::Input`] for a file that vanished since the recipe was read.
-pub fn add(reader: &mut Reader<'_>) -> Result<(), StageError> {
+pub(crate) fn add(reader: &mut Reader<'_>) -> Result<(), StageError> {
     let recipe = reader.recipe;
     let (Some(scripts), Some(table)) = (&recipe.postinstall, &recipe.model.postinstall) else { return Ok(()) };
     let spans = &recipe.spans;

@@ -6,14 +6,14 @@ use serde::{Deserialize, Serialize};
 use archive::{Extractor, Meta};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Shown {
+pub(crate) struct Shown {
     /// Path below the recipe's directory; or an absolute one.
     pub place: String,
     pub what: ShownAs,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub enum ShownAs {
+pub(crate) enum ShownAs {
     /// A file: its content, by a path relative to the store's directory, and its mode.
     File(String, u32),
     Link(String),
@@ -22,7 +22,7 @@ pub enum ShownAs {
 }
 
 /// Makes them below a directory, given relative to the store's; all times are the epoch.
-pub fn make(all: &[Shown], directory: &str, epoch: i64) -> Result<(), String> {
+pub(super) fn make(all: &[Shown], directory: &str, epoch: i64) -> Result<(), String> {
     std::fs::create_dir_all(directory).map_err(|error| format!("cannot create {directory}: {error}"))?;
     let mut tree = Extractor::new(directory)?;
     let meta = |mode: u32| Meta { mode, mtime: epoch, ..Meta::default() };

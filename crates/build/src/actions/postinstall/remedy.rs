@@ -8,7 +8,7 @@ const FETCHERS: [&str; 13] =
     ["curl", "wget", "git", "pip", "pip3", "npm", "apt", "apt-get", "dnf", "yum", "zypper", "scp", "sftp"];
 
 /// What the lines that a script printed say of its remedy; ends with a line break where it says something.
-pub fn remedy(lines: &[String], status: i32) -> String {
+pub(crate) fn remedy(lines: &[String], status: i32) -> String {
     // A shell's own answer is on its standard error, which a script may have turned away.
     if status == 127 && lines.iter().all(|line| line.trim().is_empty()) {
         return "it printed nothing: 127 means that a program was not found, or could not be started for want of its loader or a library: add `set -x` to the script to see which, and name the package that provides it in ‹[postinstall] tools = [\"NAME\"]›\n".to_owned();
@@ -68,7 +68,7 @@ pub fn remedy(lines: &[String], status: i32) -> String {
 }
 
 /// What is said of files that a script wrote to the root that it runs in.
-pub fn thrown_away_finding(recipe: &Recipe, script: &str, paths: &[String]) -> Option<Finding> {
+pub(crate) fn thrown_away_finding(recipe: &Recipe, script: &str, paths: &[String]) -> Option<Finding> {
     const SHOWN: usize = 5;
     let shown: Vec<&str> = paths.iter().take(SHOWN).map(String::as_str).collect();
     let more = if paths.len() > SHOWN { format!(" and {} more", paths.len() - SHOWN) } else { String::new() };

@@ -16,24 +16,24 @@ use store::{LayerReader, ScanAnswer, ScanRequest, TreeEditor};
 use store::{in_scratch, make_directories};
 
 /// Where the recipe's directory is for the script: the same on every host.
-pub const RECIPE_DIRECTORY: &str = "/recipe";
+pub(crate) const RECIPE_DIRECTORY: &str = "/recipe";
 
 /// Where the locked packages are below [`RECIPE_DIRECTORY`], and in the image while the script runs.
-pub const PACKAGES: &str = ".packages";
+pub(crate) const PACKAGES: &str = ".packages";
 const PACKAGES_IN_IMAGE: &str = "/run/imgbuild/packages";
 
 /// Where scripts find the image: their first argument.
-pub const TARGET: &str = "/target";
+pub(crate) const TARGET: &str = "/target";
 /// The variable with what the script gets as its second argument.
-pub const OSVERS: &str = "IMG_OSVER";
+pub(crate) const OSVERS: &str = "IMG_OSVER";
 /// The variable with what it gets as its fourth.
-pub const PROFILE: &str = "IMG_PROFILE";
+pub(crate) const PROFILE: &str = "IMG_PROFILE";
 /// The variable with the kernel's release, which is known when the kernel is.
-pub const KERNEL_VERSION: &str = "IMG_KERNELVERSION";
+pub(crate) const KERNEL_VERSION: &str = "IMG_KERNELVERSION";
 
 /// What the layer is made from.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct PostinstallRequest {
+pub(crate) struct PostinstallRequest {
     /// Scratch directory, relative to the store's.
     pub scratch: String,
     pub shown: Vec<Shown>,
@@ -56,7 +56,7 @@ pub struct PostinstallRequest {
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub enum PostinstallAnswer {
+pub(crate) enum PostinstallAnswer {
     Made(Made),
     /// What runs a script, by its number, is not there.
     NoInterpreter(usize, String),
@@ -65,7 +65,7 @@ pub enum PostinstallAnswer {
 
 /// What the scripts made, and what is to be said of it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Made {
+pub(crate) struct Made {
     pub layer: ScanAnswer,
     /// Files that they wrote to the root that they ran in.
     pub thrown_away: Vec<String>,
@@ -80,7 +80,7 @@ pub struct Made {
 }
 
 /// Variables of the script: xCAT's IMG_* and the recipe's own; empty ones are not set. The key is made of the same.
-pub fn variables(recipe: &Recipe) -> Vec<(String, String)> {
+pub(crate) fn variables(recipe: &Recipe) -> Vec<(String, String)> {
     let model = &recipe.model;
     let image = &model.image;
     let others = model.otherpkgs.as_ref();
@@ -106,7 +106,7 @@ pub fn variables(recipe: &Recipe) -> Vec<(String, String)> {
 }
 
 /// The field of the recipe that a variable's value comes from, for causes.
-pub fn field_of(recipe: &Recipe, variable: &str) -> String {
+pub(crate) fn field_of(recipe: &Recipe, variable: &str) -> String {
     let model = &recipe.model;
     match variable {
         _ if model.environment.contains_key(variable) => return format!("environment.{variable}"),
@@ -125,7 +125,7 @@ pub fn field_of(recipe: &Recipe, variable: &str) -> String {
 }
 
 /// Where a script is below [`RECIPE_DIRECTORY`]: at its own path, unless that escapes its root. `number` keeps those apart.
-pub fn place_of(name: &str, number: usize) -> String {
+pub(crate) fn place_of(name: &str, number: usize) -> String {
     let plain = std::path::Path::new(name).components().all(|part| matches!(part, std::path::Component::Normal(_)));
     let file = name.rsplit('/').next().unwrap_or("script");
     match number {
@@ -135,7 +135,7 @@ pub fn place_of(name: &str, number: usize) -> String {
     }
 }
 
-pub fn inside(request: PostinstallRequest, news: News<'_>) -> Result<PostinstallAnswer, String> {
+pub(crate) fn inside(request: PostinstallRequest, news: News<'_>) -> Result<PostinstallAnswer, String> {
     in_scratch(&request.scratch, || {
         let at = |name: &str| format!("{}/{name}", request.scratch);
         make_directories(&request.scratch, &["mount", "tree", "work", "root/etc", "root-work"])?;

@@ -22,7 +22,7 @@ const LEAST: usize = 8;
 
 /// Paths of what scripts made.
 #[derive(Debug, Default)]
-pub struct Settled {
+pub(super) struct Settled {
     /// Taken out: nodes make their own.
     pub removed: Vec<String>,
     /// What looks like a secret, and stays.
@@ -30,7 +30,7 @@ pub struct Settled {
 }
 
 /// What the scripts were given, where they saw it.
-pub struct Given<'a> {
+pub(super) struct Given<'a> {
     pub shown: &'a [Shown],
     /// The recipe's directory, and that of inputs with absolute paths.
     pub directories: (&'a str, &'a str),
@@ -66,7 +66,7 @@ impl Given<'_> {
 /// Takes identities out of the tree that scripts wrote over layers, and finds what looks like a secret. What the recipe gave or keeps, and
 /// what the layers below have, stays. `is_whole` says that the tree has what is below, too.
 /// Errors: A text with the path that could not be read or changed.
-pub fn settle(
+pub(super) fn settle(
     (tree, is_whole): (&str, bool),
     base: &LayerReader,
     given: &Given<'_>,

@@ -7,7 +7,7 @@ use plan::{Input, Origin, Place};
 use recipe::Spans;
 
 /// Patterns of one field of the recipe, in its order.
-pub struct Patterns(Vec<(String, Option<GlobMatcher>)>);
+pub(crate) struct Patterns(Vec<(String, Option<GlobMatcher>)>);
 
 fn is_pattern(text: &str) -> bool {
     text.contains(['*', '?', '[', '{'])
@@ -15,7 +15,7 @@ fn is_pattern(text: &str) -> bool {
 
 impl Patterns {
     /// Those of a field; one that cannot be read names nothing, and was refused before.
-    pub fn new<'a>(patterns: impl Iterator<Item = &'a String>) -> Self {
+    pub(crate) fn new<'a>(patterns: impl Iterator<Item = &'a String>) -> Self {
         let matcher = |text: &str| {
             let glob = globset::GlobBuilder::new(text).literal_separator(true).build();
             glob.ok().map(|glob| glob.compile_matcher())
@@ -24,7 +24,7 @@ impl Patterns {
     }
 
     /// Says of a file which of them names it first.
-    pub fn named(&self, input: Input, name: &str, spans: &Spans, field: &str) -> Input {
+    pub(crate) fn named(&self, input: Input, name: &str, spans: &Spans, field: &str) -> Input {
         let names =
             |(_, matcher): &(String, Option<GlobMatcher>)| matcher.as_ref().is_some_and(|one| one.is_match(name));
         let Some(index) = self.0.iter().position(names) else { return input.item(spans, field, 0) };
@@ -36,7 +36,7 @@ impl Patterns {
 }
 
 /// Says of a file of a synclist's line which pattern names it, where the line has one.
-pub fn of_synclist(input: Input, span: &Span) -> Input {
+pub(crate) fn of_synclist(input: Input, span: &Span) -> Input {
     let text = span.text();
     let sources = text.split("->").next().unwrap_or(text).trim();
     let glob = Origin::Glob { field: "sync.lists".to_owned(), pattern: sources.to_owned() };
@@ -44,7 +44,7 @@ pub fn of_synclist(input: Input, span: &Span) -> Input {
 }
 
 /// Says of a file below a directory that a field of the recipe names that the directory has it.
-pub fn in_directory(input: Input, spans: &Spans, field: &str, directory: &str) -> Input {
+pub(crate) fn in_directory(input: Input, spans: &Spans, field: &str, directory: &str) -> Input {
     let place = spans.nearest(field).map(Place::from);
     let glob = Origin::Glob { field: field.to_owned(), pattern: directory.to_owned() };
     Input { place, ..input }.of(glob)

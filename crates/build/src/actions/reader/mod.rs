@@ -1,8 +1,8 @@
 //! What the inputs of all actions are made with: the recipe and its lock, and the actions so far.
 
-pub mod globs;
-pub mod graph;
-pub mod work;
+pub(super) mod globs;
+pub(super) mod graph;
+pub(super) mod work;
 
 use std::collections::BTreeMap;
 
@@ -21,13 +21,13 @@ use recipe::{
 };
 use recipe::{GZIP_LEVEL, PassRole, ZSTD_LEVEL};
 
-pub fn gzip_initrd(recipe: &Recipe) -> &'static str {
+pub(crate) fn gzip_initrd(recipe: &Recipe) -> &'static str {
     if recipe.model.initrd.compress == InitrdCompress::Gzip { ids::INITRD } else { ids::INITRD_GZIP }
 }
 
 /// The action that makes the packed image that xCAT gets: the recipe's own where xCAT has a name for its form, else one in gzip.
 /// Source of the names: xCAT 2.19, packimage.
-pub fn xcat_pack(recipe: &Recipe) -> String {
+pub(crate) fn xcat_pack(recipe: &Recipe) -> String {
     let has_name = |form: &PackedForm| match (form.archive, form.compress) {
         (ArchiveKind::Cpio | ArchiveKind::Tar, PackCompress::Gzip | PackCompress::Xz) | (ArchiveKind::Squashfs, _) => {
             true
@@ -38,11 +38,11 @@ pub fn xcat_pack(recipe: &Recipe) -> String {
     own.map_or_else(|| ids::PACK_GZIP.to_owned(), |form| pack_action(&form))
 }
 
-pub fn pack_action(form: &PackedForm) -> String {
+pub(crate) fn pack_action(form: &PackedForm) -> String {
     if form.is_first() { ids::PACK.to_owned() } else { ids::pack_also(form.rootimg()) }
 }
 
-pub fn packed_form(recipe: &Recipe, action: &str) -> PackedForm {
+pub(crate) fn packed_form(recipe: &Recipe, action: &str) -> PackedForm {
     let pack = &recipe.model.pack;
     let own = pack.forms().into_iter().find(|form| pack_action(form) == action);
     // The recipe's level and blocks are those of another form.
@@ -57,11 +57,11 @@ pub fn packed_form(recipe: &Recipe, action: &str) -> PackedForm {
 
 /// How an action compresses the initrd. It has some ten megabytes: at 3 zstd takes a tenth of a second, and gzip's own level
 /// is good enough.
-pub fn initrd_compression(recipe: &Recipe, action: &str) -> Compression {
+pub(super) fn initrd_compression(recipe: &Recipe, action: &str) -> Compression {
     if action == gzip_initrd(recipe) { Compression::Gzip(GZIP_LEVEL) } else { Compression::Zstd(ZSTD_LEVEL) }
 }
 
-pub fn compression(form: &PackedForm) -> Compression {
+pub(super) fn compression(form: &PackedForm) -> Compression {
     match form.compress {
         PackCompress::Zstd => Compression::Zstd(form.effective_level()),
         PackCompress::Gzip => Compression::Gzip(form.effective_level()),
@@ -71,7 +71,7 @@ pub fn compression(form: &PackedForm) -> Compression {
     }
 }
 
-pub fn archive(form: &PackedForm) -> Form {
+pub(super) fn archive(form: &PackedForm) -> Form {
     match form.archive {
         ArchiveKind::Cpio => Form::Cpio { single: form.frames == Frames::Single },
         ArchiveKind::Tar => Form::Tar,
@@ -82,7 +82,7 @@ pub fn archive(form: &PackedForm) -> Form {
 
 /// Modules that a node's initrd needs for the forms of an image, the disk that keeps it, and paths of its own, each with the
 /// setting that asks for it.
-pub fn form_modules(recipe: &Recipe, action: &str) -> Vec<(&'static str, String)> {
+pub(super) fn form_modules(recipe: &Recipe, action: &str) -> Vec<(&'static str, String)> {
     let mut modules: Vec<(&str, String)> = Vec::new();
     if action == ids::INITRD_KDUMP {
         let Some(table) = &recipe.model.kdump else { return modules };
@@ -123,17 +123,17 @@ pub fn form_modules(recipe: &Recipe, action: &str) -> Vec<(&'static str, String)
 }
 
 /// The setting that names the file system of the node's disk.
-pub const CACHE_FILESYSTEM: &str = "boot.cache.filesystem";
+pub(super) const CACHE_FILESYSTEM: &str = "boot.cache.filesystem";
 /// The setting that names the file system of the disks of what is the node's own.
-pub const STATELITE_FILESYSTEM: &str = "statelite.filesystem";
-pub const STATELITE_MODULES: &str = "statelite.files";
+pub(super) const STATELITE_FILESYSTEM: &str = "statelite.filesystem";
+pub(super) const STATELITE_MODULES: &str = "statelite.files";
 
 /// The setting that asks for NFS in the initrd of a dump.
-pub const KDUMP_TO: &str = "kdump.to";
+pub(super) const KDUMP_TO: &str = "kdump.to";
 /// The setting that names the file system of the disk of dumps.
-pub const KDUMP_FILESYSTEM: &str = "kdump.filesystem";
+pub(super) const KDUMP_FILESYSTEM: &str = "kdump.filesystem";
 
-pub struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     pub recipe: &'a Recipe,
     pub lock: &'a Lock,
     pub manager: &'static dyn PackageManager,
@@ -147,29 +147,29 @@ pub struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    pub fn locked(&self, name: &str) -> Vec<PinnedPackage> {
+    pub(crate) fn locked(&self, name: &str) -> Vec<PinnedPackage> {
         if PassRole::of(name) == PassRole::Base && self.recipe.model.image.from.is_some() {
             return self.lock.base.iter().map(LockedBase::stand_in).collect();
         }
         self.lock.pass(name).map(|pass| pass.packages.clone()).unwrap_or_default()
     }
 
-    pub fn tools(&self) -> Input {
+    pub(crate) fn tools(&self) -> Input {
         let value = tools_identity(self.manager, &self.locked("tools"), &self.platform);
         Input::new("tools tools", value).of(Origin::Roots(vec![ids::TOOLS.to_owned()]))
     }
 
     /// An input that a span of a list or of the recipe asks for.
-    pub fn asked(&self, input: Input, span: Option<&Span>) -> Input {
+    pub(crate) fn asked(&self, input: Input, span: Option<&Span>) -> Input {
         input.asked(&self.recipe.spans, span)
     }
 
-    pub fn setting(&self, name: &str, value: impl ToString, field: &str) -> Input {
+    pub(crate) fn setting(&self, name: &str, value: impl ToString, field: &str) -> Input {
         Input::parameter(name, value).field(&self.recipe.spans, field)
     }
 
     /// How something is compressed: where the recipe says otherwise, an option asks for gzip.
-    pub fn form(&self, is_asked: bool, what: &str, input: Input) -> Input {
+    pub(crate) fn form(&self, is_asked: bool, what: &str, input: Input) -> Input {
         if !is_asked {
             return input;
         }
@@ -178,7 +178,7 @@ impl Reader<'_> {
     }
 
     /// Where the initrd's modules come from: decides what late layers may hold.
-    pub fn modules_from(&self, key: &mut Key) -> Keyed<ModulesFrom> {
+    pub(crate) fn modules_from(&self, key: &mut Key) -> Keyed<ModulesFrom> {
         key.keep(self.recipe.model.initrd.modules_from, |from| {
             let from = match from {
                 ModulesFrom::Kernel => "kernel",
@@ -188,16 +188,16 @@ impl Reader<'_> {
         })
     }
 
-    pub fn below(&self) -> Vec<Upstream> {
+    pub(crate) fn below(&self) -> Vec<Upstream> {
         self.layers.iter().map(|id| Upstream { action: id.clone(), output: "layer".to_owned() }).collect()
     }
 
     /// Keeps what the work of an action is asked with.
-    pub fn describe(&mut self, id: &str, described: Described) {
+    pub(crate) fn describe(&mut self, id: &str, described: Described) {
         self.described.insert(id.to_owned(), described);
     }
 
-    pub fn layer(&mut self, name: &str, kind: ActionKind, version: u32, inputs: Vec<Input>, needs: Vec<String>) {
+    pub(crate) fn layer(&mut self, name: &str, kind: ActionKind, version: u32, inputs: Vec<Input>, needs: Vec<String>) {
         let id = ids::layer(name);
         let upstream = self.below();
         self.actions.push(Action { id: id.clone(), stage: Stage::Rootfs, kind, version, inputs, upstream, needs });
@@ -205,7 +205,7 @@ impl Reader<'_> {
     }
 
     /// The sizes of [boot] tmpfs, and lines of fstab and exports, whose order is part of what they say.
-    pub fn declared(&self, key: &mut Key) -> Declared {
+    pub(crate) fn declared(&self, key: &mut Key) -> Declared {
         let line =
             |file: &str, line: &str, span: &Span| self.asked(Input::new(format!("{file} {line}"), "yes"), Some(span));
         let recipe = self.recipe;
@@ -223,7 +223,7 @@ impl Reader<'_> {
     }
 
     /// Whether the image has drivers that are not the kernel's own.
-    pub fn has_extra_drivers(&self) -> bool {
+    pub(crate) fn has_extra_drivers(&self) -> bool {
         let files = &self.recipe.kernel_files;
         !files.updates.is_empty() || !files.builds.is_empty()
     }
@@ -239,21 +239,21 @@ pub struct Declared {
 }
 
 /// The library that compresses: another version of it may make other bytes.
-pub fn encoder(compression: Compression) -> Input {
+pub(super) fn encoder(compression: Compression) -> Input {
     Input::new("tools encoder", compression.encoder()).of(Origin::Imgbuild(format!("{} library", compression.name())))
 }
 
 /// The actions that a tools root over the base is made of.
-pub fn roots_of(root: &str) -> Vec<String> {
+pub(super) fn roots_of(root: &str) -> Vec<String> {
     if root == ids::BASE { vec![ids::BASE.to_owned()] } else { vec![ids::BASE.to_owned(), root.to_owned()] }
 }
 
-pub fn image_packages(lock: &Lock) -> Vec<PinnedPackage> {
+pub(super) fn image_packages(lock: &Lock) -> Vec<PinnedPackage> {
     lock.image_passes().flat_map(|pass| pass.packages.clone()).collect()
 }
 
 /// Whether a package may bring firmware or microcode, by its name: Debian's and Ubuntu's, then RHEL's and SUSE's.
-pub fn is_firmware(name: &str) -> bool {
+pub(super) fn is_firmware(name: &str) -> bool {
     const WHOLE: [&str; 6] =
         ["intel-microcode", "amd64-microcode", "microcode_ctl", "ucode-intel", "ucode-amd", "linux-firmware"];
     WHOLE.contains(&name) && !fault::planted("firmware-package-forgotten")
@@ -263,7 +263,11 @@ pub fn is_firmware(name: &str) -> bool {
 
 /// Packages that may bring what the kernel stage is made of: the kernel's own transaction, what that one asks for and an earlier one
 /// has brought, kernels that others pulled in, and firmware.
-pub fn kernel_packages(manager: &dyn PackageManager, lock: &Lock, kernel: &[PinnedPackage]) -> Vec<PinnedPackage> {
+pub(crate) fn kernel_packages(
+    manager: &dyn PackageManager,
+    lock: &Lock,
+    kernel: &[PinnedPackage],
+) -> Vec<PinnedPackage> {
     let own = lock.image_passes().filter(|pass| pass.role() == PassRole::Kernel);
     let asked: Vec<String> =
         own.flat_map(|pass| &pass.install).map(|name| manager.plain_name(name).to_owned()).collect();

@@ -19,7 +19,7 @@ use sandbox::CommandResult;
 use store::{Outputs, Store, StoreError};
 
 /// What is known when an action runs.
-pub struct Context<'a> {
+pub(crate) struct Context<'a> {
     /// The actions.
     pub stages: &'a StageGraph,
     pub lock: &'a Lock,
@@ -35,7 +35,7 @@ pub struct Given<'a> {
 }
 
 /// The work of one kind of action.
-pub trait Work {
+pub(crate) trait Work {
     /// What the inside calls it, where it is always the same.
     const OPERATION: &'static str = "";
     /// What is asked: values of the key, files by digest, layers, and places below the store's directory.
@@ -175,7 +175,7 @@ pub struct Place {
 }
 
 /// Where answers are taken.
-pub struct Desk<'a> {
+pub(crate) struct Desk<'a> {
     pub bench: &'a Bench<'a>,
     pub above: &'a Above<'a>,
     pub place: &'a Place,
@@ -183,17 +183,17 @@ pub struct Desk<'a> {
 
 impl Desk<'_> {
     /// The action's id.
-    pub fn id(&self) -> &str {
+    pub(crate) fn id(&self) -> &str {
         self.above.id()
     }
 
     /// The log, as messages name it.
-    pub fn log(&self) -> std::path::PathBuf {
+    pub(crate) fn log(&self) -> std::path::PathBuf {
         self.bench.store.directory().join(&self.place.log)
     }
 
     /// A command of the action failed.
-    pub fn failed(&self, what: &str, result: &CommandResult) -> StageError {
+    pub(crate) fn failed(&self, what: &str, result: &CommandResult) -> StageError {
         StageError::Script {
             what: what.to_owned(),
             status: result.status,
@@ -208,7 +208,12 @@ impl Desk<'_> {
 ///
 /// # Errors
 /// [`StageError`] of its kind.
-pub fn perform<W: Work>(work: &W, bench: &Bench<'_>, action: &Action, given: Given<'_>) -> Result<Outputs, StageError> {
+pub(crate) fn perform<W: Work>(
+    work: &W,
+    bench: &Bench<'_>,
+    action: &Action,
+    given: Given<'_>,
+) -> Result<Outputs, StageError> {
     let above = Above::new(bench, action, given);
     work.before(bench, &above)?;
     let scratch = bench.store.scratch()?;

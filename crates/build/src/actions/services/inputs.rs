@@ -15,7 +15,7 @@ pub struct Services {
 }
 
 /// After the script, so that its units count too.
-pub fn add(reader: &mut Reader<'_>) {
+pub(crate) fn add(reader: &mut Reader<'_>) {
     let units = &reader.recipe.units;
     if units.is_empty() {
         return;

@@ -17,7 +17,7 @@ use store::{Kind, LayerReader, Merged, ScanAnswer, ScanRequest, lower_directorie
 use store::{in_scratch, make_directories};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ServicesRequest {
+pub(crate) struct ServicesRequest {
     /// Scratch directory, relative to the store's.
     pub scratch: String,
     /// Layers below.
@@ -31,7 +31,7 @@ pub struct ServicesRequest {
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Remark {
+pub(crate) struct Remark {
     /// Its place in the request.
     pub unit: usize,
     pub text: String,
@@ -39,13 +39,13 @@ pub struct Remark {
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub enum ServicesAnswer {
+pub(crate) enum ServicesAnswer {
     Made(ScanAnswer, Vec<Remark>),
     Refused(Vec<Remark>),
     Failed(String, CommandResult),
 }
 
-pub fn warnings(recipe: &Recipe, remarks: &[Remark]) -> Vec<Finding> {
+pub(crate) fn warnings(recipe: &Recipe, remarks: &[Remark]) -> Vec<Finding> {
     let at = |remark: &Remark| recipe.units.get(remark.unit).map(|unit| unit.span.clone());
     remarks
         .iter()
@@ -56,7 +56,7 @@ pub fn warnings(recipe: &Recipe, remarks: &[Remark]) -> Vec<Finding> {
 }
 
 /// Errors at their places in the recipe. A unit that a synced file would bring comes too late, and that is said.
-pub fn refusals(recipe: &Recipe, remarks: &[Remark]) -> Vec<Finding> {
+pub(crate) fn refusals(recipe: &Recipe, remarks: &[Remark]) -> Vec<Finding> {
     let is_synced = |name: &str| {
         recipe.sync.iter().any(|synced| {
             let file = synced.name_in_folder.as_deref().or(synced.destination.rsplit('/').next());
@@ -79,7 +79,7 @@ pub fn refusals(recipe: &Recipe, remarks: &[Remark]) -> Vec<Finding> {
 }
 
 /// Where units lie; an earlier directory hides later ones. Source: systemd.unit(5), without those of /run.
-pub const UNIT_DIRECTORIES: [&str; 4] =
+pub(crate) const UNIT_DIRECTORIES: [&str; 4] =
     ["etc/systemd/system", "usr/local/lib/systemd/system", "usr/lib/systemd/system", "lib/systemd/system"];
 
 const SCRIPTS: &str = "etc/init.d";
@@ -257,7 +257,7 @@ fn judge(wanted: UnitState, state: &str, name: &str) -> Option<(bool, String, &'
     }
 }
 
-pub fn inside(request: ServicesRequest, news: News<'_>) -> Result<ServicesAnswer, String> {
+pub(crate) fn inside(request: ServicesRequest, news: News<'_>) -> Result<ServicesAnswer, String> {
     let reader = LayerReader::open(&request.base)?;
     let every = |text: &str, help: &str| {
         let remark = |unit| Remark { unit, text: text.to_owned(), help: help.to_owned() };

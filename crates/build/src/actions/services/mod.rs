@@ -1,8 +1,8 @@
 //! `[services]`: units that are enabled, disabled and masked.
 
-pub mod inputs;
-pub mod inside;
-pub mod run;
+pub(crate) mod inputs;
+pub(crate) mod inside;
+pub(crate) mod run;
 
 /// Part of the keys; raised with what the action gives. 1: first.
-pub const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;

@@ -12,7 +12,7 @@ use recipe::StateliteList;
 pub struct Statelite(pub Keyed<StateliteList>);
 
 /// Adds the action of the list. It depends on the image, as what it names has to be there.
-pub fn add(reader: &mut Reader<'_>, own: &StateliteList) {
+pub(crate) fn add(reader: &mut Reader<'_>, own: &StateliteList) {
     let mut key = Key::default();
     let statelite = Statelite(key.keep_all(own.clone(), |own| inputs(reader, own)));
     let upstream = reader.below();

@@ -7,7 +7,7 @@ use recipe::owners::account_number;
 use store::LayerReader;
 use xcat::{Clause, appended, merged};
 
-pub struct Accounts {
+pub(super) struct Accounts {
     users: HashMap<String, u32>,
     groups: HashMap<String, u32>,
 }
@@ -17,7 +17,7 @@ const FILES: [&str; 2] = ["etc/passwd", "etc/group"];
 impl Accounts {
     /// Those of an image with what items make of its files; none where no item names one.
     /// Errors: A file of the image or of the store cannot be read.
-    pub fn of(reader: &LayerReader, items: &[SyncItem]) -> Result<Self, String> {
+    pub(super) fn of(reader: &LayerReader, items: &[SyncItem]) -> Result<Self, String> {
         let mut found = FILES.map(|_| HashMap::new());
         if items.iter().any(|item| item.user.is_some() || item.group.is_some()) {
             for (file, numbers) in FILES.iter().zip(&mut found) {
@@ -30,7 +30,7 @@ impl Accounts {
 
     /// User and group of an item.
     /// Errors: A name that the image does not have.
-    pub fn of_item(&self, item: &SyncItem) -> Result<(u32, u32), String> {
+    pub(super) fn of_item(&self, item: &SyncItem) -> Result<(u32, u32), String> {
         let number = |name: &Option<String>, all: &HashMap<String, u32>, otherwise: u32, file: &str| match name {
             None => Ok(otherwise),
             Some(name) => account_number(name).or_else(|| all.get(name).copied()).ok_or_else(|| {

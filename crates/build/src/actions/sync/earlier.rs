@@ -9,7 +9,7 @@ use base::digest::Digest;
 use node_words::name::bytes_of;
 use store::{Kind, Manifest, Store, manifest_of};
 
-pub struct Earlier {
+pub(super) struct Earlier {
     manifest: Manifest,
     root: OwnedFd,
     /// When the manifest got its name: what was touched later may be damaged.
@@ -18,7 +18,7 @@ pub struct Earlier {
 
 impl Earlier {
     /// Opens it; none where it is gone or damaged.
-    pub fn open(layer: &Digest) -> Option<Self> {
+    pub(super) fn open(layer: &Digest) -> Option<Self> {
         let manifest = manifest_of(layer).ok()?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let root = rustix::fs::open(Store::tree_name(layer).as_str(), flags, Mode::empty()).ok()?;
@@ -28,7 +28,13 @@ impl Earlier {
 
     /// Gives its file at the same place a further name in a tree, if it has this content, owner, mode and time, and nothing touched it
     /// since. Gives whether that was done.
-    pub fn name_in(&self, tree: &mut Extractor, place: &str, digest: Digest, meta: &Meta) -> Result<bool, String> {
+    pub(super) fn name_in(
+        &self,
+        tree: &mut Extractor,
+        place: &str,
+        digest: Digest,
+        meta: &Meta,
+    ) -> Result<bool, String> {
         let Some(size) = self.size_of(place, &digest, meta) else { return Ok(false) };
         let (parent, name) = place.rsplit_once('/').unwrap_or((".", place));
         let name = bytes_of(name);

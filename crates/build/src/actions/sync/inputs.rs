@@ -38,7 +38,7 @@ pub struct Synced {
 
 /// Adds the action of the sync layer, if anything is synced.
 /// Errors: [`StageError::Input`] for a file that vanished since the recipe was read.
-pub fn add(reader: &mut Reader<'_>) -> Result<(), StageError> {
+pub(crate) fn add(reader: &mut Reader<'_>) -> Result<(), StageError> {
     if reader.recipe.sync.is_empty() {
         return Ok(());
     }

@@ -17,7 +17,7 @@ use super::earlier::Earlier;
 use xcat::{Clause, appended, merged};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct SyncItem {
+pub(crate) struct SyncItem {
     /// File with the content, relative to the store's directory; none for a directory or a link.
     pub content: Option<String>,
     pub link: Option<String>,
@@ -58,21 +58,21 @@ impl SyncItem {
     }
 
     /// A copy of a file of the store.
-    pub fn file(destination: &str, content: String, mode: u32) -> Self {
+    pub(crate) fn file(destination: &str, content: String, mode: u32) -> Self {
         Self { content: Some(content), ..Self::at(destination, mode) }
     }
 
-    pub fn directory(destination: &str) -> Self {
+    pub(crate) fn directory(destination: &str) -> Self {
         Self::at(destination, 0o755)
     }
 
-    pub fn link(destination: &str, target: &str) -> Self {
+    pub(crate) fn link(destination: &str, target: &str) -> Self {
         Self { link: Some(target.to_owned()), ..Self::at(destination, 0o777) }
     }
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct SyncRequest {
+pub(crate) struct SyncRequest {
     /// Scratch directory, relative to the store's.
     pub scratch: String,
     /// Layers below.
@@ -87,7 +87,7 @@ pub struct SyncRequest {
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct SyncAnswer {
+pub(crate) struct SyncAnswer {
     /// The layer; or the item that cannot be copied, and why.
     pub layer: Result<ScanAnswer, (usize, String)>,
     /// Whether it is what the recipe says of the item's owner.
@@ -186,7 +186,7 @@ fn normal(path: &str) -> String {
     parts.join("/")
 }
 
-pub fn inside(request: SyncRequest, _: News<'_>) -> Result<SyncAnswer, String> {
+pub(crate) fn inside(request: SyncRequest, _: News<'_>) -> Result<SyncAnswer, String> {
     let reader = LayerReader::open(&request.base)?;
     let (mut notes, mut doubled) = (Vec::new(), Vec::new());
     let mut copied: BTreeMap<String, usize> = BTreeMap::new();

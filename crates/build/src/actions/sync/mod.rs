@@ -2,9 +2,9 @@
 
 mod accounts;
 mod earlier;
-pub mod inputs;
-pub mod inside;
-pub mod run;
+pub(crate) mod inputs;
+pub(crate) mod inside;
+pub(crate) mod run;
 
 /// Part of the keys; raised with what the action gives. 1: first.
-pub const VERSION: u32 = 3;
+pub(crate) const VERSION: u32 = 3;

@@ -31,7 +31,7 @@ pub struct System {
 
 /// Adds the action of the system layer.
 /// Errors: [`StageError::Input`] for a file that vanished since the recipe was read.
-pub fn add(reader: &mut Reader<'_>) -> Result<(), StageError> {
+pub(crate) fn add(reader: &mut Reader<'_>) -> Result<(), StageError> {
     let recipe = reader.recipe;
     let (settings, spans) = (&recipe.model.system, &recipe.spans);
     let mut key = Key::default();

@@ -14,7 +14,7 @@ use sandbox::helper::News;
 use store::{LayerReader, ScanAnswer};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct SystemRequest {
+pub(crate) struct SystemRequest {
     /// Scratch directory, relative to the store's.
     pub scratch: String,
     /// Layers below.
@@ -33,7 +33,7 @@ pub struct SystemRequest {
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct SystemAnswer {
+pub(crate) struct SystemAnswer {
     pub layer: ScanAnswer,
     pub warnings: Vec<String>,
     pub installed: BTreeSet<[String; 3]>,
@@ -42,7 +42,7 @@ pub struct SystemAnswer {
 }
 
 /// Text of the mounts that a recipe declares.
-pub fn fstab(declared: &Declared) -> String {
+pub(crate) fn fstab(declared: &Declared) -> String {
     let more = if declared.mounts.is_empty() { "" } else { " and [system] fstab" };
     let mut text = format!("# Written by imgbuild from [boot] tmpfs{more}.\n");
     for entry in &declared.tmpfs {
@@ -57,7 +57,7 @@ pub fn fstab(declared: &Declared) -> String {
 }
 
 /// Text of the exports that a recipe declares.
-pub fn exports(declared: &Declared) -> Option<String> {
+pub(crate) fn exports(declared: &Declared) -> Option<String> {
     if declared.exports.is_empty() {
         return None;
     }
@@ -85,7 +85,7 @@ ExecStart=/bin/sh /usr/lib/imgbuild/ssh-host-keys\n";
 
 const HOST_KEY_UNIT_NAME: &str = "imgbuild-ssh-host-keys.service";
 
-pub fn inside(request: SystemRequest, _: News<'_>) -> Result<SystemAnswer, String> {
+pub(crate) fn inside(request: SystemRequest, _: News<'_>) -> Result<SystemAnswer, String> {
     let reader = LayerReader::open(&request.base)?;
     let has = |path: &str| reader.tree.0.contains_key(path);
     let mut warnings = Vec::new();

@@ -29,7 +29,7 @@ const NAMED: usize = 6;
 
 /// Builds the actions of `only`, each after those that it uses, and nothing else. One that a cache has is left there.
 /// Errors: [`StageError`]: what an action uses is nowhere, or its own.
-pub fn build(builder: &Builder<'_>) -> Result<Summary, StageError> {
+pub(crate) fn build(builder: &Builder<'_>) -> Result<Summary, StageError> {
     let noted = &builder.options.trace;
     let began = Instant::now();
     let outcome = run(builder, began);

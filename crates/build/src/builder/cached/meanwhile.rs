@@ -11,7 +11,7 @@ use cache::Cache;
 use plan::ActionGraph;
 use recipe::Lock;
 
-pub struct Meanwhile<'b> {
+pub(crate) struct Meanwhile<'b> {
     builder: &'b Builder<'b>,
     cache: Option<&'b Cache>,
     to: Mutex<Option<Sender<Digest>>>,
@@ -20,7 +20,7 @@ pub struct Meanwhile<'b> {
 }
 
 /// Ends it in any case: no thread waits for actions of a build that panicked.
-pub struct Ending<'m, 'b>(pub &'m Meanwhile<'b>);
+pub(crate) struct Ending<'m, 'b>(pub &'m Meanwhile<'b>);
 
 impl Drop for Ending<'_, '_> {
     fn drop(&mut self) {
@@ -30,7 +30,7 @@ impl Drop for Ending<'_, '_> {
 
 impl<'b> Meanwhile<'b> {
     /// For a build; nothing where no cache takes anything.
-    pub fn of(builder: &'b Builder<'b>) -> Self {
+    pub(crate) fn of(builder: &'b Builder<'b>) -> Self {
         let shared = builder.shared;
         let cache = shared.cache.as_ref().filter(|cache| shared.deliver.is_none() && cache.takes());
         let (to, from) = channel();
@@ -43,7 +43,7 @@ impl<'b> Meanwhile<'b> {
         }
     }
 
-    pub fn ran(&self, key: Digest) {
+    pub(crate) fn ran(&self, key: Digest) {
         if let Some(to) = &*self.to.lock().unwrap_or_else(PoisonError::into_inner) {
             let _ = to.send(key);
         }
@@ -51,7 +51,7 @@ impl<'b> Meanwhile<'b> {
 
     /// No action runs now. Where all went well the rest is left for the end, when the image is published; otherwise what waits is
     /// still brought.
-    pub fn end(&self, is_good: bool) {
+    pub(crate) fn end(&self, is_good: bool) {
         self.is_over.store(is_good, Ordering::Relaxed);
         drop(self.to.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
@@ -61,7 +61,7 @@ impl<'b> Meanwhile<'b> {
     }
 
     /// Brings what ran, until [`Meanwhile::end`].
-    pub fn run(&self, lock: &Lock, graph: &ActionGraph) {
+    pub(crate) fn run(&self, lock: &Lock, graph: &ActionGraph) {
         let from = self.from.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (Some(cache), Some(from)) = (self.cache, from) else { return };
         for key in from {

@@ -6,9 +6,9 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 
-pub mod alone;
-pub mod elsewhere;
-pub mod meanwhile;
+pub(crate) mod alone;
+pub(crate) mod elsewhere;
+pub(crate) mod meanwhile;
 
 use super::run::{Builder, Work};
 use super::shared::Deliver;
@@ -132,7 +132,7 @@ fn say_sampled(builder: &Builder<'_>, action: &str, place: &str) {
 /// Compares what an action made with what a cache says that it makes. If they differ, nothing that the cache gave this build or earlier
 /// ones, and that was not compared, stays in the store: the next build would believe it.
 /// Errors: [`StageError::Differs`].
-pub fn compare(builder: &Builder<'_>, record: &ActionRecord) -> Result<(), StageError> {
+pub(crate) fn compare(builder: &Builder<'_>, record: &ActionRecord) -> Result<(), StageError> {
     let sampled = builder.shared.sampled.lock().unwrap_or_else(PoisonError::into_inner).remove(&record.key);
     let Some((place, theirs)) = sampled else { return Ok(()) };
     let ours = &record.outputs;
@@ -231,7 +231,7 @@ pub struct CachedActions {
 }
 
 /// Gives caches what they lack of the actions of a build. What goes wrong is only said: the image is made.
-pub fn fill(builder: &Builder<'_>, cache: &Cache, lock: &Lock, work: &Work) {
+pub(crate) fn fill(builder: &Builder<'_>, cache: &Cache, lock: &Lock, work: &Work) {
     if !cache.takes() {
         return;
     }
@@ -266,7 +266,7 @@ pub fn fill(builder: &Builder<'_>, cache: &Cache, lock: &Lock, work: &Work) {
 
 /// Writes results that another machine asked for, but for those that it has.
 /// Errors: [`StageError`] where any of them cannot be written: without it the other machine has nothing.
-pub fn deliver(builder: &Builder<'_>, deliver: &Deliver, work: &Work) -> Result<(), StageError> {
+pub(crate) fn deliver(builder: &Builder<'_>, deliver: &Deliver, work: &Work) -> Result<(), StageError> {
     let done = work.stages.graph.in_order().filter_map(|action| work.finished.get(&action.id));
     let keys = done.filter(|one| !deliver.had.contains(&one.key)).map(|one| one.key);
     give(builder, &deliver.to, keys)
@@ -336,10 +336,10 @@ struct Layers<'b> {
 }
 
 /// Packages by the ids of the actions that are made of them.
-pub type Packages = BTreeMap<String, Vec<(Object, PathBuf)>>;
+pub(crate) type Packages = BTreeMap<String, Vec<(Object, PathBuf)>>;
 
 /// Packages of an image's actions, those that the store has.
-pub fn packages_of(builder: &Builder<'_>, lock: &Lock, graph: &ActionGraph) -> Packages {
+pub(crate) fn packages_of(builder: &Builder<'_>, lock: &Lock, graph: &ActionGraph) -> Packages {
     let store = builder.store;
     let of = |action: &Action| {
         let packages = needs::packages_of(manager(builder.recipe), lock, action).into_iter();

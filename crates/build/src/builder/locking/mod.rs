@@ -1,4 +1,4 @@
 //! Locks made and renewed, and all that they name brought into a directory: both take a whole build.
 
-pub mod relock;
-pub mod vendor;
+pub(crate) mod relock;
+pub(crate) mod vendor;

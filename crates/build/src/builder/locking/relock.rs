@@ -29,7 +29,7 @@ pub struct Update {
 
 /// The lock beside the recipe, if there is one.
 /// Errors: [`StageError`] when it cannot be read, or the clock is before its epoch.
-pub fn read_lock(builder: &Builder<'_>) -> Result<Option<Lock>, StageError> {
+pub(crate) fn read_lock(builder: &Builder<'_>) -> Result<Option<Lock>, StageError> {
     files::sweep::remove_dead_files(&builder.recipe.directory, TEMPORARY);
     let Some(lock) = builder.recipe.lock()? else { return Ok(None) };
     let now = jiff::Timestamp::now().as_second();
@@ -55,7 +55,7 @@ fn locking<'s>(builder: &'s Builder<'s>, fetcher: &'s Fetcher, supply: &'s Suppl
 
 /// The lock, renewed where the recipe asks for what it lacks.
 /// Errors: [`StageError::Locked`] where it may not be renewed, others from resolving.
-pub fn lock(builder: &Builder<'_>, fetcher: &Fetcher, supply: &Supply<'_>) -> Result<Lock, StageError> {
+pub(crate) fn lock(builder: &Builder<'_>, fetcher: &Fetcher, supply: &Supply<'_>) -> Result<Lock, StageError> {
     let earlier = read_lock(builder)?;
     let causes = match (lock_state(builder.recipe, earlier.as_ref()), earlier.as_ref()) {
         (LockState::Fresh, Some(lock)) => return Ok(lock.clone()),
@@ -108,7 +108,7 @@ pub fn update(builder: &Builder<'_>, update: &Update) -> Result<Vec<String>, Sta
 
 /// Writes what the packages made into the lock, if it is not there yet.
 /// Errors: [`StageError::Locked`] where the lock may not be renewed.
-pub fn record_ids(builder: &Builder<'_>, lock: &mut Lock, work: &Work) -> Result<(), StageError> {
+pub(crate) fn record_ids(builder: &Builder<'_>, lock: &mut Lock, work: &Work) -> Result<(), StageError> {
     let of_image = work.stages.graph.in_order().filter(|action| accounts::is_of_image(action));
     let found: BTreeMap<String, _> = of_image
         .filter_map(|action| {
@@ -132,7 +132,7 @@ fn not_fitting(builder: &Builder<'_>, problem: &str) -> StageError {
     StageError::Locked { lock: builder.recipe.lock_name(), problem: problem.to_owned() }
 }
 
-pub fn write_lock(builder: &Builder<'_>, lock: &Lock) -> Result<(), StageError> {
+pub(crate) fn write_lock(builder: &Builder<'_>, lock: &Lock) -> Result<(), StageError> {
     let path = builder.recipe.lock_path.clone();
     let said = |source| StageError::Publish { intent: "write", path: path.display().to_string(), source };
     let mut aside = Aside::of(&path, 0o644).map_err(said)?;

@@ -5,7 +5,7 @@
 //! what each takes when it is compressed alone with zstd's fastest level, its head included. So a file of zeros gets next to
 //! nothing and a compressed one about its size; the shares of a frame add up to its bytes.
 
-pub mod tree;
+pub(crate) mod tree;
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -109,7 +109,7 @@ fn of_frame(store: &Store, frame: &Digest) -> Result<Vec<SizedFile>, StageError>
 
 /// Asks for the file lists of dpkg's database.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ListsRequest {
+pub(crate) struct ListsRequest {
     /// Layers, lowest first.
     pub layers: Vec<Digest>,
 }
@@ -118,7 +118,7 @@ pub struct ListsRequest {
 const LISTS: &str = "var/lib/dpkg/info";
 
 /// Runs inside: the files of each package as dpkg's database has them.
-pub fn lists_inside(request: ListsRequest, _: News<'_>) -> Result<BTreeMap<String, Vec<String>>, String> {
+pub(crate) fn lists_inside(request: ListsRequest, _: News<'_>) -> Result<BTreeMap<String, Vec<String>>, String> {
     let reader = LayerReader::open(&request.layers)?;
     let mut lists = BTreeMap::new();
     for name in reader.names_in(LISTS) {

@@ -1,8 +1,8 @@
 //! Published images elsewhere: brought from an HTTP server frame by frame, for service nodes and mirrors, and what that would
 //! move.
 
-pub mod delta;
-pub mod error;
-pub mod fetch;
-pub mod origin;
-pub mod transfer;
+pub(crate) mod delta;
+pub(crate) mod error;
+pub(crate) mod fetch;
+pub(crate) mod origin;
+pub(crate) mod transfer;

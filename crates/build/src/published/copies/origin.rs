@@ -13,13 +13,13 @@ use base::format::Version;
 use node_words::name::shown;
 
 /// Bytes of build.json, or of an index, at most: an index has about 300 bytes for each 4 MB of an image.
-pub const TEXT_LIMIT: u64 = 64 << 20;
+pub(crate) const TEXT_LIMIT: u64 = 64 << 20;
 
 /// Name of the file that tells what was built.
-pub const BUILD: &str = "build.json";
+pub(crate) const BUILD: &str = "build.json";
 
 #[derive(Debug, Deserialize)]
-pub struct Index {
+pub(crate) struct Index {
     /// Bytes of the image.
     pub size: u64,
     /// Its frames, one after another.
@@ -27,7 +27,7 @@ pub struct Index {
 }
 
 #[derive(Debug, Clone, Deserialize)]
-pub struct Frame {
+pub(crate) struct Frame {
     /// First byte.
     pub offset: u64,
     /// Bytes.
@@ -38,7 +38,7 @@ pub struct Frame {
 
 impl Index {
     /// Reads the index of an image: its frames follow one another without gaps, and end where the image ends.
-    pub fn of(text: &[u8], image: &Artefact) -> Result<Self, String> {
+    pub(crate) fn of(text: &[u8], image: &Artefact) -> Result<Self, String> {
         let index = Self::read(text)?;
         match index.size == image.size {
             true => Ok(index),
@@ -52,7 +52,7 @@ impl Index {
     }
 
     /// The same of an image whose size is not known.
-    pub fn read(text: &[u8]) -> Result<Self, String> {
+    pub(crate) fn read(text: &[u8]) -> Result<Self, String> {
         let index: Self = serde_json::from_slice(text).map_err(|error| error.to_string())?;
         let mut end = 0u64;
         for frame in &index.frames {
@@ -70,7 +70,7 @@ impl Index {
 
 /// Reads build.json, whose names must stay in the directory.
 /// Errors: [`FetchError::NotAnImage`].
-pub fn build_info(url: &str, text: &[u8]) -> Result<BuildInfo, FetchError> {
+pub(crate) fn build_info(url: &str, text: &[u8]) -> Result<BuildInfo, FetchError> {
     let refused = |problem: String| FetchError::NotAnImage { url: url.to_owned(), problem };
     let info: BuildInfo =
         serde_json::from_slice(text).map_err(|error| refused(format!("has a {BUILD} that cannot be read: {error}")))?;
@@ -96,7 +96,7 @@ pub fn build_info(url: &str, text: &[u8]) -> Result<BuildInfo, FetchError> {
 }
 
 /// SHA-256 of what lies where a frame belongs.
-pub fn digest_at(file: &File, frame: &Frame) -> std::io::Result<Sha256> {
+pub(crate) fn digest_at(file: &File, frame: &Frame) -> std::io::Result<Sha256> {
     let mut hasher: sha2::Sha256 = sha2::Digest::new();
     let mut buffer = vec![0; usize::try_from(frame.size.min(1 << 20)).unwrap_or_default()];
     let mut at = 0;

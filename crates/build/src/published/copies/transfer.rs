@@ -37,13 +37,13 @@ pub struct Brought {
     pub unchanged: bool,
 }
 
-pub struct Known {
+pub(crate) struct Known {
     pub file: PathBuf,
     /// Its first byte there.
     pub offset: u64,
 }
 
-pub struct Transfer<'a> {
+pub(crate) struct Transfer<'a> {
     pub url: &'a str,
     pub fetcher: &'a Fetcher,
     pub progress: &'a dyn Progress,
@@ -83,7 +83,7 @@ impl Transfer<'_> {
     }
 
     /// Brings a file without frames, part by part.
-    pub fn plain(&self, artefact: &Artefact) -> Result<(), FetchError> {
+    pub(crate) fn plain(&self, artefact: &Artefact) -> Result<(), FetchError> {
         if self.has(artefact) {
             return Ok(());
         }
@@ -111,7 +111,7 @@ impl Transfer<'_> {
     }
 
     /// Brings a packed image: the frames that are here are taken from here.
-    pub fn image(
+    pub(crate) fn image(
         &self,
         artefact: &Artefact,
         index: &Artefact,
@@ -234,7 +234,7 @@ impl Transfer<'_> {
 }
 
 /// Whether an earlier run brought a frame.
-pub fn is_there(file: &File, frame: &Frame) -> bool {
+pub(crate) fn is_there(file: &File, frame: &Frame) -> bool {
     // A hole is nothing that came: asked first, as most of a new file is one.
     let is_hole = rustix::fs::seek(file, rustix::fs::SeekFrom::Data(frame.offset))
         .map_or(true, |data| data >= frame.offset + frame.size);
@@ -242,7 +242,7 @@ pub fn is_there(file: &File, frame: &Frame) -> bool {
 }
 
 /// Takes a frame from what is here, where it is what it should be.
-pub fn take(file: &File, frame: &Frame, known: &HashMap<Sha256, Known>) -> bool {
+pub(crate) fn take(file: &File, frame: &Frame, known: &HashMap<Sha256, Known>) -> bool {
     let Some(Known { file: from, offset }) = known.get(&frame.sha256) else { return false };
     let Ok(from) = File::open(from) else { return false };
     let old = Frame { offset: *offset, ..frame.clone() };

@@ -1,12 +1,12 @@
 //! Publications in the layouts of other tools, besides `out/<image>`.
 
 mod swap;
-mod xcat;
+pub(crate) mod xcat;
 
 use std::path::PathBuf;
 use std::str::FromStr;
 
-pub use xcat::{XcatPublication, XcatPublished, xcat_drift};
+pub(crate) use xcat::{XcatPublication, XcatPublished, xcat_drift};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {

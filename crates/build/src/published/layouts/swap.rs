@@ -25,7 +25,7 @@ const ASIDE: &str = ".imgbuild-publish";
 
 /// What failed: what was to be done, with which path, and why.
 #[derive(Debug)]
-pub struct Trouble {
+pub(super) struct Trouble {
     /// As in "cannot INTENT `PATH`".
     pub intent: &'static str,
     pub path: PathBuf,
@@ -37,18 +37,18 @@ fn to(intent: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Trouble + 
     move |source| Trouble { intent, path, source }
 }
 
-pub struct Swap {
+pub(super) struct Swap {
     directory: PathBuf,
     aside: PathBuf,
 }
 
 /// Called between any two changes of the directory; tests look, and stop, there.
-pub type Between<'a> = &'a mut dyn FnMut();
+pub(super) type Between<'a> = &'a mut dyn FnMut();
 
 impl Swap {
     /// Finishes what a killed run left, and makes room for new files. The caller holds the directory's lock.
     /// Errors: [`Trouble`]; each name of the directory has what it had.
-    pub fn begin(directory: &Path, between: Between<'_>) -> Result<Self, Trouble> {
+    pub(super) fn begin(directory: &Path, between: Between<'_>) -> Result<Self, Trouble> {
         let swap = Self { directory: directory.to_owned(), aside: directory.join(ASIDE) };
         swap.settle(between)?;
         for path in [swap.aside.clone(), swap.aside.join("new"), swap.aside.join("old")] {
@@ -61,18 +61,18 @@ impl Swap {
     }
 
     /// Where a new file is written.
-    pub fn place(&self, name: &str) -> PathBuf {
+    pub(super) fn place(&self, name: &str) -> PathBuf {
         self.aside.join("new").join(name)
     }
 
     /// Takes the new files away again.
-    pub fn abandon(self) {
+    pub(super) fn abandon(self) {
         let _ = std::fs::remove_dir_all(&self.aside);
     }
 
     /// Replaces the names of the new files, and removes those of `retired` that are there; gives what was removed.
     /// Errors: [`Trouble`]; all names have their old files then, or, when only the last step failed, the new ones.
-    pub fn commit(self, retired: &[&str], between: Between<'_>) -> Result<Vec<String>, Trouble> {
+    pub(super) fn commit(self, retired: &[&str], between: Between<'_>) -> Result<Vec<String>, Trouble> {
         let outcome = self.turn(retired, between);
         let settled = self.settle(between);
         let removed = outcome?;

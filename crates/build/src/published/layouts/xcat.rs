@@ -33,7 +33,7 @@ const ROOTIMGS: [&str; 6] =
 
 const LOCK: &str = ".imgbuild-publish.lock";
 
-pub struct XcatPublication<'a> {
+pub(crate) struct XcatPublication<'a> {
     pub store: &'a Store,
     pub rootimg: &'static str,
     pub kernel: BlobRef,
@@ -100,7 +100,7 @@ fn check_gzip(path: &Path) -> Result<(), Trouble> {
 /// Files of an osimage's rootimgdir that are gone or are not those of the build that `decisions` keep whole.
 ///
 /// Small files are compared, of large ones only the sizes. Empty where something is to be built anyway.
-pub fn xcat_drift(recipe: &Recipe, store: &Store, decisions: &[Decision], directory: &Path) -> Vec<Drift> {
+pub(crate) fn xcat_drift(recipe: &Recipe, store: &Store, decisions: &[Decision], directory: &Path) -> Vec<Drift> {
     let kept = decisions.iter().filter(|decision| decision.verdict == Verdict::Keep);
     let outputs = |decision: &Decision| Some((decision.action.clone(), store.record(decision.key.as_ref()?)?.outputs));
     let done = Done(kept.filter_map(outputs).collect());
@@ -121,7 +121,7 @@ pub fn xcat_drift(recipe: &Recipe, store: &Store, decisions: &[Decision], direct
 impl<'a> XcatPublication<'a> {
     /// Gathers what is published from the results of a build with [`Forms::AndGzip`](crate::actions::Forms).
     /// Errors: A result that is not there.
-    pub fn of(recipe: &Recipe, store: &'a Store, done: &'a Done) -> Result<Self, StageError> {
+    pub(crate) fn of(recipe: &Recipe, store: &'a Store, done: &'a Done) -> Result<Self, StageError> {
         let pack = xcat_pack(recipe);
         Ok(Self {
             store,
@@ -157,7 +157,7 @@ impl<'a> XcatPublication<'a> {
 
     /// Puts the files into the directory, all in one moment.
     /// Errors: [`StageError::Layout`]; the directory's files are the old ones then.
-    pub fn publish(&self, directory: &Path) -> Result<XcatPublished, StageError> {
+    pub(crate) fn publish(&self, directory: &Path) -> Result<XcatPublished, StageError> {
         let wrong = said(directory);
         make(directory).map_err(&wrong)?;
         // A link to it stays a link.

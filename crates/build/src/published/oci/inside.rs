@@ -16,7 +16,7 @@ use store::{Entry, Kind, LayerReader, manifest_of};
 const COMPRESSION: Compression = Compression::Gzip(6);
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct LayersRequest {
+pub(crate) struct LayersRequest {
     pub layers: Vec<Digest>,
     pub excluded: BTreeSet<String>,
     /// Where the archives go: `TO-0`, `TO-1`, ..
@@ -26,7 +26,7 @@ pub struct LayersRequest {
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct LayerFile {
+pub(crate) struct LayerFile {
     pub layer: usize,
     /// Digest of the archive before it was compressed, and after; bytes after.
     pub diff_id: Sha256,
@@ -36,7 +36,7 @@ pub struct LayerFile {
 
 /// What was written; layers without anything are left out.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct LayersAnswer {
+pub(crate) struct LayersAnswer {
     pub layers: Vec<LayerFile>,
     pub left_out: Vec<String>,
 }
@@ -70,7 +70,7 @@ impl<W: Write> Write for Hashed<W> {
     }
 }
 
-pub fn inside(request: LayersRequest, news: News<'_>) -> Result<LayersAnswer, String> {
+pub(crate) fn inside(request: LayersRequest, news: News<'_>) -> Result<LayersAnswer, String> {
     let reader = LayerReader::open(&request.layers)?;
     let manifests = request.layers.iter().map(manifest_of).collect::<Result<Vec<_>, _>>()?;
     let (layers, left_out) = planned(manifests, &request.excluded);

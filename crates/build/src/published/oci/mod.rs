@@ -1,14 +1,14 @@
 //! Published images in registries: as an artefact of the files that nodes boot, and the root file system as a container image.
 
-pub mod believed;
-pub mod container;
-pub mod error;
-pub mod inside;
-pub mod planned;
-pub mod pull;
-pub mod push;
+pub(crate) mod believed;
+pub(crate) mod container;
+pub(crate) mod error;
+pub(crate) mod inside;
+pub(crate) mod planned;
+pub(crate) mod pull;
+pub(crate) mod push;
 
-pub const ARTIFACT: &str = "application/vnd.imgbuild.image.v1";
+pub(crate) const ARTIFACT: &str = "application/vnd.imgbuild.image.v1";
 const BUILD: &str = "application/vnd.imgbuild.build.v1+json";
 const LOCK: &str = "application/vnd.imgbuild.lock.v1+toml";
 const INDEX: &str = "application/vnd.imgbuild.index.v1+json";

@@ -12,7 +12,7 @@ use store::{Entry, Kind, Manifest, Merged};
 const GONE: &str = ".wh.";
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Planned {
+pub(crate) enum Planned {
     /// A path of the recipe's layer of this number, counted from the lowest.
     Entry(usize, Entry),
     /// A path of a lower layer is gone.
@@ -20,7 +20,7 @@ pub enum Planned {
 }
 
 /// The layers' entries by the paths that they have in their archives, and what is left out because the form cannot say it.
-pub fn planned(
+pub(crate) fn planned(
     manifests: impl IntoIterator<Item = Manifest>,
     excluded: &BTreeSet<String>,
 ) -> (Vec<BTreeMap<String, Planned>>, Vec<String>) {

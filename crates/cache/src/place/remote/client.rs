@@ -104,7 +104,7 @@ async fn within<T>(patience: Duration, answer: impl Future<Output = Result<T, St
 }
 
 impl Client {
-    pub fn of(text: &str, rate: Rate) -> Result<Self, String> {
+    pub(super) fn of(text: &str, rate: Rate) -> Result<Self, String> {
         let (scheme, rest) = match text.split_once("://") {
             Some(("grpc", rest)) => ("http", rest),
             Some((_, rest)) => ("https", rest),
@@ -155,7 +155,7 @@ impl Client {
     }
 
     /// How many bytes of files it takes and gives in one message.
-    pub fn batch(&self) -> u64 {
+    pub(super) fn batch(&self) -> u64 {
         self.open().map_or(BATCH, |open| open.batch)
     }
 
@@ -176,7 +176,7 @@ impl Client {
     }
 
     /// The result of an action, if there is one; its output file `inline` may be in it.
-    pub fn result(&self, action: proto::Digest, inline: &str) -> Result<Option<proto::ActionResult>, Refused> {
+    pub(super) fn result(&self, action: proto::Digest, inline: &str) -> Result<Option<proto::ActionResult>, Refused> {
         let open = self.open()?;
         let ask = proto::GetActionResultRequest {
             instance_name: self.instance.clone(),
@@ -193,7 +193,7 @@ impl Client {
         }
     }
 
-    pub fn set_result(&self, action: proto::Digest, result: proto::ActionResult) -> Result<(), Refused> {
+    pub(super) fn set_result(&self, action: proto::Digest, result: proto::ActionResult) -> Result<(), Refused> {
         let open = self.open()?;
         let ask = proto::UpdateActionResultRequest {
             instance_name: self.instance.clone(),
@@ -207,7 +207,7 @@ impl Client {
         Ok(())
     }
 
-    pub fn missing(&self, digests: Vec<proto::Digest>) -> Result<Vec<proto::Digest>, Refused> {
+    pub(super) fn missing(&self, digests: Vec<proto::Digest>) -> Result<Vec<proto::Digest>, Refused> {
         let open = self.open()?;
         let mut missing = Vec::new();
         for some in digests.chunks(DIGESTS) {
@@ -223,7 +223,7 @@ impl Client {
         Ok(missing)
     }
 
-    pub fn read_small(&self, digests: Vec<proto::Digest>) -> Result<HashMap<String, Vec<u8>>, Refused> {
+    pub(super) fn read_small(&self, digests: Vec<proto::Digest>) -> Result<HashMap<String, Vec<u8>>, Refused> {
         let open = self.open()?;
         let ask = proto::BatchReadBlobsRequest {
             instance_name: self.instance.clone(),
@@ -238,7 +238,7 @@ impl Client {
         Ok(there.filter_map(|one| Some((one.digest?.hash, one.data))).collect())
     }
 
-    pub fn write_small(&self, digest: proto::Digest, data: Vec<u8>) -> Result<(), Refused> {
+    pub(super) fn write_small(&self, digest: proto::Digest, data: Vec<u8>) -> Result<(), Refused> {
         let open = self.open()?;
         self.rate.spend(data.len() as u64);
         let one = proto::batch_update_blobs_request::Request {
@@ -266,7 +266,7 @@ impl Client {
 
     /// Reads a file piece by piece, no more than it should have, and no longer than `most`; whether the server has it. `take` says
     /// whether to go on.
-    pub fn read(
+    pub(super) fn read(
         &self,
         digest: &proto::Digest,
         most: Duration,
@@ -298,7 +298,7 @@ impl Client {
         }
     }
 
-    pub fn write(&self, digest: &proto::Digest, file: File) -> Result<(), Refused> {
+    pub(super) fn write(&self, digest: &proto::Digest, file: File) -> Result<(), Refused> {
         let open = self.open()?;
         let name = random_name().map_err(|error| refused(error.to_string()))?;
         let resource_name = self.name(&format!("uploads/{name}/blobs/{}/{}", digest.hash, digest.size_bytes));

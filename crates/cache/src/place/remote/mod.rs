@@ -94,7 +94,7 @@ fn batches(wanted: &[Wanted], most: u64) -> Vec<Vec<&Wanted>> {
 
 impl Remote {
     /// By its address: `grpc://HOST:PORT/INSTANCE`, or `grpcs://` with TLS.
-    pub fn of(text: &str, rate: Rate) -> Result<Self, String> {
+    pub(super) fn of(text: &str, rate: Rate) -> Result<Self, String> {
         Client::of(text, rate).map(|client| Self(client, Mutex::default()))
     }
 

@@ -8,7 +8,7 @@ use crate::{DistroError, Gathering, Keyring, Unusable};
 
 /// Looks at the archives of a recipe, and gives those that cannot be used. Without `online` no server is asked, and what this host itself is set
 /// up for is left alone.
-pub fn check(gathering: &Gathering<'_>, online: bool) -> Vec<Unusable> {
+pub(crate) fn check(gathering: &Gathering<'_>, online: bool) -> Vec<Unusable> {
     let said = |repo: Option<usize>, is_of_place: bool| move |error: DistroError| Unusable { repo, error, is_of_place };
     let repos = &gathering.recipe.model.repo;
     let mut wrong = Vec::new();
@@ -45,7 +45,7 @@ pub fn check(gathering: &Gathering<'_>, online: bool) -> Vec<Unusable> {
 }
 
 /// Whether all archives of a recipe are directories of this machine.
-pub fn is_local(gathering: &Gathering<'_>) -> bool {
+pub(crate) fn is_local(gathering: &Gathering<'_>) -> bool {
     let repos = &gathering.recipe.model.repo;
     let is_file = |index: usize| {
         let all = of_one(gathering, index).unwrap_or_default();

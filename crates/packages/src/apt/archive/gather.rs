@@ -31,7 +31,7 @@ const OTHERPKGS: &str = "otherpkgs";
 
 /// Sources of a recipe with the keyring of each.
 /// Errors: [`DistroError`] for sources or keyrings that cannot be used.
-pub fn sources(gathering: &Gathering<'_>) -> Result<Vec<(Source, Keyring)>, DistroError> {
+pub(crate) fn sources(gathering: &Gathering<'_>) -> Result<Vec<(Source, Keyring)>, DistroError> {
     let (recipe, places) = (gathering.recipe, gathering.places);
     let mirror = places.mirror.as_deref();
     if let Some(directory) = &places.vendor {
@@ -76,7 +76,7 @@ pub fn sources(gathering: &Gathering<'_>) -> Result<Vec<(Source, Keyring)>, Dist
 
 /// A suite that the archive does not have, and that the recipe does not name, is reported and left out.
 /// Errors: Any other.
-pub fn unless_optional<T>(
+pub(crate) fn unless_optional<T>(
     found: Result<T, DistroError>,
     source: &Source,
     recipe: &Recipe,
@@ -120,7 +120,7 @@ fn suites(gathering: &Gathering<'_>, doing: &str) -> Result<Vec<(Source, SuiteRe
 }
 
 /// Archives whose Release files and indices were read and checked.
-pub struct AptArchive {
+pub(crate) struct AptArchive {
     suites: Vec<SuiteRelease>,
     archive: Archive,
     /// What tools are taken from, where the image's packages do not run here.
@@ -131,7 +131,7 @@ pub struct AptArchive {
 }
 
 /// Fetches, checks and reads the indices of all suites and of the local directories.
-pub fn gather(gathering: &Gathering<'_>) -> Result<AptArchive, DistroError> {
+pub(crate) fn gather(gathering: &Gathering<'_>) -> Result<AptArchive, DistroError> {
     let repos = &gathering.recipe.model.repo;
     let is_of_host = repos.is_empty() || repos.iter().any(|repo| repo.source.is_some());
     let pins = if is_of_host && gathering.places.vendor.is_none() {
@@ -196,7 +196,7 @@ fn local(gathering: &Gathering<'_>) -> Result<(Vec<SuiteIndex>, Vec<Damaged>), D
 
 /// The directories of the recipe alone.
 /// Errors: As [`gather`] for those.
-pub fn gather_local(gathering: &Gathering<'_>) -> Result<AptArchive, DistroError> {
+pub(crate) fn gather_local(gathering: &Gathering<'_>) -> Result<AptArchive, DistroError> {
     let (indices, damaged) = local(gathering)?;
     let archive = Archive { indices };
     Ok(AptArchive {
@@ -374,7 +374,7 @@ impl AptArchive {
 
 /// Roots of the archives by suite.
 /// Errors: [`DistroError`] for sources that cannot be used.
-pub fn roots(gathering: &Gathering<'_>) -> Result<BTreeMap<String, Vec<String>>, DistroError> {
+pub(crate) fn roots(gathering: &Gathering<'_>) -> Result<BTreeMap<String, Vec<String>>, DistroError> {
     let mut urls: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (source, _) in sources(gathering)? {
         for suite in &source.suites {
@@ -389,7 +389,7 @@ pub fn roots(gathering: &Gathering<'_>) -> Result<BTreeMap<String, Vec<String>>,
 }
 
 /// Writes the indices of all suites, as signed, into a directory; gives the files.
-pub fn vendor(gathering: &Gathering<'_>, directory: &Path) -> Result<BTreeSet<PathBuf>, DistroError> {
+pub(crate) fn vendor(gathering: &Gathering<'_>, directory: &Path) -> Result<BTreeSet<PathBuf>, DistroError> {
     let mut kept = BTreeSet::new();
     let mut put = |path: PathBuf, bytes: &[u8]| -> Result<(), DistroError> {
         files::replace(&path, bytes, 0o644, Durability::Kill)

@@ -23,7 +23,7 @@ pub fn package_files(directory: &Path) -> Result<Vec<std::path::PathBuf>, Distro
 }
 
 /// Whether an origin is a directory of the recipe: `otherpkgs/FOLDER` or `kernels/FOLDER`, where suites have no slash.
-pub fn is_local(origin: &str) -> bool {
+pub(crate) fn is_local(origin: &str) -> bool {
     origin.starts_with("otherpkgs/") || origin.starts_with("kernels/")
 }
 

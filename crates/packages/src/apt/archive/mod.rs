@@ -1,13 +1,13 @@
 //! The archives of a recipe: which they are, their indices, and directories of packages.
 
-pub mod check;
-pub mod gather;
-pub mod index;
-pub mod local;
-pub mod named;
-pub mod relations;
-pub mod release;
-pub mod source;
-pub mod sources_file;
-pub mod vendored;
-pub mod words;
+pub(super) mod check;
+pub(super) mod gather;
+pub(super) mod index;
+pub(super) mod local;
+pub(super) mod named;
+pub(super) mod relations;
+pub(super) mod release;
+pub(super) mod source;
+pub(super) mod sources_file;
+pub(super) mod vendored;
+pub(super) mod words;

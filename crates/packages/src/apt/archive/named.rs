@@ -12,7 +12,7 @@ use recipe::{Distro, Recipe, id_of};
 use sandbox::emulator::HostCpu;
 
 /// Debian's name of the image's architecture.
-pub fn architecture_of(recipe: &Recipe) -> &'static str {
+pub(crate) fn architecture_of(recipe: &Recipe) -> &'static str {
     architecture(recipe.model.image.arch.machine()).unwrap_or("amd64")
 }
 
@@ -33,7 +33,7 @@ impl Architectures {
 
 /// The keys of the distribution's own archive.
 /// Errors: [`DistroError::Keyring`], if the built-in data were damaged.
-pub fn built_in(recipe: &Recipe) -> Result<Keyring, DistroError> {
+pub(crate) fn built_in(recipe: &Recipe) -> Result<Keyring, DistroError> {
     let keys = match recipe.model.image.distro {
         Distro::Ubuntu => Keyring::ubuntu(),
         _ => Keyring::debian(),
@@ -41,7 +41,7 @@ pub fn built_in(recipe: &Recipe) -> Result<Keyring, DistroError> {
     keys.map_err(|problem| DistroError::Keyring { path: "(built in)".into(), problem })
 }
 
-pub struct Named {
+pub(crate) struct Named {
     pub repo: usize,
     pub source: Source,
     pub keyring: Keyring,
@@ -49,7 +49,7 @@ pub struct Named {
 
 /// The archives that the recipe names by address or in files; what the lock calls them is each one's own.
 /// Errors: [`DistroError`] for files or keyrings that cannot be used.
-pub fn named(gathering: &Gathering<'_>) -> Result<Vec<Named>, DistroError> {
+pub(crate) fn named(gathering: &Gathering<'_>) -> Result<Vec<Named>, DistroError> {
     let mut all: Vec<Named> = Vec::new();
     for index in 0..gathering.recipe.model.repo.len() {
         all.extend(of_one(gathering, index)?);
@@ -60,7 +60,7 @@ pub fn named(gathering: &Gathering<'_>) -> Result<Vec<Named>, DistroError> {
 
 /// The archives of one [[repo]], before they get names of their own.
 /// Errors: As [`named`].
-pub fn of_one(gathering: &Gathering<'_>, index: usize) -> Result<Vec<Named>, DistroError> {
+pub(crate) fn of_one(gathering: &Gathering<'_>, index: usize) -> Result<Vec<Named>, DistroError> {
     let recipe = gathering.recipe;
     let mut all: Vec<Named> = Vec::new();
     if let Some(repo) = recipe.model.repo.get(index) {

@@ -14,7 +14,7 @@ fn names(field: &str) -> impl Iterator<Item = &str> {
 }
 
 /// The relations of packages to each other. All existing alternatives count: more than is needed does no harm.
-pub fn relations(archive: &Archive, packages: &[PinnedPackage], install: &[String]) -> Option<Relations> {
+pub(crate) fn relations(archive: &Archive, packages: &[PinnedPackage], install: &[String]) -> Option<Relations> {
     let candidates: Vec<_> =
         packages.iter().map(|package| archive.exact(&package.name, &package.version)).collect::<Option<_>>()?;
     let mut known: HashMap<String, Vec<usize>> = HashMap::new();
@@ -45,7 +45,12 @@ pub fn relations(archive: &Archive, packages: &[PinnedPackage], install: &[Strin
 }
 
 /// Which of some packages are asked for, are among the first ones, or are needed by such, by their places.
-pub fn reached(archive: &Archive, packages: &[PinnedPackage], first: usize, install: &[String]) -> BTreeSet<usize> {
+pub(crate) fn reached(
+    archive: &Archive,
+    packages: &[PinnedPackage],
+    first: usize,
+    install: &[String],
+) -> BTreeSet<usize> {
     let Some(relations) = relations(archive, packages, install) else { return BTreeSet::new() };
     let mut queue: Vec<usize> = relations.asked.into_iter().flatten().chain(0..first).collect();
     let mut all = BTreeSet::new();

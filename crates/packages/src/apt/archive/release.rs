@@ -234,7 +234,7 @@ pub fn fetch_suite(
 }
 
 /// Path of an index, without its ending, below the suite's directory.
-pub fn index_of(component: &str, architecture: &str) -> String {
+pub(crate) fn index_of(component: &str, architecture: &str) -> String {
     format!("{component}/binary-{architecture}/Packages")
 }
 

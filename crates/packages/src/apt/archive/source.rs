@@ -113,7 +113,7 @@ impl HostSources {
 }
 
 /// The directory of a flat archive below its root; none for other suites.
-pub fn below(suite: &str) -> Option<&str> {
+pub(crate) fn below(suite: &str) -> Option<&str> {
     let directory = suite.strip_suffix('/')?;
     Some(directory.strip_prefix("./").unwrap_or(if directory == "." { "" } else { directory }).trim_matches('/'))
 }

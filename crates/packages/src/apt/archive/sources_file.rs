@@ -47,7 +47,7 @@ const PASSED_OVER: [&str; 11] = [
 ];
 
 /// Whether a suite is a directory with the index itself: a flat archive.
-pub fn is_flat(suite: &str) -> bool {
+pub(crate) fn is_flat(suite: &str) -> bool {
     suite.ends_with('/')
 }
 

@@ -19,27 +19,27 @@ use crate::{DistroError, Gathering, Keyring, VENDOR_MARK as MARK, keyring};
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Contents {
+pub(crate) struct Contents {
     pub format: u32,
     pub suite: Vec<Suite>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Suite {
+pub(crate) struct Suite {
     /// Its name; also that of its directory.
     pub name: String,
     pub components: Vec<String>,
 }
 
 /// Root of a suite's archive.
-pub fn suite_directory(directory: &Path, suite: &str) -> PathBuf {
+pub(crate) fn suite_directory(directory: &Path, suite: &str) -> PathBuf {
     directory.join("suites").join(suite.replace('/', "_"))
 }
 
 /// The archives of a vendored directory, each with the keyring that the recipe has for its suite.
 /// Errors: [`DistroError::NoSource`] for a directory that `imgbuild vendor` did not make.
-pub fn sources(gathering: &Gathering<'_>, directory: &Path) -> Result<Vec<(Source, Keyring)>, DistroError> {
+pub(crate) fn sources(gathering: &Gathering<'_>, directory: &Path) -> Result<Vec<(Source, Keyring)>, DistroError> {
     let no = |problem: String| DistroError::NoSource {
         problem: format!("`{}` contains no vendored packages: {problem}", directory.display()),
         help: "create it with `imgbuild vendor DIR` on a machine that can reach the mirror".to_owned(),

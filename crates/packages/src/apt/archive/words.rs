@@ -26,7 +26,7 @@ fn versions(archive: &Archive, name: &str) -> String {
 }
 
 /// Whether there is what `name=version` names, of a package that there is.
-pub fn of_version(archive: &Archive, item: &str) -> Result<(), String> {
+pub(crate) fn of_version(archive: &Archive, item: &str) -> Result<(), String> {
     let Some((name, wanted)) = item.split_once('=') else { return Ok(()) };
     let name = name.split(':').next().unwrap_or(name);
     let fits = |version: &str| match wanted.strip_suffix('*') {
@@ -41,7 +41,7 @@ pub fn of_version(archive: &Archive, item: &str) -> Result<(), String> {
 
 /// Whether there is what `name/suite` names.
 /// Errors: What there is instead; none for a package that no repository has.
-pub fn of_suite(archive: &Archive, suites: &[SuiteRelease], item: &str) -> Result<(), Option<String>> {
+pub(crate) fn of_suite(archive: &Archive, suites: &[SuiteRelease], item: &str) -> Result<(), Option<String>> {
     // apt takes what follows the last one.
     let Some((name, wanted)) = item.rsplit_once('/') else { return Err(None) };
     let is_it = |suite: &&SuiteRelease| {
@@ -76,22 +76,22 @@ pub fn of_suite(archive: &Archive, suites: &[SuiteRelease], item: &str) -> Resul
 }
 
 /// Whether a word is a pattern of apt's own. Source: apt-patterns(7).
-pub fn is_apt_pattern(word: &str) -> bool {
+pub(crate) fn is_apt_pattern(word: &str) -> bool {
     word.starts_with(['?', '~'])
 }
 
 /// The task in `task^`. Source: apt-get(8).
-pub fn task_of(word: &str) -> Option<&str> {
+pub(crate) fn task_of(word: &str) -> Option<&str> {
     word.strip_suffix('^').filter(|task| !is_apt_pattern(word) && !task.is_empty())
 }
 
 /// Whether a package belongs to a task.
-pub fn is_of_task(candidate: &Candidate<'_>, task: &str) -> bool {
+pub(crate) fn is_of_task(candidate: &Candidate<'_>, task: &str) -> bool {
     candidate.fields.get_field("Task").is_some_and(|field| field.join().split([',', ' ']).any(|one| one == task))
 }
 
 /// Whether a package is asked for by a name or pattern of a list.
-pub fn is_asked(candidate: &Candidate<'_>, item: &str) -> bool {
+pub(crate) fn is_asked(candidate: &Candidate<'_>, item: &str) -> bool {
     let name = candidate.field("Package").unwrap_or_default();
     match item {
         "?essential" => candidate.field("Essential") == Some("yes"),
@@ -107,7 +107,7 @@ pub fn is_asked(candidate: &Candidate<'_>, item: &str) -> bool {
 
 /// Whether a word of a list names a package. In `folder/name` and `name/suite` one part is the name; no package is named like a folder or a
 /// suite.
-pub fn is_named(name: &str, item: &str) -> bool {
+pub(crate) fn is_named(name: &str, item: &str) -> bool {
     let is_it = |word: &str| match word.contains(['*', '?']) {
         true => globset::Glob::new(word).is_ok_and(|glob| glob.compile_matcher().is_match(name)),
         false => word == name,
@@ -117,7 +117,7 @@ pub fn is_named(name: &str, item: &str) -> bool {
 }
 
 /// The name in `folder/name=version` or `name:architecture`.
-pub fn plain_name(item: &str) -> &str {
+pub(crate) fn plain_name(item: &str) -> &str {
     let name = item.rsplit('/').next().unwrap_or(item);
     name.split(['=', ':']).next().unwrap_or(name)
 }
@@ -127,7 +127,7 @@ const SHOWN_NAMES: usize = 3;
 
 /// What `folder/name`, `folder/name*` or `folder/name.arch` of an otherpkgs list means: the newest of each name that this folder has for
 /// the image's CPU.
-pub fn in_folder<'a>((archive, architecture): (&'a Archive, &str), item: &str) -> Vec<Candidate<'a>> {
+pub(crate) fn in_folder<'a>((archive, architecture): (&'a Archive, &str), item: &str) -> Vec<Candidate<'a>> {
     let Some((folder, name)) = item.rsplit_once('/').filter(|_| !is_apt_pattern(item)) else { return Vec::new() };
     let (name, wanted) = name.split_once('=').map_or((name, None), |(name, version)| (name, Some(version)));
     let name = name.strip_suffix(&format!(":{architecture}")).unwrap_or(name);
@@ -157,7 +157,7 @@ pub fn in_folder<'a>((archive, architecture): (&'a Archive, &str), item: &str) -
 }
 
 /// Words of a pass that nothing means, each with what there is instead, where that is known.
-pub fn unknown_words(
+pub(crate) fn unknown_words(
     (archive, suites, architecture): (&Archive, &[SuiteRelease], &str),
     items: &[String],
     is_installed: &dyn Fn(&str) -> bool,
@@ -196,7 +196,7 @@ pub fn unknown_words(
 }
 
 /// What of the recipe's own directories is like `folder/name`.
-pub fn near_in_folders(archive: &Archive, item: &str) -> Option<String> {
+pub(crate) fn near_in_folders(archive: &Archive, item: &str) -> Option<String> {
     let local = archive.indices.iter().filter_map(|index| Some((index.origin.strip_prefix("otherpkgs/")?, index)));
     let names = |text: &str| -> Vec<String> {
         let fields = text.lines().filter_map(|line| line.strip_prefix("Package:"));
@@ -213,7 +213,7 @@ pub fn near_in_folders(archive: &Archive, item: &str) -> Option<String> {
 }
 
 /// What is said of names that no archive has, each with what is known of it.
-pub fn unknown_names(archive: &Archive, unknown: Vec<(String, Option<String>)>) -> DistroError {
+pub(crate) fn unknown_names(archive: &Archive, unknown: Vec<(String, Option<String>)>) -> DistroError {
     let names = archive.names();
     let hint = |(name, hint): (String, Option<String>)| {
         let near = || {

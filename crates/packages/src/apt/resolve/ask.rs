@@ -278,7 +278,7 @@ fn clean(text: &str) -> String {
 const SHOWN_LINES: usize = 30;
 
 /// Packages whose versions the solver complains about: `x : Depends: NAME (>= 2) but 1 is to be installed`, and the like.
-pub fn in_the_way(words: &str) -> BTreeSet<String> {
+pub(crate) fn in_the_way(words: &str) -> BTreeSet<String> {
     let relations = ["Depends: ", "PreDepends: ", "Breaks: ", "Conflicts: "];
     let mut found = BTreeSet::new();
     for line in words.lines().filter(|line| line.contains(" is to be installed") || line.contains(" but ")) {

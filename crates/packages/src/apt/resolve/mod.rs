@@ -5,7 +5,7 @@ mod own;
 
 use std::collections::BTreeMap;
 
-pub use ask::in_the_way;
+pub(super) use ask::in_the_way;
 
 use self::ask::Repositories;
 use super::archive::words::{is_apt_pattern, is_named, unknown_names, unknown_words};
@@ -16,7 +16,7 @@ use base::digest::Sha256;
 use recipe::{is_meant, is_pattern};
 
 /// Runs apt in a tools root against repositories whose indices were checked.
-pub struct Resolver<'a> {
+pub(super) struct Resolver<'a> {
     pub solving: &'a Solving<'a>,
     pub architecture: &'a str,
     pub suites: &'a [SuiteRelease],
@@ -43,7 +43,7 @@ impl Resolver<'_> {
     ///
     /// `held` are packages that keep their version where they are wanted (D13).
     /// Errors: [`DistroError::UnknownPackages`] or [`DistroError::Unsatisfiable`] with the solver's own words.
-    pub fn resolve(&self, passes: &[Pass], held: &[PinnedPackage]) -> Result<Vec<Resolution>, DistroError> {
+    pub(super) fn resolve(&self, passes: &[Pass], held: &[PinnedPackage]) -> Result<Vec<Resolution>, DistroError> {
         let of_base = self.solving.base.into_iter().flat_map(|base| base.packages);
         let mut installed: Known<'_> = of_base
             .map(|(name, one)| {

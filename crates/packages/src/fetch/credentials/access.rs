@@ -98,7 +98,7 @@ pub(super) fn learn(place: &str, access: Access) {
 }
 
 /// The same of a mirror that a list names; what is known of it otherwise stays.
-pub fn learn_mirror(place: &str, access: &Access) {
+pub(crate) fn learn_mirror(place: &str, access: &Access) {
     let place = place.trim_end_matches('/');
     let mut all = learned();
     if has_host(place) && access_at(&all, place).is_none() {
@@ -112,7 +112,7 @@ fn has_host(place: &str) -> bool {
 }
 
 /// How an address is asked; none where nothing is known of it.
-pub fn access_of(url: &str) -> Option<Access> {
+pub(crate) fn access_of(url: &str) -> Option<Access> {
     access_at(&learned(), url)
 }
 
@@ -219,7 +219,7 @@ fn authorities() -> RootCerts {
 }
 
 /// Settings for a server about which nothing is said.
-pub fn usual() -> TlsConfig {
+pub(crate) fn usual() -> TlsConfig {
     TlsConfig::builder().root_certs(authorities()).build()
 }
 

@@ -1,7 +1,7 @@
 //! Removes users, passwords and tokens from URLs.
 
 /// An address without user and password, and these.
-pub fn split_user(url: &str) -> (String, Option<(String, String)>) {
+pub(crate) fn split_user(url: &str) -> (String, Option<(String, String)>) {
     let Some((scheme, rest)) = url.split_once("://") else { return (url.to_owned(), None) };
     let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     let Some((user, host)) = authority.rsplit_once('@') else { return (url.to_owned(), None) };
@@ -10,7 +10,7 @@ pub fn split_user(url: &str) -> (String, Option<(String, String)>) {
 }
 
 /// `%41` is `A`. Source: RFC 3986, 2.1.
-pub fn decoded(text: &str) -> String {
+pub(crate) fn decoded(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;

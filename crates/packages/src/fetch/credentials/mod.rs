@@ -11,9 +11,9 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 
 use serde::Deserialize;
 
-pub mod access;
-pub mod address;
-pub mod s3;
+pub(crate) mod access;
+pub(crate) mod address;
+pub(crate) mod s3;
 
 use access::{Tls, access_of};
 use address::basic;
@@ -64,7 +64,7 @@ enum How {
 }
 
 #[derive(Default)]
-pub struct Credentials {
+pub(crate) struct Credentials {
     rules: Vec<Rule>,
     /// Files that could not be used, and why.
     problems: Vec<String>,
@@ -77,7 +77,7 @@ impl std::fmt::Debug for Credentials {
 }
 
 impl Credentials {
-    pub fn of_host() -> &'static Self {
+    pub(crate) fn of_host() -> &'static Self {
         static HOST: LazyLock<Credentials> = LazyLock::new(Credentials::read);
         &HOST
     }
@@ -198,7 +198,7 @@ impl Credentials {
 
     /// Value of the `Authorization` header of a request to an address; none where nothing is known.
     /// Errors: A text without secrets, where what is known cannot be used.
-    pub fn authorization(&self, url: &str) -> Result<Option<String>, String> {
+    pub(crate) fn authorization(&self, url: &str) -> Result<Option<String>, String> {
         if let Some(access) = access_of(url) {
             if let Some((user, password)) = access.user {
                 return Ok(Some(basic(&user, &password)));
@@ -218,7 +218,7 @@ impl Credentials {
         Ok(header.clone())
     }
 
-    pub fn tls(&self, url: &str) -> Tls {
+    pub(crate) fn tls(&self, url: &str) -> Tls {
         if let Some(access) = access_of(url).filter(|access| access.tls != Tls::default()) {
             return access.tls;
         }
@@ -233,7 +233,7 @@ impl Credentials {
         }
     }
 
-    pub fn hint(&self, url: &str) -> String {
+    pub(crate) fn hint(&self, url: &str) -> String {
         let known = match self.rule(url).is_some() || access_of(url).is_some() {
             true => "this host's credentials for it were rejected",
             false => "this host has no credentials for it (docs/security.md, Credentials)",

@@ -17,13 +17,13 @@ use super::access::{Access, Tls, learn};
 const COUNTS: Duration = Duration::from_secs(900);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verb {
+pub(crate) enum Verb {
     Get,
     Put,
     Delete,
 }
 
-pub struct Signer {
+pub(crate) struct Signer {
     bucket: Bucket,
     credentials: Credentials,
     base: String,
@@ -31,7 +31,7 @@ pub struct Signer {
 
 impl Signer {
     /// The address with the signature behind it; nothing for one outside the bucket.
-    pub fn signed(&self, verb: Verb, url: &str) -> Option<String> {
+    pub(crate) fn signed(&self, verb: Verb, url: &str) -> Option<String> {
         let key = url.strip_prefix(&self.base)?.strip_prefix('/')?;
         let credentials = Some(&self.credentials);
         let signed = match verb {
@@ -43,7 +43,7 @@ impl Signer {
     }
 
     /// The signed address of the list of what is below another one, from where a list before ended.
-    pub fn listed(&self, url: &str, token: Option<&str>) -> Option<String> {
+    pub(crate) fn listed(&self, url: &str, token: Option<&str>) -> Option<String> {
         let key = url.strip_prefix(&self.base)?.strip_prefix('/')?;
         // The bucket itself, asked with words.
         let mut list = self.bucket.get_object(Some(&self.credentials), "");
@@ -202,17 +202,17 @@ fn signers() -> MutexGuard<'static, Vec<Signer>> {
 }
 
 /// What is asked of the server for an address in a bucket; nothing for another. It must stand in no message.
-pub fn signed(verb: Verb, url: &str) -> Option<String> {
+pub(crate) fn signed(verb: Verb, url: &str) -> Option<String> {
     signers().iter().find_map(|signer| signer.signed(verb, url))
 }
 
 /// As [`Signer::listed`], for the bucket that an address is in; nothing for another.
-pub fn listed(url: &str, token: Option<&str>) -> Option<String> {
+pub(crate) fn listed(url: &str, token: Option<&str>) -> Option<String> {
     signers().iter().find_map(|signer| signer.listed(url, token))
 }
 
 /// What may help where a server of buckets refuses.
-pub fn hint(url: &str, status: u16) -> Option<&'static str> {
+pub(crate) fn hint(url: &str, status: u16) -> Option<&'static str> {
     signed(Verb::Get, url)?;
     match status {
         301 | 307 | 400 => Some("; is the bucket in this region? AWS_REGION names it, or `region` in ~/.aws/config"),

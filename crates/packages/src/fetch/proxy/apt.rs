@@ -9,7 +9,7 @@ use crate::fetch::credentials::access::Proxy;
 
 /// Settings by their names in small letters, joined with `::`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Settings(BTreeMap<String, String>);
+pub(crate) struct Settings(BTreeMap<String, String>);
 
 #[derive(Debug, PartialEq, Eq)]
 enum Token {
@@ -109,7 +109,7 @@ impl Settings {
     }
 
     /// By way of what apt asks for an address; none where it says nothing of that.
-    pub fn proxy_of(&self, url: &str) -> Option<Proxy> {
+    pub(crate) fn proxy_of(&self, url: &str) -> Option<Proxy> {
         let (scheme, host, _) = parts(url)?;
         // What https does not say for itself is http's.
         let schemes: &[&str] = match scheme {
@@ -129,7 +129,7 @@ impl Settings {
     }
 }
 
-pub fn of_host() -> &'static Settings {
+pub(crate) fn of_host() -> &'static Settings {
     static HOST: OnceLock<Settings> = OnceLock::new();
     HOST.get_or_init(|| Settings::read(Path::new("/etc/apt")))
 }

@@ -1,7 +1,7 @@
 //! Proxy selection: environment variables and apt's settings.
 
-pub mod apt;
-pub mod through;
+pub(crate) mod apt;
+pub(crate) mod through;
 
 /// Scheme and host of an address, the host in small letters and without brackets.
 fn parts(url: &str) -> Option<(&str, String, Option<&str>)> {
@@ -20,7 +20,7 @@ fn parts(url: &str) -> Option<(&str, String, Option<&str>)> {
 
 /// The proxy that the environment names for an address: `http_proxy` or `https_proxy` by its scheme, `all_proxy` for both, in small or
 /// capital letters, unless `no_proxy` names the host. Source: curl(1), ENVIRONMENT; wget's manual, "Proxies".
-pub fn of_environment(url: &str) -> Option<String> {
+pub(crate) fn of_environment(url: &str) -> Option<String> {
     of_variables(url, &|name| std::env::var(name).ok())
 }
 
@@ -53,7 +53,7 @@ fn names_host(entry: &str, host: &str, port: Option<&str>) -> bool {
 }
 
 /// What of a proxy may be shown in a message.
-pub fn shown(proxy: &str) -> String {
+pub(crate) fn shown(proxy: &str) -> String {
     crate::fetch::credentials::address::split_user(proxy).0
 }
 

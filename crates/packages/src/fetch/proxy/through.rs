@@ -8,11 +8,11 @@ use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, TcpConnector, Transport};
 
 /// Whether an address is asked through a proxy in this way: both are http.
-pub fn is_for(url: &str, proxy: &ureq::Proxy) -> bool {
+pub(crate) fn is_for(url: &str, proxy: &ureq::Proxy) -> bool {
     url.starts_with("http://") && proxy.uri().scheme_str() == Some("http")
 }
 
-pub fn agent(config: Config, proxy: &ureq::Proxy) -> ureq::Agent {
+pub(crate) fn agent(config: Config, proxy: &ureq::Proxy) -> ureq::Agent {
     let authorization = proxy.username().map(|user| {
         let words = format!("{user}:{}", proxy.password().unwrap_or_default());
         format!("proxy-authorization: Basic {}\r\n", Base64::encode_string(words.as_bytes()))

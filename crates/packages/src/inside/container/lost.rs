@@ -14,7 +14,7 @@ const SHOWN: usize = 6;
 
 /// What a package says of one of its files.
 #[derive(Debug, Clone, Copy)]
-pub struct Packaged<'p> {
+pub(crate) struct Packaged<'p> {
     pub package: &'p str,
     /// Without a slash in front.
     pub path: &'p str,
@@ -26,14 +26,14 @@ pub struct Packaged<'p> {
 }
 
 /// A tree, and its accounts by name.
-pub struct Tree<'e> {
+pub(crate) struct Tree<'e> {
     editor: &'e TreeEditor,
     users: BTreeMap<String, u32>,
     groups: BTreeMap<String, u32>,
 }
 
 impl<'e> Tree<'e> {
-    pub fn new(editor: &'e TreeEditor) -> Self {
+    pub(crate) fn new(editor: &'e TreeEditor) -> Self {
         let of = |path: &str| {
             let text = text_in(editor, path).unwrap_or_default();
             let line = |line: &str| {
@@ -69,7 +69,7 @@ impl<'e> Tree<'e> {
     }
 
     /// What is said of all that packages say: by kind, with the packages and a file of each. `reinstall` is the command that mends it.
-    pub fn note<'p>(&self, all: impl Iterator<Item = Packaged<'p>>, reinstall: &str) -> Option<String> {
+    pub(crate) fn note<'p>(&self, all: impl Iterator<Item = Packaged<'p>>, reinstall: &str) -> Option<String> {
         let mut kinds: BTreeMap<&str, BTreeMap<&str, (&str, usize)>> = BTreeMap::new();
         let mut packages = BTreeSet::new();
         for one in all {

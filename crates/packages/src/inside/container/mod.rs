@@ -1,7 +1,7 @@
 //! A root made of a container image's layers: the base of an image whose recipe names one. What differs between families of package
 //! managers is [`ContainerFamily`]. Runs inside.
 
-pub mod lost;
+pub(crate) mod lost;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -21,7 +21,7 @@ use store::{ScanAnswer, ScanRequest, TreeEditor, in_scratch, make_directories, s
 /// Who made the image.
 const OS_RELEASE: [&str; 2] = ["etc/os-release", "usr/lib/os-release"];
 /// Bytes of a text file that is looked at, at most.
-pub const TEXT_LIMIT: u64 = 1 << 20;
+pub(crate) const TEXT_LIMIT: u64 = 1 << 20;
 /// Bytes of all layers at most once they are decompressed; of one layer, whatever its size, and for each byte of it: compressors make
 /// much of the zeros in /var/log/lastlog.
 const MOST: LayerSize = LayerSize { bytes: 64 << 30, entries: 5_000_000 };
@@ -41,10 +41,10 @@ const MOUNT_POINTS: [&str; 3] = ["etc/resolv.conf", "etc/hostname", "etc/hosts"]
 const MERGED: [&str; 4] = ["bin", "sbin", "lib", "lib64"];
 
 /// A refusal: why a container image cannot be the base, and what to do.
-pub type Refused = (String, &'static str);
+pub(crate) type Refused = (String, &'static str);
 
 /// What a family's package manager knows of a tree that a container image was unpacked to.
-pub trait ContainerFamily {
+pub(crate) trait ContainerFamily {
     /// Files that belong to containers alone, besides those of engines.
     fn of_containers(&self) -> &'static [&'static str];
     /// Files of the package manager that differ from run to run.
@@ -100,7 +100,7 @@ pub enum ContainerMade {
 
 /// What a tree says of itself. Source: os-release(5).
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct OsRelease {
+pub(crate) struct OsRelease {
     /// `ID`.
     pub id: String,
     /// `VERSION_ID`.
@@ -113,7 +113,7 @@ pub struct OsRelease {
 
 impl OsRelease {
     /// Reads the file's text; what it holds can be shown.
-    pub fn read(text: &str) -> Self {
+    pub(crate) fn read(text: &str) -> Self {
         let pairs = text.lines().filter_map(|line| line.split_once('='));
         let fields: BTreeMap<&str, &str> =
             pairs.map(|(name, value)| (name, value.trim().trim_matches(['"', '\'']))).collect();
@@ -200,7 +200,7 @@ fn settle(
 
 /// Makes the root.
 /// Errors: A text for what is no matter of the image.
-pub fn inside(
+pub(crate) fn inside(
     family: &dyn ContainerFamily,
     request: ContainerRequest,
     progress: News<'_>,

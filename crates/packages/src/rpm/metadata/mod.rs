@@ -1,15 +1,15 @@
 //! What repositories publish: repomd.xml and what it names, mirror lists, groups, modules.
 
-pub mod checksum;
-pub mod comps;
-pub mod fetch;
-pub mod filelists;
-pub mod mirrors;
-pub mod modules;
-pub mod primary;
-pub mod repomd;
+pub(super) mod checksum;
+pub(super) mod comps;
+pub(super) mod fetch;
+pub(super) mod filelists;
+pub(super) mod mirrors;
+pub(super) mod modules;
+pub(super) mod primary;
+pub(super) mod repomd;
 #[cfg(test)]
-pub mod samples;
-pub mod scan;
-pub mod susetags;
+pub(super) mod samples;
+pub(super) mod scan;
+pub(super) mod susetags;
 pub mod yaml;

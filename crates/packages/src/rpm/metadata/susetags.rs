@@ -218,7 +218,11 @@ fn disc(base: &str, number: usize) -> Option<String> {
 
 /// Fetches and reads a medium.
 /// Errors: [`DistroError`]; `NotThere` where there is no `content` either.
-pub fn fetch_medium(fetcher: &Fetcher, source: &RepositorySource, base: &str) -> Result<Repository, DistroError> {
+pub(crate) fn fetch_medium(
+    fetcher: &Fetcher,
+    source: &RepositorySource,
+    base: &str,
+) -> Result<Repository, DistroError> {
     let url = format!("{base}/content");
     let bytes = fetcher.read(&url, CONTENT_LIMIT)?;
     let wrong = |file: &str, problem: String| DistroError::Format { file: file.to_owned(), problem };

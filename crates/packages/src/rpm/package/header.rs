@@ -20,43 +20,43 @@ const DATA_LIMIT: u32 = 256 << 20;
 const SIGNATURE_LIMIT: u32 = 8 << 20;
 
 pub(in crate::rpm) mod tag {
-    pub const NAME: u32 = 1000;
-    pub const VERSION: u32 = 1001;
-    pub const RELEASE: u32 = 1002;
-    pub const EPOCH: u32 = 1003;
-    pub const SIZE: u32 = 1009;
-    pub const ARCH: u32 = 1022;
-    pub const FILE_SIZES: u32 = 1028;
-    pub const FILE_MODES: u32 = 1030;
-    pub const FILE_STATES: u32 = 1029;
-    pub const FILE_MTIMES: u32 = 1034;
-    pub const FILE_DIGESTS: u32 = 1035;
-    pub const FILE_LINKS: u32 = 1036;
-    pub const FILE_FLAGS: u32 = 1037;
-    pub const FILE_USERS: u32 = 1039;
-    pub const FILE_GROUPS: u32 = 1040;
-    pub const SOURCE_RPM: u32 = 1044;
-    pub const FILE_DEVICES: u32 = 1095;
-    pub const FILE_INODES: u32 = 1096;
-    pub const SOURCE_PACKAGE: u32 = 1106;
-    pub const PAYLOAD_FORMAT: u32 = 1124;
-    pub const DIR_INDEXES: u32 = 1116;
-    pub const BASE_NAMES: u32 = 1117;
-    pub const DIR_NAMES: u32 = 1118;
-    pub const OLD_FILE_NAMES: u32 = 1027;
-    pub const LONG_FILE_SIZES: u32 = 5008;
-    pub const LONG_SIZE: u32 = 5009;
-    pub const FILE_CAPS: u32 = 5010;
-    pub const PAYLOAD_SHA256: u32 = 5092;
+    pub(crate) const NAME: u32 = 1000;
+    pub(crate) const VERSION: u32 = 1001;
+    pub(crate) const RELEASE: u32 = 1002;
+    pub(crate) const EPOCH: u32 = 1003;
+    pub(crate) const SIZE: u32 = 1009;
+    pub(crate) const ARCH: u32 = 1022;
+    pub(crate) const FILE_SIZES: u32 = 1028;
+    pub(crate) const FILE_MODES: u32 = 1030;
+    pub(crate) const FILE_STATES: u32 = 1029;
+    pub(crate) const FILE_MTIMES: u32 = 1034;
+    pub(crate) const FILE_DIGESTS: u32 = 1035;
+    pub(crate) const FILE_LINKS: u32 = 1036;
+    pub(crate) const FILE_FLAGS: u32 = 1037;
+    pub(crate) const FILE_USERS: u32 = 1039;
+    pub(crate) const FILE_GROUPS: u32 = 1040;
+    pub(crate) const SOURCE_RPM: u32 = 1044;
+    pub(crate) const FILE_DEVICES: u32 = 1095;
+    pub(crate) const FILE_INODES: u32 = 1096;
+    pub(crate) const SOURCE_PACKAGE: u32 = 1106;
+    pub(crate) const PAYLOAD_FORMAT: u32 = 1124;
+    pub(crate) const DIR_INDEXES: u32 = 1116;
+    pub(crate) const BASE_NAMES: u32 = 1117;
+    pub(crate) const DIR_NAMES: u32 = 1118;
+    pub(crate) const OLD_FILE_NAMES: u32 = 1027;
+    pub(crate) const LONG_FILE_SIZES: u32 = 5008;
+    pub(crate) const LONG_SIZE: u32 = 5009;
+    pub(crate) const FILE_CAPS: u32 = 5010;
+    pub(crate) const PAYLOAD_SHA256: u32 = 5092;
     // Those of the signature header.
-    pub const SIG_DSA: u32 = 267;
-    pub const SIG_RSA: u32 = 268;
-    pub const SIG_SHA256: u32 = 273;
-    pub const SIG_OPENPGP: u32 = 278;
-    pub const SIG_LONG_SIZE: u32 = 270;
-    pub const SIG_SIZE: u32 = 1000;
-    pub const SIG_PGP: u32 = 1002;
-    pub const SIG_GPG: u32 = 1005;
+    pub(crate) const SIG_DSA: u32 = 267;
+    pub(crate) const SIG_RSA: u32 = 268;
+    pub(crate) const SIG_SHA256: u32 = 273;
+    pub(crate) const SIG_OPENPGP: u32 = 278;
+    pub(crate) const SIG_LONG_SIZE: u32 = 270;
+    pub(crate) const SIG_SIZE: u32 = 1000;
+    pub(crate) const SIG_PGP: u32 = 1002;
+    pub(crate) const SIG_GPG: u32 = 1005;
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -88,7 +88,7 @@ fn number(bytes: &[u8]) -> u32 {
 
 impl Headers {
     /// Reads the beginning of a package file; the payload is what follows.
-    pub fn read(file: &mut dyn Read) -> Result<Self, String> {
+    pub(crate) fn read(file: &mut dyn Read) -> Result<Self, String> {
         let mut lead = [0u8; LEAD];
         file.read_exact(&mut lead).map_err(|_| "is not an RPM package: it is too short".to_owned())?;
         if lead[..4] != LEAD_MAGIC {
@@ -135,7 +135,7 @@ impl Header {
     }
 
     /// Reads a header as rpm's database has it: without the magic.
-    pub fn of_database(blob: &[u8]) -> Result<Self, String> {
+    pub(crate) fn of_database(blob: &[u8]) -> Result<Self, String> {
         Self::read(&mut MAGIC[..].chain(&[0u8; 4][..]).chain(blob), DATA_LIMIT)
     }
 
@@ -143,12 +143,12 @@ impl Header {
         self.bytes.get(self.data_at + entry.offset..).unwrap_or_default()
     }
 
-    pub fn has(&self, tag: u32) -> bool {
+    pub(crate) fn has(&self, tag: u32) -> bool {
         self.entries.contains_key(&tag)
     }
 
     /// A text; none where it is missing, is of another kind or no UTF-8.
-    pub fn text(&self, tag: u32) -> Option<&str> {
+    pub(crate) fn text(&self, tag: u32) -> Option<&str> {
         let entry = self.entries.get(&tag)?;
         // A text, a list of texts, or translations, the first of which is the untranslated one.
         if !matches!(entry.kind, 6 | 8 | 9) {
@@ -160,7 +160,7 @@ impl Header {
 
     /// A list of texts; empty where it is missing.
     /// Errors: A text when it is damaged or no UTF-8.
-    pub fn texts(&self, tag: u32) -> Result<Vec<&str>, String> {
+    pub(crate) fn texts(&self, tag: u32) -> Result<Vec<&str>, String> {
         let Some(entry) = self.entries.get(&tag) else { return Ok(Vec::new()) };
         let wrong = || format!("has a header whose list {tag} is damaged");
         if !matches!(entry.kind, 6 | 8 | 9) {
@@ -178,7 +178,7 @@ impl Header {
 
     /// A list of numbers of any width; empty where it is missing.
     /// Errors: A text when it is damaged.
-    pub fn numbers(&self, tag: u32) -> Result<Vec<u64>, String> {
+    pub(crate) fn numbers(&self, tag: u32) -> Result<Vec<u64>, String> {
         let Some(entry) = self.entries.get(&tag) else { return Ok(Vec::new()) };
         let wrong = || format!("has a header whose numbers {tag} are damaged");
         let width = match entry.kind {
@@ -194,12 +194,12 @@ impl Header {
     }
 
     /// The first number.
-    pub fn number(&self, tag: u32) -> Option<u64> {
+    pub(crate) fn number(&self, tag: u32) -> Option<u64> {
         self.numbers(tag).ok()?.first().copied()
     }
 
     /// Bytes.
-    pub fn binary(&self, tag: u32) -> Option<&[u8]> {
+    pub(crate) fn binary(&self, tag: u32) -> Option<&[u8]> {
         let entry = self.entries.get(&tag).filter(|entry| entry.kind == 7)?;
         self.data(entry).get(..entry.count)
     }

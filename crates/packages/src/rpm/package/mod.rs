@@ -1,9 +1,9 @@
 //! Package files: headers, payloads, and roots of unpacked packages.
 
-pub mod caps;
-pub mod file;
-pub mod header;
-pub mod installed;
-pub mod payload;
-pub mod plain;
-pub mod root;
+pub(super) mod caps;
+pub(super) mod file;
+pub(super) mod header;
+pub(super) mod installed;
+pub(super) mod payload;
+pub(super) mod plain;
+pub(super) mod root;

@@ -23,7 +23,7 @@ pub(in crate::rpm) struct Owners {
 }
 
 impl Owners {
-    pub fn read(passwd: &str, group: &str) -> Self {
+    pub(crate) fn read(passwd: &str, group: &str) -> Self {
         let table = |text: &str| {
             text.lines()
                 .filter_map(|line| {
@@ -37,7 +37,7 @@ impl Owners {
     }
 
     /// Owner, mode and so on of an entry; who is not known is root, and then nothing runs as its owner.
-    pub fn meta(&self, file: &FileEntry) -> Result<Meta, String> {
+    pub(crate) fn meta(&self, file: &FileEntry) -> Result<Meta, String> {
         let find = |table: &HashMap<String, u32>, name: &str| match name {
             "root" | "" => Some(0),
             name => table.get(name).copied(),
@@ -63,7 +63,7 @@ pub(in crate::rpm) struct Opened<R> {
 }
 
 impl<R: Read> Opened<R> {
-    pub fn new(mut file: R) -> Result<Self, String> {
+    pub(crate) fn new(mut file: R) -> Result<Self, String> {
         let headers = Headers::read(&mut file)?;
         let nothing = Checksum::Sha256(Sha256([0; 32]));
         let package = Package::of(&headers, nothing, 0, String::new())?;
@@ -119,7 +119,7 @@ impl<R: Read> Opened<R> {
     }
 
     /// Unpacks the regular files for which `wanted` holds; directories and links come from the header.
-    pub fn files(
+    pub(crate) fn files(
         self,
         extractor: &mut Extractor,
         owners: &Owners,

@@ -30,7 +30,7 @@ pub struct RpmRootRequest {
 }
 
 /// Unpacks packages in an empty root and commits the layer. No script runs.
-pub fn inside(request: RpmRootRequest, progress: News<'_>) -> Result<Made, String> {
+pub(crate) fn inside(request: RpmRootRequest, progress: News<'_>) -> Result<Made, String> {
     in_scratch(&request.scratch, || {
         let tree = format!("{}/tree", request.scratch);
         make_directories(&tree, &[""])?;

@@ -1,6 +1,6 @@
 //! Versions, dependencies, and what a solver sees of packages.
 
-pub mod candidate;
-pub mod closure;
-pub mod rich;
-pub mod version;
+pub(super) mod candidate;
+pub(super) mod closure;
+pub(super) mod rich;
+pub(super) mod version;

@@ -31,7 +31,7 @@ pub(in crate::rpm) enum Rich {
 
 impl Rich {
     /// Reads what a capability means: a boolean dependency where it begins with a parenthesis.
-    pub fn of(capability: &Capability) -> Result<Self, String> {
+    pub(crate) fn of(capability: &Capability) -> Result<Self, String> {
         if !capability.name.starts_with('(') {
             return Ok(Self::One(capability.clone()));
         }
@@ -47,7 +47,7 @@ impl Rich {
     }
 
     /// Calls a function with each plain dependency in it.
-    pub fn each(&self, found: &mut dyn FnMut(&Capability)) {
+    pub(crate) fn each(&self, found: &mut dyn FnMut(&Capability)) {
         match self {
             Self::One(capability) => found(capability),
             Self::And(all) | Self::Or(all) | Self::With(all) => all.iter().for_each(|one| one.each(found)),

@@ -69,7 +69,7 @@ impl fmt::Display for Relation {
 }
 
 /// Compares two versions, or two releases, segment by segment.
-pub fn compare(left: &str, right: &str) -> Ordering {
+pub(crate) fn compare(left: &str, right: &str) -> Ordering {
     if left == right {
         return Ordering::Equal;
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::fetch::credentials::access::Proxy;
 
 #[derive(Default)]
-pub struct ProxyWords {
+pub(crate) struct ProxyWords {
     /// `proxy`.
     pub address: Option<String>,
     /// `proxy_username`.
@@ -16,7 +16,7 @@ pub struct ProxyWords {
 
 impl ProxyWords {
     /// Which it is. Source: dnf.conf(5): `_none_` and an empty value are none.
-    pub fn proxy(self) -> Proxy {
+    pub(crate) fn proxy(self) -> Proxy {
         match self.address.as_deref() {
             None => Proxy::Environment,
             Some("" | "_none_") => Proxy::Nothing,
@@ -42,7 +42,7 @@ fn with_user(scheme: &str, user: &str, password: &str, host: &str) -> String {
 }
 
 /// A path that may be written as an address.
-pub fn path_of(text: String) -> PathBuf {
+pub(crate) fn path_of(text: String) -> PathBuf {
     match text.strip_prefix("file:") {
         Some(path) => PathBuf::from(format!("/{}", path.trim_start_matches('/'))),
         None => PathBuf::from(text),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use base::source::{Finding, SourceFile, Span};
 
 /// An option: its name, its value with continuation lines, where it stands.
-pub struct Setting {
+pub(super) struct Setting {
     /// In lower case.
     pub name: String,
     /// With line breaks where it goes on.
@@ -14,9 +14,9 @@ pub struct Setting {
 }
 
 /// A section: its name, where it begins, its options.
-pub type Section = (String, Span, Vec<Setting>);
+pub(super) type Section = (String, Span, Vec<Setting>);
 
-pub fn sections(file: &Arc<SourceFile>) -> (Vec<Section>, Vec<Finding>) {
+pub(super) fn sections(file: &Arc<SourceFile>) -> (Vec<Section>, Vec<Finding>) {
     let mut findings = Vec::new();
     let mut sections: Vec<Section> = Vec::new();
     let mut start = 0;

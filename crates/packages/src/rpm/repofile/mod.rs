@@ -1,6 +1,6 @@
 //! `.repo` files, as dnf and zypper read them. Source: dnf.conf(5), zypper(8), and INI as Python's configparser has it.
 
-pub mod asking;
+pub(super) mod asking;
 mod lines;
 mod variables;
 

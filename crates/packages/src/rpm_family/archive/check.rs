@@ -11,7 +11,7 @@ use base::source::{Finding, Severity};
 
 /// Looks at the repositories of a recipe, and gives those that cannot be used. Without `online` no server is asked, and what this host itself is
 /// set up for is left alone.
-pub fn check(gathering: &Gathering<'_>, online: bool) -> Vec<Unusable> {
+pub(crate) fn check(gathering: &Gathering<'_>, online: bool) -> Vec<Unusable> {
     let mut wrong = Vec::new();
     for (index, repo) in gathering.recipe.model.repo.iter().enumerate() {
         if repo.source.is_some() && !online {
@@ -35,7 +35,7 @@ fn is_local(source: &RepositorySource) -> bool {
 }
 
 /// Whether all repositories of a recipe are directories of this machine.
-pub fn all_local(gathering: &Gathering<'_>) -> bool {
+pub(crate) fn all_local(gathering: &Gathering<'_>) -> bool {
     let repos = &gathering.recipe.model.repo;
     let of = |index: usize| of_one(gathering, index).unwrap_or_default();
     let is_file = |index: usize| !of(index).is_empty() && of(index).iter().all(is_local);
@@ -43,7 +43,7 @@ pub fn all_local(gathering: &Gathering<'_>) -> bool {
 }
 
 /// Repositories that are directories of packages without metadata.
-pub fn directories(gathering: &Gathering<'_>) -> Vec<(RepositorySource, PathBuf)> {
+pub(crate) fn directories(gathering: &Gathering<'_>) -> Vec<(RepositorySource, PathBuf)> {
     let repos = gathering.recipe.model.repo.iter().enumerate().filter(|(_, repo)| repo.source.is_none());
     let sources = repos.flat_map(|(index, _)| of_one(gathering, index).unwrap_or_default()).filter(is_local);
     let places = sources.flat_map(|source| spread(gathering, source).unwrap_or_default());

@@ -36,7 +36,7 @@ fn platform(recipe: &Recipe, repositories: &[Repository]) -> String {
 }
 
 /// Fetches, checks and reads all repositories, those of otherpkgs last.
-pub fn gather(solver: &'static dyn Solver, gathering: &Gathering<'_>) -> Result<RpmArchive, DistroError> {
+pub(crate) fn gather(solver: &'static dyn Solver, gathering: &Gathering<'_>) -> Result<RpmArchive, DistroError> {
     let (mut repositories, mut keys) = (Vec::new(), BTreeMap::new());
     for (source, repository) in gather_repositories(gathering)? {
         if source.gpgcheck
@@ -51,7 +51,7 @@ pub fn gather(solver: &'static dyn Solver, gathering: &Gathering<'_>) -> Result<
 
 /// The recipe's own directories alone, and repositories that are directories without metadata.
 /// Errors: As [`gather`] for those.
-pub fn gather_local(solver: &'static dyn Solver, gathering: &Gathering<'_>) -> Result<RpmArchive, DistroError> {
+pub(crate) fn gather_local(solver: &'static dyn Solver, gathering: &Gathering<'_>) -> Result<RpmArchive, DistroError> {
     let mut repositories = Vec::new();
     for (source, directory) in directories(gathering) {
         repositories.push(read_directory(gathering, &source, &directory)?);

@@ -10,7 +10,7 @@ use crate::{DistroError, Gathering};
 use recipe::{is_meant, is_pattern};
 
 /// Start of the ids of folders of otherpkgs.
-pub const OTHERPKGS: &str = "otherpkgs/";
+pub(crate) const OTHERPKGS: &str = "otherpkgs/";
 
 /// What stands for repomd.xml of a directory: all that is known of its packages.
 fn fingerprint(candidates: &[Candidate]) -> Vec<u8> {
@@ -19,7 +19,7 @@ fn fingerprint(candidates: &[Candidate]) -> Vec<u8> {
 
 /// Reads a directory of packages as a repository; what is not a package is reported.
 /// Errors: [`DistroError::PackageFiles`] for such files that the recipe asks for.
-pub fn read_directory(
+pub(crate) fn read_directory(
     gathering: &Gathering<'_>,
     source: &RepositorySource,
     directory: &Path,
@@ -42,7 +42,10 @@ pub fn read_directory(
 /// Finds the repositories below a directory of the recipe: each folder that holds package files, whatever metadata lie beside them.
 /// Files that are not packages are given beside them.
 /// Errors: [`DistroError::Format`] for a directory that cannot be read.
-pub fn other_packages(directory: &Path, origin: &str) -> Result<(Vec<Repository>, Vec<DamagedFile>), DistroError> {
+pub(crate) fn other_packages(
+    directory: &Path,
+    origin: &str,
+) -> Result<(Vec<Repository>, Vec<DamagedFile>), DistroError> {
     let mut folders: BTreeMap<String, Vec<Candidate>> = BTreeMap::new();
     let (candidates, damaged) = scan_directory(directory)?;
     for mut candidate in candidates {
@@ -67,7 +70,7 @@ pub fn other_packages(directory: &Path, origin: &str) -> Result<(Vec<Repository>
 }
 
 /// Whether a word of a list means a package by its name, with its CPU or version, or by a pattern.
-pub fn means(word: &str, candidate: &Candidate) -> bool {
+pub(crate) fn means(word: &str, candidate: &Candidate) -> bool {
     word == candidate.name
         || (is_pattern(word) && is_meant(word, &candidate.name))
         || (word.starts_with(candidate.name.as_str()) && spellings(candidate).iter().any(|one| one == word))
@@ -75,7 +78,7 @@ pub fn means(word: &str, candidate: &Candidate) -> bool {
 
 /// Leaves out what otherpkgs has in the same version: of other repositories, and of other folders than the one that `named` (folder and
 /// word of a list) or else comes first. The solver then knows what that package needs.
-pub fn prefer_own(repositories: &mut [Repository], named: &[(String, String)]) {
+pub(crate) fn prefer_own(repositories: &mut [Repository], named: &[(String, String)]) {
     let folder = |repository: &Repository| repository.id.strip_prefix(OTHERPKGS).map(str::to_owned);
     let mut own: BTreeMap<String, (bool, usize)> = BTreeMap::new();
     for (number, repository) in repositories.iter().enumerate() {

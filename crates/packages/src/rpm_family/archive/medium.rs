@@ -12,7 +12,7 @@ const TREE_LIMIT: u64 = 1 << 20;
 /// The repositories of a medium without one at its root: each is as far trusted as the medium, and signed as one of its own.
 /// `gone` is what was said of the root.
 /// Errors: `gone`, where it is no such medium.
-pub fn parts(
+pub(crate) fn parts(
     fetcher: &Fetcher,
     source: &RepositorySource,
     gone: DistroError,
@@ -39,7 +39,7 @@ pub fn parts(
 }
 
 /// Where the packages of a part are, by what image.lock calls it: nothing has to be asked for that.
-pub fn roots_of_part(roots: &BTreeMap<String, Vec<String>>, origin: &str) -> Vec<String> {
+pub(crate) fn roots_of_part(roots: &BTreeMap<String, Vec<String>>, origin: &str) -> Vec<String> {
     let part = roots.iter().filter_map(|(id, bases)| {
         let folder = origin.strip_prefix(id)?.strip_prefix('-').filter(|folder| is_plain(folder))?;
         Some((id.len(), bases.iter().filter(|base| is_server(base)).map(move |base| format!("{base}/{folder}"))))

@@ -16,7 +16,7 @@ type Files = Vec<(String, Vec<u8>)>;
 
 /// Lays a repository out in a directory that the sandbox is shown. Gives the repomd.xml that it gets there, which has the
 /// digests of all that a solver reads.
-pub fn lay_out(scratch: &Scratch, repository: &Repository) -> Result<String, DistroError> {
+pub(crate) fn lay_out(scratch: &Scratch, repository: &Repository) -> Result<String, DistroError> {
     let root = shown_id(&repository.id);
     let mut entries = String::new();
     for (path, bytes) in made(repository, &mut entries) {
@@ -34,7 +34,7 @@ pub fn lay_out(scratch: &Scratch, repository: &Repository) -> Result<String, Dis
 }
 
 /// The same as files to keep: as they were fetched, with their signature, where they were fetched.
-pub fn index_of(repository: &Repository) -> Result<Files, DistroError> {
+pub(crate) fn index_of(repository: &Repository) -> Result<Files, DistroError> {
     let mut entries = String::new();
     let mut files = made(repository, &mut entries);
     if !files.is_empty() {

@@ -1,14 +1,14 @@
 //! The repositories of a recipe, fetched and read.
 
-pub mod check;
-pub mod gather;
-pub mod local;
-pub mod medium;
-pub mod metadata;
-pub mod packages;
-pub mod reading;
+pub(super) mod check;
+pub(super) mod gather;
+pub(super) mod local;
+pub(super) mod medium;
+pub(super) mod metadata;
+pub(super) mod packages;
+pub(super) mod reading;
 mod relations;
 mod repo_files;
-pub mod sources;
-pub mod vendor;
-pub mod vendored;
+pub(super) mod sources;
+pub(super) mod vendor;
+pub(super) mod vendored;

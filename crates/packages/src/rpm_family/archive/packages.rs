@@ -12,7 +12,7 @@ use recipe::PinnedPackage;
 use store::Store;
 
 /// Repositories whose metadata were read and checked.
-pub struct RpmArchive {
+pub(crate) struct RpmArchive {
     pub(in crate::rpm_family) solver: &'static dyn Solver,
     pub(in crate::rpm_family) repositories: Vec<Repository>,
     /// Keys by which a repository's packages are checked, where they are.

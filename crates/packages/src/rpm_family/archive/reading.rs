@@ -14,7 +14,7 @@ use base::source::{Finding, Severity};
 /// How deep below a `file:` directory repositories may lie.
 const DEPTH_LIMIT: usize = 6;
 
-pub fn places(gathering: &Gathering<'_>) -> Result<Vec<Place>, DistroError> {
+pub(crate) fn places(gathering: &Gathering<'_>) -> Result<Vec<Place>, DistroError> {
     if let Some(directory) = &gathering.places.vendor {
         return vendored::places(gathering, directory);
     }
@@ -26,7 +26,7 @@ pub fn places(gathering: &Gathering<'_>) -> Result<Vec<Place>, DistroError> {
 
 /// A `file:` repository without metadata of its own stands for those below it (xCAT: pkgdir), or for its packages.
 /// Errors: [`DistroError::NoSource`] for what is not a directory.
-pub fn spread(gathering: &Gathering<'_>, source: RepositorySource) -> Result<Vec<Place>, DistroError> {
+pub(crate) fn spread(gathering: &Gathering<'_>, source: RepositorySource) -> Result<Vec<Place>, DistroError> {
     let recipe = gathering.recipe;
     let local = match source.base.first().and_then(|base| base.strip_prefix("file:")) {
         Some(path) if source.base.len() == 1 => PathBuf::from(format!("/{}", path.trim_start_matches('/'))),
@@ -79,7 +79,9 @@ pub fn spread(gathering: &Gathering<'_>, source: RepositorySource) -> Result<Vec
 }
 
 /// Fetches, checks and reads the distribution's repositories.
-pub fn gather_repositories(gathering: &Gathering<'_>) -> Result<Vec<(RepositorySource, Repository)>, DistroError> {
+pub(crate) fn gather_repositories(
+    gathering: &Gathering<'_>,
+) -> Result<Vec<(RepositorySource, Repository)>, DistroError> {
     let news = gathering.news.downloads("repository metadata");
     let mut all = Vec::new();
     for place in places(gathering)? {
@@ -139,7 +141,7 @@ fn told_without_list(gathering: &Gathering<'_>, found: &Repository) {
 
 /// Roots of the repositories by short name.
 /// Errors: [`DistroError`] for what cannot be read; a list of mirrors is asked for.
-pub fn roots(gathering: &Gathering<'_>) -> Result<BTreeMap<String, Vec<String>>, DistroError> {
+pub(crate) fn roots(gathering: &Gathering<'_>) -> Result<BTreeMap<String, Vec<String>>, DistroError> {
     let news = gathering.news.downloads("repository metadata");
     let mut all = BTreeMap::new();
     let known: Vec<RepositorySource> = match &gathering.places.vendor {

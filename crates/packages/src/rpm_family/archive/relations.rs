@@ -18,7 +18,7 @@ struct Found<'a> {
 /// The relations of packages to each other, and to the words of a list (of `a|b` the one that is there; none: nothing). None,
 /// where a word says nothing about its packages.
 /// Errors: [`DistroError::Format`] for damaged `filelists`, which are read where a path is needed that `primary` does not name.
-pub fn relations(
+pub(super) fn relations(
     repositories: &[Repository],
     packages: &[PinnedPackage],
     words: &[Option<String>],

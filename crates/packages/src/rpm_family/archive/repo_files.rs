@@ -16,7 +16,7 @@ const ZYPP_CREDENTIALS: &str = "/etc/zypp/credentials.d";
 const VARIABLE_LIMIT: u64 = 4096;
 
 /// What this host's own package manager knows.
-pub struct Host {
+pub(super) struct Host {
     pub files: Vec<Arc<SourceFile>>,
     pub variables: BTreeMap<String, String>,
     /// How servers are asked where their repository says nothing.
@@ -24,7 +24,7 @@ pub struct Host {
 }
 
 impl Host {
-    pub fn read() -> Self {
+    pub(super) fn read() -> Self {
         let below = |directories: &[&str], is_wanted: &dyn Fn(&Path) -> bool| {
             let mut paths: Vec<PathBuf> = directories
                 .iter()
@@ -63,7 +63,7 @@ impl Host {
     }
 }
 
-pub struct Said<'a> {
+pub(super) struct Said<'a> {
     pub repo: &'a Repo,
     /// Whether packages are to be signed; none where it does not say so.
     pub packages: Option<bool>,
@@ -123,12 +123,12 @@ impl Said<'_> {
 }
 
 /// The keys of a repository, as its [[repo]] wants them to count.
-pub fn counting(keys: Keyring, repo: &Repo) -> Keyring {
+pub(super) fn counting(keys: Keyring, repo: &Repo) -> Keyring {
     if repo.weak_signatures { keys.accepting_weak() } else { keys }
 }
 
 /// The repositories of a file; paths of keys begin at `base`.
-pub fn of_repo_file(
+pub(super) fn of_repo_file(
     gathering: &Gathering<'_>,
     file: &Arc<SourceFile>,
     said: &Said<'_>,

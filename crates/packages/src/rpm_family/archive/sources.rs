@@ -8,7 +8,7 @@ use crate::rpm::{RepositorySource, Variables};
 use crate::{Access, DistroError, Gathering, Keyring, keyring, of_directory, of_list, without_password};
 use recipe::{OfficialAddress, Recipe, Repo, RepoSource, chosen_repositories, id_of, official_repositories};
 
-pub enum Place {
+pub(crate) enum Place {
     Repository(RepositorySource),
     /// A directory of packages without metadata.
     Directory {
@@ -25,7 +25,7 @@ fn variables(recipe: &Recipe, others: &BTreeMap<String, String>) -> Variables {
 }
 
 /// The repositories that the recipe names, before directories are looked into.
-pub fn named(gathering: &Gathering<'_>) -> Result<Vec<RepositorySource>, DistroError> {
+pub(crate) fn named(gathering: &Gathering<'_>) -> Result<Vec<RepositorySource>, DistroError> {
     let mut all = Vec::new();
     for index in 0..gathering.recipe.model.repo.len() {
         all.extend(of_one(gathering, index)?);
@@ -35,7 +35,7 @@ pub fn named(gathering: &Gathering<'_>) -> Result<Vec<RepositorySource>, DistroE
 
 /// The repositories of one [[repo]].
 /// Errors: As [`named`].
-pub fn of_one(gathering: &Gathering<'_>, index: usize) -> Result<Vec<RepositorySource>, DistroError> {
+pub(crate) fn of_one(gathering: &Gathering<'_>, index: usize) -> Result<Vec<RepositorySource>, DistroError> {
     let recipe = gathering.recipe;
     let variables = variables(recipe, &BTreeMap::new());
     let mut all = Vec::new();

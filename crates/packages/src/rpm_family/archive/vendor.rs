@@ -12,7 +12,7 @@ use files::{self, Durability};
 use store::StoreError;
 
 /// Writes the metadata of all repositories into a directory; gives the files.
-pub fn vendor(gathering: &Gathering<'_>, directory: &Path) -> Result<BTreeSet<PathBuf>, DistroError> {
+pub(crate) fn vendor(gathering: &Gathering<'_>, directory: &Path) -> Result<BTreeSet<PathBuf>, DistroError> {
     let mut kept = BTreeSet::new();
     let mut put = |path: PathBuf, bytes: &[u8]| -> Result<(), DistroError> {
         files::replace(&path, bytes, 0o644, Durability::Kill)

@@ -16,26 +16,26 @@ use crate::{DistroError, Gathering, VENDOR_MARK};
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Contents {
+pub(crate) struct Contents {
     pub format: u32,
     pub repository: Vec<Vendored>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Vendored {
+pub(crate) struct Vendored {
     pub id: String,
     /// Which of the recipe's repositories it stands for, or is a part of.
     pub of: String,
 }
 
-pub fn repository_directory(directory: &Path, id: &str) -> PathBuf {
+pub(crate) fn repository_directory(directory: &Path, id: &str) -> PathBuf {
     directory.join("repositories").join(id.replace('/', "_"))
 }
 
 /// The repositories of a vendored directory, as far trusted as those that they stand for.
 /// Errors: [`DistroError::NoSource`] for a directory that `imgbuild vendor` did not make.
-pub fn places(gathering: &Gathering<'_>, directory: &Path) -> Result<Vec<Place>, DistroError> {
+pub(crate) fn places(gathering: &Gathering<'_>, directory: &Path) -> Result<Vec<Place>, DistroError> {
     let no = |problem: String| DistroError::NoSource {
         problem: format!("`{}` contains no vendored packages: {problem}", directory.display()),
         help: "create it with `imgbuild vendor DIR` on a machine that can reach the mirror".to_owned(),

@@ -22,7 +22,7 @@ const SHOWN: usize = 4;
 
 /// Asks for a root with the database of a layer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct BaseRequest {
+pub(crate) struct BaseRequest {
     /// Scratch directory, relative to the store's.
     pub scratch: String,
     /// Directory of the session.
@@ -39,7 +39,7 @@ pub struct BaseRequest {
 
 /// What rpm of the tools root says of it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct BaseAnswer {
+pub(crate) struct BaseAnswer {
     /// How it ended.
     pub result: CommandResult,
     /// A line for each package.
@@ -47,7 +47,7 @@ pub struct BaseAnswer {
 }
 
 /// Copies the database, and asks rpm what is in it. Runs inside.
-pub fn inside(request: BaseRequest, _: News<'_>) -> Result<BaseAnswer, String> {
+pub(crate) fn inside(request: BaseRequest, _: News<'_>) -> Result<BaseAnswer, String> {
     let state = format!("{}/state", request.state);
     let root = format!("{state}/root");
     make_directories(&root, &[""])?;
@@ -99,7 +99,7 @@ fn copy(layer: Digest, root: &str) -> Result<(), String> {
 
 /// Why what the release's rpm says is not what the database has: a form or a place that it does not know, for instance. Resolved over
 /// that, packages would be installed twice.
-pub fn difference(packages: &ContainerPackages, installed: &str) -> Option<String> {
+pub(crate) fn difference(packages: &ContainerPackages, installed: &str) -> Option<String> {
     let has: BTreeSet<String> =
         packages.iter().map(|(name, one)| format!("{name} {} {}", one.version, one.architecture)).collect();
     let is_key = |line: &&str| line.starts_with("gpg-pubkey ");

@@ -1,5 +1,5 @@
 //! Resolving: what dnf and zypper are asked, and what is taken from their answers.
 
-pub mod base;
-pub mod session;
-pub mod solver;
+pub(super) mod base;
+pub(super) mod session;
+pub(super) mod solver;

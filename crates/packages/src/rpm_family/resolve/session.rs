@@ -20,7 +20,7 @@ use sandbox::helper::News;
 use sandbox::{Bind, CommandRequest, CommandResult, run_command};
 use store::{Scratch, in_scratch, make_directories, remove_tree};
 
-pub struct Wanted<'a> {
+pub(crate) struct Wanted<'a> {
     pub items: Vec<String>,
     /// Names to remove before.
     pub remove: &'a [String],
@@ -38,7 +38,7 @@ const HEARD: &str = "imgbuild rpm answer v1: heard";
 /// How often a question is asked once more because something else came that is to be removed.
 const WITHOUT_LIMIT: usize = 4;
 
-pub enum Ended {
+pub(crate) enum Ended {
     /// The solver gave no answer: its reason, and the log with its output.
     Refused(Refusal, String),
     /// Something else failed.
@@ -46,7 +46,7 @@ pub enum Ended {
 }
 
 /// A package database that grows pass by pass.
-pub struct Session<'a> {
+pub(crate) struct Session<'a> {
     archive: &'a RpmArchive,
     solving: &'a Solving<'a>,
     shown: Vec<Shown>,
@@ -77,7 +77,7 @@ pub struct Session<'a> {
 const NO_ACCOUNTS: &str = "--define '__systemd_sysusers %{nil}'";
 
 impl<'a> Session<'a> {
-    pub fn open(
+    pub(crate) fn open(
         archive: &'a RpmArchive,
         solving: &'a Solving<'a>,
         held: &[PinnedPackage],
@@ -143,7 +143,7 @@ impl<'a> Session<'a> {
 
     /// Resolves all passes.
     /// Errors: [`Ended`].
-    pub fn resolve(&mut self, wanted: &[Wanted<'_>]) -> Result<Vec<Resolution>, Ended> {
+    pub(crate) fn resolve(&mut self, wanted: &[Wanted<'_>]) -> Result<Vec<Resolution>, Ended> {
         let mut answers = Vec::new();
         for (number, pass) in wanted.iter().enumerate() {
             let root = if pass.aside { "/imgbuild/state/first" } else { "/imgbuild/state/root" };
@@ -458,7 +458,7 @@ fn unwanted(answer: &Answer, pass: &Wanted<'_>, needed: &[String]) -> Vec<String
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct AskRequest {
+pub(crate) struct AskRequest {
     /// Scratch directory, relative to the store's.
     pub scratch: String,
     pub state: String,
@@ -474,7 +474,7 @@ pub struct AskRequest {
     pub log: String,
 }
 
-pub fn inside(request: AskRequest, _: News<'_>) -> Result<CommandResult, String> {
+pub(crate) fn inside(request: AskRequest, _: News<'_>) -> Result<CommandResult, String> {
     let state = format!("{}/state", request.state);
     make_directories(&state, &[""])?;
     in_scratch(&request.scratch, || {
@@ -506,7 +506,7 @@ pub fn inside(request: AskRequest, _: News<'_>) -> Result<CommandResult, String>
 }
 
 /// Removes what a session kept. Runs inside.
-pub fn forget(state: String, _: News<'_>) -> Result<usize, String> {
+pub(crate) fn forget(state: String, _: News<'_>) -> Result<usize, String> {
     remove_tree(&state)?;
     Ok(1)
 }

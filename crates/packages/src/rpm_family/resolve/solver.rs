@@ -3,7 +3,7 @@
 use crate::rpm::Evr;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shown {
+pub(crate) struct Shown {
     /// Its short name; also that of its directory below /repo.
     pub id: String,
     /// The lower, the more it is preferred.
@@ -17,18 +17,18 @@ pub struct Shown {
 }
 
 /// The short name of a repository as the solver has it: a folder of otherpkgs is a repository too.
-pub fn shown_id(id: &str) -> String {
+pub(crate) fn shown_id(id: &str) -> String {
     id.replace('/', ":")
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Doing {
+pub(crate) enum Doing {
     Install,
     Remove,
 }
 
 #[derive(Debug, Clone)]
-pub struct Question<'a> {
+pub(crate) struct Question<'a> {
     /// Root whose package database says what is installed, as the solver sees it.
     pub root: &'a str,
     pub release: &'a str,
@@ -47,7 +47,7 @@ pub struct Question<'a> {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Picked {
+pub(crate) struct Picked {
     pub name: String,
     pub arch: String,
     pub evr: Evr,
@@ -58,7 +58,7 @@ pub struct Picked {
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// To install, upgrade or downgrade to.
     pub install: Vec<Picked>,
     pub remove: Vec<String>,
@@ -67,7 +67,7 @@ pub struct Answer {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// Nothing is called so.
     Unknown(Vec<String>),
     /// The solver's own words.
@@ -76,7 +76,7 @@ pub enum Refusal {
     Broken(String),
 }
 
-pub trait Solver: Sync + std::fmt::Debug {
+pub(crate) trait Solver: Sync + std::fmt::Debug {
     /// What a tools root needs for it, best first: `a|b` is the first that a repository has.
     fn seeds(&self) -> &'static [&'static str];
     /// The package with what makes accounts for rpm itself, where the release's rpm does that.

@@ -6,7 +6,7 @@ use super::{guard, parse};
 use crate::front::field::Field;
 use crate::{Change, Edit};
 
-pub struct KdlText {
+pub(crate) struct KdlText {
     text: String,
 }
 
@@ -46,12 +46,12 @@ fn by_hand(path: &str) -> String {
 
 impl KdlText {
     /// Takes a text that KDL's parser and its guard accept.
-    pub fn new(text: &str) -> Result<Self, String> {
+    pub(crate) fn new(text: &str) -> Result<Self, String> {
         let this = Self { text: text.to_owned() };
         this.document().map(|_| this)
     }
 
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         &self.text
     }
 
@@ -60,18 +60,18 @@ impl KdlText {
         parse(&self.text).map_err(|problems| problems.into_iter().next().map_or_else(String::new, |one| one.1))
     }
 
-    pub fn has(&self, keys: &[&str], leading: Option<&str>) -> bool {
+    pub(crate) fn has(&self, keys: &[&str], leading: Option<&str>) -> bool {
         self.document().is_ok_and(|document| matches!(find(&document, keys, leading), Ok((_, Some(_)))))
     }
 
-    pub fn holds(&self, keys: &[&str], item: &str) -> bool {
+    pub(crate) fn holds(&self, keys: &[&str], item: &str) -> bool {
         let Ok(document) = self.document() else { return false };
         let Ok((_, Some(found))) = find(&document, keys, None) else { return false };
         items(&found).iter().any(|(_, value)| value.as_string() == Some(item))
     }
 
     /// Makes one change. `leading` is the key that the table's argument stands for.
-    pub fn apply(&mut self, prefix: &[&str], edit: &Edit, leading: Option<&str>) -> Result<(), String> {
+    pub(crate) fn apply(&mut self, prefix: &[&str], edit: &Edit, leading: Option<&str>) -> Result<(), String> {
         let field = edit.path.field()?;
         let shown = edit.path.plain();
         let own = edit.path.keys().ok_or("a list item has no path of its own: use += and -=")?;

@@ -6,25 +6,25 @@
 use std::ops::Range;
 
 /// Largest file, in bytes: a mebibyte takes the parser about a second.
-pub const MOST_BYTES: usize = 1 << 20;
+pub(super) const MOST_BYTES: usize = 1 << 20;
 /// Deepest nesting of blocks, and of block comments.
-pub const DEEPEST: usize = 64;
+pub(super) const DEEPEST: usize = 64;
 /// Most `/-` blocks inside one another.
-pub const MOST_SLASHDASHES: usize = 4;
+pub(super) const MOST_SLASHDASHES: usize = 4;
 /// Most `/-` in a file: the parser's time grows with the square of their number where they follow one another.
-pub const MOST_TAKEN_OUT: usize = 256;
+pub(super) const MOST_TAKEN_OUT: usize = 256;
 /// Most `{`, wherever they stand: whatever the parser makes of a broken text, it cannot nest deeper than this.
 const MOST_BRACES: usize = 4096;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
+pub(crate) struct Refusal {
     pub range: Range<usize>,
     pub problem: String,
     pub help: &'static str,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Remarks {
+pub(crate) struct Remarks {
     pub comments: Vec<Range<usize>>,
     /// Where each `/-` is.
     pub slashdashes: Vec<usize>,
@@ -95,7 +95,7 @@ fn too_deep(at: usize) -> Refusal {
 
 /// Reads a text as far as is needed to know that parsing it takes little time and stack.
 /// Errors: [`Refusal`]: it is too large, nested too deeply, or a string or comment in it does not end.
-pub fn check(text: &str) -> Result<Remarks, Refusal> {
+pub(crate) fn check(text: &str) -> Result<Remarks, Refusal> {
     if text.len() > MOST_BYTES {
         return Err(Refusal {
             range: 0..0,

@@ -19,16 +19,16 @@ use crate::Node;
 use base::failure::contained;
 use base::source::{Finding, SourceFile, Span};
 
-pub use edit::KdlText;
-pub use guard::check as remarks;
+pub(crate) use edit::KdlText;
+pub(crate) use guard::check as remarks;
 use shape::Shape;
 
-pub fn is_kdl(name: &str) -> bool {
+pub(crate) fn is_kdl(name: &str) -> bool {
     name.ends_with(".kdl")
 }
 
 /// The key that the argument of a value's table stands for.
-pub fn leading_key<'a>(schema: &'a Json, keys: &[&str]) -> Option<&'a str> {
+pub(crate) fn leading_key<'a>(schema: &'a Json, keys: &[&str]) -> Option<&'a str> {
     let (_, tables) = keys.split_last()?;
     tables.iter().fold(Shape::of(schema, schema), |shape, key| shape.key(schema, key)).leading()
 }
@@ -83,7 +83,7 @@ fn within(text: &str, range: std::ops::Range<usize>) -> std::ops::Range<usize> {
 }
 
 /// Reads a KDL text; `schema` says what is a list. All of its problems at once.
-pub fn read(file: &Arc<SourceFile>, schema: &Json) -> (Node, Vec<Finding>) {
+pub(crate) fn read(file: &Arc<SourceFile>, schema: &Json) -> (Node, Vec<Finding>) {
     let empty = || Node { value: crate::Value::Table(Vec::new()), span: Span::new(file, 0..0) };
     if let Err(refusal) = guard::check(&file.text) {
         let span = Span::new(file, within(&file.text, refusal.range));

@@ -13,7 +13,7 @@ use base::source::{Finding, SourceFile, Span};
 type Entries = Vec<(String, Span, Node)>;
 
 /// Reads a document; what breaks the rules of docs/kdl.md is reported, the rest is left to the check against the schema.
-pub fn read(file: &Arc<SourceFile>, document: &KdlDocument, schema: &Json) -> (Node, Vec<Finding>) {
+pub(super) fn read(file: &Arc<SourceFile>, document: &KdlDocument, schema: &Json) -> (Node, Vec<Finding>) {
     let mut reader = Reader { file, root: schema, removing: 0, findings: Vec::new() };
     let mut entries = Entries::new();
     reader.nodes(document.nodes(), Shape::of(schema, schema), &mut entries);

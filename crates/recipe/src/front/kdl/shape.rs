@@ -5,7 +5,7 @@ use serde_json::Value as Json;
 use crate::front::check::resolved;
 
 #[derive(Debug, Clone, Copy)]
-pub enum Shape<'a> {
+pub(super) enum Shape<'a> {
     Scalar,
     List,
     /// One value or several.
@@ -32,16 +32,16 @@ fn is_any(schema: &Json) -> bool {
 
 impl<'a> Shape<'a> {
     /// Whether it is a table that holds parts of a recipe, each of which may be `#true` instead: what is not inherited.
-    pub fn is_removal(self) -> bool {
+    pub(super) fn is_removal(self) -> bool {
         matches!(self, Self::Map(inner) if is_any(inner))
     }
 
     /// Whether it is a table of the user's names, each of which is a table.
-    pub fn is_of_tables(self, root: &'a Json) -> bool {
+    pub(super) fn is_of_tables(self, root: &'a Json) -> bool {
         matches!(self, Self::Map(inner) if matches!(Self::of(root, inner), Self::Table(_)))
     }
 
-    pub fn of(root: &'a Json, schema: &'a Json) -> Self {
+    pub(super) fn of(root: &'a Json, schema: &'a Json) -> Self {
         let schema = resolved(root, schema);
         if schema.as_object().is_none_or(|one| one.is_empty()) {
             Self::Unknown
@@ -62,7 +62,7 @@ impl<'a> Shape<'a> {
     }
 
     /// The shape of a key of a table or map of this shape.
-    pub fn key(self, root: &'a Json, name: &str) -> Self {
+    pub(super) fn key(self, root: &'a Json, name: &str) -> Self {
         match self {
             Self::Table(schema) | Self::Tables(schema) => Self::of(root, &schema["properties"][name]),
             Self::Map(inner) if !is_any(inner) => Self::of(root, inner),
@@ -73,7 +73,7 @@ impl<'a> Shape<'a> {
     }
 
     /// The key that an argument of a table stands for: the one that the schema names, or the first one that it must have.
-    pub fn leading(self) -> Option<&'a str> {
+    pub(super) fn leading(self) -> Option<&'a str> {
         match self {
             Self::Table(schema) | Self::Tables(schema) => {
                 schema["x-kdl-argument"].as_str().or_else(|| schema["required"][0].as_str())

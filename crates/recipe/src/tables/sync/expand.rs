@@ -9,7 +9,7 @@ use base::source::Finding;
 use xcat::{Clause, SyncEntry, matches};
 
 /// Expands a line; problems are added to `findings`.
-pub fn expand(entry: &SyncEntry, paths: &Paths, findings: &mut Vec<Finding>) -> Vec<SyncedFile> {
+pub(crate) fn expand(entry: &SyncEntry, paths: &Paths, findings: &mut Vec<Finding>) -> Vec<SyncedFile> {
     let mut files = Vec::new();
     for source in &entry.sources {
         let mut odd = Vec::new();

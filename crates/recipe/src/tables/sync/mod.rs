@@ -1,7 +1,7 @@
 //! Synced files: the lines of synclists, and what they name.
 
 mod expand;
-pub mod owner;
+pub(crate) mod owner;
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use crate::owners::{Owned, Said};
 use base::source::{Finding, Severity, Span};
 use xcat::{Clause, Loader as _, SyncEntry, SyncList, SyncScript, expand_variables};
 
-pub use expand::expand;
+pub(crate) use expand::expand;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SyncedKind {

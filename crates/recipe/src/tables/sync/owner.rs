@@ -8,7 +8,7 @@ use crate::owners::Said;
 use base::source::{Finding, Span, nearest};
 
 /// What is wrong with the table.
-pub fn check(
+pub(crate) fn check(
     said: &std::collections::BTreeMap<String, String>,
     (sync, of_nodes): (&[SyncedFile], &SyncedNodes),
     spans: &Spans,

@@ -1,7 +1,7 @@
 //! Which files of a node its packages bring, and which make it what it is.
 
 mod scripts;
-pub mod tree;
+pub(super) mod tree;
 mod unrecorded;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -118,7 +118,7 @@ impl OverlayFile {
 
 /// Everything that was seen, sorted out.
 #[derive(Debug, Clone, Default)]
-pub struct Classified {
+pub(super) struct Classified {
     pub overlay: Vec<OverlayFile>,
     pub left_out: BTreeMap<String, Why>,
     /// Files of packages that nothing is known of but the name.
@@ -173,7 +173,7 @@ fn differences(seen: &Seen, file: &InstalledFile, users: &Ids, groups: &Ids) -> 
 
 type Ids = HashMap<String, u32>;
 
-pub fn ids(text: &str) -> Ids {
+pub(super) fn ids(text: &str) -> Ids {
     let of_line = |line: &str| {
         let mut fields = line.split(':');
         let (name, number) = (fields.next()?, fields.nth(1)?);
@@ -184,7 +184,7 @@ pub fn ids(text: &str) -> Ids {
 
 /// Sorts what was seen; packages that are `is_foreign` bring nothing, and of those that are not `is_wanted`
 /// nothing is missing.
-pub fn classify(
+pub(super) fn classify(
     census: &Census,
     installed: &Installed,
     rules: &Rules,

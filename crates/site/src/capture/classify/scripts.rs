@@ -7,11 +7,11 @@ use packages::installed::Installed;
 
 /// Texts of scripts, without comments.
 #[derive(Debug, Default)]
-pub struct Scripts(Vec<u8>);
+pub(super) struct Scripts(Vec<u8>);
 
 impl Scripts {
     /// Collects the scripts of all packages, and those of the recipe.
-    pub fn of(installed: &Installed, recipe: &[String]) -> Self {
+    pub(super) fn of(installed: &Installed, recipe: &[String]) -> Self {
         let texts = installed.packages.iter().flat_map(|package| &package.scripts).chain(recipe);
         let is_command = |line: &&str| !line.trim_start().starts_with('#');
         let lines = texts.flat_map(|text| text.lines().filter(is_command));
@@ -20,7 +20,7 @@ impl Scripts {
 
     /// Whether a script names a path, given without a slash in front: `/etc/x`, `$1/etc/x`, `"${DPKG_ROOT}/etc/x"`, and for a
     /// directory `/etc/x/..`.
-    pub fn name(&self, path: &str, seen: &Seen) -> bool {
+    pub(super) fn name(&self, path: &str, seen: &Seen) -> bool {
         // Most packages name what is in /usr/lib as it was called before the two were merged.
         let before = path
             .strip_prefix("usr/")
@@ -29,7 +29,7 @@ impl Scripts {
     }
 
     /// Whether a script names a folder, below which a path is, in full: one of a package's state, or one that no package has.
-    pub fn name_folder(&self, path: &str, installed: &Installed) -> bool {
+    pub(super) fn name_folder(&self, path: &str, installed: &Installed) -> bool {
         let is_packaged =
             |folder: &str| installed.packages.iter().flat_map(|package| &package.files).any(|file| file.path == folder);
         let mut folders = path.match_indices('/').map(|(at, _)| &path[..at]).skip(2);

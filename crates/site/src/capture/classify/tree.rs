@@ -98,7 +98,7 @@ const BY_SCRIPTS: [&str; 61] = [
 ];
 
 /// Takes out what no person did.
-pub fn only_of_people(found: &mut Classified, census: &Census, installed: &Installed, own: &OfRecipe) {
+pub(crate) fn only_of_people(found: &mut Classified, census: &Census, installed: &Installed, own: &OfRecipe) {
     let digests = packaged(installed, census);
     let links = services::Links::of(census, installed.kind);
     let scripts = Scripts::of(installed, &own.scripts);
@@ -212,7 +212,7 @@ fn is_copy(kind: DatabaseKind, path: &str, seen: &Seen, digests: &BTreeSet<Strin
 
 /// Lines of a tree's fstab that neither genimage writes nor the recipe has. Source: xCAT's genimage, which mounts the kernel's file
 /// systems, and memory at places that each image has.
-pub fn lines_of_fstab(census: &Census, own: &OfRecipe) -> Vec<String> {
+pub(crate) fn lines_of_fstab(census: &Census, own: &OfRecipe) -> Vec<String> {
     const KERNELS: [&str; 8] = ["proc", "sysfs", "devpts", "devtmpfs", "rootfs", "cgroup", "debugfs", "selinuxfs"];
     const MEMORY: [&str; 6] = ["/", "/dev/shm", "/tmp", "/var/tmp", "/run", "/dev"];
     let plain = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -284,7 +284,7 @@ fn rank(file: &OverlayFile, is_link: bool) -> u8 {
 const OF_FOLDER: usize = 2;
 
 /// Sorts files so that the first ones tell most: by what people edit, and not all of one folder.
-pub fn ranked(files: Vec<OverlayFile>, census: &Census) -> Vec<OverlayFile> {
+pub(crate) fn ranked(files: Vec<OverlayFile>, census: &Census) -> Vec<OverlayFile> {
     let is_link = |file: &OverlayFile| census.seen.get(&file.path).is_some_and(Seen::is_link);
     let mut files = files;
     files.sort_by_cached_key(|file| (rank(file, is_link(file)), file.path.clone()));

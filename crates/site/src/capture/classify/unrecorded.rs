@@ -91,7 +91,7 @@ type Owners<'a> = BTreeMap<String, Vec<(&'a str, &'a InstalledFile)>>;
 
 /// What is otherwise of a file of a package that the database has no mode and no link of. `has_digests`: whether the package
 /// has digests of its files at all.
-pub fn differences(
+pub(super) fn differences(
     path: &str,
     seen: &Seen,
     (package, own): (&str, &InstalledFile),

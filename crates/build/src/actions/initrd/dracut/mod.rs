@@ -3,8 +3,8 @@
 //! dracut runs in a tools root and only composes: its archive is not compressed, and is read, put in order and
 //! written by imgbuild, so that the same inputs give the same bytes (D21, D22).
 
-pub mod inputs;
-pub mod run;
+pub(crate) mod inputs;
+pub(crate) mod run;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::BufReader;
@@ -24,7 +24,7 @@ use store::{LayerReader, TreeEditor, in_scratch, lower_directories, make_directo
 
 /// Part of the keys; raised with what the action gives. 1: first; 2: zstd compresses it as a whole; 4: microcode; 5: the names of
 /// its drivers; 6: modules of dracut see fixed processors and memory.
-pub const VERSION: u32 = 6;
+pub(crate) const VERSION: u32 = 6;
 
 /// Runs dracut in the tools root.
 const COMPOSE: &str = include_str!("compose.sh");
@@ -47,7 +47,7 @@ const PLACE: &str = "/imgbuild";
 const MODULE_LISTS: [&str; 3] = ["modules.order", "modules.builtin", "modules.builtin.modinfo"];
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct DracutRequest {
+pub(crate) struct DracutRequest {
     /// Scratch directory, relative to the store's.
     pub scratch: String,
     pub initrd: InitrdRequest,
@@ -61,13 +61,13 @@ pub struct DracutRequest {
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub enum DracutAnswer {
+pub(crate) enum DracutAnswer {
     /// The initrd, or names of drivers that the kernel lacks; and what dracut was asked to install but could not find.
     Made(Box<InitrdAnswer>, Vec<String>),
     Failed(CommandResult),
 }
 
-pub fn inside(request: DracutRequest, news: News<'_>) -> Result<DracutAnswer, String> {
+pub(crate) fn inside(request: DracutRequest, news: News<'_>) -> Result<DracutAnswer, String> {
     in_scratch(&request.scratch, || {
         let initrd = &request.initrd;
         let reader = LayerReader::open(&initrd.layers)?;

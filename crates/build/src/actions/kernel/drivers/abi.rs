@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::actions::kernel::modules::modinfo;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ModuleFacts {
+pub(super) struct ModuleFacts {
     /// The CPU that it is for, by the name that errors show.
     pub cpu: String,
     /// The release and the options of the kernel that it was built for.
@@ -31,7 +31,7 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
 
 /// Reads a module, uncompressed.
 /// Errors: A text for what is no module.
-pub fn module_facts(bytes: &[u8]) -> Result<ModuleFacts, String> {
+pub(super) fn module_facts(bytes: &[u8]) -> Result<ModuleFacts, String> {
     let file = object::File::parse(bytes).map_err(|error| format!("it is not a module: {error}"))?;
     let vermagic = modinfo(bytes, "vermagic").into_iter().next().ok_or("it is not a module: it has no vermagic")?;
     let cpu = format!("{:?}", file.architecture());
@@ -74,7 +74,7 @@ pub fn module_facts(bytes: &[u8]) -> Result<ModuleFacts, String> {
 }
 
 /// Symbols of `Module.symvers` or `symvers.gz` that the kernel itself has, not its modules.
-pub fn parse_symvers(text: &str) -> HashMap<String, Option<u32>> {
+pub(super) fn parse_symvers(text: &str) -> HashMap<String, Option<u32>> {
     let mut found = HashMap::new();
     for line in text.lines() {
         let mut fields = line.split('\t');
@@ -87,7 +87,7 @@ pub fn parse_symvers(text: &str) -> HashMap<String, Option<u32>> {
 }
 
 #[derive(Debug, Clone)]
-pub struct Kernel {
+pub(super) struct Kernel {
     /// What `uname -r` prints.
     pub release: String,
     /// The CPU of its own modules, as [`ModuleFacts`] has it; none where it has none.
@@ -99,7 +99,7 @@ pub struct Kernel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Misfit {
+pub(super) enum Misfit {
     Unreadable(String),
     Cpu(String),
     Vermagic,
@@ -112,14 +112,14 @@ pub enum Misfit {
 
 /// How strictly a module's vermagic is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Release {
+pub(super) enum Release {
     Own,
     /// It is for another release, and may be used where all that it needs is the same (weak-modules).
     Other,
 }
 
 /// Compares a module with a kernel; `elsewhere` finds symbols of other modules.
-pub fn misfits(
+pub(super) fn misfits(
     facts: &ModuleFacts,
     kernel: &Kernel,
     release: Release,
@@ -160,7 +160,7 @@ pub fn misfits(
 }
 
 /// A misfit in words. `release` is the kernel's.
-pub fn describe(misfit: &Misfit, vermagic: &str, release: &str) -> String {
+pub(super) fn describe(misfit: &Misfit, vermagic: &str, release: &str) -> String {
     match misfit {
         Misfit::Unreadable(problem) => problem.clone(),
         Misfit::Cpu(cpu) => format!("it is a module for another CPU ({cpu})"),

@@ -14,7 +14,7 @@ use store::scan;
 use store::{ScanAnswer, ScanRequest, Store, TreeEditor, in_scratch, make_directories};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct BuildRequest {
+pub(crate) struct BuildRequest {
     /// Scratch directory, relative to the store's.
     pub scratch: String,
     pub tools: Vec<Digest>,
@@ -30,7 +30,7 @@ pub struct BuildRequest {
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub enum BuildAnswer {
+pub(crate) enum BuildAnswer {
     Made(ScanAnswer),
     Failed(CommandResult),
     Refused(String),
@@ -142,7 +142,7 @@ fn reasons(log: &str, last: &[String]) -> Vec<String> {
     if found.is_empty() { last.to_vec() } else { found }
 }
 
-pub fn inside(request: BuildRequest, news: News<'_>) -> Result<BuildAnswer, String> {
+pub(crate) fn inside(request: BuildRequest, news: News<'_>) -> Result<BuildAnswer, String> {
     in_scratch(&request.scratch, || {
         let at = |name: &str| format!("{}/{name}", request.scratch);
         make_directories(&request.scratch, &["tree", "build/driver", "mount", "root", "root-work"])?;

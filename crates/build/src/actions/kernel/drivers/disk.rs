@@ -17,9 +17,9 @@ use archive::{MemberKind, plain, read_cpio, read_tar};
 use recipe::normal_name;
 
 /// Files of a disk by path; those that do not count have no content.
-pub type Tree = BTreeMap<String, Vec<u8>>;
+pub(super) type Tree = BTreeMap<String, Vec<u8>>;
 
-pub fn counts(path: &str) -> bool {
+pub(super) fn counts(path: &str) -> bool {
     let base = path.rsplit('/').next().unwrap_or(path);
     [".rpm", ".deb"].iter().any(|ending| base.ends_with(ending))
         || is_module(base)
@@ -43,18 +43,18 @@ fn is_old_red_hat(name: &str) -> bool {
 }
 
 /// Whether these are the files of a disk, and not of a directory of packages.
-pub fn is_disk<'n>(names: impl Iterator<Item = &'n str>) -> bool {
+pub(super) fn is_disk<'n>(names: impl Iterator<Item = &'n str>) -> bool {
     names
         .into_iter()
         .any(|name| name == "rhdd3" || is_old_red_hat(name) || name == "modules.cgz" || suse(name).is_some())
 }
 
 /// Opens a package of a disk: its name in messages, its path on the disk, its content.
-pub type Open<'o> = dyn FnMut(&mut Gathering, &str, &str, &[u8]) -> Result<(), String> + 'o;
+pub(super) type Open<'o> = dyn FnMut(&mut Gathering, &str, &str, &[u8]) -> Result<(), String> + 'o;
 
 /// Takes the drivers of a disk.
 /// Errors: A text that says what is wrong with it.
-pub fn take(gathering: &mut Gathering, source: &str, tree: Tree, open: &mut Open<'_>) -> Result<(), String> {
+pub(super) fn take(gathering: &mut Gathering, source: &str, tree: Tree, open: &mut Open<'_>) -> Result<(), String> {
     if tree.contains_key("rhdd3") {
         return red_hat(gathering, source, &tree, open);
     }

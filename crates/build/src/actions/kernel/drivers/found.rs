@@ -5,14 +5,14 @@ use std::io::Read;
 use recipe::Arch;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DriverFile {
+pub(super) struct DriverFile {
     pub source: String,
     pub place: Place,
     pub content: Content,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub(super) enum Place {
     /// A module for a release (none: for the image's), and its path below the release's folder.
     Module(Option<String>, String),
     /// Firmware or a setting, by its path.
@@ -20,7 +20,7 @@ pub enum Place {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Content {
+pub(super) enum Content {
     File(Vec<u8>),
     Symlink(String),
 }
@@ -29,7 +29,7 @@ pub enum Content {
 const LIMIT: u64 = 2 << 30;
 
 #[derive(Debug, Default)]
-pub struct Gathering {
+pub(super) struct Gathering {
     pub files: Vec<DriverFile>,
     pub release: String,
     pub arch: Arch,
@@ -37,7 +37,7 @@ pub struct Gathering {
 }
 
 /// Where a file of a package goes, if it is a driver's.
-pub fn place_of(path: &str) -> Option<Place> {
+pub(super) fn place_of(path: &str) -> Option<Place> {
     let below = path.strip_prefix("usr/").unwrap_or(path);
     if let Some(rest) = below.strip_prefix("lib/modules/") {
         let (release, rest) = rest.split_once('/')?;
@@ -55,23 +55,23 @@ pub fn place_of(path: &str) -> Option<Place> {
 }
 
 /// Whether a file's name is that of a module.
-pub fn is_module(name: &str) -> bool {
+pub(super) fn is_module(name: &str) -> bool {
     [".ko", ".ko.gz", ".ko.xz", ".ko.zst"].iter().any(|ending| name.len() > ending.len() && name.ends_with(ending))
 }
 
 impl Gathering {
-    pub fn new(release: &str, arch: Arch) -> Self {
+    pub(super) fn new(release: &str, arch: Arch) -> Self {
         Self { release: release.to_owned(), arch, ..Self::default() }
     }
 
     /// Whether a package or a folder of drivers is for the image's CPU, or for all: by the name that `uname -m`, RPM or Debian
     /// gives it.
-    pub fn is_own_cpu(&self, name: &str) -> bool {
+    pub(super) fn is_own_cpu(&self, name: &str) -> bool {
         matches!(name, "noarch" | "all") || fault::planted("driver-of-any-cpu") || Arch::named(name) == Some(self.arch)
     }
 
     /// Reads content, within what may be held.
-    pub fn content(&mut self, stream: &mut dyn Read) -> Result<Vec<u8>, String> {
+    pub(super) fn content(&mut self, stream: &mut dyn Read) -> Result<Vec<u8>, String> {
         let mut bytes = Vec::new();
         let left = LIMIT - self.held.min(LIMIT);
         stream.take(left + 1).read_to_end(&mut bytes).map_err(|error| format!("it is damaged: {error}"))?;
@@ -80,7 +80,7 @@ impl Gathering {
     }
 
     /// Adds a file that has its place.
-    pub fn add(&mut self, source: &str, place: Place, content: Content) {
+    pub(super) fn add(&mut self, source: &str, place: Place, content: Content) {
         self.files.push(DriverFile { source: source.to_owned(), place, content });
     }
 }

@@ -42,7 +42,7 @@ const DEPTH_LIMIT: usize = 3;
 impl Gathering {
     /// Opens one item.
     /// Errors: [`Refusal`] with its name.
-    pub fn update(&mut self, update: &UpdateSource) -> Result<(), Refusal> {
+    pub(super) fn update(&mut self, update: &UpdateSource) -> Result<(), Refusal> {
         let before = self.files.len();
         let said = |problem: String| {
             Refusal::new(
@@ -101,7 +101,7 @@ impl Gathering {
     }
 
     /// Opens a file by what it is. What was not named itself may be something else: it is left out then.
-    pub fn file(
+    pub(super) fn file(
         &mut self,
         source: &str,
         name: &str,

@@ -20,10 +20,10 @@ use recipe::{Arch, DriverBuild, Lock, PassRole, Recipe, UpdateForm};
 use store::Outputs;
 
 /// Stands in that transaction for the package with the headers of the image's kernel, which is known when that is.
-pub const HEADERS: &str = "?headers";
+pub(crate) const HEADERS: &str = "?headers";
 
 /// What is asked for to build drivers: the headers of the image's kernel, which bring its compiler, make, and what kbuild's scripts run.
-pub fn package_request(recipe: &Recipe) -> Option<PackageRequest> {
+pub(crate) fn package_request(recipe: &Recipe) -> Option<PackageRequest> {
     if recipe.kernel_files.builds.is_empty() {
         return None;
     }
@@ -47,7 +47,7 @@ pub fn package_request(recipe: &Recipe) -> Option<PackageRequest> {
     Some(package_request)
 }
 
-pub fn headers_release(recipe: &Recipe, lock: &Lock) -> Option<String> {
+pub(crate) fn headers_release(recipe: &Recipe, lock: &Lock) -> Option<String> {
     let manager = manager(recipe);
     let pass = lock.pass(PassRole::DRIVER_TOOLS)?;
     let named = || pass.packages.iter().find_map(|package| manager.headers_release(package));
@@ -58,7 +58,7 @@ pub fn headers_release(recipe: &Recipe, lock: &Lock) -> Option<String> {
 ///
 /// # Errors
 /// [`StageError::Input`] for a file that vanished.
-pub fn describe_updates(recipe: &Recipe, key: &mut Key) -> Result<Vec<Update>, StageError> {
+pub(crate) fn describe_updates(recipe: &Recipe, key: &mut Key) -> Result<Vec<Update>, StageError> {
     let mut updates = Vec::new();
     for update in &recipe.kernel_files.updates {
         let by = |input: Input| input.asked(&recipe.spans, Some(&update.span));
@@ -87,7 +87,7 @@ pub fn describe_updates(recipe: &Recipe, key: &mut Key) -> Result<Vec<Update>, S
 ///
 /// # Errors
 /// [`StageError::Input`] for a file that vanished.
-pub fn describe_build(
+pub(crate) fn describe_build(
     recipe: &Recipe,
     lock: &Lock,
     build: &DriverBuild,
@@ -141,7 +141,7 @@ impl Kernel {
 }
 
 /// Tells what came of drivers, and gives what the initrd has to know of them.
-pub fn say_remarks(bench: &Bench<'_>, remarks: &Remarks) -> BTreeMap<String, String> {
+pub(crate) fn say_remarks(bench: &Bench<'_>, remarks: &Remarks) -> BTreeMap<String, String> {
     let span = bench.recipe.spans.nearest("kernel.updates");
     for text in &remarks.warnings {
         let mut finding = Finding::nowhere(Severity::Warning, "kernel::updates", text.clone());
@@ -194,7 +194,7 @@ impl Work for Driver {
 }
 
 /// Modules of the image that the kernel stage did not bring fit its kernel.
-pub fn check_foreign_modules(
+pub(crate) fn check_foreign_modules(
     bench: &Bench<'_>,
     layers: &[base::digest::Digest],
     release: &str,
@@ -215,6 +215,6 @@ impl From<Refusal> for StageError {
 }
 
 /// The action that builds the driver of a table, counted from 0.
-pub fn build_action(index: usize) -> String {
+pub(crate) fn build_action(index: usize) -> String {
     format!("kernel/build-{}", index + 1)
 }

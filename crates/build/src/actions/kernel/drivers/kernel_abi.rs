@@ -11,7 +11,7 @@ use archive::plain;
 use recipe::normal_name;
 use store::{Kind, LayerReader, TreeEditor};
 
-pub trait Files {
+pub(super) trait Files {
     fn read(&self, path: &str) -> Result<Option<Vec<u8>>, String>;
 
     /// Modules below a folder, by their paths in it, sorted.
@@ -63,18 +63,18 @@ impl Files for TreeEditor {
 
 /// What a module says about itself; none if it is not a module.
 /// Errors: A text for a file that cannot be read.
-pub fn facts(files: &dyn Files, path: &str) -> Result<Option<ModuleFacts>, String> {
+pub(super) fn facts(files: &dyn Files, path: &str) -> Result<Option<ModuleFacts>, String> {
     let Some(bytes) = files.read(path)? else { return Ok(None) };
     Ok(decompress_module(path, bytes).ok().and_then(|bytes| module_facts(&bytes).ok()))
 }
 
 /// Places of a kernel image, by distribution and time.
-pub fn image_places(release: &str) -> [String; 3] {
+pub(crate) fn image_places(release: &str) -> [String; 3] {
     [format!("boot/vmlinuz-{release}"), format!("usr/lib/modules/{release}/vmlinuz"), format!("boot/vmlinux-{release}")]
 }
 
 /// Reads what a kernel exports and how its modules are marked. `own` says which modules are the kernel's.
-pub fn kernel_abi(files: &dyn Files, release: &str, own: &dyn Fn(&str) -> bool) -> Result<Kernel, String> {
+pub(super) fn kernel_abi(files: &dyn Files, release: &str, own: &dyn Fn(&str) -> bool) -> Result<Kernel, String> {
     let folder = format!("usr/lib/modules/{release}");
     let (mut cpu, mut vermagic) = (None, None);
     let mut known = None;
@@ -119,7 +119,7 @@ fn exports(
 }
 
 /// Symbols that modules provide, found by depmod's index.
-pub struct Provided<'f> {
+pub(super) struct Provided<'f> {
     files: &'f dyn Files,
     folder: String,
     /// Module by symbol.
@@ -129,7 +129,7 @@ pub struct Provided<'f> {
 }
 
 impl<'f> Provided<'f> {
-    pub fn new(files: &'f dyn Files, release: &str) -> Result<Self, String> {
+    pub(super) fn new(files: &'f dyn Files, release: &str) -> Result<Self, String> {
         let folder = format!("usr/lib/modules/{release}");
         let mut providers = HashMap::new();
         for line in files.text(&format!("{folder}/modules.symbols"))?.lines() {
@@ -146,7 +146,7 @@ impl<'f> Provided<'f> {
     }
 
     /// A symbol of a module with its CRC, if both are known.
-    pub fn find(&mut self, symbol: &str) -> Option<Option<u32>> {
+    pub(super) fn find(&mut self, symbol: &str) -> Option<Option<u32>> {
         let module = self.providers.get(symbol)?;
         let path = self.paths.get(module)?;
         let (files, folder) = (self.files, &self.folder);

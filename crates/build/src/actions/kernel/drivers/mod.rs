@@ -16,14 +16,14 @@ mod vmlinux;
 
 use serde::{Deserialize, Serialize};
 
-pub use build::inside as build_inside;
-pub use gather::{Refusal, UpdateSource};
-pub use host::{
+pub(crate) use build::inside as build_inside;
+pub(crate) use gather::{Refusal, UpdateSource};
+pub(crate) use host::{
     HEADERS, build_action, check_foreign_modules, describe_build, describe_updates, headers_release, package_request,
     say_remarks,
 };
-pub use kernel_abi::image_places;
-pub use place::Remarks;
+pub(crate) use kernel_abi::image_places;
+pub(crate) use place::Remarks;
 
 use self::abi::Kernel;
 use self::found::{Content, Gathering, place_of};
@@ -36,7 +36,7 @@ use store::{LayerReader, TreeEditor};
 
 /// Part of the keys of drivers that are built; raised with what the action gives. 1: first; 2: with dkms.conf too paths are
 /// left out of modules; 3: dkms.conf has more variables; 5: the build sees fixed processors and memory, and no number of jobs.
-pub const VERSION: u32 = 5;
+pub(crate) const VERSION: u32 = 5;
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Extra {
@@ -53,7 +53,7 @@ impl Extra {
 }
 
 /// Drivers that are in the tree, before depmod ran.
-pub struct Brought {
+pub(crate) struct Brought {
     kernel: Kernel,
     placed: Vec<Placed>,
     pub configuration: String,
@@ -61,7 +61,7 @@ pub struct Brought {
 
 /// Puts drivers into the kernel's tree. `tools` are the layers of depmod's root, `newest` compares releases.
 /// Errors: A text for files that cannot be read or written; a refusal for drivers that cannot be used.
-pub fn bring(
+pub(crate) fn bring(
     extra: &Extra,
     editor: &TreeEditor,
     release: &str,
@@ -104,7 +104,7 @@ pub fn bring(
 
 /// Compares what was brought with the kernel, and says what depmod made of it.
 /// Errors: A text for files that cannot be read; a refusal for modules that do not fit.
-pub fn judge(brought: &Brought, editor: &TreeEditor) -> Result<Result<Remarks, Refusal>, String> {
+pub(crate) fn judge(brought: &Brought, editor: &TreeEditor) -> Result<Result<Remarks, Refusal>, String> {
     if let Err(refusal) = place::check(editor, &brought.kernel, &brought.placed)? {
         return Ok(Err(refusal));
     }
@@ -117,7 +117,7 @@ pub fn judge(brought: &Brought, editor: &TreeEditor) -> Result<Result<Remarks, R
 
 /// Asks whether modules of an image fit its kernel.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct CheckRequest {
+pub(crate) struct CheckRequest {
     pub layers: Vec<Digest>,
     pub release: String,
     /// The modules, by their paths below the release's folder.
@@ -125,7 +125,7 @@ pub struct CheckRequest {
 }
 
 /// Runs inside: why modules that are not the kernel's own cannot be used.
-pub fn check_inside(request: CheckRequest, _: News<'_>) -> Result<Option<Refusal>, String> {
+pub(crate) fn check_inside(request: CheckRequest, _: News<'_>) -> Result<Option<Refusal>, String> {
     let reader = LayerReader::open(&request.layers)?;
     let kernel = kernel_abi(&reader, &request.release, &|path| !request.modules.iter().any(|own| own == path))?;
     let placed: Vec<Placed> = request

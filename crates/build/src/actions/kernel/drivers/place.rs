@@ -13,7 +13,7 @@ use recipe::normal_name;
 use store::TreeEditor;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Placed {
+pub(super) struct Placed {
     pub source: String,
     pub path: String,
     /// The release in whose folder its package has it, where that is another one.
@@ -22,7 +22,7 @@ pub struct Placed {
 
 /// What there is to say of drivers that were put into the tree.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Remarks {
+pub(crate) struct Remarks {
     /// Names of modules that drivers brought, and that depmod chooses.
     pub names: Vec<String>,
     pub notes: Vec<String>,
@@ -92,7 +92,7 @@ fn choose<'f>(
 
 /// Writes drivers into the tree.
 /// Errors: A text for a tree that cannot be written, or a refusal where two sources bring different things for one path.
-pub fn place(
+pub(super) fn place(
     editor: &TreeEditor,
     files: &[DriverFile],
     kernel: &Kernel,
@@ -132,7 +132,7 @@ pub fn place(
 }
 
 /// The text of depmod's configuration: the release's own and the drivers' files, and the order where they have none.
-pub fn depmod_configuration(of_tools: &[String], editor: &TreeEditor) -> String {
+pub(super) fn depmod_configuration(of_tools: &[String], editor: &TreeEditor) -> String {
     let mut text = of_tools.concat();
     for directory in ["usr/lib/depmod.d", "etc/depmod.d"] {
         for name in editor.names(directory).iter().filter(|name| name.ends_with(".conf")) {
@@ -152,7 +152,7 @@ pub fn depmod_configuration(of_tools: &[String], editor: &TreeEditor) -> String 
 
 /// Compares modules with the kernel; depmod's files are there.
 /// Errors: A text for files that cannot be read. What does not fit is a refusal.
-pub fn check(files: &dyn Files, kernel: &Kernel, placed: &[Placed]) -> Result<Result<(), Refusal>, String> {
+pub(super) fn check(files: &dyn Files, kernel: &Kernel, placed: &[Placed]) -> Result<Result<(), Refusal>, String> {
     let mut provided = Provided::new(files, &kernel.release)?;
     let mut problems = Vec::new();
     for one in placed {
@@ -193,7 +193,7 @@ pub fn check(files: &dyn Files, kernel: &Kernel, placed: &[Placed]) -> Result<Re
 }
 
 /// Says which of several modules with one name depmod chose.
-pub fn remarks(files: &dyn Files, release: &str, placed: &[Placed]) -> Result<Remarks, String> {
+pub(super) fn remarks(files: &dyn Files, release: &str, placed: &[Placed]) -> Result<Remarks, String> {
     let folder = folder(release);
     let dep = files.text(&format!("{folder}/modules.dep"))?;
     let winners: BTreeMap<String, &str> =

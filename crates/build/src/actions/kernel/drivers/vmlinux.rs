@@ -115,7 +115,7 @@ struct Section<'a> {
 
 /// The exported symbols of a kernel image with the CRCs of their versions; `known` is a symbol whose CRC a module of the
 /// kernel names, by which the form of the table is found and proved.
-pub fn exports(image: &[u8], known: Option<(&str, u32)>) -> Result<HashMap<String, Option<u32>>, String> {
+pub(super) fn exports(image: &[u8], known: Option<(&str, u32)>) -> Result<HashMap<String, Option<u32>>, String> {
     let elf = unpack(image)?;
     let file = object::File::parse(&elf[..]).map_err(|error| format!("its content is not an ELF file: {error}"))?;
     let section = |name: &str| {

@@ -32,7 +32,7 @@ pub struct Postscripts {
 
 /// Adds the action, where the recipe has `[node]`.
 /// Errors: [`StageError::Input`] for a file that vanished since the recipe was read.
-pub fn add(reader: &mut Reader<'_>, init: &Digest) -> Result<(), StageError> {
+pub(crate) fn add(reader: &mut Reader<'_>, init: &Digest) -> Result<(), StageError> {
     let recipe = reader.recipe;
     let (Some(table), Some(scripts)) = (&recipe.model.node, &recipe.node_scripts) else { return Ok(()) };
     let mut key = Key::default();

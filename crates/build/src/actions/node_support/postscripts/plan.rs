@@ -9,11 +9,11 @@ use crate::bench::keyed::Keyed;
 use recipe::{Recipe, ScriptFailure};
 
 /// Directory of the image with all of it. SELinux's policies have programs here.
-pub const DIRECTORY: &str = "/usr/libexec/imgbuild";
+pub(crate) const DIRECTORY: &str = "/usr/libexec/imgbuild";
 
 /// postscripts.json: imgbuild-init reads it.
 #[derive(Debug, Serialize)]
-pub struct ImagePlan<'a> {
+pub(crate) struct ImagePlan<'a> {
     format_version: &'static str,
     image: &'a str,
     timeout: u32,
@@ -24,7 +24,7 @@ pub struct ImagePlan<'a> {
 }
 
 /// Variables of scripts that are known when the image is built, each with the field that it comes from: xCAT's, then the recipe's own.
-pub fn variables(recipe: &Recipe) -> BTreeMap<String, (String, String)> {
+pub(crate) fn variables(recipe: &Recipe) -> BTreeMap<String, (String, String)> {
     let model = &recipe.model;
     let state = if recipe.statelite.is_some() { "statelite" } else { "netboot" };
     let osvers = if model.xcat.osvers.is_some() { "xcat.osvers" } else { "image.release" };
@@ -46,7 +46,7 @@ pub fn variables(recipe: &Recipe) -> BTreeMap<String, (String, String)> {
 }
 
 /// The text of postscripts.json.
-pub fn text(scripts: &Postscripts) -> Vec<u8> {
+pub(crate) fn text(scripts: &Postscripts) -> Vec<u8> {
     let names = |items: &'_ [Keyed<String>]| items.iter().map(|text| (**text).clone()).collect();
     let plan = ImagePlan {
         format_version: "1.0",

@@ -21,7 +21,7 @@ const META: &str = ".^$?*+|[({";
 const PATTERN_LIMIT: usize = 4 << 20;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unusable {
+pub(super) struct Unusable {
     /// Number of the line, from 1.
     pub line: usize,
     pub problem: String,
@@ -56,7 +56,7 @@ struct Rule {
 
 /// File contexts, in the order in which they count.
 #[derive(Debug, Default)]
-pub struct FileContexts {
+pub(super) struct FileContexts {
     rules: Vec<Rule>,
     /// Numbers of rules by the folder (`/usr/bin/`) that their fixed part ends in, those that count most last.
     by_folder: HashMap<String, Vec<usize>>,
@@ -95,7 +95,7 @@ impl Substitutions {
 
 /// The files of a policy that say what gets which label; empty where one is not there.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Texts<'a> {
+pub(super) struct Texts<'a> {
     /// file_contexts, file_contexts.homedirs and file_contexts.local, in the order in which they are read.
     pub rules: [&'a str; 3],
     pub subs: &'a str,
@@ -104,7 +104,7 @@ pub struct Texts<'a> {
 
 impl FileContexts {
     /// Reads the files of a policy; gives for each of the three files of rules the lines that cannot be used as well.
-    pub fn parse(texts: Texts<'_>) -> (Self, [Vec<Unusable>; 3]) {
+    pub(super) fn parse(texts: Texts<'_>) -> (Self, [Vec<Unusable>; 3]) {
         let mut unusable: [Vec<Unusable>; 3] = Default::default();
         let (mut patterns, mut exact) = (Vec::new(), Vec::new());
         for (text, unusable) in texts.rules.iter().zip(&mut unusable) {
@@ -130,7 +130,7 @@ impl FileContexts {
     }
 
     /// The label of an absolute path; none where no rule says one.
-    pub fn label(&self, path: &str, kind: &Kind) -> Option<&str> {
+    pub(super) fn label(&self, path: &str, kind: &Kind) -> Option<&str> {
         let once = self.subs.apply(path);
         let twice = self.subs_dist.apply(once.as_deref().unwrap_or(path));
         let path = twice.as_deref().or(once.as_deref()).unwrap_or(path);

@@ -13,10 +13,10 @@ use self::contexts::{FileContexts, Texts, Unusable};
 use store::{Entry, Kind, LayerReader};
 
 /// Labels, and the paths (`.` is the root) from which on they hold, down to a path of another label.
-pub type Labels = BTreeMap<String, Vec<String>>;
+pub(crate) type Labels = BTreeMap<String, Vec<String>>;
 
 /// What stands for no label at all.
-pub const NO_LABEL: &str = "<<none>>";
+pub(crate) const NO_LABEL: &str = "<<none>>";
 
 /// Says of a host which policy it has. Source: selinux_config(5).
 const CONFIG: &str = "etc/selinux/config";
@@ -32,7 +32,7 @@ const HANDED_OVER: [&str; 4] =
 const MAX_LINES: usize = 10;
 
 #[derive(Debug, Default)]
-pub struct Labelled {
+pub(crate) struct Labelled {
     /// For the index; empty without a policy.
     pub labels: Labels,
     pub count: u64,
@@ -62,7 +62,7 @@ impl Config {
 
 /// Runs inside: labels the packed part of a tree.
 /// Errors: A text about a file of the policy that cannot be read.
-pub fn labels(reader: &LayerReader, excluded: &BTreeSet<String>) -> Result<Labelled, String> {
+pub(crate) fn labels(reader: &LayerReader, excluded: &BTreeSet<String>) -> Result<Labelled, String> {
     let read = |path: &str| -> Result<Option<String>, String> {
         Ok(reader.read(path)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
     };

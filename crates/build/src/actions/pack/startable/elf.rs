@@ -5,7 +5,7 @@ use object::elf::{DT_NEEDED, DT_RPATH, DT_RUNPATH, FileHeader32, FileHeader64};
 use object::read::elf::{Dyn, FileHeader, ProgramHeader};
 
 #[derive(Default)]
-pub struct Needs {
+pub(super) struct Needs {
     pub interpreter: Option<String>,
     pub libraries: Vec<String>,
     /// Folders that count for the file itself: DT_RUNPATH.
@@ -16,7 +16,7 @@ pub struct Needs {
 
 impl Needs {
     /// None for what is not an ELF file, or is not understood.
-    pub fn of(bytes: &[u8]) -> Option<Self> {
+    pub(super) fn of(bytes: &[u8]) -> Option<Self> {
         match object::FileKind::parse(bytes).ok()? {
             object::FileKind::Elf64 => Self::of_elf::<FileHeader64<Endianness>>(bytes),
             object::FileKind::Elf32 => Self::of_elf::<FileHeader32<Endianness>>(bytes),

@@ -38,7 +38,7 @@ const WORDS: [(&str, &str); 8] = [
 ];
 
 /// Settings whose module no kernel of the image has: such an interface will not be there.
-pub fn interfaces(view: &View<'_>, modules: &Modules) -> Result<Vec<Obstacle>, String> {
+pub(crate) fn interfaces(view: &View<'_>, modules: &Modules) -> Result<Vec<Obstacle>, String> {
     let places = [
         "etc/systemd/network/",
         "etc/NetworkManager/system-connections/",

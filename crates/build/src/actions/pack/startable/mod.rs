@@ -2,8 +2,8 @@
 //! tree less what the exclude lists leave out; links are followed as on the node.
 
 mod elf;
-pub mod interfaces;
-pub mod mounts;
+pub(crate) mod interfaces;
+pub(crate) mod mounts;
 mod units;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -18,7 +18,7 @@ use base::source::nearest;
 use store::{Checked, Kind, LayerReader, Merged, MergedEntry};
 
 /// What a node tries, in this order, as imgbuild-init does.
-pub const INITS: [&str; 4] = ["sbin/init", "usr/lib/systemd/systemd", "etc/init", "bin/init"];
+pub(crate) const INITS: [&str; 4] = ["sbin/init", "usr/lib/systemd/systemd", "etc/init", "bin/init"];
 
 /// As many links as the kernel follows. Source: path_resolution(7).
 const MOST_LINKS: usize = 40;
@@ -29,7 +29,7 @@ const PROGRAM_LIMIT: u64 = 256 << 20;
 
 /// Why a node could not start the image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Obstacle {
+pub(crate) enum Obstacle {
     /// There is no init that can be executed; those that the exclude lists leave out.
     NoInit(Vec<String>),
     /// A program or library that starting needs lacks something; where that would be, if the exclude lists leave it out.
@@ -74,7 +74,7 @@ const OF_INITRAMFS: &str = "init";
 
 /// What the recipe says that starting depends on.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Promises {
+pub(crate) struct Promises {
     /// Whether a kernel may take the archive as its initramfs.
     pub single: bool,
     pub zone: Option<String>,
@@ -82,7 +82,7 @@ pub struct Promises {
 }
 
 /// Looks for what would keep the image from starting, or from being what the recipe says.
-pub fn obstacle(
+pub(crate) fn obstacle(
     reader: &LayerReader,
     excluded: &BTreeSet<String>,
     promises: &Promises,
@@ -139,7 +139,7 @@ fn near_zones(reader: &LayerReader, zone: &str) -> Vec<String> {
 
 /// What a node that starts will do without: mounts that may fail, interfaces of the network, and services.
 /// Errors: As [`obstacle`].
-pub fn shortcomings(reader: &LayerReader, excluded: &BTreeSet<String>) -> Result<Vec<Obstacle>, String> {
+pub(crate) fn shortcomings(reader: &LayerReader, excluded: &BTreeSet<String>) -> Result<Vec<Obstacle>, String> {
     let view = View::new(reader, excluded);
     let modules = Modules::of(&view)?;
     let mut lacking = mounts(&view, &modules)?.1;
@@ -150,7 +150,7 @@ pub fn shortcomings(reader: &LayerReader, excluded: &BTreeSet<String>) -> Result
 
 /// What runs a script, where a root does not have it: the interpreter of the first line, or what `env` is to start there.
 /// Source: execve(2), env(1).
-pub fn lacks_interpreter(reader: &LayerReader, script: &[u8]) -> Option<String> {
+pub(crate) fn lacks_interpreter(reader: &LayerReader, script: &[u8]) -> Option<String> {
     let line = script.strip_prefix(b"#!")?;
     let line = String::from_utf8_lossy(line.split(|byte| *byte == b'\n').next().unwrap_or_default()).into_owned();
     let mut words = line.split([' ', '\t']).filter(|word| !word.is_empty());

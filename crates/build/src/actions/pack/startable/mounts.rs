@@ -50,7 +50,7 @@ struct Lacking {
 }
 
 /// Mounts that keep a node from starting as it should, and those that it can do without.
-pub fn mounts(view: &View<'_>, modules: &Modules) -> Result<(Option<Obstacle>, Vec<Obstacle>), String> {
+pub(crate) fn mounts(view: &View<'_>, modules: &Modules) -> Result<(Option<Obstacle>, Vec<Obstacle>), String> {
     let Ok((path, _)) = view.resolve("etc/fstab") else { return Ok((None, Vec::new())) };
     let text = String::from_utf8_lossy(&view.read(&path)?.unwrap_or_default()).into_owned();
     let (mut needed, mut optional) = (None, Vec::new());
@@ -107,7 +107,7 @@ fn lacking(view: &View<'_>, modules: &Modules, line: &str) -> Option<Lacking> {
     found(format!("the kernel's module `{name}`"), modules.left_out(name))
 }
 
-pub struct Modules {
+pub(crate) struct Modules {
     names: BTreeSet<String>,
     left_out: Vec<String>,
     /// Without the list of what is built in, nothing can be said of a module that is not there.
@@ -116,7 +116,7 @@ pub struct Modules {
 
 impl Modules {
     /// Reads their names.
-    pub fn of(view: &View<'_>) -> Result<Self, String> {
+    pub(crate) fn of(view: &View<'_>) -> Result<Self, String> {
         let mut modules = Self { names: BTreeSet::new(), left_out: Vec::new(), is_known: false };
         let normal = |path: &str| {
             let base = path.rsplit('/').next().unwrap_or(path);
@@ -138,12 +138,12 @@ impl Modules {
     }
 
     /// Whether a kernel has a module, or has it built in; also where that cannot be determined.
-    pub fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         !self.is_known || self.names.contains(&name.replace('-', "_"))
     }
 
     /// A module's file that the exclude lists leave out.
-    pub fn left_out(&self, name: &str) -> Option<String> {
+    pub(crate) fn left_out(&self, name: &str) -> Option<String> {
         let file = format!("/{name}.ko");
         self.left_out.iter().find(|path| path.contains(&file)).cloned()
     }

@@ -8,7 +8,7 @@ use crate::actions::services::inside::UNIT_DIRECTORIES;
 /// What may stand before a program. Source: systemd.service(5), "Command lines"; `-` is dealt with apart.
 const PREFIXES: [char; 5] = ['@', ':', '+', '!', '|'];
 
-pub fn units(view: &View<'_>) -> Result<Vec<Obstacle>, String> {
+pub(super) fn units(view: &View<'_>) -> Result<Vec<Obstacle>, String> {
     let mut lacking = Vec::new();
     if view.excluded.is_empty() {
         return Ok(lacking);

@@ -50,7 +50,7 @@ fn keep(store: &Store, digest: &Sha256, bytes: &[u8]) -> Result<(), StoreError> 
 
 /// Finds the image of the recipe's platform: the tag is asked for now.
 /// Errors: [`StageError::Oci`] with what there is instead.
-pub fn find(work: &Work<'_>) -> Result<LockedBase, StageError> {
+pub(crate) fn find(work: &Work<'_>) -> Result<LockedBase, StageError> {
     let from = work.recipe.model.image.from.as_deref().unwrap_or_default();
     work.report.progress(&format!("looking up {from}"));
     let found = container(source(work)?.as_ref(), work.recipe.model.image.arch.machine())?;
@@ -73,7 +73,7 @@ fn is_there(store: &Store, digest: &Sha256, size: u64) -> bool {
 
 /// Brings the layers that the store lacks, each compared with its digest.
 /// Errors: [`StageError::Oci`].
-pub fn bring(work: &Work<'_>, layers: &[LockedLayer]) -> Result<(), StageError> {
+pub(crate) fn bring(work: &Work<'_>, layers: &[LockedLayer]) -> Result<(), StageError> {
     let store = work.store;
     let lacking: Vec<&LockedLayer> =
         layers.iter().filter(|layer| !is_there(store, &layer.sha256, layer.size)).collect();
@@ -121,7 +121,7 @@ fn documents(work: &Work<'_>, base: &LockedBase) -> Result<[Vec<u8>; 2], StageEr
 }
 
 /// Writes the container image into a directory of vendored packages, in OCI's layout; what the directory has of another one goes.
-pub fn vendor(work: &Work<'_>, base: Option<&LockedBase>, directory: &Path) -> Result<(), StageError> {
+pub(crate) fn vendor(work: &Work<'_>, base: Option<&LockedBase>, directory: &Path) -> Result<(), StageError> {
     let to: PathBuf = directory.join(VENDORED);
     let manifest = |base: &LockedBase| to.join("blobs/sha256").join(base.manifest.sha256.to_string());
     if std::fs::symlink_metadata(&to).is_ok() && !base.is_some_and(|base| manifest(base).is_file()) {

@@ -1,6 +1,6 @@
 //! A container image as the base: what its key is made of, how it becomes a layer, and what it has installed.
 
-pub mod bring;
+pub(crate) mod bring;
 
 use std::collections::BTreeSet;
 
@@ -27,7 +27,7 @@ use recipe::{Accounts, BasePackage, Distro, LockedBase, LockedLayer, PassRole, R
 use sandbox::Namespace;
 use store::{Outputs, Store};
 
-pub const FIELD: &str = "image.from";
+pub(crate) const FIELD: &str = "image.from";
 
 /// The container image that a recipe begins with.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ pub struct Image {
 }
 
 /// The action that makes a container image the lowest layer. Without a lock nothing of it is known.
-pub fn describe(
+pub(crate) fn describe(
     (manager, distro, release): (&'static dyn PackageManager, Distro, &str),
     base: Option<&LockedBase>,
     epoch: i64,
@@ -65,7 +65,7 @@ pub fn describe(
 }
 
 /// What a recipe says of it, besides the platform.
-pub fn of_recipe(recipe: &Recipe) -> (&'static dyn PackageManager, Distro, &str) {
+pub(crate) fn of_recipe(recipe: &Recipe) -> (&'static dyn PackageManager, Distro, &str) {
     (manager(recipe), recipe.model.image.distro, &recipe.model.image.release)
 }
 
@@ -112,7 +112,7 @@ impl work::Work for Image {
 }
 
 /// What finding and bringing a container image takes.
-pub struct Work<'a> {
+pub(crate) struct Work<'a> {
     pub recipe: &'a Recipe,
     pub store: &'a Store,
     pub namespace: &'a Namespace,
@@ -155,7 +155,7 @@ fn release_number(distro: Distro, release: &str) -> Option<String> {
     of_release.next()
 }
 
-pub struct Resolved {
+pub(crate) struct Resolved {
     pub base: LockedBase,
     /// What it was made into.
     pub layer: Digest,
@@ -167,19 +167,19 @@ pub struct Resolved {
 
 impl Resolved {
     /// What the first pass stands on.
-    pub fn as_base(&self) -> ContainerBase<'_> {
+    pub(crate) fn as_base(&self) -> ContainerBase<'_> {
         ContainerBase { layer: self.layer, packages: &self.installed }
     }
 
     /// Which of some packages replace installed ones.
-    pub fn replaced<'p>(&self, mut names: impl Iterator<Item = &'p String>) -> bool {
+    pub(crate) fn replaced<'p>(&self, mut names: impl Iterator<Item = &'p String>) -> bool {
         names.any(|name| self.installed.contains_key(name))
     }
 }
 
 /// Finds the container image that a recipe begins with, and reads what it has installed; an earlier one stays, where that may be.
 /// Errors: [`StageError`] from the registry, or for an image that cannot be a base.
-pub fn resolve(
+pub(crate) fn resolve(
     work: &Work<'_>,
     earlier: Option<&LockedBase>,
     epoch: i64,
@@ -208,7 +208,7 @@ pub fn resolve(
 impl Work<'_> {
     /// Says which packages of a container image go, because others that are asked for cannot be beside them.
     /// Errors: [`StageError::Refused`] where no system can do without one of them.
-    pub fn check_removed(
+    pub(crate) fn check_removed(
         &self,
         resolved: &Resolved,
         request: &PackageRequest,

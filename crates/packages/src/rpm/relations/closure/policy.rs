@@ -19,13 +19,13 @@ pub(super) struct Liked {
 }
 
 impl Liked {
-    pub fn add(&mut self, pool: &Pool<'_>, id: Id) {
+    pub(super) fn add(&mut self, pool: &Pool<'_>, id: Id) {
         let weak = &pool.candidate(id).weak;
         collect(pool, &weak.recommends, &mut self.recommended);
         collect(pool, &weak.suggests, &mut self.suggested);
     }
 
-    pub fn is_recommended(&self, pool: &Pool<'_>, id: Id, chosen: &dyn Fn(Id) -> bool) -> bool {
+    pub(super) fn is_recommended(&self, pool: &Pool<'_>, id: Id, chosen: &dyn Fn(Id) -> bool) -> bool {
         let supplements = &pool.candidate(id).weak.supplements;
         self.recommended.contains(&id) || supplements.iter().any(|one| pool.met(one, chosen))
     }

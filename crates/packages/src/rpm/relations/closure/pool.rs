@@ -33,7 +33,11 @@ pub(super) struct Pool<'a> {
 
 impl<'a> Pool<'a> {
     /// Takes the packages of an architecture that are neither excluded nor hidden.
-    pub fn new(repositories: &'a [Repository], arch: &str, may: &dyn Fn(&Repository, &Candidate) -> bool) -> Self {
+    pub(super) fn new(
+        repositories: &'a [Repository],
+        arch: &str,
+        may: &dyn Fn(&Repository, &Candidate) -> bool,
+    ) -> Self {
         let mut entries = vec![None];
         for (number, repository) in repositories.iter().enumerate() {
             let kept = kept(repository);
@@ -62,19 +66,19 @@ impl<'a> Pool<'a> {
     }
 
     /// How many numbers there are, zero counted.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
 
-    pub fn ids(&self) -> impl Iterator<Item = Id> + use<> {
+    pub(super) fn ids(&self) -> impl Iterator<Item = Id> + use<> {
         1..self.entries.len() as Id
     }
 
-    pub fn entry(&self, id: Id) -> Option<&Entry<'a>> {
+    pub(super) fn entry(&self, id: Id) -> Option<&Entry<'a>> {
         self.entries.get(id.unsigned_abs() as usize).and_then(Option::as_ref)
     }
 
-    pub fn candidate(&self, id: Id) -> &'a Candidate {
+    pub(super) fn candidate(&self, id: Id) -> &'a Candidate {
         // Numbers come from this pool alone.
         static NOTHING: std::sync::LazyLock<Candidate> = std::sync::LazyLock::new(Candidate::nothing);
         self.entry(id).map_or(&NOTHING, |entry| entry.candidate)
@@ -82,7 +86,7 @@ impl<'a> Pool<'a> {
 
     /// Paths that some package of the pool needs, or would like, and none is known to have. What is liked installs nothing, but
     /// decides between packages that are equally good.
-    pub fn missing_paths(&self, seeds: &[Capability]) -> BTreeSet<String> {
+    pub(super) fn missing_paths(&self, seeds: &[Capability]) -> BTreeSet<String> {
         let mut missing = BTreeSet::new();
         let mut look = |capability: &Capability| {
             let name = &capability.name;
@@ -110,7 +114,7 @@ impl<'a> Pool<'a> {
     }
 
     /// Adds files of packages that `primary` did not name.
-    pub fn add_files(&mut self, repository: usize, found: impl Iterator<Item = (usize, String)>) {
+    pub(super) fn add_files(&mut self, repository: usize, found: impl Iterator<Item = (usize, String)>) {
         let by_index: HashMap<usize, Id> = self
             .ids()
             .filter_map(|id| {
@@ -126,7 +130,7 @@ impl<'a> Pool<'a> {
     }
 
     /// Who provides a plain capability, in the order of their numbers.
-    pub fn providers(&self, capability: &Capability) -> Rc<[Id]> {
+    pub(super) fn providers(&self, capability: &Capability) -> Rc<[Id]> {
         let key = capability.to_string();
         if let Some(known) = self.found.borrow().get(&key) {
             return Rc::clone(known);
@@ -149,7 +153,7 @@ impl<'a> Pool<'a> {
     }
 
     /// Packages of a name, in the order of their numbers; they provide their own names.
-    pub fn named(&self, name: &str) -> Vec<Id> {
+    pub(super) fn named(&self, name: &str) -> Vec<Id> {
         let mut ids: Vec<Id> = self
             .providers
             .get(name)
@@ -164,18 +168,18 @@ impl<'a> Pool<'a> {
     }
 
     /// Whether a package is one that an obsoletes line names: its name, and its own version.
-    pub fn is_named_by(&self, id: Id, capability: &Capability) -> bool {
+    pub(super) fn is_named_by(&self, id: Id, capability: &Capability) -> bool {
         let candidate = self.candidate(id);
         *candidate.name == *capability.name
             && versions_meet(capability.version.as_deref(), Some(&(Relation::EQUAL, candidate.evr.clone())))
     }
 
     /// All names that are provided, for messages.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.providers.keys().copied()
     }
 
-    pub fn met(&self, capability: &Capability, chosen: &dyn Fn(Id) -> bool) -> bool {
+    pub(super) fn met(&self, capability: &Capability, chosen: &dyn Fn(Id) -> bool) -> bool {
         Rich::of(capability).is_ok_and(|rich| self.rich_met(&rich, chosen))
     }
 
@@ -195,7 +199,7 @@ impl<'a> Pool<'a> {
     }
 
     /// The packages that meet a dependency each by itself.
-    pub fn set(&self, rich: &Rich) -> BTreeSet<Id> {
+    pub(super) fn set(&self, rich: &Rich) -> BTreeSet<Id> {
         match rich {
             Rich::One(capability) => self.providers(capability).iter().copied().collect(),
             Rich::With(all) | Rich::And(all) => {

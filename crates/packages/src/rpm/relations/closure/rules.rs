@@ -66,7 +66,7 @@ pub(super) struct Maker<'p, 'a> {
 }
 
 impl<'p, 'a> Maker<'p, 'a> {
-    pub fn new(pool: &'p Pool<'a>) -> Self {
+    pub(super) fn new(pool: &'p Pool<'a>) -> Self {
         Self { pool, added: vec![false; pool.len()], work: VecDeque::new(), rules: Vec::new() }
     }
 
@@ -95,7 +95,7 @@ impl<'p, 'a> Maker<'p, 'a> {
     }
 
     /// Adds the rules of a package and of all that its dependencies lead to.
-    pub fn package(&mut self, id: Id) {
+    pub(super) fn package(&mut self, id: Id) {
         self.work.push_back(id);
         while let Some(id) = self.work.pop_front() {
             if std::mem::replace(&mut self.added[id as usize], true) {
@@ -193,7 +193,7 @@ impl<'p, 'a> Maker<'p, 'a> {
     }
 
     /// The rules in libsolv's order, each once; the first is a placeholder.
-    pub fn finish(self) -> Vec<Rule> {
+    pub(super) fn finish(self) -> Vec<Rule> {
         let mut rules = self.rules;
         rules.sort_by(|one, two| order(&one.literals, &two.literals));
         rules.dedup_by(|one, two| one.literals == two.literals);

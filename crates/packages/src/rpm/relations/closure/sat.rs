@@ -47,7 +47,7 @@ type Step = Result<i32, Contradiction>;
 
 impl<'p, 'a> Solver<'p, 'a> {
     /// Takes the rules of packages and those of the seeds.
-    pub fn new(pool: &'p Pool<'a>, rules: Vec<Rule>, seeds: Vec<Rule>) -> Self {
+    pub(super) fn new(pool: &'p Pool<'a>, rules: Vec<Rule>, seeds: Vec<Rule>) -> Self {
         let mut solver = Self {
             pool,
             seeds: rules.len()..rules.len() + seeds.len(),
@@ -76,13 +76,13 @@ impl<'p, 'a> Solver<'p, 'a> {
         self.rules.push(rule);
     }
 
-    pub fn rule(&self, number: usize) -> &Rule {
+    pub(super) fn rule(&self, number: usize) -> &Rule {
         &self.rules[number]
     }
 
     /// The packages that meet all rules, in the order in which they were chosen.
     /// Errors: [`Contradiction`] where none do.
-    pub fn solve(&mut self) -> Result<Vec<Id>, Contradiction> {
+    pub(super) fn solve(&mut self) -> Result<Vec<Id>, Contradiction> {
         let mut level = 0;
         let mut system_level = 1;
         loop {
