@@ -452,3 +452,21 @@ fn images_that_are_added_or_built_later_are_served() {
     server.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
     assert_eq!(said.matches("images/later has no build yet").count(), 1, "{said}");
 }
+
+/// The units that it prints are two of systemd's, with the state where all commands have it, and options that exist.
+#[test]
+fn the_units_have_the_state_of_all_commands_and_options_that_exist() {
+    let space = crate::nodes::nodeset::published().0;
+    let text = space.run(&["serve", "--units"]).good().out;
+    let names: Vec<&str> = text.lines().filter(|line| line.starts_with("# /etc/systemd/system/")).collect();
+    assert_eq!(names.len(), 2, "{text}");
+    let of = |key: &str| text.lines().filter_map(|line| line.strip_prefix(key)).collect::<Vec<_>>();
+    let state = "/srv/images/.imgbuild/nodes";
+    assert_eq!(of("ExecStart=/usr/bin/imgbuild "), ["serve -C /srv/images"]);
+    assert_eq!(of("ReadWritePaths="), [state]);
+    let before = of("ExecStartPre=+");
+    assert!(before.len() == 2 && before.iter().all(|line| line.ends_with(state)), "{before:?}");
+    // What `nodeset` of a shell writes is there.
+    space.run(&["nodeset", "cn001", "compute"]).good();
+    assert!(space.path().join(".imgbuild/nodes/assigned.json").exists());
+}

@@ -121,13 +121,17 @@ fn words(line: &str) -> Vec<String> {
     line[..end].split_whitespace().map(|word| word.trim_matches(['\'', '`', ',', ':', '.']).to_owned()).collect()
 }
 
-/// What is wrong with a command: no such command, or no such option of it.
-fn problem(words: &[String]) -> Option<String> {
+/// All commands with their options; that takes a second.
+fn commands() -> Command {
     let mut root = imgbuild::help::command();
     root.build();
-    let root = root;
-    let mut known: &Command = &root;
-    let mut path: Vec<&Command> = vec![&root];
+    root
+}
+
+/// What is wrong with a command: no such command, or no such option of it.
+fn problem(root: &Command, words: &[String]) -> Option<String> {
+    let mut known: &Command = root;
+    let mut path: Vec<&Command> = vec![root];
     let mut skips = false;
     for word in words {
         if std::mem::take(&mut skips) {
@@ -172,6 +176,7 @@ fn problem(words: &[String]) -> Option<String> {
 
 #[test]
 fn commands_in_pages_exist_with_their_options() {
+    let root = commands();
     let inline = regex::Regex::new(r"`(imgbuild [^`]+)`").unwrap();
     let (mut wrong, mut count) = (Vec::new(), 0);
     for (page, text) in pages() {
@@ -183,14 +188,37 @@ fn commands_in_pages_exist_with_their_options() {
         let prose = prose.iter().flat_map(|line| inline.captures_iter(line).map(|found| found[1].to_owned()));
         for line in blocks.chain(prose) {
             count += 1;
-            wrong.extend(problem(&words(&line)[1..]).map(|problem| format!("{}: {line}: {problem}", shown(&page))));
+            wrong.extend(
+                problem(&root, &words(&line)[1..]).map(|problem| format!("{}: {line}: {problem}", shown(&page))),
+            );
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
     assert!(count > 200, "{count}");
     assert!(
-        problem(&["biuld".to_owned()]).is_some() && problem(&["build".to_owned(), "--no-such".to_owned()]).is_some()
+        problem(&root, &["biuld".to_owned()]).is_some()
+            && problem(&root, &["build".to_owned(), "--no-such".to_owned()]).is_some()
     );
+}
+
+/// A remedy that names a command which does not exist is worse than none.
+#[test]
+fn commands_in_messages_exist_with_their_options() {
+    let root = commands();
+    let text = std::fs::read_to_string(project().join("tests/snapshots/messages.txt")).unwrap();
+    let inline = regex::Regex::new(r"`(imgbuild [^`]+)`").unwrap();
+    let (mut wrong, mut count) = (Vec::new(), 0);
+    for line in text.lines() {
+        for command in inline.captures_iter(line).map(|found| found[1].to_owned()) {
+            count += 1;
+            // What the program fills in is no word of the command.
+            let known: Vec<String> =
+                words(&command)[1..].iter().take_while(|word| !word.contains('{')).cloned().collect();
+            wrong.extend(problem(&root, &known).map(|problem| format!("{command}: {problem}")));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(count > 100, "{count}");
 }
 
 #[test]
