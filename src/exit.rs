@@ -14,7 +14,7 @@ pub enum Exit {
     Done,
     /// The recipe or another input is wrong.
     Input,
-    /// `plan --detailed-exitcode`: there is work to do. Never an error.
+    /// `plan --detailed-exitcode`: there is work to do. `audit`: there are findings. Never an error.
     Work,
     Machine,
     Stage,

@@ -12,7 +12,7 @@ imgbuild help        all commands; `imgbuild help COMMAND` shows examples";
 pub const GROUPS: [(&str, &[&str]); 6] = [
     ("Recipe", &["init", "show", "set", "copy", "check", "convert"]),
     ("Build", &["plan", "build", "update", "vendor", "explain"]),
-    ("Look", &["list", "shell", "boot", "log", "diff", "size", "graph"]),
+    ("Look", &["list", "shell", "boot", "log", "diff", "size", "graph", "audit"]),
     (
         "Site",
         &[
@@ -26,6 +26,9 @@ pub const GROUPS: [(&str, &[&str]); 6] = [
             "delta",
             "push",
             "pull",
+            "sbom",
+            "provenance",
+            "verify",
             "capture",
             "import",
             "export",
@@ -38,6 +41,7 @@ pub const GROUPS: [(&str, &[&str]); 6] = [
 
 /// What other tools call our commands.
 const OTHER_NAMES: &[(&str, &str)] = &[
+    ("advisories", "audit"),
     ("chroot", "shell"),
     ("clean", "gc"),
     ("clone", "copy"),
@@ -60,13 +64,13 @@ const OTHER_NAMES: &[(&str, &str)] = &[
     ("packimage", "build"),
     ("prune", "gc"),
     ("run", "boot"),
+    ("scan", "audit"),
     ("start", "boot"),
     ("status", "plan"),
     ("test", "check"),
     ("tree", "graph"),
     ("upgrade", "update"),
     ("validate", "check"),
-    ("verify", "check"),
     ("why", "explain"),
 ];
 
@@ -128,6 +132,11 @@ pub fn examples(command: &str) -> &'static [(&'static str, &'static str)] {
             ("imgbuild build --executor slurm", "by jobs of a cluster"),
         ],
         "update" => &[("imgbuild update", "all packages"), ("imgbuild update --package openssl", "one package")],
+        "audit" => &[
+            ("imgbuild audit", "what the images' repositories have newer, or publish advisories of"),
+            ("imgbuild audit --db all.zip --fail-on high", "compare with a file of OSV, for pipelines"),
+            ("imgbuild audit --nodes '@compute' --db all.zip", "what nodes boot and run now"),
+        ],
         "vendor" => &[("imgbuild vendor packages", "then: imgbuild build --vendor packages")],
         "explain" => &[("imgbuild explain rootfs/sync", "the inputs of one action")],
         "list" => &[("imgbuild list", "what is published, and whether it was modified")],
@@ -158,7 +167,10 @@ pub fn examples(command: &str) -> &'static [(&'static str, &'static str)] {
             ("imgbuild boot-entry --url http://10.0.0.1/compute", "an iPXE script"),
             ("imgbuild boot-entry --url http://10.0.0.1 --format dnsmasq", "a dnsmasq configuration"),
         ],
-        "nodes" => &[("imgbuild nodes", "what each node boots, and its last report")],
+        "nodes" => &[
+            ("imgbuild nodes", "what each node boots, and its last report"),
+            ("imgbuild nodes @compute --needs", "the smallest restart that brings nodes to their build"),
+        ],
         "nodeset" => &[("imgbuild nodeset cn[001-040] compute", "write the boot loaders' files of these nodes")],
         "sync" => &[
             ("imgbuild sync @compute --plan", "what would change on which nodes"),
@@ -185,11 +197,25 @@ pub fn examples(command: &str) -> &'static [(&'static str, &'static str)] {
             "imgbuild pull oci://registry.test/images/compute:2026-03 /srv/images",
             "then serve, nodeset or boot it",
         )],
+        "sbom" => &[
+            ("imgbuild sbom compute >compute.spdx.json", "SPDX 2.3"),
+            ("imgbuild sbom --format cyclonedx ./compute", "CycloneDX 1.6, of a directory that was fetched"),
+        ],
+        "provenance" => &[
+            ("imgbuild provenance compute", "what it was made from"),
+            ("imgbuild provenance compute --sign site.key -o compute.intoto.jsonl", "signed"),
+        ],
+        "verify" => &[
+            ("imgbuild verify", "the published image"),
+            ("imgbuild verify ./compute --provenance compute.intoto.jsonl", "a copy, with its signed statement"),
+        ],
         "capture" => &[("imgbuild capture ssh://root@node17 --into /srv/images", "a recipe from a running node")],
         "import" => &[
             ("imgbuild import xcat osimages.stanza --into /srv/images", "xCAT definitions"),
             ("imgbuild import bundle compute.tgz --into /srv/images", "an image bundle"),
             ("imgbuild import media rocky-9.iso --into /srv/images", "distribution media"),
+            ("imgbuild import openchami base.yaml compute.yaml --into /srv/images", "OpenCHAMI's images"),
+            ("imgbuild import kiwi config.xml --into /srv/images --dry-run", "a KIWI description"),
         ],
         "export" => &[
             ("imgbuild export xcat", "definitions for mkdef"),

@@ -149,6 +149,8 @@ pub enum Command {
     Build(verbs::building::build_arguments::Arguments),
     /// Update image.lock, for all packages or some, and show what changed
     Update(verbs::building::update::Arguments),
+    /// Show which packages of images, or of what nodes boot, have known vulnerabilities
+    Audit(verbs::keeping::audit::Arguments),
     /// Copy all packages of image.lock into a directory, for offline builds
     Vendor(verbs::building::vendor::Arguments),
     /// Show all inputs of the image's actions, from the last build or the recipe
@@ -183,13 +185,19 @@ pub enum Command {
     Push(verbs::images::push::Arguments),
     /// Bring a pushed image from an OCI registry into a directory of published images
     Pull(verbs::images::pull::Arguments),
+    /// Print the bill of materials of a published image: packages, sources, files that no package provides
+    Sbom(verbs::bill::sbom::Arguments),
+    /// Print what a published image was made from, as an in-toto statement; signed with a key
+    Provenance(verbs::bill::provenance::Arguments),
+    /// Verify all files of a published, fetched or pulled image, and who signed it
+    Verify(verbs::bill::verify::Arguments),
     /// Serve images, boot scripts and the state of nodes over HTTP
     Serve(verbs::nodes::serve::Arguments),
     /// Show what `fetch` would transfer to replace one published image with another
     Delta(verbs::images::delta::Arguments),
     /// Download a published image over HTTP, transferring only the missing parts
     Fetch(verbs::images::fetch::Arguments),
-    /// Import xCAT definitions, image bundles or distribution media
+    /// Import xCAT definitions, bundles, media, or image recipes of other provisioners
     Import(verbs::site::import::Arguments),
     /// Create a recipe from a running node or a file tree: its packages plus an overlay of everything else
     Capture(verbs::site::capture::Arguments),
@@ -272,6 +280,7 @@ fn with_stack() -> ExitCode {
         Command::Plan(own) => verbs::building::plan::run(&arguments, own).into(),
         Command::Build(own) => verbs::building::build::run(&arguments, own),
         Command::Update(own) => verbs::building::update::run(&arguments, own).into(),
+        Command::Audit(own) => verbs::keeping::audit::run(&arguments, own).into(),
         Command::Vendor(own) => verbs::building::vendor::run(&arguments, own).into(),
         Command::Explain(own) => verbs::building::explain::run(&arguments, own),
         Command::Shell(own) => return verbs::images::shell::run(&arguments, own),
@@ -289,6 +298,9 @@ fn with_stack() -> ExitCode {
         Command::Publish(own) => verbs::images::publish::run(&arguments, own).into(),
         Command::Push(own) => verbs::images::push::run(&arguments, own).into(),
         Command::Pull(own) => verbs::images::pull::run(&arguments, own),
+        Command::Sbom(own) => verbs::bill::sbom::run(&arguments, own).into(),
+        Command::Provenance(own) => verbs::bill::provenance::run(&arguments, own).into(),
+        Command::Verify(own) => verbs::bill::verify::run(&arguments, own).into(),
         Command::Serve(own) => verbs::nodes::serve::run(&arguments, own).into(),
         Command::Delta(own) => verbs::images::delta::run(&arguments, own),
         Command::Fetch(own) => verbs::images::fetch::run(&arguments, own),

@@ -183,7 +183,7 @@ fn no_code_knows_a_release_by_its_name() {
         let names = ["buster", "bullseye", "bookworm", "trixie", "forky"];
         let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
         let found = lines.filter(|line| names.iter().any(|release| line.contains(release))).count();
-        if found > 0 && !may.contains(&name.as_str()) {
+        if found > 0 && !may.contains(&name.as_str()) && !name.ends_with("/tests.rs") {
             wrong.push(name);
         }
     }
@@ -194,6 +194,8 @@ fn no_code_knows_a_release_by_its_name() {
 const NAME_A_CPU: &[(&str, &str)] = &[
     ("crates/embedded/build.rs", "which programs are compiled for nodes"),
     ("crates/embedded/src/lib.rs", "programs by CPU"),
+    ("crates/advisories/src/model.rs", "kernels of Debian by CPU"),
+    ("crates/advisories/src/read/csaf.rs", "architectures of packages in names of products"),
     ("crates/boot/src/firmware.rs", "firmware by CPU"),
     ("crates/boot/src/qemu.rs", "machines by CPU"),
     ("src/help.rs", "an example"),

@@ -12,7 +12,7 @@ use plan::Cause;
 use recipe::{lock_schema_text, schema_of, schema_text, workspace_schema_text};
 use store::ActionRecord;
 
-pub const FORMATS: [&str; 17] = [
+pub(crate) const FORMATS: [&str; 20] = [
     "image",
     "workspace",
     "lock",
@@ -24,16 +24,19 @@ pub const FORMATS: [&str; 17] = [
     "record",
     "list",
     "check",
+    "audit",
     "progress",
     "import",
+    "movein",
     "capture",
     "nodes",
     "nodelist",
+    "needs",
     "sync",
 ];
 
 /// The schema of a format, as text; none for a name that is not in [`FORMATS`].
-pub fn schema(format: &str) -> Option<String> {
+pub(crate) fn schema(format: &str) -> Option<String> {
     let id = format!("{format}.schema.json");
     Some(match format {
         "image" => schema_text(),
@@ -47,22 +50,25 @@ pub fn schema(format: &str) -> Option<String> {
         "record" => schema_of::<ActionRecord>(&id),
         "list" => schema_of::<ListDocument>(&id),
         "check" => schema_of::<CheckDocument>(&id),
+        "audit" => schema_of::<crate::verbs::keeping::audit::document::AuditDocument>(&id),
         "progress" => schema_of::<ProgressEvent>(&id),
         "nodes" => nodes::nodes_schema_text(),
         "nodelist" => schema_of::<crate::verbs::nodes::list::NodesDocument>(&id),
+        "needs" => schema_of::<crate::verbs::nodes::needs::NeedsDocument>(&id),
         "sync" => schema_of::<crate::verbs::nodes::sync::shown::SyncDocument>(&id),
         "capture" => schema_of::<site::capture::CaptureReport>(&id),
         "import" => schema_of::<site::workspace::ImportReport>(&id),
+        "movein" => schema_of::<movein::MoveReport>(&id),
         _ => return None,
     })
 }
 
-pub const LIST_FORMAT: Version = Version::new(1, 0);
+pub(crate) const LIST_FORMAT: Version = Version::new(1, 0);
 
 /// What `list --json` prints. Readers ignore fields that they do not know.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(title = "imgbuild list")]
-pub struct ListDocument {
+pub(crate) struct ListDocument {
     /// Version of this form.
     pub format_version: String,
     /// One entry an image.
@@ -71,7 +77,7 @@ pub struct ListDocument {
 
 /// What is published of an image.
 #[derive(Debug, Serialize, JsonSchema)]
-pub struct ListedImage {
+pub(crate) struct ListedImage {
     /// Its name.
     pub name: String,
     /// Directory of its recipe.
@@ -93,7 +99,7 @@ pub struct ListedImage {
 /// What `check --json` prints. `check --as KIND --json` has what the list means besides. Readers ignore fields that they do not know.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(title = "imgbuild check")]
-pub struct CheckDocument {
+pub(crate) struct CheckDocument {
     /// Version of this form.
     pub format_version: String,
     /// The images, by name; left out for a list.
@@ -105,7 +111,7 @@ pub struct CheckDocument {
 
 /// Whether an image can be built, as far as its recipe goes.
 #[derive(Debug, Serialize, JsonSchema)]
-pub struct CheckedImage {
+pub(crate) struct CheckedImage {
     /// Its name.
     pub name: String,
     /// Whether its recipe has no error.
@@ -115,7 +121,7 @@ pub struct CheckedImage {
 /// How bad a finding is.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum ReportedSeverity {
+pub(crate) enum ReportedSeverity {
     /// Nothing is built while it stands.
     Error,
     /// Probably not what was meant.
@@ -136,7 +142,7 @@ impl From<Severity> for ReportedSeverity {
 
 /// Something to say about a place in a file.
 #[derive(Debug, Serialize, JsonSchema)]
-pub struct ReportedFinding {
+pub(crate) struct ReportedFinding {
     /// How bad it is.
     pub severity: ReportedSeverity,
     /// Stable identifier, `room::problem`.
@@ -177,7 +183,7 @@ impl From<&Finding> for ReportedFinding {
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(tag = "event", rename_all = "lowercase")]
 #[schemars(title = "imgbuild progress")]
-pub enum ProgressEvent {
+pub(crate) enum ProgressEvent {
     /// An action starts.
     Started {
         /// The image, where there are several.
@@ -262,7 +268,7 @@ pub enum ProgressEvent {
 
 /// What became of an image.
 #[derive(Debug, Serialize, JsonSchema)]
-pub struct EndedImage {
+pub(crate) struct EndedImage {
     /// Its name.
     pub image: String,
     /// `built`, `failed`, `stopped` or `not tried`.
@@ -273,7 +279,7 @@ pub struct EndedImage {
 
 /// An action that failed, or what kept an image from being built.
 #[derive(Debug, Serialize, JsonSchema)]
-pub struct EndedFailure {
+pub(crate) struct EndedFailure {
     /// The action.
     pub action: Option<String>,
     /// What went wrong.
@@ -284,7 +290,7 @@ pub struct EndedFailure {
 
 /// A published build.
 #[derive(Debug, Serialize, JsonSchema)]
-pub struct PublishedBuild {
+pub(crate) struct PublishedBuild {
     /// Where its files are.
     pub directory: PathBuf,
     /// Its build.json.

@@ -1,8 +1,9 @@
 //! The commands, one file each.
 
-pub mod building;
-pub mod images;
-pub mod keeping;
-pub mod nodes;
-pub mod recipe;
-pub mod site;
+pub(crate) mod bill;
+pub(crate) mod building;
+pub(crate) mod images;
+pub(crate) mod keeping;
+pub(crate) mod nodes;
+pub(crate) mod recipe;
+pub(crate) mod site;

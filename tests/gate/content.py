@@ -17,6 +17,10 @@ import tomllib
 PROJECT = pathlib.Path(__file__).resolve().parent.parent.parent
 # Modules are declared there and nowhere else: a module more changes no test of another.
 DECLARING = ("tests/it/main.rs", "tests/it/e2e/mod.rs")
+# What lints are told there, with the comment above it.
+LINTS = re.compile(rb"(?m)^// [^\n]*\n#!\[allow\([a-z_:, ]+\)\]\n\n")
+# The same of a package of the tests.
+OWN_LINTS = re.compile(rb"(?m)^\[lints[^\]\n]*\]\n(?:[^\[\n][^\n]*\n)*")
 DECLARES = re.compile(rb"^(?:#\[cfg\([^\n]*\)\]\n)?(?:pub )?mod \w+;\n", re.M)
 TESTS = "tests/it/"
 # The crates whose packages of others count for each group, with the program's own: what builds, serves, boots. A new crate beside them
@@ -69,7 +73,9 @@ def content(name):
         return b"link " + os.fsencode(os.readlink(path))
     data = path.read_bytes()
     if name in DECLARING:
-        data = DECLARES.sub(b"", data)
+        data = DECLARES.sub(b"", LINTS.sub(b"", data))
+    if name.startswith("tests/fixtures/") and name.endswith("/Cargo.toml"):
+        data = OWN_LINTS.sub(b"[lints]\nworkspace = true\n", data)
     if name == "Cargo.lock":
         data = json.dumps(reached(data.decode())).encode()
     if name == "Cargo.toml":

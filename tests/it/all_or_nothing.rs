@@ -26,7 +26,7 @@ pub fn tree(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 /// Runs a command of the space in a shell, after words that take its room.
-fn without_room(space: &Space, before: &str, command: &[&str]) -> Ran {
+pub fn without_room(space: &Space, before: &str, command: &[&str]) -> Ran {
     let script = format!("{before}exec \"$0\" \"$@\"");
     let ran = Command::new("sh")
         .args(["-c", &script, env!("CARGO_BIN_EXE_imgbuild"), "-C"])
@@ -97,7 +97,8 @@ pub fn verbs() -> Vec<Vec<&'static str>> {
 }
 
 /// Commands that are not among them, and why.
-const OTHERS: [(&str, &str); 36] = [
+const OTHERS: [(&str, &str); 44] = [
+    ("audit", "it prints"),
     ("boot", "it writes where a disk is named, as the node that it boots"),
     ("boot-entry", "it prints"),
     ("build", "e2e::no_room"),
@@ -115,13 +116,19 @@ const OTHERS: [(&str, &str); 36] = [
     ("gc", "it removes"),
     ("graph", "it prints"),
     ("help", "it prints"),
+    ("import confluent", "movein::what_is_written_is_written_whole_or_not_at_all"),
+    ("import kiwi", "movein::what_is_written_is_written_whole_or_not_at_all"),
     ("import media", "what was copied whole is kept for the next run: ended"),
+    ("import openchami", "movein::what_is_written_is_written_whole_or_not_at_all"),
+    ("import warewulf", "movein::what_is_written_is_written_whole_or_not_at_all"),
     ("list", "it prints"),
     ("log", "it prints"),
     ("nodes", "it prints"),
     ("plan", "plans_are_written_whole_or_not_at_all"),
+    ("provenance", "sbom::documents_are_written_whole_or_not_at_all"),
     ("publish", "e2e::no_room"),
     ("pull", "what was downloaded is kept for the next run: oci"),
+    ("sbom", "sbom::documents_are_written_whole_or_not_at_all"),
     ("schema", "it prints"),
     ("serve", "a_report_that_cannot_be_kept_changes_nothing"),
     ("shell", "it writes in the store"),
@@ -134,6 +141,7 @@ const OTHERS: [(&str, &str); 36] = [
     ("sync", "it writes on nodes: e2e::sync"),
     ("update", "e2e::no_room"),
     ("vendor", "e2e::no_room"),
+    ("verify", "it prints"),
 ];
 
 /// Words of a command, with paths that are the space's.

@@ -3,9 +3,13 @@
 //! Plain tests need no network and no privilege. Those with feature `e2e` use a real mirror, build real images, boot
 //! them in QEMU; they need root or subordinate ids, the network, and the programs that README's test command installs.
 
+// One program: whether others reach a helper says nothing.
+#![allow(unreachable_pub)]
+
 mod against;
 mod against_kin;
 mod all_or_nothing;
+mod audit;
 mod boot_card;
 mod bundles;
 mod caches;
@@ -33,6 +37,7 @@ mod kdl;
 mod kdump;
 mod memo_workspace;
 mod mistakes;
+mod movein;
 mod nodes;
 mod oci;
 mod outside_names;
@@ -41,6 +46,7 @@ mod passwords;
 mod planted;
 mod planted_links;
 mod postscripts;
+mod sbom;
 mod schemas;
 mod seeds;
 mod serve;

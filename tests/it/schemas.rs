@@ -3,7 +3,7 @@
 use crate::support::{Ran, Space, copy_tree, imgbuild, needed, project};
 
 /// All formats; `imgbuild schema` must know no others.
-pub const FORMATS: [&str; 17] = [
+pub const FORMATS: [&str; 20] = [
     "image",
     "workspace",
     "lock",
@@ -15,11 +15,14 @@ pub const FORMATS: [&str; 17] = [
     "record",
     "list",
     "check",
+    "audit",
     "progress",
     "import",
+    "movein",
     "capture",
     "nodes",
     "nodelist",
+    "needs",
     "sync",
 ];
 

@@ -26,12 +26,12 @@ pub struct Arguments {
     pub json: bool,
 }
 
-fn digest(text: &str) -> Result<Sha256, String> {
+pub(crate) fn digest(text: &str) -> Result<Sha256, String> {
     let text = text.strip_prefix("sha256:").unwrap_or(text);
     Sha256::parse(text).map_err(|_| "64 hexadecimal digits, as sha256sum prints them".to_owned())
 }
 
-pub fn exit(error: &FetchError) -> Exit {
+pub(crate) fn exit(error: &FetchError) -> Exit {
     match error {
         FetchError::Server(DistroError::Store(_))
         | FetchError::Unreached { .. }
@@ -48,7 +48,7 @@ pub fn exit(error: &FetchError) -> Exit {
 }
 
 /// JSON with the version of its form.
-pub fn json(value: &impl serde::Serialize) -> String {
+pub(crate) fn json(value: &impl serde::Serialize) -> String {
     let mut document = serde_json::json!({"format_version": "1.0"});
     if let (Some(all), Ok(serde_json::Value::Object(own))) = (document.as_object_mut(), serde_json::to_value(value)) {
         all.extend(own);
@@ -56,12 +56,12 @@ pub fn json(value: &impl serde::Serialize) -> String {
     format!("{document:#}\n")
 }
 
-pub fn is_address(text: &str) -> bool {
+pub(crate) fn is_address(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
     ["http://", "https://", "file:"].iter().any(|scheme| text.starts_with(scheme))
 }
 
-pub fn run(arguments: &crate::Arguments, own: &Arguments) -> Exit {
+pub(crate) fn run(arguments: &crate::Arguments, own: &Arguments) -> Exit {
     if !is_address(&own.url) {
         render::say(&format!("error: `{}` is not a URL\n  help: start it with http://, https:// or file://", own.url));
         return Exit::Usage;

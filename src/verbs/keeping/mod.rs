@@ -1,5 +1,6 @@
 //! Commands for the store.
 
-pub mod cache;
-pub mod gc;
-pub mod store;
+pub(crate) mod audit;
+pub(crate) mod cache;
+pub(crate) mod gc;
+pub(crate) mod store;

@@ -36,6 +36,9 @@ pub struct Arguments {
     /// Show what became of the scripts that nodes ran, with the last lines of each
     #[arg(long, conflicts_with_all = ["json", "effective", "format", "watch", "fold"])]
     pub scripts: bool,
+    /// Show the smallest restart that brings each node from the build that it runs to the one that it is to boot, with the reasons
+    #[arg(long, conflicts_with_all = ["effective", "format", "watch", "fold", "scripts"])]
+    pub needs: bool,
     /// Where the state is
     #[command(flatten)]
     pub state: StateArguments,
@@ -82,7 +85,7 @@ const NODES_FORMAT: Version = Version::new(1, 0);
 /// What `nodes --json` prints. Readers ignore fields that they do not know.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(title = "imgbuild nodes --json")]
-pub struct NodesDocument {
+pub(crate) struct NodesDocument {
     /// Version of this form.
     pub format_version: String,
     /// When it was printed, in milliseconds since 1970.
@@ -93,7 +96,7 @@ pub struct NodesDocument {
 
 /// A node.
 #[derive(Debug, Serialize, JsonSchema)]
-pub struct ListedNode {
+pub(crate) struct ListedNode {
     /// Its name.
     pub name: String,
     /// Its groups, the least priority first.
@@ -125,7 +128,7 @@ pub struct ListedNode {
 
 /// A value and its place.
 #[derive(Debug, Serialize, JsonSchema)]
-pub struct ListedValue {
+pub(crate) struct ListedValue {
     /// The key: `image`, `kernel_args[0]`, `variables.rack`.
     pub key: String,
     /// The value.
@@ -136,7 +139,7 @@ pub struct ListedValue {
     pub line: usize,
 }
 
-pub fn run(arguments: &crate::Arguments, own: &Arguments) -> Result<Exit, Exit> {
+pub(crate) fn run(arguments: &crate::Arguments, own: &Arguments) -> Result<Exit, Exit> {
     let site = open(arguments, &own.state)?;
     let set = site.select(own.range.as_deref(), arguments.verbose)?;
     if own.fold {
@@ -147,6 +150,9 @@ pub fn run(arguments: &crate::Arguments, own: &Arguments) -> Result<Exit, Exit> 
     let is_of_state = own.format.is_none_or(|format| format == For::KnownHosts) && !own.effective;
     if let Some(problem) = site.other_server().filter(|_| is_of_state) {
         render::say(&format!("warning: {problem}"));
+    }
+    if own.needs {
+        return super::needs::run(arguments, &site, &set, own.json);
     }
     if own.watch {
         return Ok(super::watch::run(&site, &set, own.json));

@@ -1,12 +1,13 @@
 //! Commands for nodes: who they are, what they boot, what they reported.
 
-pub mod list;
-pub mod nodeset;
-pub mod serve;
-pub mod set;
-pub mod sync;
+pub(crate) mod list;
+pub(crate) mod needs;
+pub(crate) mod nodeset;
+pub(crate) mod serve;
+pub(crate) mod set;
+pub(crate) mod sync;
 mod table;
-pub mod watch;
+pub(crate) mod watch;
 
 use std::path::{Path, PathBuf};
 
@@ -27,7 +28,7 @@ pub struct StateArguments {
     pub state_directory: Option<PathBuf>,
 }
 
-pub struct Site {
+pub(crate) struct Site {
     pub nodes: Nodes,
     pub state: State,
     /// A server of these nodes that has another state, by its process and the directory.
@@ -36,7 +37,7 @@ pub struct Site {
 
 /// The state of a workspace: one place for the server and all commands.
 /// Errors: The exit code, after what is wrong with imgbuild.toml was printed.
-pub fn state_of(arguments: &crate::Arguments, root: &Path, own: &StateArguments) -> Result<State, Exit> {
+pub(crate) fn state_of(arguments: &crate::Arguments, root: &Path, own: &StateArguments) -> Result<State, Exit> {
     if let Some(named) = &own.state_directory {
         return Ok(State::at(named));
     }
@@ -49,13 +50,13 @@ pub fn state_of(arguments: &crate::Arguments, root: &Path, own: &StateArguments)
 }
 
 /// The root of the workspace of a directory, or the directory itself where it lies in none.
-pub fn root_of(directory: &Path) -> PathBuf {
+pub(crate) fn root_of(directory: &Path) -> PathBuf {
     Workspace::root_of(directory).unwrap_or_else(|| directory.canonicalize().unwrap_or_else(|_| directory.to_owned()))
 }
 
 /// Reads and checks the nodes.
 /// Errors: The exit code, after the reasons were printed.
-pub fn open(arguments: &crate::Arguments, state: &StateArguments) -> Result<Site, Exit> {
+pub(crate) fn open(arguments: &crate::Arguments, state: &StateArguments) -> Result<Site, Exit> {
     let root = root_of(&arguments.directory);
     let reported = |findings: Vec<Finding>| {
         print_findings(&findings, arguments.verbose);
@@ -77,7 +78,7 @@ pub fn open(arguments: &crate::Arguments, state: &StateArguments) -> Result<Site
 }
 
 /// The nodes of a root, if it has any, with their images compared with those of the workspace.
-pub fn checked(root: &Path) -> Result<Option<Nodes>, Vec<Finding>> {
+pub(crate) fn checked(root: &Path) -> Result<Option<Nodes>, Vec<Finding>> {
     let Some(nodes) = Nodes::load(root)? else { return Ok(None) };
     // Where the images cannot be read, their own commands say so.
     let Ok(known) = known(root, true, &Overlay::new()) else { return Ok(Some(with_scripts(nodes, root, None))) };
@@ -116,7 +117,7 @@ fn with_scripts(mut nodes: Nodes, root: &Path, known: Option<&Known>) -> Nodes {
 
 impl Site {
     /// What a server with another state means for a command, if there is one.
-    pub fn other_server(&self) -> Option<String> {
+    pub(crate) fn other_server(&self) -> Option<String> {
         let (process, directory) = self.other_server.as_ref()?;
         Some(format!(
             "`imgbuild serve` runs for these nodes (process {process}) with its state in `{}`, but this command uses `{}`\n  help: name one for all, ‹[nodes] state = \"...\"› in imgbuild.toml, and start the server again; or run this command with --state or IMGBUILD_STATE as the server",
@@ -125,7 +126,7 @@ impl Site {
         ))
     }
 
-    pub fn select(&self, range: Option<&str>, verbose: u8) -> Result<NodeSet, Exit> {
+    pub(crate) fn select(&self, range: Option<&str>, verbose: u8) -> Result<NodeSet, Exit> {
         let Some(range) = range else { return Ok(NodeSet::of(self.nodes.names())) };
         self.nodes.select(range).map_err(|findings| {
             print_findings(&findings, verbose);
@@ -134,7 +135,7 @@ impl Site {
     }
 }
 
-pub fn failed(error: StateError) -> Exit {
+pub(crate) fn failed(error: StateError) -> Exit {
     let exit = match &error {
         StateError::Newer(_) | StateError::Damaged { .. } | StateError::NotGiven { .. } => Exit::Input,
         StateError::Io { .. } | StateError::Full { .. } | StateError::Denied { .. } => Exit::Machine,

@@ -37,7 +37,7 @@ const RPM_PKGLIST: &str = "# Packages, one per line; `@group`, `@module:stream`.
 
 const SUSE_PKGLIST: &str = "# Packages, one per line; `@group` is a pattern. Kernels belong to `kernel` of the recipe.\nbash\nsystemd\nopenssh\nwicked\niproute2\niputils\nhostname\n";
 
-fn distro(text: &str) -> Result<Distro, String> {
+pub(crate) fn distro(text: &str) -> Result<Distro, String> {
     serde_json::from_value(serde_json::Value::String(text.to_owned()))
         .map_err(|_| "one of debian, ubuntu, rhel, rocky, alma, centos, oracle, fedora, sles, opensuse".to_owned())
 }
@@ -251,7 +251,7 @@ fn files_beside(name: &str, pkglist: &str, key: Option<&String>) -> Vec<(String,
     files
 }
 
-pub fn run(arguments: &crate::Arguments, own: &Arguments) -> Result<Exit, Exit> {
+pub(crate) fn run(arguments: &crate::Arguments, own: &Arguments) -> Result<Exit, Exit> {
     let (directory, name) = match own.name.as_deref().and_then(|name| name.trim_end_matches('/').rsplit_once('/')) {
         // A path says where.
         Some((_, name)) => (arguments.directory.join(own.name.as_deref().unwrap_or_default()), Some(name.to_owned())),

@@ -1,4 +1,4 @@
-//! `imgbuild import`: imports xCAT definitions, bundles and media.
+//! `imgbuild import`: imports xCAT definitions, bundles and media, and other provisioners' recipes.
 
 use std::path::PathBuf;
 
@@ -14,6 +14,7 @@ use site::definitions;
 use site::media::{MediaError, MediaImport, import_media};
 use site::workspace::{ImportError, ImportRequest, import};
 
+use super::movein::{ConfluentArguments, KiwiArguments, OpenChamiArguments, WarewulfArguments};
 use super::report::text_of;
 
 /// Arguments of `import`.
@@ -35,6 +36,14 @@ pub enum What {
     Bundle(BundleArguments),
     /// Create a repository and default recipes from distribution media
     Media(MediaArguments),
+    /// Create a recipe from a Warewulf image: its Containerfile, its overlays
+    Warewulf(WarewulfArguments),
+    /// Create recipes from YAML of OpenCHAMI's image-builder or image-thrillhouse
+    Openchami(OpenChamiArguments),
+    /// Create a recipe from a profile of Confluent's imgutil
+    Confluent(ConfluentArguments),
+    /// Create a recipe from a KIWI description
+    Kiwi(KiwiArguments),
 }
 
 /// Arguments of `import media`.
@@ -131,12 +140,16 @@ pub struct BundleArguments {
     pub json: bool,
 }
 
-pub fn run(arguments: &crate::Arguments, own: &Arguments) -> Exit {
+pub(crate) fn run(arguments: &crate::Arguments, own: &Arguments) -> Exit {
     match &own.what {
         What::Xcat(own) => xcat(arguments, own),
         What::Nodes(own) => super::nodes::import(arguments, &own.files, &own.into, own.dry_run),
         What::Bundle(own) => bundle(arguments, own),
         What::Media(own) => media(arguments, own),
+        What::Warewulf(own) => super::movein::warewulf(arguments, own),
+        What::Openchami(own) => super::movein::openchami(arguments, own),
+        What::Confluent(own) => super::movein::confluent(arguments, own),
+        What::Kiwi(own) => super::movein::kiwi(arguments, own),
     }
 }
 
@@ -294,7 +307,7 @@ fn media(arguments: &crate::Arguments, own: &MediaArguments) -> Exit {
     Exit::Done
 }
 
-pub fn failed(error: BundleError, verbose: u8) -> Exit {
+pub(crate) fn failed(error: BundleError, verbose: u8) -> Exit {
     if let BundleError::Manifest { findings, .. } = &error {
         print_findings(findings, verbose);
     }
@@ -307,7 +320,7 @@ pub fn failed(error: BundleError, verbose: u8) -> Exit {
     render::refused(exit, error)
 }
 
-pub fn check(arguments: &crate::Arguments, into: &std::path::Path) {
+pub(crate) fn check(arguments: &crate::Arguments, into: &std::path::Path) {
     let into = plain(into);
     // `--into .` has no part left.
     let inside = arguments.for_directory(if into.as_os_str().is_empty() { std::path::Path::new(".") } else { &into });

@@ -1,9 +1,10 @@
 //! What comes from a site's other tools, and goes back to them.
 
-pub mod capture;
-pub mod export;
-pub mod import;
-pub mod names;
+pub(crate) mod capture;
+pub(crate) mod export;
+pub(crate) mod import;
+pub(crate) mod movein;
+pub(crate) mod names;
 mod nodes;
 mod report;
-pub mod rootimg;
+pub(crate) mod rootimg;

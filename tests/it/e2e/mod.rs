@@ -2,6 +2,8 @@
 
 mod apt_words;
 mod arm;
+mod audit;
+mod bills;
 mod boot_failures;
 mod bucket;
 mod build_failures;
@@ -46,6 +48,7 @@ mod media;
 mod memo;
 mod mini;
 mod mirror;
+mod movein;
 mod namespaced;
 mod net;
 mod netboot;
@@ -109,6 +112,7 @@ mod sync_memory;
 mod sync_parts;
 mod tracer;
 mod ubuntu;
+mod walk;
 mod xcat_node_support;
 mod xcat_publish;
 mod xcat_site;

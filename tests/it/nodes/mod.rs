@@ -2,6 +2,7 @@
 
 mod dhcp;
 mod lists;
+mod needs;
 pub mod nodeset;
 mod reports;
 mod site;

@@ -121,7 +121,7 @@ const EXIT_CODES: &str = "
 |---|---|
 | 0 | done; for `plan --detailed-exitcode`: nothing to do |
 | 1 | the recipe or another input is wrong |
-| 2 | `plan --detailed-exitcode`: there is work to do; never an error. `nodes`, `nodeset --continue`: nodes have failed or are not up |
+| 2 | `plan --detailed-exitcode`: there is work to do; never an error. `nodes`, `nodeset --continue`: nodes have failed or are not up. `audit`: findings of `--fail-on` or worse |
 | 3 | this machine lacks something, or standard output cannot be written (a closed pipe is no error) |
 | 4 | a stage failed |
 | 5 | the store is damaged |
