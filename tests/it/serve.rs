@@ -467,6 +467,7 @@ fn the_units_have_the_state_of_all_commands_and_options_that_exist() {
     let before = of("ExecStartPre=+");
     assert!(before.len() == 2 && before.iter().all(|line| line.ends_with(state)), "{before:?}");
     // What `nodeset` of a shell writes is there.
-    space.run(&["nodeset", "cn001", "compute"]).good();
+    let out = space.path().join("tftpboot");
+    space.run(&["nodeset", "cn001", "compute", "--url", "http://10.0.0.1", "--out", out.to_str().unwrap()]).good();
     assert!(space.path().join(".imgbuild/nodes/assigned.json").exists());
 }
