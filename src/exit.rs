@@ -115,11 +115,21 @@ impl From<&OciError> for Exit {
             | OciError::NotThere { .. }
             | OciError::NotAnImage { .. }
             | OciError::NotABase { .. }
+            | OciError::NotAnIndex { .. }
             | OciError::Digest { .. }
             | OciError::Address { .. }
             | OciError::Credentials { .. }
             | OciError::Modified { .. }
             | OciError::Layout { .. } => Self::Input,
+        }
+    }
+}
+
+impl From<&publish::Error> for Exit {
+    fn from(error: &publish::Error) -> Self {
+        match error {
+            publish::Error::Io { .. } | publish::Error::Server { .. } => Self::Machine,
+            _ => Self::Input,
         }
     }
 }
@@ -147,6 +157,7 @@ impl From<&StageError> for Exit {
             StageError::Oci(inner) => inner.into(),
             StageError::Publish { .. } | StageError::PublishFull { .. } | StageError::NoRoom { .. } | StageError::Layout { .. } | StageError::Clock { .. } | StageError::NoEmulator { .. } | StageError::NoInit { .. } | StageError::Undelivered { .. } => Self::Machine,
             StageError::Script { .. }
+            | StageError::Task { .. }
             | StageError::Elsewhere { .. }
             | StageError::NotBuilt { .. }
             | StageError::NotBrought { .. }

@@ -19,6 +19,7 @@ pub const GROUPS: [(&str, &[&str]); 6] = [
             "nodes",
             "nodeset",
             "sync",
+            "roll",
             "boot-entry",
             "publish",
             "serve",
@@ -116,7 +117,10 @@ pub fn examples(command: &str) -> &'static [(&'static str, &'static str)] {
             ("imgbuild check --online", "also query the repositories"),
             ("imgbuild check --as pkglist compute.pkglist", "how a list is read"),
         ],
-        "publish" => &[("imgbuild publish nfs:/srv/nfs/compute", "a tree that nodes mount as their root")],
+        "publish" => &[
+            ("imgbuild publish nfs:/srv/nfs/compute", "a tree that nodes mount as their root"),
+            ("imgbuild publish tree:/srv/www/compute --dry-run", "what a boot server's directory would get"),
+        ],
         "convert" => &[("imgbuild convert --to kdl --replace", "image.toml becomes image.kdl")],
         "plan" => &[
             ("imgbuild plan", "what a build would do, and why"),
@@ -131,7 +135,11 @@ pub fn examples(command: &str) -> &'static [(&'static str, &'static str)] {
             ("imgbuild build --only rootfs/sync", "one action, of what is there"),
             ("imgbuild build --executor slurm", "by jobs of a cluster"),
         ],
-        "update" => &[("imgbuild update", "all packages"), ("imgbuild update --package openssl", "one package")],
+        "update" => &[
+            ("imgbuild update", "all packages"),
+            ("imgbuild update --package openssl", "one package"),
+            ("imgbuild update compute --security CVE-2024-5535 --db all.zip", "only what mends it"),
+        ],
         "audit" => &[
             ("imgbuild audit", "what the images' repositories have newer, or publish advisories of"),
             ("imgbuild audit --db all.zip --fail-on high", "compare with a file of OSV, for pipelines"),
@@ -172,6 +180,15 @@ pub fn examples(command: &str) -> &'static [(&'static str, &'static str)] {
             ("imgbuild nodes @compute --needs", "the smallest restart that brings nodes to their build"),
         ],
         "nodeset" => &[("imgbuild nodeset cn[001-040] compute", "write the boot loaders' files of these nodes")],
+        "roll" => &[
+            ("imgbuild roll @compute compute --scheduler slurm --plan", "who, when and how; changes nothing"),
+            ("imgbuild roll @compute compute --scheduler slurm --health /usr/sbin/nhc", "a canary, then batches"),
+            (
+                "imgbuild roll @compute compute --scheduler slurm --window 22:00-06:00",
+                "at night alone; call it again the next night",
+            ),
+            ("imgbuild roll --abort", "end it, and give nodes back"),
+        ],
         "sync" => &[
             ("imgbuild sync @compute --plan", "what would change on which nodes"),
             ("imgbuild sync cn[001-040]", "write what differs"),

@@ -175,11 +175,13 @@ pub enum Command {
     Nodeset(verbs::nodes::nodeset::Arguments),
     /// Bring files, packages and scripts of the images to running nodes over ssh
     Sync(verbs::nodes::sync::Arguments),
+    /// Bring a build to running nodes: a canary, then batches, each drained first, by the smallest restart
+    Roll(verbs::nodes::roll::Arguments),
     /// Boot the published image in QEMU
     Boot(verbs::images::boot::Arguments),
     /// Print the boot loader (iPXE, GRUB, PXELINUX) or dnsmasq configuration for the published image
     BootEntry(verbs::images::boot_entry::Arguments),
-    /// Write the published image as a tree for nodes whose root is mounted over NFS
+    /// Give the published image to another provisioner, or write it as a tree for nodes whose root is mounted over NFS
     Publish(verbs::images::publish::Arguments),
     /// Send a published image to an OCI registry, transferring only the missing parts; or as a container image
     Push(verbs::images::push::Arguments),
@@ -293,6 +295,7 @@ fn with_stack() -> ExitCode {
         Command::Nodes(own) => verbs::nodes::list::run(&arguments, own).into(),
         Command::Nodeset(own) => verbs::nodes::nodeset::run(&arguments, own).into(),
         Command::Sync(own) => verbs::nodes::sync::run(&arguments, own).into(),
+        Command::Roll(own) => verbs::nodes::roll::run(&arguments, own).into(),
         Command::Boot(own) => verbs::images::boot::run(&arguments, own).into(),
         Command::BootEntry(own) => verbs::images::boot_entry::run(&arguments, own).into(),
         Command::Publish(own) => verbs::images::publish::run(&arguments, own).into(),

@@ -4,6 +4,56 @@ use std::collections::BTreeMap;
 
 use crate::words::{self, Bond, Method, Vlan};
 
+/// How an image that stays packed comes to be the root.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Root {
+    /// It is fetched whole before it is the root.
+    #[default]
+    Whole,
+    /// It is read from servers while the node runs.
+    Lazy {
+        /// Most bytes that are kept in memory; all where it says nothing.
+        keep: Option<u64>,
+    },
+}
+
+impl Root {
+    /// Reads `memory`, `lazy`, `lazy,keep=300M`; none where it is something else.
+    fn read(text: &str) -> Option<Self> {
+        match text.split_once(',') {
+            None if text == "memory" => Some(Self::Whole),
+            None if text == "lazy" => Some(Self::Lazy { keep: None }),
+            Some(("lazy", rest)) => Some(Self::Lazy { keep: Some(bytes(rest.strip_prefix("keep=")?)?) }),
+            _ => None,
+        }
+    }
+
+    /// Whether it is read while the node runs.
+    pub(crate) fn is_lazy(self) -> bool {
+        self != Self::Whole
+    }
+
+    /// Most bytes that are kept in memory.
+    pub(crate) fn keep(self) -> Option<u64> {
+        match self {
+            Self::Whole => None,
+            Self::Lazy { keep } => keep,
+        }
+    }
+}
+
+/// A number of bytes, with `K`, `M` or `G` behind it.
+fn bytes(text: &str) -> Option<u64> {
+    let (number, shift) = match text.char_indices().last()? {
+        (at, 'k' | 'K') => (&text[..at], 10),
+        (at, 'm' | 'M') => (&text[..at], 20),
+        (at, 'g' | 'G') => (&text[..at], 30),
+        _ => (text, 0),
+    };
+    let number: u64 = number.parse().ok().filter(|number| *number > 0)?;
+    number.checked_mul(1 << shift)
+}
+
 /// What it says to this program.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Parameters {
@@ -39,6 +89,8 @@ pub(crate) struct Parameters {
     pub image_in_cache: bool,
     /// `imgbuild.writes=cache`: what the node writes beside such an image lies there too.
     pub writes_in_cache: bool,
+    /// `imgbuild.root=`: how a squashfs or erofs image comes to be the root.
+    pub root: Root,
     /// `imgbuild.statelite=`: hexadecimal SHA-256 of the list of this node's own paths.
     pub statelite: Option<String>,
     /// `STATEMNT=`: where what persists lies; empty where the list says it.
@@ -116,6 +168,12 @@ impl Parameters {
                 "imgcache" => found.cache = (!value.is_empty()).then(|| value.to_owned()),
                 "imgbuild.image" => found.image_in_cache = value == "cache",
                 "imgbuild.writes" => found.writes_in_cache = value == "cache",
+                "imgbuild.root" => match Root::read(value) {
+                    Some(root) => found.root = root,
+                    None => found.unread.push(format!(
+                        "`{word}` cannot be read: write imgbuild.root=lazy, imgbuild.root=lazy,keep=300M or imgbuild.root=memory"
+                    )),
+                },
                 "imgbuild.statelite" => {
                     found.statelite = Some(value.strip_prefix("sha256:").unwrap_or(value).to_lowercase());
                 }
@@ -260,6 +318,34 @@ mod tests {
         assert_eq!((found.digest, found.boot_mac, found.root_limit.as_deref()), (None, None, Some("3g")));
         assert_eq!(found.root_flags.as_deref(), Some("mpol=interleave"));
         assert_eq!(Parameters::parse("NODE=a/../b NODE=").node, None);
+    }
+
+    #[test]
+    fn a_root_is_fetched_whole_or_read() {
+        let root = |text: &str| Parameters::parse(text).root;
+        for (text, expected) in [
+            ("quiet", Root::Whole),
+            ("imgbuild.root=lazy", Root::Lazy { keep: None }),
+            ("imgbuild.root=lazy imgbuild.root=memory", Root::Whole),
+            ("imgbuild.root=lazy imgbuild.root=lazy,keep=300M", Root::Lazy { keep: Some(300 << 20) }),
+            ("imgbuild.root=lazy,keep=1g", Root::Lazy { keep: Some(1 << 30) }),
+            ("imgbuild.root=lazy,keep=4096", Root::Lazy { keep: Some(4096) }),
+        ] {
+            assert_eq!(root(text), expected, "{text}");
+        }
+        for bad in [
+            "lazy,",
+            "lazy,keep=",
+            "lazy,keep=M",
+            "lazy,keep=0",
+            "lazy,keep=99999999999G",
+            "lazy,keep=1\u{e9}",
+            "nbd",
+            "",
+        ] {
+            let found = Parameters::parse(&format!("imgbuild.root={bad}"));
+            assert_eq!((found.root, found.unread.len()), (Root::Whole, 1), "{bad}");
+        }
     }
 
     #[test]

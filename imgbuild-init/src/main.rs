@@ -21,6 +21,7 @@
 //! | `selinux=0`, `enforcing=` | the kernel's: without SELinux no labels are set; whether the image's policy is enforced |
 //! | `imgcache=` | a disk of the node that keeps frames: `/dev/NAME`, `LABEL=`, `UUID=`, `PARTLABEL=` |
 //! | `imgbuild.image=cache` | a squashfs or erofs image lies on that disk, and not in memory |
+//! | `imgbuild.root=lazy` | a squashfs or erofs image is read from its servers while the node runs, and kept as it comes; `lazy,keep=300M` keeps no more; `memory` |
 //! | `imgbuild.writes=cache` | what the node writes beside such an image lies there too |
 //! | `root=nfs:SERVER:/DIRECTORY` | the root comes over NFS, and no image is fetched |
 //! | `imgbuild.statelite=sha256:` | digest of `statelite.json` beside the image: paths that are the node's own |
@@ -36,12 +37,16 @@
 //! becoming the image's init. It ends only when the image is whole, and never with a failure: without an image it
 //! starts the machine again, as ever. Called `reboot`, it starts the machine again at once.
 //!
+//! A node that reports has this program as `/run/imgbuild/init`: `soft-reboot IMAGE@BUILD [sha256:DIGEST]` has it go over to another build
+//! without a new kernel ([`node::soft_reboot`]).
+//!
 //! In an image with `[node]` this program is `/usr/libexec/imgbuild/imgbuild-init`; units run it as `scripts postscripts` and `scripts postbootscripts`.
 
 mod attempts;
 mod cmdline;
 mod crash;
 mod image;
+mod lazy;
 mod modules;
 mod network;
 mod node;
@@ -50,6 +55,7 @@ mod scripts;
 #[expect(unsafe_code, reason = "mounts, sockets and module loading are system calls; each block says why it is sound")]
 mod sys;
 
+use std::io::Write;
 use std::time::Duration;
 
 use node_words::{kdump, name, network as words, statelite};
@@ -60,12 +66,17 @@ use image::servers::Servers;
 use image::{cache, fetch, index, packed, unpacked};
 use network::dhcp;
 use network::lease::Lease;
-use node::{handover, report, selinux, statelite as own_paths, switch};
+use node::{handover, report, selinux, soft_reboot, statelite as own_paths, switch};
 
 /// Prints a line on the console, without what a terminal would obey: servers and files say what they like.
 #[macro_export]
 macro_rules! say {
-    ($($part:tt)*) => { println!("imgbuild: {}", $crate::words_of(&format!($($part)*))) };
+    ($($part:tt)*) => { $crate::print(&format!($($part)*)) };
+}
+
+/// Prints a line; who reads it may be gone, as at the end of an ssh connection.
+pub fn print(text: &str) {
+    let _ = writeln!(std::io::stdout(), "imgbuild: {}", words_of(text));
 }
 
 /// A text as the console shows it: control characters are question marks.
@@ -110,6 +121,15 @@ fn main() {
     {
         let root = root.first().map_or("/", String::as_str);
         std::process::exit(scripts::run(phase, root.as_ref()));
+    }
+    if let [word, target @ ..] = words.as_slice()
+        && word == "soft-reboot"
+        && std::process::id() != 1
+    {
+        std::process::exit(soft_reboot::run(target));
+    }
+    if words == [lazy::COMMAND] && std::process::id() != 1 {
+        std::process::exit(lazy::run());
     }
     if let [word, index, image, directory] = words.as_slice()
         && word == "unpack"
@@ -299,8 +319,15 @@ fn bring(
         Some(_) => None,
         None => Some(servers.ask(|url| index::fetch_index(client, url, parameters.digest.as_deref()))?),
     };
+    let is_lazy = index.as_ref().is_some_and(|index| lazy::is_lazy(parameters, index));
     let mut cache = None;
-    if let Some(index) = &index {
+    if let Some(index) = index.as_ref().filter(|_| is_lazy) {
+        unpacked::check_frames(index)?;
+        unpacked::check_memory_for(index, lazy::memory(parameters, index))?;
+    } else if let Some(index) = &index {
+        if parameters.root.is_lazy() {
+            say!("imgbuild.root=lazy is for squashfs and erofs: this image is unpacked into memory");
+        }
         unpacked::check_frames(index)?;
         let whole = parameters.image_in_cache && index.stays_packed();
         cache = parameters.cache.as_deref().and_then(|words| cache::Cache::open(words, index, whole, modules));
@@ -333,8 +360,12 @@ fn bring(
     }
     let reported = report::tell_beside(servers.reports(), report::State::Image, booting);
     let moved = |bytes: u64| tell(&attempts::Message::Fetched(bytes));
+    let mut daemon = None;
     let brought = match &index {
         None => Ok(()),
+        Some(index) if is_lazy => lazy::mount(index, parameters, modules)
+            .map(|started| daemon = Some(started))
+            .inspect(|()| moved(index.size)),
         Some(index) => {
             let server = packed::Server { client, servers, index, moved: &moved };
             match index.stays_packed() {
@@ -348,10 +379,12 @@ fn bring(
     }
     let outcome = brought.and_then(|()| {
         if let Some(index) = &index {
-            say!("the image is complete: {} entries in {} frames", index.inodes, index.frames.len());
+            let is = if is_lazy { "mounted" } else { "complete" };
+            say!("the image is {is}: {} entries in {} frames", index.inodes, index.frames.len());
         }
         switch::find_init()?;
-        let is_needed = parameters.nfs_root.is_some() || own.as_ref().is_some_and(own_paths::Statelite::is_on_a_server);
+        let is_needed =
+            is_lazy || parameters.nfs_root.is_some() || own.as_ref().is_some_and(own_paths::Statelite::is_on_a_server);
         handover::hand_over(lease, keeper, is_needed)?;
         // The image's own report must not be followed by an older one.
         let _ = reported.map(std::thread::JoinHandle::join);
@@ -365,6 +398,9 @@ fn bring(
         if parameters.nfs_root.is_some() && !own.as_ref().is_some_and(own_paths::Statelite::writes_anywhere) {
             sys::make_read_only(image::root())
                 .map_err(|error| format!("the root cannot be made read-only: {error}"))?;
+        }
+        if let Some(daemon) = daemon {
+            daemon.stay();
         }
         Ok(mode)
     });
@@ -394,9 +430,9 @@ impl Pause {
         Self::up_to(30.0)
     }
 
-    /// Starts at one second, and grows to some.
+    /// Starts at one second, or at the longest where that is less, and grows to some.
     pub fn up_to(longest: f64) -> Self {
-        Self { seconds: 1.0, longest }
+        Self { seconds: longest.min(1.0), longest }
     }
 
     /// Waits, between half and all of the current time, and doubles it.

@@ -12,7 +12,7 @@ use plan::Cause;
 use recipe::{lock_schema_text, schema_of, schema_text, workspace_schema_text};
 use store::ActionRecord;
 
-pub(crate) const FORMATS: [&str; 20] = [
+pub(crate) const FORMATS: [&str; 22] = [
     "image",
     "workspace",
     "lock",
@@ -25,6 +25,7 @@ pub(crate) const FORMATS: [&str; 20] = [
     "list",
     "check",
     "audit",
+    "update",
     "progress",
     "import",
     "movein",
@@ -33,6 +34,7 @@ pub(crate) const FORMATS: [&str; 20] = [
     "nodelist",
     "needs",
     "sync",
+    "roll",
 ];
 
 /// The schema of a format, as text; none for a name that is not in [`FORMATS`].
@@ -51,11 +53,13 @@ pub(crate) fn schema(format: &str) -> Option<String> {
         "list" => schema_of::<ListDocument>(&id),
         "check" => schema_of::<CheckDocument>(&id),
         "audit" => schema_of::<crate::verbs::keeping::audit::document::AuditDocument>(&id),
+        "update" => schema_of::<crate::verbs::building::update::document::UpdateDocument>(&id),
         "progress" => schema_of::<ProgressEvent>(&id),
         "nodes" => nodes::nodes_schema_text(),
         "nodelist" => schema_of::<crate::verbs::nodes::list::NodesDocument>(&id),
         "needs" => schema_of::<crate::verbs::nodes::needs::NeedsDocument>(&id),
         "sync" => schema_of::<crate::verbs::nodes::sync::shown::SyncDocument>(&id),
+        "roll" => schema_of::<crate::verbs::nodes::roll::RollDocument>(&id),
         "capture" => schema_of::<site::capture::CaptureReport>(&id),
         "import" => schema_of::<site::workspace::ImportReport>(&id),
         "movein" => schema_of::<movein::MoveReport>(&id),

@@ -51,6 +51,15 @@ fn cut(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown.collect::<Vec<_>>().join("`"))
 }
 
+/// A word of a command, as a shell takes it.
+pub(crate) fn shell_word(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:,=+@%~".contains(c);
+    match !word.is_empty() && !word.starts_with('~') && word.chars().all(is_plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
+    }
+}
+
 /// A finding, with its lines for a recipe in the format of the file that it is about: a workspace may have both.
 pub(crate) fn worded(finding: &Finding) -> Finding {
     let of_file = finding.span.as_ref().map(|span| span.file.name.as_str());
@@ -297,6 +306,22 @@ pub(crate) fn took(duration: std::time::Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_are_quoted_where_a_shell_would_take_them_apart() {
+        for word in ["imgbuild", "tree:/srv/www/a", "--db=a,b", "1.0~rc1"] {
+            assert_eq!(shell_word(word), word);
+        }
+        assert_eq!(
+            shell_word("cobbler:http://h?dir=/a&files=http://h/b"),
+            "'cobbler:http://h?dir=/a&files=http://h/b'"
+        );
+        for (word, quoted) in
+            [("it's", "'it'\\''s'"), ("", "''"), ("~root", "'~root'"), ("a b", "'a b'"), ("$x", "'$x'")]
+        {
+            assert_eq!(shell_word(word), quoted);
+        }
+    }
 
     #[test]
     fn no_minute_has_sixty_seconds() {

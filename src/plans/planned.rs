@@ -8,10 +8,11 @@ use serde::Serialize;
 use crate::Exit;
 use crate::output::render;
 use crate::setup::lock;
+use crate::verbs::keeping::audit::between::AdvisoryChange;
 use build::ids;
 use build::{CachedActions, Drift, Estimate, ImagePlan, PlannedAction, StageError, Target, Total, Workload, workers};
 use plan::{ActionKind, Cause, Stage, Verdict, in_reading_order};
-use recipe::Recipe;
+use recipe::{Lock, Recipe};
 use store::Store;
 
 pub(crate) fn stage_failed(error: StageError) -> Exit {
@@ -51,6 +52,12 @@ pub(crate) struct PlannedImage {
     /// What else there is to say.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+    /// Advisories that go and come with the lock, in a plan against a revision with files of advisories.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advisories: Option<AdvisoryChange>,
+    /// The locks of the revision and of the recipe as it is, in a plan against a revision.
+    #[serde(skip)]
+    pub locks: Option<Box<Locks>>,
     /// rootfs, kernel, initrd, pack; publish where the published files change for causes of their own.
     pub stages: Vec<PlannedStage>,
     /// What someone changed or removed behind imgbuild's back.
@@ -62,6 +69,17 @@ pub(crate) struct PlannedImage {
     pub work: Option<Workload>,
 }
 
+/// Two locks of an image.
+#[derive(Debug)]
+pub(crate) struct Locks {
+    /// That of the revision; none where it has none that can be read.
+    pub before: Option<Lock>,
+    /// That beside the recipe.
+    pub after: Option<Lock>,
+    /// Drivers that the recipe compiles from source.
+    pub drivers: Vec<String>,
+}
+
 impl PlannedImage {
     pub(crate) fn of(name: String) -> Self {
         Self {
@@ -69,6 +87,8 @@ impl PlannedImage {
             recipe: None,
             change: None,
             notes: Vec::new(),
+            advisories: None,
+            locks: None,
             stages: Vec::new(),
             drift: Vec::new(),
             estimate: None,

@@ -97,7 +97,7 @@ pub fn verbs() -> Vec<Vec<&'static str>> {
 }
 
 /// Commands that are not among them, and why.
-const OTHERS: [(&str, &str); 44] = [
+const OTHERS: [(&str, &str); 45] = [
     ("audit", "it prints"),
     ("boot", "it writes where a disk is named, as the node that it boots"),
     ("boot-entry", "it prints"),
@@ -128,6 +128,7 @@ const OTHERS: [(&str, &str); 44] = [
     ("provenance", "sbom::documents_are_written_whole_or_not_at_all"),
     ("publish", "e2e::no_room"),
     ("pull", "what was downloaded is kept for the next run: oci"),
+    ("roll", "it writes in the state of the nodes and on nodes: e2e::roll"),
     ("sbom", "sbom::documents_are_written_whole_or_not_at_all"),
     ("schema", "it prints"),
     ("serve", "a_report_that_cannot_be_kept_changes_nothing"),

@@ -85,35 +85,13 @@ fn findings_have_their_severity_fix_and_command() {
     let ran = audit(&space, &["openssl.json", "linux.json"], &[]);
     assert_eq!(ran.code, 2, "{}", ran.err);
     let id = "CVE-2024-5535 (DEBIAN-CVE-2024-5535)";
+    let files = ["openssl.json", "linux.json"].map(|name| format!(" --db {}", space.path().join(name).display()));
+    let update = |id: &str| format!("imgbuild update compute --security {id}{}", files.concat());
+    let (openssl, linux) = (update("CVE-2024-5535"), update("CVE-2025-0001"));
     let expected = [
-        [
-            "high",
-            "compute",
-            "openssl (libssl3)",
-            "3.0.11-1~deb12u2",
-            "3.0.14-1~deb12u1",
-            id,
-            "imgbuild update compute --package libssl3 --package openssl",
-        ],
-        [
-            "high",
-            "compute (tools)",
-            "libssl3 (openssl)",
-            "3.0.11-1~deb12u2",
-            "3.0.14-1~deb12u1",
-            id,
-            "imgbuild update compute --package libssl3",
-        ],
-        // The next kernel's package has another name: what was asked for leads there.
-        [
-            "medium",
-            "compute",
-            "linux-image-6.1.0-30-amd64 (linux)",
-            "6.1.124-1",
-            "6.1.128-1",
-            "CVE-2025-0001",
-            "imgbuild update compute --package linux-image-amd64",
-        ],
+        ["high", "compute", "openssl (libssl3)", "3.0.11-1~deb12u2", "3.0.14-1~deb12u1", id, openssl.as_str()],
+        ["high", "compute (tools)", "libssl3 (openssl)", "3.0.11-1~deb12u2", "3.0.14-1~deb12u1", id, &openssl],
+        ["medium", "compute", "linux-image-6.1.0-30-amd64 (linux)", "6.1.124-1", "6.1.128-1", "CVE-2025-0001", &linux],
     ];
     assert_eq!(rows(&ran), expected.map(|row| row.map(str::to_owned).to_vec()));
     assert!(ran.err.contains("3 findings in 1 image: 2 high, 1 medium"), "{}", ran.err);
@@ -260,7 +238,8 @@ fn json_fits_its_schema_and_names_lines_of_the_lock() {
         assert!(line.contains(&format!("name = {}", finding["packages"][0])), "{line}: {finding}");
     }
     let kernel = document["findings"].as_array().unwrap().iter().find(|one| one["kind"] == "kernel").unwrap();
-    assert_eq!(kernel["update"], json!(["imgbuild", "update", "compute", "--package", "linux-image-amd64"]));
+    let update: Vec<&str> = kernel["update"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    assert_eq!(update[..6], ["imgbuild", "update", "compute", "--security", "CVE-2025-0001", "--db"]);
     assert_eq!(kernel["epss"]["score"], 0.25);
     assert_eq!(document["images"][0]["components"], 6);
     assert!(!ran.out.contains('\u{1b}'));
@@ -371,6 +350,13 @@ fn nodes_are_audited_by_what_they_boot_and_run() {
     assert_eq!((&image(&old)["boots"], &image(&old)["runs"]), (&json!("cn001"), &json!("cn002")));
     assert_eq!((&image(&new)["boots"], &image(&new)["runs"]), (&json!("cn002"), &Value::Null));
     assert!(document["findings"].as_array().unwrap().iter().all(|finding| finding["build"] == old.as_str()));
+    // What they run is known of those that reported, and only if nothing was brought to them since.
+    assert!(ran.err.contains("note: cn001 never reported"), "{}", ran.err);
+    assert!(!ran.err.contains("imgbuild sync"), "{}", ran.err);
+    let synced = json!({"format_version": "1.0", "time": 5});
+    space.write(".imgbuild/nodes/synced/cn002.json", &synced.to_string());
+    let ran = nodes("cn[001-002]", &[]);
+    assert!(ran.err.contains("note: cn002 got files or packages by `imgbuild sync` since the start"), "{}", ran.err);
     // Images are meant by globs, and what means none is refused.
     assert_eq!(nodes("cn[001-002]", &["comp*"]).code, 2);
     let ran = nodes("cn[001-002]", &["computes"]);
@@ -383,8 +369,75 @@ fn nodes_are_audited_by_what_they_boot_and_run() {
     assert!(ran.code == 1 && ran.err.contains("which cn001 has, no longer exists"), "{}", ran.err);
     let ran = nodes("cn002", &["--fail-on", "critical"]);
     assert!(ran.code == 1 && ran.err.contains("which cn002 has, no longer exists"), "{}", ran.err);
+    // It boots another one the next time: that is no matter of `nodeset`.
+    assert!(ran.err.contains("`imgbuild nodes cn002 --needs`") && !ran.err.contains("imgbuild nodeset"), "{}", ran.err);
     // What a node says is no path.
     let report = json!({"format_version": "1.0", "state": "up", "image": "compute", "build": "../../../..", "time": 1});
     space.write(".imgbuild/nodes/reports/cn002.json", &report.to_string());
     assert!(nodes("cn002", &[]).err.contains("which cn002 has, no longer exists"));
+}
+
+#[test]
+fn files_that_no_package_provides_are_compared_or_named() {
+    let space = space();
+    space.write("image.lock", &compute("3.0.14-1~deb12u1"));
+    space.write(
+        "image.toml",
+        "[image]\nname = \"compute\"\nrelease = \"bookworm\"\n\n[sync]\nlists = [\"compute.synclist\"]\n\n[postinstall]\nscript = \"post\"\ninputs = [\"in/Flask-2.0.dist-info/METADATA\"]\n",
+    );
+    space.write("post", "#!/bin/sh\n");
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(space.path().join("post"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let to = "/opt/app/Jinja2-3.1.2.dist-info/METADATA";
+    space.write("compute.synclist", &format!("site/Jinja2-3.1.2.dist-info/METADATA -> {to}\nsite/motd -> /etc/motd\n"));
+    space.write("site/Jinja2-3.1.2.dist-info/METADATA", "Metadata-Version: 2.1\nName: Jinja2\nVersion: 3.1.2\n");
+    space.write("site/motd", "hello\n");
+    space.write("in/Flask-2.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: Flask\nVersion: 2.0\n");
+    // Of what could be compared, and was not, is said what to name.
+    let ran = audit(&space, &["openssl.json"], &[]);
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    assert!(ran.err.contains("in files of `compute` were compared with nothing: 2 of PyPI"), "{}", ran.err);
+    assert!(ran.err.contains("download PyPI/all.zip from OSV, and name each with --db"), "{}", ran.err);
+    let note = "1 file of `compute` that no package provides is compared with nothing (/etc/motd)";
+    assert!(ran.err.contains(note), "{}", ran.err);
+    let python = |fixed: &str| {
+        let record = json!({ "id": "PYSEC-2024-1", "modified": "2026-01-01T00:00:00Z", "aliases": ["CVE-2024-22195"], "affected": [{
+            "package": { "ecosystem": "PyPI", "name": "Jinja2" },
+            "ranges": [{ "type": "ECOSYSTEM", "events": [{ "introduced": "0" }, { "fixed": fixed }] }] }] });
+        space.write("python.json", &record.to_string());
+    };
+    python("3.1.3");
+    let ran = audit(&space, &["openssl.json", "python.json"], &["--json"]);
+    assert_eq!(ran.code, 2, "{}", ran.err);
+    let document: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_valid("audit", &document);
+    let findings = document["findings"].as_array().unwrap();
+    assert_eq!(findings.len(), 1, "{findings:?}");
+    let found = &findings[0];
+    assert_eq!(
+        (&found["kind"], &found["files"], &found["id"]),
+        (&json!("file"), &json!([to]), &json!("CVE-2024-22195"))
+    );
+    assert_eq!((&found["fixed"], &found["update"], &found["line"]), (&json!("3.1.3"), &Value::Null, &Value::Null));
+    let image = &document["images"][0];
+    assert_eq!((&image["components"], &image["silent_files"]), (&json!(8), &json!(1)));
+    let shown = audit(&space, &["openssl.json", "python.json"], &[]);
+    assert!(shown.out.contains(&format!("compute ({to})  jinja2")), "{}", shown.out);
+    assert!(shown.out.trim_end().ends_with("  replace the file"), "{}", shown.out);
+    let sarif: Value =
+        serde_json::from_str(&audit(&space, &["openssl.json", "python.json"], &["--sarif"]).out).unwrap();
+    let message = sarif["runs"][0]["results"][0]["message"]["text"].as_str().unwrap();
+    assert_eq!(message, format!("jinja2 3.1.2 of compute (in {to}) is mended by 3.1.3: replace the file"));
+    // No lock moves it.
+    let [one, two] = ["openssl.json", "python.json"].map(|name| space.path().join(name).display().to_string());
+    let ran = space.run(&["update", "--security", "--json", "--db", &one, "--db", &two]);
+    assert_eq!(ran.code, 2, "{}", ran.err);
+    let document: Value = serde_json::from_str(&ran.out).unwrap();
+    let open = &document["images"][0]["open"][0];
+    assert_eq!((&open["reason"], &open["finding"]["files"]), (&json!("file"), &json!([to])));
+    // A version that is mended, and packages of a distribution that no file is about.
+    python("3.1.2");
+    audit(&space, &["openssl.json", "python.json"], &[]).good();
+    let ran = audit(&space, &["python.json"], &["--offline"]);
+    assert!(ran.code == 1 && ran.err.contains("there is nothing to compare with"), "{}", ran.err);
 }

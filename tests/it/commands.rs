@@ -56,12 +56,12 @@ fn a_layout_that_is_not_known_says_what_is() {
     };
     for command in ["build", "plan"] {
         for (target, problem) in [
-            ("warewulf:/srv", "there is no layout `warewulf`"),
-            ("xcat:install/x", "`install/x` is not an absolute path"),
-            ("/install/x", "it names no layout"),
+            ("kickstart:/srv", "there is no kind `kickstart`; the kinds are xcat, warewulf, "),
+            ("xcat:install/x", "`install/x` is not an absolute path; write xcat:/install/netboot/"),
+            ("/install/x", "it does not say who takes the image; write KIND:WHERE"),
         ] {
             let said = usage(&[command, "--publish", target]);
-            assert!(said.contains(problem) && said.contains("the supported layout is xcat:DIR"), "{said}");
+            assert!(said.contains(problem), "{said}");
         }
     }
     let said = usage(&["build", "--publish", "xcat:/install/x", "--until", "rootfs"]);

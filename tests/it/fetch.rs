@@ -1,5 +1,7 @@
 //! `imgbuild fetch`: the same bytes as at the server, only what is missing is moved, and nothing half made.
 
+mod statements;
+
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -65,7 +67,9 @@ fn answer(stream: TcpStream, directory: &Path, mode: Ranges, sent: &AtomicU64, p
     }
     let mut stream = stream;
     let Ok(bytes) = std::fs::read(directory.join(name)) else {
-        let _ = write!(stream, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        // A server that lets no one see what there is.
+        let code = if directory.join("forbidden").exists() { "403 Forbidden" } else { "404 Not Found" };
+        let _ = write!(stream, "HTTP/1.1 {code}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
         return;
     };
     let (head, body) = match range {
@@ -269,9 +273,9 @@ fn what_is_wrong_is_refused_and_the_copy_stays() {
     // A file of the site's own is not taken away.
     publish(&origin, &frames(b"abcX"));
     std::fs::write(to.join("notes.txt"), "ours").unwrap();
-    let ran = fetch(&server.url, &to, &[]);
-    assert_eq!(ran.code, 1);
-    assert!(ran.err.contains("notes.txt"), "{}", ran.err);
+    let ran = fetch(&server.url, &to, &[]).good();
+    assert!(ran.err.contains("left alone, not part of the image: notes.txt"), "{}", ran.err);
+    assert_eq!(std::fs::read_to_string(to.join("notes.txt")).unwrap(), "ours");
     std::fs::remove_file(to.join("notes.txt")).unwrap();
     let digest = Sha256::of(&std::fs::read(origin.join("build.json")).unwrap()).to_string();
     fetch(&server.url, &to, &["--digest", &digest]).good();

@@ -124,6 +124,23 @@ fn a_disk_of_the_node_is_named_and_only_holds_what_stays_packed() {
 }
 
 #[test]
+fn a_root_over_the_network_stays_packed() {
+    let said_of = |table: &str| said(&[("image.toml", &with(table)), KEY]);
+    let found = said_of("[boot]\nroot = \"lazy\"\n");
+    assert!(found.contains("this one is unpacked into memory") && found.contains("archive = \"squashfs\""), "{found}");
+    let found = said_of("[boot]\ncmdline = [\"imgbuild.root=lazy,keep=300M\"]\n");
+    assert!(found.contains("needs modules that the initrd") && found.contains("root = \"lazy\""), "{found}");
+    let packed = "[pack]\narchive = \"erofs\"\n\n[boot]\nroot = \"lazy\"\n";
+    let found = said_of(&format!("{packed}\n[boot.cache]\ndevice = \"LABEL=a\"\nimage = \"cache\"\n"));
+    assert!(found.contains("the disk keeps the frames that were read"), "{found}");
+    let space = Space::new();
+    space.write("image.toml", &with(packed));
+    space.write(KEY.0, KEY.1);
+    let ran = space.run(&["check"]);
+    assert!(!ran.err.contains("lazy"), "{}", ran.err);
+}
+
+#[test]
 fn drivers_are_edits_or_a_list() {
     let recipe = with(
         "[kernel]\ndrivers = [\"+ice\", \"igb\"]\n\n[[repo]]\nsource = \"host\"\nuri = \"http://x\"\n\n[[repo]]\nuri = \"ftp://x\"\n",
@@ -337,4 +354,52 @@ fn what_a_form_of_the_image_does_not_have_is_refused_with_what_it_has() {
     good.run(&["check"]).good();
     good.write("image.toml", &with("[pack]\narchive = \"erofs\"\nprofile = \"small\"\n"));
     good.run(&["check"]).good();
+}
+
+/// Checks a recipe with a role, whose playbook is `play/site.yml`.
+#[track_caller]
+fn role(playbook: &str, table: &str, files: &[(&str, &str)]) -> String {
+    let recipe = with(&format!("[[role]]\nansible = \"play/site.yml\"\n{table}"));
+    let mut all = vec![("image.toml", recipe.as_str()), KEY, ("play/site.yml", playbook)];
+    all.extend_from_slice(files);
+    said(&all).split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn roles_are_refused_with_what_to_do_before_anything_runs() {
+    let good = "- hosts: all\n  tasks: []\n";
+    let said = role(good, "\n[[role]]\nansible = \"no/site.yml\"\n", &[]);
+    assert!(said.contains("`no/site.yml` cannot be read") && said.contains("image.toml:"), "{said}");
+    let said = role(good, "\n[[role]]\nansible = \"other/site.yml\"\n", &[("other/site.yml", good)]);
+    assert!(said.contains("two roles have the name `site`: play/site.yml and other/site.yml"), "{said}");
+    let said = role("- hosts: db\n  tasks: []\n", "groups = [\"web\"]\n", &[]);
+    assert!(said.contains("`db` matches no host") && said.contains("play/site.yml:1:10"), "{said}");
+    let said = role(good, "groups = [\"all\", \"a b\"]\n", &[]);
+    assert!(said.contains("each inventory has") && said.contains("`a b` is not a name of a group"), "{said}");
+    let said = role(good, "", &[("play/ansible.cfg", "[defaults]\nvault_password_file = ~/.vault\n")]);
+    assert!(said.contains("password of a vault") && said.contains("ansible.cfg:2:1"), "{said}");
+    let wanted = "collections:\n  - name: ansible.posix\n";
+    let said = role(good, "", &[("play/requirements.yml", wanted)]);
+    assert!(said.contains("the collection `ansible.posix` is not in the repository"), "{said}");
+    assert!(said.contains("cd play && ansible-galaxy collection install -p collections -r requirements.yml"), "{said}");
+    let said = role(good, "vars = { ports = [80] }\n", &[]);
+    assert!(said.contains("`role[0].vars.ports` must be a string or a whole number"), "{said}");
+    let said = role(good, "inputs = [\"../../outside/**\"]\ntools = [\"x:arm64\"]\n", &[]);
+    assert!(said.contains("x:arm64"), "{said}");
+}
+
+#[test]
+fn a_good_role_is_checked_without_a_word() {
+    let space = Space::new();
+    let recipe = with("[[role]]\nansible = \"play/site.yml\"\n");
+    space.write("image.toml", &recipe).write(KEY.0, KEY.1);
+    space.write("play/site.yml", "- hosts: all\n  roles: [web]\n").write("roles/web/tasks/main.yml", "[]\n");
+    space.write("play/requirements.yml", "collections:\n  - ansible.posix\n");
+    space.write("play/collections/ansible_collections/ansible/posix/MANIFEST.json", "{}\n");
+    let ran = space.run(&["check"]).good();
+    assert!(!ran.err.contains("role::"), "{}", ran.err);
+    // What a role asks for and gets nothing of is a warning.
+    space.edit("image.toml", "site.yml\"", "site.yml\"\ninputs = [\"nothing/**\"]");
+    let ran = space.run(&["check"]).good();
+    assert!(ran.err.contains("`nothing/**` matches no file"), "{}", ran.err);
 }

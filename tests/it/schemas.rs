@@ -3,7 +3,7 @@
 use crate::support::{Ran, Space, copy_tree, imgbuild, needed, project};
 
 /// All formats; `imgbuild schema` must know no others.
-pub const FORMATS: [&str; 20] = [
+pub const FORMATS: [&str; 22] = [
     "image",
     "workspace",
     "lock",
@@ -16,6 +16,7 @@ pub const FORMATS: [&str; 20] = [
     "list",
     "check",
     "audit",
+    "update",
     "progress",
     "import",
     "movein",
@@ -24,6 +25,7 @@ pub const FORMATS: [&str; 20] = [
     "nodelist",
     "needs",
     "sync",
+    "roll",
 ];
 
 pub fn schema(format: &str) -> String {

@@ -9,7 +9,7 @@ use crate::model::{
     has_versions,
 };
 use crate::platform::Scope;
-use crate::{Order, Platform, Severity};
+use crate::{Ecosystem, Order, Platform, Severity};
 
 /// An image, or a build of one.
 #[derive(Debug, Clone)]
@@ -45,6 +45,8 @@ pub struct Finding {
     pub source: String,
     /// Names of the packages of this source and version, sorted.
     pub packages: Vec<String>,
+    /// Files that they are parts of, where no package brings these; sorted.
+    pub files: Vec<String>,
     /// Version of these packages.
     pub installed: String,
     /// The version that mends it, if there is one yet.
@@ -130,30 +132,33 @@ pub fn audit(database: &Database, subjects: &[Subject], now: Timestamp) -> Repor
             }
         }
         for (number, advisory) in database.advisories.iter().enumerate() {
+            // A file may have any number of versions and statements: those on a component are looked for once.
+            let mut known: HashMap<(usize, &str), Said> = HashMap::new();
             for affected in &advisory.affected {
                 for at in by_name.get(affected.name.as_str()).into_iter().flatten() {
                     let component = &subject.components[*at];
                     let Some(verdict) = compared(subject, component, affected) else { continue };
                     about[advisory.database].insert(number);
-                    if has_versions(&database.loaded[advisory.database].kind) {
+                    if has_versions(&database.loaded[advisory.database].kind)
+                        && component.ecosystem == Ecosystem::Distribution
+                        && component.kind != Kind::File
+                    {
                         report.compared.insert(index);
                     }
                     let Verdict::Vulnerable(fix) = verdict else { continue };
                     for vulnerability in &advisory.vulnerabilities {
-                        let statements = [vulnerability.as_str(), advisory.id.as_str()];
-                        let statements = statements.iter().filter_map(|name| by_vulnerability.get(name)).flatten();
-                        let matching = statements.filter(|at| covers(&database.statements[**at], subject, component));
-                        let (counts, ended): (Vec<usize>, Vec<usize>) =
-                            matching.copied().partition(|at| is_valid(&database.statements[*at], now));
-                        let last = counts.into_iter().max_by_key(|at| (database.statements[*at].time, *at));
-                        let last = last.filter(|at| database.statements[*at].status != Status::Other);
+                        let said = known.entry((*at, vulnerability.as_str())).or_insert_with(|| {
+                            let names = [vulnerability.as_str(), advisory.id.as_str()];
+                            let all = names.iter().filter_map(|name| by_vulnerability.get(name)).flatten().copied();
+                            said(database, all, (subject, component), now)
+                        });
                         let key = key_of(index, component, vulnerability);
                         let is_known = open.contains_key(&key) || silenced.contains_key(&key);
                         if !is_known && open.len() + silenced.len() >= MOST_FINDINGS {
                             report.is_cut = true;
                             continue;
                         }
-                        let entry = match last {
+                        let entry = match said.last {
                             Some(statement) => {
                                 &mut silenced
                                     .entry(key)
@@ -161,7 +166,7 @@ pub fn audit(database: &Database, subjects: &[Subject], now: Timestamp) -> Repor
                                     .0
                             }
                             None => {
-                                for at in ended {
+                                for at in std::mem::take(&mut said.ended) {
                                     let statement = &database.statements[at];
                                     expired.extend(statement.until.map(|until| Expired {
                                         id: vulnerability.clone(),
@@ -211,7 +216,12 @@ fn order(finding: &Finding) -> impl Ord + use<> {
 }
 
 fn key_of(subject: usize, component: &Component, vulnerability: &str) -> Key {
-    let place = if component.kind == Kind::Tools { component.pass.clone() } else { String::new() };
+    // A file is mended by another file, a package by the next one: they are two findings.
+    let place = match component.kind {
+        Kind::Tools => component.pass.clone(),
+        Kind::File => format!("{:?} of a file", component.ecosystem),
+        Kind::Package | Kind::Kernel | Kind::Driver => String::new(),
+    };
     (subject, place, component.source.0.clone(), component.version.clone(), vulnerability.to_owned())
 }
 
@@ -226,6 +236,7 @@ fn new(subject: usize, component: &Component, vulnerability: &str) -> Finding {
         pass: component.pass.clone(),
         source: component.source.0.clone(),
         packages: Vec::new(),
+        files: Vec::new(),
         installed: component.version.clone(),
         fixed: None,
         databases: Vec::new(),
@@ -249,6 +260,13 @@ fn add(
         }
     };
     with(&mut finding.packages, &component.name);
+    if component.kind == Kind::Kernel {
+        // Headers or tools of the same source may have been the first.
+        (finding.kind, finding.pass) = (component.kind, component.pass.clone());
+    }
+    if !component.file.is_empty() {
+        with(&mut finding.files, &component.file);
+    }
     with(&mut finding.databases, &database.loaded[advisory.database].name);
     if !advisory.id.is_empty() && finding.id.as_deref() != Some(advisory.id.as_str()) {
         with(&mut finding.advisories, &advisory.id);
@@ -259,7 +277,7 @@ fn add(
     finding.severity = Severity::worst([finding.severity, affected.severity]);
     // All of them have to be satisfied.
     if let Some(fix) = fix
-        && finding.fixed.as_ref().is_none_or(|known| subject.platform.order().compare(known, &fix).is_lt())
+        && finding.fixed.as_ref().is_none_or(|known| order_of(subject, component).compare(known, &fix).is_lt())
     {
         finding.fixed = Some(fix);
     }
@@ -282,14 +300,14 @@ fn compared(subject: &Subject, component: &Component, affected: &Affected) -> Op
         (false, true) => component.source.1.as_str(),
         (false, false) => return None,
     };
-    let order = subject.platform.order();
+    let order = order_of(subject, component);
     let backport = backport_of(order, installed).filter(|_| affected.scope != Scope::Anywhere);
     let (platform, installed) =
         match backport.and_then(|(plain, number)| Some((subject.platform.of_backports(number)?, plain))) {
             Some((platform, plain)) => (platform, plain),
             None => (subject.platform.clone(), installed),
         };
-    if !platform.is_in(&affected.scope) || !is_arch(affected.arch.as_deref(), component) {
+    if !is_in(&platform, component, &affected.scope) || !is_arch(affected.arch.as_deref(), component) {
         return None;
     }
     if let Some(module) = &affected.module
@@ -300,6 +318,22 @@ fn compared(subject: &Subject, component: &Component, affected: &Affected) -> Op
     let Some(fix) = affected.versions.has(order, installed) else { return Some(Verdict::Sound) };
     let is_elsewhere = |fix: &String| order == Order::Rpm && is_of_other_packages(fix, installed);
     if fix.as_ref().is_some_and(is_elsewhere) { None } else { Some(Verdict::Vulnerable(fix)) }
+}
+
+/// How the versions of a component are compared.
+fn order_of(subject: &Subject, component: &Component) -> Order {
+    Order::of_language(component.ecosystem).unwrap_or(subject.platform.order())
+}
+
+/// Whether what is said of a scope counts for a component of an image.
+fn is_in(platform: &Platform, component: &Component, scope: &Scope) -> bool {
+    match (component.ecosystem, scope) {
+        (Ecosystem::Distribution, Scope::Kind(_)) if fault::planted("audit-name-of-any-kind") => true,
+        (Ecosystem::Distribution, _) => platform.is_in(scope),
+        (own, Scope::Kind(kind)) => own.purl_type() == Some(kind.as_str()),
+        (own, Scope::Ecosystem { ecosystem, .. }) => Ecosystem::of_osv(ecosystem) == Some(own),
+        _ => false,
+    }
 }
 
 /// Whether a package of a kernel's source has nothing of it that runs: headers, sources, documentation.
@@ -363,6 +397,26 @@ fn is_of_other_packages(one: &str, two: &str) -> bool {
     is_modular(one) != is_modular(two) || matches!((mark(one), mark(two)), (Some(one), Some(two)) if one != two)
 }
 
+/// What statements say of a vulnerability of a component.
+struct Said {
+    /// The last that counts, if it silences the finding.
+    last: Option<usize>,
+    /// Those that have ended.
+    ended: Vec<usize>,
+}
+
+fn said(
+    database: &Database,
+    statements: impl Iterator<Item = usize>,
+    (subject, component): (&Subject, &Component),
+    now: Timestamp,
+) -> Said {
+    let matching = statements.filter(|at| covers(&database.statements[*at], subject, component));
+    let (counts, ended): (Vec<usize>, Vec<usize>) = matching.partition(|at| is_valid(&database.statements[*at], now));
+    let last = counts.into_iter().max_by_key(|at| (database.statements[*at].time, *at));
+    Said { last: last.filter(|at| database.statements[*at].status != Status::Other), ended }
+}
+
 fn is_valid(statement: &Statement, now: Timestamp) -> bool {
     statement.until.is_none_or(|until| now < until || fault::planted("audit-expired-counts"))
 }
@@ -371,13 +425,18 @@ fn is_valid(statement: &Statement, now: Timestamp) -> bool {
 fn covers(statement: &Statement, subject: &Subject, component: &Component) -> bool {
     let is_package = |product: &Product| match product {
         Product::Package { names, name, version, arch, scope, module } => {
-            let order = subject.platform.order();
+            let order = order_of(subject, component);
             let is_version = |own: &str| version.as_ref().is_none_or(|wanted| order.compare(own, wanted).is_eq());
-            let is_binary = component.name == *name && *names != Names::Source && is_version(&component.version);
-            let is_source = component.source.0 == *name && *names != Names::Binary && is_version(&component.source.1);
+            // Package URLs of languages are in small letters.
+            let is_name = |own: &str| match component.ecosystem {
+                Ecosystem::Distribution | Ecosystem::Generic => own == name,
+                _ => own.eq_ignore_ascii_case(name),
+            };
+            let is_binary = is_name(&component.name) && *names != Names::Source && is_version(&component.version);
+            let is_source = is_name(&component.source.0) && *names != Names::Binary && is_version(&component.source.1);
             (is_binary || is_source)
                 && is_arch(arch.as_deref(), component)
-                && subject.platform.is_in(scope)
+                && is_in(&subject.platform, component, scope)
                 && module.as_ref().is_none_or(|module| is_of_stream(subject, component, module))
         }
         Product::Image { .. } => false,

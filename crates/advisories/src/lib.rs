@@ -7,17 +7,21 @@
 //! Begin with [`audit`]: components and a [`Database`] in, a [`Report`] out. [`Database::read`] finds out by its content what a file is.
 
 mod audit;
+mod ecosystem;
 mod error;
 mod model;
 mod platform;
 mod purl;
 mod read;
+mod recognise;
 mod severity;
 mod version;
 
 pub use audit::{Expired, Finding, Report, Silenced, Subject, audit};
+pub use ecosystem::Ecosystem;
 pub use error::AdvisoryError;
 pub use model::{Component, Database, Epss, Exploited, Kind, Loaded, SourceFrom, source_of_deb, source_of_rpm};
 pub use platform::Platform;
+pub use recognise::{LONGEST_FILE, Part, may_have_parts, parts};
 pub use severity::Severity;
 pub use version::Order;

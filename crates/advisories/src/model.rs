@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::platform::Scope;
 use crate::purl::Purl;
 use crate::version::Versions;
-use crate::{AdvisoryError, Platform, Severity};
+use crate::{AdvisoryError, Ecosystem, Platform, Severity};
 
 /// What a component of an image is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -24,6 +24,8 @@ pub enum Kind {
     Driver,
     /// A package of a root in which builds run; it is in no image.
     Tools,
+    /// A part of a file that no package brings: synced, or an input of scripts.
+    File,
 }
 
 /// How the source package of a component is known.
@@ -43,6 +45,10 @@ pub enum SourceFrom {
 pub struct Component {
     /// What it is.
     pub kind: Kind,
+    /// Who names it and numbers its versions.
+    pub ecosystem: Ecosystem,
+    /// The file that it is a part of, where no package brings it; empty for all others.
+    pub file: String,
     /// The transaction of image.lock that has it; empty where it is in none.
     pub pass: String,
     /// Its name.
@@ -215,12 +221,18 @@ pub struct Database {
     pub(crate) wanted: BTreeSet<String>,
     /// What was kept, in names: of versions, and [`WEIGHT`] for each package and each vulnerability but the first.
     pub(crate) kept: usize,
+    /// Languages of which a file of OSV has records.
+    pub(crate) languages: BTreeSet<Ecosystem>,
+    /// Whether any file has records about a distribution's packages.
+    pub(crate) has_distribution: bool,
     /// The release of the repository whose file is read.
     pub(crate) repository: Option<Platform>,
     pub(crate) advisories: Vec<Advisory>,
     pub(crate) statements: Vec<Statement>,
     pub(crate) exploited: BTreeMap<String, Exploited>,
     pub(crate) epss: BTreeMap<String, Epss>,
+    /// Names that someone asks for, in upper case: which of them were met is noted, whatever package they are about.
+    pub(crate) asked: BTreeMap<String, bool>,
 }
 
 impl Database {
@@ -230,14 +242,46 @@ impl Database {
         Self { wanted: names.collect(), ..Self::default() }
     }
 
-    /// Whether any file says which versions have vulnerabilities; others only add to that, a site's own statements too.
+    /// Notes of these vulnerabilities and advisories whether they are met, for [`Database::knows`].
+    pub fn asking<'a>(mut self, ids: impl IntoIterator<Item = &'a String>) -> Self {
+        self.asked = ids.into_iter().map(|id| (id.to_ascii_uppercase(), false)).collect();
+        self
+    }
+
+    /// Whether a file that was read names a vulnerability or an advisory that was asked for, about any package.
+    pub fn knows(&self, id: &str) -> bool {
+        self.asked.get(&id.to_ascii_uppercase()).copied().unwrap_or_default()
+    }
+
+    /// Whether what was kept is all that is said about these components, too.
+    pub fn is_about<'a>(&self, components: impl IntoIterator<Item = &'a Component>) -> bool {
+        components.into_iter().all(|one| self.wants(&one.name) && self.wants(&one.source.0))
+    }
+
+    /// Notes that a name was met.
+    pub(crate) fn meet(&mut self, name: &str) {
+        if self.asked.is_empty() {
+            return;
+        }
+        if let Some(met) = self.asked.get_mut(&name.to_ascii_uppercase()) {
+            *met = true;
+        }
+    }
+
+    /// Whether any file says which versions of a distribution's packages have vulnerabilities; others only add to that, a site's own
+    /// statements too.
     pub fn has_advisories(&self) -> bool {
-        self.loaded.iter().any(|one| has_versions(&one.kind))
+        self.has_distribution || self.loaded.iter().any(|one| one.kind == "suite")
+    }
+
+    /// Whether any file says which versions of a language's packages have vulnerabilities, and these can be compared.
+    pub fn has_language(&self, ecosystem: Ecosystem) -> bool {
+        self.languages.contains(&ecosystem)
     }
 
     /// Whether any file names source packages: packages whose source is not known cannot be compared with it.
     pub fn names_sources(&self) -> bool {
-        self.loaded.iter().any(|one| matches!(one.kind.as_str(), "osv" | "debian" | "csaf"))
+        self.has_distribution && self.loaded.iter().any(|one| matches!(one.kind.as_str(), "osv" | "debian" | "csaf"))
     }
 
     /// Notes that a suite of security updates was looked at, whatever it has.
@@ -340,16 +384,27 @@ impl Product {
     pub(crate) fn of_purl(purl: &Purl) -> Self {
         let release = purl.qualifier("distro").map(str::to_owned);
         let is_package = matches!(purl.kind.as_str(), "deb" | "rpm" | "rpmmod");
+        let language = Ecosystem::LANGUAGES.into_iter().find(|one| one.purl_type() == Some(purl.kind.as_str()));
         // A stream of a module stands behind the vendor's name.
         let namespace = purl.namespace.split('/').next().unwrap_or_default();
         Self::Package {
             names: if purl.is_source() { Names::Source } else { Names::Either },
-            name: purl.name.clone(),
-            version: purl.full_version(),
+            name: match language {
+                Some(Ecosystem::Maven) => format!("{}:{}", purl.namespace, purl.name),
+                Some(Ecosystem::Go) if !purl.namespace.is_empty() => format!("{}/{}", purl.namespace, purl.name),
+                Some(language) => language.normal(&purl.name),
+                None => purl.name.clone(),
+            },
+            // Go's versions begin with a `v`, but not everyone writes it.
+            version: purl.full_version().map(|version| match language {
+                Some(Ecosystem::Go) => version.trim_start_matches('v').to_owned(),
+                _ => version,
+            }),
             arch: purl.qualifier("arch").filter(|arch| !matches!(*arch, "source" | "src")).map(str::to_owned),
+            // What has the same name elsewhere is another thing.
             scope: match is_package && !namespace.is_empty() {
                 true => Scope::Purl { namespace: namespace.to_owned(), release },
-                false => Scope::Anywhere,
+                false => Scope::Kind(purl.kind.clone()),
             },
             module: purl.stream(),
         }

@@ -18,6 +18,8 @@ pub struct Platform {
 pub(crate) enum Scope {
     /// In what it was found in: the repository itself, or a product that is named by the package alone.
     Anywhere,
+    /// Packages whose URLs are of this type, whatever distribution they are of: `deb`, `golang`, `generic`.
+    Kind(String),
     /// OSV's ecosystem, and the release that the package URL names.
     Ecosystem { ecosystem: String, release: Option<String> },
     /// A release of a distribution, by its code name or number.
@@ -26,6 +28,19 @@ pub(crate) enum Scope {
     Product(String),
     /// Namespace and release of a package URL.
     Purl { namespace: String, release: Option<String> },
+}
+
+impl std::hash::Hash for Scope {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        match self {
+            Self::Anywhere => {}
+            Self::Kind(text) | Self::Product(text) => text.hash(state),
+            Self::Release(distro, release) => (distro.name(), release).hash(state),
+            Self::Ecosystem { ecosystem: text, release } | Self::Purl { namespace: text, release } => {
+                (text, release).hash(state);
+            }
+        }
+    }
 }
 
 impl Platform {
@@ -46,7 +61,15 @@ impl Platform {
         Order::of(self.distro.family())
     }
 
-    /// The same of the release after it, from which its backports come.
+    /// The type of package URLs of its packages.
+    pub(crate) fn purl_type(&self) -> &'static str {
+        match self.distro.family() {
+            Family::Debian => "deb",
+            Family::RedHat | Family::Suse => "rpm",
+        }
+    }
+
+    /// The release after it, from which its backports come.
     pub(crate) fn of_backports(&self, number: &str) -> Option<Self> {
         let next = number.parse::<u32>().ok()?.checked_add(1)?.to_string();
         Some(Self { release: release_named(self.distro, &next)?.to_owned(), ..self.clone() })
@@ -77,6 +100,7 @@ impl Platform {
     pub(crate) fn is_in(&self, scope: &Scope) -> bool {
         match scope {
             Scope::Anywhere => true,
+            Scope::Kind(kind) => kind == self.purl_type() || kind == "rpmmod" && self.purl_type() == "rpm",
             Scope::Release(distro, name) => self.distro == *distro && self.is_release(name),
             Scope::Ecosystem { ecosystem, release } => self.is_ecosystem(ecosystem, release.as_deref()),
             Scope::Product(text) => self.is_product(text),

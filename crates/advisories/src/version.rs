@@ -5,6 +5,8 @@ use std::cmp::Ordering;
 use packages::rpm::Evr;
 use recipe::Family;
 
+use crate::ecosystem::{self, Ecosystem};
+
 /// How versions are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
@@ -12,6 +14,10 @@ pub enum Order {
     Debian,
     /// As rpm does.
     Rpm,
+    /// As semver.org has it: Go's and Rust's.
+    Semantic,
+    /// As Python's packages are.
+    Python,
 }
 
 impl Order {
@@ -28,6 +34,17 @@ impl Order {
         match self {
             Self::Debian => debian(one, two),
             Self::Rpm => Evr::parse(one).cmp(&Evr::parse(two)),
+            Self::Semantic => ecosystem::semantic(one, two),
+            Self::Python => ecosystem::python(one, two),
+        }
+    }
+
+    /// The order of a language's versions; none where it is not known, as Maven's, or does not exist.
+    pub fn of_language(ecosystem: Ecosystem) -> Option<Self> {
+        match ecosystem {
+            Ecosystem::Go | Ecosystem::CratesIo => Some(Self::Semantic),
+            Ecosystem::PyPi => Some(Self::Python),
+            Ecosystem::Maven | Ecosystem::Generic | Ecosystem::Distribution => None,
         }
     }
 }
@@ -283,6 +300,25 @@ mod tests {
             })
         });
         assert_eq!(count, 210);
+    }
+
+    /// The table has `debian` or `rpm`, a version, `<`, `=` or `>`, and another version.
+    #[test]
+    fn two_hundred_pairs_are_ordered_as_univers_orders_them() {
+        let mut count = 0;
+        for line in include_str!("orders.tsv").lines().filter(|line| !line.starts_with('#')) {
+            let [kind, one, sign, two] = line.split('\t').collect::<Vec<_>>()[..] else { panic!("{line}") };
+            let order = if kind == "debian" { Order::Debian } else { Order::Rpm };
+            let expected = match sign {
+                "<" => Ordering::Less,
+                ">" => Ordering::Greater,
+                _ => Ordering::Equal,
+            };
+            assert_eq!(order.compare(one, two), expected, "{line}");
+            assert_eq!(order.compare(two, one), expected.reverse(), "{line}");
+            count += 1;
+        }
+        assert_eq!(count, 200);
     }
 
     #[test]

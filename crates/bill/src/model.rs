@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use advisories::Part;
 use base::digest::Sha256;
 use recipe::{Family, Lock, family_of, plain_version};
 
 use crate::contents::{Contents, OwnFile};
 use crate::image::Image;
-use crate::purl::{Kind, purl};
+use crate::purl::{Kind, purl, purl_of_type};
 
 /// A source package.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,6 +16,8 @@ pub struct Source {
     pub name: String,
     /// Empty where only the name is known.
     pub version: String,
+    /// The source package's file, which is what RPM packages name; empty of others.
+    pub file: String,
 }
 
 impl Source {
@@ -23,7 +26,22 @@ impl Source {
     pub(crate) fn of_debian(field: &str, version: &str) -> Self {
         let (name, own) = field.split_once(' ').unwrap_or((field, ""));
         let own = own.trim().trim_start_matches('(').trim_end_matches(')');
-        Self { name: name.to_owned(), version: if own.is_empty() { version } else { own }.to_owned() }
+        Self {
+            name: name.to_owned(),
+            version: if own.is_empty() { version } else { own }.to_owned(),
+            file: String::new(),
+        }
+    }
+
+    /// Reads the name of a source package's file as RPM packages have it: `bash-5.1.8-9.el9.src.rpm`. It has no epoch. None for another
+    /// text. Source: rpm's tag SOURCERPM.
+    pub(crate) fn of_rpm(file: &str) -> Option<Self> {
+        let stem = file.strip_suffix(".rpm")?;
+        let stem = stem.strip_suffix(".src").or(stem.strip_suffix(".nosrc"))?;
+        let (rest, release) = stem.rsplit_once('-')?;
+        let (name, version) = rest.rsplit_once('-')?;
+        let is_plain = !name.is_empty() && !file.contains(|one: char| one.is_control() || one == '/');
+        is_plain.then(|| Self { name: name.to_owned(), version: format!("{version}-{release}"), file: file.to_owned() })
     }
 }
 
@@ -148,9 +166,11 @@ impl Bill {
         self.lock.is_some()
     }
 
-    /// Package URL of a package, with its source where that is another name or version.
+    /// Package URL of a package, with its source: of RPM packages by its file, of others where that is another name or version.
+    /// Source: what syft writes and grype reads.
     pub(crate) fn purl(&self, one: &Package) -> String {
         let upstream = match &one.source {
+            Some(source) if !source.file.is_empty() => source.file.clone(),
             Some(source)
                 if source.name == one.name && [one.version.as_str(), ""].contains(&source.version.as_str()) =>
             {
@@ -168,6 +188,34 @@ impl Bill {
     pub(crate) fn source_purl(&self, source: &Source) -> String {
         let qualifiers = [("arch", self.kind.source_architecture()), ("distro", self.distro.as_str())];
         purl(self.kind, &self.namespace, &source.name, &source.version, &qualifiers)
+    }
+
+    /// What files of no package are made of, each once: by package URL, with the files. What is also installed as a package is left out.
+    pub(crate) fn parts(&self) -> BTreeMap<String, (&Part, Vec<&str>)> {
+        let installed: BTreeSet<String> = self.packages.iter().map(|one| self.purl(one)).collect();
+        let mut all: BTreeMap<String, (&Part, Vec<&str>)> = BTreeMap::new();
+        for (file, part) in self.files.iter().flat_map(|file| file.parts.iter().map(move |part| (file, part))) {
+            let url = self.purl_of_part(part);
+            if !installed.contains(&url) {
+                all.entry(url).or_insert((part, Vec::new())).1.push(&file.path);
+            }
+        }
+        all
+    }
+
+    fn purl_of_part(&self, part: &Part) -> String {
+        if let Some(kind) = part.ecosystem.purl_type() {
+            return purl_of_type(kind, &part.name, &part.version);
+        }
+        let (name, version) = part.source.clone().unwrap_or_default();
+        self.purl(&Package {
+            name: part.name.clone(),
+            version: part.version.clone(),
+            architecture: part.arch.clone(),
+            source: (!name.is_empty()).then(|| Source { name, version, file: String::new() }),
+            supplier: None,
+            sha256: None,
+        })
     }
 
     /// The document, with a newline at its end: the same bytes for the same image.
@@ -225,9 +273,36 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn the_source_of_an_rpm_package_is_the_file_that_it_names() {
+        let mut bill = bill(None);
+        bill.kind = Kind::Rpm;
+        let of = |file: &str| Package {
+            name: "bash-doc".to_owned(),
+            version: "5.1.8-9.el9".to_owned(),
+            architecture: "noarch".to_owned(),
+            source: Source::of_rpm(file),
+            supplier: None,
+            sha256: None,
+        };
+        // As syft writes it.
+        assert_eq!(
+            bill.purl(&of("bash-5.1.8-9.el9.src.rpm")),
+            "pkg:rpm/debian/bash-doc@5.1.8-9.el9?arch=noarch&distro=debian-12&upstream=bash-5.1.8-9.el9.src.rpm"
+        );
+        let source = Source::of_rpm("kernel-rt-5.14.0-427.el9.nosrc.rpm").unwrap();
+        assert_eq!((source.name.as_str(), source.version.as_str()), ("kernel-rt", "5.14.0-427.el9"));
+        assert_eq!(bill.source_purl(&source), "pkg:rpm/debian/kernel-rt@5.14.0-427.el9?arch=src&distro=debian-12");
+        for odd in
+            ["", "(none)", "bash", "bash-1.src.rpm", "-1-2.src.rpm", "a/b-1-2.src.rpm", "bash-1-2.x86_64.rpm", ".rpm"]
+        {
+            assert_eq!(Source::of_rpm(odd), None, "{odd}");
+        }
+    }
+
+    #[test]
     fn a_source_package_has_the_architecture_that_its_kind_has() {
         let mut bill = bill(None);
-        let source = Source { name: "bash".to_owned(), version: "5.1-1".to_owned() };
+        let source = Source { name: "bash".to_owned(), version: "5.1-1".to_owned(), file: String::new() };
         assert_eq!(bill.source_purl(&source), "pkg:deb/debian/bash@5.1-1?arch=source&distro=debian-12");
         bill.kind = Kind::Rpm;
         assert_eq!(bill.source_purl(&source), "pkg:rpm/debian/bash@5.1-1?arch=src&distro=debian-12");
@@ -259,5 +334,33 @@ pub(crate) mod tests {
         let names: Vec<&str> = bill.packages.iter().map(|one| one.name.as_str()).collect();
         assert!(names == ["libc6", "python3"] && !bill.has_database && bill.files.is_empty());
         assert_eq!(bill.purl(&bill.packages[0]), "pkg:deb/debian/libc6@2.36-9%2Bdeb12u9?arch=amd64&distro=debian-12");
+    }
+
+    #[test]
+    fn a_part_of_several_files_is_listed_once_with_all_of_them() {
+        let bill = Bill::of(read(&sample()).unwrap(), crate::contents::tests::packed(), None);
+        let url = "pkg:pypi/jinja2@3.1.2";
+        for format in [Format::Spdx, Format::CycloneDx] {
+            let text = bill.document(format);
+            let document: serde_json::Value = serde_json::from_str(&text).unwrap();
+            let (list, place) = match format {
+                Format::Spdx => ("packages", "/externalRefs/0/referenceLocator"),
+                Format::CycloneDx => ("components", "/purl"),
+            };
+            let all = document[list].as_array().unwrap();
+            let parts: Vec<_> = all.iter().filter(|one| one.pointer(place).is_some_and(|one| one == url)).collect();
+            assert_eq!((parts.len(), parts[0]["name"].as_str()), (1, Some("jinja2")));
+            let files = match format {
+                Format::Spdx => {
+                    let of_part = |one: &&serde_json::Value| one["spdxElementId"] == parts[0]["SPDXID"];
+                    document["relationships"].as_array().unwrap().iter().filter(of_part).count()
+                }
+                Format::CycloneDx => parts[0]["properties"].as_array().unwrap().len(),
+            };
+            assert_eq!(files, 2);
+            assert_eq!(bill.unlike(text.as_bytes()).unwrap(), Vec::<String>::new());
+            // A part that is not in the image.
+            assert_eq!(bill.unlike(text.replace("jinja2@3.1.2", "jinja2@3.1.3").as_bytes()).unwrap().len(), 2);
+        }
     }
 }

@@ -15,6 +15,20 @@ fn encoded(text: &str) -> String {
     out
 }
 
+/// The package URL of something that no package manager knows, by its type. Source: purl-spec, types `golang`, `cargo`, `pypi`,
+/// `maven` and `generic`: namespaces are before a slash, Maven's before a colon here.
+pub(crate) fn purl_of_type(kind: &str, name: &str, version: &str) -> String {
+    let (name, version) = match kind {
+        // Go's standard library is numbered without the letter.
+        "golang" if name == "stdlib" => (name.to_owned(), version.to_owned()),
+        "golang" => (name.to_owned(), format!("v{version}")),
+        "maven" => (name.replacen(':', "/", 1), version.to_owned()),
+        _ => (name.to_owned(), version.to_owned()),
+    };
+    let name: Vec<String> = name.split('/').filter(|part| !part.is_empty()).map(encoded).collect();
+    format!("pkg:{kind}/{}@{}", name.join("/"), encoded(&version))
+}
+
 /// The family of package managers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -79,5 +93,18 @@ mod tests {
         );
         // Nothing in a version is a qualifier of its own.
         assert_eq!(deb("a", "1?arch=x#y&z/", &[]), "pkg:deb/debian/a@1%3Farch%3Dx%23y%26z%2F");
+    }
+
+    #[test]
+    fn what_comes_from_no_package_manager_has_the_url_of_its_kind() {
+        for (kind, name, version, url) in [
+            ("golang", "golang.org/x/net", "0.17.0", "pkg:golang/golang.org/x/net@v0.17.0"),
+            ("golang", "stdlib", "1.22.3", "pkg:golang/stdlib@1.22.3"),
+            ("cargo", "time", "0.1.40", "pkg:cargo/time@0.1.40"),
+            ("maven", "org.apache:log4j-core", "2.14.1", "pkg:maven/org.apache/log4j-core@2.14.1"),
+            ("generic", "igb", "5.16.1+x", "pkg:generic/igb@5.16.1%2Bx"),
+        ] {
+            assert_eq!(purl_of_type(kind, name, version), url);
+        }
     }
 }

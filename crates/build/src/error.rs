@@ -79,6 +79,13 @@ pub enum StageError {
         help("{remedy}full log: {log}; nothing was published; the previous artefacts are unchanged")
     )]
     Script { what: String, status: i32, lines: String, remedy: String, log: String },
+    /// A task of a role.
+    #[error("{what}:\n{lines}")]
+    #[diagnostic(
+        code(stage::role),
+        help("{remedy}full log: {log}; nothing was published; the previous artefacts are unchanged")
+    )]
+    Task { what: String, lines: String, remedy: String, log: String },
     /// The recipe asks for what the packages do not have; it was reported at its place.
     #[error("{problem}")]
     #[diagnostic(code(recipe::refused), help("{help}"))]
@@ -217,6 +224,7 @@ impl StageError {
         use packages::DistroError;
         match self {
             Self::Script { log, .. }
+            | Self::Task { log, .. }
             | Self::Distro(
                 DistroError::MaintainerScript { log, .. }
                 | DistroError::PackageManager { log, .. }

@@ -13,6 +13,7 @@ pub fn operations() -> Vec<(&'static str, Operation)> {
         ("system", |request, news| answer(request, news, actions::system::inside::inside)),
         ("sync", |request, news| answer(request, news, actions::sync::inside::inside)),
         ("postinstall", |request, news| answer(request, news, actions::postinstall::script::inside)),
+        ("role", |request, news| answer(request, news, actions::postinstall::roles::inside::inside)),
         ("services", |request, news| answer(request, news, actions::services::inside::inside)),
         ("pack", |request, news| answer(request, news, actions::pack::inside::inside)),
         ("container-layers", |request, news| answer(request, news, published::oci::inside::inside)),

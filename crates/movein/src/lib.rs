@@ -9,6 +9,8 @@ mod input;
 mod kiwi;
 mod openchami;
 mod plan;
+#[cfg(test)]
+mod public;
 mod warewulf;
 
 use std::path::{Path, PathBuf};
@@ -109,13 +111,16 @@ impl MoveError {
 /// Makes recipes of what another provisioner builds images from.
 /// Errors: [`MoveError`]; images that were written before it are whole.
 pub fn move_in(request: &MoveRequest) -> Result<MoveReport, MoveError> {
-    let plans = match request.source {
+    plan::write(request.source.name(), plans(request)?, &request.into, request.dry_run)
+}
+
+fn plans(request: &MoveRequest) -> Result<Vec<Plan>, MoveError> {
+    match request.source {
         Source::Kiwi => kiwi::plans(request),
         Source::OpenChami => openchami::plans(request),
         Source::Warewulf => warewulf::plans(request),
         Source::Confluent => confluent::plans(request),
-    }?;
-    plan::write(request.source.name(), plans, &request.into, request.dry_run)
+    }
 }
 
 impl MoveRequest {

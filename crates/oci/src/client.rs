@@ -432,7 +432,8 @@ impl Client {
                     }
                     _ => "the registry's log has the reason; nothing was tagged",
                 };
-                OciError::Refused { doing: doing.to_owned(), place: self.place(), problem, help }.into()
+                let (doing, place, status) = (doing.to_owned(), self.place(), status.as_u16());
+                OciError::Refused { doing, place, status, problem, help }.into()
             }
         }
     }

@@ -64,6 +64,9 @@ pub struct Manifest {
     pub artifact_type: Option<String>,
     pub config: Descriptor,
     pub layers: Vec<Descriptor>,
+    /// What it is about: it is a referrer of that. Source: image-spec 1.1, "Image Manifest", `subject`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Descriptor>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
 }
@@ -73,7 +76,8 @@ impl Manifest {
     pub fn new(artifact_type: Option<&str>, config: Descriptor, layers: Vec<Descriptor>) -> Self {
         let artifact_type = artifact_type.map(str::to_owned);
         let annotations = BTreeMap::new();
-        Self { schema_version: 2, media_type: MANIFEST.to_owned(), artifact_type, config, layers, annotations }
+        let media_type = MANIFEST.to_owned();
+        Self { schema_version: 2, media_type, artifact_type, config, layers, subject: None, annotations }
     }
 
     /// The bytes: fields in a fixed order, annotations sorted.

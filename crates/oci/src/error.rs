@@ -28,7 +28,7 @@ pub enum OciError {
     Denied { registry: String, name: String, doing: &'static str, problem: String },
     #[error("{place} refuses to {doing}: {problem}")]
     #[diagnostic(code(oci::refused), help("{help}"))]
-    Refused { doing: String, place: String, problem: String, help: &'static str },
+    Refused { doing: String, place: String, status: u16, problem: String, help: &'static str },
     #[error("{place} does not exist: {answer}")]
     #[diagnostic(code(oci::not_there), help("{help}"))]
     NotThere { place: String, answer: String, help: String },
@@ -42,6 +42,15 @@ pub enum OciError {
     #[error("{place} {problem}")]
     #[diagnostic(code(oci::not_a_base), help("{help}"))]
     NotABase { place: String, problem: String, help: String },
+    /// What is under the tag of an image's referrers is something else.
+    #[error("the tag `{tag}` of {place} is not a list of what is about the image: {problem}")]
+    #[diagnostic(
+        code(oci::not_an_index),
+        help(
+            "it stays as it is; remove the tag with the registry's own tools if no other program needs it, or push to another repository"
+        )
+    )]
+    NotAnIndex { place: String, tag: String, problem: String },
     #[error("{what} of {place} has the SHA-256 {found}, but {expected} was expected")]
     #[diagnostic(
         code(oci::digest),

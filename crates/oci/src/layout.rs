@@ -7,8 +7,9 @@ use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::document::{ARTIFACT_LIMIT, Descriptor, INDEX, Index, MANIFEST, Named};
+use super::document::{ARTIFACT_LIMIT, Descriptor, INDEX, Index, MANIFEST, Manifest, Named};
 use super::error::OciError;
+use super::referrers::{about, chosen};
 use super::send::{At, Content, Counted, Destination, Kept, Moved, Source};
 use base::digest::Sha256;
 use files::sweep::Swept;
@@ -139,6 +140,14 @@ impl Layout {
         files::replace(&path, bytes, 0o644, Durability::PowerCut).map_err(OciError::keeping("write", &path))
     }
 
+    /// Takes the index for this process alone.
+    fn hold(&self) -> Result<File, OciError> {
+        let held = File::open(&self.directory).map_err(OciError::keeping("open", &self.directory))?;
+        rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive)
+            .map_err(|error| OciError::keeping("lock", &self.directory)(error.into()))?;
+        Ok(held)
+    }
+
     fn open(&self, blob: &Descriptor) -> Result<Box<dyn Read>, OciError> {
         let path = self.blob(&blob.digest);
         match self.file(&blob_name(&blob.digest)).map_err(OciError::keeping("read", &path))? {
@@ -194,11 +203,21 @@ impl Destination for Layout {
         Ok(Kept::Sent)
     }
 
+    /// Names a referrer in the index without a tag, as its `artifactType` and digest. Source: image-spec, "Image Layout", index.json.
+    fn attach(&self, about: &Manifest) -> Result<(), OciError> {
+        let bytes = about.bytes();
+        let digest = Sha256::of(&bytes);
+        self.put(&blob_name(&digest), &bytes)?;
+        let _held = self.hold()?;
+        let mut index = self.index()?;
+        index.manifests.retain(|one| one.digest != digest);
+        index.manifests.push(Named::referrer(about, digest, bytes.len() as u64));
+        self.put(INDEX_FILE, &serde_json::to_vec(&index).unwrap_or_default())
+    }
+
     fn finish(&self, manifest: &[u8], digest: Sha256) -> Result<(), OciError> {
         self.put(&blob_name(&digest), manifest)?;
-        let held = File::open(&self.directory).map_err(OciError::keeping("open", &self.directory))?;
-        rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive)
-            .map_err(|error| OciError::keeping("lock", &self.directory)(error.into()))?;
+        let _held = self.hold()?;
         let mut index = self.index()?;
         index.manifests.retain(|one| one.annotations.get(REF_NAME) != Some(&self.tag));
         let annotations = [(REF_NAME.to_owned(), self.tag.clone())].into();
@@ -242,6 +261,17 @@ impl Source for Layout {
         }
         let blob = Descriptor::new(MANIFEST, found.digest, found.size);
         self.read(&blob, "the manifest")
+    }
+
+    fn attached(&self, subject: &Sha256, kinds: &[&str]) -> Result<Vec<Manifest>, OciError> {
+        let index = self.index()?;
+        chosen(&index, kinds)
+            .into_iter()
+            .filter_map(|one| {
+                let read = self.read(&one, "a referrer's manifest");
+                read.map(|bytes| about(&bytes, subject, kinds)).transpose()
+            })
+            .collect()
     }
 
     fn read(&self, blob: &Descriptor, what: &str) -> Result<Vec<u8>, OciError> {
@@ -300,6 +330,10 @@ impl Archive {
 }
 
 impl Destination for Archive {
+    fn attach(&self, about: &Manifest) -> Result<(), OciError> {
+        self.layout.attach(about)
+    }
+
     fn take(&self, blob: &Descriptor, content: &Content, moved: Moved<'_>) -> Result<Kept, OciError> {
         self.layout.take(blob, content, moved)
     }

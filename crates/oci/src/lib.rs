@@ -12,6 +12,7 @@ mod error;
 mod layout;
 mod login;
 mod reference;
+mod referrers;
 mod registry;
 mod send;
 
@@ -24,4 +25,4 @@ pub use error::OciError;
 pub use layout::{Archive, Layout};
 pub use reference::{Place, Reference};
 pub use registry::Registry;
-pub use send::{Content, Destination, Kept, Moved, Sent, Source, send, side_by_side};
+pub use send::{Content, Destination, Kept, Moved, Sent, Source, send, send_with, side_by_side};

@@ -95,6 +95,9 @@ pub trait Destination: Sync {
     /// Takes a blob, unless it has it; `moved` hears of bytes as they go.
     fn take(&self, blob: &Descriptor, content: &Content, moved: Moved<'_>) -> Result<Kept, OciError>;
 
+    /// Takes the manifest of something that is about what is pushed, which may not be there yet.
+    fn attach(&self, about: &Manifest) -> Result<(), OciError>;
+
     /// Takes the manifest and gives it its name: what is pushed exists from now on.
     fn finish(&self, manifest: &[u8], digest: Sha256) -> Result<(), OciError>;
 }
@@ -104,6 +107,11 @@ pub trait Source: Sync {
 
     /// The manifest's bytes.
     fn manifest(&self) -> Result<Vec<u8>, OciError>;
+
+    /// Manifests of what is about a manifest, of some kinds, by digest: its referrers.
+    fn attached(&self, _subject: &Sha256, _kinds: &[&str]) -> Result<Vec<Manifest>, OciError> {
+        Ok(Vec::new())
+    }
 
     fn read(&self, blob: &Descriptor, what: &str) -> Result<Vec<u8>, OciError>;
 
@@ -129,6 +137,18 @@ pub fn send(
     to: &dyn Destination,
     blobs: &[(Descriptor, Content)],
     manifest: &Manifest,
+    progress: &dyn Progress,
+) -> Result<Sent, OciError> {
+    send_with(to, blobs, manifest, &[], progress)
+}
+
+/// The same with what is about it: all of it is there before the manifest has its name.
+/// Errors: As [`send`].
+pub fn send_with(
+    to: &dyn Destination,
+    blobs: &[(Descriptor, Content)],
+    manifest: &Manifest,
+    attached: &[Manifest],
     progress: &dyn Progress,
 ) -> Result<Sent, OciError> {
     let bytes = manifest.bytes();
@@ -161,6 +181,7 @@ pub fn send(
     };
     side_by_side(blobs, &one)?;
     fault::point("oci.blobs-sent");
+    attached.iter().try_for_each(|one| to.attach(one))?;
     to.finish(&bytes, digest)?;
     Ok(sent.into_inner().unwrap_or_default())
 }

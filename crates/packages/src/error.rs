@@ -7,6 +7,19 @@ use thiserror::Error;
 
 use base::digest::Sha256;
 
+/// What a download failed by, for those who decide by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DownloadFault {
+    /// There is more of it than was announced, or than is read.
+    Larger,
+    /// It ended too early, each time.
+    CutOff,
+    /// The server does not give it to this user.
+    Refused,
+    /// All else: what is there is not known.
+    Other,
+}
+
 /// What can go wrong between imgbuild and a distribution's archive.
 #[derive(Debug, Error, Diagnostic)]
 pub enum DistroError {
@@ -19,7 +32,7 @@ pub enum DistroError {
         code(distro::download),
         help("check that the mirror can be reached from here; `--mirror URL` or IMGBUILD_MIRROR names another")
     )]
-    Download { file: String, place: String, problem: String },
+    Download { file: String, place: String, problem: String, fault: DownloadFault },
     #[error("`{file}` is not at {place}: {answer}")]
     #[diagnostic(
         code(distro::not_there),

@@ -44,7 +44,7 @@ pub mod rpm;
 mod rpm_family;
 mod zypper;
 
-pub use error::DistroError;
+pub use error::{DistroError, DownloadFault};
 pub use fetch::address::{Escapes, places as address_places};
 pub use fetch::credentials::access::{Access, Proxy, Tls, of_directory, of_list, without_password};
 pub use fetch::credentials::address::basic;
@@ -52,6 +52,7 @@ pub use fetch::credentials::s3::s3_address;
 pub use fetch::downloads::{Download, Progress, side_by_side};
 pub use fetch::fetcher::{Fetcher, pause, redirected};
 pub use fetch::pace::{PATIENCE, Paced};
+pub use fetch::upload::NotPut;
 pub use inside::common::{Made, tools_tree, tree_of};
 pub use inside::container::{
     ContainerLayer, ContainerMade, ContainerPackage, ContainerPackages, ContainerRequest, PackagesRequest,

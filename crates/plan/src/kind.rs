@@ -22,6 +22,8 @@ pub enum ActionKind {
     Driver,
     /// Settings: keys, locale, host name, fstab.
     System,
+    /// A playbook of Ansible.
+    Role,
     /// The postinstall script.
     Postinstall,
     /// Units that are enabled, disabled and masked.
@@ -48,7 +50,7 @@ pub enum ActionKind {
 }
 
 impl ActionKind {
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Lock,
         Self::Unpack,
         Self::Bootstrap,
@@ -57,6 +59,7 @@ impl ActionKind {
         Self::Kernel,
         Self::Driver,
         Self::System,
+        Self::Role,
         Self::Postinstall,
         Self::Services,
         Self::Gate,
@@ -81,6 +84,7 @@ impl ActionKind {
             Self::Kernel => "kernel",
             Self::Driver => "driver",
             Self::System => "system",
+            Self::Role => "role",
             Self::Postinstall => "postinstall",
             Self::Services => "services",
             Self::Gate => "gate",
@@ -111,6 +115,7 @@ impl ActionKind {
             Self::Kernel => "kernel unpacker",
             Self::Driver => "driver builder",
             Self::System => "settings writer",
+            Self::Role => "role runner",
             Self::Postinstall => "postinstall runner",
             Self::Services => "service configurator",
             Self::Gate => "gate",
@@ -130,9 +135,13 @@ impl ActionKind {
     /// Whether its layer is made of files and words of the recipe, and not of packages.
     pub fn is_of_the_recipe(self) -> bool {
         match self {
-            Self::System | Self::Postinstall | Self::Services | Self::NodeSupport | Self::Postscripts | Self::Sync => {
-                true
-            }
+            Self::System
+            | Self::Role
+            | Self::Postinstall
+            | Self::Services
+            | Self::NodeSupport
+            | Self::Postscripts
+            | Self::Sync => true,
             Self::Lock
             | Self::Unpack
             | Self::Bootstrap
@@ -154,7 +163,13 @@ impl ActionKind {
     /// Whether it runs programs of the image: package scripts, a compiler, those of the recipe.
     pub fn runs_programs_of_the_image(self) -> bool {
         match self {
-            Self::Bootstrap | Self::Install | Self::Driver | Self::Postinstall | Self::Services | Self::Dracut => true,
+            Self::Bootstrap
+            | Self::Install
+            | Self::Driver
+            | Self::Role
+            | Self::Postinstall
+            | Self::Services
+            | Self::Dracut => true,
             Self::Lock
             | Self::Unpack
             | Self::Container
@@ -190,6 +205,7 @@ impl ActionKind {
             | Self::Install
             | Self::Kernel
             | Self::Driver
+            | Self::Role
             | Self::Postinstall
             | Self::Initrd
             | Self::Dracut

@@ -21,6 +21,7 @@ mod load;
 mod lock;
 mod model;
 pub mod owners;
+mod roles;
 mod tables;
 mod workspace;
 
@@ -56,14 +57,16 @@ pub use model::official::{
 };
 pub use model::releases::{check_release_name, known_releases, named as release_named};
 pub use model::*;
+pub use roles::{ROLE_HOST, RoleFiles};
 pub use tables::accounts::{
     Accounts, LockedGroup, LockedUser, NOBODY, STATIC_IDS, is_name as is_account_name, is_nobodys,
 };
-pub use tables::dracut::dracut_modules;
-pub use tables::drivers::{DriverBuild, DriverUpdate, Drivers, UpdateForm};
-pub use tables::kdump::{KdumpFiles, target_of as kdump_target};
+pub use tables::kernel::dracut::dracut_modules;
+pub use tables::kernel::drivers::{DriverBuild, DriverUpdate, Drivers, UpdateForm};
+pub use tables::kernel::kdump::{KdumpFiles, target_of as kdump_target};
 pub use tables::mounts::{Export, Mount};
 pub use tables::node_support::{NodeSupport, SupportFile};
+pub use tables::publish::{Destination, NotADestination, PublishKind, PublishPlace, destinations_of};
 pub use tables::repositories::id_of;
 pub use tables::services::{Unit, UnitState};
 pub use tables::sync::{NodeFile, NodeScript, SyncedFile, SyncedKind, SyncedNodes};

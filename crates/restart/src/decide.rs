@@ -135,6 +135,10 @@ fn no_soft_reboot(was: &Facts, now: &Facts) -> Vec<Reason> {
             let text = format!("{} has statelite paths or a root over NFS, which only the initrd mounts", facts.name);
             reasons.push(Reason::sure(Restart::Reboot, text));
         }
+        if facts.cmdline.iter().any(|word| word.starts_with("imgbuild.root=lazy")) {
+            let text = format!("nodes read the root of {} over the network, which only the initrd starts", facts.name);
+            reasons.push(Reason::sure(Restart::Reboot, text));
+        }
     }
     let rootimg =
         |facts: &Facts| facts.cmdline.iter().find_map(|word| word.strip_prefix("imgurl={url}/").map(str::to_owned));

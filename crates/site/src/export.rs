@@ -260,6 +260,7 @@ fn lost(model: &Model, said: &Json) -> Vec<String> {
     if model.kdump.as_ref().is_some_and(|table| !is_nfs(&table.to)) {
         lost.push("kdump.to (xCAT's dump is a directory of an NFS server)".to_owned());
     }
+    lost.extend(model.role.iter().map(|role| format!("role {}", role.ansible)));
     let removed = model.kernel.drivers.iter().filter(|name| name.starts_with('-'));
     lost.extend(removed.map(|name| format!("kernel.drivers {name}")));
     let has_comma = |text: &String| text.contains(',');

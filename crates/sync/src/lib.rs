@@ -3,6 +3,7 @@
 //! One connection for each node: a small script for its shell, questions about the destinations, and a tar stream of what differs. What is
 //! to be on a node is known before the first connection; what a node answers is believed of that node alone.
 
+mod command;
 mod connection;
 mod fan;
 mod node;
@@ -14,6 +15,7 @@ mod tests;
 mod wanted;
 mod words;
 
+pub use command::{Said, each};
 pub use fan::{News, Reached, Settings, run};
 pub use node::Mode;
 pub use order::{Order, orders};

@@ -13,8 +13,8 @@ use base::source::counted_as;
 use recipe::{Family, Lock, PassRole, PinnedPackage, plain_version};
 
 /// Installs packages on a Debian node.
-const APT: &str = include_str!("apt.sh");
-const RPM: &str = include_str!("rpm.sh");
+const APT: &str = include_str!("scripts/apt.sh");
+const RPM: &str = include_str!("scripts/rpm.sh");
 /// What a script says that found no package manager.
 const NO_MANAGER: i32 = 90;
 /// What is not a package, though rpm lists it: keys.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use sha2::Digest;
 
 use super::fetch::Client;
@@ -16,7 +16,7 @@ pub(crate) const INDEX_LIMIT: u64 = 64 << 20;
 const DIGESTS_LIMIT: u64 = 64 << 10;
 
 /// A frame: where it is in the file, and its digest.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Frame {
     /// First byte.
     pub offset: u64,
@@ -27,7 +27,7 @@ pub(crate) struct Frame {
 }
 
 /// What the server says of the image.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Index {
     /// Version of the form.
     pub format: u32,

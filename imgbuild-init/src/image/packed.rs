@@ -9,13 +9,13 @@ use super::fetch::Client;
 use super::index::Index;
 use super::servers::Servers;
 use super::unpacked::{check_memory, set_attributes};
-use super::{loops, root};
+use super::{loops, place, root};
 use crate::cmdline::Parameters;
 use crate::image::cache::Cache;
 use crate::modules::Modules;
 use crate::{say, sys};
 
-/// A tmpfs of the image's size, with the image in it.
+/// A tmpfs of the image's size, with the image in it; this and the following are places ([`place`]).
 pub(crate) const HELD: &str = "/imgbuild-image";
 /// The image, mounted.
 pub(crate) const LOWER: &str = "/imgbuild-lower";
@@ -50,8 +50,8 @@ pub(crate) fn mount(
     }
     let outcome = assemble(server, parameters, cache);
     // What is mounted above holds them; where nothing is, their memory is free again.
-    for place in [HELD, LOWER, UPPER] {
-        sys::unmount(place);
+    for path in [HELD, LOWER, UPPER] {
+        sys::unmount(&place(path));
     }
     if outcome.is_err() {
         sys::unmount(root());
@@ -74,11 +74,11 @@ fn assemble(server: &Server<'_>, parameters: &Parameters, mut cache: Option<&mut
         format!("the image cannot be mounted: {error}; does this kernel have loop and {}?", index.archive)
     };
     let device = loops::attach(&image).map_err(said)?;
-    sys::mount_image(&device.path, LOWER, &index.archive).map_err(said)?;
+    sys::mount_image(&device.path, &place(LOWER), &index.archive).map_err(said)?;
     // From here on the mount holds the device, and the device the image.
     drop(device);
     if !is_on_disk {
-        let _ = std::fs::remove_file(format!("{HELD}/rootimg"));
+        let _ = std::fs::remove_file(format!("{}/rootimg", place(HELD)));
     }
     let written = join(parameters, cache.filter(|_| parameters.writes_in_cache))?;
     set_attributes(index)?;
@@ -96,9 +96,9 @@ fn in_memory(server: &Server<'_>, parameters: &Parameters, cache: Option<&mut Ca
     let index = server.index;
     // A page more: the size of a tmpfs is counted in pages.
     let size = index.size.saturating_add(4096).to_string();
-    sys::mount_root(HELD, &size, parameters.root_flags.as_deref())
+    sys::mount_root(&place(HELD), &size, parameters.root_flags.as_deref())
         .map_err(|error| format!("cannot allocate memory for the image: {error}"))?;
-    let path = format!("{HELD}/rootimg");
+    let path = format!("{}/rootimg", place(HELD));
     let file = File::create(&path).map_err(|error| format!("{path}: {error}"))?;
     Download::new(server, cache).run(&mut |frame, bytes| {
         file.write_all_at(&bytes, frame.offset).map_err(|error| format!("the image cannot be kept in memory: {error}"))
@@ -144,27 +144,28 @@ fn on_disk(server: &Server<'_>, cache: &mut Cache) -> Result<Option<File>, Strin
 /// A text; nothing stays mounted.
 pub(crate) fn write_above(parameters: &Parameters) -> Result<(), String> {
     let joined = join(parameters, None).map(drop);
-    for place in [LOWER, UPPER] {
-        sys::unmount(place);
+    for path in [LOWER, UPPER] {
+        sys::unmount(&place(path));
     }
     joined
 }
 
 /// Puts a file system that takes what is written above the image; says which.
-fn join(parameters: &Parameters, cache: Option<&mut Cache>) -> Result<&'static str, String> {
+pub(crate) fn join(parameters: &Parameters, cache: Option<&mut Cache>) -> Result<&'static str, String> {
     if let Some(cache) = cache {
-        match cache.writes().and_then(|upper| sys::mount_overlay(root(), LOWER, &upper)) {
+        match cache.writes().and_then(|upper| sys::mount_overlay(root(), &place(LOWER), &upper)) {
             Ok(()) => return Ok("that disk and is removed at the next boot"),
             Err(error) => {
                 say!("the disk of imgcache= cannot hold what the node writes: {error}; memory is used instead");
             }
         }
     }
-    sys::mount_root(UPPER, parameters.root_limit.as_deref().unwrap_or("90%"), parameters.root_flags.as_deref())
+    let (lower, upper) = (place(LOWER), place(UPPER));
+    sys::mount_root(&upper, parameters.root_limit.as_deref().unwrap_or("90%"), parameters.root_flags.as_deref())
         .map_err(|error| {
             format!("cannot create the node's writable part of the root: {error}; are rootlimit= and rootflags= options of tmpfs?")
         })?;
-    sys::mount_overlay(root(), LOWER, UPPER).map_err(|error| {
+    sys::mount_overlay(root(), &lower, &upper).map_err(|error| {
         format!("cannot join the image and the node's writable part: {error}; does this kernel have overlay?")
     })?;
     Ok("memory")

@@ -35,6 +35,15 @@ impl Servers {
         self.turn.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Gives the turn to the next one, unless another thread did so: this address is not the right one.
+    pub(crate) fn leave(&self, url: &str) {
+        let turn = self.turn.load(Ordering::Relaxed);
+        if self.urls.get(turn % self.urls.len().max(1)).is_some_and(|one| one == url) {
+            // Where it is another one's by now, that is all that was wanted.
+            let _ = self.turn.compare_exchange(turn, turn.wrapping_add(1), Ordering::Relaxed, Ordering::Relaxed);
+        }
+    }
+
     /// Asks one after the other until one gives what is wanted; it keeps the turn.
     ///
     /// # Errors

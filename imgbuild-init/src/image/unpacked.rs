@@ -13,10 +13,15 @@ use crate::sys::{self, Devices, Root};
 
 /// Whether the image fits, before anything large is fetched.
 pub(crate) fn check_memory(index: &Index) -> Result<(), String> {
+    check_memory_for(index, index.memory)
+}
+
+/// The same where so many bytes of the image are in memory in the end.
+pub(crate) fn check_memory_for(index: &Index, memory: u64) -> Result<(), String> {
     let available = sys::memory_available();
     let largest = index.frames.iter().map(|frame| frame.size).max().unwrap_or(0);
     // Numbers of a server: each sum may be more than any number.
-    let needed = largest.saturating_mul(4).saturating_add(64 << 20).saturating_add(index.memory);
+    let needed = largest.saturating_mul(4).saturating_add(64 << 20).saturating_add(memory);
     if available < needed && !fault::planted("node-memory-not-asked") {
         return Err(format!(
             "too little memory: the image needs {} MiB and {} MiB are free; give the node more, or make the image smaller ([exclude])",

@@ -19,6 +19,9 @@ pub(crate) use cards::{interfaces, names_of_udev};
 use lease::{Interface, Lease, Source};
 pub(crate) use links::unmake;
 
+/// Where the C library looks for name servers.
+pub(crate) const RESOLV_CONF: &str = "/etc/resolv.conf";
+
 /// How long a link may take to come up: spanning tree needs about 30 seconds, some optics more.
 const CARRIER_WAIT: Duration = Duration::from_secs(60);
 
@@ -161,8 +164,8 @@ pub(crate) fn configure(lease: &Lease) -> Result<(), String> {
         return Err(said("the default route", error));
     }
     let _ = std::fs::create_dir_all("/etc");
-    if let Err(error) = std::fs::write("/etc/resolv.conf", resolv_conf(lease)) {
-        say!("/etc/resolv.conf cannot be written, so host names cannot be looked up: {error}");
+    if let Err(error) = std::fs::write(RESOLV_CONF, resolv_conf(lease)) {
+        say!("{RESOLV_CONF} cannot be written, so host names cannot be looked up: {error}");
     }
     say!("{name} ({}) has {}/{}", lease.interface.mac, lease.address, lease.prefix);
     Ok(())

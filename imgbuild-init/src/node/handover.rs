@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
 use sha2::Digest;
 
 use super::managers::{self, Manager, Own};
@@ -24,16 +25,10 @@ fn names_a_host(path: &Path) -> bool {
 ///
 /// With `is_needed` something of the node is mounted over the network: its card stays up, under its name.
 pub(crate) fn hand_over(lease: &Lease, keeper: Option<i32>, is_needed: bool) -> Result<(), String> {
-    write(&inside("etc/machine-id"), &format!("{}\n", machine_id(lease)), 0o444)?;
-    let links_elsewhere = inside("etc/resolv.conf").symlink_metadata().is_ok_and(|metadata| metadata.is_symlink());
-    if !links_elsewhere {
-        write(&inside("etc/resolv.conf"), &resolv_conf(lease), 0o644)?;
-    }
-    if !names_a_host(&inside("etc/hostname")) {
-        let name = lease.hostname.clone().unwrap_or_else(|| format!("node-{}", lease.interface.mac.replace(':', "")));
-        write(&inside("etc/hostname"), &format!("{name}\n"), 0o644)?;
+    if let Some(name) = identify(lease)? {
         sys::set_host_name(&name);
     }
+    remember(lease);
     let manager = managers::configure(lease, is_needed)?;
     let name = &lease.interface.name;
     // A bond or a VLAN is there under its name, and so are the cards below it.
@@ -87,6 +82,78 @@ pub(crate) fn hand_over(lease: &Lease, keeper: Option<i32>, is_needed: bool) -> 
         None => {}
     }
     Ok(())
+}
+
+/// Writes the node's identity into the new root; gives its host name, unless the image has one.
+fn identify(lease: &Lease) -> Result<Option<String>, String> {
+    write(&inside("etc/machine-id"), &format!("{}\n", machine_id(lease)), 0o444)?;
+    let links_elsewhere = inside("etc/resolv.conf").symlink_metadata().is_ok_and(|metadata| metadata.is_symlink());
+    if !links_elsewhere {
+        write(&inside("etc/resolv.conf"), &resolv_conf(lease), 0o644)?;
+    }
+    if names_a_host(&inside("etc/hostname")) {
+        return Ok(None);
+    }
+    let name = lease.hostname.clone().unwrap_or_else(|| format!("node-{}", lease.interface.mac.replace(':', "")));
+    write(&inside("etc/hostname"), &format!("{name}\n"), 0o644)?;
+    Ok(Some(name))
+}
+
+/// What the network gave, and what runs it: for who puts another root into the place of this one without a new kernel.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Given {
+    /// What the network gave.
+    pub lease: Lease,
+    /// What runs the network.
+    pub manager: String,
+}
+
+/// Where [`Given`] is; root's alone, as all there.
+const GIVEN: &str = "/run/imgbuild/given";
+
+/// Keeps it for later; without it a node can be started again by its firmware alone.
+fn remember(lease: &Lease) {
+    let given = Given { lease: lease.clone(), manager: managers::name(lease) };
+    let text = serde_json::to_string(&given).map_err(std::io::Error::other);
+    let kept = text.and_then(|text| super::report::make_directory().and_then(|()| std::fs::write(GIVEN, text)));
+    if let Err(error) = kept {
+        say!("what the network gave cannot be kept: {error}");
+    }
+}
+
+/// What the initrd kept of the network. Its interface has the name that it has now.
+///
+/// # Errors
+/// A text.
+pub(crate) fn given() -> Result<Given, String> {
+    let read = std::fs::read(GIVEN).ok().and_then(|bytes| serde_json::from_slice::<Given>(&bytes).ok());
+    let mut given =
+        read.ok_or("this node was started by an initrd of an earlier imgbuild, which kept nothing of its network")?;
+    let card = &mut given.lease.interface;
+    // udev may have given it the image's own name.
+    if given.lease.made.is_none()
+        && let Some(now) = interfaces().into_iter().find(|one| one.mac == card.mac)
+    {
+        card.name = now.name;
+    }
+    Ok(given)
+}
+
+/// The same for a root that takes the place of one that runs: nothing is done to the running network.
+///
+/// # Errors
+/// A text: what cannot be written, or that the new root's network would be run by something else.
+pub(crate) fn hand_over_again(given: &Given) -> Result<(), String> {
+    let Given { lease, manager } = given;
+    let next = managers::name(lease);
+    if next != *manager {
+        return Err(format!("the network of this node is run by {manager}, and that of the new image by {next}"));
+    }
+    if next == managers::NONE && lease.dhcp().is_some() {
+        return Err("the image has no network service, and a soft reboot ends what renews this node's lease".to_owned());
+    }
+    identify(lease)?;
+    managers::configure_again(lease)
 }
 
 /// Whether a card's name is one that udev would give it.

@@ -4,7 +4,7 @@
 //! program lies in its /run, with a unit that runs it when the services are there.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -36,6 +36,40 @@ impl State {
             Self::Up => "up",
             Self::Failed => "failed",
         }
+    }
+}
+
+/// How much of a root that is read over the network is here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RootState {
+    /// The node needs its servers.
+    Lazy,
+    /// All of it.
+    Hydrated,
+}
+
+impl RootState {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Lazy => "lazy",
+            Self::Hydrated => "hydrated",
+        }
+    }
+}
+
+/// Tells the first server that takes it, if the command line names one, and goes on until one does.
+pub(crate) fn tell_of_root(urls: &[String], state: RootState) {
+    let mut pause = Pause::up_to(LONGEST_PAUSE);
+    while !urls.is_empty() {
+        let is_sent = urls.iter().any(|url| match fetch::post(url, &format!("root={}", state.name())) {
+            // A server of an earlier imgbuild does not know the word.
+            Err(problem) => problem.ends_with(" 400"),
+            Ok(()) => true,
+        });
+        if is_sent {
+            return;
+        }
+        pause.wait();
     }
 }
 
@@ -137,19 +171,43 @@ fn booted(parameters: &Parameters) -> String {
     text
 }
 
-fn make_directory() -> std::io::Result<()> {
+/// Makes the directory that the image finds; root's alone.
+pub(super) fn make_directory() -> std::io::Result<()> {
     let directory = Path::new(DIRECTORY);
     std::fs::create_dir_all(directory)?;
     std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700))
 }
 
+/// What was booted and where this node reports: files with their texts, for a build that takes the place of the one that runs.
+pub(super) fn files_of(parameters: &Parameters, urls: &[String]) -> Vec<(PathBuf, String)> {
+    let directory = Path::new(DIRECTORY);
+    let (first, others) = urls.split_at(urls.len().min(1));
+    vec![
+        (directory.join("report.others"), lines(others)),
+        (directory.join("report"), lines(first)),
+        (directory.join(BOOTED), booted(parameters)),
+    ]
+}
+
+/// The addresses to which this node reports, the one of its own server first.
+pub(super) fn addresses() -> Vec<String> {
+    let texts = [ADDRESS, OTHERS].map(|path| std::fs::read_to_string(Path::new("/").join(path)).unwrap_or_default());
+    texts.iter().flat_map(|text| text.lines()).map(str::to_owned).collect()
+}
+
+/// Tells that this node runs what it ran before.
+pub(super) fn tell_again(urls: &[String]) {
+    let _ = urls.iter().any(|url| told_all(Path::new("/"), url).is_ok());
+}
+
+fn lines(texts: &[String]) -> String {
+    texts.iter().map(|text| format!("{text}\n")).collect()
+}
+
 fn leave(url: &str, others: &[String]) -> std::io::Result<()> {
     let directory = Path::new(DIRECTORY);
     std::fs::write(directory.join("report"), format!("{url}\n"))?;
-    std::fs::write(
-        directory.join("report.others"),
-        others.iter().map(|other| format!("{other}\n")).collect::<String>(),
-    )?;
+    std::fs::write(directory.join("report.others"), lines(others))?;
     let _ = std::fs::copy(fetch::EXTRA_CERTIFICATES, directory.join("ca.pem"));
     std::fs::copy("/proc/self/exe", directory.join("init"))?;
     std::fs::set_permissions(directory.join("init"), std::fs::Permissions::from_mode(0o700))?;

@@ -32,6 +32,10 @@ const OF_THE_SERVER: &str = "run/imgbuild/postscripts";
 /// Where the output of scripts goes, a directory for each list.
 const LOGS: &str = "var/log/imgbuild";
 
+/// What is left in /run of the scripts of a start, below the root: another start has none of it.
+pub(crate) const OF_THE_LAST_START: [&str; 3] =
+    ["run/imgbuild/postscripts-failed", "run/imgbuild/results/postscripts", "run/imgbuild/results/postbootscripts"];
+
 /// Runs a list, or an order by its path; gives the exit status: 0 where all scripts succeeded.
 pub(crate) fn run(phase: &str, root: &Path) -> i32 {
     if phase.starts_with('/') {

@@ -1,6 +1,7 @@
 //! System calls: all of this program's unsafe code.
 
 mod below;
+mod daemon;
 mod kexec;
 mod mounts;
 mod net;
@@ -16,6 +17,7 @@ use std::io;
 use crate::name::bytes_of;
 
 pub(crate) use below::*;
+pub(crate) use daemon::*;
 pub(crate) use kexec::*;
 pub(crate) use mounts::*;
 pub(crate) use net::*;

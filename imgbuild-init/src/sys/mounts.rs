@@ -147,6 +147,11 @@ pub(crate) fn make_read_only(target: &str) -> io::Result<()> {
     mount("", target, "", libc::MS_REMOUNT | libc::MS_RDONLY, "")
 }
 
+/// What is mounted at or below a place of its own is not shown to anyone else.
+pub(crate) fn make_private(target: &str) -> io::Result<()> {
+    mount("", target, "", libc::MS_PRIVATE, "")
+}
+
 /// Waits until all that was written is on its disk or server.
 pub(crate) fn write_out() {
     // SAFETY: no arguments.

@@ -121,6 +121,13 @@ impl Published {
         Ok(Self { directory, recipe, names: names_of(asked, given, real) })
     }
 
+    /// A build that was just published.
+    /// Errors: [`Exit`] for a directory that cannot be opened.
+    pub fn of_build(recipe: &Recipe, directory: &Path) -> Result<Self, Exit> {
+        let real = directory.canonicalize().map_err(unread(directory))?;
+        Self::open(Some(&recipe.model.image.name), &real, &real, Some(recipe.clone()))
+    }
+
     /// The lock beside an image, with the digest of its text: the one that is named, lies in its directory, or beside its recipe.
     /// Errors: [`Exit`] for one that cannot be read.
     pub fn lock(&self, arguments: &crate::Arguments, named: Option<&Path>) -> Result<Option<(Lock, Sha256)>, Exit> {

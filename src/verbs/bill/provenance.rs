@@ -18,6 +18,9 @@ use git::{GitError, Repository};
 use recipe::Recipe;
 use store::Store;
 
+/// Who builds, where no one says it.
+pub(super) const BUILDER: &str = "https://imgbuild.invalid/builder/v1";
+
 /// Arguments of `provenance`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -33,7 +36,7 @@ pub struct Arguments {
     #[arg(
         long,
         value_name = "URI",
-        default_value = "https://imgbuild.invalid/builder/v1",
+        default_value = BUILDER,
         env = "IMGBUILD_BUILDER_ID"
     )]
     pub builder_id: String,
@@ -62,7 +65,7 @@ const LONGEST_KEY: u64 = 4096;
 
 /// Reads a key that no one else can read, once: what is asked for and what is used are the same file.
 /// Errors: [`Exit::Input`].
-fn key(path: &Path) -> Result<ed25519_dalek::SigningKey, Exit> {
+pub(super) fn key(path: &Path) -> Result<ed25519_dalek::SigningKey, Exit> {
     let said = |problem: String| render::refused(Exit::Input, CacheError::Key { problem });
     let name = path.display();
     let failed = |error: std::io::Error| said(format!("the key `{name}` cannot be read: {error}"));
@@ -81,7 +84,11 @@ fn has_work(image: &PlannedImage) -> bool {
 }
 
 /// The commit of the recipe that gives this build: the recipe here has nothing to build, and is as HEAD has it. Otherwise it is not known, and said.
-fn revision(arguments: &crate::Arguments, which: &Which, published: &Published) -> Result<Option<Revision>, Exit> {
+pub(super) fn revision(
+    arguments: &crate::Arguments,
+    which: &Which,
+    published: &Published,
+) -> Result<Option<Revision>, Exit> {
     let Some(recipe) = &published.recipe else { return Ok(None) };
     let left_out = |why: &str| {
         render::say(&format!("note: the statement does not name the recipe's commit: {why}"));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::output::render;
-use crate::plans::planned::{AgainstDocument, PlannedImage, by_stage, publish_stage};
+use crate::plans::planned::{AgainstDocument, Locks, PlannedImage, by_stage, publish_stage};
 use crate::{Exit, setup};
 use base::source::{Finding, Severity};
 use build::{Forms, State, compare, name_lines, publishes_otherwise};
@@ -263,6 +263,8 @@ impl Revision {
         let revision = || self.commit.revision.clone();
         let mut image = PlannedImage::of(recipe.model.image.name.clone());
         let new_lock = setup::lock(recipe)?;
+        let drivers = recipe.model.kernel.own_drivers();
+        image.locks = Some(Box::new(Locks { before: None, after: new_lock.clone(), drivers }));
         let whole = |image: PlannedImage, change: &str, cause: Cause| {
             let planned = all_run(recipe, new_lock.as_ref(), forms, &cause);
             PlannedImage { change: Some(change.to_owned()), stages: by_stage(planned), ..image }
@@ -296,6 +298,9 @@ impl Revision {
             image.notes.push(format!("at {}, {problem}: that lock is not compared", self.commit.revision));
             None
         });
+        if let Some(locks) = &mut image.locks {
+            locks.before.clone_from(&old_lock);
+        }
         let was = State { recipe: &then, lock: old_lock.as_ref(), is_lock_broken };
         let now = State { recipe, lock: new_lock.as_ref(), is_lock_broken: false };
         let (comparison, notes) = compare(was, now, forms).map_err(|error| {
@@ -322,6 +327,7 @@ fn inputs_of(recipe: &Recipe) -> BTreeSet<PathBuf> {
     let mut paths: BTreeSet<PathBuf> = recipe.files.iter().map(|file| file.path.clone()).collect();
     paths.extend(recipe.named.iter().filter(|path| **path != recipe.directory).cloned());
     paths.extend(recipe.postinstall.iter().flat_map(|scripts| scripts.files()));
+    paths.extend(recipe.roles.iter().flat_map(|role| role.paths()));
     paths.extend(recipe.sync.iter().map(|file| file.source.clone()));
     paths
 }

@@ -4,7 +4,7 @@ use build::namespace_for;
 use build::workers;
 
 use super::away;
-use super::build_arguments::Arguments;
+use super::build_arguments::{Arguments, targets};
 use super::on::Order;
 use super::only;
 use super::slurm::{self, Jobs, Made};
@@ -14,19 +14,23 @@ use crate::output::reporter::Reporter;
 use crate::output::{render, summary};
 use crate::plans::planfile::Held;
 use crate::plans::planned::{PlannedImage, plan_of, stage_failed};
-use crate::setup::{Setup, selection};
+use crate::setup::{Setup, published_image, selection};
+use crate::verbs::images::provision::{How, publish_all};
 use crate::verbs::site::rootimg;
 use build::{
-    Builder, Options, Report, Summary, Target, Total, XcatPublished, bring_cached, build_images, remove_damaged_layers,
+    Builder, ImageOutcome, Options, Report, Summary, Target, Total, XcatPublished, bring_cached, build_images,
+    remove_damaged_layers,
 };
 use cache::Cache;
 use plan::Stage;
-use recipe::{Recipe, Selected};
+use publish::Consent;
+use recipe::{Destination, PublishKind, Recipe, Selected, destinations_of};
 use store::Store;
 
 pub(crate) fn run(arguments: &crate::Arguments, own: &Arguments) -> Exit {
     if own.dry_run {
-        return super::plan::run(arguments, &own.as_plan()).unwrap_or_else(|exit| exit);
+        let planned = super::plan::run(arguments, &own.as_plan());
+        return planned.and_then(|exit| preview(arguments, own).map(|()| exit)).unwrap_or_else(|exit| exit);
     }
     build(arguments, own).unwrap_or_else(|exit| exit)
 }
@@ -67,9 +71,9 @@ fn build(arguments: &crate::Arguments, own: &Arguments) -> Result<Exit, Exit> {
         selected.recipes = held.planned(arguments, std::mem::take(&mut selected.recipes));
         held.check(arguments, &selected.recipes, &setup.store)?;
     }
-    let publish = held.as_ref().map(Held::publish).transpose()?.unwrap_or_else(|| own.publish.clone());
+    let publish = held.as_ref().map(Held::publish).transpose()?.unwrap_or_else(|| targets(&own.publish));
     let recipes = &selected.recipes;
-    if recipes.len() > 1 && !publish.is_empty() {
+    if recipes.len() > 1 && !(publish.is_empty() && own.publish.is_empty()) {
         render::say("error: --publish takes one image, but several would be built: name the image");
         return Err(Exit::Usage);
     }
@@ -183,11 +187,16 @@ fn build(arguments: &crate::Arguments, own: &Arguments) -> Result<Exit, Exit> {
     reporter.end();
     if own.job.is_some() {
         slurm::job::note(&builders, &outcomes);
+    } else {
+        let to = (own.out.as_deref(), own.caches.cache_key.as_deref());
+        crate::verbs::bill::beside::publish(arguments, to, recipes, &outcomes)?;
     }
+    // After all that was built: what fails there leaves the builds as they are.
+    let provisioned = provision(arguments, own, recipes, &outcomes);
     if !selected.is_several {
         return match outcomes.into_iter().flatten().next().map(|outcome| outcome.result) {
             Some(Err(failures)) => Err(summary::tell(failures)),
-            _ => Ok(Exit::Done),
+            _ => provisioned.map(|()| Exit::Done),
         };
     }
     let names = recipes.iter().map(|recipe| recipe.model.image.name.as_str()).collect();
@@ -199,7 +208,63 @@ fn build(arguments: &crate::Arguments, own: &Arguments) -> Result<Exit, Exit> {
         expected,
         began,
     };
-    Ok(end.tell(outcomes))
+    let exit = end.tell(outcomes);
+    if exit == Exit::Done { provisioned.map(|()| exit) } else { Ok(exit) }
+}
+
+/// Where an image goes besides `out/`: by its recipe, then by the command.
+fn destinations(own: &Arguments, recipe: &Recipe) -> Vec<Destination> {
+    let mut all = destinations_of(&recipe.model);
+    all.extend(own.publish.iter().filter(|one| !all.contains(one)).cloned().collect::<Vec<_>>());
+    all
+}
+
+fn how(arguments: &crate::Arguments, own: &Arguments, is_dry: bool) -> How {
+    let consent = if own.replace { Consent::ReplaceForeign } else { Consent::KeepForeign };
+    How { consent, is_dry, is_quiet: arguments.quiet || arguments.progress == crate::ProgressKind::Json }
+}
+
+/// Gives other provisioners the images that were built. Another machine that builds for this one does not.
+/// Errors: The first of each image, after it was printed; the others get theirs.
+fn provision(
+    arguments: &crate::Arguments,
+    own: &Arguments,
+    recipes: &[Recipe],
+    outcomes: &[Option<ImageOutcome>],
+) -> Result<(), Exit> {
+    if own.away.is_some() || own.job.is_some() {
+        return Ok(());
+    }
+    let how = how(arguments, own, false);
+    let mut ended = Ok(());
+    for (recipe, outcome) in recipes.iter().zip(outcomes) {
+        let summary = outcome.as_ref().and_then(|outcome| outcome.result.as_ref().ok());
+        let Some((directory, info)) = summary.and_then(|summary| summary.published.as_ref()) else { continue };
+        ended = ended.and(publish_all(arguments, (directory, info), &destinations(own, recipe), how));
+    }
+    ended
+}
+
+/// Says what other provisioners would get of what is built already.
+fn preview(arguments: &crate::Arguments, own: &Arguments) -> Result<(), Exit> {
+    for recipe in &selection(arguments, &only::images(&own.images, &own.only))?.recipes {
+        let destinations = destinations(own, recipe);
+        let elsewhere: Vec<String> =
+            destinations.iter().filter(|one| one.kind != PublishKind::Xcat).map(ToString::to_string).collect();
+        if elsewhere.is_empty() {
+            continue;
+        }
+        let name = &recipe.model.image.name;
+        let out = own.out.as_ref().unwrap_or(&recipe.out);
+        match published_image(out, name)? {
+            Some((directory, info)) => {
+                render::say(&format!("what is in {} now would change other places:", out.join(name).display()));
+                publish_all(arguments, (&directory, &info), &destinations, how(arguments, own, true))?;
+            }
+            None => render::say(&format!("{name} would be published in {} once it is built", elsewhere.join(", "))),
+        }
+    }
+    Ok(())
 }
 
 /// Brings what caches have, before another machine is asked for it.

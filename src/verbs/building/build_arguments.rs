@@ -7,7 +7,7 @@ use crate::setup::PlacesArguments;
 use crate::verbs::keeping::cache::CacheArguments;
 use build::Target;
 use plan::Stage;
-use recipe::ExecutorKind;
+use recipe::{Destination, ExecutorKind, PublishKind};
 use remote::away::Host;
 
 /// Arguments of `build`.
@@ -50,9 +50,13 @@ pub struct Arguments {
     /// Caches that machines share
     #[command(flatten)]
     pub caches: CacheArguments,
-    /// Also publish in another layout: xcat:DIR, an osimage's rootimgdir; repeatable
-    #[arg(long, value_name = "LAYOUT:DIR")]
-    pub publish: Vec<Target>,
+    /// Also publish for another provisioner, after what the recipe's `[publish]` lists: xcat:DIR, warewulf:DIR, confluent:DIR, tree:DIR,
+    /// systemd:DIR, openchami:URL, grendel:FILE, grendel:URL, cobbler:URL; repeatable
+    #[arg(long, value_name = "KIND:WHERE")]
+    pub publish: Vec<Destination>,
+    /// Let a publication replace files that have its names and that imgbuild did not write
+    #[arg(long)]
+    pub replace: bool,
     /// Build what is missing on another machine, over ssh: ssh://[USER@]HOST[:PORT][/DIRECTORY]
     #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["plan", "verify", "thorough", "vendor"])]
     pub on: Option<Host>,
@@ -73,6 +77,12 @@ pub struct Arguments {
     pub plan: Option<PathBuf>,
 }
 
+/// The destinations that a build writes itself.
+pub(super) fn targets(publish: &[Destination]) -> Vec<Target> {
+    let xcat = publish.iter().filter(|one| one.kind == PublishKind::Xcat);
+    xcat.filter_map(|one| Some(Target::Xcat(one.path()?.to_owned()))).collect()
+}
+
 impl Arguments {
     /// What `plan` is asked for in place of a build.
     pub fn as_plan(&self) -> super::plan::Arguments {
@@ -81,6 +91,7 @@ impl Arguments {
             json: false,
             format: crate::plans::formats::Format::Text,
             against: None,
+            databases: Vec::new(),
             thorough: self.thorough,
             detailed_exitcode: false,
             out: self.out.clone(),

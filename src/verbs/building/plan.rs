@@ -1,9 +1,10 @@
 //! `imgbuild plan`: shows what a build would do and why.
 
 use build::{forms_for, workers};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::against::Revision;
+use super::build_arguments::targets;
 use crate::Exit;
 use crate::output::render;
 use crate::plans::emit::{self, Engine};
@@ -11,10 +12,11 @@ use crate::plans::formats;
 use crate::plans::formats::Format;
 use crate::plans::planned::{AgainstDocument, PlanDocument, PlannedImage, plan_of, stage_failed};
 use crate::plans::planning::{Planning, folded, json_of};
-use crate::setup::{Setup, chosen, store_directory};
+use crate::setup::{PlacesArguments, Setup, chosen, store_directory};
+use crate::verbs::keeping::audit::between::{Pair, between};
 use crate::verbs::keeping::cache::CacheArguments;
-use build::{CachedActions, Drift, Target, Total, Workload, cached_actions, drift_of_layers};
-use recipe::Recipe;
+use build::{CachedActions, Drift, Total, Workload, cached_actions, drift_of_layers};
+use recipe::{Destination, Recipe};
 use store::Store;
 
 /// Arguments of `plan`.
@@ -32,6 +34,9 @@ pub struct Arguments {
     /// Compare with a git revision instead of the last build; needs no store and touches no checkout
     #[arg(long, value_name = "REV", conflicts_with_all = ["thorough", "output"])]
     pub against: Option<String>,
+    /// File of advisories, as `imgbuild audit` reads them: shows for each image which go and which come with its image.lock; repeatable
+    #[arg(long = "db", value_name = "FILE", requires = "against")]
+    pub databases: Vec<PathBuf>,
     /// Verify all published files and layers of the last build, to find modified ones
     #[arg(long)]
     pub thorough: bool,
@@ -42,8 +47,8 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR")]
     pub out: Option<std::path::PathBuf>,
     /// Plan a build with this --publish
-    #[arg(long, value_name = "LAYOUT:DIR")]
-    pub publish: Vec<Target>,
+    #[arg(long, value_name = "KIND:WHERE")]
+    pub publish: Vec<Destination>,
     /// Write the plan to a file too, for `imgbuild build --plan FILE`; `-` writes it to the standard output instead
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<std::path::PathBuf>,
@@ -61,7 +66,8 @@ pub struct Arguments {
 
 pub(crate) fn run(arguments: &crate::Arguments, own: &Arguments) -> Result<Exit, Exit> {
     if let Some(engine) = own.emit {
-        let (images, publish, caches) = (own.images.as_slice(), own.publish.as_slice(), &own.caches);
+        let publish = targets(&own.publish);
+        let (images, publish, caches) = (own.images.as_slice(), publish.as_slice(), &own.caches);
         let wanted = emit::Wanted { images, publish, out: own.out.as_deref(), output: own.output.as_deref(), caches };
         return emit::run(arguments, &wanted, engine);
     }
@@ -100,7 +106,7 @@ fn many(arguments: &crate::Arguments, own: &Arguments, format: Format) -> Result
     let planning = Planning {
         store: Store::existing(&directory),
         out: own.out.as_deref(),
-        publish: &own.publish,
+        publish: &targets(&own.publish),
         verbose: arguments.verbose,
         shows_all: format == Format::Json || arguments.verbose > 0,
         with_memos: !own.no_memo && !own.thorough,
@@ -134,7 +140,7 @@ fn in_caches(arguments: &crate::Arguments, own: &Arguments, has_work: bool) -> R
     }
     let mut found = Vec::new();
     for recipe in chosen(arguments, &own.images)? {
-        found.extend(cached_actions(&recipe, &store, &own.publish, &cache, &say).map_err(stage_failed)?);
+        found.extend(cached_actions(&recipe, &store, &targets(&own.publish), &cache, &say).map_err(stage_failed)?);
     }
     Ok(found)
 }
@@ -143,11 +149,36 @@ type Planned = (Option<AgainstDocument>, Vec<PlannedImage>);
 
 /// The plan against a revision: neither store nor artefacts are looked at.
 fn against(arguments: &crate::Arguments, own: &Arguments, recipes: &[Recipe], revision: &str) -> Result<Planned, Exit> {
-    let forms = forms_for(&own.publish);
+    let forms = forms_for(&targets(&own.publish));
     let mut revision = Revision::open(&arguments.directory, revision)?;
     let all_below = own.images.is_empty().then_some(arguments.directory.as_path());
-    let images = revision.plan(recipes, all_below, forms)?;
+    let mut images = revision.plan(recipes, all_below, forms)?;
+    if !own.databases.is_empty() {
+        compare_advisories(arguments, &own.databases, &mut images)?;
+    }
     Ok((Some(revision.document()), images))
+}
+
+/// Adds to images which advisories go and come with their locks.
+fn compare_advisories(
+    arguments: &crate::Arguments,
+    files: &[PathBuf],
+    images: &mut [PlannedImage],
+) -> Result<(), Exit> {
+    let with_locks = images.iter().filter_map(|image| Some((image.name.as_str(), image.locks.as_deref()?)));
+    let pairs: Vec<Pair<'_>> = with_locks
+        .map(|(image, locks)| {
+            let (before, after, drivers) = (locks.before.as_ref(), locks.after.as_ref(), locks.drivers.clone());
+            Pair { image, before, after, drivers }
+        })
+        .collect();
+    let places = PlacesArguments { mirror: None, vendor: None, mirror_timeout: None };
+    let changes = between(arguments, (files, &places), &pairs)?;
+    for (image, change) in images.iter_mut().filter(|image| image.locks.is_some()).zip(changes) {
+        image.notes.extend(change.notes());
+        image.advisories = Some(change);
+    }
+    Ok(())
 }
 
 fn as_it_is(arguments: &crate::Arguments, own: &Arguments, recipes: &[Recipe]) -> Result<Planned, Exit> {
@@ -155,14 +186,14 @@ fn as_it_is(arguments: &crate::Arguments, own: &Arguments, recipes: &[Recipe]) -
     let mut images = Vec::new();
     for recipe in recipes {
         let out = own.out.clone().unwrap_or_else(|| recipe.out.clone());
-        let mut image = plan_of(recipe, &store, &out, &own.publish)?;
+        let mut image = plan_of(recipe, &store, &out, &targets(&own.publish))?;
         if own.thorough {
             image.drift.extend(damaged_layers(arguments, recipe)?);
         }
         images.push(image);
     }
     if let Some(file) = &own.output {
-        crate::plans::planfile::write(arguments, recipes, &store, (own.out.as_deref(), &own.publish), file)?;
+        crate::plans::planfile::write(arguments, recipes, &store, (own.out.as_deref(), &targets(&own.publish)), file)?;
     }
     Ok((None, images))
 }

@@ -75,8 +75,8 @@ pub(crate) fn run(arguments: &crate::Arguments, own: &Arguments) -> Result<Exit,
     }
     let (name, out) = image_and_out(arguments, own.image.as_deref(), own.out.as_deref())?;
     let name = &name;
-    let info = match published_image(&out, name)? {
-        Some((_, info)) => info,
+    let (directory, info) = match published_image(&out, name)? {
+        Some(found) => found,
         None => {
             render::say(&format!("nothing is published in {}: run `imgbuild build` first", out.join(name).display()));
             return Err(Exit::Input);
@@ -96,6 +96,21 @@ pub(crate) fn run(arguments: &crate::Arguments, own: &Arguments) -> Result<Exit,
             render::say(&problem);
             return Err(Exit::Usage);
         }
+    };
+    let is_lazy = |word: &&String| word.starts_with("imgbuild.root=lazy");
+    let build = directory.file_name().and_then(|build| build.to_str());
+    let of_build = build.filter(|_| words.iter().chain(&own.append).any(|word| is_lazy(&word)));
+    let of_build = of_build.map(|build| url_of_build(url, name, build));
+    let url = match &of_build {
+        Some(Some(of_build)) => of_build.as_str(),
+        Some(None) => {
+            render::say(&format!(
+                "warning: {url} names no build: nodes read their root from it as long as they run, and find another one there after the next build\n  help: give the address at which `{}` is served: --url {url}/{name}",
+                out.join(name).display()
+            ));
+            url
+        }
+        None => url,
     };
     let words = words.iter().map(|word| word.replace("{url}", url));
     let cmdline = words.chain(own.append.iter().cloned()).collect();
@@ -127,6 +142,14 @@ pub(crate) fn run(arguments: &crate::Arguments, own: &Arguments) -> Result<Exit,
     };
     render::print_whole(&text);
     Ok(Exit::Done)
+}
+
+/// The address of a build, which stays as it is, for the one of the image, which another build gets; none where it is neither.
+fn url_of_build(url: &str, name: &str, build: &str) -> Option<String> {
+    if url.contains("/.builds/") {
+        return Some(url.to_owned());
+    }
+    Some(format!("{}/.builds/{name}/{build}", url.strip_suffix(name)?.strip_suffix('/')?))
 }
 
 /// The device tree that an entry names: the one that is asked for, or the only one.
@@ -212,5 +235,24 @@ impl Entry {
              dhcp-boot=tag:!ipxe,tag:efi,ipxe.efi\n\
              dhcp-boot=tag:ipxe,{url}/boot.ipxe\n"
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::url_of_build;
+
+    #[test]
+    fn a_lazy_root_has_the_address_of_its_build() {
+        for (url, expected) in [
+            ("http://a/compute", Some("http://a/.builds/compute/01ab")),
+            ("http://a:81/x/compute", Some("http://a:81/x/.builds/compute/01ab")),
+            ("http://a/.builds/compute/ff", Some("http://a/.builds/compute/ff")),
+            ("http://a", None),
+            ("http://a/mycompute", None),
+            ("http://a/gpu", None),
+        ] {
+            assert_eq!(url_of_build(url, "compute", "01ab").as_deref(), expected, "{url}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::Exit;
+use crate::output::harmless::one_line;
 use crate::output::render;
 use crate::output::reporter::Reporter;
 use base::digest::Sha256;
@@ -77,6 +78,7 @@ pub(crate) fn run(arguments: &crate::Arguments, own: &Arguments) -> Exit {
             return render::refused(exit(&error), error);
         }
     };
+    brought.notes.iter().for_each(|note| render::say(&format!("note: {}", one_line(note))));
     if own.json {
         render::print_json(&json(&brought));
         return Exit::Done;
@@ -93,5 +95,12 @@ pub(crate) fn run(arguments: &crate::Arguments, own: &Arguments) -> Exit {
             brought.frames
         ),
     });
+    for (names, what) in
+        [(&brought.statements, "fetched besides"), (&brought.left_alone, "left alone, not part of the image")]
+    {
+        if !names.is_empty() {
+            render::say(&format!("{what}: {}", one_line(&names.join(", "))));
+        }
+    }
     Exit::Done
 }

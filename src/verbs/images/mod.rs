@@ -5,6 +5,7 @@ pub(crate) mod boot_entry;
 pub(crate) mod delta;
 pub(crate) mod diff;
 pub(crate) mod fetch;
+pub(crate) mod provision;
 pub(crate) mod publish;
 pub(crate) mod pull;
 pub(crate) mod push;

@@ -1,28 +1,37 @@
-//! `imgbuild publish nfs:DIR`: the published image as a tree that a server of NFS exports.
+//! `imgbuild publish`: the published image as a tree that a server of NFS exports, or as a provisioner takes it.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use super::provision::{How, publish_all};
 use crate::Exit;
 use crate::output::render;
 use crate::published::image_and_out;
 use crate::setup::published_image;
 use build::unpack_published;
+use publish::Consent;
+use recipe::{Destination, NotADestination};
 use sandbox::SandboxError;
 
+/// Where an image is published.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NfsTarget(PathBuf);
+pub enum PublishTarget {
+    /// A directory that gets a tree.
+    Nfs(PathBuf),
+    Provisioner(Destination),
+}
 
-impl FromStr for NfsTarget {
+impl FromStr for PublishTarget {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once(':') {
-            Some(("nfs", path)) if path.starts_with('/') && path.len() > 1 => Ok(Self(PathBuf::from(path))),
+            Some(("nfs", path)) if path.starts_with('/') && path.len() > 1 => Ok(Self::Nfs(PathBuf::from(path))),
             Some(("nfs", path)) => Err(format!("`{path}` is not an absolute path; write nfs:/DIRECTORY")),
             Some(("xcat", _)) => Err("xcat:DIR is published by `imgbuild build --publish xcat:DIR`".to_owned()),
-            _ => Err("write nfs:/DIRECTORY, for instance nfs:/srv/nfs/compute".to_owned()),
+            Some(_) => text.parse().map(Self::Provisioner).map_err(|error: NotADestination| error.to_string()),
+            None => Err("write KIND:WHERE, for instance tree:/srv/www/compute or nfs:/srv/nfs/compute".to_owned()),
         }
     }
 }
@@ -30,15 +39,22 @@ impl FromStr for NfsTarget {
 /// Arguments of `publish`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// nfs:DIR: the image as a tree in DIR/rootimg, for nodes whose root is mounted over NFS
-    #[arg(value_name = "nfs:DIR")]
-    pub target: NfsTarget,
+    /// nfs:DIR: the image as a tree in DIR/rootimg, for nodes whose root is mounted over NFS; or a provisioner, as for `build --publish`:
+    /// warewulf:DIR, confluent:DIR, tree:DIR, systemd:DIR, openchami:URL, grendel:FILE, grendel:URL, cobbler:URL
+    #[arg(value_name = "KIND:WHERE")]
+    pub target: PublishTarget,
     /// The image, if the workspace has several
     #[arg(value_name = "IMAGE")]
     pub image: Option<String>,
     /// Where artefacts are [default: `out` next to the recipe]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// Show what would change, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Replace files that have the same names and that imgbuild did not write
+    #[arg(long)]
+    pub replace: bool,
 }
 
 pub(crate) fn run(arguments: &crate::Arguments, own: &Arguments) -> Result<Exit, Exit> {
@@ -49,6 +65,21 @@ pub(crate) fn run(arguments: &crate::Arguments, own: &Arguments) -> Result<Exit,
         None => {
             render::say(&format!("nothing is published in {}: run `imgbuild build` first", out.join(name).display()));
             return Err(Exit::Input);
+        }
+    };
+    let target = match &own.target {
+        PublishTarget::Nfs(_) if own.dry_run || own.replace => {
+            render::say(
+                "error: --dry-run and --replace are for provisioners: nfs:DIR is always replaced as a whole, by one rename",
+            );
+            return Err(Exit::Usage);
+        }
+        PublishTarget::Nfs(target) => target,
+        PublishTarget::Provisioner(destination) => {
+            let consent = if own.replace { Consent::ReplaceForeign } else { Consent::KeepForeign };
+            let how = How { consent, is_dry: own.dry_run, is_quiet: arguments.quiet };
+            publish_all(arguments, (&directory, &info), std::slice::from_ref(destination), how)?;
+            return Ok(Exit::Done);
         }
     };
     if !rustix::process::geteuid().is_root() {
@@ -66,9 +97,9 @@ pub(crate) fn run(arguments: &crate::Arguments, own: &Arguments) -> Result<Exit,
         ));
         return Err(Exit::Input);
     };
-    Ok(match write(&own.target.0, &directory, rootimg) {
+    Ok(match write(target, &directory, rootimg) {
         Ok(()) => {
-            let shown = own.target.0.display();
+            let shown = target.display();
             render::say(&format!("published {name} in {shown}/rootimg"));
             render::say(&format!(
                 "  export it to the nodes, for instance in /etc/exports: {shown} *(ro,no_root_squash,no_subtree_check)"
@@ -165,9 +196,10 @@ mod tests {
 
     #[test]
     fn a_target_is_an_absolute_directory() {
-        assert_eq!("nfs:/srv/a".parse(), Ok(NfsTarget("/srv/a".into())));
-        for text in ["nfs:srv", "nfs:/", "/srv", "xcat:/a", "nfs:"] {
-            assert!(text.parse::<NfsTarget>().is_err(), "{text}");
+        assert_eq!("nfs:/srv/a".parse(), Ok(PublishTarget::Nfs("/srv/a".into())));
+        assert!(matches!("tree:/srv/a".parse(), Ok(PublishTarget::Provisioner(_))));
+        for text in ["nfs:srv", "nfs:/", "/srv", "xcat:/a", "nfs:", "tree:srv", "elsewhere:/srv"] {
+            assert!(text.parse::<PublishTarget>().is_err(), "{text}");
         }
     }
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::registry::{RegistryArguments, exit, mega, source};
 use crate::Exit;
+use crate::output::harmless::one_line;
 use crate::output::render;
 use crate::output::reporter::Reporter;
 use build::{CarryError, DownloadNews, pull};
@@ -39,6 +40,7 @@ pub(crate) fn run(arguments: &crate::Arguments, own: &Arguments) -> Exit {
             return render::refused(exit(&error), error);
         }
     };
+    pulled.notes.iter().for_each(|note| render::say(&format!("note: {}", one_line(note))));
     if own.json {
         render::print_json(&super::fetch::json(&pulled));
         return Exit::Done;
@@ -55,6 +57,9 @@ pub(crate) fn run(arguments: &crate::Arguments, own: &Arguments) -> Exit {
             pulled.blobs
         ),
     });
+    if !pulled.statements.is_empty() {
+        render::say(&format!("pulled besides: {}", pulled.statements.join(", ")));
+    }
     render::print(&format!("{}\n", pulled.digest));
     Exit::Done
 }

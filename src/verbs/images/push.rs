@@ -13,7 +13,7 @@ use base::source::{Finding, Severity};
 use build::{
     BuildInfo, CarryError, LOCK_NAME, OnlyBelieved, Parcel, Report, UploadNews, artefact, only_believed, with_container,
 };
-use oci::{Destination, Place, Sent, send};
+use oci::{Destination, Place, Sent, send_with};
 use recipe::Recipe;
 
 /// How many actions, and caches, a warning names.
@@ -65,7 +65,12 @@ pub(crate) fn run(arguments: &crate::Arguments, own: &Arguments) -> Result<Exit,
         made?
     } else {
         let lock = lock_of_build(arguments, own, &directory, &info)?;
-        artefact(&directory, &info, lock).map_err(CarryError::from).and_then(|parcel| sent(&*to, &parcel, &report))
+        artefact(&directory, &info, lock).map_err(CarryError::from).and_then(|parcel| {
+            parcel.left_here.iter().for_each(|name| {
+                render::say(&format!("note: {name} is not pushed: it is not about this build"));
+            });
+            sent(&*to, &parcel, &report)
+        })
     };
     reporter.end();
     let sent = outcome.map_err(failed)?;
@@ -122,7 +127,7 @@ fn failed(error: CarryError) -> Exit {
 }
 
 fn sent(to: &dyn Destination, parcel: &Parcel, report: &dyn Report) -> Result<Sent, CarryError> {
-    Ok(send(to, &parcel.blobs, &parcel.manifest, &UploadNews(report))?)
+    Ok(send_with(to, &parcel.blobs, &parcel.manifest, &parcel.attached, &UploadNews(report))?)
 }
 
 fn container(

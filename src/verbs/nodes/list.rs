@@ -63,6 +63,14 @@ pub enum For {
     Slurm,
     /// ssh: known_hosts, with the host keys that nodes reported
     KnownHosts,
+    /// Warewulf: nodes.conf
+    Warewulf,
+    /// OpenCHAMI's SMD: components, Ethernet interfaces and groups
+    Smd,
+    /// Grendel: hosts.json
+    Grendel,
+    /// Cobbler 3.3: systems, as its collections have them
+    Cobbler,
 }
 
 impl From<For> for NodeFormat {
@@ -76,6 +84,10 @@ impl From<For> for NodeFormat {
             For::Clustershell => Self::Clustershell,
             For::Slurm => Self::Slurm,
             For::KnownHosts => Self::KnownHosts,
+            For::Warewulf => Self::Warewulf,
+            For::Smd => Self::Smd,
+            For::Grendel => Self::Grendel,
+            For::Cobbler => Self::Cobbler,
         }
     }
 }

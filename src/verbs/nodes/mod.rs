@@ -3,6 +3,7 @@
 pub(crate) mod list;
 pub(crate) mod needs;
 pub(crate) mod nodeset;
+pub(crate) mod roll;
 pub(crate) mod serve;
 pub(crate) mod set;
 pub(crate) mod sync;

@@ -6,7 +6,7 @@ use super::list::ListedNode;
 use crate::output::harmless::one_line;
 use base::source::counted_as;
 use nodes::state::{Boots, age};
-use nodes::{Assigned, ReportState};
+use nodes::{Assigned, Report, ReportState, RootState};
 
 /// The first digits of a build's name.
 fn short(build: &str) -> String {
@@ -20,6 +20,18 @@ pub(super) fn boots(assigned: Option<&Assigned>, image: Option<&str>) -> String 
         (Some(Boots::Nothing), _) => "offline".to_owned(),
         (None, Some(image)) => format!("({image})"),
         (None, None) => "-".to_owned(),
+    }
+}
+
+/// How much of its root is on the node, where it reads that over the network; with the build that its servers have to keep.
+fn root_of(report: &Report) -> String {
+    match (report.root, report.reads_root_from()) {
+        (None, _) => String::new(),
+        (Some(RootState::Hydrated), _) => ", hydrated".to_owned(),
+        (Some(RootState::Lazy), Some((image, build))) => {
+            format!(", reads its root from {}@{}", one_line(image), one_line(&short(build)))
+        }
+        (Some(RootState::Lazy), None) => ", reads its root over the network".to_owned(),
     }
 }
 
@@ -47,8 +59,13 @@ pub(super) fn text(nodes: &[ListedNode], now: u64) -> String {
             let (state, old) = match &node.report {
                 Some(report) => {
                     let reason = report.reason.as_deref().map(|reason| format!(": {}", one_line(reason)));
-                    let state =
-                        format!("{}{open}{}{}", report.state.name(), reason.unwrap_or_default(), other_build(node));
+                    let state = format!(
+                        "{}{open}{}{}{}",
+                        report.state.name(),
+                        reason.unwrap_or_default(),
+                        root_of(report),
+                        other_build(node)
+                    );
                     (state, age(now.saturating_sub(report.time)))
                 }
                 None => (if open.is_empty() { "-" } else { open }.to_owned(), "-".to_owned()),

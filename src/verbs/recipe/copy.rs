@@ -196,6 +196,7 @@ fn of_recipe(recipe: &Recipe) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> = recipe.files.iter().map(|file| file.path.clone()).collect();
     paths.extend(recipe.named.iter().filter(|path| **path != recipe.directory).cloned());
     paths.extend(recipe.postinstall.iter().flat_map(|scripts| scripts.files()));
+    paths.extend(recipe.roles.iter().flat_map(|role| role.paths()));
     paths.push(recipe.lock_path.clone());
     paths
 }

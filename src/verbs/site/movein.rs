@@ -195,9 +195,9 @@ fn image_text(text: &mut String, image: &MovedImage, dry_run: bool, verbose: u8)
         }
     }
     let is_found = |row: &&Row| row.verdict == Verdict::Exact && row.value.is_empty() && !row.reason.is_empty();
+    // A part of a key has the reason of the whole one.
     let is_said = |row: &&Row| {
-        matches!(row.verdict, Verdict::Differs | Verdict::Decide)
-            || verbose > 0 && !row.reason.is_empty()
+        !row.reason.is_empty() && (verbose > 0 || matches!(row.verdict, Verdict::Differs | Verdict::Decide))
             || is_found(row)
     };
     for verdict in [Verdict::Exact, Verdict::Stays, Verdict::Differs, Verdict::Decide] {

@@ -106,4 +106,25 @@ fn a_real_image_is_listed_signed_and_verified() {
     space.edit("tiny.postinstall", "# Another one.\n", "");
     build(&space).good();
     verify().good();
+
+    // Beside the artefacts, where the recipe says so: the build is the same, the bytes are those of the commands.
+    let before = std::fs::read(&record).unwrap();
+    let recipe = std::fs::read_to_string(space.path().join("image.toml")).unwrap();
+    space.write("image.toml", &format!("{recipe}\n[publish]\nsbom = true\n"));
+    let with_key = || {
+        let ran = space.run_with(&["build"], &[("IMGBUILD_CACHE_KEY", key.to_str().unwrap())]).good();
+        ["sbom.spdx.json", "sbom.cdx.json", "provenance.intoto.jsonl"]
+            .map(|name| (std::fs::read_to_string(space.artefact("tiny", name)).unwrap_or_default(), ran.err.clone()))
+    };
+    let [(spdx, said), (cyclonedx, _), (statement, _)] = with_key();
+    assert!(said.contains("provenance.intoto.jsonl") && std::fs::read(&record).unwrap() == before, "{said}");
+    assert_eq!(spdx, space.run(&["sbom", "tiny"]).good().out);
+    assert_eq!(cyclonedx, space.run(&["sbom", "tiny", "--format", "cyclonedx"]).good().out);
+    space.run(&["verify", "tiny", "--key", &public]).good();
+    // What is there stays, and what is gone is written as it was.
+    std::fs::remove_file(space.artefact("tiny", "sbom.spdx.json")).unwrap();
+    std::fs::write(space.artefact("tiny", "sbom.cdx.json"), "a site's own").unwrap();
+    let [(again, said), (own, _), (same, _)] = with_key();
+    assert_eq!((again, own.as_str(), same), (spdx, "a site's own", statement));
+    assert!(!said.contains("provenance.intoto.jsonl"), "{said}");
 }

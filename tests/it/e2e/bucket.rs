@@ -163,5 +163,5 @@ fn what_one_machine_put_into_a_bucket_nobody_builds_again() {
     let began = std::time::Instant::now();
     let ran = gone.run(&first, "S3RVER", &["build", "--cache", url, "--cache-key", key]).good();
     assert_eq!(ran.err.matches("is not used").count(), 1, "{}", ran.err);
-    assert!(began.elapsed().as_secs() < 30, "{:?}", began.elapsed());
+    assert!(began.elapsed().as_secs() < 120, "{:?}", began.elapsed());
 }

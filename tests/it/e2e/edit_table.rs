@@ -274,6 +274,15 @@ const EDITS: &[Edit] = &[
         add_table(space, "[users]\nslurm = { uid = 901, gid = 901, home = \"/srv/slurm\", shell = \"/bin/sh\" }");
     }),
     edit(&["groups"], "a group", |space| add_table(space, "[groups]\nslurm = 901")),
+    Edit {
+        fields: &["role.tools"],
+        name: "a role with a package of its own",
+        make: |space| {
+            space.write("play/site.yml", "- hosts: all\n  tasks: []\n");
+            add_table(space, "[[role]]\nansible = \"play/site.yml\"\ntools = [\"python3-netaddr\"]");
+        },
+        how: How::Plan,
+    },
     edit(&["postinstall.script"], "the script", |space| {
         append(space, "mini.postinstall", "echo more >>\"$1/etc/made\"\n")
     }),
@@ -338,6 +347,19 @@ const EDITS: &[Edit] = &[
         space.write("node.packages", "gone 1 amd64\n");
         add_table(space, "[capture]\npackages = \"node.packages\"");
     }),
+    // Planned only: a build would write there.
+    Edit {
+        fields: &["publish.to"],
+        name: "another provisioner",
+        make: |space| add_table(space, "[publish]\nto = [\"tree:/srv/www/mini\"]"),
+        how: How::Plan,
+    },
+    Edit {
+        fields: &["publish.sbom"],
+        name: "bills beside the image",
+        make: |space| add_table(space, "[publish]\nsbom = true"),
+        how: How::Plan,
+    },
     edit(&["image.secrets"], "secrets that are meant", |space| add(space, "image", "secrets = \"allowed\"")),
     edit(&["xcat.path_map"], "a path of the xCAT host", |space| {
         add_table(space, "[xcat]\npath_map = { \"/opt/xcat\" = \"vendor\" }");
@@ -471,6 +493,20 @@ const EDITS: &[Edit] = &[
         make: |space| add(space, "image", "keep = [\"/etc/site/token\"]"),
         how: How::Plan,
     },
+    // What is built stands at the end: each part has every eighth of those.
+    edit(&["boot.root"], "a root that is read over the network", |space| {
+        add(space, "boot", "root = \"lazy\"");
+        add_table(space, "[pack]\narchive = \"squashfs\"\nlevel = 1");
+    }),
+    packages(&["role.ansible", "role.groups", "role.vars", "role.vars_files", "role.inputs"], "a role", |space| {
+        space.edit("image.toml", "install = [", "install = [\"python3\", ");
+        space.write("play/vars.yml", "port: 80\n");
+        let task = "{copy: {dest: /etc/role, content: '{{ port }} {{ name }} {{ lookup(\"file\", \"/recipe/site/input\") }}'}}";
+        space.write("play/site.yml", &format!("- hosts: web\n  gather_facts: false\n  tasks:\n    - {task}\n"));
+        let files = "vars_files = [\"play/vars.yml\"]\ninputs = [\"site/input\"]";
+        let vars = "vars = { name = \"mini\" }";
+        add_table(space, &format!("[[role]]\nansible = \"play/site.yml\"\ngroups = [\"web\"]\n{vars}\n{files}"));
+    }),
 ];
 
 /// The recipe that is edited, built in a store of its own, so that what runs does not depend on what other tests built; once for

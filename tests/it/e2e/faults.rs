@@ -158,10 +158,10 @@ fn interrupt(space: &Space, until: &str, signal: &str, code: i32) {
     assert!(Command::new("kill").args([signal, "--", &group]).status().unwrap().success());
     let status = child.wait().unwrap();
     assert_eq!((status.code(), status.signal()), (Some(code), None), "{until}");
-    assert!(began.elapsed() < Duration::from_secs(2), "{until}: {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(15), "{until}: {:?}", began.elapsed());
     // The kernel takes its time with namespaces and mounts on a loaded machine.
     while below.iter().any(|pid| runs(*pid)) {
-        assert!(began.elapsed() < Duration::from_secs(10), "{until}: {below:?}");
+        assert!(began.elapsed() < Duration::from_secs(60), "{until}: {below:?}");
         std::thread::sleep(Duration::from_millis(20));
     }
     while lines.read_line(&mut said).unwrap() > 0 {}

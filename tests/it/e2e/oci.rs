@@ -140,6 +140,21 @@ fn a_real_registry_keeps_an_image_and_gives_it_back() {
     let entry = ["boot-entry", "tiny", "--out", there.to_str().unwrap(), "--url", "http://10.0.0.1/tiny"];
     let ran: Ran = imgbuild().args(entry).output().unwrap().into();
     assert!(ran.good().out.contains("http://10.0.0.1/tiny"));
+    // A bill goes along: this registry does not know referrers, and has it under a tag.
+    let bill = there.join("tiny/sbom.spdx.json");
+    let words = |words: &[&str]| -> Ran { imgbuild().args(words).output().unwrap().into() };
+    words(&["sbom", there.join("tiny").to_str().unwrap(), "-o", bill.to_str().unwrap()]).good();
+    let again = words(&["push", &url, "tiny", "--out", there.to_str().unwrap()]).good();
+    assert!(again.out.trim().ends_with(&digest), "{} {digest}", again.out);
+    let tag = format!("docker:{}:sha256-{digest}", url.trim_start_matches("oci:").trim_end_matches(":1"));
+    let index = good(tool("skopeo", &["inspect", "--raw", "--tls-verify=false", &tag]));
+    let index: serde_json::Value = serde_json::from_str(&index).unwrap();
+    assert_eq!(index["manifests"][0]["artifactType"], "application/spdx+json");
+    assert_eq!(index["manifests"].as_array().unwrap().len(), 1);
+    let third = space.path().join("third");
+    pull(&url, &third, &[]).good();
+    assert!(std::fs::read(third.join("tiny/sbom.spdx.json")).unwrap() == std::fs::read(&bill).unwrap());
+    words(&["verify", third.join("tiny").to_str().unwrap()]).good();
 }
 
 /// A certificate for loopback by an authority of its own, as a site has one; gives the authority's.

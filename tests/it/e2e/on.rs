@@ -167,6 +167,28 @@ fn privileged_what_is_missing_is_built_by_another_machine() {
 }
 
 #[test]
+fn network_privileged_what_is_here_counts_by_the_new_lock_of_an_edit() {
+    let space = warm();
+    space.edit("image.toml", "base = \"essential\"", "base = \"essential\"\ninstall = [\"ncal\"]");
+    let machine = Machine::start(&space);
+    let before = std::fs::read_to_string(space.path().join("image.lock")).unwrap();
+    let ran = machine.run(&space, &["build", "--locked", "--on", "ssh://builder"]);
+    assert_ne!(ran.code, 0, "{}", ran.err);
+    assert_eq!(std::fs::read_to_string(space.path().join("image.lock")).unwrap(), before);
+    let ran = machine.run(&space, &["build", "--on", "ssh://builder"]).good();
+    assert!(ran.err.contains("makes the lock first"), "{}", ran.err);
+    // The base, its kernel and its tools are here, and nobody makes them again.
+    let built: Vec<&str> = ran.err.lines().filter(|line| line.contains("ran rootfs/")).collect();
+    assert!(built.iter().any(|line| line.contains("rootfs/packages")), "{}", ran.err);
+    assert!(!built.iter().any(|line| line.contains("rootfs/base")), "{}", ran.err);
+    assert!(std::fs::read_to_string(space.path().join("image.lock")).unwrap().contains("name = \"ncal\""));
+    machine.assert_clean();
+    assert!(space.to_do().is_empty(), "{:?}", space.to_do());
+    let there = space.run(&["shell", "--", "test", "-e", "/usr/bin/ncal"]);
+    assert_eq!(there.code, 0, "{}", there.err);
+}
+
+#[test]
 fn privileged_a_connection_that_breaks_is_made_again() {
     let space = warm();
     slow(&space, 6);

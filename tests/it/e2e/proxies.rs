@@ -31,7 +31,7 @@ impl Proxy {
         let child = Command::new("tinyproxy").arg("-d").arg("-c").arg(&file).spawn().unwrap();
         let begun = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(begun.elapsed() < Duration::from_secs(10), "tinyproxy does not listen");
+            assert!(begun.elapsed() < Duration::from_secs(60), "tinyproxy does not listen");
             std::thread::sleep(Duration::from_millis(20));
         }
         Self { child, url: format!("127.0.0.1:{port}"), log, _directory: directory }
@@ -151,7 +151,7 @@ impl Https {
             .unwrap();
         let begun = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(begun.elapsed() < Duration::from_secs(10), "the server does not listen");
+            assert!(begun.elapsed() < Duration::from_secs(60), "the server does not listen");
             std::thread::sleep(Duration::from_millis(20));
         }
         Self { child, port, directory }

@@ -79,7 +79,7 @@ fn used(url: &str, files: &Path, repaired: &str, stop: impl FnOnce()) {
     let began = std::time::Instant::now();
     let ran = first.run(&filling).good();
     assert_eq!(ran.err.matches("is not used").count(), 1, "{}", ran.err);
-    assert!(began.elapsed().as_secs() < 30, "{:?}", began.elapsed());
+    assert!(began.elapsed().as_secs() < 120, "{:?}", began.elapsed());
 }
 
 fn key_of_other() -> String {

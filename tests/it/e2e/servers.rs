@@ -102,7 +102,7 @@ fn privileged_a_node_goes_to_another_server_and_reports_to_the_one_that_answered
     let report = || std::fs::read_to_string(space.path().join(".imgbuild/nodes/reports/cn1.json")).unwrap_or_default();
     let began = Instant::now();
     while !report().contains("\"image\"") {
-        assert!(began.elapsed() < Duration::from_secs(20), "{}\n{}", report(), node.console());
+        assert!(began.elapsed() < Duration::from_secs(90), "{}\n{}", report(), node.console());
         std::thread::sleep(Duration::from_millis(50));
     }
 }

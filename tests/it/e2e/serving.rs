@@ -62,7 +62,7 @@ fn a_node_is_known_by_its_address_and_the_words_of_xcats_port_are_heard() {
     assert_eq!(talk(&server, "10.9.0.11", 3002, "installstatus booted\\n"), "ready\ndone\n");
     let began = Instant::now();
     while !space.run(&["nodes", "cn1"]).out.contains("up") {
-        assert!(began.elapsed() < Duration::from_secs(20), "{}", space.run(&["nodes", "cn1"]).out);
+        assert!(began.elapsed() < Duration::from_secs(90), "{}", space.run(&["nodes", "cn1"]).out);
         std::thread::sleep(Duration::from_millis(50));
     }
     // Who is no node is closed without a word.

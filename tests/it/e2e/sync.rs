@@ -235,7 +235,7 @@ fn looks_change_nothing(site: &Site) {
     assert!(ran.out.contains(refused) && ran.out.contains("Connection refused"), "{}", ran.out);
     assert!(ran.out.contains("cn9: failed: Connection timed out"), "{}", ran.out);
     assert!(ran.err.contains("9 nodes: 7 would change, 2 failed"), "{}", ran.err);
-    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
     for node in &site.nodes {
         assert!(!node.at("etc/motd").exists() && !node.at("root/always").exists() && node.left().is_empty());
         assert_eq!(node.read("etc/setup"), "base\n");
@@ -343,10 +343,10 @@ fn what_stands_in_the_way_is_said_of_the_node(site: &Site) {
     let ran = site.sync(&["cn[4-5]", "--check"]);
     assert!(ran.code == 2 && ran.out.contains("script not finished"), "{}", ran.out);
     // One that leaves a daemon does not hold the sync up.
-    site.space.write("compute/motd.post", "#!/bin/sh\nsleep 30 &\necho $! >/root/daemon\n");
+    site.space.write("compute/motd.post", "#!/bin/sh\nsleep 300 &\necho $! >/root/daemon\n");
     let began = Instant::now();
     assert_eq!(site.sync(&["cn[4-5]"]).code, 0);
-    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(150), "{:?}", began.elapsed());
     let daemon: i32 = node.read("root/daemon").trim().parse().unwrap();
     assert!(Path::new(&format!("/proc/{daemon}")).exists());
     let _ = Command::new("kill").arg(daemon.to_string()).status();

@@ -37,6 +37,7 @@ const KDUMP: &str = r#"{"kdump": {"to": "nfs://10.0.0.5/dumps"}}"#;
 const DUMP_DISK: &str = r#"{"kdump": {"to": "LABEL=crash:/dumps"}}"#;
 const DUMP_SSH: &str =
     r#"{"kdump": {"to": "ssh://dump@10.0.0.5/dumps", "ssh_key": "dump.key", "known_hosts": "hosts"}}"#;
+const ROLE: &str = r#"{"role": [{"ansible": "play/site.yml"}]}"#;
 const NODE_SUPPORT: &str = r#"{"xcat": {"node_support": true, "postscripts": "post"}}"#;
 const NODE: &str = r#"{"node": {}}"#;
 
@@ -128,6 +129,12 @@ const FIELDS: &[Field] = &[
     field("users.*.home", "null", r#""/var/lib/munge""#),
     field("users.*.shell", "null", r#""/bin/sh""#),
     field("groups", r#"{"slurm": 300}"#, r#"{"slurm": 301}"#),
+    with("role.ansible", r#""play/site.yml""#, r#""other-play/site.yml""#, ROLE),
+    with("role.groups", "[]", r#"["web"]"#, ROLE),
+    with("role.vars", "{}", r#"{"port": 80}"#, ROLE),
+    with("role.vars_files", "[]", r#"["play/vars.yml"]"#, ROLE),
+    with("role.inputs", "[]", r#"["site/motd"]"#, ROLE),
+    with("role.tools", "[]", r#"["python3-netaddr"]"#, ROLE),
     field("postinstall.script", r#""a.postinstall""#, r#""b.postinstall""#),
     field("postinstall.scripts", "[]", r#"["b.postinstall"]"#),
     field("postinstall.arguments", "[]", r#"["x"]"#),
@@ -153,6 +160,7 @@ const FIELDS: &[Field] = &[
     field("boot.cmdline", r#"["console=ttyS0"]"#, r#"["quiet"]"#),
     field("boot.tmpfs", r#"{"/tmp": "50m"}"#, r#"{"/tmp": "60m"}"#),
     field("boot.root_size", "null", r#""80%""#),
+    with("boot.root", r#""memory""#, r#""lazy""#, r#"{"pack": {"archive": "squashfs"}}"#),
     with("boot.cache.device", r#""LABEL=a""#, r#""LABEL=b""#, CACHE),
     with("boot.cache.filesystem", r#""ext4""#, r#""xfs""#, CACHE),
     with("boot.cache.image", r#""memory""#, r#""cache""#, CACHE),
@@ -195,6 +203,8 @@ const FIELDS: &[Field] = &[
     with("node.on_failure", r#""report""#, r#""fail""#, NODE),
     field("environment", r#"{"SITE": "a"}"#, r#"{"SITE": "b"}"#),
     field("capture.packages", "null", r#""node.packages""#),
+    field("publish.to", "[]", r#"["tree:/srv/www/node"]"#),
+    field("publish.sbom", "false", "true"),
     field("workspace.allow", "[]", r#"["/nothing"]"#),
     field("xcat.path_map", "{}", r#"{"/opt/xcat": "vendor"}"#),
     field("xcat.osvers", "null", r#""debian12""#),
@@ -414,6 +424,12 @@ fn every_field_moves_the_keys_that_it_means_and_no_others() {
     users.*.home: rootfs/packages-1
     users.*.shell: rootfs/packages-1
     groups: rootfs/packages-1
+    role.ansible: rootfs/role-site
+    role.groups: rootfs/role-site
+    role.vars: rootfs/role-site
+    role.vars_files: rootfs/role-site
+    role.inputs: rootfs/role-site
+    role.tools: lock rootfs/role-site rootfs/tools-roles
     postinstall.script: rootfs/postinstall
     postinstall.scripts: rootfs/postinstall
     postinstall.arguments: rootfs/postinstall
@@ -439,6 +455,7 @@ fn every_field_moves_the_keys_that_it_means_and_no_others() {
     boot.cmdline: nothing
     boot.tmpfs: rootfs/gate rootfs/system
     boot.root_size: nothing
+    boot.root: initrd/stateless initrd/stateless-gzip
     boot.cache.device: nothing
     boot.cache.filesystem: initrd/stateless initrd/stateless-gzip
     boot.cache.image: nothing
@@ -471,6 +488,8 @@ fn every_field_moves_the_keys_that_it_means_and_no_others() {
     node.on_failure: rootfs/postscripts
     environment: rootfs/postinstall
     capture.packages: nothing
+    publish.to: nothing
+    publish.sbom: nothing
     workspace.allow: nothing
     xcat.path_map: nothing
     xcat.osvers: rootfs/postinstall

@@ -2,9 +2,10 @@
 
 mod dhcp;
 mod lists;
-mod needs;
+pub(crate) mod needs;
 pub mod nodeset;
 mod reports;
+mod roll;
 mod site;
 
 use std::process::Command;

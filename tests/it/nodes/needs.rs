@@ -9,9 +9,9 @@ use super::nodeset::nodeset;
 use crate::support::Space;
 
 /// Paths of an image's tree with their texts.
-type Tree = BTreeMap<&'static str, &'static str>;
+pub(crate) type Tree = BTreeMap<&'static str, &'static str>;
 
-fn tree() -> Tree {
+pub(crate) fn tree() -> Tree {
     [
         ("etc/motd", "hello"),
         ("etc/site.txt", "one"),
@@ -26,7 +26,7 @@ fn tree() -> Tree {
 }
 
 /// A workspace with an image whose sync list has two files, and its nodes.
-fn site(nodes: &str) -> Space {
+pub(crate) fn site(nodes: &str) -> Space {
     let space = Space::new();
     space.write("imgbuild.toml", "images = [\"images/*\"]\n");
     let recipe = "[image]\nname = \"compute\"\nrelease = \"bookworm\"\n\n[sync]\nlists = [\"site.synclist\"]\n";
@@ -41,7 +41,7 @@ fn site(nodes: &str) -> Space {
 }
 
 /// Publishes a build with these files, as `build` does; its name. Readers look at the image's bytes, whatever its name says.
-fn publish(space: &Space, tree: &Tree, words: &[&str], rootimg: &str) -> String {
+pub(crate) fn publish(space: &Space, tree: &Tree, words: &[&str], rootimg: &str) -> String {
     let root = tempfile::tempdir().unwrap();
     for (path, text) in tree {
         let path = root.path().join(path);
@@ -74,7 +74,7 @@ fn publish(space: &Space, tree: &Tree, words: &[&str], rootimg: &str) -> String 
     build
 }
 
-fn report(space: &Space, node: &str, state: &str, build: Option<&str>) {
+pub(crate) fn report(space: &Space, node: &str, state: &str, build: Option<&str>) {
     let mut text = json!({"format_version": "1.0", "state": state, "reason": "no disk", "time": 1});
     if let Some(build) = build {
         (text["image"], text["build"]) = ("compute".into(), build.into());

@@ -110,6 +110,50 @@ fn nodes_boot_the_build_that_was_published_then() {
 }
 
 #[test]
+fn a_build_that_nodes_read_their_root_from_stays_whatever_they_boot_next() {
+    let (space, first) = published();
+    let reports = |root: &str| {
+        let report = format!(
+            r#"{{"format_version":"1.0","state":"up","image":"compute","build":"{first}","root":"{root}","time":1}}"#
+        );
+        space.write(".imgbuild/nodes/reports/cn001.json", &report);
+    };
+    let pins = || {
+        let builds = std::fs::read_dir(space.path().join("images/compute/out/.builds/compute")).unwrap().flatten();
+        let notes = builds.filter(|one| one.file_name().to_string_lossy().starts_with(".pins-"));
+        notes.map(|note| std::fs::read_to_string(note.path()).unwrap()).collect::<String>()
+    };
+    nodeset(&space, &["@compute", "compute"]).good();
+    reports("lazy");
+    let second = publish(&space, "compute", "second");
+    nodeset(&space, &["@compute", "compute"]).good();
+    assert!(pins().contains(&first) && pins().contains(&second), "{}", pins());
+    let shown = space.run(&["nodes", "cn001"]).good().out;
+    assert!(shown.contains(&format!("up, reads its root from compute@{first}")), "{shown}");
+    // What they had before is kept for a rollback, but nothing older.
+    nodeset(&space, &["@compute", "offline"]).good();
+    assert!(pins().contains(&first), "{}", pins());
+    // A node that has all of it needs no server.
+    reports("hydrated");
+    nodeset(&space, &["@compute", "compute"]).good();
+    assert!(!pins().contains(&first) && pins().contains(&second), "{}", pins());
+    let shown = space.run(&["nodes", "cn001"]).good().out;
+    assert!(shown.contains("up, hydrated"), "{shown}");
+    // One that is no longer in the file may run all the same.
+    reports("lazy");
+    space.edit("nodes.toml", "nodes = \"cn[001-003]\"", "nodes = \"cn[002-003]\"");
+    space.edit(
+        "nodes.toml",
+        "[node.\"cn[001-003]\"]       # the rack\nip = \"10.0.0.[11-13]\"",
+        "[node.\"cn[002-003]\"]\nip = \"10.0.0.[12-13]\"",
+    );
+    let ran = nodeset(&space, &["--clear"]);
+    assert!(ran.code == 1 && ran.err.contains("cn001") && ran.err.contains("--force"), "{} {}", ran.code, ran.err);
+    nodeset(&space, &["--clear", "--force"]).good();
+    assert!(!space.path().join(".imgbuild/nodes/reports/cn001.json").exists());
+}
+
+#[test]
 fn nodes_behind_shim_get_no_kernel_that_it_would_refuse() {
     let (space, first) = published();
     let ran = nodeset(&space, &["@compute", "compute", "--loader", "shim"]);

@@ -103,7 +103,7 @@ fn a_report_says_what_was_booted_and_not_what_is_to_boot() {
         let began = Instant::now();
         let state = if text.ends_with("booted") { "up" } else { "booting" };
         while !listed().contains(state) {
-            assert!(began.elapsed() < Duration::from_secs(20), "{}", listed());
+            assert!(began.elapsed() < Duration::from_secs(90), "{}", listed());
             std::thread::sleep(Duration::from_millis(50));
         }
     };
@@ -121,6 +121,11 @@ fn a_report_says_what_was_booted_and_not_what_is_to_boot() {
     assert_eq!((next["image"].as_str(), next["build"].as_str()), (Some("compute"), Some(&*second)), "{answer}");
     let new = next["report"].as_str().unwrap().strip_prefix("http://x").unwrap();
     assert_eq!(new, address(&server, "cn001"));
+    // With the words that its loader would give it.
+    let given: Vec<&str> = next["words"].as_array().unwrap().iter().filter_map(|word| word.as_str()).collect();
+    let url = format!("imgurl=http://x/.builds/compute/{second}/");
+    assert!(given.iter().any(|word| word.starts_with(&url)) && given.contains(&"NODE=cn001"), "{answer}");
+    assert_eq!(given.last(), Some(&&*format!("imgbuild.report={}", next["report"].as_str().unwrap())));
     assert!(get_from(&server, 99, "/-/token/cn001/0000").starts_with("HTTP/1.1 403"));
     tell(&server, new, "booting");
     refused("cn001 (not up yet)");
@@ -136,6 +141,33 @@ fn a_report_says_what_was_booted_and_not_what_is_to_boot() {
     // xCAT's first word says that it starts: which build is not known then.
     words("installstatus netbooting");
     assert!(listed().contains("booting (runs an unknown build)"), "{}", listed());
+}
+
+#[test]
+fn a_node_that_reads_its_root_says_so_and_its_build_is_kept_as_long() {
+    let Some((space, first, server)) = running() else { return };
+    let one = address(&server, "cn001");
+    let root = |word: &str| get_from(&server, 99, &format!("{one}?root={word}"));
+    let note = || {
+        let note = space.path().join("images/compute/out/.builds/compute/.pins-reports");
+        std::fs::read_to_string(note).unwrap_or_default()
+    };
+    let listed = || space.run(&["nodes", "cn001"]).good().out;
+    tell(&server, &one, "image");
+    assert!(root("lazy").starts_with("HTTP/1.1 200"));
+    assert!(note().contains(&first), "{}", note());
+    tell(&server, &one, "up");
+    assert!(listed().contains(&format!("up, reads its root from compute@{first}")), "{}", listed());
+    // What is no word of it changes nothing.
+    assert!(root("all").starts_with("HTTP/1.1 400"));
+    assert!(get_from(&server, 99, &format!("{one}?root=lazy&state=x")).starts_with("HTTP/1.1 400"));
+    assert!(get_from(&server, 99, &format!("{one}0?root=hydrated")).starts_with("HTTP/1.1 403"));
+    assert!(listed().contains("reads its root"), "{}", listed());
+    assert!(root("hydrated").starts_with("HTTP/1.1 200"));
+    assert!(listed().contains("up, hydrated") && note().is_empty(), "{} {}", listed(), note());
+    // It starts again.
+    tell(&server, &one, "booting");
+    assert!(!listed().contains("hydrated"), "{}", listed());
 }
 
 #[test]

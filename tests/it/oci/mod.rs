@@ -1,6 +1,7 @@
 //! `imgbuild push` and `pull` against a registry that fails, lies and wants to know who asks; real ones are in `e2e::oci`.
 
 mod hostile;
+mod referrers;
 pub mod server;
 
 use std::os::unix::fs::PermissionsExt;

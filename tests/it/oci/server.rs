@@ -48,6 +48,8 @@ pub struct State {
     pub mountable: Option<String>,
     /// Whether it removes what it is asked to.
     pub removes: bool,
+    /// Whether it knows referrers.
+    pub referrers: bool,
 }
 
 pub struct Registry {
@@ -69,6 +71,7 @@ impl Registry {
             sessions: 0,
             mountable: None,
             removes: false,
+            referrers: false,
         };
         let state = Arc::new(Mutex::new(state));
         let (shared, own) = (Arc::clone(&state), address.clone());
@@ -224,6 +227,12 @@ fn answer(stream: TcpStream, state: &Mutex<State>, own: &str) {
     served(&mut stream, &asked, &body, &mut held);
 }
 
+/// What a manifest is about.
+pub fn subject(manifest: &[u8]) -> Option<String> {
+    let manifest: serde_json::Value = serde_json::from_slice(manifest).ok()?;
+    manifest["subject"]["digest"].as_str().map(str::to_owned)
+}
+
 fn served(stream: &mut TcpStream, asked: &Asked, body: &[u8], state: &mut State) {
     let name = asked.path.rsplit('/').next().unwrap_or_default().to_owned();
     match (asked.method.as_str(), asked.path.as_str()) {
@@ -257,7 +266,29 @@ fn served(stream: &mut TcpStream, asked: &Asked, body: &[u8], state: &mut State)
             state.manifests.insert(name, body.to_vec());
             let digest = Sha256::of(body);
             state.manifests.insert(format!("sha256:{digest}"), body.to_vec());
-            reply(stream, 201, &format!("Docker-Content-Digest: sha256:{digest}\r\n"), b"");
+            let subject = subject(body).filter(|_| state.referrers);
+            let subject = subject.map(|subject| format!("OCI-Subject: {subject}\r\n")).unwrap_or_default();
+            reply(stream, 201, &format!("Docker-Content-Digest: sha256:{digest}\r\n{subject}"), b"");
+        }
+        ("GET", path) if path.contains("/referrers/") => {
+            if !state.referrers {
+                return reply(stream, 404, "", b"");
+            }
+            let about = state.manifests.iter().filter(|(tag, bytes)| {
+                tag.starts_with("sha256:") && subject(bytes).is_some_and(|subject| subject == name)
+            });
+            let entry = |(digest, bytes): (&String, &Vec<u8>)| {
+                let manifest: serde_json::Value = serde_json::from_slice(bytes).unwrap();
+                serde_json::json!({
+                    "mediaType": manifest["mediaType"], "digest": digest, "size": bytes.len(),
+                    "artifactType": manifest["artifactType"],
+                })
+            };
+            let all: Vec<_> = about.map(entry).collect();
+            let index = serde_json::json!({
+                "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": all,
+            });
+            reply(stream, 200, "", index.to_string().as_bytes());
         }
         ("HEAD" | "GET", path) => {
             let is_blob = path.contains("/blobs/");

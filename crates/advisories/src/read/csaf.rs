@@ -1,6 +1,6 @@
 //! CSAF 2.0, with VEX in it. Source: OASIS, Common Security Advisory Framework 2.0, section 3.2; Red Hat's and SUSE's files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::Deserialize;
 
@@ -281,12 +281,17 @@ pub(super) fn read(database: &mut Database, at: usize, file: &str, bytes: &[u8])
                 "has a vulnerability without `cve` and `ids`: CSAF 2.0 was expected",
             ));
         };
+        for name in [name, &meta.tracking.id] {
+            database.meet(name);
+        }
         // What cannot be computed may be bad.
         let is_scored = !vulnerability.scores.0.is_empty();
         let severity = rated(vulnerability).or(of_document).or(is_scored.then_some(Severity::High)).unwrap_or_default();
         let groups = &vulnerability.product_status;
         let wanted = |ids: &[&List<String>]| -> Vec<(String, Package)> {
-            let ids = ids.iter().flat_map(|ids| ids.0.iter());
+            // A list may name a product any number of times.
+            let mut seen = HashSet::new();
+            let ids = ids.iter().flat_map(|ids| ids.0.iter()).filter(|id| seen.insert(id.as_str()));
             let all = ids.filter_map(|id| Some((id.clone(), products.package(id)?)));
             all.filter(|(_, one)| database.wants(&one.name) && is_name(&one.name)).collect()
         };
@@ -302,19 +307,18 @@ pub(super) fn read(database: &mut Database, at: usize, file: &str, bytes: &[u8])
                 add(package, Versions::before(version));
             }
         }
+        let is_mended: HashSet<_> = fixed.iter().map(|(_, one)| (&one.name, &one.scope, &one.module)).collect();
         for (_, package) in wanted(&[&groups.known_affected, &groups.first_affected, &groups.last_affected]) {
-            let is_fixed = |(_, one): &(String, Package)| {
-                one.name == package.name && one.scope == package.scope && one.module == package.module
-            };
             match &package.version {
                 Some(version) => add(&package, Versions::only(version)),
-                None if fixed.iter().any(is_fixed) => {}
+                None if is_mended.contains(&(&package.name, &package.scope, &package.module)) => {}
                 None => add(&package, Versions::all()),
             }
         }
+        let reasons = reasons(vulnerability);
         let statements = wanted(&[&groups.known_not_affected]).into_iter().map(|(id, package)| Statement {
             vulnerabilities: vec![name.clone()],
-            reason: reason_of(vulnerability, &id),
+            reason: reasons.get(id.as_str()).map_or_else(|| "known_not_affected".to_owned(), |text| cut(text, 200)),
             products: vec![product_of(package)],
             status: Status::NotAffected,
             author: cut(&meta.publisher.name, 100),
@@ -345,9 +349,15 @@ fn product_of(package: Package) -> Product {
     Product::Package { names, name, version, arch, scope, module: Some(module.unwrap_or_default()) }
 }
 
-fn reason_of(vulnerability: &Vulnerability, id: &str) -> String {
-    let flag = vulnerability.flags.0.iter().find(|flag| flag.product_ids.0.iter().any(|one| one == id));
-    flag.map_or_else(|| "known_not_affected".to_owned(), |flag| cut(&flag.label, 200))
+/// Why products are not affected: by the first flag that names each.
+fn reasons(vulnerability: &Vulnerability) -> HashMap<&str, &str> {
+    let mut reasons = HashMap::new();
+    for flag in &vulnerability.flags.0 {
+        for id in &flag.product_ids.0 {
+            reasons.entry(id.as_str()).or_insert(flag.label.as_str());
+        }
+    }
+    reasons
 }
 
 /// The publisher's own word goes before the score.

@@ -8,7 +8,7 @@ mod openvex;
 mod osv;
 mod tracker;
 mod updateinfo;
-mod zip;
+pub(crate) mod zip;
 
 use std::io::{Cursor, Read, Seek, SeekFrom};
 
@@ -117,6 +117,7 @@ impl Database {
                 self.loaded.len() - 1
             }
         };
+        self.has_distribution |= matches!(kind, "debian" | "csaf" | "updateinfo");
         let records = match kind {
             "osv" => osv::read(self, database, name, bytes)?,
             "debian" => tracker::read(self, database, name, bytes)?,
@@ -192,7 +193,7 @@ fn title(text: &str) -> String {
 }
 
 /// Whether something can be the name of a package, an advisory or a version.
-fn is_name(text: &str) -> bool {
+pub(crate) fn is_name(text: &str) -> bool {
     !text.is_empty() && text.len() <= LONGEST_NAME && !text.contains(|c: char| c.is_control() || c.is_whitespace())
 }
 
@@ -209,6 +210,20 @@ fn vulnerabilities(id: &str, others: impl IntoIterator<Item = String>) -> Result
     match all.len() > MOST_VULNERABILITIES {
         true => Err(format!("is an advisory on more than {MOST_VULNERABILITIES} vulnerabilities: the limit")),
         false => Ok(all),
+    }
+}
+
+/// Most pairs of a package and a vulnerability that one advisory is about: each is a finding in an image that has the package.
+const MOST_PAIRS: usize = 5_000_000;
+
+/// Whether an advisory has no more pairs than are compared.
+/// Errors: It has.
+fn within_pairs(packages: usize, vulnerabilities: usize) -> Result<(), String> {
+    match packages.saturating_mul(vulnerabilities) > MOST_PAIRS {
+        true => Err(format!(
+            "is an advisory on {vulnerabilities} vulnerabilities of {packages} packages: the limit is {MOST_PAIRS} pairs"
+        )),
+        false => Ok(()),
     }
 }
 

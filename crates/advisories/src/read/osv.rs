@@ -4,12 +4,12 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::few::{List, Pairs, Word};
-use super::{is_name, title, vulnerabilities};
+use super::{is_name, title, vulnerabilities, within_pairs};
 use crate::model::{Advisory, Affected, Database, Names};
 use crate::platform::Scope;
 use crate::purl::Purl;
 use crate::version::{Event, Versions};
-use crate::{AdvisoryError, Order, Severity};
+use crate::{AdvisoryError, Ecosystem, Order, Severity};
 
 #[derive(Deserialize)]
 struct Record {
@@ -93,8 +93,18 @@ pub(super) fn read(database: &mut Database, at: usize, file: &str, bytes: &[u8])
     if !is_name(&record.id) {
         return Err(AdvisoryError::whole(file, "is not a record of OSV: its `id` is not a name"));
     }
+    let languages: Vec<Option<Ecosystem>> =
+        record.affected.0.iter().filter_map(|one| Some(Ecosystem::of_osv(&one.package.as_ref()?.ecosystem))).collect();
+    database.languages.extend(languages.iter().flatten().filter(|one| Order::of_language(**one).is_some()));
+    database.has_distribution |= languages.is_empty() || languages.contains(&None);
     if record.withdrawn.is_some() && !fault::planted("audit-withdrawn-counts") {
         return Ok(1);
+    }
+    let others = [&record.aliases, &record.upstream, &record.related].into_iter().flat_map(|names| &names.0);
+    for name in std::iter::once(&record.id).chain(others) {
+        database.meet(name);
+        // `DEBIAN-CVE-2024-1` is that CVE.
+        name.find("CVE-").filter(|at| *at > 0).into_iter().for_each(|at| database.meet(&name[at..]));
     }
     let summary = record.summary.as_deref().or(record.details.as_deref()).unwrap_or_default();
     let of_record = rated(&record.severity.0, record.database_specific.as_ref())
@@ -114,7 +124,16 @@ pub(super) fn read(database: &mut Database, at: usize, file: &str, bytes: &[u8])
         let purl = name.purl.as_deref().and_then(Purl::parse);
         let release = purl.as_ref().and_then(|purl| purl.qualifier("distro").map(str::to_owned));
         let is_debian = ["Debian", "Ubuntu"].contains(&ecosystem.split(':').next().unwrap_or_default());
-        let order = if is_debian { Order::Debian } else { Order::Rpm };
+        let language = Ecosystem::of_osv(&ecosystem);
+        let order = match language {
+            // Maven's order is not known here: nothing is said of its versions.
+            Some(language) => match Order::of_language(language) {
+                Some(order) => order,
+                None => continue,
+            },
+            None if is_debian => Order::Debian,
+            None => Order::Rpm,
+        };
         let versions = versions_of(file, order, package.ranges.0, package.versions.0)?;
         let scope = Scope::Ecosystem { ecosystem, release };
         let mut add = |name: String, names: Names, versions: Versions| {
@@ -131,12 +150,14 @@ pub(super) fn read(database: &mut Database, at: usize, file: &str, bytes: &[u8])
                 add(binary, Names::Binary, Versions::before(&version));
             }
         }
-        add(name.name, if is_debian { Names::Source } else { Names::Either }, versions);
+        let name = language.map_or(name.name.clone(), |language| language.normal(&name.name));
+        add(name, if is_debian { Names::Source } else { Names::Either }, versions);
     }
     if !affected.is_empty() {
         let others = [record.aliases, record.upstream, record.related].into_iter().flat_map(|names| names.0);
         let vulnerabilities =
             vulnerabilities(&record.id, others).map_err(|problem| AdvisoryError::whole(file, problem))?;
+        within_pairs(affected.len(), vulnerabilities.len()).map_err(|problem| AdvisoryError::whole(file, problem))?;
         database.keep(Advisory { vulnerabilities, id: record.id, title: title(summary), affected, database: at });
     }
     Ok(1)
@@ -148,6 +169,14 @@ impl Rating {
     }
 }
 
+/// Most comparisons of versions that are made to keep less of a record.
+const MOST_LOOKS: usize = 10_000_000;
+
+/// Whether a range is of versions: of semantic ones Go and Rust alone have some.
+fn is_ordered(order: Order, kind: &str) -> bool {
+    kind == "ECOSYSTEM" || order == Order::Semantic && kind == "SEMVER"
+}
+
 /// The versions of ranges that are ordered as the distribution orders them; commits of git are no versions of packages.
 fn versions_of(
     file: &str,
@@ -156,7 +185,7 @@ fn versions_of(
     mut single: Vec<String>,
 ) -> Result<Versions, AdvisoryError> {
     let mut found = Versions::default();
-    for range in ranges.into_iter().filter(|range| range.kind == "ECOSYSTEM") {
+    for range in ranges.into_iter().filter(|range| is_ordered(order, &range.kind)) {
         let mut events = Vec::new();
         for (kind, Word(version)) in range.events.0.into_iter().flat_map(|event| event.0) {
             let event = match kind.as_str() {
@@ -173,8 +202,11 @@ fn versions_of(
         }
         found.ranges.push(events);
     }
-    // Most records list all versions of their ranges, too.
-    single.retain(|version| found.has(order, version).is_none());
+    // Most records list all versions of their ranges, too. It is no matter if some are kept twice.
+    let events: usize = found.ranges.iter().map(Vec::len).sum();
+    if single.len().saturating_mul(events) <= MOST_LOOKS {
+        single.retain(|version| found.has(order, version).is_none());
+    }
     found.single = single;
     Ok(found)
 }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::audit::Subject;
 use crate::model::{Kind, SourceFrom};
-use crate::{Component, Finding, Platform, Report, Severity, audit};
+use crate::{Component, Ecosystem, Finding, Platform, Report, Severity, audit};
 
 const OSV: &str = r#"{"schema_version":"1.7.3","id":"DEBIAN-CVE-2024-5535","modified":"2026-01-01T00:00:00Z","upstream":["CVE-2024-5535"],
  "details":"a buffer overread","severity":[{"type":"CVSS_V3","score":"CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:N/A:N"}],
@@ -61,6 +61,8 @@ fn component(name: &str, version: &str, arch: &str, source: (&str, &str)) -> Com
     let (name, version, arch) = (name.to_owned(), version.to_owned(), arch.to_owned());
     Component {
         kind: Kind::Package,
+        ecosystem: Ecosystem::Distribution,
+        file: String::new(),
         pass: "base".to_owned(),
         name,
         version,
@@ -532,4 +534,109 @@ proptest! {
         let start: &[u8] = [&b"PK\x03\x04"[..], b"\x1f\x8b\x08", b"{\"affected\":", b""][kind];
         let _ = Database::default().read("db", Cursor::new([start, &bytes].concat()));
     }
+}
+
+/// A record on a module of Go and a package of Python.
+const LANGUAGES: &str = r#"{"schema_version":"1.7.3","id":"GO-2023-2102","modified":"2026-01-01T00:00:00Z","aliases":["CVE-2023-39325"],"affected":[
+ {"package":{"ecosystem":"Go","name":"golang.org/x/net"},"ranges":[{"type":"SEMVER","events":[{"introduced":"0"},{"fixed":"0.17.0"}]}]},
+ {"package":{"ecosystem":"PyPI","name":"Some_Package"},"ranges":[{"type":"ECOSYSTEM","events":[{"introduced":"0"},{"fixed":"1.10"}]}]}]}"#;
+
+fn part(ecosystem: Ecosystem, name: &str, version: &str) -> Component {
+    let file = "/opt/bin/tool".to_owned();
+    let kind = Kind::File;
+    Component { kind, ecosystem, file, pass: String::new(), ..component(name, version, "", (name, version)) }
+}
+
+#[test]
+fn parts_of_files_are_compared_with_what_is_said_of_their_language() {
+    let with = |parts: &[Component]| Subject { components: [&debian().components[..], parts].concat(), ..debian() };
+    let old = [part(Ecosystem::Go, "golang.org/x/net", "0.9.0"), part(Ecosystem::PyPi, "some-package", "1.9")];
+    let found = report(&with(&old), &[LANGUAGES], "2026-06-01");
+    let all: Vec<_> = found.findings.iter().map(|one| (one.source.as_str(), one.fixed.as_deref())).collect();
+    assert_eq!(all, [("golang.org/x/net", Some("0.17.0")), ("some-package", Some("1.10"))]);
+    assert_eq!((found.findings[0].kind, &found.findings[0].files[..]), (Kind::File, &["/opt/bin/tool".to_owned()][..]));
+    // The distribution's packages were compared with nothing.
+    assert!(found.compared.is_empty());
+    let new = [part(Ecosystem::Go, "golang.org/x/net", "0.17.0"), part(Ecosystem::PyPi, "some-package", "1.10.0")];
+    assert_eq!(report(&with(&new), &[LANGUAGES], "2026-06-01").findings, []);
+    // Packages of other makers with the name.
+    let other =
+        [part(Ecosystem::CratesIo, "golang.org/x/net", "0.9.0"), component("some-package", "1.9", "", ("x", "1"))];
+    assert_eq!(report(&with(&other), &[LANGUAGES], "2026-06-01").findings, []);
+    let mut database = Database::about(&old);
+    database.read("db", Cursor::new(LANGUAGES.as_bytes().to_vec())).unwrap();
+    assert!(database.has_language(Ecosystem::Go) && !database.has_language(Ecosystem::CratesIo));
+    assert!(!database.has_advisories() && !database.names_sources());
+}
+
+#[test]
+fn a_statement_on_a_name_of_another_kind_says_nothing() {
+    let silenced = |product: &str, subject: &Subject, text: &str, id: &str| {
+        let vex = VEX.replace(r#"{"@id":"pkg:deb/debian/openssl"}"#, product).replace("CVE-2024-5535", id);
+        report(subject, &[text, &vex], "2026-06-01").silenced.len()
+    };
+    for (product, count) in [
+        (r#""pkg:pypi/openssl""#, 0),
+        (r#""pkg:generic/openssl""#, 0),
+        (r#""pkg:rpm/openssl""#, 0),
+        (r#""pkg:cargo/openssl@3.0.11""#, 0),
+        (r#""pkg:deb/openssl""#, 1),
+    ] {
+        assert_eq!(silenced(product, &debian(), OSV, "CVE-2024-5535"), count, "{product}");
+    }
+    let subject = Subject { components: vec![part(Ecosystem::Go, "golang.org/x/net", "0.9.0")], ..debian() };
+    for (product, count) in [
+        (r#""pkg:golang/golang.org/x/net""#, 1),
+        (r#""pkg:golang/golang.org/x/net@v0.9.0""#, 1),
+        (r#""pkg:golang/golang.org/x/net@v0.8.0""#, 0),
+        (r#""pkg:golang/golang.org/x/text""#, 0),
+        (r#""pkg:deb/debian/golang.org%2Fx%2Fnet""#, 0),
+    ] {
+        assert_eq!(silenced(product, &subject, LANGUAGES, "CVE-2023-39325"), count, "{product}");
+    }
+}
+
+#[test]
+fn lists_of_any_length_are_read_in_a_time_of_their_length() {
+    const MANY: usize = 100_000;
+    let began = std::time::Instant::now();
+    // Products that are affected, as many that are mended elsewhere, and as many with a flag.
+    let ids = |kind: &str| (0..MANY).map(|number| format!("\"{kind}{number}:openssl\"")).collect::<Vec<_>>().join(",");
+    let related = |kind: &str, to: &str| {
+        let one = |number: usize| {
+            format!(
+                r#"{{"category":"default_component_of","full_product_name":{{"name":"x","product_id":"{kind}{number}:openssl"}},"product_reference":"openssl","relates_to_product_reference":"{to}"}}"#
+            )
+        };
+        (0..MANY).map(one).collect::<Vec<_>>().join(",")
+    };
+    let document = format!(
+        r#"{{"document":{{"category":"csaf_vex","title":"x","publisher":{{"name":"x"}},"tracking":{{"id":"x"}}}},
+        "product_tree":{{"full_product_names":[
+         {{"product_id":"openssl","name":"openssl","product_identification_helper":{{"purl":"pkg:rpm/redhat/openssl"}}}},
+         {{"product_id":"one","name":"one","product_identification_helper":{{"cpe":"cpe:/o:redhat:enterprise_linux:9"}}}},
+         {{"product_id":"two","name":"two","product_identification_helper":{{"cpe":"cpe:/o:redhat:enterprise_linux:8"}}}}],
+        "relationships":[{},{}]}},
+        "vulnerabilities":[{{"cve":"CVE-2024-1","product_status":{{"known_affected":[{}],"fixed":[{}]}}}}]}}"#,
+        related("a", "one"),
+        related("b", "two"),
+        ids("a"),
+        ids("b"),
+    );
+    Database::of_text(&["openssl"], &document).unwrap();
+    let versions = (0..MANY).map(|number| format!("\"{number}-1\"")).collect::<Vec<_>>().join(",");
+    let events = (0..MANY).map(|number| format!(r#"{{"introduced":"{number}-2"}}"#)).collect::<Vec<_>>().join(",");
+    let record = format!(
+        r#"{{"id":"CVE-2024-2","modified":"x","affected":[{{"package":{{"ecosystem":"Debian:12","name":"openssl"}},"ranges":[{{"type":"ECOSYSTEM","events":[{events}]}}],"versions":[{versions}]}}]}}"#
+    );
+    Database::of_text(&["openssl"], &record).unwrap();
+    // With each pair compared it would take a quarter of an hour.
+    assert!(began.elapsed().as_secs() < 120, "{:?}", began.elapsed());
+    // Packages and vulnerabilities, each with each.
+    let aliases = (0..9_000).map(|number| format!("\"CVE-2024-{number}\"")).collect::<Vec<_>>().join(",");
+    let one = r#"{"package":{"ecosystem":"Debian:12","name":"openssl"},"versions":["1"]}"#;
+    let affected = vec![one; 1_000].join(",");
+    let record = format!(r#"{{"id":"X-1","modified":"x","aliases":[{aliases}],"affected":[{affected}]}}"#);
+    let problem = Database::of_text(&["openssl"], &record).unwrap_err().problem;
+    assert!(problem.contains("9000 vulnerabilities of 1000 packages"), "{problem}");
 }

@@ -80,6 +80,7 @@ impl<'de> Visitor<'de> for Issues<'_> {
         let mut count = 0;
         while let Some(id) = map.next_key::<String>()? {
             count += 1;
+            self.database.meet(&id);
             if !is_wanted {
                 map.next_value::<IgnoredAny>()?;
                 continue;

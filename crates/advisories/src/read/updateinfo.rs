@@ -4,7 +4,7 @@ use std::io::BufRead;
 
 use base::xml::{Event, Reader};
 
-use super::{MOST_KEPT, is_name, title, too_much, vulnerabilities};
+use super::{MOST_KEPT, is_name, title, too_much, vulnerabilities, within_pairs};
 use crate::model::{Advisory, Affected, Database, Names};
 use crate::platform::Scope;
 use crate::version::Versions;
@@ -112,11 +112,15 @@ pub(super) fn read(database: &mut Database, at: usize, file: &str, data: impl Bu
 
 /// Keeps an update of security: by its type, or by the vulnerabilities that it names.
 fn keep(database: &mut Database, at: usize, update: Update) -> Result<(), String> {
+    for name in std::iter::once(&update.id).chain(&update.cves) {
+        database.meet(name);
+    }
     let found = vulnerabilities(&update.id, update.cves)?;
     let is_security = update.kind == "security" || found.iter().any(|one| one.starts_with("CVE-"));
     if update.packages.is_empty() || !is_security || !is_name(&update.id) {
         return Ok(());
     }
+    within_pairs(update.packages.len(), found.len())?;
     let severity = Severity::of_word(&update.severity)
         .or_else(|| Severity::of_word(update.title.split(':').next().unwrap_or_default()))
         .unwrap_or_default();

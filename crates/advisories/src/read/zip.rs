@@ -14,8 +14,8 @@ const ELSEWHERE: u64 = 0xffff_ffff;
 
 /// A file of a zip.
 #[derive(Debug)]
-pub(super) struct Member {
-    pub(super) name: String,
+pub(crate) struct Member {
+    pub(crate) name: String,
     method: u64,
     crc: u64,
     packed: u64,
@@ -39,7 +39,7 @@ fn read_at(file: &mut (impl Read + Seek), at: u64, length: u64) -> Result<Vec<u8
 }
 
 /// The files of a zip, by the list at its end.
-pub(super) fn members(file: &mut (impl Read + Seek)) -> Result<Vec<Member>, String> {
+pub(crate) fn members(file: &mut (impl Read + Seek)) -> Result<Vec<Member>, String> {
     let length = file.seek(SeekFrom::End(0)).map_err(|error| format!("cannot be read: {error}"))?;
     let start = length.saturating_sub(LONGEST_END);
     let tail = read_at(file, start, length - start)?;
@@ -110,7 +110,7 @@ fn member(list: &[u8], at: usize) -> Option<(Member, usize)> {
 
 impl Member {
     /// Its content, of at most so many bytes.
-    pub(super) fn read(&self, file: &mut (impl Read + Seek), limit: u64) -> Result<Vec<u8>, String> {
+    pub(crate) fn read(&self, file: &mut (impl Read + Seek), limit: u64) -> Result<Vec<u8>, String> {
         let header = read_at(file, self.at, 30)?;
         if !header.starts_with(b"PK\x03\x04") {
             return Err(format!("is damaged: a file of the zip was expected at byte {}", self.at));
@@ -136,7 +136,7 @@ impl Member {
 
 /// A zip with files of some texts: the first is stored, others are compressed.
 #[cfg(test)]
-pub(super) fn written(files: &[(&str, &str)]) -> Vec<u8> {
+pub(crate) fn written(files: &[(&str, &str)]) -> Vec<u8> {
     use std::io::Write;
     let (mut out, mut list) = (Vec::new(), Vec::new());
     for (index, (name, text)) in files.iter().enumerate() {

@@ -3,8 +3,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Cursor, Read, Seek, SeekFrom};
 
+use advisories::{LONGEST_FILE, Part, may_have_parts};
 use base::digest::Sha256;
 
 use archive::{Budget, Listed, Unlisted, list_packed, over};
@@ -25,6 +26,8 @@ pub struct OwnFile {
     pub sha256: Sha256,
     /// The package that has another content at this path.
     pub changed: Option<String>,
+    /// What it says itself that it is made of: Go's modules, a driver, a package.
+    pub parts: Vec<Part>,
 }
 
 /// What is in a packed image.
@@ -43,6 +46,8 @@ pub struct Contents {
 #[derive(Debug, Clone)]
 struct Hashed {
     size: u64,
+    /// Its first bytes, as far as it has them.
+    start: [u8; 4],
     md5: [u8; 16],
     sha1: [u8; 20],
     sha256: Sha256,
@@ -141,7 +146,7 @@ fn hash(content: &mut dyn Read, keep: bool) -> io::Result<(Hashed, Vec<u8>)> {
     let (mut md5, mut sha256): (md5::Md5, sha2::Sha256) = Default::default();
     let mut sha1 = <sha1::Sha1 as sha1::Digest>::new();
     let mut kept = Vec::new();
-    let mut size = 0;
+    let (mut size, mut start) = (0u64, [0; 4]);
     let mut buffer = vec![0; 1 << 16];
     loop {
         let count = match content.read(&mut buffer) {
@@ -154,6 +159,9 @@ fn hash(content: &mut dyn Read, keep: bool) -> io::Result<(Hashed, Vec<u8>)> {
         md5::Digest::update(&mut md5, piece);
         sha2::Digest::update(&mut sha256, piece);
         sha1::Digest::update(&mut sha1, piece);
+        for (place, byte) in start.iter_mut().skip(usize::try_from(size).unwrap_or(usize::MAX)).zip(piece) {
+            *place = *byte;
+        }
         size += count as u64;
         if keep {
             kept.extend_from_slice(piece);
@@ -161,6 +169,7 @@ fn hash(content: &mut dyn Read, keep: bool) -> io::Result<(Hashed, Vec<u8>)> {
     }
     let hashed = Hashed {
         size,
+        start,
         md5: md5::Digest::finalize(md5).into(),
         sha1: sha1::Digest::finalize(sha1).into(),
         sha256: Sha256(sha2::Digest::finalize(sha256).into()),
@@ -180,7 +189,11 @@ impl Contents {
             Unlisted::FileSystem(_) | Unlisted::Unknown => "it is neither cpio, tar, squashfs nor erofs".to_owned(),
         })?;
         reading.join_names();
-        Self::of(&reading)
+        let mut contents = Self::of(&reading)?;
+        if let Some(files) = &mut contents.files {
+            find_parts(file, &reading.files, files)?;
+        }
+        Ok(contents)
     }
 
     fn of(reading: &Reading) -> Result<Self, String> {
@@ -212,7 +225,10 @@ impl Contents {
                 name: one.name.clone(),
                 version: one.version.clone(),
                 architecture: one.arch.clone(),
-                source: more.and_then(|more| more.source).map(|text| Source::of_debian(text, &one.version)),
+                source: match kind {
+                    Kind::Deb => more.and_then(|more| more.source).map(|text| Source::of_debian(text, &one.version)),
+                    Kind::Rpm => one.source.as_deref().and_then(Source::of_rpm),
+                },
                 supplier: more.and_then(|more| more.maintainer).and_then(supplier),
                 sha256: None,
             });
@@ -281,8 +297,45 @@ fn own_files(files: &BTreeMap<String, Hashed>, owners: &HashMap<String, Vec<(&st
         sha1: found.sha1,
         sha256: found.sha256,
         changed: owners.get(path).and_then(|all| all.first()).map(|(name, _)| (*name).to_owned()),
+        parts: Vec::new(),
     })
     .collect()
+}
+
+/// Looks into files of no package that may say what they are made of. Which these are is only known once all was read, so the image is
+/// read again, if there are any.
+/// Errors: What is wrong with the image.
+fn find_parts(mut image: &File, hashed: &BTreeMap<String, Hashed>, files: &mut [OwnFile]) -> Result<(), String> {
+    let may_have = |file: &&OwnFile| hashed.get(&file.path).is_some_and(|one| may_have_parts(&file.path, &one.start));
+    let mut wanted: HashMap<&str, (u64, Sha256)> =
+        files.iter().filter(may_have).map(|file| (file.path.as_str(), (file.size, file.sha256))).collect();
+    if wanted.is_empty() || fault::planted("bill-files-unread") {
+        return Ok(());
+    }
+    // By content: of several names of a file, one has it.
+    let mut found: HashMap<Sha256, Vec<Part>> = HashMap::new();
+    image.seek(SeekFrom::Start(0)).map_err(|error| error.to_string())?;
+    let looked = list_packed(image, &mut |listed, content| {
+        if let Some((size, sha256)) = wanted.get(listed.path.as_str()).copied()
+            && listed.size == size
+            && listed.same_as.is_none()
+        {
+            wanted.remove(listed.path.as_str());
+            let mut bytes = Vec::new();
+            content.take(LONGEST_FILE).read_to_end(&mut bytes)?;
+            let parts = advisories::parts(&listed.path, Cursor::new(bytes));
+            found.insert(sha256, parts);
+        }
+        Ok(())
+    });
+    looked.map_err(|error| match error {
+        Unlisted::Io(error) => error.to_string(),
+        Unlisted::FileSystem(_) | Unlisted::Unknown => "it is neither cpio, tar, squashfs nor erofs".to_owned(),
+    })?;
+    for file in files {
+        file.parts = found.get(&file.sha256).cloned().unwrap_or_default();
+    }
+    Ok(())
 }
 
 /// Fields of os-release.

@@ -74,7 +74,9 @@ fn packages_have_their_sources_with_versions_of_their_own() {
     let found = contents();
     let all: Vec<(String, Option<Source>, Option<String>)> =
         found.packages.unwrap().into_iter().map(|one| (one.name, one.source, one.supplier)).collect();
-    let source = |name: &str, version: &str| Some(Source { name: name.to_owned(), version: version.to_owned() });
+    let source = |name: &str, version: &str| {
+        Some(Source { name: name.to_owned(), version: version.to_owned(), file: String::new() })
+    };
     assert_eq!(
         all,
         [
@@ -149,4 +151,52 @@ proptest::proptest! {
         let _ = supplier(&String::from_utf8_lossy(&bytes));
         let _ = Source::of_debian(&String::from_utf8_lossy(&bytes), "1");
     }
+}
+
+/// An entry of cpio's `newc` form. Source: cpio(5).
+fn newc(name: &str, content: &str) -> Vec<u8> {
+    let fields = [1, 0o100_644, 0, 0, 1, 0, content.len(), 0, 0, 0, 0, name.len() + 1, 0];
+    let fields: String = fields.iter().map(|field| format!("{field:08x}")).collect();
+    let mut bytes = format!("070701{fields}{name}\0").into_bytes();
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes.extend(content.as_bytes());
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
+}
+
+/// A packed image with a package of Python that no package of the distribution brings, twice, and one that is brought.
+pub(crate) fn packed() -> Contents {
+    let status = "Package: python3-brought\nStatus: install ok installed\nArchitecture: all\nVersion: 1.0-1\n";
+    let metadata = "Metadata-Version: 2.1\nName: Jinja2\nVersion: 3.1.2\n\nText\n";
+    let files = [
+        ("opt/a/Jinja2-3.1.2.dist-info/METADATA", metadata),
+        ("opt/b/Jinja2-3.1.2.dist-info/METADATA", metadata),
+        ("opt/tool", "a tool"),
+        ("usr/lib/brought-1.0.dist-info/METADATA", "Name: brought\nVersion: 1.0\n"),
+        ("usr/lib/os-release", "ID=debian\nVERSION_ID=12\n"),
+        ("var/lib/dpkg/info/python3-brought.list", "/usr/lib/brought-1.0.dist-info/METADATA\n/usr/lib/os-release\n"),
+        ("var/lib/dpkg/status", status),
+        ("TRAILER!!!", ""),
+    ];
+    let mut file = tempfile::tempfile().unwrap();
+    for (name, content) in files {
+        io::Write::write_all(&mut file, &newc(name, content)).unwrap();
+    }
+    file.seek(SeekFrom::Start(0)).unwrap();
+    Contents::of_image(&file).unwrap()
+}
+
+#[test]
+fn files_of_no_package_say_what_they_are_made_of() {
+    let files = packed().files.unwrap();
+    let parts = |path: &str| {
+        let file = files.iter().find(|file| file.path == path).unwrap();
+        file.parts.iter().map(|part| (part.name.clone(), part.version.clone())).collect::<Vec<_>>()
+    };
+    let expected = [("jinja2".to_owned(), "3.1.2".to_owned())];
+    for place in ["a", "b"] {
+        assert_eq!(parts(&format!("opt/{place}/Jinja2-3.1.2.dist-info/METADATA")), expected);
+    }
+    assert_eq!(parts("opt/tool"), []);
+    assert!(files.iter().all(|file| !file.path.contains("brought")));
 }

@@ -65,6 +65,15 @@ pub(crate) fn document(bill: &Bill) -> Value {
         let all = with_digest(component(kind, format!("file:{path}"), &path), Some(file.sha256));
         components.push(with_property(all, "changed-from-package", file.changed.clone()));
     }
+    for (url, (part, files)) in bill.parts() {
+        let kind = if part.is_driver { "device-driver" } else { "library" };
+        let mut all = component(kind, format!("part:{url}"), &part.name);
+        all["version"] = part.version.clone().into();
+        all["purl"] = url.into();
+        all["properties"] =
+            files.iter().map(|path| json!({"name": "imgbuild:file", "value": format!("/{path}")})).collect();
+        components.push(all);
+    }
     let references: Vec<Value> = components.iter().map(|one| one["bom-ref"].clone()).collect();
     let mut document = json!({
         "bomFormat": "CycloneDX",

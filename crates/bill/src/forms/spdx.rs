@@ -111,6 +111,15 @@ pub(crate) fn document(bill: &Bill) -> Value {
             files.push(one);
         }
     }
+    for (number, (url, (part, paths))) in bill.parts().into_iter().enumerate() {
+        let own = id("Part", number, &part.name);
+        add(&mut relations, with_purl(package(&own, &part.name, &part.version, "LIBRARY"), &url));
+        for path in paths {
+            if let Ok(at) = bill.files.binary_search_by(|file| file.path.as_str().cmp(path)) {
+                relations.push(relation(&own, "CONTAINED_BY", &format!("SPDXRef-File-{at}")));
+            }
+        }
+    }
     let mut sources: Vec<(&Source, String)> = sources.into_iter().collect();
     sources.sort_by(|a, b| a.0.cmp(b.0));
     for (source, own) in sources {

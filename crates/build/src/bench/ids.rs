@@ -8,6 +8,8 @@ pub const TOOLS: &str = "rootfs/tools";
 pub const DRIVER_TOOLS: &str = "rootfs/tools-driver";
 /// What postinstall scripts run, over the base.
 pub const POSTINSTALL_TOOLS: &str = "rootfs/tools-postinstall";
+/// Ansible, over the base.
+pub const ROLE_TOOLS: &str = "rootfs/tools-roles";
 pub const DRACUT_TOOLS: &str = "rootfs/tools-dracut";
 pub const BASE: &str = "rootfs/base";
 pub const SYNC: &str = "rootfs/sync";
@@ -44,6 +46,16 @@ pub fn layer(name: &str) -> String {
     id(Stage::Rootfs, name)
 }
 
+/// The layer of a role, by its name.
+pub fn role_layer(name: &str) -> String {
+    format!("role-{name}")
+}
+
+/// The action of a role, by its name.
+pub fn role(name: &str) -> String {
+    layer(&role_layer(name))
+}
+
 pub fn id(stage: Stage, name: &str) -> String {
     format!("{}/{name}", stage.name())
 }
@@ -59,6 +71,7 @@ mod tests {
             (TOOLS, PassRole::TOOLS),
             (DRIVER_TOOLS, PassRole::DRIVER_TOOLS),
             (POSTINSTALL_TOOLS, PassRole::POSTINSTALL_TOOLS),
+            (ROLE_TOOLS, PassRole::ROLE_TOOLS),
             (DRACUT_TOOLS, PassRole::DRACUT_TOOLS),
             (BASE, PassRole::BASE),
         ] {

@@ -61,7 +61,7 @@ pub fn estimate(kind: ActionKind, threads: usize) -> u64 {
     match kind {
         ActionKind::Bootstrap | ActionKind::Install => 400 * MIB,
         ActionKind::Unpack | ActionKind::Container | ActionKind::Kernel | ActionKind::Postinstall => 256 * MIB,
-        ActionKind::Dracut | ActionKind::Initrd => 256 * MIB,
+        ActionKind::Role | ActionKind::Dracut | ActionKind::Initrd => 256 * MIB,
         ActionKind::Pack => (128 + 48 * threads) * MIB,
         ActionKind::Driver => (128 + 256 * threads) * MIB,
         ActionKind::Lock

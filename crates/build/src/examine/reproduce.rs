@@ -38,6 +38,7 @@ fn is_without_commands(kind: ActionKind) -> bool {
         | ActionKind::Install
         | ActionKind::Kernel
         | ActionKind::Driver
+        | ActionKind::Role
         | ActionKind::Postinstall
         | ActionKind::Services
         | ActionKind::Dracut => false,

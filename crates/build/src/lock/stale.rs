@@ -17,6 +17,7 @@ fn field_of(pass: &str) -> &'static str {
         PassRole::Base => "image.release",
         PassRole::DriverTools => "kernel.build",
         PassRole::PostinstallTools => "postinstall.script",
+        PassRole::RoleTools => "role",
         PassRole::DracutTools => "initrd.generator",
         PassRole::Kernel => "kernel.package",
         PassRole::Otherpkgs => "otherpkgs",

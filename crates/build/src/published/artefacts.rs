@@ -178,7 +178,12 @@ impl Publication<'_> {
         let root = self.recipe.model.statelite.as_ref().and_then(Statelite::root_word);
         words.extend(root.map(|root| format!("root=nfs:{root}")));
         words.extend(self.recipe.model.kdump.as_ref().map(|table| format!("crashkernel={}", table.reserve)));
-        words.extend(self.recipe.model.boot.fields().into_iter().map(|(word, _, value)| format!("{word}{value}")));
+        // A form that is unpacked is no root that is read.
+        let is_lazy =
+            self.recipe.model.pack.forms().iter().any(|form| form.rootimg() == rootimg && form.archive.stays_packed());
+        let fields =
+            self.recipe.model.boot.fields().into_iter().filter(|(_, field, _)| is_lazy || *field != "boot.root");
+        words.extend(fields.map(|(word, _, value)| format!("{word}{value}")));
         words.extend(self.recipe.model.boot.cmdline.iter().cloned());
         words
     }
@@ -310,6 +315,7 @@ pub(crate) fn put_in_place(out: &Path, name: &str, aside: &Path, digest: &str) -
         wait_for_the_disk(aside)
     })?;
     if place.exists() {
+        crate::published::copies::beside::carry_over(&place, aside);
         // The same build. The two are exchanged, so that a damaged one is mended and no one finds it missing.
         let (here, flags) = (rustix::fs::CWD, rustix::fs::RenameFlags::EXCHANGE);
         rustix::fs::renameat_with(here, aside, here, &place, flags)

@@ -1,8 +1,10 @@
 //! Removes old published builds, except the newest two and the published one.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use store::pinned_by_nodes;
+use files::Durability;
+use store::{NODE_PINS, pinned_by_nodes};
 
 /// How many earlier builds of an image are kept beside the published one.
 const KEPT_BUILDS: usize = 2;
@@ -27,11 +29,52 @@ pub(super) fn forget_old(builds: &Path, current: &str, published: Option<&Path>)
     }
 }
 
+/// Notes beside all that is published in a directory which builds nodes read their root from, by image, so that these are kept; where
+/// none does any longer, the note goes.
+/// Errors: A note cannot be written or removed.
+pub fn keep_roots(out: &Path, roots: &BTreeMap<String, BTreeSet<String>>) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(out.join(".builds"))?.flatten() {
+        let note = entry.path().join(format!("{NODE_PINS}reports"));
+        let there = std::fs::read_to_string(&note).ok();
+        let names = entry.file_name().to_str().and_then(|image| roots.get(image));
+        let is_name = |name: &&String| name.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        let lines: String = names.into_iter().flatten().filter(is_name).map(|name| format!("{name}\n")).collect();
+        if lines.is_empty() {
+            there.map_or(Ok(()), |_| std::fs::remove_file(&note))?;
+            continue;
+        }
+        let text = format!("# Nodes read their root from these, as they report.\n{lines}");
+        if there.as_ref() != Some(&text) {
+            files::replace(&note, text.as_bytes(), 0o644, Durability::PowerCut)?;
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, SystemTime};
 
-    use super::{KEPT_BUILDS, forget_old};
+    use super::{KEPT_BUILDS, forget_old, keep_roots, pinned_by_nodes};
+
+    #[test]
+    fn builds_that_nodes_read_their_root_from_are_noted_and_forgotten() {
+        let out = tempfile::tempdir().unwrap();
+        let builds = |image: &str| out.path().join(".builds").join(image);
+        ["compute", "gpu"].iter().for_each(|image| std::fs::create_dir_all(builds(image)).unwrap());
+        let roots = |names: &[&str]| {
+            let names = names.iter().map(|&name| name.to_owned()).collect();
+            [("compute".to_owned(), names), ("elsewhere".to_owned(), ["0".to_owned()].into())].into()
+        };
+        keep_roots(out.path(), &roots(&["0a", "0b", "../0c"])).unwrap();
+        assert_eq!(pinned_by_nodes(&builds("compute")), ["0a".to_owned(), "0b".to_owned()].into());
+        assert!(pinned_by_nodes(&builds("gpu")).is_empty());
+        keep_roots(out.path(), &roots(&["0b"])).unwrap();
+        assert_eq!(pinned_by_nodes(&builds("compute")), ["0b".to_owned()].into());
+        keep_roots(out.path(), &roots(&[])).unwrap();
+        assert_eq!(std::fs::read_dir(builds("compute")).unwrap().count(), 0);
+        assert!(keep_roots(&out.path().join("gone"), &roots(&[])).is_err());
+    }
 
     #[test]
     fn the_newest_builds_stay_and_the_published_one_whatever_its_age() {

@@ -33,7 +33,7 @@ pub(crate) mod artefacts;
 pub(crate) mod assemble;
 pub(crate) mod copies;
 pub(crate) mod drift;
-mod earlier;
+pub(crate) mod earlier;
 pub(crate) mod forms;
 pub(crate) mod layouts;
 pub(crate) mod oci;

@@ -10,7 +10,7 @@ use crate::entry::Object;
 use crate::rate::Rate;
 use crate::{Damage, Mended};
 use base::digest::{Digest, Sha256};
-use packages::{DistroError, Download, Fetcher, Progress};
+use packages::{DistroError, Download, DownloadFault, Fetcher, Progress};
 use store::StoreError;
 
 /// Files below an address.
@@ -20,10 +20,6 @@ pub(super) struct Files {
     address: String,
     fetcher: Fetcher,
     rate: Rate,
-}
-
-fn is_larger(problem: &str) -> bool {
-    problem.starts_with("it is larger")
 }
 
 impl Files {
@@ -37,15 +33,14 @@ impl Files {
 
     fn send(&self, name: &str, file: &Path) -> Result<(), Unsent> {
         let sent = self.fetcher.put(&self.url(name), file, &|bytes| self.rate.spend(bytes));
-        // Only what is larger than it takes: RFC 9110, 15.5.14.
-        sent.map_err(|problem| Unsent { is_of_one: problem.ends_with(" 413"), problem })
+        sent.map_err(|not| Unsent { problem: not.problem, is_of_one: not.is_too_large })
     }
 
     fn kept(&self, name: &str) -> Result<Kept, String> {
         match self.fetcher.read(&self.url(name), ENTRY_LIMIT) {
             Ok(bytes) => Ok(Kept::Text(bytes)),
             Err(DistroError::NotThere { .. }) => Ok(Kept::Nothing),
-            Err(DistroError::Download { problem, .. }) if is_larger(&problem) => Ok(Kept::Odd(problem)),
+            Err(DistroError::Download { problem, fault: DownloadFault::Larger, .. }) => Ok(Kept::Odd(problem)),
             Err(error) => Err(error.to_string()),
         }
     }
@@ -66,11 +61,11 @@ impl Files {
             Ok(()) => Ok(()),
             Err(DistroError::Store(error)) => Err(Trouble::Store(error)),
             Err(_) if began.elapsed() > one.within => Err(too_slow(one)),
-            Err(DistroError::Download { problem, .. }) if is_larger(&problem) => Err(Trouble::Left(problem)),
-            Err(DistroError::Download { problem, .. }) if problem.starts_with("it ended after") => {
-                Err(Trouble::Cut(problem))
-            }
-            Err(DistroError::Download { problem, .. }) => Err(Trouble::Lost(problem)),
+            Err(DistroError::Download { problem, fault, .. }) => Err(match fault {
+                DownloadFault::Larger => Trouble::Left(problem),
+                DownloadFault::CutOff => Trouble::Cut(problem),
+                DownloadFault::Refused | DownloadFault::Other => Trouble::Lost(problem),
+            }),
             // What is missing or damaged.
             Err(error) => Err(Trouble::Left(error.to_string())),
         }
@@ -172,7 +167,11 @@ mod tests {
                         .map_or(0, |rest| rest.split("\r\n").next().unwrap().parse().unwrap());
                     let _ = std::io::copy(&mut (&mut stream).take(length), &mut std::io::sink());
                     if line[0] != "GET" {
-                        let _ = stream.write_all(b"HTTP/1.1 201 x\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+                        let is_refused = ["413", "500"].into_iter().find(|code| line[1].ends_with(code));
+                        let code = is_refused.unwrap_or("201");
+                        let _ = stream.write_all(
+                            format!("HTTP/1.1 {code} x\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").as_bytes(),
+                        );
                         return;
                     }
                     let time = {
@@ -256,6 +255,15 @@ mod tests {
         for text in &TEXTS[..5] {
             assert_eq!(std::fs::read_to_string(place.path().join(text)).unwrap(), **text);
         }
+    }
+
+    #[test]
+    fn a_file_that_is_too_large_for_a_server_is_its_own_trouble() {
+        let (address, _) = server(|_, _| status(404));
+        let files = files_of(&address);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let sent = |name: &str| files.send(name, file.path()).map_err(|unsent| unsent.is_of_one);
+        assert_eq!((sent("v1/200"), sent("v1/413"), sent("v1/500")), (Ok(()), Err(true), Err(false)));
     }
 
     #[test]

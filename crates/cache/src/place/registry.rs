@@ -57,7 +57,7 @@ impl Repository {
 impl From<OciError> for Unsent {
     fn from(error: OciError) -> Self {
         // It says no to this one, and is there.
-        let is_large = matches!(&error, OciError::Refused { problem, .. } if problem.contains(" 413"));
+        let is_large = matches!(&error, OciError::Refused { status: 413, .. });
         let is_of_one = is_large || matches!(error, OciError::Usage { .. } | OciError::Digest { .. });
         Self { problem: error.to_string(), is_of_one }
     }

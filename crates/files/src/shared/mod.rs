@@ -1,6 +1,7 @@
 //! Directories that others can write to: everything in them is reached from the descriptor of their root, never through a link, and
 //! only regular files are read, so that nothing outside is read, written or removed, and nothing is waited for.
 
+mod moves;
 mod owner;
 mod writers;
 
@@ -16,6 +17,7 @@ use rustix::io::Errno;
 
 use crate::{Durability, TEMPORARY};
 
+pub use moves::Named;
 pub use owner::own_directory;
 pub use writers::{Writers, open_to_others, writers};
 
@@ -26,6 +28,8 @@ pub struct Shared {
     path: PathBuf,
     /// Whether what is made there belongs to its owner, with modes as for open(2); else it is this user's, whatever the umask is.
     is_owners: bool,
+    /// Whether it has the modes that are asked for although it is its owner's.
+    has_modes: bool,
 }
 
 /// What has a name in a folder.
@@ -58,7 +62,7 @@ impl Shared {
     pub fn open(path: &Path) -> Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = File::from(rustix::fs::open(path, flags, Mode::empty())?);
-        Ok(Self { root, path: path.to_owned(), is_owners: false })
+        Ok(Self { root, path: path.to_owned(), is_owners: false, has_modes: false })
     }
 
     /// The same of a directory that belongs to an account: what root makes there is the account's, with modes as for open(2).
@@ -203,7 +207,13 @@ impl Shared {
     /// Gives something that this process just made the mode and the owner that it is to have.
     fn make_own(&self, file: &File, mode: u32) -> Result<()> {
         match self.is_owners {
-            true => self.give(file),
+            true => {
+                self.give(file)?;
+                match self.has_modes {
+                    true => file.set_permissions(std::fs::Permissions::from_mode(mode)),
+                    false => Ok(()),
+                }
+            }
             false if fault::planted("cache-modes-of-umask") => Ok(()),
             false => file.set_permissions(std::fs::Permissions::from_mode(mode)),
         }

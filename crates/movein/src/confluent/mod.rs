@@ -12,7 +12,7 @@ use site::osimage::Release;
 use crate::input::roots::{Kind, Root, Roots};
 use crate::input::yaml;
 use crate::plan::release::named_in;
-use crate::plan::{Content, Key, Plan};
+use crate::plan::{Content, Key, Plan, leaves};
 use crate::{MoveError, MoveRequest};
 
 const TOOL: &str = "Confluent";
@@ -135,10 +135,14 @@ pub(super) fn plans(request: &MoveRequest) -> Result<Vec<Plan>, MoveError> {
             _ => plan.decide(&key, "of Confluent's deployment: no field of a recipe"),
         }
     }
+    if let Some(document) = &document {
+        plan.cover(leaves(&format!("{shown}/profile.yaml"), document));
+    }
     profile.packages(request, &mut plan, &mut seen)?;
     if roots.own.is_file("syncfiles") {
         seen.insert("syncfiles".to_owned());
-        syncfiles::take(&mut plan, &roots, "syncfiles", &format!("{shown}/syncfiles"));
+        let read = syncfiles::take(&mut plan, &roots, "syncfiles", &format!("{shown}/syncfiles"));
+        seen.extend(read.iter().filter_map(|path| path.split('/').next()).map(str::to_owned));
     }
     profile.scripts(&mut plan, &mut seen);
     profile.others(&mut plan, &seen);
@@ -188,6 +192,7 @@ impl Profile<'_> {
             request.text(&roots.own, &name)?;
             list(plan, &roots, "", &name, &path.display().to_string(), &mut read);
         }
+        seen.extend(read.iter().filter_map(|path| path.split('/').next()).map(str::to_owned));
         Ok(())
     }
 
@@ -238,22 +243,30 @@ impl Profile<'_> {
     }
 }
 
-/// A list of packages with those that it includes. Source: `list_packages` of imgutil.
-fn list(plan: &mut Plan, roots: &Roots, folder: &str, name: &str, shown: &str, read: &mut BTreeSet<String>) {
+/// The text of a file that another one may include, and its folder; each is read once.
+/// Errors: Why it is not read.
+fn included(roots: &Roots, folder: &str, name: &str, read: &mut BTreeSet<String>) -> Result<(String, String), String> {
+    let (root, path) = roots.find(folder, name)?;
+    if !read.insert(path.clone()) {
+        return Err("it is included twice: read once".to_owned());
+    }
+    let text = root.text(&path).map_err(|error| format!("it is not read: {error}"))?;
+    Ok((text, path.rsplit_once('/').map_or(String::new(), |(folder, _)| folder.to_owned())))
+}
+
+/// A list of packages with those that it includes; whether it is read. Source: `list_packages` of imgutil.
+fn list(plan: &mut Plan, roots: &Roots, folder: &str, name: &str, shown: &str, read: &mut BTreeSet<String>) -> bool {
     let key = Key::new(shown, 0, "pkglist", "");
     if read.len() > LIST_LIMIT {
-        return plan.decide(&key, format!("more than {LIST_LIMIT} lists: the others are not read"));
+        plan.decide(&key, format!("more than {LIST_LIMIT} lists: the others are not read"));
+        return false;
     }
-    let found = roots.find(folder, name).and_then(|(root, path)| {
-        if !read.insert(path.clone()) {
-            return Err("it is included twice: read once".to_owned());
-        }
-        let text = root.text(&path).map_err(|error| format!("it is not read: {error}"))?;
-        Ok((text, path.rsplit_once('/').map_or(String::new(), |(folder, _)| folder.to_owned())))
-    });
-    let (text, below) = match found {
+    let (text, below) = match included(roots, folder, name, read) {
         Ok(found) => found,
-        Err(reason) => return plan.decide(&key, reason),
+        Err(reason) => {
+            plan.decide(&key, reason);
+            return false;
+        }
     };
     let mut is_ignored = None;
     for (at, line) in text.lines().enumerate() {
@@ -281,8 +294,11 @@ fn list(plan: &mut Plan, roots: &Roots, folder: &str, name: &str, shown: &str, r
                         let shown = shown
                             .rsplit_once('/')
                             .map_or(included.to_owned(), |(above, _)| format!("{above}/{included}"));
-                        list(plan, roots, &below, included, &shown, read);
-                        plan.exact(&of_word, "packages.lists", "");
+                        if list(plan, roots, &below, included, &shown, read) {
+                            plan.exact(&of_word, "packages.lists", "");
+                        } else {
+                            plan.decide(&of_word, "the list that it includes is not read");
+                        }
                     }
                     None if word.starts_with('@') => plan.groups(&of_word, &[word]),
                     None => plan.install(&of_word, &[word]),
@@ -290,6 +306,7 @@ fn list(plan: &mut Plan, roots: &Roots, folder: &str, name: &str, shown: &str, r
             }
         }
     }
+    true
 }
 
 /// A script of onboot.d or firstboot.d: a postscript, if it does not need what only Confluent's nodes have.

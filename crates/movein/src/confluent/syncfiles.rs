@@ -10,8 +10,11 @@ use crate::plan::{Content, Key, Plan};
 /// Most files that one includes.
 const FILE_LIMIT: usize = 100;
 
-pub(super) fn take(plan: &mut Plan, roots: &Roots, name: &str, shown: &str) {
-    Reader { roots, read: BTreeSet::new(), places: BTreeMap::new() }.file(plan, "", name, shown, 0);
+/// Takes a file with those that it includes: the files that were read.
+pub(super) fn take(plan: &mut Plan, roots: &Roots, name: &str, shown: &str) -> BTreeSet<String> {
+    let mut reader = Reader { roots, read: BTreeSet::new(), places: BTreeMap::new() };
+    reader.file(plan, "", name, shown, 0);
+    reader.read
 }
 
 struct Reader<'a> {
@@ -31,14 +34,7 @@ impl Reader<'_> {
             plan.decide(&key, format!("more than {FILE_LIMIT} files: the others are not read"));
             return section;
         }
-        let found = self.roots.find(folder, name).and_then(|(root, path)| {
-            if !self.read.insert(path.clone()) {
-                return Err("it is included twice: read once".to_owned());
-            }
-            let text = root.text(&path).map_err(|error| format!("it is not read: {error}"))?;
-            Ok((text, path.rsplit_once('/').map_or(String::new(), |(folder, _)| folder.to_owned())))
-        });
-        let (text, below) = match found {
+        let (text, below) = match super::included(self.roots, folder, name, &mut self.read) {
             Ok(found) => found,
             Err(reason) => {
                 plan.decide(&key, reason);

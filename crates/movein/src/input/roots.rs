@@ -254,4 +254,24 @@ mod tests {
         assert_eq!(kinds[2], ("sub".to_owned(), Kind::Folder));
         assert_eq!(kinds[0].1, Kind::Link("/etc/passwd".to_owned()));
     }
+
+    #[test]
+    fn texts_are_bounded_and_their_bytes_need_no_form() {
+        let folder = tempfile::tempdir().unwrap();
+        let below = |name: &str| folder.path().join(name);
+        // 100 MB that take no room on the disk.
+        std::fs::File::create(below("large")).unwrap().set_len(100 << 20).unwrap();
+        std::fs::write(below("odd"), b"a: \xff\xfe\n").unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, below("pipe"), rustix::fs::FileType::Fifo, Mode::RUSR, 0).unwrap();
+        let root = Root::open(folder.path()).unwrap();
+        assert!(root.text("large").unwrap_err().to_string().contains("larger than"));
+        assert_eq!(root.text("odd").unwrap(), "a: \u{fffd}\u{fffd}\n");
+        assert!(root.text("pipe").unwrap_err().to_string().contains("not a regular file"));
+        use std::os::unix::ffi::OsStrExt;
+        std::fs::write(folder.path().join(std::ffi::OsStr::from_bytes(b"\xff")), "x").unwrap();
+        assert!(root.tree("").unwrap_err().to_string().contains("UTF-8"));
+        let deep = (0..DEPTH_LIMIT + 2).map(|_| "d").collect::<Vec<_>>().join("/");
+        std::fs::create_dir_all(below("t").join(deep)).unwrap();
+        assert!(root.tree("t").unwrap_err().to_string().contains("nested too deeply"));
+    }
 }

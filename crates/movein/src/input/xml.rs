@@ -8,6 +8,8 @@ const ELEMENT_LIMIT: usize = 100_000;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Element {
     pub(crate) name: String,
+    /// The file, if it is another one than the document's.
+    pub(crate) file: Option<std::sync::Arc<str>>,
     /// The line on which its start ends.
     pub(crate) line: usize,
     pub(crate) attributes: Vec<(String, String)>,
@@ -84,6 +86,14 @@ mod tests {
         assert_eq!((x.line, x.text.as_str(), y.line, y.get("z")), (3, "text", 6, Some("1")));
         assert!(document("<!DOCTYPE a [<!ENTITY x \"y\">]><a>&x;</a>").is_err());
         assert!(document("<a>").is_err() && document("").is_err());
+    }
+
+    #[test]
+    fn what_grows_without_bounds_is_refused() {
+        assert!(document(&"<a>".repeat(10_000)).is_err());
+        assert!(document(&format!("<a>{}</a>", "<b/>".repeat(ELEMENT_LIMIT))).unwrap_err().1.contains("elements"));
+        assert!(document(&format!("<a>{}</a>", "x".repeat(2 << 20))).is_err());
+        assert!(document("<a b=\"&lol;\"/>").is_err());
     }
 
     proptest::proptest! {

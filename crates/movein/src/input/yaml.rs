@@ -1,6 +1,6 @@
 //! YAML as values with their lines. Anchors and merge keys are followed, within bounds.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use saphyr_parser::{Event, Parser};
 
@@ -137,6 +137,13 @@ pub(crate) fn document(text: &str) -> Result<Option<Node>, (usize, String)> {
             Event::SequenceEnd | Event::MappingEnd => match open.pop() {
                 Some(Open::List(anchor, line, items)) => (anchor, Node { line, value: Value::List(items) }),
                 Some(Open::Map(anchor, line, entries, _)) => {
+                    if let Some((line, key)) = twice(&entries) {
+                        let problem = format!(
+                            "the key `{}` is there twice, and the other tool takes the last one: remove the first",
+                            key.escape_debug()
+                        );
+                        return Err((line, problem));
+                    }
                     (anchor, Node { line, value: Value::Map(merged(entries)) })
                 }
                 None => continue,
@@ -169,6 +176,13 @@ pub(crate) fn document(text: &str) -> Result<Option<Node>, (usize, String)> {
         }
     }
     Ok(document)
+}
+
+/// The line of a key that a map has already.
+fn twice(entries: &[Entry]) -> Option<(usize, &str)> {
+    let mut known: HashSet<&str> = HashSet::new();
+    let again = entries.iter().find(|entry| entry.key != "<<" && !known.insert(&entry.key))?;
+    Some((again.line, &again.key))
 }
 
 /// Entries of `<<` where the map has none of that name.
@@ -216,6 +230,13 @@ mod tests {
         let text = format!("a: &a {}\nb: [{}]\n", "x".repeat(1 << 20), vec!["*a"; 100].join(", "));
         assert!(document(&text).unwrap_err().1.contains("values"));
         assert_eq!(document("a: 1\nb: [\n").unwrap_err().1.split(':').next(), Some("not well-formed YAML"));
+    }
+
+    #[test]
+    fn a_key_that_is_there_twice_is_refused_and_not_lost() {
+        let (line, problem) = document("packages: [a]\ncmds: []\npackages: [b]\n").unwrap_err();
+        assert!(line == 3 && problem.contains("`packages` is there twice"), "{line} {problem}");
+        assert!(document("a: {x: 1}\nb: {x: 1}\nc: {<<: {y: 1}, <<: {z: 1}}\n").is_ok());
     }
 
     #[test]

@@ -19,6 +19,22 @@ impl Description<'_> {
             Family::Debian => ("/usr/local/share/ca-certificates", "update-ca-certificates"),
         };
         let mut place = None;
+        for one in &sections {
+            let of = one.get("target_distribution").unwrap_or_default();
+            let key = self.key(one, "certificates target_distribution", of);
+            let is_own = matches!(
+                (plan.family(), of),
+                (Family::Suse, "suse") | (Family::RedHat, "redhat") | (Family::Debian, "debian") | (_, "")
+            );
+            match is_own {
+                true => plan.exact(&key, "files", ""),
+                false => plan.differs(
+                    &key,
+                    Some("files"),
+                    "certificates are put where the image's own distribution reads them",
+                ),
+            }
+        }
         for child in sections.iter().flat_map(|one| &one.children) {
             let name = child.get("name").unwrap_or_default();
             let key = self.key(child, "certificates/certificate", name);

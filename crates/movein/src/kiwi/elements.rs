@@ -4,13 +4,13 @@ use recipe::Family;
 
 use super::{Description, counts};
 use crate::input::xml::Element;
-use crate::plan::{AptArchive, Key, Ownership, Plan, RpmKind, RpmRepository, Step, quoted};
+use crate::plan::{AptArchive, Key, Plan, RpmKind, RpmRepository};
 
 /// What the description says of disks and boot loaders, which nodes of a network have not.
 const OF_DISKS: &str = "disks, media and boot loaders: nodes boot over the network";
 
 /// Attributes and children that elements have; a star stands for all. Source: kiwi.rnc.
-const KNOWN: [(&str, &str, &str); 20] = [
+const KNOWN: [(&str, &str, &str); 22] = [
     // Named one by one.
     ("image", "*", "*"),
     ("description", "type", "*"),
@@ -30,6 +30,8 @@ const KNOWN: [(&str, &str, &str); 20] = [
     ("collectionModule", "name stream enable arch", ""),
     ("file", "name arch target owner permissions", ""),
     ("archive", "name arch bootinclude target_dir", ""),
+    ("containers", "*", "*"),
+    ("container", "*", "*"),
     ("certificates", "target_distribution arch profiles", "certificate"),
     ("certificate", "name", ""),
 ];
@@ -57,7 +59,28 @@ impl Description<'_> {
     }
 
     pub(super) fn key(&self, element: &Element, name: impl Into<String>, value: impl Into<String>) -> Key {
-        Key::new(&self.file, element.line, name, value)
+        Key::new(element.file.as_deref().unwrap_or(&self.file), element.line, name, value)
+    }
+
+    pub(super) fn profiles(&self, plan: &mut Plan, image: &Element) {
+        let all = image.children.iter().filter(|one| one.name == "profiles").flat_map(|one| &one.children);
+        for one in all.filter(|one| one.name == "profile") {
+            let name = one.get("name").unwrap_or_default();
+            let key = self.key(one, "profiles/profile", name);
+            match self.profiles.contains(name) {
+                true => plan.exact(&key, "image", ""),
+                false => plan.stays(&key, "not taken: --profile NAME takes it"),
+            }
+        }
+    }
+
+    /// What says for which images a section or an entry is, of one that is taken.
+    fn selected(&self, plan: &mut Plan, element: &Element, name: &str) {
+        for (attribute, value) in
+            element.attributes.iter().filter(|(name, _)| ["profiles", "arch"].contains(&name.as_str()))
+        {
+            plan.exact(&self.key(element, format!("{name} {attribute}"), value), "image", "");
+        }
     }
 
     pub(super) fn elements(&mut self, plan: &mut Plan, image: &Element) {
@@ -67,7 +90,9 @@ impl Description<'_> {
         let skipped = image.children.iter().filter(|one| !counts(one, &self.profiles, arch));
         for one in skipped {
             let of = one.get("profiles").or_else(|| one.get("arch")).unwrap_or_default();
-            plan.stays(&self.key(one, &one.name, of), "for another profile or CPU");
+            let names: Vec<&str> = one.children.iter().filter_map(|child| child.get("name")).collect();
+            let shown = if names.is_empty() { of.to_owned() } else { format!("{of}: {}", names.join(", ")) };
+            plan.stays(&self.key(one, &one.name, shown), "for another profile or CPU");
         }
         self.unknown(plan, image);
         // What later sections mean depends on them.
@@ -78,9 +103,14 @@ impl Description<'_> {
             self.preferences(plan, one, built);
         }
         for section in sections {
+            self.selected(plan, section, &section.name);
             match section.name.as_str() {
                 "preferences" | "profiles" => {}
                 "description" => {
+                    plan.stays(
+                        &self.key(section, "description", section.get("type").unwrap_or_default()),
+                        "it describes",
+                    );
                     for child in &section.children {
                         plan.stays(
                             &self.key(child, format!("description/{}", child.name), &child.text),
@@ -220,10 +250,8 @@ impl Description<'_> {
         }
     }
 
-    fn repository(&mut self, plan: &mut Plan, section: &Element) {
-        let source = section.children.iter().find(|child| child.name == "source");
-        let path = source.and_then(|source| source.get("path")).unwrap_or_default();
-        let key = self.key(section, "repository", path);
+    /// What a repository's attributes say, beside those that become a part of it.
+    fn repository_attributes(&self, plan: &mut Plan, section: &Element) {
         for (name, value) in &section.attributes {
             let key = self.key(section, format!("repository {name}"), value);
             match name.as_str() {
@@ -243,10 +271,10 @@ impl Description<'_> {
                     "used in the build; for nodes put a file of it into the image, [sync] lists",
                 ),
                 "customize" => plan.decide(&key, "the script is not run: write what it adds into the [[repo]]"),
-                "prefer-license"
-                | "use_for_bootstrap"
-                | "status"
-                | "imageonly"
+                "prefer-license" | "use_for_bootstrap" | "status" => {
+                    plan.stays(&key, "how KIWI uses it while it builds")
+                }
+                "imageonly"
                 | "imageinclude"
                 | "type"
                 | "alias"
@@ -262,6 +290,13 @@ impl Description<'_> {
                 _ => plan.unknown(&key),
             }
         }
+    }
+
+    fn repository(&mut self, plan: &mut Plan, section: &Element) {
+        let source = section.children.iter().find(|child| child.name == "source");
+        let path = source.and_then(|source| source.get("path")).unwrap_or_default();
+        let key = self.key(section, "repository", path);
+        self.repository_attributes(plan, section);
         if section.is_true("imageonly") {
             return;
         }
@@ -322,136 +357,4 @@ impl Description<'_> {
             }
         }
     }
-
-    fn packages(&mut self, plan: &mut Plan, section: &Element) {
-        let kind = section.get("type").unwrap_or("image").to_owned();
-        let is_other = !["bootstrap", "image", "delete", "uninstall"].contains(&kind.as_str());
-        // Those of disks and media bring what makes them.
-        if is_other && !["kis", "pxe", "cpio", "squashfs", "tbz"].contains(&kind.as_str()) {
-            let shown = |child: &Element| match (child.name.as_str(), child.get("name").unwrap_or_default()) {
-                ("package", name) => name.to_owned(),
-                (element, name) => format!("{element} {name}"),
-            };
-            let names = section.children.iter().map(shown).collect::<Vec<_>>().join(", ");
-            return plan.stays(
-                &self.key(section, format!("packages type={kind}"), names),
-                format!("only for images of the type {kind}"),
-            );
-        }
-        if section.get("patternType") == Some("plusRecommended") {
-            plan.differs(
-                &self.key(section, "packages patternType", "plusRecommended"),
-                Some("packages.lists"),
-                "recommended packages are not installed: name them",
-            );
-        }
-        for child in &section.children {
-            let name = child.get("name").unwrap_or_default().to_owned();
-            let key = self.key(child, format!("packages/{}", child.name), &name);
-            if !counts(child, &self.profiles, plan.arch) {
-                plan.stays(&key, "for another profile or CPU");
-                continue;
-            }
-            match child.name.as_str() {
-                "package" if kind == "delete" || kind == "uninstall" => plan.remove(&key, &[name]),
-                "package" => plan.install(&key, &[name]),
-                "namedCollection" | "collectionModule" | "ignore" | "product"
-                    if kind == "delete" || kind == "uninstall" =>
-                {
-                    plan.decide(&key, "only packages are removed: name those that it stands for as --NAME in the list")
-                }
-                "namedCollection" => plan.groups(&key, &[name]),
-                "collectionModule" => {
-                    let stream = child.get("stream").map(|stream| format!("{name}:{stream}")).unwrap_or(name);
-                    plan.module(
-                        &key,
-                        if child.get("enable") == Some("false") { "disable" } else { "enable" },
-                        &[stream],
-                    );
-                }
-                "ignore" => match plan.package_name(&name) {
-                    Ok(name) => {
-                        plan.package(format!("-{name}"));
-                        plan.exact(&key, "packages.lists", "");
-                    }
-                    Err(reason) => plan.decide(&key, reason),
-                },
-                "product" => plan.decide(&key, "a product of zypper: add the packages that it stands for"),
-                // With the other files.
-                "file" | "archive" => {}
-                _ => plan.unknown(&key),
-            }
-        }
-    }
-
-    /// `file` and `archive` of the packages' sections.
-    pub(super) fn packaged_files(&mut self, plan: &mut Plan, image: &Element, wanted: &str) {
-        let sections =
-            image.children.iter().filter(|one| one.name == "packages" && counts(one, &self.profiles, plan.arch));
-        let children: Vec<Element> = sections
-            .flat_map(|one| &one.children)
-            .filter(|one| one.name == wanted && counts(one, &self.profiles, plan.arch))
-            .cloned()
-            .collect();
-        for child in &children {
-            let name = child.get("name").unwrap_or_default();
-            let key = self.key(child, format!("packages/{wanted}"), name);
-            self.seen
-                .extend(crate::input::roots::inside(name).and_then(|path| path.split('/').next().map(str::to_owned)));
-            let (root, path) = match self.roots.find("", name) {
-                Ok(found) => found,
-                Err(reason) => {
-                    plan.decide(&key, reason);
-                    continue;
-                }
-            };
-            match wanted {
-                "file" => {
-                    let target = child.get("target").unwrap_or(name);
-                    let target = format!("/{}", target.trim_start_matches('/'));
-                    let mode = child.get("permissions").and_then(|text| u32::from_str_radix(text, 8).ok());
-                    if child.get("permissions").is_some() && mode.is_none() {
-                        plan.decide(&key, "its permissions are not an octal number: set them in [sync.owner]");
-                    }
-                    let own = Ownership {
-                        mode,
-                        owner: child.get("owner").and_then(|owner| plan.owner(&key, owner)),
-                        ..Ownership::default()
-                    };
-                    plan.put_from(&key, &root, &path, &target, &own);
-                }
-                _ => archive(plan, &key, &root, &path, child.get("target_dir").unwrap_or("/")),
-            }
-        }
-    }
-}
-
-/// A tar archive that is unpacked in the image.
-pub(super) fn archive(
-    plan: &mut Plan,
-    key: &Key,
-    root: &std::sync::Arc<crate::input::roots::Root>,
-    path: &str,
-    target: &str,
-) {
-    if let Err(error) = root.file(path) {
-        return plan.decide(key, format!("`{path}` is not read: {error}"));
-    }
-    // Others may have its name.
-    let name = plan.free_script(path);
-    let place = format!("{}/{name}", plan.scripts_folder());
-    plan.files.insert(place, (crate::plan::Content::Beneath(root.clone(), path.to_owned()), 0o644));
-    let target = format!("/{}", target.trim_start_matches('/'));
-    let text = format!(
-        "mkdir -p {} && tar -C {} -xf {}",
-        quoted(&target),
-        quoted(&target),
-        quoted(&format!("/.imgbuild-import/scripts/{name}"))
-    );
-    plan.steps.push(Step::Run { place: key.place(), text, fails: true });
-    plan.differs(
-        key,
-        Some("postinstall.scripts"),
-        "unpacked by the image's own tar: its content is not looked into, so see that it has no secrets",
-    );
 }

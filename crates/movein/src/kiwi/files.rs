@@ -21,7 +21,7 @@ impl Description<'_> {
         for name in ["root.tar", "root.tar.gz", "root.tar.xz", "root.tar.bz2"] {
             if self.roots.own.is_file(name) {
                 self.seen.insert(name.to_owned());
-                super::elements::archive(plan, &self.next_to(name), &self.roots.own, name, "/");
+                super::packages::archive(plan, &self.next_to(name), &self.roots.own, name, "/");
             }
         }
         self.packaged_files(plan, image, "file");

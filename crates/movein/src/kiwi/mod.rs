@@ -4,6 +4,8 @@
 mod accounts;
 mod elements;
 mod files;
+mod leaves;
+mod packages;
 
 use std::collections::BTreeSet;
 
@@ -66,8 +68,8 @@ fn one(request: &MoveRequest, path: &std::path::Path, shown: &str) -> Result<Pla
         ));
     }
     let mut seen = BTreeSet::from([name]);
-    let mut missing = Vec::new();
-    include(&roots, &file, &mut image, &mut seen, &mut missing);
+    let mut included = Vec::new();
+    include(&roots, &file, &mut image, &mut seen, &mut included);
     let (defined, chosen) = profiles(&image, &request.profiles);
     if let Some(unknown) = request.profiles.iter().find(|name| !defined.contains(*name)) {
         let known = defined.iter().cloned().collect::<Vec<_>>().join(", ");
@@ -89,8 +91,11 @@ fn one(request: &MoveRequest, path: &std::path::Path, shown: &str) -> Result<Pla
         is_checked: false,
         seen,
     };
-    for (line, from, problem) in missing {
-        plan.decide(&Key::new(&file, line, "include", from), problem);
+    for (key, problem) in included {
+        match problem {
+            Some(problem) => plan.decide(&key, problem),
+            None => plan.exact(&key, "image", ""),
+        }
     }
     image_attributes(&mut plan, &file, &image);
     let left: Vec<&String> = defined.iter().filter(|name| !description.profiles.contains(*name)).collect();
@@ -101,8 +106,10 @@ fn one(request: &MoveRequest, path: &std::path::Path, shown: &str) -> Result<Pla
             "sections of these profiles are left out: --profile NAME takes them",
         );
     }
+    description.profiles(&mut plan, &image);
     description.elements(&mut plan, &image);
     description.files(&mut plan, &image);
+    plan.cover(leaves::leaves(&file, &image));
     plan.usual_repositories(&Key::new(&file, 0, "repository", ""));
     Ok(plan)
 }
@@ -133,7 +140,7 @@ fn include(
     file: &str,
     image: &mut Element,
     seen: &mut BTreeSet<String>,
-    missing: &mut Vec<(usize, String, String)>,
+    included: &mut Vec<(Key, Option<String>)>,
 ) {
     let children = std::mem::take(&mut image.children);
     for child in children {
@@ -148,27 +155,32 @@ fn include(
             let text = root.text(&path).map_err(|error| format!("`{path}` is not read: {error}"))?;
             xml::document(&text).map_err(|(line, problem)| format!("`{path}`:{line}: {problem}"))
         });
+        let key = |file: &str, line: usize, from: &str| Key::new(file, line, "include from", from);
+        let own = key(file, child.line, &from);
         match found {
             Ok(found) => {
-                seen.extend(inside(path));
+                seen.extend(inside(path).and_then(|path| path.split('/').next().map(str::to_owned)));
+                included.push((own, None));
+                let folder = file.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
+                let name: std::sync::Arc<str> = format!("{folder}{path}").into();
                 let (inner, children): (Vec<Element>, Vec<Element>) =
                     found.children.into_iter().partition(|one| one.name == "include");
                 for one in inner {
-                    let of = one.get("from").unwrap_or_default().to_owned();
+                    let from = one.get("from").unwrap_or_default();
                     let problem = format!("an include of `{path}`: only those of {file} are followed; write it there");
-                    missing.push((child.line, of, problem));
+                    included.push((key(&name, one.line, from), Some(problem)));
                 }
-                // Its lines are those of its own file, which is not named there.
-                image.children.extend(children.into_iter().map(|one| lined(one, child.line)));
+                image.children.extend(children.into_iter().map(|one| in_file(one, &name)));
             }
-            Err(problem) => missing.push((child.line, from, format!("{problem}; in {file}"))),
+            Err(problem) => included.push((own, Some(problem))),
         }
     }
 }
 
-/// An element whose lines are that of the element that includes it.
-fn lined(element: Element, line: usize) -> Element {
-    Element { line, children: element.children.into_iter().map(|child| lined(child, line)).collect(), ..element }
+/// An element of a file that is included.
+fn in_file(element: Element, file: &std::sync::Arc<str>) -> Element {
+    let children = element.children.into_iter().map(|child| in_file(child, file)).collect();
+    Element { file: Some(file.clone()), children, ..element }
 }
 
 /// All profiles, and those that count: the requested ones with what they require; without a request those that KIWI takes by itself.
@@ -216,5 +228,12 @@ fn guessed(image: &Element, profiles: &BTreeSet<String>, arch: Arch) -> Option<R
     // Repositories of KIWI's own packages name the release that they are for, too.
     let address = || repositories().filter_map(path).find_map(|path| named_in(&path));
     let alias = || repositories().find_map(|one| named_in(one.get("alias")?));
-    suite.or_else(address).or_else(alias).or_else(|| named_in(image.get("name")?))
+    // A number alone, of what a repository or the image is called.
+    let preferences = || sections().filter(|one| one.name == "preferences").flat_map(|one| &one.children);
+    let version = preferences().find(|one| one.name == "release-version").map(|one| one.text.clone());
+    let numbered = || {
+        let names = repositories().filter_map(|one| one.get("alias")).chain(image.get("name"));
+        names.filter_map(|name| named_in(&format!("{name} {}", version.as_ref()?))).next()
+    };
+    suite.or_else(address).or_else(alias).or_else(|| named_in(image.get("name")?)).or_else(numbered)
 }

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use recipe::Arch;
 use site::osimage::Release;
 
-use super::{Layer, Parents, parent};
+use super::{Layer, Parents, items, parent};
 use crate::input::yaml::{Entry, Node};
 use crate::plan::release::named_in;
-use crate::plan::{Ownership, Plan, RpmKind, RpmRepository, Rules};
+use crate::plan::{Ownership, Plan, RpmKind, RpmRepository, Rules, leaves, matching};
 use crate::{MoveError, MoveRequest};
 
 const TOOL: &str = "image-builder";
@@ -73,6 +73,7 @@ pub(super) fn plan(
         plan.unknown(&layer.entry("", entry));
     }
     plan.usual_repositories(&layer.key(0, "repos", ""));
+    plan.cover(leaves(&layer.file, document));
     Ok(plan)
 }
 
@@ -109,11 +110,7 @@ fn option(plan: &mut Plan, layer: &Layer<'_>, entry: &Entry, parents: &Parents, 
 
 fn section(plan: &mut Plan, layer: &Layer<'_>, entry: &Entry, is_checked: bool) {
     match entry.key.as_str() {
-        "repos" => {
-            for (at, repo) in entry.node.items().into_iter().enumerate() {
-                repository(plan, layer, at, repo, is_checked);
-            }
-        }
+        "repos" => items(entry).for_each(|(at, repo)| repository(plan, layer, at, repo, is_checked)),
         "modules" => {
             for verb in entry.node.entries() {
                 for (key, stream) in layer.texts(plan, &format!("modules.{}", verb.key), &verb.node) {
@@ -138,16 +135,8 @@ fn section(plan: &mut Plan, layer: &Layer<'_>, entry: &Entry, is_checked: bool) 
                 plan.remove(&key, &[name]);
             }
         }
-        "copyfiles" => {
-            for (at, file) in entry.node.items().into_iter().enumerate() {
-                copy(plan, layer, at, file);
-            }
-        }
-        "cmds" => {
-            for (at, command) in entry.node.items().into_iter().enumerate() {
-                self::command(plan, layer, at, command);
-            }
-        }
+        "copyfiles" => items(entry).for_each(|(at, file)| copy(plan, layer, at, file)),
+        "cmds" => items(entry).for_each(|(at, command)| self::command(plan, layer, at, command)),
         "openscap" => {
             plan.decide(&layer.entry("", entry), "images are not scanned: run oscap on a node, or on the tree")
         }
@@ -224,6 +213,17 @@ fn copy(plan: &mut Plan, layer: &Layer<'_>, at: usize, file: &Node) {
     }
     match layer.roots.find(&layer.folder, &from) {
         Err(reason) => plan.decide(&key, reason),
+        Ok((root, path)) if path.contains(['*', '?', '[']) => match matching(&root, &path) {
+            Err(reason) => plan.decide(&key, reason),
+            Ok(paths) => {
+                for path in paths {
+                    let base = path.rsplit('/').next().unwrap_or(&path);
+                    let to =
+                        if root.is_folder(&path) { to.clone() } else { format!("{}/{base}", to.trim_end_matches('/')) };
+                    plan.put_from(&key, &root, &path, &to, &own);
+                }
+            }
+        },
         Ok((root, path)) => {
             // Into a folder, if the path ends so; a folder's content goes to the path itself.
             let base = path.rsplit('/').next().unwrap_or(&path).to_owned();
@@ -240,7 +240,8 @@ fn command(plan: &mut Plan, layer: &Layer<'_>, at: usize, command: &Node) {
     let key = layer.key(line, &name, text.trim());
     for entry in command.entries() {
         match entry.key.as_str() {
-            "cmd" | "loglevel" => {}
+            "cmd" => {}
+            "loglevel" => plan.stays(&layer.entry(&name, entry), "how image-builder logs the command"),
             "buildah_extra_args" => plan.decide(&layer.entry(&name, entry), "an option of `buildah run`: what it mounts is not there; files that the command needs are `inputs` of the script"),
             _ => plan.unknown(&layer.entry(&name, entry)),
         }

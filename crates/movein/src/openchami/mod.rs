@@ -3,6 +3,7 @@
 //! docs/configuration.md of image-thrillhouse.
 
 mod builder;
+mod manifest;
 mod template;
 mod thrillhouse;
 
@@ -10,7 +11,7 @@ use std::collections::BTreeMap;
 
 use crate::input::roots::Roots;
 use crate::input::yaml::{self, Entry, Node};
-use crate::plan::{Key, Plan};
+use crate::plan::{Key, Plan, of_docker};
 use crate::{MoveError, MoveRequest};
 
 /// A file as it is read.
@@ -22,6 +23,8 @@ pub(super) struct Layer<'a> {
     pub(super) file: String,
     /// What its manifest has that is not translated, and what is to be done.
     pub(super) notes: Vec<(Key, String)>,
+    /// What its manifest has that is followed.
+    pub(super) followed: Vec<Key>,
 }
 
 impl Layer<'_> {
@@ -48,6 +51,11 @@ impl Layer<'_> {
     }
 }
 
+/// The items of an entry, each with its number.
+pub(super) fn items(entry: &Entry) -> impl Iterator<Item = (usize, &Node)> {
+    entry.node.items().into_iter().enumerate()
+}
+
 /// Names of images that other files of this input may have as their parent.
 pub(super) type Parents = BTreeMap<String, String>;
 
@@ -63,11 +71,20 @@ pub(super) fn parent(plan: &mut Plan, key: &Key, parent: &str, parents: &Parents
     if !is_fine {
         return plan.decide(key, "not the name of a container image");
     }
-    plan.from = Some(format!("oci:{reference}"));
-    if reference.starts_with("localhost/") || !reference.contains('/') && !reference.contains('.') {
-        return plan.decide(key, "a container image of this host, or of no registry: import the file that makes it in the same command, or push it to a registry");
+    let host = reference.split('/').next().unwrap_or_default();
+    let is_of_registry = reference.contains('/') && (host.contains(['.', ':']) || host == "localhost");
+    if !is_of_registry && parent.starts_with("docker://") {
+        plan.from = Some(format!("oci:{}", of_docker(reference)));
+        return plan.exact(key, "image.from", "");
     }
-    plan.exact(key, "image.from", "");
+    let is_local = host == "localhost" || !is_of_registry;
+    if is_of_registry {
+        plan.from = Some(format!("oci:{reference}"));
+    }
+    match is_local {
+        true => plan.decide(key, "a container image of this host, or of no registry: import the file that makes it in the same command, or push it to a registry and name that in [image] from"),
+        false => plan.exact(key, "image.from", ""),
+    }
 }
 
 pub(super) fn plans(request: &MoveRequest) -> Result<Vec<Plan>, MoveError> {
@@ -90,14 +107,15 @@ pub(super) fn plans(request: &MoveRequest) -> Result<Vec<Plan>, MoveError> {
                 "correct the file; for a template with more than variables import what `image-thrillhouse render` prints",
             )
         };
-        let layer = Layer { roots, folder: String::new(), file: shown.clone(), notes: Vec::new() };
+        let layer =
+            Layer { roots, folder: String::new(), file: shown.clone(), notes: Vec::new(), followed: Vec::new() };
         let filled = template::filled(text, &BTreeMap::new());
         let document = yaml::document(filled.as_deref().unwrap_or(text)).map_err(wrong)?;
         let document = document.ok_or_else(|| {
             MoveError::input(shown, "it is empty", "name a file of image-builder or image-thrillhouse")
         })?;
         if document.get("layers").is_some() {
-            sources.extend(thrillhouse::layers(request, &layer, &document)?);
+            sources.extend(manifest::layers(request, &layer, &document)?);
         } else {
             // image-builder has no templates.
             let document = match filled.is_some() || document.get("options").is_some() {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use recipe::Family;
+use recipe::Arch;
 
 use super::{Content, Key, Plan, Step};
 use crate::input::secrets;
@@ -38,9 +38,17 @@ impl Plan {
 
     /// A text of commands that ran in the image.
     pub(crate) fn commands(&mut self, key: &Key, text: &str, rules: Rules<'_>) {
-        let Some(mut steps) = shell::steps(text, rules.variables) else { return self.whole(key, text, rules) };
+        let mut variables = rules.variables.clone();
+        // Commands that print the CPU.
+        for command in ["arch", "uname -m", "uname -p", "rpm -E %_arch", "rpm --eval %_arch"] {
+            variables.insert(format!("({command})"), self.arch.machine().to_owned());
+        }
+        variables.insert("(dpkg --print-architecture)".to_owned(), deb_name(self.arch).to_owned());
+        let Some(mut steps) = shell::steps(text, &variables) else { return self.whole(key, text, rules) };
+        // Commands that use packages whose names are not known may find them missing.
+        let is_unknown = |part: &Part| matches!(part, Part::Install { open, .. } if !open.is_empty());
         // Accounts and passwords that a later command feeds to chpasswd.
-        let mut is_left = steps.iter().any(|step| step.part == Part::Network);
+        let mut is_left = steps.iter().any(|step| step.part == Part::Network || is_unknown(&step.part));
         for step in steps.iter_mut().filter(|step| step.part == Part::Other) {
             let is_fed = text.contains("chpasswd") || self.is_fed && secrets::prints(&step.text);
             if is_fed && secrets::is_account(&step.text) {
@@ -69,7 +77,11 @@ impl Plan {
                 }
                 Part::Network => {
                     self.ran += 1;
-                    self.decide(&of_step, "needs a network, and scripts have none: the command is left out but for what became fields; put what it loads into packages or files");
+                    // A part of a longer command may be what loads.
+                    let first = step.text.split_whitespace().next().unwrap_or_default();
+                    let program = step.text.lines().find_map(shell::loader).filter(|program| program != first);
+                    let who = program.map_or(String::new(), |program| format!("runs {program}, which "));
+                    self.decide(&of_step, format!("{who}needs a network, and scripts have none: the command is left out but for what became fields; put what it loads into packages or files"));
                     self.steps.push(Step::Left { place: key.place(), text: step.text });
                 }
                 part => {
@@ -135,8 +147,13 @@ impl Plan {
 
     fn part(&mut self, key: &Key, part: Part) {
         match part {
-            Part::Install { names, options } => {
+            Part::Install { names, open, options } => {
                 self.install(key, &names);
+                for name in open {
+                    self.ran += 1;
+                    let of_name = Key { value: name, ..key.clone() };
+                    self.decide(&of_name, "a name that only a shell tells: add the packages that it means to the list");
+                }
                 for option in options {
                     let of_option = Key { value: option, ..key.clone() };
                     self.differs(&of_option, Some("packages.lists"), "the option is not translated: a recipe's repositories hold for all its packages");
@@ -169,107 +186,6 @@ impl Plan {
         }
         names.iter().for_each(|name| self.unit(name, list));
         self.exact(key, field, "");
-    }
-
-    /// Packages by name.
-    pub(crate) fn install(&mut self, key: &Key, names: &[String]) {
-        let mut is_done = false;
-        for name in names {
-            match self.package_name(name) {
-                Ok(name) => {
-                    // The last word counts.
-                    self.packages.retain(|line| *line != format!("--{name}"));
-                    self.installed_at.insert(name.clone(), self.ran);
-                    self.package(name.as_str());
-                    match name == "epel-release" {
-                        true => self.extra_component(key, "epel"),
-                        false => is_done = true,
-                    }
-                }
-                Err(reason) => self.decide(&Key { value: name.clone(), ..key.clone() }, reason),
-            }
-        }
-        if is_done {
-            self.exact(key, "packages.lists", "");
-        }
-    }
-
-    /// Groups of comps, patterns of SUSE.
-    pub(crate) fn groups(&mut self, key: &Key, names: &[String]) {
-        for name in names {
-            let of_name = Key { value: name.clone(), ..key.clone() };
-            let name = name.trim_start_matches('@');
-            if name.is_empty() || name.contains([',', '#', '\n']) || name.chars().any(char::is_control) {
-                self.decide(&of_name, "not a valid name of a group");
-                continue;
-            }
-            match self.family() {
-                // Groups of comps, patterns of zypper.
-                Family::RedHat | Family::Suse => {
-                    self.package(format!("@{name}"));
-                    self.exact(&of_name, "packages.lists", "");
-                }
-                Family::Debian => {
-                    self.decide(&of_name, "groups have no counterpart in Debian's packages: add the packages")
-                }
-            }
-        }
-    }
-
-    /// Packages that are removed after the others are installed, unless commands ran while they were there.
-    pub(crate) fn remove(&mut self, key: &Key, names: &[String]) {
-        if names.is_empty() {
-            return self.stays(key, "not needed: what nothing needs is not installed");
-        }
-        let mut is_done = false;
-        for name in names {
-            let of_name = Key { value: name.clone(), ..key.clone() };
-            match self.package_name(name) {
-                Err(reason) => self.decide(&of_name, reason),
-                // Also one that no list names: a group or the base has it.
-                Ok(name) if self.ran > self.installed_at.get(&name).copied().unwrap_or_default() => self.decide(
-                    &of_name,
-                    format!("commands before it may use {name}, and a recipe removes packages before commands run: it is kept; add --{name} to the list if they do not, or remove it in a postinstall script"),
-                ),
-                Ok(name) => {
-                    self.package(format!("--{name}"));
-                    is_done = true;
-                }
-            }
-        }
-        if is_done {
-            self.differs(
-                key,
-                Some("packages.lists"),
-                "removed after the others are installed and before commands run, with what depends on it; to drop files alone use [exclude] lists",
-            );
-        }
-    }
-
-    /// Streams of modules.
-    pub(crate) fn module(&mut self, key: &Key, verb: &str, streams: &[String]) {
-        for stream in streams {
-            let of_stream = Key { value: stream.clone(), ..key.clone() };
-            let is_fine = stream.chars().all(|c| c.is_ascii_alphanumeric() || "._:/+-".contains(c));
-            match (verb, is_fine) {
-                ("enable" | "install", true) => {
-                    self.package(format!("@{stream}"));
-                    match verb {
-                        "install" => self.exact(&of_stream, "packages.lists", ""),
-                        _ => self.differs(
-                            &of_stream,
-                            Some("packages.lists"),
-                            "the stream is installed with its default profile, where it was only enabled",
-                        ),
-                    }
-                }
-                ("reset", true) => self.stays(&of_stream, "not needed: a build begins without streams"),
-                _ => self.decide(
-                    &of_stream,
-                    "streams cannot be disabled: name the wanted one as @module:stream in the list",
-                ),
-            }
-        }
     }
 
     /// A script that is run in the image; its secrets are left out, and what would not work is named.
@@ -320,6 +236,15 @@ impl Plan {
     }
 }
 
+/// A CPU as dpkg names it.
+fn deb_name(arch: Arch) -> &'static str {
+    match arch {
+        Arch::X86_64 => "amd64",
+        Arch::Aarch64 => "arm64",
+        Arch::Ppc64le => "ppc64el",
+    }
+}
+
 /// What is done about a secret in a command.
 pub(crate) fn secret(problem: &str) -> String {
     format!(
@@ -329,7 +254,7 @@ pub(crate) fn secret(problem: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use recipe::{Arch, Distro};
+    use recipe::Distro;
     use site::osimage::Release;
 
     use super::*;

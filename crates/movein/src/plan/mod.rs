@@ -1,6 +1,9 @@
 //! A recipe as it comes together: fields, repositories, packages, files, commands; and what became of each key of the input.
 
 mod commands;
+mod cover;
+mod keys;
+mod packages;
 pub(crate) mod release;
 pub(crate) mod report;
 mod repositories;
@@ -19,9 +22,10 @@ use crate::input::roots::Root;
 use crate::input::secrets;
 
 pub(crate) use commands::{Rules, secret};
+pub(crate) use cover::{Leaf, leaves, part};
 pub(crate) use report::{MoveReport, MovedImage, REPORT_FORMAT, Row, State, Verdict};
 pub(crate) use repositories::{AptArchive, RpmKind, RpmRepository};
-pub(crate) use steps::{Ignored, Ownership};
+pub(crate) use steps::{Ignored, Ownership, matching};
 pub(crate) use write::write;
 
 /// Longest value that a report shows.
@@ -289,6 +293,12 @@ fn row(key: &Key, verdict: Verdict, field: Option<&str>, reason: impl Into<Strin
     let reason: String = reason.into();
     let (file, key, line) = (key.file.clone(), secrets::shown(&key.key), key.line);
     Row { file, line, key, value, verdict, field: field.map(str::to_owned), reason: secrets::shown(&reason) }
+}
+
+/// A container image that names no registry, in Docker's own.
+pub(crate) fn of_docker(reference: &str) -> String {
+    let library = if reference.contains('/') { "" } else { "library/" };
+    format!("docker.io/{library}{reference}")
 }
 
 /// A name of an image that a recipe may have.

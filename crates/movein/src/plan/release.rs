@@ -64,7 +64,8 @@ pub(crate) fn named_in(text: &str) -> Option<Release> {
                     (Some("sp"), Some(number)) if *osvers == "sles" => format!(".{number}"),
                     _ => String::new(),
                 };
-                if let Ok(found) = release_of(&format!("{osvers}{one}{pack}")) {
+                let found = release_of(&format!("{osvers}{one}{pack}")).ok();
+                if let Some(found) = found.filter(is_plausible) {
                     return Some(found);
                 }
                 break;
@@ -77,6 +78,17 @@ pub(crate) fn named_in(text: &str) -> Option<Release> {
         }
     }
     None
+}
+
+/// Whether a number is of a release, and not of the one who made something: `alma-base:v0.0.1`.
+fn is_plausible(found: &Release) -> bool {
+    let number: Option<u32> = found.release.split('.').next().and_then(|major| major.parse().ok());
+    number.is_none_or(|major| match found.distro {
+        Distro::Rocky | Distro::Alma | Distro::Centos | Distro::Oracle | Distro::Rhel => (6..20).contains(&major),
+        Distro::Sles | Distro::Opensuse => (11..50).contains(&major),
+        Distro::Fedora => major > 20,
+        Distro::Debian | Distro::Ubuntu => true,
+    })
 }
 
 /// The release that an apt archive's suite belongs to: `bookworm-updates` to `bookworm`.
@@ -124,6 +136,7 @@ mod tests {
             let found = named_in(text).map(|found| format!("{} {}", found.distro.name(), found.release));
             assert_eq!(found.as_deref(), Some(expected), "{text}");
         }
+        assert_eq!((named_in("alma-base:v0.0.1"), named_in("rocky2-base")), (None, None));
         assert_eq!((named_in("compute"), named_in("registry.example/base:9")), (None, None));
         assert_eq!(of_suite("bookworm-updates").unwrap().release, "bookworm");
         assert_eq!(of_os_release("NAME=x\nID=\"debian\"\nVERSION_ID=\"12\"\n").unwrap().release, "bookworm");

@@ -240,6 +240,22 @@ impl Ignored {
     }
 }
 
+/// Files that a pattern in the last part of a path means, sorted.
+/// Errors: Why there are none, and what helps.
+pub(crate) fn matching(root: &Root, pattern: &str) -> Result<Vec<String>, String> {
+    let (folder, last) = pattern.rsplit_once('/').unwrap_or(("", pattern));
+    if folder.contains(['*', '?', '[']) || last.contains(['[', '\\']) {
+        return Err("not a pattern that is understood: name the files one by one".to_owned());
+    }
+    let names = root.names(folder).map_err(|error| format!("`{folder}` is not read: {error}"))?;
+    let below = |name: &String| if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
+    let found: Vec<String> = names.iter().filter(|name| glob(last, name)).map(below).collect();
+    match found.is_empty() {
+        true => Err(format!("no file here is `{pattern}`: copy them here, or next to the recipe")),
+        false => Ok(found),
+    }
+}
+
 /// A file that an input names; a link to one is followed within its root.
 fn named(root: &Arc<Root>, from: &str) -> std::io::Result<Entry> {
     let mut entry = root.entry(from)?;
@@ -267,7 +283,7 @@ fn fits(pattern: &str, path: &str) -> bool {
     }
 }
 
-/// A pattern with stars that stand for no slash: part by part, so that no pattern takes long.
+/// A pattern with stars that stand for no slash, and question marks: part by part, so that no pattern takes long.
 fn glob(pattern: &str, text: &str) -> bool {
     pattern.split('/').count() == text.split('/').count()
         && pattern.split('/').zip(text.split('/')).all(|(pattern, text)| glob_part(pattern.as_bytes(), text.as_bytes()))
@@ -279,7 +295,7 @@ fn glob_part(pattern: &[u8], text: &[u8]) -> bool {
         if pattern.get(p) == Some(&b'*') {
             star = Some((p, t));
             p += 1;
-        } else if p < pattern.len() && pattern[p] == text[t] {
+        } else if p < pattern.len() && [text[t], b'?'].contains(&pattern[p]) {
             (p, t) = (p + 1, t + 1);
         } else if let Some((at, from)) = star {
             (p, t, star) = (at + 1, from + 1, Some((at, from + 1)));
@@ -292,7 +308,7 @@ fn glob_part(pattern: &[u8], text: &[u8]) -> bool {
 
 impl Plan {
     /// Folders of the image that lie next to the recipe as folders.
-    pub(super) fn empty_folders(&self) -> Vec<String> {
+    pub(crate) fn empty_folders(&self) -> Vec<String> {
         let folder = self.files_folder();
         let folders = self.steps.iter().filter_map(|step| match step {
             Step::Folder { path, .. } if !self.is_scripted() => Some(format!("{folder}{path}")),

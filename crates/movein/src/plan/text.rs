@@ -35,7 +35,7 @@ fn comment(text: &str) -> String {
 
 impl Plan {
     /// Everything that is written, by its path in the image's directory.
-    pub(super) fn texts(&self) -> Vec<(String, String, u32)> {
+    pub(crate) fn texts(&self) -> Vec<(String, String, u32)> {
         let mut texts = vec![(recipe::RECIPE_FILE.to_owned(), self.recipe(), 0o644)];
         if !self.packages.is_empty() {
             let text = format!("{}{}\n", comment(&format!("Packages of {}.", self.source)), self.packages.join("\n"));
@@ -143,8 +143,11 @@ impl Plan {
         );
         table("boot", field("cmdline", some(&self.cmdline)).into_iter().collect());
         table("environment", self.environment.iter().map(|(name, value)| (key(name), toml(value))).collect());
-        let open: Vec<_> =
-            self.rows.iter().filter(|row| matches!(row.verdict, Verdict::Differs | Verdict::Decide)).collect();
+        let open: Vec<_> = self
+            .rows
+            .iter()
+            .filter(|row| matches!(row.verdict, Verdict::Differs | Verdict::Decide) && !row.reason.is_empty())
+            .collect();
         if !open.is_empty() {
             text.push('\n');
         }

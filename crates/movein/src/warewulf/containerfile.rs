@@ -7,21 +7,20 @@ use recipe::Arch;
 use site::osimage::Release;
 
 use super::instructions::{Instruction, filled, instructions, without_quotes, words};
-use crate::input::roots::{Root, Roots, inside};
+use crate::input::roots::{Root, Roots};
 use crate::input::secrets;
 use crate::plan::release::named_in;
-use crate::plan::{Content, Ignored, Key, Ownership, Plan, Rules, Step};
+use crate::plan::{Content, Ignored, Key, Plan, Rules, Step, of_docker};
 use crate::{MoveError, MoveRequest};
 
-struct Reader<'a> {
-    roots: &'a Roots,
+pub(super) struct Reader<'a> {
+    pub(super) roots: &'a Roots,
     file: String,
     /// Values of ARG and ENV.
-    values: BTreeMap<String, String>,
-    folder: String,
-    stages: Vec<String>,
+    pub(super) values: BTreeMap<String, String>,
+    pub(super) folder: String,
     /// What .dockerignore leaves out.
-    ignored: Ignored,
+    pub(super) ignored: Ignored,
 }
 
 /// The recipe of the Containerfile `file_name` in the directory of `roots`.
@@ -41,24 +40,32 @@ pub(super) fn plan(
         file: shown.to_owned(),
         values: BTreeMap::new(),
         folder: String::new(),
-        stages: Vec::new(),
         ignored: Ignored::default(),
     };
-    let last = all.iter().rposition(|one| one.word == "FROM");
-    let last = last.ok_or_else(|| MoveError::input(shown, "it has no FROM", "name a Containerfile"))?;
-    for one in all[..last].iter().filter(|one| one.word == "ARG") {
+    let stages = stages(&all);
+    let Some(last) = stages.last() else {
+        return Err(MoveError::input(
+            shown,
+            "it has no FROM",
+            "name a Containerfile; for nodes.conf use `imgbuild import nodes`",
+        ));
+    };
+    // Those before the first stage are for FROM.
+    for one in all.iter().take_while(|one| one.word != "FROM").filter(|one| one.word == "ARG") {
         let _ = reader.argument(&one.text);
     }
-    let from = filled(&all[last].text, &reader.values);
+    let chain = reader.chain(&stages);
+    let first = chain.first().unwrap_or(&last);
+    let from = filled(&first.from.text, &reader.values);
     let (options, words): (Vec<&str>, Vec<&str>) = from.split_whitespace().partition(|word| word.starts_with("--"));
     let reference = words.first().copied().unwrap_or_default().to_owned();
     let platform = options.iter().find_map(|option| option.strip_prefix("--platform="));
     let arch = platform.and_then(|platform| Arch::named(platform.split('/').nth(1).unwrap_or(platform)));
     let found = of_tree.clone().or_else(|| named_in(&reference)).or_else(|| named_in(name));
-    let release = request.release(&format!("{shown}:{}", all[last].line), found)?;
+    let release = request.release(&format!("{shown}:{}", first.from.line), found)?;
     let mut plan = request.plan(super::TOOL, shown, name, release, arch.unwrap_or_default());
     plan.is_fed = text.contains("chpasswd");
-    let key = Key::new(shown, all[last].line, "FROM", &reference);
+    let key = Key::new(shown, first.from.line, "FROM", &reference);
     for option in options {
         let of_option = Key { value: option.to_owned(), key: "FROM --".to_owned(), ..key.clone() };
         match (option.starts_with("--platform="), arch) {
@@ -74,39 +81,98 @@ pub(super) fn plan(
         "image.release",
         format!("{distro} {release}"),
     );
-    for one in &all[..last] {
-        let of_stage = Key::new(shown, one.line, &one.word, &one.text);
+    for one in all.iter().take_while(|one| one.word != "FROM") {
+        let of_global = Key::new(shown, one.line, &one.word, &one.text);
         match one.word.as_str() {
-            "FROM" => {
-                reader.stages.push(one.text.split_whitespace().last().unwrap_or_default().to_owned());
-                plan.decide(
-                    &of_stage,
-                    "a stage that only others copy from is not translated: add what it makes as files or packages",
-                );
-            }
-            "ARG" => plan.exact(&of_stage, "image.from", ""),
-            _ => plan.decide(&of_stage, "in a stage that only others copy from"),
+            "ARG" => plan.exact(&of_global, "image.from", ""),
+            _ => plan.decide(&of_global, "before the first FROM only ARG may stand"),
         }
     }
     reader.from(&mut plan, &key, &reference);
-    for one in &all[last + 1..] {
-        let before = plan.steps.len();
-        reader.instruction(&mut plan, one);
-        reader.repositories(&mut plan, one, before);
+    for stage in &stages {
+        if !chain.iter().any(|one| std::ptr::eq(*one, stage)) {
+            other_stage(&mut plan, shown, stage);
+            continue;
+        }
+        if !std::ptr::eq(*first, stage) {
+            let of_stage = Key::new(shown, stage.from.line, "FROM", &stage.from.text);
+            plan.exact(&of_stage, "image", "it goes on where an earlier stage ends");
+        }
+        for one in stage.body {
+            let before = plan.steps.len();
+            reader.instruction(&mut plan, one);
+            reader.repositories(&mut plan, one, before);
+        }
     }
     plan.base_repositories(&Key::new(shown, 0, "repositories", ""));
     Ok(plan)
 }
 
+/// Why an argument has no value.
+enum Unset {
+    Secret(&'static str),
+    NoValue(String),
+}
+
+/// A stage: its FROM, and what follows.
+struct Stage<'a> {
+    from: &'a Instruction,
+    body: &'a [Instruction],
+}
+
+impl Stage<'_> {
+    /// `FROM IMAGE AS NAME`.
+    fn name(&self) -> Option<&str> {
+        let words: Vec<&str> = self.from.text.split_whitespace().collect();
+        let at = words.iter().position(|word| word.eq_ignore_ascii_case("as"))?;
+        words.get(at + 1).copied()
+    }
+}
+
+fn stages(all: &[Instruction]) -> Vec<Stage<'_>> {
+    let begins: Vec<usize> = (0..all.len()).filter(|at| all[*at].word == "FROM").collect();
+    let ends = begins.iter().skip(1).copied().chain([all.len()]);
+    begins.iter().zip(ends).map(|(at, end)| Stage { from: &all[*at], body: &all[at + 1..end] }).collect()
+}
+
+fn other_stage(plan: &mut Plan, shown: &str, stage: &Stage<'_>) {
+    plan.decide(
+        &Key::new(shown, stage.from.line, "FROM", &stage.from.text),
+        "a stage that only others copy from is not translated: add what it makes as files or packages",
+    );
+    for one in stage.body {
+        plan.decide(&Key::new(shown, one.line, &one.word, &one.text), "in a stage that only others copy from");
+    }
+}
+
 impl Reader<'_> {
+    /// The stages that the image is made by: the last one, and those that it begins with, first ones first.
+    fn chain<'a>(&self, stages: &'a [Stage<'a>]) -> Vec<&'a Stage<'a>> {
+        let mut found: Vec<&Stage<'_>> = Vec::new();
+        let mut at = stages.len().checked_sub(1);
+        while let Some(stage) = at {
+            found.insert(0, &stages[stage]);
+            let from = filled(&stages[stage].from.text, &self.values);
+            let base = from.split_whitespace().find(|word| !word.starts_with("--")).unwrap_or_default();
+            let is_base = |stage: &Stage<'_>| stage.name().is_some_and(|name| name.eq_ignore_ascii_case(base));
+            at = stages[..stage].iter().rposition(is_base);
+        }
+        found
+    }
+
     /// Keeps the values of arguments. A secret is left out: it would be in the script.
-    /// Errors: What it is, for a secret.
-    fn argument(&mut self, text: &str) -> Result<(), &'static str> {
+    /// Errors: Why one has none.
+    fn argument(&mut self, text: &str) -> Result<(), Unset> {
         let mut problem = Ok(());
         for word in words(text, &self.values) {
-            let Some((name, value)) = word.split_once('=') else { continue };
+            let Some((name, value)) = word.split_once('=') else {
+                if !self.values.contains_key(&word) {
+                    problem = Err(Unset::NoValue(word));
+                }
+                continue;
+            };
             match secrets::of_line(&word) {
-                Some(found) => problem = Err(found),
+                Some(found) => problem = Err(Unset::Secret(found)),
                 None => drop(self.values.insert(name.to_owned(), value.to_owned())),
             }
         }
@@ -170,21 +236,17 @@ impl Reader<'_> {
     fn from(&self, plan: &mut Plan, key: &Key, reference: &str) {
         let is_fine =
             !reference.is_empty() && reference.chars().all(|c| c.is_ascii_alphanumeric() || "._-:/@".contains(c));
-        if reference == "scratch" || self.stages.iter().any(|stage| stage == reference) || !is_fine {
+        if reference == "scratch" || !is_fine {
             return plan
                 .decide(key, "not a container image of a registry: the image begins with the release's own packages");
         }
-        plan.from = Some(format!("oci:{reference}"));
         let host = reference.split('/').next().unwrap_or_default();
-        match reference.contains('/') && (host.contains(['.', ':']) || host == "localhost") {
-            true => plan.exact(key, "image.from", ""),
-            false => {
-                // Docker's own registry, as `docker build` means it.
-                let path = if reference.contains('/') { reference.to_owned() } else { format!("library/{reference}") };
-                plan.from = Some(format!("oci:docker.io/{path}"));
-                plan.exact(key, "image.from", "");
-            }
-        }
+        // Docker's own registry, as `docker build` means it.
+        plan.from = Some(match reference.contains('/') && (host.contains(['.', ':']) || host == "localhost") {
+            true => format!("oci:{reference}"),
+            false => format!("oci:{}", of_docker(reference)),
+        });
+        plan.exact(key, "image.from", "");
     }
 
     fn instruction(&mut self, plan: &mut Plan, one: &Instruction) {
@@ -194,7 +256,11 @@ impl Reader<'_> {
             "COPY" | "ADD" => self.copy(plan, &key, one),
             "ARG" => match self.argument(&one.text) {
                 Ok(()) => plan.exact(&key, "postinstall.scripts", ""),
-                Err(problem) => plan.decide(&key, crate::plan::secret(problem)),
+                Err(Unset::Secret(problem)) => plan.decide(&key, crate::plan::secret(problem)),
+                Err(Unset::NoValue(name)) => plan.decide(
+                    &key,
+                    format!("`{name}` gets its value when the image is built: write it here as {name}=VALUE, and import again"),
+                ),
             },
             "ENV" => self.environment(plan, &key, &one.text),
             "WORKDIR" => {
@@ -312,113 +378,5 @@ impl Reader<'_> {
             lines.push_str(&format!("mkdir -p {folder} && cd {folder}\n"));
         }
         lines
-    }
-
-    fn copy(&mut self, plan: &mut Plan, key: &Key, one: &Instruction) {
-        let mut own = Ownership { ignored: self.ignored.clone(), ..Ownership::default() };
-        let text = filled(&one.text.replace("\\\n", " "), &self.values);
-        let mut words: Vec<String> =
-            match serde_json::from_str::<Vec<String>>(text.trim_start_matches(|c: char| c != '[')) {
-                Ok(words) if text.contains('[') => text
-                    .split('[')
-                    .next()
-                    .unwrap_or_default()
-                    .split_whitespace()
-                    .map(str::to_owned)
-                    .chain(words)
-                    .collect(),
-                _ => text.split_whitespace().map(str::to_owned).collect(),
-            };
-        let options: Vec<String> = words.iter().take_while(|word| word.starts_with("--")).cloned().collect();
-        words.drain(..options.len());
-        for option in options {
-            match option.split_once('=') {
-                Some(("--chown", value)) => own.owner = plan.owner(key, value),
-                Some(("--chmod", value)) if u32::from_str_radix(value, 8).is_ok() => {
-                    own.mode = u32::from_str_radix(value, 8).ok()
-                }
-                Some(("--from", _)) => {
-                    return plan.decide(key, "from another stage or image: add what it copies as files or packages");
-                }
-                _ => plan.decide(&Key { value: option.clone(), ..key.clone() }, "an option that is not translated"),
-            }
-        }
-        let Some(to) = words.pop() else { return plan.decide(key, "it has no destination") };
-        let is_folder = to.ends_with('/') || words.len() > 1 || to == ".";
-        let to = if to.starts_with('/') { to } else { format!("{}/{to}", self.folder) };
-        let Some(to) = inside(&to) else { return plan.decide(key, "its destination leads outside the image") };
-        for text in &one.heredocs {
-            let path = if is_folder { format!("/{to}/{}", text.marker).replace("//", "/") } else { format!("/{to}") };
-            let of_text = Key { line: text.line, value: format!("<<{} -> {path}", text.marker), ..key.clone() };
-            let body = if text.is_quoted { text.text() } else { filled(&text.text(), &self.values) };
-            if !text.is_quoted && body.contains('$') {
-                plan.differs(
-                    &of_text,
-                    Some("files"),
-                    "variables that the file does not set stay as they are, where the builder leaves them out",
-                );
-            }
-            plan.put(&of_text, &path, body.into_bytes(), own.mode.unwrap_or(0o644), own.owner.clone());
-        }
-        let is_text = |word: &String| word.trim_start_matches(|c: char| c.is_ascii_digit()).starts_with("<<");
-        for from in words.into_iter().filter(|word| one.heredocs.is_empty() || !is_text(word)) {
-            let of_one = Key { value: format!("{from} -> /{to}"), ..key.clone() };
-            if from.contains("://") || from.contains(['*', '?', '[']) {
-                plan.decide(&of_one, "not fetched, and no pattern is followed: save the file next to the recipe, and add it to a synclist");
-                continue;
-            }
-            match self.roots.find("", from.trim_start_matches('/')) {
-                Err(reason) => plan.decide(&of_one, reason),
-                Ok((root, path)) => {
-                    let is_archive = one.word == "ADD"
-                        && [".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2"].iter().any(|end| path.ends_with(end));
-                    let base = path.rsplit('/').next().unwrap_or(&path).to_owned();
-                    if is_archive {
-                        plan.decide(&of_one, "an archive that is unpacked: unpack it next to the recipe, and add its files to a synclist");
-                    } else if base == "excludes" && to.trim_end_matches('/') == "etc/warewulf"
-                        || to == "etc/warewulf/excludes"
-                    {
-                        match root.text(&path) {
-                            Ok(text) => excludes(plan, &of_one, &text),
-                            Err(error) => plan.decide(&of_one, format!("it is not read: {error}")),
-                        }
-                    } else {
-                        let target = if is_folder && !root.is_folder(&path) {
-                            format!("/{to}/{base}")
-                        } else {
-                            format!("/{to}")
-                        };
-                        plan.put_from(&of_one, &root, &path, &target.replace("//", "/"), &own);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Patterns of `/etc/warewulf/excludes`, which Warewulf matches against relative paths; a folder that matches goes with its content.
-pub(super) fn excludes(plan: &mut Plan, key: &Key, text: &str) {
-    for (at, line) in text.lines().enumerate() {
-        let pattern = line.trim();
-        if pattern.is_empty() || pattern.starts_with('#') {
-            continue;
-        }
-        let of_line = Key {
-            line: if key.file.ends_with("excludes") { at + 1 } else { key.line },
-            value: pattern.to_owned(),
-            ..key.clone()
-        };
-        let path = pattern.trim_matches('/');
-        if path.is_empty() || path.starts_with('!') || path.split('/').any(|part| part == "..") {
-            plan.decide(&of_line, "not a pattern that an exclude list takes");
-            continue;
-        }
-        // Kernels are stages of their own: an image needs none in /boot.
-        for pattern in [format!("./{path}"), format!("./{path}/*")] {
-            if !plan.exclude.contains(&pattern) {
-                plan.exclude.push(pattern);
-            }
-        }
-        plan.exact(&of_line, "exclude.lists", "");
     }
 }

@@ -2,6 +2,7 @@
 //! userdocs/overlays and `internal/pkg/overlay` of Warewulf 4.6; Containerfiles as buildah reads them.
 
 mod containerfile;
+mod copy;
 mod instructions;
 mod overlays;
 
@@ -163,10 +164,6 @@ fn image(plan: &mut Plan, tree: &Tree, has_containerfile: bool) {
         );
     }
     if let Ok(text) = tree.root.text("etc/warewulf/excludes") {
-        containerfile::excludes(
-            plan,
-            &Key::new(&format!("{}/etc/warewulf/excludes", tree.file), 0, "excludes", ""),
-            &text,
-        );
+        copy::excludes(plan, &Key::new(&format!("{}/etc/warewulf/excludes", tree.file), 0, "excludes", ""), &text);
     }
 }

@@ -171,6 +171,14 @@ pub struct Boot<'a> {
     pub report: Option<&'a str>,
 }
 
+/// Addresses of what a node boots.
+struct Addresses {
+    /// Where `out/` is.
+    base: String,
+    /// The directory of the files.
+    url: String,
+}
+
 impl Boot<'_> {
     /// What templates get; docs/nodes.md lists it.
     fn context(&self, uefi: bool) -> serde_json::Value {
@@ -189,29 +197,12 @@ impl Boot<'_> {
             "state": "boot",
         });
         if let Some(boot) = self.bootable {
-            let Bootable { image, build, cmdline, device_trees } = boot;
-            let base = self.url.trim_end_matches('/').replace("{image}", image);
-            let url = if fault::planted("build-not-pinned") {
-                format!("{base}/{image}")
-            } else {
-                format!("{base}/.builds/{image}/{build}")
-            };
+            let Bootable { image, build, device_trees, .. } = boot;
+            let Addresses { base, url } = self.addresses(boot);
             let own = node.kernel_words();
             // A card that the file names goes before the one that the loader came from.
             let bootif = !own.iter().any(|word| word.starts_with("netdev=") || word.starts_with("BOOTIF="));
-            let others = self.servers.iter().map(|other| other.trim_end_matches('/').replace("{image}", image));
-            let others: Vec<String> = others.filter(|other| *other != base).collect();
-            let word = |word: &String| {
-                let mut text = word.replace("{url}", &url);
-                if let Some(file) = word.strip_prefix("imgurl={url}") {
-                    text.extend(others.iter().map(|other| format!(",{other}/.builds/{image}/{build}{file}")));
-                }
-                text
-            };
-            let mut words: Vec<String> = cmdline.iter().map(word).collect();
-            words.push(format!("NODE={}", node.name));
-            words.extend(own);
-            words.extend(self.report.map(|report| format!("imgbuild.report={report}")));
+            let words = self.words();
             let place = |file: &str| match (self.loader, url.strip_prefix("http://")) {
                 (Loader::Grub, Some(rest)) => {
                     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
@@ -248,6 +239,39 @@ impl Boot<'_> {
             }
         }
         context
+    }
+
+    /// Where the files of what it boots are.
+    fn addresses(&self, boot: &Bootable) -> Addresses {
+        let Bootable { image, build, .. } = boot;
+        let base = self.url.trim_end_matches('/').replace("{image}", image);
+        let url = if fault::planted("build-not-pinned") {
+            format!("{base}/{image}")
+        } else {
+            format!("{base}/.builds/{image}/{build}")
+        };
+        Addresses { base, url }
+    }
+
+    /// The words of the kernel's command line; none where the node boots its disk.
+    pub fn words(&self) -> Vec<String> {
+        let Some(boot) = self.bootable else { return Vec::new() };
+        let Bootable { image, build, cmdline, .. } = boot;
+        let Addresses { base, url } = self.addresses(boot);
+        let others = self.servers.iter().map(|other| other.trim_end_matches('/').replace("{image}", image));
+        let others: Vec<String> = others.filter(|other| *other != base).collect();
+        let word = |word: &String| {
+            let mut text = word.replace("{url}", &url);
+            if let Some(file) = word.strip_prefix("imgurl={url}") {
+                text.extend(others.iter().map(|other| format!(",{other}/.builds/{image}/{build}{file}")));
+            }
+            text
+        };
+        let mut words: Vec<String> = cmdline.iter().map(word).collect();
+        words.push(format!("NODE={}", self.node.name));
+        words.extend(self.node.kernel_words());
+        words.extend(self.report.map(|report| format!("imgbuild.report={report}")));
+        words
     }
 
     /// The node's files with their texts.

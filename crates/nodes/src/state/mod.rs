@@ -10,6 +10,7 @@
 //! | `keys/NODE.json` | the ssh host keys that a node reported | `serve` |
 //! | `secret` | what the tokens of nodes are made from, mode 0600 | anyone who comes first |
 //! | `rollout.json` | a canary under way | `nodeset --canary` |
+//! | `roll.json` | how far a roll is, and what nodes were synced to by rolls | `roll` |
 
 pub mod asked;
 pub mod host_keys;
@@ -17,8 +18,10 @@ mod owner;
 mod per_node;
 pub mod presence;
 pub mod reports;
+mod roll;
 pub mod rollout;
 pub mod scripts;
+pub mod synced;
 pub mod tokens;
 
 use std::collections::BTreeMap;

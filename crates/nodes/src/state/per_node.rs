@@ -13,7 +13,8 @@ pub(super) const REPORTS: &str = "reports";
 pub(super) const SCRIPTS: &str = "scripts";
 pub(super) const ASKED: &str = "asked";
 pub(super) const KEYS: &str = "keys";
-const KINDS: [&str; 4] = [REPORTS, SCRIPTS, ASKED, KEYS];
+pub(super) const SYNCED: &str = "synced";
+const KINDS: [&str; 5] = [REPORTS, SCRIPTS, ASKED, KEYS, SYNCED];
 
 /// Longest file that is read: what is kept of a node is bounded.
 const LONGEST: u64 = 1 << 20;
@@ -98,7 +99,7 @@ mod tests {
         for name in ["other/cn1.json", "other/secret"] {
             std::fs::write(at(name), "[1]").unwrap();
         }
-        for kind in [SCRIPTS, ASKED, KEYS] {
+        for kind in [SCRIPTS, ASKED, KEYS, SYNCED] {
             symlink(at("other"), at("state").join(kind)).unwrap();
         }
         symlink(at("other/cn1.json"), at("state/reports/cn1.json")).unwrap();
@@ -106,7 +107,7 @@ mod tests {
             assert!(state.kept::<Vec<u8>>(kind, "cn1").is_none(), "{kind}");
         }
         assert_eq!(state.kept_names().into_iter().collect::<Vec<_>>(), ["cn1"]);
-        for kind in [SCRIPTS, ASKED, KEYS] {
+        for kind in [SCRIPTS, ASKED, KEYS, SYNCED] {
             let error = state.keep(kind, "cn1", &vec![2], 0o644).unwrap_err();
             assert!(matches!(error, StateError::Damaged { .. }), "{error}");
         }

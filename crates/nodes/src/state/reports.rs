@@ -42,6 +42,31 @@ impl ReportState {
     }
 }
 
+/// How much of a root that a node reads over the network is on the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RootState {
+    /// It needs its servers, and on them the build that it runs.
+    Lazy,
+    /// All of it.
+    Hydrated,
+}
+
+impl RootState {
+    pub const ALL: [Self; 2] = [Self::Lazy, Self::Hydrated];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Lazy => "lazy",
+            Self::Hydrated => "hydrated",
+        }
+    }
+
+    pub fn named(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| one.name() == text)
+    }
+}
+
 /// A node's last report.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
@@ -58,6 +83,9 @@ pub struct Report {
     /// The build of it, as its directory is called.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub build: Option<String>,
+    /// How much of its root is on the node, where it reads that over the network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<RootState>,
     /// When it came, in milliseconds since 1970.
     pub time: u64,
 }
@@ -76,8 +104,21 @@ impl Report {
             reason: tame(reason),
             image: tame(image),
             build: tame(build),
+            root: None,
             time: now(),
         }
+    }
+
+    /// The same, with what it says or said before of its root: that holds as long as the node runs the same build and does not start again.
+    pub fn with_root(self, root: Option<RootState>, last: Option<&Self>) -> Self {
+        let is_same = |last: &&Self| (&last.image, &last.build) == (&self.image, &self.build);
+        let before = last.filter(is_same).filter(|_| self.state != ReportState::Booting).and_then(|last| last.root);
+        Self { root: root.or(before), ..self }
+    }
+
+    /// The build that this node reads its root from, as long as it runs: its image and its name.
+    pub fn reads_root_from(&self) -> Option<(&str, &str)> {
+        (self.root == Some(RootState::Lazy)).then_some((self.image.as_deref()?, self.build.as_deref()?))
     }
 }
 
@@ -112,6 +153,23 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_root_is_holds_as_long_as_the_node_runs_the_same_build() {
+        let report = |state, build| Report::new(state, None, Some("compute"), Some(build));
+        let lazy = report(ReportState::Image, "b").with_root(Some(RootState::Lazy), None);
+        assert_eq!(lazy.reads_root_from(), Some(("compute", "b")));
+        let up = report(ReportState::Up, "b").with_root(None, Some(&lazy));
+        assert_eq!(up.reads_root_from(), Some(("compute", "b")));
+        let hydrated = up.clone().with_root(Some(RootState::Hydrated), Some(&up));
+        assert_eq!((hydrated.root, hydrated.reads_root_from()), (Some(RootState::Hydrated), None));
+        assert_eq!(report(ReportState::Up, "c").with_root(None, Some(&lazy)).root, None);
+        assert_eq!(report(ReportState::Booting, "b").with_root(None, Some(&up)).root, None);
+        let text = serde_json::to_string(&hydrated).unwrap();
+        assert!(text.contains(r#""root":"hydrated""#), "{text}");
+        assert!(!serde_json::to_string(&report(ReportState::Up, "b")).unwrap().contains("root"));
+        assert_eq!(RootState::named("up"), None);
+    }
 
     #[test]
     fn the_last_report_of_each_node_is_kept() {

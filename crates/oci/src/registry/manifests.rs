@@ -70,6 +70,11 @@ impl Registry {
 
     /// Gives a manifest a name; what it names is there.
     pub fn name(&self, manifest: &[u8], digest: Sha256, version: &str) -> Result<(), OciError> {
+        self.put(manifest, digest, version, MANIFEST).map(drop)
+    }
+
+    /// The same of a document of a kind. Gives whether the registry has seen its subject.
+    pub(super) fn put(&self, manifest: &[u8], digest: Sha256, version: &str, kind: &str) -> Result<bool, OciError> {
         if manifest.len() as u64 > ARTIFACT_LIMIT {
             let problem = format!("the manifest has {} bytes; registries take {ARTIFACT_LIMIT}", manifest.len());
             return Err(OciError::Usage {
@@ -81,7 +86,7 @@ impl Registry {
         let ask = Ask {
             method: &Method::PUT,
             url: &url,
-            headers: &[("content-type", MANIFEST)],
+            headers: &[("content-type", kind)],
             payload: Payload::Bytes(manifest),
             doing: "take the manifest",
         };
@@ -94,7 +99,7 @@ impl Registry {
                 let found = found.unwrap_or(Sha256([0; 32]));
                 Err(OciError::Digest { what, place: self.0.place(), expected: digest, found })
             }
-            _ => Ok(()),
+            _ => Ok(header(&response, "oci-subject").is_some()),
         }
     }
 

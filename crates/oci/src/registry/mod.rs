@@ -2,6 +2,7 @@
 
 mod keeping;
 mod manifests;
+mod referrers;
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -12,7 +13,7 @@ use ureq::Body;
 use ureq::http::{Method, Response};
 
 use super::client::{Access, Ask, Client, Payload, Trouble, authority};
-use super::document::Descriptor;
+use super::document::{Descriptor, Manifest};
 use super::error::OciError;
 use super::reference::Reference;
 use super::send::{Content, Counted, Destination, Kept, Moved, Source};
@@ -280,6 +281,10 @@ impl Destination for Registry {
         Ok(Kept::Sent)
     }
 
+    fn attach(&self, about: &Manifest) -> Result<(), OciError> {
+        self.refer(about)
+    }
+
     fn finish(&self, manifest: &[u8], digest: Sha256) -> Result<(), OciError> {
         self.name(manifest, digest, &self.0.reference.version())
     }
@@ -292,6 +297,10 @@ impl Source for Registry {
 
     fn manifest(&self) -> Result<Vec<u8>, OciError> {
         self.named(&self.0.reference.version())?.ok_or_else(|| self.no_such_tag())
+    }
+
+    fn attached(&self, subject: &Sha256, kinds: &[&str]) -> Result<Vec<Manifest>, OciError> {
+        self.referrers(subject, kinds)
     }
 
     fn read(&self, blob: &Descriptor, what: &str) -> Result<Vec<u8>, OciError> {

@@ -162,7 +162,7 @@ impl Fetcher {
                     have = 0;
                 }
                 Err(failure) => {
-                    let done = !matches!(failure.next, Next::Again | Next::Restart);
+                    let done = !failure.next.is_another();
                     if matches!(failure.next, Next::Restart) {
                         have = 0;
                     }
@@ -208,7 +208,8 @@ impl Fetcher {
             }
             // Not a byte more than was announced goes to the disk.
             if *have + read as u64 > download.size {
-                return Err(Failure::last(format!("it is larger than the {} bytes announced", download.size)));
+                let problem = format!("it is larger than the {} bytes announced", download.size);
+                return Err(Failure { problem, next: Next::Larger });
             }
             file.write_all(&buffer[..read]).map_err(own)?;
             *have += read as u64;
@@ -216,7 +217,7 @@ impl Fetcher {
         }
         if *have < download.size {
             let problem = format!("it ended after {have} of {} bytes", download.size);
-            return Err(Failure { problem, next: Next::Again });
+            return Err(Failure { problem, next: Next::CutOff });
         }
         Ok(())
     }

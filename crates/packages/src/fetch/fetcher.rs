@@ -14,7 +14,7 @@ use super::credentials::address::split_user;
 use super::credentials::s3::{self, Verb};
 use super::pace::{PATIENCE, Paced};
 use super::proxy::{self, apt, through};
-use crate::DistroError;
+use crate::{DistroError, DownloadFault};
 use store::StoreError;
 
 /// Connections to a mirror; Debian's own guidelines ask clients to stay below ten.
@@ -65,13 +65,26 @@ pub(super) struct Failure {
 pub(super) enum Next {
     /// Another try, from where this one ended.
     Again,
+    /// The same; it ended before all of it had come.
+    CutOff,
     /// Another try, from the start.
     Restart,
     Nothing,
+    /// Nothing: the server does not give it to this user.
+    Refused,
+    /// Nothing: there is more of it than may be.
+    Larger,
     /// Nothing: the server does not have the file.
     NotThere,
     /// Nothing here: this machine could not keep what came.
     Own(std::io::Error),
+}
+
+impl Next {
+    /// Whether another try may help.
+    pub(super) fn is_another(&self) -> bool {
+        matches!(self, Self::Again | Self::CutOff | Self::Restart)
+    }
 }
 
 impl Failure {
@@ -85,7 +98,15 @@ impl Failure {
         match self.next {
             Next::NotThere => DistroError::NotThere { file, place, answer: self.problem },
             Next::Own(source) => StoreError::io("keep the download", destination, source).into(),
-            _ => DistroError::Download { file, place, problem: self.problem },
+            next => {
+                let fault = match next {
+                    Next::Larger => DownloadFault::Larger,
+                    Next::CutOff => DownloadFault::CutOff,
+                    Next::Refused => DownloadFault::Refused,
+                    _ => DownloadFault::Other,
+                };
+                DistroError::Download { file, place, problem: self.problem, fault }
+            }
         }
     }
 }
@@ -172,7 +193,7 @@ impl Fetcher {
             let mut bytes = Vec::new();
             body.take(limit + 1).read_to_end(&mut bytes).map_err(again)?;
             if bytes.len() as u64 > limit {
-                return Err(Failure::last(format!("it is larger than {limit} bytes")));
+                return Err(Failure { problem: format!("it is larger than {limit} bytes"), next: Next::Larger });
             }
             Ok(bytes)
         })
@@ -190,7 +211,7 @@ impl Fetcher {
             body.take(size).read_to_end(&mut bytes).map_err(again)?;
             if (bytes.len() as u64) < size {
                 let problem = format!("it ended after {} of {size} bytes", bytes.len());
-                return Err(Failure { problem, next: Next::Again });
+                return Err(Failure { problem, next: Next::CutOff });
             }
             Ok(Some(bytes))
         })
@@ -204,7 +225,7 @@ impl Fetcher {
                 Ok(found) => return Ok(found),
                 Err(failure) => last = failure,
             }
-            if !matches!(last.next, Next::Again | Next::Restart) {
+            if !last.next.is_another() {
                 break;
             }
         }
@@ -337,7 +358,7 @@ impl Fetcher {
                     404 | 410 => Next::NotThere,
                     416 => Next::Restart,
                     408 | 429 => Next::Again,
-                    400..500 => Next::Nothing,
+                    400..500 => Next::Refused,
                     _ => Next::Again,
                 };
                 let hint = match code {

@@ -36,6 +36,23 @@ fn parent_of(url: &str) -> &str {
     url.trim_end_matches('/').rsplit_once('/').map_or(url, |(parent, _)| parent)
 }
 
+/// Why a server did not take a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotPut {
+    /// In words.
+    pub problem: String,
+    /// Whether the server takes smaller ones.
+    pub is_too_large: bool,
+    /// Whether it would say the same again.
+    pub is_refused: bool,
+}
+
+impl From<String> for NotPut {
+    fn from(problem: String) -> Self {
+        Self { problem, is_too_large: false, is_refused: false }
+    }
+}
+
 impl Fetcher {
     /// Whether a server has something at an address.
     /// Errors: [`DistroError::Download`] where it does not say.
@@ -49,8 +66,8 @@ impl Fetcher {
     }
 
     /// Gives a server a file (PUT); `moved` hears of bytes as they go.
-    /// Errors: What the server answers, in words.
-    pub fn put(&self, url: &str, file: &Path, moved: &dyn Fn(u64)) -> Result<(), String> {
+    /// Errors: What the server answers.
+    pub fn put(&self, url: &str, file: &Path, moved: &dyn Fn(u64)) -> Result<(), NotPut> {
         let url = split_user(url).0;
         let folder = parent_of(&url);
         let known = || self.folders.lock().unwrap_or_else(PoisonError::into_inner);
@@ -65,11 +82,19 @@ impl Fetcher {
         if matches!(status, 404 | 409) && self.make_folder(folder, MOST_FOLDERS)? {
             status = self.send(&url, file, moved)?;
         }
+        let refused = |problem: String, is_too_large| Err(NotPut { problem, is_too_large, is_refused: true });
         match status {
             200..300 => Ok(()),
-            300..=403 if let Some(hint) = s3::hint(&url, status) => Err(format!("the server answers {status}{hint}")),
-            401 | 403 | 405 | 501 => Err(format!("the server takes no files (it answers {status})")),
-            _ => Err(format!("the server answers {status}")),
+            300..=403 if let Some(hint) = s3::hint(&url, status) => {
+                refused(format!("the server answers {status}{hint}"), false)
+            }
+            401 | 403 | 405 | 501 => refused(format!("the server takes no files (it answers {status})"), false),
+            // RFC 9110, 15.5.14.
+            413 => refused(format!("the server answers {status}"), true),
+            // It was slow, or has too much to do.
+            408 | 425 | 429 => Err(format!("the server answers {status}").into()),
+            400..=499 => refused(format!("the server answers {status}"), false),
+            _ => Err(format!("the server answers {status}").into()),
         }
     }
 

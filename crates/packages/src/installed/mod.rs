@@ -50,6 +50,8 @@ pub struct InstalledPackage {
     pub files: Vec<InstalledFile>,
     /// How many of its files the one who installed it left out; known of rpm.
     pub left_out: usize,
+    /// File of the source package that it was built from; known of rpm.
+    pub source: Option<String>,
     /// Texts of its scripts.
     pub scripts: Vec<String>,
 }

@@ -81,6 +81,14 @@ fn package(blob: &[u8]) -> Result<Option<InstalledPackage>, String> {
             ghost: file.ghost,
         });
     }
-    let (name, version, arch, scripts) = (header.name, header.evr.to_string(), header.arch, header.scripts);
-    Ok(Some(InstalledPackage { name, version, arch, automatic: false, files, left_out, scripts }))
+    Ok(Some(InstalledPackage {
+        name: header.name,
+        version: header.evr.to_string(),
+        arch: header.arch,
+        automatic: false,
+        files,
+        left_out,
+        source: header.source,
+        scripts: header.scripts,
+    }))
 }

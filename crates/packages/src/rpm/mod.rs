@@ -21,6 +21,7 @@ pub use metadata::scan::{package_files, scan_directory};
 pub use metadata::yaml;
 pub use package::file::{FileEntry, Package, Scriptlet, VerifiedBy};
 pub use package::installed::InstalledHeader;
+pub use package::named::Named;
 pub use package::payload::{read_members, unpack, unpack_part, write_payload_listing};
 pub use package::plain::write_plain;
 pub use package::root::{ROOT_VERSION, RpmRootRequest, unpack_all};

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::Reader;
 use crate::{
-    ArchiveKind, BASE_IMAGE_FORMS, BOOT_WORDS, BaseImage, CACHE_DEVICES, CachePlace, Family, Frames, PackCompress,
-    PackProfile, PackedForm, default_drivers, normal_name,
+    ArchiveKind, BASE_IMAGE_FORMS, BOOT_WORDS, BaseImage, Boot, BootRoot, CACHE_DEVICES, CachePlace, Family, Frames,
+    PackCompress, PackProfile, PackedForm, default_drivers, normal_name,
 };
 use base::source::{Finding, Span, nearest};
 use node_words::network;
@@ -59,9 +59,16 @@ impl Reader<'_> {
         let of_fields = fields.into_iter().flat_map(|(field, names)| {
             names.iter().enumerate().map(move |(index, name)| (format!("{field}[{index}]"), name))
         });
+        let of_roles = self.model.role.iter().enumerate().flat_map(|(role, table)| {
+            let names = table.tools.iter().enumerate();
+            names.map(move |(index, name)| (format!("role[{role}].tools[{index}]"), name))
+        });
         let package = self.model.kernel.package.iter().map(|name| ("kernel.package".to_owned(), name));
-        let found: Vec<Finding> =
-            of_fields.chain(package).filter_map(|(place, name)| self.not_a_name(name, &self.span(&place))).collect();
+        let found: Vec<Finding> = of_fields
+            .chain(of_roles)
+            .chain(package)
+            .filter_map(|(place, name)| self.not_a_name(name, &self.span(&place)))
+            .collect();
         self.findings.extend(found);
     }
 
@@ -439,6 +446,7 @@ impl Reader<'_> {
             };
             self.findings.push(Finding::error("boot::cmdline", &span, message).help(help));
         }
+        self.check_lazy_root(&boot);
         let Some(cache) = &boot.cache else { return };
         let name = CACHE_DEVICES.iter().find_map(|start| cache.device.strip_prefix(start));
         if name.is_none_or(|name| name.is_empty() || name.contains(char::is_whitespace)) {
@@ -447,8 +455,7 @@ impl Reader<'_> {
             let help = "write ‹device = \"LABEL=nodecache\"›, or begin with UUID=, PARTLABEL= or /dev/; a name contains no spaces";
             self.findings.push(Finding::error("boot::cache", &span, message).help(help));
         }
-        let stays_packed = |form: &PackedForm| matches!(form.archive, ArchiveKind::Squashfs | ArchiveKind::Erofs);
-        let any_packed = self.model.pack.forms().iter().any(stays_packed);
+        let any_packed = self.model.pack.forms().iter().any(|form| form.archive.stays_packed());
         for (field, place) in [("image", cache.image), ("writes", cache.writes)] {
             if place == CachePlace::Cache && !any_packed {
                 let span = self.span(&format!("boot.cache.{field}"));
@@ -457,6 +464,32 @@ impl Reader<'_> {
                 let help = "write ‹[pack] archive = \"squashfs\"› (or \"erofs\"), or remove the line: frames are kept on the disk anyway";
                 self.findings.push(Finding::error("boot::cache", &span, message).help(help));
             }
+        }
+    }
+
+    /// What a root that is read over the network needs.
+    fn check_lazy_root(&mut self, boot: &Boot) {
+        if boot.root != BootRoot::Lazy {
+            let words = boot.cmdline.iter().enumerate();
+            for (index, word) in words.filter(|(_, word)| word.starts_with("imgbuild.root=lazy")) {
+                let span = self.span(&format!("boot.cmdline[{index}]"));
+                let message = format!("`{word}` needs modules that the initrd of this recipe does not get");
+                let help = "add ‹[boot] root = \"lazy\"›; the word may stay where it has keep=";
+                self.findings.push(Finding::error("boot::cmdline", &span, message).help(help));
+            }
+            return;
+        }
+        let span = self.span("boot.root");
+        if self.model.pack.forms().first().is_some_and(|form| !form.archive.stays_packed()) {
+            let message = "root = \"lazy\" is for images that stay packed: this one is unpacked into memory";
+            let help = "write ‹[pack] archive = \"squashfs\"› (or \"erofs\"), or remove the line";
+            self.findings.push(Finding::error("boot::lazy", &span, message).help(help));
+        }
+        if boot.cache.as_ref().is_some_and(|cache| cache.image == CachePlace::Cache) {
+            let span = self.span("boot.cache.image");
+            let message = "image = \"cache\" brings the whole image onto the disk before the node starts, which root = \"lazy\" does not wait for";
+            let help = "remove one of the two: with ‹[boot] root = \"lazy\"› the disk keeps the frames that were read";
+            self.findings.push(Finding::error("boot::lazy", &span, message).help(help));
         }
     }
 

@@ -29,9 +29,10 @@ use super::front::kdl::is_kdl;
 use super::front::schema;
 use super::inherit::drafts::{Draft, Overlay, relatives};
 use super::inherit::merge::Withdrawn;
-use super::tables::drivers::{Drivers, read_drivers};
-use super::tables::kdump::KdumpFiles;
-use super::tables::kernel_names::lift_kernels;
+use super::roles::{RoleFiles, read_role};
+use super::tables::kernel::drivers::{Drivers, read_drivers};
+use super::tables::kernel::kdump::KdumpFiles;
+use super::tables::kernel::kernel_names::lift_kernels;
 use super::tables::mounts::{Export, Mount, read_exports, read_fstab};
 use super::tables::node_support::{NodeSupport, node_support};
 use super::tables::services::{Unit, read_units};
@@ -71,6 +72,8 @@ pub struct Recipe {
     /// A kernel package that a list names, with its place.
     pub kernel_in_list: Option<(String, Span)>,
     pub kernel_files: Drivers,
+    /// Playbooks, in order.
+    pub roles: Vec<RoleFiles>,
     pub postinstall: Option<Postinstall>,
     pub node_scripts: Option<NodeScripts>,
     pub units: Vec<Unit>,
@@ -316,6 +319,7 @@ impl Reader<'_> {
         let mut exclude = parse_exlist(&lists, &self.paths);
         self.findings.append(&mut exclude.findings);
 
+        let roles = self.roles(&model);
         let postinstall = model.postinstall.as_ref().and_then(|table| self.postinstall(table));
         let node_scripts = model.node.as_ref().map(|table| self.node_scripts(table));
         let authorized_keys = self.files("system.authorized_keys", &model.system.authorized_keys);
@@ -327,7 +331,8 @@ impl Reader<'_> {
         self.check_login(&authorized_keys, root_password_hash.as_ref());
         let ca = self.files("initrd.ca", &model.initrd.ca);
         let kdump = self.kdump_files();
-        self.findings.extend(super::tables::kdump::check(&self.model, &kdump, &self.spans, &self.whole));
+        self.findings.extend(super::tables::kernel::kdump::check(&self.model, &kdump, &self.spans, &self.whole));
+        self.findings.extend(super::tables::publish::check(&self.model, &self.spans, &self.whole));
         let captured = self.captured(model.capture.packages.as_ref());
         let dracut_conf = self.files("initrd.dracut_conf", &model.initrd.dracut_conf);
         let (keyrings, repo_files) = self.repositories(&model);
@@ -342,7 +347,7 @@ impl Reader<'_> {
         self.check_release();
         self.check_device_trees();
         self.check_environment();
-        self.findings.extend(super::tables::dracut::check(&self.model, &self.spans, &self.whole));
+        self.findings.extend(super::tables::kernel::dracut::check(&self.model, &self.spans, &self.whole));
         let lists = self.statelite_lists(&model);
         let (spans, whole) = (&self.spans, &self.whole);
         let span = |path: &str| spans.nearest(path).unwrap_or(whole).clone();
@@ -375,6 +380,7 @@ impl Reader<'_> {
             otherpkgs_directory,
             kernel_in_list,
             kernel_files,
+            roles,
             postinstall,
             node_scripts,
             units,
@@ -427,6 +433,29 @@ impl Reader<'_> {
         self.findings.append(&mut packages.findings);
         self.check_other_packages(&table.dir, directory.as_deref());
         (packages, directory)
+    }
+
+    fn roles(&mut self, model: &Model) -> Vec<RoleFiles> {
+        let mut all: Vec<RoleFiles> = Vec::new();
+        for (index, role) in model.role.iter().enumerate() {
+            let at = format!("role[{index}]");
+            let playbook = self.file(&format!("{at}.ansible"), &role.ansible);
+            let vars_files = self.files(&format!("{at}.vars_files"), &role.vars_files);
+            let Some(playbook) = playbook else { continue };
+            let (spans, whole) = (&self.spans, &self.whole);
+            let place = |path: &str| spans.nearest(path).unwrap_or(whole).clone();
+            let read = read_role((index, role), (&playbook, &vars_files), &place, &self.paths, &mut self.findings);
+            if let Some(other) = all.iter().find(|other| other.name == read.name) {
+                let span = self.span(&format!("{at}.ansible"));
+                let message =
+                    format!("two roles have the name `{}`: {} and {}", read.name, other.playbook, read.playbook);
+                let finding = Finding::error("role::same_name", &span, message).label("named here");
+                self.findings.push(finding.help("rename one of the playbooks: a role is called by its file"));
+                continue;
+            }
+            all.push(read);
+        }
+        all
     }
 
     fn kdump_files(&mut self) -> KdumpFiles {

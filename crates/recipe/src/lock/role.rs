@@ -10,6 +10,8 @@ pub enum PassRole {
     DriverTools,
     /// What a postinstall script may run; over the base, and not in the image.
     PostinstallTools,
+    /// Ansible, for roles; over the base, and not in the image.
+    RoleTools,
     /// What dracut needs to compose an initrd; over the base, and not in the image.
     DracutTools,
     /// The image's lowest layer.
@@ -26,6 +28,8 @@ impl PassRole {
     pub const DRIVER_TOOLS: &str = "tools-driver";
     /// Name of the transaction with what postinstall scripts run.
     pub const POSTINSTALL_TOOLS: &str = "tools-postinstall";
+    /// Name of the transaction with Ansible.
+    pub const ROLE_TOOLS: &str = "tools-roles";
     pub const DRACUT_TOOLS: &str = "tools-dracut";
     /// Name of the image's lowest layer.
     pub const BASE: &str = "base";
@@ -38,6 +42,7 @@ impl PassRole {
             Self::SOLVER_TOOLS => Self::SolverTools,
             Self::DRIVER_TOOLS => Self::DriverTools,
             Self::POSTINSTALL_TOOLS => Self::PostinstallTools,
+            Self::ROLE_TOOLS => Self::RoleTools,
             Self::DRACUT_TOOLS => Self::DracutTools,
             Self::BASE => Self::Base,
             Self::KERNEL => Self::Kernel,
@@ -58,7 +63,12 @@ impl PassRole {
 
     pub fn is_in_image(self) -> bool {
         match self {
-            Self::Tools | Self::SolverTools | Self::DriverTools | Self::PostinstallTools | Self::DracutTools => false,
+            Self::Tools
+            | Self::SolverTools
+            | Self::DriverTools
+            | Self::PostinstallTools
+            | Self::RoleTools
+            | Self::DracutTools => false,
             Self::Base | Self::Packages | Self::Otherpkgs | Self::Kernel => true,
         }
     }
@@ -70,7 +80,7 @@ impl PassRole {
 
     /// Whether it goes over the base alone, and not into the image.
     pub fn is_aside(self) -> bool {
-        matches!(self, Self::PostinstallTools | Self::DracutTools)
+        matches!(self, Self::PostinstallTools | Self::RoleTools | Self::DracutTools)
     }
 }
 
@@ -84,6 +94,7 @@ mod tests {
             ("tools", PassRole::Tools, false),
             ("tools-driver", PassRole::DriverTools, false),
             ("tools-postinstall", PassRole::PostinstallTools, false),
+            ("tools-roles", PassRole::RoleTools, false),
             ("base", PassRole::Base, true),
             ("packages-1", PassRole::Packages, true),
             ("packages-1.2", PassRole::Packages, true),

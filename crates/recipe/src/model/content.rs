@@ -1,9 +1,33 @@
-//! What a site adds and leaves out: the postinstall script, synced files, the exclude list.
+//! What a site adds and leaves out: roles, the postinstall script, synced files, the exclude list.
 
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+/// A playbook of Ansible that changes the image after all packages are in, before the postinstall script.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Role {
+    /// The playbook. The run sees its folder, and `roles/` and `collections/` next to the recipe.
+    pub ansible: String,
+    /// Groups of the inventory that the image is in; its name there is `image`.
+    #[serde(default)]
+    pub groups: Vec<String>,
+    /// Variables: they go before all others, as those of `ansible-playbook -e` do.
+    #[serde(default)]
+    #[schemars(extend("additionalProperties" = {"type": ["string", "integer", "number", "boolean"]}))]
+    pub vars: BTreeMap<String, serde_json::Value>,
+    /// Files with variables, in YAML or JSON; later ones override, and `vars` overrides them.
+    #[serde(default)]
+    pub vars_files: Vec<String>,
+    /// What else the run sees: files, folders and patterns, relative to the recipe's directory.
+    #[serde(default)]
+    pub inputs: Vec<String>,
+    /// Packages of the distribution that Ansible needs to run. One whose name begins with `ansible` replaces `ansible-core`.
+    #[serde(default)]
+    pub tools: Vec<String>,
+}
 
 /// A script that changes the image after all packages are in.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

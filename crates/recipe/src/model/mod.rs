@@ -59,6 +59,9 @@ pub struct Model {
     #[serde(default)]
     #[schemars(extend("additionalProperties" = {"type": "integer", "minimum": 1, "maximum": 2147483647}))]
     pub groups: BTreeMap<String, u32>,
+    /// Playbooks of Ansible that change the image after all packages are in, in order.
+    #[serde(default)]
+    pub role: Vec<Role>,
     /// A script that changes the image after all packages are in (xCAT: postinstall).
     #[serde(default)]
     pub postinstall: Option<PostinstallTable>,
@@ -92,6 +95,9 @@ pub struct Model {
     /// What the recipe was captured from.
     #[serde(default)]
     pub capture: Capture,
+    /// Other provisioners that get the image.
+    #[serde(default)]
+    pub publish: PublishTable,
     /// What the recipe may read outside its workspace.
     #[serde(default)]
     pub workspace: WorkspaceRules,

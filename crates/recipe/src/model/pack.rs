@@ -94,6 +94,13 @@ pub enum ArchiveKind {
     Erofs,
 }
 
+impl ArchiveKind {
+    /// Whether nodes mount it as it is.
+    pub fn stays_packed(self) -> bool {
+        matches!(self, Self::Squashfs | Self::Erofs)
+    }
+}
+
 /// Compression of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -125,9 +132,32 @@ pub struct Boot {
     #[serde(default)]
     #[schemars(regex(pattern = r"^[0-9]+[kmgKMG%]?$"))]
     pub root_size: Option<String>,
+    /// How a squashfs or erofs image comes to be the root.
+    #[serde(default)]
+    pub root: BootRoot,
     /// A disk of the node that keeps what was fetched, so that a reboot asks the server only for what changed.
     #[serde(default)]
     pub cache: Option<BootCache>,
+}
+
+/// How an image that stays packed comes to be the root.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum BootRoot {
+    /// It is fetched whole before it is the root.
+    #[default]
+    Memory,
+    /// It is read from its servers while the node runs: what the boot needs first, all else after it.
+    Lazy,
+}
+
+impl BootRoot {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Lazy => "lazy",
+        }
+    }
 }
 
 /// A disk of the node that keeps what was fetched. Nothing on it is believed: each frame is checked at each boot.
@@ -194,8 +224,9 @@ impl CachePlace {
 
 /// Words of the kernel's command line that stand for fields of \[boot\], each with its field.
 /// Source of the words: imgbuild-init.
-pub const BOOT_WORDS: [(&str, &str); 4] = [
+pub const BOOT_WORDS: [(&str, &str); 5] = [
     ("rootlimit=", "boot.root_size"),
+    ("imgbuild.root=", "boot.root"),
     ("imgcache=", "boot.cache.device"),
     ("imgbuild.image=", "boot.cache.image"),
     ("imgbuild.writes=", "boot.cache.writes"),
@@ -209,6 +240,7 @@ impl Boot {
             |place: Option<CachePlace>| place.filter(|at| *at == CachePlace::Cache).map(|at| at.name().to_owned());
         let values = [
             self.root_size.clone(),
+            (self.root == BootRoot::Lazy).then(|| self.root.name().to_owned()),
             cache.map(|cache| cache.device.clone()),
             place(cache.map(|cache| cache.image)),
             place(cache.map(|cache| cache.writes)),

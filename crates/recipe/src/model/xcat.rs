@@ -16,6 +16,20 @@ pub struct Capture {
     pub packages: Option<String>,
 }
 
+/// Where a build puts the image besides `out/`. It changes no image.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PublishTable {
+    /// `KIND:WHERE`, one after the other: `warewulf:/DIR`, `confluent:/DIR`, `tree:/DIR`, `systemd:/DIR`, `openchami:URL`, `grendel:/FILE`,
+    /// `grendel:URL`, `cobbler:URL`.
+    #[serde(default)]
+    pub to: Vec<String>,
+    /// Whether bills of materials (SPDX, CycloneDX) and the statement of provenance go beside the artefacts of each build; `--cache-key`
+    /// signs the statement.
+    #[serde(default)]
+    pub sbom: bool,
+}
+
 /// What the recipe may read outside its workspace.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -239,12 +239,16 @@ fn a_soft_reboot_needs_systemd_254_on_both_sides_and_an_image_that_stays_packed(
     now.edit("etc/site.txt");
     now.put("etc/systemd/system/soft-reboot.target", "->/dev/null", 0);
     assert_answer(&between(&image(), &now, &|_| {}), Restart::Reboot, &[], "b has no soft-reboot.target, or masks it");
-    for word in ["imgbuild.statelite=sha256:1", "root=nfs:10.0.0.1:/x"] {
+    for (word, text) in [
+        ("imgbuild.statelite=sha256:1", "only the initrd mounts"),
+        ("root=nfs:10.0.0.1:/x", "only the initrd mounts"),
+        ("imgbuild.root=lazy", "only the initrd starts"),
+    ] {
         let (mut was, mut now) = (image(), image());
         was.words.push(word.to_owned());
         now.words.push(word.to_owned());
         now.edit("etc/site.txt");
-        assert_answer(&between(&was, &now, &|_| {}), Restart::Reboot, &[], "only the initrd mounts");
+        assert_answer(&between(&was, &now, &|_| {}), Restart::Reboot, &[], text);
     }
     let directories = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let mut now = image();

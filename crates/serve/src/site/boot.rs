@@ -134,8 +134,9 @@ pub(crate) fn of_node(
     }
 }
 
-/// `/-/token/NODE/TOKEN`: what a node is to boot now, and the address for its reports once it runs that. For a node that goes over to
-/// another build without a loader: it gives the token of the build that it leaves.
+/// `/-/token/NODE/TOKEN`: what a node is to boot now, the address for its reports once it runs that, and the words of the kernel's command
+/// line that a loader would give it. For a node that goes over to another build without a loader: it gives the token of the build that it
+/// leaves.
 pub(crate) async fn next(server: &Arc<Server>, path: &str, host: Option<String>) -> Response<Reply> {
     let Some(desk) = server.desk.clone() else { return line(StatusCode::NOT_FOUND, "this server has no nodes.toml") };
     let Some((name, token)) = path.split_once('/').map(|(name, token)| (name.to_owned(), token.to_owned())) else {
@@ -151,10 +152,17 @@ pub(crate) async fn next(server: &Arc<Server>, path: &str, host: Option<String>)
         };
         let Some(host) = host else { return line(StatusCode::BAD_REQUEST, "the request names no host") };
         match chosen(&desk, &own.tree.roots(), &own.say, &node) {
-            Ok(Some((Bootable { image, build, .. }, _))) => {
+            Ok(Some((bootable, _))) => {
+                let Bootable { image, build, .. } = &bootable;
                 let scheme = if own.tls.is_some() { "https" } else { "http" };
-                let report = format!("{scheme}://{host}/-/report/{name}/{}", desk.token(&name, Some((&image, &build))));
-                let answer = json!({"format_version": "1.0", "image": image, "build": build, "report": report});
+                let url = format!("{scheme}://{host}");
+                let report = format!("{url}/-/report/{name}/{}", desk.token(&name, Some((image, build))));
+                // Which loader it is plays no part in the words.
+                let (loader, servers, report) = (Loader::Ipxe, &nodes.servers, Some(report.as_str()));
+                let words = Boot { node: &node, loader, bootable: Some(&bootable), url: &url, servers, report }.words();
+                let answer = json!({
+                    "format_version": "1.0", "image": image, "build": build, "report": report, "words": words,
+                });
                 text(StatusCode::OK, "application/json", format!("{answer}\n"))
             }
             Ok(None) => line(StatusCode::CONFLICT, "this node boots its disk"),

@@ -1,6 +1,6 @@
 //! What the server knows of nodes: their file, what `nodeset` gave them, what they reported.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, TryLockError};
@@ -11,8 +11,8 @@ use crate::error::ServeError;
 use base::source::{Finding, Severity};
 use nodes::state::Boots;
 use nodes::{
-    Asked, Assignments, Attr, HostKey, Nodes, Report, ReportState, ScriptResult, Spoken, State, StateError, Tokens,
-    nodes_file,
+    Asked, Assignments, Attr, HostKey, Nodes, Report, ReportState, RootState, ScriptResult, Spoken, State, StateError,
+    Tokens, nodes_file,
 };
 
 /// How many changes are remembered for pages that show them as they come.
@@ -258,15 +258,16 @@ impl Desk {
         failure: Option<&str>,
     ) -> Result<(), NotKept> {
         self.state.write_scripts(node, list, results).map_err(NotKept::Failed)?;
-        failure.map_or(Ok(()), |reason| self.keep((node, spoken), ReportState::Failed, Some(reason), None))
+        failure.map_or(Ok(()), |reason| self.keep((node, spoken), ReportState::Failed, Some(reason), (None, None)))
     }
 
-    /// Keeps what a node reports, if it has the node's token: with its host keys, if it has been started.
+    /// Keeps what a node reports, if it has the node's token: with its host keys, if it has been started. One that tells of its root alone
+    /// leaves all else as it was.
     /// Errors: Why it is not kept.
     pub(crate) fn report(
         &self,
         (node, token): (&str, &str),
-        state: ReportState,
+        (state, root): (Option<ReportState>, Option<RootState>),
         reason: Option<&str>,
         keys: &[HostKey],
     ) -> Result<(), NotKept> {
@@ -274,7 +275,16 @@ impl Desk {
             None if fault::planted("report-unchecked") => Spoken::NoBuild,
             spoken => spoken.ok_or(NotKept::Unknown)?,
         };
-        self.keep((node, &spoken), state, reason, Some(keys))
+        let Some(state) = state else {
+            let last = self.reports.lock().unwrap_or_else(PoisonError::into_inner).by_node.get(node).cloned();
+            let of_build =
+                |last: &Report| (last.image.as_deref(), last.build.as_deref()) == (spoken.image(), spoken.build());
+            let last = last.filter(of_build);
+            let state = last.as_ref().map_or(ReportState::Image, |last| last.state);
+            let reason = last.as_ref().and_then(|last| last.reason.as_deref());
+            return self.keep((node, &spoken), state, reason, (None, root));
+        };
+        self.keep((node, &spoken), state, reason, (Some(keys), root))
     }
 
     /// Keeps what xCAT's words say from a node's address. They name no build: it is that of the node's own last report, unless they say
@@ -285,7 +295,7 @@ impl Desk {
             Some((Some(image), Some(build))) => Spoken::Build(image, build),
             _ => Spoken::NoBuild,
         };
-        self.keep((node, &spoken), state, reason, None)
+        self.keep((node, &spoken), state, reason, (None, None))
     }
 
     /// Keeps a report of a node that runs what its token says, whatever it is to boot next. Without a word about its host keys they stay
@@ -295,9 +305,10 @@ impl Desk {
         (node, spoken): (&str, &Spoken),
         state: ReportState,
         reason: Option<&str>,
-        keys: Option<&[HostKey]>,
+        (keys, root): (Option<&[HostKey]>, Option<RootState>),
     ) -> Result<(), NotKept> {
-        let report = Report::new(state, reason, spoken.image(), spoken.build());
+        let last = self.reports.lock().unwrap_or_else(PoisonError::into_inner).by_node.get(node).cloned();
+        let report = Report::new(state, reason, spoken.image(), spoken.build()).with_root(root, last.as_ref());
         if fault::planted("report-forgets-first") {
             self.state.forget_host_keys(node);
         }
@@ -326,6 +337,16 @@ impl Desk {
         reports.changed(node);
         reports.by_node.insert(node.to_owned(), report);
         Ok(())
+    }
+
+    /// The builds that nodes read their root from, by image, as they report.
+    pub(crate) fn read_roots(&self) -> BTreeMap<String, BTreeSet<String>> {
+        let reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut roots: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for (image, build) in reports.by_node.values().filter_map(Report::reads_root_from) {
+            roots.entry(image.to_owned()).or_default().insert(build.to_owned());
+        }
+        roots
     }
 
     /// Notes that a node's script was asked for: anyone can, so it is no report.

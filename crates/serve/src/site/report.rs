@@ -10,15 +10,15 @@ use hyper::{Method, Request, Response, StatusCode};
 
 use crate::Server;
 use crate::reply::{Reply, line};
-use crate::site::desk::NotKept;
-use nodes::{HostKey, ReportState};
+use crate::site::desk::{Desk, NotKept};
+use nodes::{HostKey, ReportState, RootState};
 
 /// Longest report, in bytes: with the node's host keys.
 const LONGEST: usize = 48 << 10;
 /// How long a node may take for it.
 const WITHIN: Duration = Duration::from_secs(15);
 
-/// `/-/report/NODE/TOKEN` with `state=..&reason=..&host_keys=..` as the query, as a form or as JSON; or `/-/report/NODE/TOKEN/STATE`.
+/// `/-/report/NODE/TOKEN` with `state=..&reason=..&root=..&host_keys=..` as the query, as a form or as JSON; or `/-/report/NODE/TOKEN/STATE`.
 pub(crate) async fn report(server: &Arc<Server>, request: Request<Incoming>) -> Response<Reply> {
     let path = request.uri().path().to_owned();
     let mut parts = path.split('/').skip(3);
@@ -39,16 +39,25 @@ pub(crate) async fn report(server: &Arc<Server>, request: Request<Incoming>) -> 
         }
     }
     let word = named.as_ref().or(said.get("state")).map(String::as_str).unwrap_or_default();
-    let Some(state) = ReportState::named(word) else {
+    let root = said.get("root").and_then(|word| RootState::named(word));
+    let state = ReportState::named(word);
+    if state.is_none() && (root.is_none() || !word.is_empty()) {
         let known: Vec<&str> = ReportState::ALL.iter().map(|one| one.name()).collect();
         return line(StatusCode::BAD_REQUEST, &format!("state= is one of {}", known.join(", ")));
-    };
+    }
     let Some(desk) = server.desk.clone() else { return line(StatusCode::NOT_FOUND, "this server has no nodes.toml") };
     let reason = said.get("reason").cloned();
     let (keys, refused) = said.get("host_keys").map(|text| HostKey::all_of(text)).unwrap_or_default();
     let kept = {
-        let (node, reason) = (node.clone(), reason.clone());
-        tokio::task::spawn_blocking(move || desk.report((&node, &token), state, reason.as_deref(), &keys)).await
+        let (node, reason, own) = (node.clone(), reason.clone(), Arc::clone(server));
+        let keep = move || {
+            desk.report((&node, &token), (state, root), reason.as_deref(), &keys)?;
+            if root.is_some() {
+                keep_roots(&own, &desk);
+            }
+            Ok(())
+        };
+        tokio::task::spawn_blocking(keep).await
     };
     match kept {
         Ok(Ok(())) => {
@@ -56,8 +65,10 @@ pub(crate) async fn report(server: &Arc<Server>, request: Request<Incoming>) -> 
             let reason = reason
                 .map(|text| format!(": {}", text.chars().take(400).collect::<String>().escape_debug()))
                 .unwrap_or_default();
-            if state == ReportState::Failed || server.is_verbose {
-                (server.say)(&format!("{}: {}{reason}", node.escape_debug(), state.name()));
+            if state == Some(ReportState::Failed) || server.is_verbose {
+                let root = root.map(RootState::name).map(|root| format!("root {root}"));
+                let words: Vec<String> = state.map(|state| state.name().to_owned()).into_iter().chain(root).collect();
+                (server.say)(&format!("{}: {}{reason}", node.escape_debug(), words.join(", ")));
             }
             if refused > 0 {
                 let node = node.escape_debug();
@@ -76,6 +87,19 @@ pub(crate) async fn report(server: &Arc<Server>, request: Request<Incoming>) -> 
             line(StatusCode::INTERNAL_SERVER_ERROR, "the report cannot be kept")
         }
         Err(_) => line(StatusCode::INTERNAL_SERVER_ERROR, "the report cannot be kept"),
+    }
+}
+
+/// Notes beside what is published which builds nodes read their root from: without it a later build may remove one.
+fn keep_roots(server: &Server, desk: &Desk) {
+    let roots = desk.read_roots();
+    for out in server.tree.roots().iter() {
+        if let Err(error) = build::keep_roots(out, &roots) {
+            (server.say)(&format!(
+                "the builds that nodes read their root from cannot be noted in `{}`: {error}; `imgbuild nodeset` notes them too",
+                out.display()
+            ));
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a node has by its groups as its own tool counts them, said so that it has the same by `nodes.toml`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::{ALL, ImportedNodes, Order, Said, Values};
 use nodes::Attr;
@@ -37,6 +37,15 @@ fn own_list(attr: Attr, given: &[String], wanted: &[String]) -> Vec<String> {
 impl ImportedNodes {
     /// Gives each node what its groups do not give it by themselves, and takes out what they do.
     pub(super) fn finish(&mut self) {
+        if self.order == Order::First {
+            // The first place of a group counts.
+            for (_, groups) in self.nodes.values_mut() {
+                let mut seen = BTreeSet::new();
+                let is_new: Vec<bool> = groups.iter().map(|group| seen.insert(group)).collect();
+                let mut is_new = is_new.into_iter();
+                groups.retain(|_| is_new.next().unwrap_or_default());
+            }
+        }
         // Rows of a node that were read before nodelist named it.
         let misplaced: Vec<String> = self
             .groups
@@ -44,9 +53,13 @@ impl ImportedNodes {
             .filter(|name| self.nodes.contains_key(&nodes::set::Name((*name).clone())))
             .cloned()
             .collect();
+        let named: BTreeSet<&String> = match misplaced.is_empty() {
+            true => BTreeSet::new(),
+            false => self.nodes.values().flat_map(|(_, groups)| groups).collect(),
+        };
+        let misplaced: Vec<String> = misplaced.into_iter().filter(|name| !named.contains(name)).collect();
         for name in misplaced {
-            let is_group = self.nodes.values().any(|(_, groups)| groups.contains(&name));
-            if let Some(values) = (!is_group).then(|| self.groups.remove(&name)).flatten()
+            if let Some(values) = self.groups.remove(&name)
                 && let Some((own, _)) = self.nodes.get_mut(&nodes::set::Name(name))
             {
                 for (attr, said) in values {
@@ -131,15 +144,12 @@ impl ImportedNodes {
         let is_name = |name: &str| {
             !name.is_empty() && name.bytes().all(|one| one.is_ascii_alphanumeric() || b"._-".contains(&one))
         };
-        let odd: BTreeMap<String, Values> = self
-            .groups
-            .iter()
-            .filter(|(name, _)| !is_name(name))
-            .map(|(name, values)| (name.clone(), values.clone()))
-            .collect();
-        for name in odd.into_keys() {
-            self.groups.remove(&name);
-            self.nodes.values_mut().for_each(|(_, groups)| groups.retain(|group| *group != name));
+        let odd: BTreeSet<String> = self.groups.keys().filter(|name| !is_name(name)).cloned().collect();
+        self.groups.retain(|name, _| !odd.contains(name));
+        if !odd.is_empty() {
+            self.nodes.values_mut().for_each(|(_, groups)| groups.retain(|group| !odd.contains(group)));
+        }
+        for name in odd {
             let name: String = name.chars().take(80).collect();
             self.note(format!("`{name}` cannot be the name of a group, nor are nodes named by patterns: left out"));
         }

@@ -133,6 +133,28 @@ fn many_groups_take_no_more_than_their_nodes() {
     assert!(began.elapsed().as_secs() < 300, "{:?}", began.elapsed());
 }
 
+/// One node in 30,000 groups, 30,000 groups that no one can name, and profiles that name each other: each is looked at once.
+#[test]
+fn many_groups_of_one_node_are_looked_at_once() {
+    let began = std::time::Instant::now();
+    let groups: Vec<String> = (0..30_000).map(|number| format!("g{number}")).collect();
+    let list = groups.join(",");
+    let mut text = format!("#node,groups\n\"n01\",\"{list},{list}\"\n");
+    (0..30_000).for_each(|number| text.push_str(&format!("\"m{number}\",\"odd|{number},g7\"\n")));
+    let mut found = of(&[("nodelist", &text)]);
+    let own = &found.nodes[&Name("n01".to_owned())].1;
+    assert_eq!((own.len(), own.first(), own.last()), (30_000, groups.first(), groups.last()));
+    assert!(found.groups.len() == 30_000 && found.nodes[&Name("m5".to_owned())].1 == ["g7"]);
+    found.notes.clear();
+    let mut profiles = "nodeprofiles:\n".to_owned();
+    for number in 0..30_000 {
+        profiles.push_str(&format!("  p{number}:\n    profiles: [p{}]\n", number + 1));
+    }
+    let found = of(&[("nodes.conf", &format!("{profiles}  p30000: {{}}\nnodes:\n  n01:\n    profiles: [p0]\n"))]);
+    assert_eq!(found.nodes[&Name("n01".to_owned())].1.len(), 30_001);
+    assert!(began.elapsed().as_secs() < 300, "{:?}", began.elapsed());
+}
+
 fn corpus(name: &str) -> String {
     let tables = [("stanza", include_str!("examples/nodes.stanza")), ("conf", include_str!("examples/nodes.conf"))];
     tables.into_iter().find(|(known, _)| *known == name).unwrap().1.to_owned()

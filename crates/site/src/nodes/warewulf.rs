@@ -1,6 +1,6 @@
 //! Warewulf 4's nodes.conf: profiles become groups.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{ImportedNodes, Order, Said, Values, not_a_mac};
 use nodes::{Attr, Mac};
@@ -86,28 +86,31 @@ fn texts(list: &Value) -> Vec<&str> {
 /// Profiles with those that they name before them, each once; `~NAME` takes one out. Source: Warewulf 4.6, getProfilesProfiles.
 fn expanded<'a>(names: &[&'a str], profiles: &BTreeMap<&'a str, &'a Value>) -> Vec<String> {
     let mut found: Vec<&str> = Vec::new();
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: BTreeSet<&str> = BTreeSet::new();
     // What is still to be looked at, the next one last; a profile comes again when those that it names are done.
     let mut open: Vec<(&str, bool)> = names.iter().rev().map(|name| (*name, false)).collect();
     while let Some((name, is_ready)) = open.pop() {
         if is_ready || name.starts_with('~') {
             found.push(name);
-        } else if !seen.contains(&name) {
-            seen.push(name);
+        } else if seen.insert(name) {
             open.push((name, true));
             let inner = profiles.get(name).map(|profile| texts(profile.get("profiles"))).unwrap_or_default();
             open.extend(inner.into_iter().rev().map(|name| (name, false)));
         }
     }
-    let gone: Vec<&str> = found.iter().filter_map(|name| name.strip_prefix('~')).collect();
+    let gone: BTreeSet<&str> = found.iter().filter_map(|name| name.strip_prefix('~')).collect();
     let is_left = |name: &&str| !name.starts_with('~') && !gone.contains(name);
     found.iter().copied().filter(is_left).map(str::to_owned).collect()
 }
+
+/// How many places in profiles all nodes have together: with profiles within profiles a small file has more than any memory.
+const MOST_PLACES: usize = 20_000_000;
 
 pub(super) fn nodes(found: &mut ImportedNodes, text: &str) -> Result<bool, String> {
     let documents = documents(text)?;
     found.order = Order::Last;
     let mut left = Vec::new();
+    let mut places = 0usize;
     for document in &documents {
         let profiles: BTreeMap<&str, &Value> = document.get("nodeprofiles").entries().collect();
         for (name, profile) in &profiles {
@@ -117,6 +120,12 @@ pub(super) fn nodes(found: &mut ImportedNodes, text: &str) -> Result<bool, Strin
         for (name, node) in document.get("nodes").entries() {
             let mut of_node = values(node, &mut left);
             let of_it = expanded(&texts(node.get("profiles")), &profiles);
+            places += of_it.len();
+            if places > MOST_PLACES {
+                return Err(format!(
+                    "has nodes with more than {MOST_PLACES} profiles together, those within profiles counted"
+                ));
+            }
             let inherited =
                 || of_it.iter().rev().find_map(|name| profiles.get(name.as_str())?.get("primary network").text());
             let primary = node.get("primary network").text().or_else(inherited);

@@ -150,11 +150,8 @@ impl ImportedNodes {
                 if let Some(Said::List(items)) = own.get_mut(&Attr::Console).filter(|_| is_power) {
                     items.iter_mut().for_each(|item| *item = item.replacen("ttyS", "hvc", 1));
                 }
-                for group in list("groups") {
-                    if !groups.contains(&group) {
-                        groups.push(group);
-                    }
-                }
+                // What is named again goes at the end.
+                groups.extend(list("groups"));
             }
             return;
         }
@@ -176,9 +173,7 @@ impl ImportedNodes {
         }
         self.groups.entry(name.to_owned()).or_default().extend(values);
         for member in list("members") {
-            if let Some((_, groups)) = self.node(&member)
-                && !groups.iter().any(|group| group == name)
-            {
+            if let Some((_, groups)) = self.node(&member) {
                 groups.push(name.to_owned());
             }
         }

@@ -26,7 +26,7 @@ pub(crate) fn known(jobs: &[Job]) -> Result<Option<NamedTempFile>, String> {
 }
 
 /// What to do where ssh does not take a node's key, by what it said; `own` is the file of [`known`].
-pub(super) fn advice(said: &str, node: &str, own: Option<&Path>) -> Option<String> {
+pub(crate) fn advice(said: &str, node: &str, own: Option<&Path>) -> Option<String> {
     let what = said.lines().map(str::trim).find(|line| line.starts_with("Host key verification failed"))?;
     let what = what.trim_end_matches('.');
     // The last of several lists is named.

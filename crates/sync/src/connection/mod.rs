@@ -14,12 +14,13 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-pub(crate) use self::keys::known;
+pub(crate) use self::keys::{advice, known};
+pub(crate) use self::place::options;
 pub(crate) use self::purse::Pool;
 use self::purse::Purse;
 use super::words::{from_base64, quoted};
 
-const SCRIPT: &str = include_str!("../node.sh");
+const SCRIPT: &str = include_str!("../scripts/node.sh");
 /// More than this no node has to say.
 const MOST_SAID: u64 = 256 << 20;
 /// No line that a node of ours sends is longer; names are in base64.

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 /// Options of ssh for a node of an address, and a list of host keys besides those that the site has. A command that is not ssh finds nodes
 /// in its own way.
-pub(super) fn options(ssh: &[String], node: &str, address: Option<IpAddr>, known_hosts: Option<&Path>) -> Vec<String> {
+pub(crate) fn options(ssh: &[String], node: &str, address: Option<IpAddr>, known_hosts: Option<&Path>) -> Vec<String> {
     let program = ssh.first().map_or("ssh", String::as_str);
     let is_ssh = Path::new(program).file_name().is_some_and(|name| name == "ssh");
     if !is_ssh || address.is_none() && known_hosts.is_none() {

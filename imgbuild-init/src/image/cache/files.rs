@@ -62,26 +62,48 @@ pub(super) struct Held {
     pub offset: u64,
     /// How many bytes.
     pub size: u64,
+    /// What the file is.
+    pub kind: Kind,
+}
+
+/// What has the bytes of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A plain file of a disk that anybody may have written.
+    File,
+    /// A block device that the kernel made of the image that runs.
+    Device,
 }
 
 impl Held {
     /// Its bytes, whatever they are.
     pub(super) fn bytes(&self) -> io::Result<Vec<u8>> {
         let size = usize::try_from(self.size).map_err(io::Error::other)?;
-        let file = open(&self.file, File::options().read(true))?;
-        // Before anything is taken of memory.
-        if file.metadata()?.len() < self.offset.saturating_add(self.size) {
+        let mut file = self.open()?;
+        // Before anything is taken of memory. A device has its length at its end alone.
+        let length = match self.kind {
+            Kind::File => file.metadata()?.len(),
+            Kind::Device => io::Seek::seek(&mut file, io::SeekFrom::End(0))?,
+        };
+        if length < self.offset.saturating_add(self.size) {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         let mut bytes = vec![0; size];
         file.read_exact_at(&mut bytes, self.offset).map(|()| bytes)
     }
 
+    fn open(&self) -> io::Result<File> {
+        match self.kind {
+            Kind::File => open(&self.file, File::options().read(true)),
+            Kind::Device => File::open(&self.file),
+        }
+    }
+
     /// Whether anything was ever written there: an image that was begun has room for all frames.
     pub(super) fn is_written(&self) -> bool {
         let mut probe = [0; PROBE];
         let probe = &mut probe[..usize::try_from(self.size).unwrap_or(PROBE).min(PROBE)];
-        let read = open(&self.file, File::options().read(true)).and_then(|file| file.read_exact_at(probe, self.offset));
+        let read = self.open().and_then(|file| file.read_exact_at(probe, self.offset));
         read.is_ok() && probe.iter().any(|byte| *byte != 0)
     }
 }

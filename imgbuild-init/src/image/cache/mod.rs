@@ -15,6 +15,7 @@
 
 mod device;
 mod files;
+pub(crate) mod running;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -24,7 +25,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 
 pub(crate) use self::device::find as find_disk;
-use self::files::{Held, folder, names};
+use self::files::{Held, Kind, folder, names};
 use crate::image::index::{Frame, Index, sha256};
 use crate::modules::Modules;
 use crate::{say, sys};
@@ -123,7 +124,7 @@ impl Cache {
                 let words: Vec<&str> = line.split(' ').collect();
                 let [digest, size, offset] = words.as_slice() else { continue };
                 if let (true, Ok(size), Ok(offset)) = (is_digest(digest), size.parse(), offset.parse()) {
-                    let held = Held { file: images.join(name), offset, size };
+                    let held = Held { file: images.join(name), offset, size, kind: Kind::File };
                     known.entry((*digest).to_owned()).or_default().push(held);
                 }
             }
@@ -131,7 +132,8 @@ impl Cache {
         for (file, name) in kept_files(&own) {
             match file.symlink_metadata() {
                 Ok(found) if found.is_file() && is_digest(&name) => {
-                    known.entry(name).or_default().push(Held { file, offset: 0, size: found.len() });
+                    let held = Held { file, offset: 0, size: found.len(), kind: Kind::File };
+                    known.entry(name).or_default().push(held);
                 }
                 // What was begun when the node lost its power.
                 _ => drop(std::fs::remove_file(file)),
@@ -148,6 +150,28 @@ impl Cache {
             made_room: Room::Nothing,
             damaged: 0,
         })
+    }
+
+    /// The frames of the image that runs, for one that takes its place: `running` says where they are on its device. Nothing is written,
+    /// and it is not closed.
+    pub(crate) fn of_running(device: &Path, running: &Index, index: &Index) -> Self {
+        let mut known = BTreeMap::<String, Vec<Held>>::new();
+        for frame in &running.frames {
+            let Frame { offset, size, .. } = *frame;
+            let held = Held { file: device.to_owned(), offset, size, kind: Kind::Device };
+            known.entry(frame.sha256.clone()).or_default().push(held);
+        }
+        Self {
+            folder: PathBuf::new(),
+            known,
+            wanted: index.frames.iter().map(|frame| frame.sha256.clone()).collect(),
+            digest: index.digest.clone(),
+            keeps: false,
+            is_used: false,
+            has_image: false,
+            made_room: Room::Nothing,
+            damaged: 0,
+        }
     }
 
     /// Whether the disk seems to have a frame.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{BASE, STATE, TREES};
 use crate::cmdline::Parameters;
-use crate::image::{cache, packed};
+use crate::image::{cache, packed, place};
 use crate::modules::Modules;
 use crate::network::lease::Lease;
 use crate::statelite::Source;
@@ -76,7 +76,7 @@ pub(crate) fn mount_root_over_nfs(parameters: &Parameters, lease: &Lease, module
     let Some((text, options)) = &parameters.nfs_root else { return Err("no root over NFS".to_owned()) };
     let source = Source::parse(text, options).filter(|source| matches!(source, Source::Server { .. }));
     let source = source.ok_or_else(|| format!("root=nfs:{text} is not root=nfs:SERVER:/DIRECTORY"))?;
-    nfs(&source, packed::LOWER, TREE_OPTIONS, true, lease, modules)
+    nfs(&source, &place(packed::LOWER), TREE_OPTIONS, true, lease, modules)
         .map_err(|problem| format!("the root {source}: {problem}"))?;
     modules.load("overlay");
     packed::write_above(parameters)?;

@@ -36,6 +36,15 @@ pub(crate) struct Order<'a> {
     pub is_busy: Cell<bool>,
 }
 
+/// What the other machine does.
+#[derive(Clone, Copy)]
+enum Asked {
+    /// Locks, and no action.
+    Locks,
+    /// The actions that have no results here.
+    Missing,
+}
+
 struct There {
     directory: String,
     program: String,
@@ -58,16 +67,24 @@ impl Order<'_> {
         {
             return Ok(None);
         }
-        let (gathered, root) = self.gathered()?;
+        let (mut gathered, mut root) = self.gathered()?;
         let (there, machine) = self.greet(&root)?;
-        let all = self.all_here(&machine)?;
+        let mut all = self.all_here(&machine)?;
+        if self.only_a_lock_is_missing(&all) {
+            self.make_locks(&there, &gathered, &root, &all)?;
+            (gathered, root) = self.gathered()?;
+            all = self.all_here(&machine)?;
+            if all.iter().all(|one| one.missing.as_ref().is_some_and(BTreeSet::is_empty)) {
+                self.leave(&there);
+                return Ok(None);
+            }
+        }
         if let Some((builder, _)) = self.builders.iter().zip(&all).find(|(_, one)| !one.tools_run) {
             let (lock, of) = (builder.recipe.lock_name(), HostCpu::here().machine().to_owned());
             return Err(self.failed(AwayError::Tools { host: self.shown(), lock, of, machine }));
         }
-        let locks: Vec<Option<String>> =
-            self.builders.iter().map(|builder| std::fs::read_to_string(&builder.recipe.lock_path).ok()).collect();
-        let manifest = self.manifest(&gathered, &root, &all)?;
+        let locks = self.locks();
+        let manifest = self.manifest(&gathered, &root, &all, Asked::Missing)?;
         let outcome = self.send_and_follow(&there, &manifest, &gathered, &root).and_then(|code| {
             let results = self.bring(&there, &locks)?;
             // What failed there has no result, and is said once more by the build here.
@@ -79,6 +96,32 @@ impl Order<'_> {
             self.leave(&there);
         }
         outcome
+    }
+
+    /// What is here counts by the new lock; without one it is not known. A recipe that was never locked has nothing here.
+    fn only_a_lock_is_missing(&self, all: &[Here]) -> bool {
+        let was_locked = |builder: &Builder<'_>| builder.recipe.lock_path.exists();
+        let mut pairs = self.builders.iter().zip(all);
+        !self.own.locked && pairs.any(|(builder, one)| one.missing.is_none() && was_locked(builder))
+    }
+
+    /// Has locks made there, and nothing built.
+    fn make_locks(&self, there: &There, gathered: &Gathered, root: &Path, all: &[Here]) -> Result<(), Exit> {
+        self.say(&format!("{} makes the lock first: what is here counts by it", self.host.shown));
+        let locks = self.locks();
+        let manifest = self.manifest(gathered, root, all, Asked::Locks)?;
+        let made = self.send_and_follow(there, &manifest, gathered, root).and_then(|code| match code {
+            0 => self.bring(there, &locks).map(|_| self.pause(there)),
+            code => Err(Exit::of_code(code)),
+        });
+        if made.is_err() && !self.is_lost.get() && !self.is_busy.get() && !matches!(made, Err(Exit::Interrupted)) {
+            self.leave(there);
+        }
+        made
+    }
+
+    fn locks(&self) -> Vec<Option<String>> {
+        self.builders.iter().map(|builder| std::fs::read_to_string(&builder.recipe.lock_path).ok()).collect()
     }
 
     fn shown(&self) -> String {
@@ -129,7 +172,7 @@ impl Order<'_> {
         looking.gathered()?.map_err(unsent)
     }
 
-    fn manifest(&self, gathered: &Gathered, root: &Path, all: &[Here]) -> Result<Manifest, Exit> {
+    fn manifest(&self, gathered: &Gathered, root: &Path, all: &[Here], asked: Asked) -> Result<Manifest, Exit> {
         let start = self.arguments.directory.canonicalize().unwrap_or_else(|_| root.to_owned());
         let start = start.strip_prefix(root).unwrap_or(Path::new("")).to_owned();
         let arch = self.builders.first().map(|builder| builder.recipe.model.image.arch);
@@ -144,11 +187,12 @@ impl Order<'_> {
         if !items.iter().any(|item| item.place == folder) {
             items.push(Item { place: folder, what: What::Folder(0o755) });
         }
-        let wanted = self
-            .builders
-            .iter()
-            .zip(all)
-            .filter_map(|(builder, one)| Some((builder.recipe.model.image.name.clone(), one.missing.clone()?)));
+        let of = |one: &Here| match asked {
+            Asked::Missing => one.missing.clone(),
+            Asked::Locks => Some(BTreeSet::new()),
+        };
+        let pairs = self.builders.iter().zip(all);
+        let wanted = pairs.filter_map(|(builder, one)| Some((builder.recipe.model.image.name.clone(), of(one)?)));
         Ok(Manifest {
             version: VERSION,
             root: root.to_owned(),

@@ -308,7 +308,15 @@ impl Order<'_> {
 
     /// Ends what runs there, and removes it; what a directory that was named keeps is used next time.
     pub(super) fn leave(&self, there: &There) {
-        let verb = if self.host.directory.is_some() { "leave" } else { "end" };
+        self.end(there, if self.host.directory.is_some() { "leave" } else { "end" });
+    }
+
+    /// Ends what runs there, before more is asked of it: its store stays.
+    pub(super) fn pause(&self, there: &There) {
+        self.end(there, "leave");
+    }
+
+    fn end(&self, there: &There, verb: &str) {
         let command = format!("{} away {verb} {}", there.program, there.directory);
         let ssh = std::env::var("IMGBUILD_SSH").unwrap_or_else(|_| "ssh".to_owned());
         let words: Vec<String> = ssh.split_whitespace().map(str::to_owned).collect();

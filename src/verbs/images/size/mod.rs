@@ -2,8 +2,10 @@
 
 mod excluded;
 mod html;
+mod lazy;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -13,7 +15,7 @@ use crate::output::render;
 use crate::published::{Place, places};
 use crate::setup::{Setup, chosen_to_look, published_image, store_directory};
 use base::digest::Digest;
-use build::{SizedFile, package_owners, published, sized_tree, sizes};
+use build::{SizedFile, lists_files, package_owners, published, sized_tree, sizes};
 use recipe::Recipe;
 use store::Store;
 
@@ -83,6 +85,8 @@ pub(crate) struct Sized {
     pub by: By,
     /// Path of each file in the treemap, and the file.
     pub files: Vec<(Vec<String>, SizedFile)>,
+    /// What it means that nodes read their root over the network, if they do.
+    pub lazy: Option<lazy::LazyRoot>,
 }
 
 pub(crate) fn run(arguments: &crate::Arguments, own: &Arguments) -> Exit {
@@ -154,18 +158,19 @@ fn sized(arguments: &crate::Arguments, own: &Arguments) -> Result<Vec<Sized>, Ex
     let store = Store::existing(&store_directory(arguments)?);
     let one = |place: &Place| match &place.recipe {
         Some(recipe) => of_recipe(arguments, own, recipe, &store),
-        None => of_published(arguments, own, place),
+        None => of_published(arguments, own, &place.name, &place.out),
     };
     places.iter().map(one).collect()
 }
 
 /// An image by what is published of it alone.
-fn of_published(arguments: &crate::Arguments, own: &Arguments, place: &Place) -> Result<Sized, Exit> {
-    let (directory, info) = published_image(own.out.as_deref().unwrap_or(&place.out), &place.name)?
-        .ok_or_else(|| not_built(&place.name))?;
-    let packed = info.forms().first().map(|form| directory.join(form)).ok_or_else(|| not_built(&place.name))?;
+fn of_published(arguments: &crate::Arguments, own: &Arguments, name: &str, out: &Path) -> Result<Sized, Exit> {
+    let not_built = || not_built(name);
+    let (directory, info) = published_image(own.out.as_deref().unwrap_or(out), name)?.ok_or_else(not_built)?;
+    let packed = info.forms().first().map(|form| directory.join(form)).ok_or_else(not_built)?;
     let path = std::path::absolute(&packed).unwrap_or(packed);
-    Ok(Sized { image: place.name.clone(), ..of_path(arguments, own, &path.to_string_lossy())? })
+    let lazy = lazy::of(&directory, &info);
+    Ok(Sized { image: name.to_owned(), lazy, ..of_path(arguments, own, &path.to_string_lossy())? })
 }
 
 fn of_recipe(arguments: &crate::Arguments, own: &Arguments, recipe: &Recipe, store: &Store) -> Result<Sized, Exit> {
@@ -173,6 +178,10 @@ fn of_recipe(arguments: &crate::Arguments, own: &Arguments, recipe: &Recipe, sto
     let failed = render::failed::<build::StageError>;
     let not_built = || not_built(name);
     let root = store.root(&recipe.directory, name).filter(|root| !root.frames.is_empty()).ok_or_else(not_built)?;
+    // Frames of a squashfs do not say where a file ends: the published file does.
+    if !lists_files(store, &root) {
+        return of_published(arguments, own, name, &recipe.out);
+    }
     let files = sizes(store, &root).map_err(failed)?;
     let owners = if own.by == By::Package {
         let layers = layers(own, recipe).ok_or_else(not_built)?;
@@ -182,7 +191,9 @@ fn of_recipe(arguments: &crate::Arguments, own: &Arguments, recipe: &Recipe, sto
         BTreeMap::new()
     };
     let files = files.into_iter().map(|file| (place(own.by, &file.path, &owners), file)).collect();
-    Ok(Sized { image: name.clone(), by: own.by, files })
+    let out = own.out.as_deref().unwrap_or(&recipe.out);
+    let lazy = published(out, name).and_then(|(directory, info)| lazy::of(&directory, &info));
+    Ok(Sized { image: name.clone(), by: own.by, files, lazy })
 }
 
 /// Any tree: a directory or an archive.
@@ -195,7 +206,7 @@ fn of_path(arguments: &crate::Arguments, own: &Arguments, text: &str) -> Result<
         render::say(&format!("note: `{text}` is not packed: `packed` is what each file takes by itself with zstd -1"));
     }
     let files = tree.files.into_iter().map(|file| (place(own.by, &file.path, &tree.owners), file)).collect();
-    Ok(Sized { image: text.to_owned(), by: own.by, files })
+    Ok(Sized { image: text.to_owned(), by: own.by, files, lazy: None })
 }
 
 fn place(by: By, path: &str, owners: &BTreeMap<String, String>) -> Vec<String> {
@@ -258,9 +269,13 @@ fn json(all: &[Sized]) -> String {
             _ => String::new(),
         });
         let total = one.total();
-        serde_json::json!({
+        let mut image = serde_json::json!({
             "name": one.image, "by": one.by.name(), "files": total.files, "raw": total.raw, "packed": total.packed, "rows": rows
-        })
+        });
+        if let (Some(lazy), Some(fields)) = (&one.lazy, image.as_object_mut()) {
+            fields.insert("lazy_root".to_owned(), serde_json::json!(lazy));
+        }
+        image
     };
     let images: Vec<serde_json::Value> = all.iter().map(image).collect();
     format!("{:#}\n", serde_json::json!({"format_version": "1.0", "images": images}))
@@ -281,6 +296,7 @@ fn text(one: &Sized, verbose: u8) -> String {
     });
     let mut text =
         format!("{}: {} packed, {} unpacked\n", one.image, render::bytes(total.packed), render::bytes(total.raw));
+    text.extend(one.lazy.as_ref().map(lazy::LazyRoot::text));
     text.push_str(&format!("  {:>9} {:>9} {:>6}  {}\n", "packed", "unpacked", "share", one.by.name()));
     let share = |row: &Row| row.packed as f64 / (total.packed.max(1)) as f64;
     let line = |row: &Row, name: &str| {
@@ -334,7 +350,7 @@ mod tests {
         let mut files =
             vec![file("usr/lib/big", 1000, 600.4), file("usr/lib/b/c", 300, 300.0), file("etc/x", 100, 97.6)];
         files.push(file("small", 9, 2.0));
-        let one = Sized { image: "i".to_owned(), by: By::Directory, files };
+        let one = Sized { image: "i".to_owned(), by: By::Directory, files, lazy: None };
         insta::assert_snapshot!(text(&one, 0), @r"
         i: 1.0 kB packed, 1.4 kB unpacked
              packed  unpacked  share  directory

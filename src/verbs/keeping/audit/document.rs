@@ -1,5 +1,7 @@
 //! What `audit --json` prints.
 
+use std::path::PathBuf;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -49,8 +51,10 @@ pub(crate) struct AuditedImage {
     pub runs: Option<String>,
     /// Where its packages were read: `lock`, `records` of the store, or the packed `image`.
     pub packages_from: String,
-    /// How many components were compared: packages, those of tools roots, drivers.
+    /// How many components were compared: packages, those of tools roots, drivers, parts of files that no package provides.
     pub components: usize,
+    /// How many files that no package provides are compared with nothing.
+    pub silent_files: usize,
     /// How many of them have a source version that is taken from their own.
     pub guessed_sources: usize,
     /// Drivers from source, which files of advisories seldom name.
@@ -82,6 +86,9 @@ pub(crate) struct AuditFinding {
     pub source: String,
     /// Packages of it.
     pub packages: Vec<String>,
+    /// Files that they are parts of, where no package provides these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<String>,
     /// Their version.
     pub installed: String,
     /// The version that mends it, if there is one yet.
@@ -136,12 +143,17 @@ pub(crate) struct ExpiredStatement {
 
 /// The line of the lock with the first package of a finding.
 pub(crate) fn line(audited: &Audited, finding: &Finding) -> Option<usize> {
-    let (_, text) = audited.lock.as_ref()?;
+    let (_, text) = audited.lock.as_ref().filter(|_| finding.kind != Kind::File)?;
     let name = finding.packages.first()?;
     LockPlaces::of(text).line(LockItem::Package { pass: &finding.pass, name })
 }
 
-pub(crate) fn document(audited: &[Audited], report: &Report, unknown: &[String]) -> AuditDocument {
+/// The document; files are those that it was compared with, which the commands name.
+pub(crate) fn document(
+    (audited, files): (&[Audited], &[PathBuf]),
+    report: &Report,
+    unknown: &[String],
+) -> AuditDocument {
     let images = audited.iter().map(|one| AuditedImage {
         image: one.subject.image.clone(),
         build: one.build.clone(),
@@ -150,6 +162,7 @@ pub(crate) fn document(audited: &[Audited], report: &Report, unknown: &[String])
         runs: one.runs.as_ref().map(ToString::to_string),
         packages_from: one.from.to_owned(),
         components: one.subject.components.len(),
+        silent_files: one.files.silent.len(),
         guessed_sources: one.by_path() + one.without_source().len(),
         drivers: one
             .subject
@@ -159,7 +172,7 @@ pub(crate) fn document(audited: &[Audited], report: &Report, unknown: &[String])
             .map(|one| one.name.clone())
             .collect(),
     });
-    let finding = |finding: &Finding| of_finding(&audited[finding.subject], finding);
+    let finding = |finding: &Finding| of_finding(&audited[finding.subject], files, finding);
     let silenced = report.silenced.iter().map(|one| NotAffected {
         finding: finding(&one.finding),
         reason: one.reason.clone(),
@@ -185,7 +198,7 @@ pub(crate) fn document(audited: &[Audited], report: &Report, unknown: &[String])
     }
 }
 
-fn of_finding(audited: &Audited, finding: &Finding) -> AuditFinding {
+pub(crate) fn of_finding(audited: &Audited, files: &[PathBuf], finding: &Finding) -> AuditFinding {
     AuditFinding {
         image: audited.subject.image.clone(),
         build: audited.build.clone(),
@@ -197,12 +210,13 @@ fn of_finding(audited: &Audited, finding: &Finding) -> AuditFinding {
         pass: finding.pass.clone(),
         source: finding.source.clone(),
         packages: finding.packages.clone(),
+        files: finding.files.clone(),
         installed: finding.installed.clone(),
         fixed: finding.fixed.clone(),
         databases: finding.databases.clone(),
         exploited: finding.exploited.clone(),
         epss: finding.epss,
-        update: remedy(audited, finding),
+        update: remedy(audited, files, &[finding]),
         line: line(audited, finding),
     }
 }

@@ -1,10 +1,13 @@
 //! `imgbuild audit`: compares the packages of images, or of what nodes boot, with advisories.
 
+pub(crate) mod between;
+mod builds;
 pub(crate) mod document;
-mod repositories;
+mod files;
+pub(crate) mod repositories;
 mod sarif;
-mod shown;
-mod subjects;
+pub(crate) mod shown;
+pub(crate) mod subjects;
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -79,43 +82,82 @@ impl FailOn {
     }
 }
 
+/// What images are compared with.
+pub(crate) struct Sources<'a> {
+    /// Files of advisories.
+    pub databases: &'a [PathBuf],
+    /// Query no repositories.
+    pub offline: bool,
+    pub places: &'a PlacesArguments,
+    /// Whether what is not known of the repositories is said.
+    pub says: bool,
+    /// Names of vulnerabilities and advisories of which it is to be known whether anything names them.
+    pub asked: &'a [String],
+}
+
+/// What was read of the sources, and what of the images could not be compared with it.
+pub(crate) struct Comparison {
+    pub database: Database,
+    /// Images whose repositories were queried.
+    settled: BTreeSet<usize>,
+    /// What is not known of the repositories.
+    unknown: Vec<String>,
+}
+
+impl Comparison {
+    /// Reads files, or queries repositories where none has versions. Says what is not known.
+    /// Errors: A file or a repository cannot be read, or there is nothing to compare with.
+    pub(crate) fn of(arguments: &crate::Arguments, own: &Sources, audited: &[Audited]) -> Result<Self, Exit> {
+        let components = audited.iter().flat_map(|one| &one.subject.components);
+        let mut database = Database::about(components).asking(own.asked);
+        for path in subjects::statements(arguments, audited).iter().chain(own.databases) {
+            read(&mut database, path)?;
+        }
+        let mut queried = repositories::Queried::default();
+        if !own.offline && !database.has_advisories() && !audited.is_empty() {
+            queried = repositories::query(arguments, own.places, &mut database, audited)?;
+            if own.says {
+                warn(&queried.unknown);
+            }
+        }
+        if !database.has_advisories() && !audited.is_empty() {
+            render::say(
+                "error: there is nothing to compare with: no repository of these images was queried that publishes security updates\n  help: name a file of advisories with --db, for instance the zip of your distribution that OSV publishes",
+            );
+            return Err(Exit::Input);
+        }
+        Ok(Self { database, settled: queried.settled, unknown: queried.unknown })
+    }
+
+    /// The findings, and what could not be looked at: all of it in words, and what of that was not said yet.
+    pub(crate) fn report(&self, audited: &[Audited]) -> (Report, Vec<String>, Vec<String>) {
+        let subjects: Vec<advisories::Subject> = audited.iter().map(|one| one.subject.clone()).collect();
+        let report = advisories::audit(&self.database, &subjects, jiff::Timestamp::now());
+        let rest = not_compared(audited, &self.database, &report, &self.settled);
+        (report, self.unknown.iter().chain(&rest).cloned().collect(), rest)
+    }
+}
+
 pub(crate) fn run(arguments: &crate::Arguments, own: &Arguments) -> Result<Exit, Exit> {
     let (audited, mut unknown) = match &own.nodes {
-        Some(range) => subjects::of_nodes(arguments, own, range)?,
-        None => (subjects::of_images(arguments, own)?, Vec::new()),
+        Some(range) => builds::of_nodes(arguments, own, range)?,
+        None => (subjects::of_images(arguments, &own.images)?, Vec::new()),
     };
     warn(&unknown);
-    let components = audited.iter().flat_map(|one| &one.subject.components);
-    let mut database = Database::about(components);
-    for path in subjects::statements(arguments, &audited).iter().chain(&own.databases) {
-        read(&mut database, path)?;
-    }
-    let mut settled = BTreeSet::new();
-    if !own.offline && !database.has_advisories() && !audited.is_empty() {
-        let queried = repositories::query(arguments, own, &mut database, &audited)?;
-        warn(&queried.unknown);
-        unknown.extend(queried.unknown);
-        settled = queried.settled;
-    }
-    if !database.has_advisories() && !audited.is_empty() {
-        render::say(
-            "error: there is nothing to compare with: no repository of these images was queried that publishes security updates\n  help: name a file of advisories with --db, for instance the zip of your distribution that OSV publishes",
-        );
-        return Err(Exit::Input);
-    }
-    let subjects: Vec<advisories::Subject> = audited.iter().map(|one| one.subject.clone()).collect();
-    let report = advisories::audit(&database, &subjects, jiff::Timestamp::now());
-    let rest = not_compared(&audited, &database, &report, &settled);
+    let sources =
+        Sources { databases: &own.databases, offline: own.offline, places: &own.places, says: true, asked: &[] };
+    let comparison = Comparison::of(arguments, &sources, &audited)?;
+    let (report, all, rest) = comparison.report(&audited);
     warn(&rest);
-    unknown.extend(rest);
+    unknown.extend(all);
     if own.json {
-        let document = document::document(&audited, &report, &unknown);
+        let document = document::document((&audited, &own.databases), &report, &unknown);
         render::print_json(&format!("{}\n", serde_json::to_string_pretty(&document).unwrap_or_default()));
     } else if own.sarif {
-        let document = sarif::document(&audited, &report);
+        let document = sarif::document((&audited, &own.databases), &report);
         render::print_json(&format!("{}\n", serde_json::to_string_pretty(&document).unwrap_or_default()));
     } else {
-        render::print(&shown::text(&audited, &report, arguments.verbose));
+        render::print(&shown::text((&audited, &own.databases), &report, arguments.verbose));
     }
     say_what_else(&audited, &report);
     Ok(match () {
@@ -127,7 +169,7 @@ pub(crate) fn run(arguments: &crate::Arguments, own: &Arguments) -> Result<Exit,
 }
 
 /// Says what is not known.
-fn warn(unknown: &[String]) {
+pub(crate) fn warn(unknown: &[String]) {
     for problem in unknown {
         render::say(&format!("warning: {problem}"));
     }
@@ -146,6 +188,7 @@ fn not_compared(audited: &[Audited], database: &Database, report: &Report, settl
         } else if database.names_sources() {
             unknown.extend(one.unknown_sources());
         }
+        unknown.extend(files::without_advisories(one, database));
     }
     if report.is_cut {
         unknown.push("there are more findings than are kept: audit fewer images at a time".to_owned());
@@ -180,6 +223,9 @@ fn say_what_else(audited: &[Audited], report: &Report) {
             one.name,
             counted_as(one.records, "record", "records")
         ));
+    }
+    for note in audited.iter().filter_map(|one| one.files.note(&one.name())) {
+        render::say(&format!("note: {note}"));
     }
     let by_path = audited.iter().map(Audited::by_path).sum::<usize>();
     if by_path > 0 {

@@ -5,17 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use super::Arguments;
 use super::subjects::Audited;
 use crate::Exit;
 use crate::output::render;
 use crate::output::reporter::Reporter;
-use crate::setup::Setup;
-use advisories::{Component, Database, Kind};
+use crate::setup::{PlacesArguments, Setup};
+use advisories::{Component, Database, Ecosystem, Kind};
 use base::source::Finding;
 use build::{DownloadNews, Report};
 use packages::rpm::Repomd;
-use packages::{DistroError, Fetcher, Gathering, News, PackageArchive, Progress, manager};
+use packages::{DistroError, Fetcher, Gathering, News, PackageArchive, PackageSources, Progress, manager};
 use recipe::{Family, PinnedPackage, Recipe};
 use store::{Store, StoreError};
 
@@ -34,6 +33,42 @@ impl News for Reported<'_> {
     fn downloads<'a>(&'a self, what: &'static str) -> Box<dyn Progress + 'a> {
         Box::new(DownloadNews(self.0, what))
     }
+}
+
+/// What fetches indices of a family's repositories.
+fn fetcher(places: &PackageSources, family: Family) -> Fetcher {
+    let fetcher = places.patience.map_or_else(Fetcher::new, Fetcher::with_patience);
+    if family == Family::Debian { fetcher.as_apt() } else { fetcher }
+}
+
+/// Versions that the repositories of a recipe have of some packages, by their names; newer kernels have other names.
+/// Errors: They cannot be queried.
+pub(crate) fn offers(
+    arguments: &crate::Arguments,
+    places: &PlacesArguments,
+    recipe: &Recipe,
+    names: &BTreeSet<String>,
+) -> Result<BTreeMap<String, Vec<String>>, Exit> {
+    let setup = Setup::open(arguments)?;
+    let _held = setup.share()?;
+    let reporter = Reporter::new(arguments);
+    let report = reporter.of(None);
+    let (news, places) = (Reported(&report), places.places());
+    let fetcher = fetcher(&places, recipe.model.image.distro.family());
+    let gathering = Gathering { recipe, places: &places, fetcher: &fetcher, store: &setup.store, news: &news };
+    let archive = manager(recipe).archive(&gathering).map_err(|error| refused(&reporter, error))?;
+    let images: BTreeSet<String> = archive.names().into_iter().filter(|name| name.starts_with(IMAGE)).collect();
+    let mut offers = BTreeMap::new();
+    for name in names {
+        let mut versions = Vec::new();
+        for of_kernel in same_kernels(name, &images) {
+            let all = archive.all(&of_kernel).map_err(|error| refused(&reporter, error))?;
+            versions.extend(all.into_iter().map(|package| package.version));
+        }
+        offers.insert(name.clone(), versions);
+    }
+    reporter.end();
+    Ok(offers)
 }
 
 /// What the repositories of images were asked for.
@@ -56,7 +91,7 @@ enum Asked<'a> {
 /// Errors: One cannot be asked.
 pub(super) fn query(
     arguments: &crate::Arguments,
-    own: &Arguments,
+    places: &PlacesArguments,
     database: &mut Database,
     audited: &[Audited],
 ) -> Result<Queried, Exit> {
@@ -64,12 +99,8 @@ pub(super) fn query(
     let _held = setup.share()?;
     let reporter = Reporter::new(arguments);
     let report = reporter.of(None);
-    let (news, places) = (Reported(&report), own.places.places());
-    let fetcher = |family: Family| {
-        let fetcher = places.patience.map_or_else(Fetcher::new, Fetcher::with_patience);
-        if family == Family::Debian { fetcher.as_apt() } else { fetcher }
-    };
-    let fetchers = [fetcher(Family::Debian), fetcher(Family::RedHat)];
+    let (news, places) = (Reported(&report), places.places());
+    let fetchers = [fetcher(&places, Family::Debian), fetcher(&places, Family::RedHat)];
     let mut known: BTreeMap<String, Asked<'_>> = BTreeMap::new();
     let mut queried = Queried::default();
     for (at, one) in audited.iter().enumerate() {
@@ -175,7 +206,8 @@ fn of_suites(
         Ok(all.into_iter().max_by(|a, b| order.compare(&a.version, &b.version)))
     };
     let mut found = BTreeSet::new();
-    for component in audited.subject.components.iter().filter(|one| one.kind != Kind::Driver) {
+    let is_package = |one: &&Component| one.kind != Kind::Driver && one.ecosystem == Ecosystem::Distribution;
+    for component in audited.subject.components.iter().filter(is_package) {
         if let Some(newer) = newest(component)? {
             found.insert((newer.origin, &component.name, newer.version));
         }
@@ -298,6 +330,7 @@ mod tests {
             lock: None,
             requests: BTreeMap::new(),
             origins: origins.iter().map(|origin| (*origin).to_owned()).collect(),
+            files: super::super::files::Files::default(),
         }
     }
 

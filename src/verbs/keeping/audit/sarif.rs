@@ -3,18 +3,19 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
 use super::document::line;
-use super::shown::remedy;
+use super::shown::{by_hand, remedy};
 use super::subjects::Audited;
 use advisories::{Finding, Report, Severity};
 use base::digest::Sha256;
 
 const SCHEMA: &str = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json";
 
-pub(super) fn document(audited: &[Audited], report: &Report) -> Value {
+pub(super) fn document((audited, files): (&[Audited], &[PathBuf]), report: &Report) -> Value {
     let silenced = report.silenced.iter().map(|one| (&one.finding, Some(&one.reason)));
     let all: Vec<(&Finding, Option<&String>)> =
         report.findings.iter().map(|finding| (finding, None)).chain(silenced).collect();
@@ -36,7 +37,7 @@ pub(super) fn document(audited: &[Audited], report: &Report) -> Value {
                 "ruleId": id,
                 "ruleIndex": places[&id],
                 "level": level(finding.severity),
-                "message": { "text": message(of, finding) },
+                "message": { "text": message(of, files, finding) },
                 "locations": [{ "physicalLocation": {
                     "artifactLocation": { "uri": uri(of) },
                     "region": { "startLine": line(of, finding).unwrap_or(1) },
@@ -96,15 +97,20 @@ fn score(severity: Severity) -> &'static str {
     }
 }
 
-fn message(audited: &Audited, finding: &Finding) -> String {
+fn message(audited: &Audited, files: &[PathBuf], finding: &Finding) -> String {
     let mut text = format!("{} {} of {}", finding.packages.join(", "), finding.installed, audited.name());
+    if !finding.files.is_empty() {
+        let _ = write!(text, " (in {})", finding.files.join(", "));
+    }
     let _ = match &finding.fixed {
         Some(fixed) => write!(text, " is mended by {fixed}"),
         None => write!(text, " has no fix yet"),
     };
-    if let Some(words) = remedy(audited, finding) {
-        let _ = write!(text, ": {}", words.join(" "));
-    }
+    let _ = match (remedy(audited, files, &[finding]), by_hand(finding)) {
+        (Some(words), _) => write!(text, ": {}", words.join(" ")),
+        (None, Some(what)) => write!(text, ": {what}"),
+        (None, None) => Ok(()),
+    };
     text
 }
 

@@ -1,30 +1,43 @@
 //! Findings in lines for people.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 
 use super::subjects::Audited;
 use crate::output::harmless::one_line;
+use crate::output::render::shell_word;
 use advisories::{Finding, Kind, Report, Silenced};
 
 /// Vulnerabilities of a row that are shown before the others are counted.
 const SHOWN: usize = 6;
 
-/// What one does about a finding: words of a command, or none where nothing mends it yet.
-pub(super) fn remedy(audited: &Audited, finding: &Finding) -> Option<Vec<String>> {
+/// What one does about findings of one package: words of a command, or none where nothing mends it yet. It names the files that the
+/// vulnerabilities are known from; where only a newer version is known, it is the packages that are named.
+pub(crate) fn remedy(audited: &Audited, files: &[PathBuf], findings: &[&Finding]) -> Option<Vec<String>> {
+    let finding = findings.first()?;
     finding.fixed.as_ref()?;
-    if finding.kind == Kind::Driver || audited.recipe.is_none() {
+    if matches!(finding.kind, Kind::Driver | Kind::File) || audited.recipe.is_none() {
         return None;
     }
-    // A kernel's package has another name in each release: what was asked for leads to the next.
-    let requests = audited.requests.get(&finding.pass).filter(|_| finding.kind == Kind::Kernel);
-    let names = requests.filter(|names| !names.is_empty()).unwrap_or(&finding.packages);
     let mut words: Vec<String> = ["imgbuild", "update", &audited.subject.image].map(str::to_owned).into();
-    words.extend(names.iter().flat_map(|name| ["--package".to_owned(), name.clone()]));
+    words.push("--security".to_owned());
+    words.extend(findings.iter().filter_map(|finding| finding.id.clone()).filter(|id| !id.starts_with('-')));
+    words.extend(files.iter().flat_map(|file| ["--db".to_owned(), file.display().to_string()]));
     Some(words)
 }
 
+/// What one does where no command mends a finding.
+pub(crate) fn by_hand(finding: &Finding) -> Option<&'static str> {
+    (finding.kind == Kind::File && finding.fixed.is_some()).then_some("replace the file")
+}
+
+/// Words as a shell takes them.
+fn command(words: &[String]) -> String {
+    words.iter().map(|word| shell_word(word)).collect::<Vec<_>>().join(" ")
+}
+
 /// A line for each package and version with vulnerabilities of one severity.
-pub(super) fn text(audited: &[Audited], report: &Report, verbose: u8) -> String {
+pub(super) fn text((audited, files): (&[Audited], &[PathBuf]), report: &Report, verbose: u8) -> String {
     let mut places: HashMap<[String; 7], usize> = HashMap::new();
     let mut rows: Vec<([String; 7], Vec<&Finding>)> = Vec::new();
     for finding in &report.findings {
@@ -37,6 +50,11 @@ pub(super) fn text(audited: &[Audited], report: &Report, verbose: u8) -> String 
     }
     let rows = rows.into_iter().map(|(mut row, of)| {
         row[5] = ids(&of, verbose);
+        // All of a row have the same mend: the first of many bring the others.
+        let most = if verbose > 0 { of.len() } else { of.len().min(SHOWN) };
+        let remedy = of.first().and_then(|first| remedy(&audited[first.subject], files, &of[..most]));
+        let by_hand = || of.first().and_then(|first| by_hand(first)).map(str::to_owned);
+        row[6] = remedy.map(|words| command(&words)).or_else(by_hand).unwrap_or_default();
         row
     });
     let mut text = table(rows.collect());
@@ -54,6 +72,12 @@ fn row(audited: &[Audited], finding: &Finding) -> [String; 7] {
     let of = &audited[finding.subject];
     let place = match finding.kind {
         Kind::Tools => format!("{} ({})", of.name(), finding.pass),
+        // It has no package: what mends it is another file.
+        _ if !finding.files.is_empty() => match finding.files.as_slice() {
+            [one] => format!("{} ({one})", of.name()),
+            [one, ..] => format!("{} ({one}, ..)", of.name()),
+            [] => of.name(),
+        },
         _ => of.name(),
     };
     let others: Vec<&str> =
@@ -66,8 +90,7 @@ fn row(audited: &[Audited], finding: &Finding) -> [String; 7] {
     let fix = finding.fixed.clone().unwrap_or_else(|| "no fix yet".to_owned());
     let severity = finding.severity.name().to_owned();
     let severity = if finding.exploited.is_some() { format!("{severity}, exploited") } else { severity };
-    let remedy = remedy(of, finding).map(|words| words.join(" ")).unwrap_or_default();
-    [severity, place, package, finding.installed.clone(), fix, String::new(), remedy]
+    [severity, place, package, finding.installed.clone(), fix, String::new(), String::new()]
 }
 
 /// The vulnerabilities of a row with their advisories.

@@ -7,23 +7,18 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::Arguments;
+use super::files::{self, Files};
 use crate::Exit;
 use crate::output::render;
-use crate::published::published_here;
-use crate::setup::{chosen_to_look, lock, read_selection, store_if_there};
-use crate::verbs::nodes::{failed, open};
-use advisories::{Component, Kind, Platform, SourceFrom, Subject, source_of_deb, source_of_rpm};
+use crate::setup::{chosen_to_look, lock, store_if_there};
+use advisories::{Component, Ecosystem, Kind, Platform, SourceFrom, Subject, source_of_deb, source_of_rpm};
 use archive::list_packed;
-use base::digest::{Digest, Sha256};
+use base::digest::Sha256;
 use base::source::counted_as;
-use bill::{BUILD, Contents, Directory, Image};
-use build::diff::{Packages, Side};
-use build::{BuildInfo, LOCK_NAME};
-use nodes::{Boots, NodeSet};
+use nodes::NodeSet;
 use packages::installed::dpkg;
 use packages::rpm::Package;
-use recipe::{Family, Lock, LockedPass, PassRole, Recipe, Workspace, family_of, is_kernel_name, is_meant};
+use recipe::{Family, Lock, LockedPass, PassRole, Recipe, Workspace, family_of, is_kernel_name};
 use store::Store;
 
 /// An image or a build, with what people want to know of it.
@@ -45,6 +40,8 @@ pub(crate) struct Audited {
     pub requests: BTreeMap<String, Vec<String>>,
     /// Repositories that its packages come from, by the lock; empty where that is not known.
     pub origins: BTreeSet<String>,
+    /// Files that no package brings.
+    pub files: Files,
 }
 
 /// Names of packages that a message has at most.
@@ -61,6 +58,12 @@ impl Audited {
         }
     }
 
+    /// Adds what was seen of files that no package brings.
+    pub(crate) fn add_files(&mut self, files: Files) {
+        self.subject.components.extend(files.parts.iter().cloned());
+        self.files = files;
+    }
+
     /// How many packages have a source version that is only likely: its name is known.
     pub(crate) fn by_path(&self) -> usize {
         self.subject.components.iter().filter(|one| one.source_from == SourceFrom::Path).count()
@@ -68,7 +71,9 @@ impl Audited {
 
     /// Packages whose source is not known.
     pub(crate) fn without_source(&self) -> Vec<&Component> {
-        let is_unknown = |one: &&Component| one.kind != Kind::Driver && one.source_from == SourceFrom::Name;
+        let is_unknown = |one: &&Component| {
+            one.ecosystem == Ecosystem::Distribution && one.kind != Kind::Driver && one.source_from == SourceFrom::Name
+        };
         self.subject.components.iter().filter(is_unknown).collect()
     }
 
@@ -95,18 +100,18 @@ impl Audited {
 }
 
 /// A package before its source is known.
-struct Known {
-    component: Component,
-    sha256: Option<Sha256>,
+pub(super) struct Known {
+    pub(super) component: Component,
+    pub(super) sha256: Option<Sha256>,
     /// Its path in the archive.
-    file: String,
+    pub(super) file: String,
     /// Its source, where a package database says it.
-    source: Option<(String, String)>,
+    pub(super) source: Option<(String, String)>,
 }
 
 /// Images that patterns mean, by their locks.
-pub(super) fn of_images(arguments: &crate::Arguments, own: &Arguments) -> Result<Vec<Audited>, Exit> {
-    let recipes = chosen_to_look(arguments, &own.images)?;
+pub(crate) fn of_images(arguments: &crate::Arguments, images: &[String]) -> Result<Vec<Audited>, Exit> {
+    let recipes = chosen_to_look(arguments, images)?;
     let store = store_if_there(arguments);
     let mut all = Vec::new();
     for recipe in recipes {
@@ -118,14 +123,21 @@ pub(super) fn of_images(arguments: &crate::Arguments, own: &Arguments) -> Result
             ));
             return Err(Exit::Input);
         };
-        let drivers = recipe.model.kernel.own_drivers();
-        let mut audited = of_lock(&image, &lock, store.as_ref(), &drivers)?;
         let text = std::fs::read_to_string(&recipe.lock_path).unwrap_or_default();
-        audited.lock = Some((recipe.lock_path.clone(), text));
-        audited.recipe = Some(recipe);
+        let place = (recipe.lock_path.clone(), text);
+        let of_files = files::of_recipe(&recipe);
+        let mut audited = Audited { lock: Some(place), ..of_recipe(recipe, &lock, store.as_ref())? };
+        audited.add_files(of_files);
         all.push(audited);
     }
     Ok(all)
+}
+
+/// An image by a lock of its recipe, which need not be the one that lies beside it.
+pub(crate) fn of_recipe(recipe: Recipe, lock: &Lock, store: Option<&Store>) -> Result<Audited, Exit> {
+    let drivers = recipe.model.kernel.own_drivers();
+    let audited = of_lock(&recipe.model.image.name, lock, store, &drivers)?;
+    Ok(Audited { recipe: Some(recipe), ..audited })
 }
 
 fn platform(image: &str, target: &str) -> Result<Platform, Exit> {
@@ -135,7 +147,7 @@ fn platform(image: &str, target: &str) -> Result<Platform, Exit> {
     })
 }
 
-fn of_lock(image: &str, lock: &Lock, store: Option<&Store>, drivers: &[String]) -> Result<Audited, Exit> {
+pub(super) fn of_lock(image: &str, lock: &Lock, store: Option<&Store>, drivers: &[String]) -> Result<Audited, Exit> {
     let of_base = sources_of_base(store, lock);
     let in_image = lock.in_image().into_iter().map(|one| Known {
         component: component_of(one.brought.map(|(pass, _)| pass), one.name, one.version, one.architecture),
@@ -197,13 +209,15 @@ fn sources_of_status(status: &str) -> Vec<((String, String), (String, String))> 
     status.split("\n\n").filter_map(of_stanza).collect()
 }
 
-fn component_of(pass: Option<&LockedPass>, name: &str, version: &str, arch: &str) -> Component {
+pub(super) fn component_of(pass: Option<&LockedPass>, name: &str, version: &str, arch: &str) -> Component {
     Component {
         kind: match pass.map(LockedPass::role) {
             Some(PassRole::Kernel) => Kind::Kernel,
             Some(role) if !role.is_in_image() => Kind::Tools,
             _ => kind_of(name),
         },
+        ecosystem: Ecosystem::Distribution,
+        file: String::new(),
         pass: pass.map(|pass| pass.name.clone()).unwrap_or_default(),
         name: name.to_owned(),
         version: version.to_owned(),
@@ -222,7 +236,7 @@ fn kind_of(name: &str) -> Kind {
 }
 
 /// Packages with their sources, as the packages themselves say them where the store has them.
-fn with_sources(
+pub(super) fn with_sources(
     image: &str,
     target: &str,
     packages: Vec<Known>,
@@ -239,7 +253,7 @@ fn with_sources(
         let name = endings.fold(name.as_str(), |name, ending| name.strip_suffix(ending).unwrap_or(name));
         let is_version = |(_, version): &(&str, &str)| version.starts_with(|c: char| c.is_ascii_digit());
         let (name, version) = name.rsplit_once('-').filter(is_version).unwrap_or((name, ""));
-        Component { kind: Kind::Driver, ..component_of(None, name, version, "") }
+        Component { kind: Kind::Driver, ecosystem: Ecosystem::Generic, ..component_of(None, name, version, "") }
     }));
     let platform = platform(image, target)?;
     Ok(Audited {
@@ -253,6 +267,7 @@ fn with_sources(
         lock: None,
         requests: BTreeMap::new(),
         origins: BTreeSet::new(),
+        files: Files::default(),
     })
 }
 
@@ -269,7 +284,8 @@ fn with_source(package: Known, family: Family, store: Option<&Store>) -> Compone
             let field = stanza.lines().find_map(|line| line.strip_prefix("Source:"));
             Some(source_of_deb(&name, &version, field))
         }
-        Family::RedHat | Family::Suse => source_of_rpm(&Package::read(&path).ok()?.candidate.source?, &version),
+        // The package itself was checked when it came into the store.
+        Family::RedHat | Family::Suse => source_of_rpm(&Package::named_at(&path).ok()?.source?, &version),
     });
     if let Some(source) = own {
         (component.source, component.source_from) = (source, SourceFrom::Package);
@@ -286,177 +302,6 @@ fn with_source(package: Known, family: Family, store: Option<&Store>) -> Compone
         component.source_from = if of_pool.is_some() { SourceFrom::Path } else { SourceFrom::Name };
     }
     component
-}
-
-/// A build, as it is found on its way: who boots it, who runs it.
-#[derive(Default)]
-struct Wanted {
-    directory: Option<PathBuf>,
-    boots: Vec<String>,
-    runs: Vec<String>,
-}
-
-/// The builds that nodes of a range boot and run, and what is not known.
-pub(super) fn of_nodes(
-    arguments: &crate::Arguments,
-    own: &Arguments,
-    range: &str,
-) -> Result<(Vec<Audited>, Vec<String>), Exit> {
-    let site = open(arguments, &own.state)?;
-    let set = site.select(Some(range), arguments.verbose)?;
-    if let Some(problem) = site.other_server() {
-        render::say(&format!("warning: {problem}"));
-    }
-    let assigned = site.state.assignments().map_err(failed)?;
-    let reports = site.state.reports();
-    let mut builds: BTreeMap<(String, String), Wanted> = BTreeMap::new();
-    let (mut unset, mut unsure) = (Vec::new(), Vec::new());
-    for node in set.iter() {
-        let boots = assigned.nodes.get(node).map(|one| &one.boots);
-        match boots {
-            Some(Boots::Image { image, build, directory }) => {
-                let wanted = builds.entry((image.clone(), build.clone())).or_default();
-                wanted.directory = Some(directory.clone());
-                wanted.boots.push(node.to_owned());
-            }
-            Some(Boots::Disk | Boots::Nothing) => {}
-            None => unset.push(node.to_owned()),
-        }
-        let Some(report) = reports.get(node) else { continue };
-        match (&report.image, &report.build) {
-            (Some(image), Some(build)) => {
-                builds.entry((image.clone(), build.clone())).or_default().runs.push(node.to_owned());
-            }
-            _ if boots.is_some() => unsure.push(node.to_owned()),
-            _ => {}
-        }
-    }
-    if let Some(pattern) = own.images.iter().find(|one| !builds.keys().any(|(image, _)| is_meant(one, image))) {
-        render::say(&format!(
-            "error: no node of {range} boots or runs an image that `{}` means\n  help: `imgbuild nodes {range}` shows which images they have",
-            pattern.escape_debug()
-        ));
-        return Err(Exit::Input);
-    }
-    if !own.images.is_empty() {
-        builds.retain(|(image, _), _| own.images.iter().any(|one| is_meant(one, image)));
-    }
-    let mut unknown = Vec::new();
-    if !unset.is_empty() {
-        let nodes = NodeSet::of(unset);
-        unknown.push(format!("`imgbuild nodeset` has not given {nodes} a build yet: what they boot is unknown"));
-    }
-    if !unsure.is_empty() {
-        unknown.push(format!("{} reported without saying which build they run", NodeSet::of(unsure)));
-    }
-    let store = store_if_there(arguments);
-    let recipes = read_selection(arguments, &[]).map(|selected| selected.recipes).unwrap_or_default();
-    let published = published_here(arguments, true);
-    let mut all = Vec::new();
-    for ((image, build), wanted) in builds {
-        let beside = || {
-            let place = published.iter().find(|place| place.name == image)?;
-            Some(place.out.join(".builds").join(&image).join(&build))
-        };
-        // What nodes say is a name in a directory of builds, and no path.
-        let is_name = build.bytes().all(|byte| byte.is_ascii_alphanumeric());
-        let directory = wanted.directory.or_else(|| beside().filter(|_| is_name));
-        let recipe = recipes.iter().find(|recipe| recipe.model.image.name == image);
-        let nodes = |names: Vec<String>| (!names.is_empty()).then(|| NodeSet::of(names));
-        let (boots, runs) = (nodes(wanted.boots), nodes(wanted.runs));
-        let who = boots.iter().chain(&runs).next().map(ToString::to_string).unwrap_or_default();
-        let is_there = directory.as_ref().is_some_and(|directory| directory.join("build.json").is_file());
-        let audited = directory.and_then(|directory| of_build(store.as_ref(), &image, &directory).transpose());
-        let Some(audited) = audited.transpose()? else {
-            let problem = if is_there {
-                "cannot be read: neither a lock, the store nor its packed image has its packages"
-            } else {
-                "no longer exists"
-            };
-            unknown.push(format!(
-                "the build {build} of `{image}`, which {who} has, {problem}; `imgbuild nodeset {who} {image}` gives them the published one"
-            ));
-            continue;
-        };
-        let recipe = recipe.cloned();
-        all.push(Audited { build: Some(build), boots, runs, recipe, ..audited });
-    }
-    Ok((all, unknown))
-}
-
-/// What a build has: by the lock that was pulled with it, by the records of its layers, or by the package database of the packed
-/// image; none where it is gone.
-fn of_build(store: Option<&Store>, image: &str, directory: &Path) -> Result<Option<Audited>, Exit> {
-    let Some(info) = BuildInfo::read(directory) else { return Ok(None) };
-    let path = directory.join(LOCK_NAME);
-    if let Ok(bytes) = std::fs::read(&path) {
-        let lock = Lock::parse_bytes(&path.display().to_string(), bytes)
-            .map_err(|error| render::refused(Exit::Input, error))?;
-        let audited = of_lock(image, &lock, store, &info.own_drivers)?;
-        let text = std::fs::read_to_string(&path).unwrap_or_default();
-        return Ok(Some(Audited { lock: Some((path, text)), ..audited }));
-    }
-    let of_packages = |packages: Packages| -> Vec<Known> {
-        let known = packages.all.into_iter().map(|(package, digest)| Known {
-            component: component_of(None, &package.name, &package.version, &package.arch),
-            sha256: digest.and_then(|digest| Sha256::parse(&digest).ok()),
-            file: String::new(),
-            source: None,
-        });
-        known.collect()
-    };
-    let of_side = || Side::of_path(image, directory).ok()?.packages.map(of_packages);
-    let (known, from) = match store.and_then(|store| of_records(store, directory, &info)) {
-        Some(packages) => (of_packages(packages), "records"),
-        None => match of_database(directory).or_else(of_side) {
-            Some(known) => (known, "image"),
-            None => return Ok(None),
-        },
-    };
-    let audited = with_sources(image, &info.target, known, store, &info.own_drivers)?;
-    Ok(Some(Audited { from, ..audited }))
-}
-
-/// Packages of the packed image by its package database, with the sources that dpkg's has.
-fn of_database(directory: &Path) -> Option<Vec<Known>> {
-    let directory = Directory::open(directory).ok()?;
-    let image = Image::read(&directory.text(BUILD).ok()?).ok()?;
-    let (packed, _) = image.packed().into_iter().next()?;
-    let contents = Contents::of_image(&directory.file(&packed.name).ok()?).ok()?;
-    Some(contents.packages?.iter().map(known_of).collect())
-}
-
-/// A package of a package database.
-fn known_of(package: &bill::Package) -> Known {
-    let bill::Package { name, version, architecture, source, .. } = package;
-    let source = source.as_ref().map(|source| match source.version.is_empty() || source.version == *version {
-        true => source_of_deb(name, version, Some(&source.name)),
-        false => source_of_deb(name, version, Some(&format!("{} ({})", source.name, source.version))),
-    });
-    Known { component: component_of(None, name, version, architecture), sha256: None, file: String::new(), source }
-}
-
-/// Packages by the records of a build's layers, where the store has all of them; none where a container image is among them, whose packages
-/// no record names.
-fn of_records(store: &Store, directory: &Path, info: &BuildInfo) -> Option<Packages> {
-    let directory = directory.canonicalize().ok()?;
-    let mut ends = store.builds_of_all().into_iter().flatten().filter_map(|build| build.end);
-    let keys = ends.rfind(|end| end.published.as_deref() == Some(&directory))?.keys;
-    let mut inputs = Vec::new();
-    for (action, _) in info.layers.iter().filter(|(action, _)| action.starts_with("rootfs/")) {
-        let key: &Digest = keys.get(action)?;
-        inputs.extend(store.record(key)?.inputs);
-    }
-    if inputs.iter().any(|input| is_of_container(&input.name)) {
-        return None;
-    }
-    let inputs = inputs.iter().map(|input| (input.name.as_str(), input.value.as_str()));
-    Some(Packages::of_inputs(&info.target, inputs)).filter(|packages| !packages.all.is_empty())
-}
-
-/// Whether an input of a layer's record is a layer of a container image.
-fn is_of_container(input: &str) -> bool {
-    input.starts_with("container layer ")
 }
 
 /// Files with the site's statements: `*.openvex.json` of the workspace's root and of the recipes' directories, sorted.
@@ -477,12 +322,6 @@ pub(super) fn statements(arguments: &crate::Arguments, audited: &[Audited]) -> V
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_container_image_has_packages_that_no_record_names() {
-        assert!(is_of_container("container layer 2"));
-        assert!(!is_of_container("container manifest") && !is_of_container("package container layer"));
-    }
 
     #[test]
     fn sources_are_those_of_dpkgs_status() {

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+pub(crate) use self::pairs::Unbuilt;
 use self::pairs::{Build, Pairs};
 use super::{Site, failed};
 use crate::Exit;
@@ -189,6 +190,42 @@ impl Published<'_> {
         let runs = self.reported(&name, boots);
         (Some(name), Standing::Between(runs, boots.clone()))
     }
+}
+
+/// Builds that are compared with one that nodes are to get.
+pub(crate) struct Compared<'a> {
+    pairs: Pairs<'a>,
+    published: Published<'a>,
+    boots: Build,
+}
+
+impl<'a> Compared<'a> {
+    /// For a build in its directory.
+    pub(crate) fn with(arguments: &'a crate::Arguments, name: BuildName, directory: PathBuf) -> Self {
+        let published = Published { arguments, outs: None, builds: BTreeMap::new() };
+        Self { pairs: Pairs::new(arguments), published, boots: Build { name, directory } }
+    }
+
+    /// What takes a node from another build to it.
+    /// Errors: The exit code, after a store that a later imgbuild wrote was reported.
+    pub(crate) fn answer(&mut self, runs: &BuildName) -> Result<&Answer, Exit> {
+        let runs = self.published.reported(runs, &self.boots);
+        let at = self.pairs.compared(&runs, &self.boots)?;
+        self.pairs.all.get(at).map(|one| &one.answer).ok_or(Exit::Mistake)
+    }
+
+    /// What a sync would bring otherwise than the build has it.
+    /// Errors: The exit code; as text, why that is not known.
+    pub(crate) fn unbuilt(&mut self) -> Result<Result<Unbuilt, String>, Exit> {
+        self.pairs.unbuilt(&self.boots)
+    }
+}
+
+/// The lines that start services again on a node.
+pub(crate) fn restart_lines(services: &[String]) -> String {
+    let mut answer = Answer::of(Vec::new());
+    (answer.restart, answer.services) = (Restart::Services, services.to_vec());
+    shown::commands(&answer, "").pop().unwrap_or_default()
 }
 
 /// What the nodes of a set need, in their order, and the builds that were compared for it.

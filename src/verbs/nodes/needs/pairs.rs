@@ -9,7 +9,7 @@ use crate::Exit;
 use crate::output::render;
 use crate::setup::{read_selection, store_directory};
 use base::digest::Digest;
-use build::diff::{BuildPlace, Difference, Packages, compare, matched};
+use build::diff::{BuildPlace, Difference, Packages, Tree, as_synced, compare, matched};
 use build::{BuildInfo, LockState, lock_state};
 use recipe::{Clause, NodeFile, Recipe, SyncedKind};
 use restart::{Answer, Facts, Means, Reason, Restart, answer};
@@ -32,6 +32,31 @@ impl Build {
 struct Sources {
     files: Result<Vec<NodeFile>, String>,
     packages: Result<Packages, String>,
+}
+
+/// Paths that `sync` would bring otherwise than a build has them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Unbuilt {
+    /// Their sources have changed since it was built, as far as is known.
+    pub changed: Vec<String>,
+    /// The build itself altered them after its sync lists had brought them.
+    pub edited: Vec<String>,
+}
+
+impl Unbuilt {
+    /// By digests of what is brought, the tree of the build, and that tree as its sync lists left it, where it is known.
+    fn of(brought: BTreeMap<String, Option<String>>, tree: &Tree, synced: Option<&Tree>) -> Self {
+        let mut unbuilt = Self::default();
+        for (path, digest) in brought {
+            let is = |tree: &Tree| tree.nodes.get(&path).map(|node| &node.content) == digest.as_ref();
+            match digest.is_none() || is(tree) {
+                true => {}
+                false if synced.is_some_and(is) => unbuilt.edited.push(path),
+                false => unbuilt.changed.push(path),
+            }
+        }
+        unbuilt
+    }
 }
 
 /// Keys of actions by their names, for each directory with a published build.
@@ -113,6 +138,40 @@ impl<'a> Pairs<'a> {
         let paths = differing(&difference).into_iter();
         let contents = paths.filter_map(|path| Some((path.to_owned(), content(path)?.clone()))).collect();
         Ok((difference, contents))
+    }
+
+    /// What `sync` would bring otherwise than a build has it, by the sync lists as they are now.
+    /// Errors: The exit code; as text, why that is not known.
+    pub(super) fn unbuilt(&mut self, boots: &Build) -> Result<Result<Unbuilt, String>, Exit> {
+        self.open()?;
+        let Some((store, keys)) = &self.store else { return Err(Exit::Mistake) };
+        let directory = boots.directory.canonicalize().unwrap_or_else(|_| boots.directory.clone());
+        let keys = keys.get(&directory).cloned().unwrap_or_default();
+        let place = BuildPlace { name: boots.shown(), directory, keys };
+        let side = match matched(&place, &place, store) {
+            Ok((side, _)) => side,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        let files = match sources(self.arguments, &boots.name.image).files {
+            Ok(files) => files,
+            Err(why) => return Ok(Err(why)),
+        };
+        let Some(tree) = side.all_files.as_ref().or(side.tree.as_ref()) else {
+            return Ok(Err(format!("the files of {} are not known", boots.shown())));
+        };
+        // A line may name the file or the folder that it goes to.
+        let mut paths = BTreeSet::new();
+        for one in &files {
+            let all = one.file.destinations().into_iter().map(|path| path.trim_matches('/').to_owned());
+            let all: Vec<String> = all.collect();
+            let is_file = |path: &&String| tree.nodes.get(*path).is_some_and(|node| node.kind != "directory");
+            let there: Vec<String> = all.iter().filter(is_file).cloned().collect();
+            paths.extend(if there.is_empty() { all.last().cloned().into_iter().collect() } else { there });
+        }
+        let paths = paths.iter().map(String::as_str).collect();
+        let all = brought(&files, &paths);
+        // Where the store has forgotten it, a new build knows it again.
+        Ok(Ok(Unbuilt::of(all, tree, as_synced(&place, store).ok().flatten().as_ref())))
     }
 
     fn facts(&mut self, build: &Build) -> Result<Rc<Facts>, String> {
@@ -202,5 +261,39 @@ fn packages(recipe: &Recipe) -> Result<Packages, String> {
     match (&lock, lock_state(recipe, lock.as_ref())) {
         (Some(lock), LockState::Fresh) => Ok(Packages::of_lock(lock)),
         _ => Err(format!("{shown} is missing or out of date with the recipe of `{name}`")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_build_alters_later_is_told_from_what_changed_since() {
+        let tree = |all: &[(&str, &str)]| {
+            let root = tempfile::tempdir().unwrap();
+            for (path, text) in all {
+                std::fs::write(root.path().join(path), text).unwrap();
+            }
+            Tree::of_directory(root.path()).unwrap()
+        };
+        let digest = |text: &str| Some(Digest::of(text.as_bytes()).to_string());
+        let built = tree(&[("same", "a"), ("edited", "a, edited"), ("changed", "a"), ("both", "a, edited")]);
+        let synced = tree(&[("same", "a"), ("edited", "a"), ("changed", "a"), ("both", "a")]);
+        let brought: BTreeMap<String, Option<String>> = [
+            ("same".to_owned(), digest("a")),
+            ("edited".to_owned(), digest("a")),
+            ("changed".to_owned(), digest("b")),
+            ("both".to_owned(), digest("b")),
+            ("folder".to_owned(), None),
+            ("new".to_owned(), digest("a")),
+        ]
+        .into();
+        let words = |all: &[&str]| all.iter().map(|path| (*path).to_owned()).collect::<Vec<_>>();
+        let known = Unbuilt::of(brought.clone(), &built, Some(&synced));
+        assert_eq!(known, Unbuilt { changed: words(&["both", "changed", "new"]), edited: words(&["edited"]) });
+        // Without that tree nothing is taken for an edit.
+        let unknown = Unbuilt::of(brought, &built, None);
+        assert_eq!(unknown, Unbuilt { changed: words(&["both", "changed", "edited", "new"]), edited: words(&[]) });
     }
 }

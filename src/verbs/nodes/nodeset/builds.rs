@@ -13,7 +13,7 @@ use base::source::nearest;
 use build::BuildInfo;
 use files::{self, Durability};
 use nodes::loaders::{Bootable, KERNEL, initrd_of};
-use nodes::{Assignments, Boots, State};
+use nodes::{Assignments, Boots, Report, State};
 use recipe::{Known, Overlay, known};
 use store::NODE_PINS;
 
@@ -214,6 +214,16 @@ fn note(state: &State, assigned: &Assignments, also: Vec<PathBuf>) -> Outcome<()
         also.into_iter().map(|folder| (folder, BTreeSet::new())).collect();
     for (_, build, directory) in assigned.builds() {
         places.entry(folder_of(&directory)).or_default().insert(build);
+    }
+    // Nodes that read their root from a build need it as long as they run, whatever they boot next.
+    let reports = state.reports();
+    for (image, build) in reports.values().filter_map(Report::reads_root_from) {
+        let is_name = build.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        for (folder, names) in places.iter_mut().filter(|_| is_name && !fault::planted("lazy-build-not-kept")) {
+            if folder.file_name().is_some_and(|name| name == image) && folder.join(build).is_dir() {
+                names.insert(build.to_owned());
+            }
+        }
     }
     let of_state = state.directory().canonicalize().unwrap_or_else(|_| state.directory().to_owned());
     let id = Sha256::of(of_state.as_os_str().as_encoded_bytes()).short();

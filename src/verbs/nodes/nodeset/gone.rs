@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::builds::{correct_pins, note_pins};
-use super::{Arguments, Outcome, files};
+use super::{Arguments, Outcome, files, refused};
+use crate::Exit;
 use crate::output::render;
 use crate::verbs::nodes::{Site, failed};
 use base::source::counted_as;
@@ -58,6 +59,17 @@ pub(super) fn clear(arguments: &crate::Arguments, own: &Arguments, site: &Site) 
         site.state.settle().map_err(failed)?;
     }
     let is_gone = |node: &str| site.nodes.span_of(node).is_none();
+    let reports = site.state.reports();
+    let reads = reports.iter().filter(|(node, report)| is_gone(node) && report.reads_root_from().is_some());
+    let reads = NodeSet::of(reads.map(|(node, _)| node.clone()));
+    if !reads.is_empty() && !own.force && !own.dry_run {
+        return Err(refused(
+            &format!(
+                "{reads} read their root from a build over the network, as they reported last, and hang without it\n  help: shut them down first, or run this with --force"
+            ),
+            Exit::Input,
+        ));
+    }
     let mut assigned = site.state.assignments().map_err(failed)?;
     let mut outs: BTreeSet<PathBuf> = assigned.nodes.values().map(|one| one.out.clone()).collect();
     outs.extend(files::known_out(own, site));

@@ -71,6 +71,9 @@ pub struct Arguments {
     /// Print JSON
     #[arg(long, conflicts_with = "diff")]
     pub json: bool,
+    /// Says nothing of what was done.
+    #[arg(skip)]
+    pub is_quiet: bool,
     /// Print the template of a loader's files, to begin one of your own in loaders/LOADER.j2
     #[arg(long, value_name = "LOADER", exclusive = true)]
     pub template: Option<LoaderName>,
@@ -170,6 +173,55 @@ fn of_range(arguments: &crate::Arguments, own: &Arguments, site: &Site) -> Outco
     let mut builds = Builds::new(arguments, own.from.clone());
     let wanted = wanted(own, site, &set, &target, &mut builds)?;
     files::apply(own, site, wanted, &mut builds, |_| Ok(()))
+}
+
+/// The build of an image, by the first digits of its name, or the published one, and its directory.
+/// Errors: The exit code, after it was reported that it is missing or cannot be booted.
+pub(crate) fn build_of(
+    arguments: &crate::Arguments,
+    from: Option<PathBuf>,
+    image: &str,
+    build: Option<&str>,
+) -> Outcome<(String, PathBuf)> {
+    match Builds::new(arguments, from).pinned(image, build)? {
+        Boots::Image { build, directory, .. } => Ok((build, directory)),
+        _ => Err(Exit::Mistake),
+    }
+}
+
+/// Gives nodes a build, as `nodeset RANGE IMAGE@BUILD` does, without a word; `is_dry` only looks whether that can be.
+/// Errors: The exit code, after the reason was reported; no node has it then.
+pub(crate) fn give(
+    arguments: &crate::Arguments,
+    site: &Site,
+    set: &NodeSet,
+    (from, image, build): (Option<PathBuf>, &str, &str),
+    is_dry: bool,
+) -> Outcome<()> {
+    let own = Arguments {
+        range: None,
+        target: None,
+        loader: None,
+        out: std::env::var_os("IMGBUILD_NODESET_OUT").map(PathBuf::from),
+        url: std::env::var("IMGBUILD_NODESET_URL").ok(),
+        from: from.clone(),
+        diff: false,
+        dry_run: is_dry,
+        rollback: false,
+        canary: None,
+        go_on: false,
+        abort: false,
+        clear: false,
+        force: false,
+        json: false,
+        is_quiet: true,
+        template: None,
+        state: StateArguments { state_directory: None },
+    };
+    let mut builds = Builds::new(arguments, from);
+    let target = Target::Image(image.to_owned(), Some(build.to_owned()));
+    let wanted = wanted(&own, site, set, &target, &mut builds)?;
+    files::apply(&own, site, wanted, &mut builds, |_| Ok(()))
 }
 
 fn wanted(

@@ -45,6 +45,9 @@ pub(super) fn done(
     changes: &Changes,
     is_dry: bool,
 ) -> Outcome<()> {
+    if own.is_quiet {
+        return Ok(());
+    }
     if own.json {
         let nodes: Vec<_> = wanted
             .iter()

@@ -16,10 +16,30 @@ use recipe::{PinnedPackage, Recipe};
 use store::Store;
 use sync::{Job, Packages, orders, wanted};
 
+/// What nodes are to get.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Parts {
+    pub files: bool,
+    pub packages: bool,
+    /// Scripts: named ones, or those of the lists.
+    pub scripts: Option<Option<Vec<String>>>,
+}
+
 pub(super) fn jobs(arguments: &crate::Arguments, own: &Arguments) -> Result<Vec<Job>, Exit> {
     let site = open(arguments, &own.state)?;
     let set = site.select(Some(&own.range), arguments.verbose)?;
-    let images = images(&site, &set)?;
+    let parts = Parts { files: own.wants_files(), packages: own.packages, scripts: own.named() };
+    jobs_of(arguments, &site, &images(&site, &set)?, &parts)
+}
+
+/// What nodes are to get of the images that stand beside their names, in the order of the names.
+/// Errors: The exit code, after what is wrong with recipes or lists was printed.
+pub(crate) fn jobs_of(
+    arguments: &crate::Arguments,
+    site: &Site,
+    images: &BTreeMap<String, String>,
+    parts: &Parts,
+) -> Result<Vec<Job>, Exit> {
     let names: BTreeSet<String> = images.values().cloned().collect();
     let names: Vec<String> = names.into_iter().collect();
     let recipes = chosen_to_look(arguments, &names)?;
@@ -28,24 +48,25 @@ pub(super) fn jobs(arguments: &crate::Arguments, own: &Arguments) -> Result<Vec<
         Exit::Input
     };
     let mut jobs: Vec<Job> = images.iter().map(|(node, image)| Job::of(node, image)).collect();
-    if own.wants_files() {
-        let (found, findings) = wanted(&site.nodes, &images, &recipes).map_err(reported)?;
+    if parts.files {
+        let (found, findings) = wanted(&site.nodes, images, &recipes).map_err(reported)?;
         print_findings(&findings, arguments.verbose);
         jobs = found;
     }
-    if own.packages {
+    if parts.packages {
         let packages = packages(arguments, &recipes)?;
         jobs.iter_mut().for_each(|job| job.packages = packages.get(&job.image).map(Arc::clone));
     }
-    if let Some(named) = own.named() {
+    if let Some(named) = &parts.scripts {
         let root = root_of(&arguments.directory);
-        let orders = orders(&site.nodes, &root, &images, &recipes, named.as_deref()).map_err(reported)?;
+        let orders = orders(&site.nodes, &root, images, &recipes, named.as_deref()).map_err(reported)?;
         jobs.iter_mut().for_each(|job| job.order = orders.get(&job.node).map(Arc::clone));
     }
     for job in &mut jobs {
         job.address = site.nodes.get(&job.node).and_then(|node| node.ip());
         job.host_keys = site.state.host_keys(&job.node);
     }
+    let set = NodeSet::of(images.keys().map(String::as_str));
     let order: BTreeMap<&str, usize> = set.iter().enumerate().map(|(index, name)| (name, index)).collect();
     jobs.sort_by_key(|job| order.get(job.node.as_str()).copied());
     Ok(jobs)

@@ -1,18 +1,19 @@
 //! `imgbuild sync`: the sync lists, packages and scripts of images, brought to running nodes.
 
-mod jobs;
+pub(crate) mod jobs;
 mod progress;
 pub(crate) mod shown;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use self::jobs::jobs;
 use self::shown::Purpose;
-use super::StateArguments;
+use super::{StateArguments, root_of, state_of};
 use crate::Exit;
 use crate::output::render;
-use nodes::NodeSet;
+use nodes::{NodeSet, Synced};
 use sandbox::interrupt;
 use sync::{Mode, Settings, run as reach};
 
@@ -119,6 +120,11 @@ pub(crate) fn run(arguments: &crate::Arguments, own: &Arguments) -> Result<Exit,
         false => render::print(&shown::text(&all, purpose)),
     }
     render::say(&shown::summary(&states, purpose, began.elapsed()));
+    if purpose == Purpose::Sync {
+        let is_changed = |state: &shown::State| matches!(state, shown::State::Changed | shown::State::Failed);
+        let changed = all.iter().zip(&states).filter(|(_, state)| is_changed(state));
+        note_changed(arguments, own, changed.map(|((job, _), _)| job.node.as_str()));
+    }
     if interrupt::came() {
         return Err(Exit::Interrupted);
     }
@@ -129,7 +135,38 @@ pub(crate) fn run(arguments: &crate::Arguments, own: &Arguments) -> Result<Exit,
     Ok(if purpose == Purpose::Check && differs { Exit::Work } else { Exit::Done })
 }
 
-fn is_there(program: &str) -> bool {
+/// Brings to nodes what they are to get, without a word about those that are good: what did not work, by node.
+pub(crate) fn bring(jobs: &[sync::Job], settings: &Settings) -> BTreeMap<String, Result<(), String>> {
+    let reached = reach(jobs, settings, Mode::Write, &interrupt::came, &|_| {});
+    let answer = |(job, reached): (&sync::Job, sync::Reached)| {
+        let answer = match (reached.tried, reached.answer.problem) {
+            (false, _) => Err("it was not tried".to_owned()),
+            (true, Some(problem)) => Err(problem),
+            (true, None) => Ok(()),
+        };
+        (job.node.clone(), answer)
+    };
+    jobs.iter().zip(reached).map(answer).collect()
+}
+
+/// Notes which nodes are no longer as their build is, for those who compare builds with advisories. One that failed may be, too.
+fn note_changed<'a>(arguments: &crate::Arguments, own: &Arguments, nodes: impl Iterator<Item = &'a str>) {
+    let mut nodes = nodes.peekable();
+    if nodes.peek().is_none() {
+        return;
+    }
+    let Ok(state) = state_of(arguments, &root_of(&arguments.directory), &own.state) else { return };
+    for node in nodes {
+        if let Err(error) = state.write_synced(node, &Synced::now()) {
+            render::say(&format!(
+                "warning: that {node} was synced could not be noted, so `imgbuild audit` does not know it: {error}"
+            ));
+            return;
+        }
+    }
+}
+
+pub(crate) fn is_there(program: &str) -> bool {
     if program.contains('/') {
         return Path::new(program).is_file();
     }

@@ -26,6 +26,9 @@ impl Gate {
         let of = |ids: &[&str]| -> Result<Vec<Digest>, StageError> {
             ids.iter().filter(|id| above.takes(id, "layer")).map(|id| above.layer(id)).collect()
         };
+        // Roles are scripts of the recipe, too.
+        let roles: Vec<String> = bench.recipe.roles.iter().map(|role| ids::role(&role.name)).collect();
+        let scripts: Vec<&str> = roles.iter().map(String::as_str).chain([ids::POSTINSTALL]).collect();
         let modules = bench.store.merged_folder(&layers, gate::MODULES)?;
         let payload = bench.store.manifest(&above.layer(ids::PAYLOAD)?)?;
         let release = above.value(ids::PAYLOAD, "release")?;
@@ -33,7 +36,7 @@ impl Gate {
         match *self.modules_from {
             ModulesFrom::Kernel => {
                 let mut settings = Vec::new();
-                for layer in of(&[ids::POSTINSTALL])? {
+                for layer in of(&scripts)? {
                     bench.store.each_entry(&layer, &mut |path, entry| {
                         settings.extend(gate::is_setting(&path, &entry).then_some(path));
                     })?;
@@ -48,7 +51,7 @@ impl Gate {
             }
         }
         leftovers::foreign_releases(&modules, &release)?;
-        let by_hand = of(&[ids::POSTINSTALL, ids::SYNC])?;
+        let by_hand = of(&scripts.iter().copied().chain([ids::SYNC]).collect::<Vec<_>>())?;
         if !by_hand.is_empty() {
             let request = ProgramsRequest { layers: by_hand, arch: self.arch.0 };
             let paths: Vec<String> = bench.namespace.call("foreign-programs", &request, &mut |_| {})?;

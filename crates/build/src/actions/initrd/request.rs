@@ -3,7 +3,7 @@
 use super::inputs::Initrd;
 use crate::actions::reader::work::{Above, Place};
 use crate::actions::reader::{
-    CACHE_FILESYSTEM, KDUMP_FILESYSTEM, KDUMP_TO, STATELITE_FILESYSTEM, STATELITE_MODULES, form_modules,
+    CACHE_FILESYSTEM, KDUMP_FILESYSTEM, KDUMP_TO, LAZY_ROOT, STATELITE_FILESYSTEM, STATELITE_MODULES, form_modules,
 };
 use crate::bench::Bench;
 use crate::bench::report::refuse;
@@ -74,6 +74,13 @@ pub(crate) fn say_drivers(
             let problem = format!("the kernel {release} has no module `{module}`, which nodes need for ‹[statelite]›");
             let help = "choose a kernel that has it: ‹[kernel] package = \"...\"›; a cloud kernel lacks some";
             return Err(refuse(bench.report, bench.recipe, "statelite", problem, help.to_owned()));
+        }
+        if field == LAZY_ROOT {
+            let problem = format!(
+                "the kernel {release} has no module `{module}`, which nodes need to read their root over the network"
+            );
+            let help = "remove ‹[boot] root = \"lazy\"›, or choose a kernel that has the module: ‹[kernel] package = \"...\"›; RHEL's and cloud kernels lack it";
+            return Err(refuse(bench.report, bench.recipe, &field, problem, help.to_owned()));
         }
         if field == KDUMP_TO {
             let problem = format!("the kernel {release} has no module `{module}`, so it cannot write a dump over NFS");

@@ -124,9 +124,11 @@ pub(crate) fn add(reader: &mut Reader<'_>, package_request: &PackageRequest) -> 
             kernel::inputs::add(reader, &packages)?;
             add_layer(reader, package_request, packages);
         }
-        PassRole::PostinstallTools | PassRole::DracutTools | PassRole::Packages | PassRole::Otherpkgs => {
-            add_layer(reader, package_request, packages);
-        }
+        PassRole::PostinstallTools
+        | PassRole::RoleTools
+        | PassRole::DracutTools
+        | PassRole::Packages
+        | PassRole::Otherpkgs => add_layer(reader, package_request, packages),
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ pub(crate) fn packages_of(manager: &dyn PackageManager, lock: &Lock, action: &Ac
         | ActionKind::Container
         | ActionKind::Driver
         | ActionKind::System
+        | ActionKind::Role
         | ActionKind::Postinstall
         | ActionKind::Services
         | ActionKind::Gate

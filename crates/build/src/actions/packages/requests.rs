@@ -87,6 +87,13 @@ pub(crate) fn package_requests(recipe: &Recipe) -> Vec<PackageRequest> {
         because(&mut tools, "postinstall.script");
         all.push(tools);
     }
+    all.extend(role_tools(recipe).map(|(install, spans)| {
+        let mut tools = named(PassRole::ROLE_TOOLS, install);
+        tools.pass.aside = true;
+        tools.spans = spans;
+        because(&mut tools, "role[0].ansible");
+        tools
+    }));
     if recipe.model.initrd.generator == Generator::Dracut {
         let more = &recipe.model.initrd.dracut_packages;
         let mut tools = named(PassRole::DRACUT_TOOLS, names.dracut);
@@ -137,6 +144,30 @@ pub(crate) fn package_requests(recipe: &Recipe) -> Vec<PackageRequest> {
     }
     all.push(kernel);
     all
+}
+
+/// What runs Ansible.
+const ANSIBLE: &str = "ansible-core";
+
+/// Packages of the root in which roles run, and where each is asked for; none without roles.
+fn role_tools(recipe: &Recipe) -> Option<(Vec<String>, BTreeMap<String, Span>)> {
+    let roles = &recipe.model.role;
+    let (mut install, mut spans) = (Vec::new(), BTreeMap::new());
+    for (number, role) in roles.iter().enumerate() {
+        for (index, name) in role.tools.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
+            if install.contains(name) {
+                continue;
+            }
+            install.push(name.clone());
+            let span = recipe.spans.get(&format!("role[{number}].tools[{index}]"));
+            spans.extend(span.map(|span| (name.clone(), span.clone())));
+        }
+    }
+    // A release whose Ansible has another name.
+    if !install.iter().any(|name: &String| manager(recipe).plain_name(name).starts_with("ansible")) {
+        install.insert(0, ANSIBLE.to_owned());
+    }
+    (!roles.is_empty()).then_some((install, spans))
 }
 
 /// The same as a lock has cut them into parts.

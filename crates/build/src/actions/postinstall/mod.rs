@@ -4,6 +4,7 @@ mod complaints;
 pub(crate) mod inputs;
 mod recipe_tree;
 pub(crate) mod remedy;
+pub(crate) mod roles;
 pub(crate) mod run;
 pub(crate) mod script;
 mod secrets;

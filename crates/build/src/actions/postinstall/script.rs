@@ -241,7 +241,7 @@ pub(crate) fn inside(request: PostinstallRequest, news: News<'_>) -> Result<Post
 }
 
 /// What belongs to `nobody` and its group in a layer, and did not in those below.
-fn nobodys(base: &[Digest], layer: Digest) -> Result<Vec<String>, String> {
+pub(super) fn nobodys(base: &[Digest], layer: Digest) -> Result<Vec<String>, String> {
     let own = |entry: &store::Entry| entry.uid == NOBODY && entry.gid == NOBODY;
     let before = LayerReader::open(base)?;
     let after = LayerReader::open(&[layer])?;
@@ -251,7 +251,7 @@ fn nobodys(base: &[Digest], layer: Digest) -> Result<Vec<String>, String> {
 }
 
 /// Files that a script left in the upper directory of the root that it ran in, where it may have meant the image.
-fn thrown_away(root: &str) -> Vec<String> {
+pub(super) fn thrown_away(root: &str) -> Vec<String> {
     const MEANT: [&str; 7] = ["etc", "usr", "opt", "srv", "home", "root", "boot"];
     // Made by programs that run there, not by the script's author.
     let is_own = |path: &str| {
@@ -277,7 +277,7 @@ fn thrown_away(root: &str) -> Vec<String> {
 /// resolve by the image's own files, and there is no shadow file or hosts file to copy.
 ///
 /// What is among the inputs by such a path is shown.
-fn hide_own_accounts(root: &str, base: &[Digest], is_shown: &dyn Fn(&str) -> bool) -> Result<(), String> {
+pub(super) fn hide_own_accounts(root: &str, base: &[Digest], is_shown: &dyn Fn(&str) -> bool) -> Result<(), String> {
     use rustix::fs::{CWD, FileType, Mode};
     let reader = LayerReader::open(base)?;
     let editor = TreeEditor::open(root)?;

@@ -50,6 +50,7 @@ pub fn graph_of(recipe: &Recipe, lock: &Lock, init: &Digest, forms: Forms) -> Re
         packages::inputs::add(&mut reader, package_request)?;
     }
     system::inputs::add(&mut reader)?;
+    postinstall::roles::inputs::add(&mut reader)?;
     postinstall::inputs::add(&mut reader)?;
     services::inputs::add(&mut reader);
     gate::inputs::add(&mut reader);

@@ -16,8 +16,8 @@ use node_words::kdump::Target;
 use packages::PackageManager;
 use plan::{Action, ActionKind, Input, Origin, Stage, Upstream};
 use recipe::{
-    ArchiveKind, Export, Frames, InitrdCompress, Lock, LockedBase, ModulesFrom, Mount, PackCompress, PackedForm,
-    PinnedPackage, Recipe, kdump_target,
+    ArchiveKind, BootRoot, Export, Frames, InitrdCompress, Lock, LockedBase, ModulesFrom, Mount, PackCompress,
+    PackedForm, PinnedPackage, Recipe, kdump_target,
 };
 use recipe::{GZIP_LEVEL, PassRole, ZSTD_LEVEL};
 
@@ -107,6 +107,9 @@ pub(super) fn form_modules(recipe: &Recipe, action: &str) -> Vec<(&'static str, 
     {
         modules.push((cache.filesystem.name(), CACHE_FILESYSTEM.to_owned()));
     }
+    if recipe.model.boot.root == BootRoot::Lazy {
+        modules.push(("nbd", LAZY_ROOT.to_owned()));
+    }
     for form in recipe.model.pack.forms() {
         let of_form: &[&str] = match form.archive {
             ArchiveKind::Cpio | ArchiveKind::Tar => &[],
@@ -124,6 +127,8 @@ pub(super) fn form_modules(recipe: &Recipe, action: &str) -> Vec<(&'static str, 
 
 /// The setting that names the file system of the node's disk.
 pub(super) const CACHE_FILESYSTEM: &str = "boot.cache.filesystem";
+/// The setting that asks for a root that is read over the network.
+pub(super) const LAZY_ROOT: &str = "boot.root";
 /// The setting that names the file system of the disks of what is the node's own.
 pub(super) const STATELITE_FILESYSTEM: &str = "statelite.filesystem";
 pub(super) const STATELITE_MODULES: &str = "statelite.files";

@@ -39,7 +39,7 @@ pub(crate) fn read_lock(builder: &Builder<'_>) -> Result<Option<Lock>, StageErro
     Ok(Some(lock))
 }
 
-fn locking<'s>(builder: &'s Builder<'s>, fetcher: &'s Fetcher, supply: &'s Supply<'s>) -> Locking<'s> {
+pub(super) fn locking<'s>(builder: &'s Builder<'s>, fetcher: &'s Fetcher, supply: &'s Supply<'s>) -> Locking<'s> {
     Locking {
         recipe: builder.recipe,
         store: builder.store,

@@ -11,7 +11,7 @@ use serde::Serialize;
 pub use crate::lock::packages::{
     MovedPackage, Package, PackageDifference, Packages, compare as compare_packages, compare_versions,
 };
-pub use side::{BuildPlace, Side, SideError, matched};
+pub use side::{BuildPlace, Side, SideError, as_synced, matched};
 pub use tree::{Node, Tree};
 
 /// What `diff --json` prints. Readers ignore fields that they do not know; a null section could not be compared, and

@@ -143,6 +143,16 @@ pub fn matched(a: &BuildPlace, b: &BuildPlace, store: &Store) -> Result<(Side, S
     Ok((of_build(a, store, &info_a, layers_a)?, of_build(b, store, &info_b, layers_b)?))
 }
 
+/// The tree of a build as its sync lists left it, before anything later; none where the store no longer has its layers.
+/// Errors: Its record cannot be read.
+pub fn as_synced(place: &BuildPlace, store: &Store) -> Result<Option<Tree>, SideError> {
+    let layers = info_of(&place.directory)?.layers;
+    let Some(last) = layers.iter().position(|(name, _)| name == ids::SYNC) else { return Ok(None) };
+    let layers: Option<Vec<Digest>> = layers[..=last].iter().map(|(_, digest)| Digest::parse(digest).ok()).collect();
+    let merged = layers.and_then(|layers| store.merged(&layers).ok());
+    Ok(merged.map(|merged| Tree::of_layers(&merged, &BTreeSet::new())))
+}
+
 fn of_build(place: &BuildPlace, store: &Store, info: &BuildInfo, layers: Option<Layers>) -> Result<Side, SideError> {
     let mut side = match layers {
         Some(Layers { merged, excluded }) => Side {

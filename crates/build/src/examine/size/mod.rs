@@ -60,6 +60,11 @@ pub fn sizes(store: &Store, root: &Root) -> Result<Vec<SizedFile>, StageError> {
     Ok(files)
 }
 
+/// Whether frames of the last build say which files they hold: those of a file system do not.
+pub fn lists_files(store: &Store, root: &Root) -> bool {
+    frames_of_one_form(store, root).is_ok()
+}
+
 /// The frames of the first form whose frames hold files: those of a squashfs do not say where one ends.
 fn frames_of_one_form(store: &Store, root: &Root) -> Result<Vec<Digest>, StageError> {
     let packed = root.actions.iter().filter(|(id, _)| ids::is_pack(id));

@@ -77,7 +77,7 @@ impl From<DistroError> for FetchError {
     fn from(error: DistroError) -> Self {
         match error {
             DistroError::NotThere { file, place, answer } => Self::NotThere { file, url: place, answer },
-            DistroError::Download { file, place, problem } => Self::Unreached { file, url: place, problem },
+            DistroError::Download { file, place, problem, .. } => Self::Unreached { file, url: place, problem },
             other => Self::Server(other),
         }
     }

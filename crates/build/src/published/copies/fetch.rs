@@ -8,13 +8,14 @@ use std::sync::atomic::AtomicU64;
 
 use rayon::prelude::*;
 
+use super::beside::{self, BESIDE};
 use super::error::{FetchError, keeping, planted};
 use super::origin::{BUILD, Index, TEXT_LIMIT, build_info};
 use super::transfer::{Brought, Known, Transfer};
 use crate::published::artefacts::{Artefact, BuildInfo, SUMS, sha256_of, sums};
 use base::digest::Sha256;
 use files::beside::Beside;
-use packages::{Fetcher, Progress};
+use packages::{DistroError, DownloadFault, Fetcher, Progress};
 use store::FileLock;
 
 /// Brings the image at a URL into a directory, which then has the same files as the origin; `digest` is what its
@@ -48,10 +49,15 @@ pub fn fetch(
         .ok_or_else(|| FetchError::Foreign { directory: here.clone(), file: "..".to_owned() })?;
     std::fs::create_dir_all(parent).map_err(keeping("make", parent))?;
     let _held = FileLock::take(&parent.join(format!(".{name}.lock")))?;
-    let before = files_here(here)?;
+    let (before, foreign) = files_here(here, &info)?;
     let size = info.artefacts.iter().fold(0, |sum: u64, artefact| sum.saturating_add(artefact.size));
     if std::fs::read(here.join(BUILD)).is_ok_and(|known| known == text) && is_whole(here, &info) {
-        return Ok(Brought { size, unchanged: true, ..Brought::default() });
+        let mut brought = Brought { size, unchanged: true, left_alone: foreign, ..Brought::default() };
+        for (name, text) in statements(url, here, &info, &found, fetcher, &mut brought)? {
+            let path = here.join(name);
+            files::replace(&path, &text, 0o644, files::Durability::Kill).map_err(keeping("write", &path))?;
+        }
+        return Ok(brought);
     }
     // A size that the whole file system could not hold is a lie, or does not belong here.
     if let Ok(found) = rustix::fs::statvfs(parent)
@@ -70,7 +76,7 @@ pub fn fetch(
         }
     }
     let copy = Transfer { url, fetcher, progress, here, aside: &aside, moved: AtomicU64::new(text.len() as u64) };
-    let mut brought = Brought { size, ..Brought::default() };
+    let mut brought = Brought { size, left_alone: foreign, ..Brought::default() };
     let mut known = HashMap::new();
     for name in before.iter().filter(|name| name.ends_with(".index")) {
         let image = here.join(name.trim_end_matches(".index"));
@@ -96,16 +102,65 @@ pub fn fetch(
     };
     write(SUMS, sums(&info.artefacts).as_bytes())?;
     write(BUILD, &text)?;
+    let known = beside::about(here, &info, &found);
+    for (name, text) in known.into_iter().chain(statements(url, here, &info, &found, fetcher, &mut brought)?) {
+        write(name, &text)?;
+    }
+    for name in &brought.left_alone {
+        let from = here.join(name);
+        aside.remove(name).and_then(|()| aside.link(&from, name)).map_err(planted("keep", &from))?;
+    }
     brought.moved = copy.moved.into_inner();
     swap(&aside, here)?;
     Ok(brought)
 }
 
-/// Names of the files of a directory that an image may replace; none where it is not there.
-fn files_here(here: &Path) -> Result<Vec<String>, FetchError> {
+/// What is beside the image on the server and is about it, for names of which the directory has nothing that is. A server that does
+/// not have them, or does not give them to this user, changes nothing here.
+/// Errors: The server failed, as for any other file.
+fn statements(
+    url: &str,
+    here: &Path,
+    info: &BuildInfo,
+    build: &Sha256,
+    fetcher: &Fetcher,
+    brought: &mut Brought,
+) -> Result<Vec<(&'static str, Vec<u8>)>, FetchError> {
+    let known: Vec<&str> = beside::about(here, info, build).into_iter().map(|(name, _)| name).collect();
+    let is_artefact = |name: &str| info.artefacts.iter().any(|one| one.name == name);
+    let mut found = Vec::new();
+    for name in BESIDE.into_iter().filter(|name| !known.contains(name) && !is_artefact(name)) {
+        let is_stale = std::fs::symlink_metadata(here.join(name)).is_ok();
+        match fetcher.read(&format!("{url}/{name}"), TEXT_LIMIT) {
+            Ok(text) if beside::is_about(name, &text, info, build) => {
+                brought.statements.push(name.to_owned());
+                found.push((name, text));
+                continue;
+            }
+            Ok(_) => brought.notes.push(format!("the server's {name} is about another build: it was not taken")),
+            Err(DistroError::NotThere { .. }) => {}
+            // It does not let this user see whether there is one.
+            Err(DistroError::Download { problem, fault: DownloadFault::Refused | DownloadFault::Larger, .. }) => {
+                brought.notes.push(format!("{name} was not fetched: {problem}"));
+            }
+            Err(error) => return Err(error.into()),
+        }
+        if is_stale {
+            brought.notes.push(match brought.unchanged {
+                true => format!("{name} in the directory is not about this image"),
+                false => format!("{name} in the directory was about the image before, and went with it"),
+            });
+        }
+    }
+    Ok(found)
+}
+
+/// Names of the files of a directory that an image may replace, and of those of others that stay beside it; none where it is not there.
+/// Errors: [`FetchError::Foreign`] for a directory that is not an image's, and for what is no file.
+fn files_here(here: &Path, new: &BuildInfo) -> Result<(Vec<String>, Vec<String>), FetchError> {
     let entries = match std::fs::read_dir(here) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok((Vec::new(), Vec::new())),
         Err(_) if here.is_file() => return Err(FetchError::AFile { path: here.to_owned() }),
         Err(error) => return Err(keeping("read", here)(error)),
     };
@@ -118,9 +173,18 @@ fn files_here(here: &Path) -> Result<Vec<String>, FetchError> {
         [BUILD, SUMS].contains(&name.as_str())
             || info.as_ref().is_some_and(|info| info.artefacts.iter().any(|artefact| artefact.name == *name))
     };
-    match names.iter().find(|name| !is_own(name)) {
+    let is_beside = |name: &String| BESIDE.contains(&name.as_str());
+    let (own, foreign): (Vec<String>, Vec<String>) =
+        names.into_iter().partition(|name| is_own(name) || is_beside(name));
+    // A name that the new image needs, or what cannot move with a directory, is in the way.
+    let stays = |name: &String| {
+        info.is_some()
+            && !new.artefacts.iter().any(|one| one.name == *name)
+            && std::fs::symlink_metadata(here.join(name)).is_ok_and(|found| found.is_file())
+    };
+    match foreign.iter().find(|name| !stays(name)) {
         Some(file) => Err(FetchError::Foreign { directory: here.to_owned(), file: file.clone() }),
-        None => Ok(names),
+        None => Ok((own, foreign)),
     }
 }
 

@@ -24,7 +24,7 @@ const PART: u64 = 8 << 20;
 
 const CONNECTIONS: usize = 4;
 
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Default, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Brought {
     /// Bytes that came from the server.
     pub moved: u64,
@@ -35,6 +35,15 @@ pub struct Brought {
     pub frames: usize,
     /// Whether the directory had all of it.
     pub unchanged: bool,
+    /// What came besides and is about the image: bills, the statement of provenance.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub statements: Vec<String>,
+    /// Files of others in the directory, which are there as before.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_alone: Vec<String>,
+    /// What there is to know of these, a sentence each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 pub(crate) struct Known {

@@ -65,6 +65,20 @@ fn architecture(target: &str) -> &'static str {
     }
 }
 
+/// Whether Warewulf finds a kernel among these paths. Source: warewulf, internal/pkg/kernel, 4.7.0: the patterns of its search.
+fn has_kernel<'a>(paths: impl IntoIterator<Item = &'a String>) -> bool {
+    let is_kernel = |path: &String| {
+        let path = path.strip_prefix("usr/").filter(|rest| rest.starts_with("lib/")).unwrap_or(path);
+        let parts: Vec<&str> = path.split('/').collect();
+        match parts[..] {
+            ["boot", name] => name.starts_with("vmlinuz-") || name.starts_with("Image-"),
+            ["lib", "modules", _, name] => ["vmlinuz", "vmlinuz.gz"].contains(&name),
+            _ => false,
+        }
+    };
+    paths.into_iter().any(is_kernel)
+}
+
 /// Makes the container image of what is published, and does something with it; its layers are removed afterwards. `say` gets what was
 /// left out.
 pub fn with_container<T>(
@@ -86,7 +100,13 @@ pub fn with_container<T>(
     if !is_of_this_list(store, recipe, info) {
         return Err(not_built("its exclude list was edited since it was built".to_owned()));
     }
-    let excluded = recipe.exclude.apply(&store.paths(&layers)?).excluded;
+    let paths = store.paths(&layers)?;
+    let excluded = recipe.exclude.apply(&paths).excluded;
+    if !has_kernel(paths.keys().filter(|path| !excluded.contains(*path))) {
+        say(
+            "the image has no kernel that `wwctl image import` finds, as /boot/vmlinuz-VERSION: the exclude list takes it out",
+        );
+    }
     let scratch = store.scratch()?;
     let to = format!("handover/{}-oci", scratch.name.replace('/', "-"));
     let names = (0..layers.len()).map(|number| format!("{to}-{number}")).collect();
@@ -160,12 +180,34 @@ fn parcel(store: &Store, info: &BuildInfo, answer: &LayersAnswer, to: &str) -> P
     let mut manifest = Manifest::new(None, blobs[0].0.clone(), listed);
     manifest.annotations.insert(CREATED.to_owned(), created);
     manifest.annotations.insert(TITLE.to_owned(), info.name.clone());
-    Parcel { manifest, blobs }
+    Parcel { manifest, blobs, attached: Vec::new(), left_here: Vec::new() }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn kernels_are_found_where_warewulf_looks() {
+        let has = |path: &str| has_kernel([&"etc/passwd".to_owned(), &path.to_owned()]);
+        for path in [
+            "boot/vmlinuz-6.1.0-31-amd64",
+            "boot/Image-6.12.0",
+            "usr/lib/modules/5.14.0/vmlinuz",
+            "lib/modules/6/vmlinuz.gz",
+        ] {
+            assert!(has(path), "{path}");
+        }
+        for path in [
+            "boot/vmlinuz",
+            "boot/grub/vmlinuz-6",
+            "usr/boot/vmlinuz-6",
+            "usr/lib/modules/6/kernel/vmlinuz",
+            "boot/vmlinux-6",
+        ] {
+            assert!(!has(path), "{path}");
+        }
+    }
 
     #[test]
     fn cpus_have_the_names_that_engines_know() {

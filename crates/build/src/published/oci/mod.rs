@@ -15,6 +15,15 @@ const INDEX: &str = "application/vnd.imgbuild.index.v1+json";
 const FILE: &str = "application/vnd.imgbuild.file.v1";
 const FRAME: &str = "application/vnd.imgbuild.frame.v1";
 
+/// What is about an image, as referrers are called. Sources: IANA's media types of SPDX and CycloneDX; in-toto's attestation framework;
+/// DSSE's envelope.
+const OF_SPDX: &str = "application/spdx+json";
+const OF_CYCLONEDX: &str = "application/vnd.cyclonedx+json";
+const OF_STATEMENT: &str = "application/vnd.in-toto+json";
+const OF_ENVELOPE: &str = "application/vnd.dsse.envelope.v1+json";
+/// The signed statement before one that is not.
+const ABOUT: [&str; 4] = [OF_ENVELOPE, OF_STATEMENT, OF_SPDX, OF_CYCLONEDX];
+
 /// The lock's name in an artefact, and among pulled files.
 pub const LOCK_NAME: &str = "image.lock";
 

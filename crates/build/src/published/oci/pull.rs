@@ -9,9 +9,10 @@ use std::sync::Mutex;
 use rayon::prelude::*;
 
 use super::error::CarryError;
-use super::{ARTIFACT, LOCK_NAME};
+use super::{ABOUT, ARTIFACT, LOCK_NAME};
 use crate::StageError;
 use crate::published::artefacts::{Artefact, BuildInfo, SUMS, put_in_place, sha256_of, sums};
+use crate::published::copies::beside::{BESIDE, about, is_about};
 use crate::published::copies::error::FetchError;
 use crate::published::copies::origin::{BUILD, Frame, Index, TEXT_LIMIT, build_info};
 use crate::published::copies::transfer::{Known, is_there, take};
@@ -33,6 +34,12 @@ pub struct Pulled {
     pub blobs_moved: usize,
     pub blobs: usize,
     pub unchanged: bool,
+    /// What came besides and is about the image: bills, the statement of provenance.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub statements: Vec<String>,
+    /// Why some of it may be missing, a sentence each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// A piece of a file: where it belongs, and the blob that it is.
@@ -80,6 +87,7 @@ pub fn pull(source: &dyn Source, out: &Path, progress: &dyn Progress) -> Result<
     if is_whole(&place, &found) {
         pulled.unchanged = std::fs::canonicalize(out.join(&name)).ok() == std::fs::canonicalize(&place).ok();
         if pulled.unchanged {
+            statements(source, &found, &place, &mut pulled)?;
             return Ok((place, pulled));
         }
     }
@@ -115,7 +123,43 @@ pub fn pull(source: &dyn Source, out: &Path, progress: &dyn Progress) -> Result<
     let directory = put_in_place(out, &name, aside.path(), &build)?;
     // The one of the same name, if there was one.
     let _ = std::fs::remove_dir_all(aside.path());
-    Ok((directory, Pulled { moved, blobs_moved, ..pulled }))
+    let mut pulled = Pulled { moved, blobs_moved, ..pulled };
+    statements(source, &found, &directory, &mut pulled)?;
+    Ok((directory, pulled))
+}
+
+/// Puts what is about the image beside it. What is there and is about it stays, whatever the registry has; of several of one name the first
+/// counts that is about it: the signed statement before one that is not, else by digest. A registry that does not list referrers, or not for
+/// this user, changes nothing.
+/// Errors: [`OciError::Keep`]; the image is published then.
+fn statements(source: &dyn Source, found: &Artefacts, directory: &Path, to: &mut Pulled) -> Result<(), CarryError> {
+    let build = Sha256::of(&found.text);
+    let mut there: Vec<&str> = about(directory, &found.info, &build).into_iter().map(|(name, _)| name).collect();
+    there.extend(found.info.artefacts.iter().map(|one| one.name.as_str()));
+    let mut referrers = source.attached(&found.digest, &ABOUT).unwrap_or_else(|error| {
+        to.notes.push(format!("bills and statements of the image were not looked for: {error}"));
+        Vec::new()
+    });
+    referrers.sort_by_key(|one| ABOUT.iter().position(|kind| one.artifact_type.as_deref() == Some(kind)));
+    for one in &referrers {
+        let [blob] = &one.layers[..] else { continue };
+        let Some(name) = BESIDE.into_iter().find(|name| blob.title() == Some(name)) else { continue };
+        if there.contains(&name) || blob.size > TEXT_LIMIT {
+            continue;
+        }
+        match source.read(blob, name) {
+            Ok(text) if is_about(name, &text, &found.info, &build) => {
+                let path = directory.join(name);
+                files::replace(&path, &text, 0o644, files::Durability::PowerCut)
+                    .map_err(OciError::keeping("write", &path))?;
+                there.push(name);
+                to.statements.push(name.to_owned());
+            }
+            Ok(_) => to.notes.push(format!("a {name} in the registry is about another build: it was not taken")),
+            Err(error) => to.notes.push(format!("{name} was not pulled: {error}")),
+        }
+    }
+    Ok(())
 }
 
 /// Reads the manifest and the small files, and compares what they say of one another.

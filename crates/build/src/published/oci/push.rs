@@ -4,16 +4,24 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::{ARTIFACT, BUILD, CREATED, FILE, FRAME, INDEX, KERNEL, LOCK, LOCK_NAME, TARGET, time};
+use super::{
+    ARTIFACT, BUILD, CREATED, FILE, FRAME, INDEX, KERNEL, LOCK, LOCK_NAME, OF_CYCLONEDX, OF_ENVELOPE, OF_SPDX,
+    OF_STATEMENT, TARGET, time,
+};
 use crate::published::artefacts::{Artefact, BuildInfo};
+use crate::published::copies::beside::{BESIDE, CYCLONEDX, SPDX, about, is_signed};
 use crate::published::copies::origin::{BUILD as BUILD_NAME, Frame, Index};
 use base::digest::Sha256;
-use oci::{Content, Descriptor, EMPTY, EMPTY_CONFIG, Manifest, OciError, TITLE};
+use oci::{Content, Descriptor, EMPTY, EMPTY_CONFIG, MANIFEST, Manifest, OciError, TITLE};
 
 #[derive(Debug)]
 pub struct Parcel {
     pub manifest: Manifest,
     pub blobs: Vec<(Descriptor, Content)>,
+    /// Manifests of what is about it.
+    pub attached: Vec<Manifest>,
+    /// Files that have the name of what is about an image, but are about another build: they stay here.
+    pub left_here: Vec<&'static str>,
 }
 
 /// Blobs in the order in which the manifest names them, each once.
@@ -39,6 +47,7 @@ pub fn artefact(directory: &Path, info: &BuildInfo, lock: Option<Vec<u8>>) -> Re
     let config = Descriptor::of(EMPTY_CONFIG, EMPTY);
     let build = directory.join(BUILD_NAME);
     let text = std::fs::read(&build).map_err(OciError::keeping("read", &build))?;
+    let own = Sha256::of(&text);
     blobs.add(Descriptor::of(BUILD, &text).titled(BUILD_NAME), Content::Bytes(text));
     if let Some(lock) = lock {
         blobs.add(Descriptor::of(LOCK, &lock).titled(LOCK_NAME), Content::Bytes(lock));
@@ -69,9 +78,36 @@ pub fn artefact(directory: &Path, info: &BuildInfo, lock: Option<Vec<u8>>) -> Re
     ] {
         manifest.annotations.insert(name.to_owned(), value);
     }
-    let mut all = vec![(config, Content::Bytes(EMPTY.to_vec()))];
+    let mut all = vec![(config.clone(), Content::Bytes(EMPTY.to_vec()))];
     all.extend(blobs.listed);
-    Ok(Parcel { manifest, blobs: all })
+    let subject = Descriptor::of(MANIFEST, &manifest.bytes());
+    let mut attached = Vec::new();
+    for (name, text) in about(directory, info, &own) {
+        let blob = Descriptor::of(kind(name, &text), &text).titled(name);
+        attached.push(referrer(&subject, &config, blob.clone(), info.epoch));
+        all.push((blob, Content::Bytes(text)));
+    }
+    let is_here = |name: &&str| std::fs::symlink_metadata(directory.join(name)).is_ok();
+    let goes = |name: &&str| all.iter().any(|(blob, _)| blob.title() == Some(*name));
+    let left_here = BESIDE.into_iter().filter(|name| is_here(name) && !goes(name)).collect();
+    Ok(Parcel { manifest, blobs: all, attached, left_here })
+}
+
+fn kind(name: &str, text: &[u8]) -> &'static str {
+    match name {
+        SPDX => OF_SPDX,
+        CYCLONEDX => OF_CYCLONEDX,
+        _ if is_signed(text) => OF_ENVELOPE,
+        _ => OF_STATEMENT,
+    }
+}
+
+/// The manifest of one file that is about an image. Source: image-spec 1.1, "Guidelines for Artifact Usage".
+fn referrer(subject: &Descriptor, config: &Descriptor, blob: Descriptor, epoch: i64) -> Manifest {
+    let mut manifest = Manifest::new(Some(&blob.media_type), config.clone(), vec![blob.clone()]);
+    manifest.subject = Some(subject.clone());
+    manifest.annotations.insert(CREATED.to_owned(), time(epoch));
+    manifest
 }
 
 /// The frames of a packed image, by its index.

@@ -288,7 +288,7 @@ fn hash_rest(input: &mut impl Read) -> std::io::Result<Sha256> {
 }
 
 /// Compares the main header with the digest beside it.
-fn check_header(headers: &Headers) -> Result<(), String> {
+pub(super) fn check_header(headers: &Headers) -> Result<(), String> {
     let Some(expected) = headers.signature.text(tag::SIG_SHA256) else { return Ok(()) };
     if Sha256::of(&headers.main.bytes).to_string() == expected {
         return Ok(());

@@ -14,6 +14,8 @@ pub struct InstalledHeader {
     pub files: Vec<FileEntry>,
     /// State of each file, in the same order. Source: rpm's rpmfiles.h, `rpmfileState`.
     pub states: Vec<u64>,
+    /// File of the source package: `bash-5.1.8-9.el9.src.rpm`.
+    pub source: Option<String>,
     /// Texts of its scripts.
     pub scripts: Vec<String>,
 }
@@ -30,8 +32,10 @@ impl InstalledHeader {
             release: header.text(tag::RELEASE).unwrap_or_default().to_owned(),
         };
         let arch = header.text(tag::ARCH).unwrap_or("(none)").to_owned();
+        // A package that was built without one has this word. Source: rpm, `headerGetAsString` of what is missing.
+        let source = header.text(tag::SOURCE_RPM).filter(|text| !["", "(none)"].contains(text)).map(str::to_owned);
         let (files, states) = (files(&header).map_err(said)?, header.numbers(tag::FILE_STATES).map_err(said)?);
         let scripts = script_texts(&header);
-        Ok(Self { name, evr, arch, files, states, scripts })
+        Ok(Self { name, evr, arch, files, states, source, scripts })
     }
 }

@@ -4,6 +4,7 @@ pub(super) mod caps;
 pub(super) mod file;
 pub(super) mod header;
 pub(super) mod installed;
+pub(super) mod named;
 pub(super) mod payload;
 pub(super) mod plain;
 pub(super) mod root;

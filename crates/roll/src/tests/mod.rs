@@ -1,0 +1,5 @@
+//! Rolls of nodes that exist in memory alone.
+
+mod kills;
+mod table;
+mod world;
