@@ -270,6 +270,7 @@ fn with_stack() -> ExitCode {
     };
     output::render::install(arguments.color);
     sandbox::interrupt::install();
+    files::sweep::remove_dead_of_a_moment(&std::env::temp_dir());
     base::failure::end_at_panics(panicked);
     if let Err(error) = base::failure::start_pool(arguments.jobs.map(usize::from)) {
         output::render::say(&format!("error: {error}\n  help: {}", base::failure::START_REMEDY));

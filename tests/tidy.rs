@@ -161,6 +161,22 @@ fn unsafe_code_stands_in_three_places_with_its_reason() {
 }
 
 #[test]
+fn each_file_is_part_of_its_crate() {
+    for (path, _) in ["src", "imgbuild-init/src", "tests/it", "tests/fuzz"].into_iter().flat_map(sources) {
+        let (folder, name) = (path.parent().unwrap(), path.file_stem().unwrap().to_str().unwrap());
+        if ["main", "lib", "mod", "build"].contains(&name) || folder.ends_with("bin") {
+            continue;
+        }
+        let parents = ["mod.rs", "main.rs", "lib.rs"].map(|parent| folder.join(parent)).into_iter();
+        let words = [format!("mod {name};"), format!("\"{name}.rs\""), format!("/{name}.rs\"")];
+        let has = |parent: PathBuf| {
+            std::fs::read_to_string(parent).is_ok_and(|text| words.iter().any(|word| text.contains(word.as_str())))
+        };
+        assert!(parents.chain([folder.with_extension("rs")]).any(has), "{} is compiled by no one", path.display());
+    }
+}
+
+#[test]
 fn only_the_command_line_prints() {
     for (path, text) in sources("src") {
         let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();

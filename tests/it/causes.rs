@@ -68,7 +68,7 @@ fn every_kind(space: &Space) {
     space.edit(
         "image.toml",
         "[system]\n",
-        "[[kernel.build]]\nsource = \"driver\"\nmake = [\"modules\"]\ntools = [\"bc\"]\n\n[initrd]\ngenerator = \"dracut\"\ndracut_modules = [\"-debug\", \"nfs\"]\ndracut_conf = [\"dracut.conf\"]\ndracut_packages = [\"nfs-common\"]\nca = [\"ca.pem\"]\n\n[boot]\ntmpfs = { \"/tmp\" = \"50m\" }\n\n[otherpkgs]\ndir = \"other\"\ninstall = [\"site-thing\"]\n\n[xcat]\nnode_support = true\npostscripts = \"post\"\nosimage = \"x\"\n\n[node]\npostscripts = [\"post/xcatdsklspost x\"]\npostbootscripts = [\"post/xcatdsklspost\"]\ntimeout = 5\n\n[groups]\nmunge = 902\n\n[system]\nroot_password_hash_file = \"hash\"\nexports = [\"/srv *(ro)\"]\n",
+        "[[kernel.build]]\nsource = \"driver\"\nmake = [\"modules\"]\ntools = [\"bc\"]\n\n[initrd]\ngenerator = \"dracut\"\ndracut_modules = [\"-debug\", \"nfs\"]\ndracut_conf = [\"dracut.conf\"]\ndracut_packages = [\"nfs-common\"]\nca = [\"ca.pem\"]\n\n[boot]\ntmpfs = { \"/tmp\" = \"50m\" }\n\n[otherpkgs]\ndir = \"other\"\ninstall = [\"site-thing\"]\n\n[xcat]\nnode_support = true\npostscripts = \"post\"\nosimage = \"x\"\n\n[node]\npostscripts = [\"post/xcatdsklspost x\"]\npostbootscripts = [\"post/xcatdsklspost\"]\ntimeout = 5\n\n[groups]\nmunge = 902\n\n[[role]]\nansible = \"play/site.yml\"\ngroups = [\"compute\"]\nvars = { port = 80 }\nvars_files = [\"vars.yml\"]\ninputs = [\"keys/**\"]\n\n[system]\nroot_password_hash_file = \"hash\"\nexports = [\"/srv *(ro)\"]\n",
     );
     space.edit(
         "image.toml",
@@ -81,6 +81,9 @@ fn every_kind(space: &Space) {
         ("one.ko", "x"),
         ("driver/Makefile", "x"),
         ("dracut.conf", "x"),
+        ("play/site.yml", "- hosts: all\n  roles: [web]\n"),
+        ("play/roles/web/tasks/main.yml", "[]\n"),
+        ("vars.yml", "a: 1\n"),
         ("ca.pem", "# none"),
         ("hash", "$6$x$y\n"),
         ("other/x", ""),

@@ -93,9 +93,13 @@ fn becomes(directory: &Path, expected: &BTreeMap<PathBuf, Vec<u8>>, what: &str) 
 /// Ends a command that makes a folder, at each place by each signal and at moments of its whole time, and runs it again.
 pub fn each_time(space: &Space, command: &[&str], folder: &str, places: &[&str], moments: u32) {
     let directory = space.path().join(folder);
+    // A helper of the command before may still be at work in it.
     let fresh = || {
-        let _ = std::fs::remove_dir_all(&directory);
-        let _ = std::fs::remove_file(&directory);
+        let began = Instant::now();
+        while directory.symlink_metadata().is_ok() && began.elapsed().as_secs() < 10 {
+            let _ = std::fs::remove_dir_all(&directory);
+            let _ = std::fs::remove_file(&directory);
+        }
     };
     fresh();
     let began = Instant::now();

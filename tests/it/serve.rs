@@ -466,6 +466,11 @@ fn the_units_have_the_state_of_all_commands_and_options_that_exist() {
     assert_eq!(of("ReadWritePaths="), [state]);
     let before = of("ExecStartPre=+");
     assert!(before.len() == 2 && before.iter().all(|line| line.ends_with(state)), "{before:?}");
+    // A start that fails is tried again, however often it did.
+    assert_eq!(
+        (of("Restart="), of("RestartSec="), of("StartLimitIntervalSec=")),
+        (vec!["on-failure"], vec!["5"], vec!["0"])
+    );
     // What `nodeset` of a shell writes is there.
     let out = space.path().join("tftpboot");
     space.run(&["nodeset", "cn001", "compute", "--url", "http://10.0.0.1", "--out", out.to_str().unwrap()]).good();

@@ -122,17 +122,28 @@ fn lock(path: &Path) -> Option<File> {
     held.try_lock().is_ok().then_some(held)
 }
 
+/// The directories that libraries hold for a moment in the one for temporary files.
+pub const OF_A_MOMENT: [&str; 3] = ["imgbuild-check-", "imgbuild-rpmdb-", "imgbuild-dnsmasq-"];
+
+/// Removes what killed commands of this user left of these in a directory, whatever the command that comes next.
+pub fn remove_dead_of_a_moment(parent: &Path) {
+    if is_kept(parent) {
+        remove_dead(parent, &OF_A_MOMENT);
+    }
+}
+
 /// Removes directories of this user whose commands are dead.
-fn remove_dead(parent: &Path, prefix: impl AsRef<OsStr>) {
+fn remove_dead(parent: &Path, prefixes: &[impl AsRef<OsStr>]) {
     for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        if !prefixes.iter().any(|prefix| name.as_bytes().starts_with(prefix.as_ref().as_bytes())) {
+            continue;
+        }
         let path = entry.path();
         let is_own = path
             .symlink_metadata()
             .is_ok_and(|found| found.is_dir() && found.uid() == rustix::process::geteuid().as_raw());
-        if is_own
-            && entry.file_name().as_bytes().starts_with(prefix.as_ref().as_bytes())
-            && let Some(_held) = lock(&path)
-        {
+        if is_own && let Some(_held) = lock(&path) {
             let _ = std::fs::remove_dir_all(&path);
         }
     }
@@ -152,7 +163,7 @@ impl Held {
     pub fn below(parent: &Path, prefix: impl AsRef<OsStr>) -> std::io::Result<Self> {
         let prefix = prefix.as_ref();
         if is_kept(parent) {
-            remove_dead(parent, prefix);
+            remove_dead(parent, &[prefix]);
         }
         let new = || tempfile::Builder::new().prefix(prefix).tempdir_in(parent);
         // Another process may take a new one for a dead one before it is locked.
@@ -204,4 +215,24 @@ fn tell(bytes: &[u8]) -> std::io::Result<()> {
     // The descriptor itself, not only the buffer before it.
     let _ = rustix::stdio::dup2_stdout(File::open("/dev/null")?);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directories_of_a_moment_go_with_whatever_command_comes_next() {
+        let place = tempfile::tempdir().unwrap();
+        let of = |prefix: &str| place.path().join(format!("{prefix}x"));
+        OF_A_MOMENT.iter().for_each(|prefix| std::fs::create_dir(of(prefix)).unwrap());
+        std::fs::create_dir(of("imgbuild-other-")).unwrap();
+        let held = Held::below(place.path(), "imgbuild-checks-").unwrap();
+        let locked = lock(&of(OF_A_MOMENT[1])).unwrap();
+        remove_dead_of_a_moment(place.path());
+        let left = OF_A_MOMENT.map(|prefix| of(prefix).exists());
+        assert_eq!(left, [false, true, false]);
+        drop(locked);
+        assert!(held.path().exists() && of("imgbuild-other-").exists());
+    }
 }

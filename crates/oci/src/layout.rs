@@ -2,8 +2,10 @@
 //! Source: image-spec, "OCI Image Layout Specification".
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -94,8 +96,11 @@ impl Layout {
         let made = Folders::make(&directory.join(BLOBS)).map_err(OciError::keeping("create", directory))?;
         let version = directory.join(VERSION_FILE);
         if !version.exists() {
+            // What a killed one was writing; or what another is writing now.
+            files::sweep::remove_dead_files(directory, files::TEMPORARY);
             let names = std::fs::read_dir(directory).map_err(OciError::keeping("read", directory))?.flatten();
-            if names.map(|entry| entry.file_name()).any(|name| name != "blobs") {
+            let is_new = |name: &OsStr| name.as_bytes().starts_with(files::TEMPORARY.as_bytes());
+            if names.map(|entry| entry.file_name()).any(|name| name != "blobs" && !is_new(&name)) {
                 return Err(refused("has other files than those of OCI's layout"));
             }
             layout.put(VERSION_FILE, b"{\"imageLayoutVersion\":\"1.0.0\"}")?;
@@ -341,5 +346,26 @@ impl Destination for Archive {
     fn finish(&self, manifest: &[u8], digest: Sha256) -> Result<(), OciError> {
         self.layout.finish(manifest, digest)?;
         self.pack().map_err(OciError::keeping("write", &self.file))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_or_another_push_was_writing_is_no_other_file() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = place.path().join("layout");
+        std::fs::create_dir_all(directory.join("blobs")).unwrap();
+        let name = |end: &str| directory.join(format!("{}{end}", files::TEMPORARY));
+        std::fs::write(name("dead"), "half").unwrap();
+        let held = File::create(name("held")).unwrap();
+        held.lock().unwrap();
+        Layout::make(&directory, None).map(drop).unwrap();
+        assert!(!name("dead").exists() && name("held").exists());
+        std::fs::remove_file(directory.join(VERSION_FILE)).unwrap();
+        std::fs::write(directory.join("notes"), "").unwrap();
+        assert!(matches!(Layout::make(&directory, None), Err(OciError::Layout { .. })));
     }
 }

@@ -100,6 +100,8 @@ pub fn serve(settings: Settings, ready: impl FnOnce(&[SocketAddr])) -> Result<()
     let xcat = sockets::listen::listening(&settings.xcat)?;
     // As root, where the key is root's; and again when the file has been replaced, if the user can read it then.
     let tls = settings.tls.map(Tls::open).transpose()?;
+    // What is there for who starts it has to be there for the user.
+    let found: Vec<PathBuf> = settings.find.iter().flat_map(|find| find()).collect();
     if let Some(user) = &settings.user {
         // The nodes' state is the server's own: it has to be able to write there afterwards.
         let account = sockets::system::account(user)?;
@@ -109,7 +111,7 @@ pub fn serve(settings: Settings, ready: impl FnOnce(&[SocketAddr])) -> Result<()
         }
         become_user(user, settings.dhcp.is_some())?;
     }
-    settings.roots.iter().try_for_each(|root| check_root(root))?;
+    settings.roots.iter().chain(&found).try_for_each(|root| check_root(root))?;
     let desk = settings.nodes.map(|(root, state)| Desk::open(root, state)).transpose()?.flatten().map(Arc::new);
     let _present = desk.as_ref().and_then(|desk| presence::announce(desk.root(), desk.state().directory()));
     let listened: Vec<SocketAddr> = sockets.iter().filter_map(|socket| socket.local_addr().ok()).collect();

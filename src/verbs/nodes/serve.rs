@@ -8,7 +8,7 @@ use super::{StateArguments, failed, root_of, state_of};
 use crate::Exit;
 use crate::output::render;
 use crate::setup::print_findings;
-use recipe::Workspace;
+use recipe::{KDL_RECIPE_FILE, RECIPE_FILE, Workspace};
 use serve::{Answers, DhcpSettings, Find, ServeError, Settings, TlsFiles, printed, serve};
 
 /// Arguments of `serve`.
@@ -128,7 +128,8 @@ pub(crate) fn run(arguments: &crate::Arguments, own: &Arguments) -> Result<Exit,
     };
     let ready = |addresses: &[SocketAddr]| {
         let addresses: Vec<String> = addresses.iter().map(|address| format!("{scheme}://{address}/")).collect();
-        println!("serving {} at {}", shown.join(" and "), addresses.join(" and "));
+        let shown = if shown.is_empty() { "no image yet".to_owned() } else { shown.join(" and ") };
+        println!("serving {shown} at {}", addresses.join(" and "));
     };
     sandbox::interrupt::leave_to_others();
     Ok(match serve(settings, ready) {
@@ -166,15 +167,15 @@ fn found_roots(arguments: &crate::Arguments) -> Result<FoundRoots, Exit> {
         print_findings(&findings, arguments.verbose);
         Exit::Input
     })?;
-    let Some(workspace) = workspace else { return Ok((vec![arguments.directory.join("out")], None)) };
+    let Some(workspace) = workspace else {
+        let out = arguments.directory.join("out");
+        let is_recipe = [RECIPE_FILE, KDL_RECIPE_FILE].iter().any(|name| arguments.directory.join(name).exists());
+        return Ok(if is_recipe { soon(out) } else { (vec![out], None) });
+    };
     if let Some(out) = workspace.out() {
-        return Ok((vec![out], None));
+        return Ok(soon(out));
     }
     let all = outs(&workspace);
-    if !all.iter().any(|out| out.is_dir()) {
-        // Nothing is built yet: the error names where it would be.
-        return Ok((all.into_iter().take(1).collect(), None));
-    }
     for image in workspace.images.iter().filter(|image| !image.join("out").is_dir()) {
         render::say(&format!("note: {} has no build yet; it is served as soon as it has one", image.display()));
     }
@@ -189,6 +190,15 @@ fn found_roots(arguments: &crate::Arguments) -> Result<FoundRoots, Exit> {
         last.iter().filter(|out| out.is_dir()).cloned().collect()
     });
     Ok((Vec::new(), Some(find)))
+}
+
+/// A directory that the first build makes, if it is not there yet.
+fn soon(out: PathBuf) -> FoundRoots {
+    if out.is_dir() {
+        return (vec![out], None);
+    }
+    render::say(&format!("note: nothing is built yet; `{}` is served as soon as it is there", out.display()));
+    (Vec::new(), Some(Arc::new(move || Some(out.clone()).into_iter().filter(|out| out.is_dir()).collect())))
 }
 
 /// Where the artefacts of each image of a workspace lie, built or not, and those of the workspace itself.

@@ -1,18 +1,34 @@
 //! What docs/nodes.md and docs/sync.md tell a new administrator: a node that is booted, synced, rebooted and synced again, from a
 //! management node that has never seen it.
 
+use std::collections::BTreeSet;
+
 use super::machine::Node;
 use super::netboot::{Cluster, Firmware, PATIENCE};
-use crate::support::Ran;
+use crate::support::{Ran, project};
 
 /// The management node: an empty home, nothing known of any node but what nodes report.
 struct Administrator {
     cluster: Cluster,
     home: tempfile::TempDir,
+    /// What `sync` was called with, as the page writes it.
+    calls: BTreeSet<String>,
+}
+
+/// What docs/sync.md calls `sync` with at its beginning, for any range.
+fn calls_of_the_page() -> BTreeSet<String> {
+    let text = std::fs::read_to_string(project().join("docs/sync.md")).unwrap();
+    let block = text.split("```sh\n").nth(1).unwrap().split("```").next().unwrap();
+    let words = |line: &str| line.split(" #").next().unwrap().split_whitespace().skip(3).collect::<Vec<_>>().join(" ");
+    let calls: BTreeSet<String> =
+        block.lines().inspect(|line| assert!(line.starts_with("imgbuild sync "), "{line}")).map(words).collect();
+    assert!(calls.len() > 4 && calls.contains(""), "{calls:?}");
+    calls
 }
 
 impl Administrator {
-    fn sync(&self, words: &[&str]) -> Ran {
+    fn sync(&mut self, words: &[&str]) -> Ran {
+        self.calls.insert(words.join(" "));
         let space = &self.cluster.space;
         let mut command = self.cluster.net.command(env!("CARGO_BIN_EXE_imgbuild"));
         command.arg("-C").arg(space.path()).arg("--store").arg(space.store()).args(["sync", "cn001"]).args(words);
@@ -39,14 +55,22 @@ fn logged_in(cluster: &Cluster) -> Node {
 
 #[test]
 fn network_privileged_boot_a_node_is_synced_rebooted_and_synced() {
-    let mut one = Administrator { cluster: Cluster::new("ipxe"), home: tempfile::tempdir().unwrap() };
+    let mut one =
+        Administrator { cluster: Cluster::new("ipxe"), home: tempfile::tempdir().unwrap(), calls: BTreeSet::new() };
     let recipe = "images/compute/image.toml";
     let motd = "images/compute/site/motd";
     one.cluster
         .space
         .write(motd, "as built\n")
         .write("images/compute/compute.synclist", "site/motd -> /etc/motd\n")
-        .edit(recipe, "name = \"compute\"", "name = \"compute\"\n\n[sync]\nlists = [\"compute.synclist\"]");
+        .edit(
+            recipe,
+            "name = \"compute\"",
+            "name = \"compute\"\n\n[node]\npostscripts = [\"site/hello\"]\n\n[sync]\nlists = [\"compute.synclist\"]",
+        )
+        .write("images/compute/site/hello", "#!/bin/sh\necho hello >>/run/hello\n");
+    let script = one.cluster.space.path().join("images/compute/site/hello");
+    std::fs::set_permissions(script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     one.build();
     one.cluster.run(&["nodeset", "cn001"]).good();
     let serving = one.cluster.serve();
@@ -60,6 +84,8 @@ fn network_privileged_boot_a_node_is_synced_rebooted_and_synced() {
     // A change that is not built: the node has it at once, and no other file of it was touched.
     one.cluster.space.write(motd, "as synced\n");
     assert_eq!(one.sync(&["--check"]).code, 2);
+    let ran = one.sync(&["--plan"]).good();
+    assert!(ran.out.contains("cn001: would change") && ran.out.contains("/etc/motd"), "{}\n{}", ran.out, ran.err);
     assert_eq!(node.run("cat /etc/motd"), "as built");
     let ran = one.sync(&[]).good();
     assert!(ran.out.contains("cn001: changed") && ran.out.contains("/etc/motd"), "{}\n{}", ran.out, ran.err);
@@ -88,6 +114,13 @@ fn network_privileged_boot_a_node_is_synced_rebooted_and_synced() {
     let ran = one.sync(&["--packages"]).good();
     assert!(ran.out.contains("cn001: changed") && ran.out.contains("tree "), "{}\n{}", ran.out, ran.err);
     assert!(node.run("tree --version").contains("tree v"));
-    let ran = one.sync(&["--files", "--packages"]).good();
-    assert!(ran.out.contains("cn001: up to date"), "{}\n{}", ran.out, ran.err);
+
+    // Its postscripts again, alone and with all else.
+    assert_eq!(node.run("cat /run/hello"), "hello");
+    let ran = one.sync(&["--scripts"]).good();
+    assert!(ran.out.contains("hello") && ran.out.contains(" ran"), "{}\n{}", ran.out, ran.err);
+    one.sync(&["--files", "--packages", "--scripts"]).good();
+    assert_eq!(node.run("cat /run/hello"), "hello\nhello\nhello");
+    let page = calls_of_the_page();
+    assert!(page.is_subset(&one.calls), "the page says {page:?}, and {:?} were called", one.calls);
 }

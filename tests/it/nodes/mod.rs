@@ -4,7 +4,9 @@ mod dhcp;
 mod lists;
 pub(crate) mod needs;
 pub mod nodeset;
+mod page;
 mod reports;
+mod restarts;
 mod roll;
 mod site;
 

@@ -147,6 +147,7 @@ fn a_build_that_nodes_read_their_root_from_stays_whatever_they_boot_next() {
         "[node.\"cn[001-003]\"]       # the rack\nip = \"10.0.0.[11-13]\"",
         "[node.\"cn[002-003]\"]\nip = \"10.0.0.[12-13]\"",
     );
+    space.edit("nodes.toml", "[node.cn001]\nmac = \"52:54:00:00:00:01\"\n", "");
     let ran = nodeset(&space, &["--clear"]);
     assert!(ran.code == 1 && ran.err.contains("cn001") && ran.err.contains("--force"), "{} {}", ran.code, ran.err);
     nodeset(&space, &["--clear", "--force"]).good();

@@ -61,7 +61,7 @@ fn get_from(server: &Running, last: u8, path: &str) -> String {
 }
 
 /// Where a node reports, by its script.
-fn address_from(script: &str) -> String {
+pub(super) fn address_from(script: &str) -> String {
     script.split_whitespace().find_map(|word| word.strip_prefix("imgbuild.report=http://x")).unwrap().to_owned()
 }
 
@@ -262,7 +262,7 @@ fn a_client_that_is_no_node_or_several_gets_no_script_and_no_token_is_logged() {
 }
 
 /// A node of a server at the loopback interface comes up; where it reported.
-fn up(server: &Running, node: &str) -> String {
+pub(super) fn up(server: &Running, node: &str) -> String {
     let report = address_from(&String::from_utf8(server.get(&format!("/-/boot/ipxe/{node}"), "").1).unwrap());
     assert!(server.get(&format!("{report}/up"), "").0.starts_with("http/1.1 200"));
     report
@@ -281,6 +281,8 @@ fn server_and_commands_have_one_state() {
     let ran = nodeset(&space, &["@compute", "compute"]);
     assert!(ran.code == 1 && ran.err.contains(&format!("(process {})", other.child.id())), "{}", ran.err);
     assert!(ran.err.contains("elsewhere`") && ran.err.contains("[nodes] state"), "{}", ran.err);
+    let ran = space.run(&["sync", "@compute"]);
+    assert!(ran.code == 1 && ran.err.contains(&format!("(process {})", other.child.id())), "{}", ran.err);
     assert!(!space.path().join("tftpboot").exists() && !space.path().join(".imgbuild/nodes/assigned.json").exists());
     assert!(space.run(&["nodes"]).good().err.contains("warning: `imgbuild serve` runs for these nodes"));
     let stated = space.path().join("elsewhere").display().to_string();

@@ -129,3 +129,33 @@ fn nodes_that_have_the_build_are_not_touched() {
     assert_eq!(ran.code, 2, "{}", ran.err);
     assert!(ran.err.contains("cn3: left alone: it is drained: bad DIMM"), "{}", ran.err);
 }
+
+/// What the page shows of a roll is what the roll keeps, as it goes on.
+#[test]
+fn the_page_shows_how_far_a_roll_is() {
+    use roll::{Build, Record, Scheduler, Stage};
+    let space = cluster();
+    let state = nodes::State::of(space.path(), None);
+    let mut command = crate::support::server::command(&["--listen", "127.0.0.1:0"]);
+    command.current_dir(space.path());
+    let server = crate::support::server::started(command);
+    let page = || String::from_utf8(server.get("/", "").1).unwrap();
+    assert!(!page().contains("Roll"), "{}", page());
+    let target = Build { image: "compute".to_owned(), build: "0123456789abcdef".to_owned() };
+    let node = |stage: Stage| {
+        let text = serde_json::json!({"stage": stage});
+        serde_json::from_value::<roll::Node>(text).unwrap()
+    };
+    let mut nodes = std::collections::BTreeMap::from([("cn1".to_owned(), node(Stage::Done))]);
+    nodes.insert("cn2".to_owned(), roll::Node { problem: Some("no answer".to_owned()), ..node(Stage::Failed) });
+    let order = vec!["cn1".to_owned(), "cn2".to_owned()];
+    let roll =
+        roll::Roll { id: "r1".to_owned(), target, scheduler: Scheduler::None, time: 1, order, nodes, batches: 1 };
+    let record = Record { format_version: "1.0".to_owned(), roll: Some(roll), ..Record::default() };
+    state.set_roll(&record).unwrap();
+    let shown = page();
+    assert!(shown.contains("2 nodes to <code>compute@0123456789ab</code>: 1 done, 1 failed"), "{shown}");
+    assert!(shown.contains("<li>cn2 failed: no answer</li>"), "{shown}");
+    state.set_roll(&Record { roll: None, ..record }).unwrap();
+    assert!(!page().contains("Roll"), "{}", page());
+}

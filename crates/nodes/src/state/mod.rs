@@ -10,15 +10,17 @@
 //! | `keys/NODE.json` | the ssh host keys that a node reported | `serve` |
 //! | `secret` | what the tokens of nodes are made from, mode 0600 | anyone who comes first |
 //! | `rollout.json` | a canary under way | `nodeset --canary` |
+//! | `last.nodes.toml` | the nodes' file without an error, for the next start | `serve` |
 //! | `roll.json` | how far a roll is, and what nodes were synced to by rolls | `roll` |
 
 pub mod asked;
 pub mod host_keys;
+mod last;
 mod owner;
 mod per_node;
 pub mod presence;
 pub mod reports;
-mod roll;
+pub mod roll;
 pub mod rollout;
 pub mod scripts;
 pub mod synced;
@@ -28,6 +30,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -156,6 +159,13 @@ impl Assignments {
     }
 }
 
+/// When what nodes boot was written, and whether what was announced counts.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AssignedStamp {
+    assigned: Option<SystemTime>,
+    next: Option<(SystemTime, bool)>,
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 struct Next {
     format_version: String,
@@ -206,6 +216,15 @@ impl State {
             Some(next) if next.counts() => Ok(Assignments { format_version: next.format_version, nodes: next.nodes }),
             _ => self.read(ASSIGNED).map(Option::unwrap_or_default),
         }
+    }
+
+    /// Differs whenever [`Self::assignments`] may give something else: also when the link has turned of a `nodeset` that was killed
+    /// before it could say so.
+    pub fn stamp(&self) -> AssignedStamp {
+        let modified =
+            |name: &str| std::fs::metadata(self.directory.join(name)).and_then(|found| found.modified()).ok();
+        let counts = || self.read::<Next>(NEXT).is_ok_and(|next| next.is_some_and(|next| next.counts()));
+        AssignedStamp { assigned: modified(ASSIGNED), next: modified(NEXT).map(|at| (at, counts())) }
     }
 
     /// Notes what nodes will boot once a link leads to `generation`; until then the old counts, and from then on this, whatever is

@@ -1,16 +1,62 @@
 //! What is kept of rolls (the crate `roll` has the form), and who may roll: one at a time.
 
+use std::collections::BTreeMap;
 use std::fs::File;
+use std::time::SystemTime;
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use super::{State, StateError};
 
 const FILE: &str = "roll.json";
 const LOCK: &str = ".roll.lock";
 
+/// What of a roll is shown: the part of its form that says how far it is.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct RollShown {
+    /// The build that nodes get.
+    pub target: RollTarget,
+    /// How far each node is.
+    pub nodes: BTreeMap<String, RollNode>,
+}
+
+/// A build of an image.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct RollTarget {
+    /// The image.
+    pub image: String,
+    /// Name of the build.
+    pub build: String,
+}
+
+/// A node of a roll.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct RollNode {
+    /// The roll's word for how far it is.
+    pub stage: String,
+    /// Its last problem, or why it was left alone.
+    #[serde(default)]
+    pub problem: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Shown {
+    #[serde(default)]
+    roll: Option<RollShown>,
+}
+
 impl State {
+    /// The roll under way, if there is one whose file can be read.
+    pub fn roll_shown(&self) -> Option<RollShown> {
+        self.read::<Shown>(FILE).ok()??.roll
+    }
+
+    /// When the file of rolls was written last.
+    pub fn roll_written(&self) -> Option<SystemTime> {
+        std::fs::metadata(self.directory().join(FILE)).and_then(|found| found.modified()).ok()
+    }
+
     /// What is kept of rolls.
     /// Errors: The file cannot be read, is damaged, or a later imgbuild's.
     pub fn roll<T: DeserializeOwned>(&self) -> Result<Option<T>, StateError> {

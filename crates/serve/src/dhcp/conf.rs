@@ -5,6 +5,7 @@
 
 use std::fmt::Write;
 use std::net::IpAddr;
+use std::path::Path;
 
 use super::loaders::{Firmware, fetched, of_node};
 use super::{Answers, Places, Plan};
@@ -53,8 +54,8 @@ impl Plan {
         format!("insmod http\nset timeout=0\nconfigfile (http,{host})/-/boot/grub/$net_default_mac\n")
     }
 
-    /// The configuration; `hosts` stand in it where they are not in a file of their own.
-    pub(super) fn text(&self, places: &Places, hosts: Option<&str>) -> String {
+    /// The configuration; `hosts` stand in it where they are not in a file of their own, `own` is a file with the site's lines.
+    pub(super) fn text(&self, places: &Places, hosts: Option<&str>, own: Option<&Path>) -> String {
         let url = self.url();
         let mut text = format!(
             "# Written by `imgbuild serve --dnsmasq` for {}, and again whenever it starts.\n\
@@ -109,7 +110,7 @@ impl Plan {
         for loader in Loader::ALL {
             self.of_loader(loader, &url, &mut text);
         }
-        if let Some(own) = &self.own_lines {
+        if let Some(own) = own {
             let _ = writeln!(text, "# The site's own lines.\nconf-file={}", own.display());
         }
         text

@@ -5,7 +5,8 @@ mod interface;
 mod leases;
 mod loaders;
 mod lock;
-mod orphan;
+mod machine;
+mod own_lines;
 mod process;
 mod signed;
 #[cfg(test)]
@@ -75,7 +76,23 @@ struct Plan {
     mask: Ipv4Addr,
     server: SocketAddrV4,
     offers: Vec<loaders::Offer>,
-    own_lines: Option<PathBuf>,
+    /// Where the site writes lines of its own.
+    own_lines: PathBuf,
+    /// Directory of loaders' files that was named.
+    loaders: Option<PathBuf>,
+}
+
+impl Plan {
+    /// Nodes that are not answered, or only in part, and loaders that are not there: a sentence each.
+    fn notes(&self, nodes: &Nodes, has_own_lines: bool) -> Vec<String> {
+        let all: Vec<_> = nodes.names().filter_map(|name| nodes.get(name)).collect();
+        let (interface, address, mask) = (self.interface.clone(), self.address, self.mask);
+        let card = system::Address { interface, address, mask, is_up: true };
+        let missing = loaders::offers(self.loaders.as_deref(), &all, self.answers).map(|(_, notes)| notes);
+        let mut notes = missing.unwrap_or_default();
+        notes.extend(conf::left_out(&all, &card, self.answers, has_own_lines));
+        notes
+    }
 }
 
 /// Where its files lie.
@@ -93,6 +110,11 @@ impl Places {
 
     fn conf(&self) -> PathBuf {
         self.home.join("dnsmasq.conf")
+    }
+
+    /// The site's own lines as they are used.
+    fn own_lines(&self) -> PathBuf {
+        self.home.join("own-lines.conf")
     }
 
     fn leases(&self) -> PathBuf {
@@ -139,8 +161,8 @@ fn plan(
         let problem = format!("{outside} is not in the network of {}, {}", card.interface, card.network());
         return Err(ServeError::dhcp_input(problem, "give the first and the last address of a range in it"));
     }
-    let own_lines = Some(root.join(TEMPLATES).join(OWN_LINES)).filter(|path| path.is_file());
-    said.extend(conf::left_out(&all, &card, settings.answers, own_lines.is_some()));
+    let own_lines = root.join(TEMPLATES).join(OWN_LINES);
+    said.extend(conf::left_out(&all, &card, settings.answers, own_lines.is_file()));
     let plan = Plan {
         answers: settings.answers,
         server: SocketAddrV4::new(card.address, port),
@@ -149,6 +171,7 @@ fn plan(
         mask: card.mask,
         offers,
         own_lines,
+        loaders: settings.loaders.clone(),
     };
     Ok((plan, said))
 }
@@ -166,7 +189,8 @@ pub fn printed(
     let places = Places::of(state, process::readable_of_root(&plan.interface));
     let hosts = conf::hosts(&nodes);
     let hosts: String = hosts.lines().map(|line| format!("dhcp-host={line}\n")).collect();
-    Ok((plan.text(&places, Some(&hosts)), said))
+    let own = Some(plan.own_lines.as_path()).filter(|path| path.is_file());
+    Ok((plan.text(&places, Some(&hosts), own), said))
 }
 
 /// Starts dnsmasq, and returns when it answers. Then the directory of loaders' files is [`Dnsmasq::files`].
@@ -183,7 +207,7 @@ pub(crate) fn start(
     let (plan, said) = plan(settings, listened, desk.root(), &nodes)?;
     desk.answers_in(plan.address, plan.mask);
     said.iter().for_each(|line| say(&format!("note: {line}")));
-    Dnsmasq::start(plan, settings.loaders.as_deref(), Arc::clone(desk), roots, say, is_verbose)
+    Dnsmasq::start((plan, said), Arc::clone(desk), roots, say, is_verbose)
 }
 
 /// There is nothing to answer for.

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -12,20 +11,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::lock::Lock;
-use super::orphan::end_orphan;
+use super::lock::{Lock, end_orphan};
+use super::machine::{PROGRAM, cannot_write, free, is_installed};
+use super::own_lines::OwnLines;
 use super::signed::Behind;
-use super::{Answers, Places, Plan, conf, leases, loaders};
+use super::{Places, Plan, conf, leases, loaders};
 use crate::Say;
 use crate::error::ServeError;
 use crate::files::Roots;
 use crate::site::desk::Desk;
-use crate::sockets::system;
 use files::sweep::Held;
 use files::{Aside, Durability};
 use nodes::Nodes;
 
-const PROGRAM: &str = "dnsmasq";
 const STARTS_WITHIN: Duration = Duration::from_secs(15);
 /// How often it may end within [`WITHIN`] before the pauses stay as they are: files and boot scripts are served whatever happens to it.
 const MANY_ENDS: usize = 5;
@@ -106,8 +104,7 @@ impl Dnsmasq {
     /// Writes its files, and starts it; returns when it runs.
     /// Errors: It is missing, refuses its configuration, or cannot have its ports.
     pub(super) fn start(
-        plan: Plan,
-        directory: Option<&Path>,
+        (plan, notes): (Plan, Vec<String>),
         desk: Arc<Desk>,
         roots: Arc<Roots>,
         say: Say,
@@ -121,13 +118,29 @@ impl Dnsmasq {
         let readable = readable(&plan.interface).map_err(|error| cannot_write("its directory", &error))?;
         let places = Places::of(state, readable.path().to_owned());
         let nodes = desk.nodes();
-        let hosts = write(&plan, &places, &nodes, directory).map_err(|error| cannot_write("its files", &error))?;
+        let hosts = write(&plan, &places, &nodes).map_err(|error| cannot_write("its files", &error))?;
         let mut behind = Behind::new(&plan, roots, places.tftp());
         behind.look(&desk, &say);
-        check(&places)?;
+        let own_lines = OwnLines::first(plan.own_lines.clone(), &plan, &places)?;
         let (end, ended) = channel();
         let ends = VecDeque::new();
-        let watch = Watch { places, desk, say, is_verbose, ends, renewed: Instant::now(), hosts, nodes, behind };
+        let renewed = Instant::now();
+        let unwritten = None;
+        let watch = Watch {
+            plan,
+            places,
+            desk,
+            say,
+            is_verbose,
+            ends,
+            renewed,
+            hosts,
+            nodes,
+            own_lines,
+            notes,
+            unwritten,
+            behind,
+        };
         let files = watch.places.tftp();
         let child = watch.spawn()?;
         let thread = std::thread::Builder::new().name(PROGRAM.to_owned());
@@ -151,30 +164,12 @@ impl Drop for Dnsmasq {
     }
 }
 
-fn is_installed() -> Result<(), ServeError> {
-    match Command::new(PROGRAM).arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status() {
-        Ok(_) => Ok(()),
-        Err(error) => Err(ServeError::dhcp_machine(
-            format!("{PROGRAM} cannot be run: {error}"),
-            "install it: apt install dnsmasq-base, or dnf install dnsmasq; it is looked for in PATH, which needs /usr/sbin"
-                .to_owned(),
-        )),
-    }
-}
-
-pub(super) fn cannot_write(what: &str, error: &std::io::Error) -> ServeError {
-    ServeError::dhcp_machine(
-        format!("cannot write {what}: {error}"),
-        "the state's directory (--state) and /run have to be writable, and loaders' files readable".to_owned(),
-    )
-}
-
 /// Writes all that it reads; the text of the hosts.
-fn write(plan: &Plan, places: &Places, nodes: &Nodes, directory: Option<&Path>) -> std::io::Result<String> {
+fn write(plan: &Plan, places: &Places, nodes: &Nodes) -> std::io::Result<String> {
     fs::create_dir_all(&places.home)?;
     let tftp = places.tftp();
     loaders::make_directory(&tftp)?;
-    loaders::gather(&plan.offers, directory, &tftp)?;
+    loaders::gather(&plan.offers, plan.loaders.as_deref(), &tftp)?;
     // GRUB looks where its image says: Debian's below grub, that of grub-mknetdir below boot/grub, Red Hat's where it came from.
     for name in ["grub/grub.cfg", "boot/grub/grub.cfg", "grub.cfg"] {
         let path = tftp.join(name);
@@ -185,7 +180,6 @@ fn write(plan: &Plan, places: &Places, nodes: &Nodes, directory: Option<&Path>) 
     }
     let hosts = conf::hosts(nodes);
     write_aside(&places.hosts(), &hosts)?;
-    fs::write(places.conf(), plan.text(places, None))?;
     Ok(hosts)
 }
 
@@ -210,49 +204,8 @@ pub(super) fn conf_argument(places: &Places) -> String {
     format!("--conf-file={}", places.conf().display())
 }
 
-/// Lets it check its configuration: its message names the line of a mistake in the site's own lines.
-fn check(places: &Places) -> Result<(), ServeError> {
-    let mut command = Command::new(PROGRAM);
-    command.args(["--test", &conf_argument(places)]).env("LC_ALL", "C").stdin(Stdio::null());
-    let output = command.output().map_err(ServeError::Machine)?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said =
-        String::from_utf8_lossy(&output.stderr).trim().trim_start_matches("dnsmasq: ").escape_debug().to_string();
-    Err(ServeError::dhcp_input(
-        format!("{PROGRAM} refuses its configuration: {said}"),
-        "mend that line of loaders/dnsmasq.conf; `imgbuild serve --dnsmasq --print-dnsmasq` prints the rest",
-    ))
-}
-
-/// Whether its ports can be had. dnsmasq shares that of DHCP with others, so that two would answer the same nodes.
-fn free(plan: &Plan) -> Result<(), ServeError> {
-    let mut ports = vec![(67, "DHCP", Ipv4Addr::UNSPECIFIED), (69, "TFTP", plan.address)];
-    if plan.answers == Answers::Proxy {
-        ports.push((4011, "proxy DHCP", Ipv4Addr::UNSPECIFIED));
-    }
-    for (port, what, address) in ports {
-        let interface = address.is_unspecified().then_some(plan.interface.as_str());
-        if let Err(errno) = system::probe(SocketAddrV4::new(address, port), interface) {
-            use rustix::io::Errno;
-            let help = match errno {
-                Errno::ADDRINUSE => format!(
-                    "another program answers there: `ss -lunp 'sport = :{port}'` names it (libvirt, tftpd-hpa, a dnsmasq of the system)"
-                ),
-                Errno::ACCESS | Errno::PERM => {
-                    "start the server as root, or with the capabilities that docs/serve.md names".to_owned()
-                }
-                _ => "`ip address` lists the addresses of this machine".to_owned(),
-            };
-            let problem = format!("port {port} ({what}) cannot be had on {}: {errno}", plan.interface);
-            return Err(ServeError::dhcp_machine(problem, help));
-        }
-    }
-    Ok(())
-}
-
 struct Watch {
+    plan: Plan,
     places: Places,
     desk: Arc<Desk>,
     say: Say,
@@ -263,6 +216,11 @@ struct Watch {
     renewed: Instant,
     hosts: String,
     nodes: Arc<Nodes>,
+    own_lines: OwnLines,
+    /// What was said of nodes that are not answered.
+    notes: Vec<String>,
+    /// Why the nodes could not be written, as it was said last.
+    unwritten: Option<String>,
     behind: Behind,
 }
 
@@ -354,7 +312,7 @@ impl Watch {
         Duration::from_secs(1 << (count - 1).min(10)).min(LONGEST_PAUSE)
     }
 
-    /// Writes the nodes where their file has changed; whether dnsmasq has to read them.
+    /// Writes the nodes and the site's own lines where their files have changed; whether dnsmasq has to read them.
     fn renew(&mut self) -> bool {
         if self.renewed.elapsed() < LOOK {
             return false;
@@ -362,21 +320,48 @@ impl Watch {
         self.renewed = Instant::now();
         let nodes = self.desk.nodes();
         self.desk.say_errors(&self.say);
-        if Arc::ptr_eq(&nodes, &self.nodes) {
+        let has_lines = self.own_lines.again(&self.plan, &self.places).unwrap_or_else(|error| {
+            (self.say)(&format!("{error}; {PROGRAM} runs with what they said before"));
+            false
+        });
+        if has_lines {
+            (self.say)("loaders/dnsmasq.conf has changed: dnsmasq is started again with its lines");
+        }
+        let has_nodes = !Arc::ptr_eq(&nodes, &self.nodes) && self.write_nodes(&nodes);
+        if has_lines || has_nodes {
+            self.say_notes(&nodes);
+        }
+        has_lines || has_nodes
+    }
+
+    /// Writes the nodes; whether that is something else than before. What cannot be written is tried again.
+    fn write_nodes(&mut self, nodes: &Arc<Nodes>) -> bool {
+        let hosts = conf::hosts(nodes);
+        let is_new = hosts != self.hosts;
+        if is_new && let Err(error) = write_aside(&self.places.hosts(), &hosts) {
+            let problem = format!("{PROGRAM} does not get the new nodes: {error}; this is tried again");
+            if self.unwritten.as_ref() != Some(&problem) {
+                (self.say)(&problem);
+                self.unwritten = Some(problem);
+            }
             return false;
         }
-        self.nodes = nodes;
-        let hosts = conf::hosts(&self.nodes);
-        if hosts == self.hosts {
-            return false;
-        }
-        if let Err(error) = write_aside(&self.places.hosts(), &hosts) {
-            (self.say)(&format!("{PROGRAM} does not get the new nodes: {error}"));
-            return false;
-        }
+        self.unwritten = None;
+        self.nodes = Arc::clone(nodes);
         self.hosts = hosts;
-        (self.say)("nodes.toml has changed: dnsmasq is started again with its nodes");
-        true
+        if is_new {
+            (self.say)("nodes.toml has changed: dnsmasq is started again with its nodes");
+        } else {
+            self.say_notes(nodes);
+        }
+        is_new
+    }
+
+    /// Says which nodes are not answered, or only in part, where that was not said before.
+    fn say_notes(&mut self, nodes: &Nodes) {
+        let notes = self.plan.notes(nodes, self.own_lines.has_any());
+        notes.iter().filter(|note| !self.notes.contains(note)).for_each(|note| (self.say)(&format!("note: {note}")));
+        self.notes = notes;
     }
 }
 

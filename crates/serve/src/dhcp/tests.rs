@@ -1,7 +1,7 @@
 //! Plans and their texts, without a machine.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use super::loaders::{Firmware, Offer};
@@ -16,6 +16,8 @@ use nodes::{Effective, Nodes, State};
 const NODES: &str = "[node.cn001]\nmac = \"52:54:00:00:00:01\"\nip = \"10.0.0.11\"\n\
     [node.\"cn002.site\"]\nmac = \"52:54:00:00:00:02\"\nmacs = [\"52:54:00:00:01:02\"]\nip = \"10.1.0.12\"\nloader = \"grub\"\n\
     [node.cn003]\nmac = \"52:54:00:00:00:03\"\nloader = \"pxelinux\"\n[node.cn004]\nip = \"fd00::4\"\n";
+
+const OWN_LINES: &str = "/srv/images/loaders/dnsmasq.conf";
 
 fn nodes() -> Nodes {
     Nodes::of_file(&SourceFile::new("nodes.toml", "/nodes.toml", NODES)).unwrap()
@@ -49,7 +51,8 @@ fn plan(answers: Answers, port: u16) -> Plan {
             offer(Loader::Pxelinux, Firmware::Bios, "lpxelinux.0"),
             offer(Loader::Shim, Firmware::Efi64, "shimx64.efi"),
         ],
-        own_lines: Some(PathBuf::from("/srv/images/loaders/dnsmasq.conf")),
+        own_lines: PathBuf::from(OWN_LINES),
+        loaders: None,
     }
 }
 
@@ -61,14 +64,15 @@ fn places() -> Places {
 fn each_way_of_answering_has_its_configuration() {
     let hosts = conf::hosts(&nodes());
     insta::assert_snapshot!("hosts", hosts);
-    insta::assert_snapshot!("nodes", plan(Answers::Nodes, 80).text(&places(), None));
+    insta::assert_snapshot!("nodes", plan(Answers::Nodes, 80).text(&places(), None, Some(Path::new(OWN_LINES))));
     let range = Answers::Range(Ipv4Addr::new(10, 0, 0, 100), Ipv4Addr::new(10, 0, 0, 199));
-    let text = plan(range, 8080).text(&places(), Some("dhcp-host=52:54:00:00:00:01,set:imgbuild,set:ipxe,cn001\n"));
+    let text =
+        plan(range, 8080).text(&places(), Some("dhcp-host=52:54:00:00:00:01,set:imgbuild,set:ipxe,cn001\n"), None);
     assert!(text.contains("\ndhcp-range=10.0.0.100,10.0.0.199,255.255.255.0,12h\ndhcp-host=52:"), "{text}");
     assert!(text.contains(",tag:ipxe,http://10.0.0.1:8080/-/boot/ipxe?mac=${mac}\n"), "{text}");
     insta::assert_snapshot!("grub", plan(range, 80).grub());
     assert!(plan(range, 8080).grub().contains("(http,10.0.0.1,8080)/-/boot/grub/$net_default_mac"));
-    insta::assert_snapshot!("proxy", plan(Answers::Proxy, 80).text(&places(), None));
+    insta::assert_snapshot!("proxy", plan(Answers::Proxy, 80).text(&places(), None, Some(Path::new(OWN_LINES))));
 }
 
 #[test]

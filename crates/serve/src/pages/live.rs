@@ -66,16 +66,22 @@ async fn pass_on(mut events: broadcast::Receiver<Bytes>, to: mpsc::Sender<Bytes>
 }
 
 async fn make(desk: Arc<Desk>, events: broadcast::Sender<Bytes>) {
-    let mut seen = desk.version();
+    let (mut seen, mut roll_seen) = (desk.version(), desk.roll_written());
     let mut waiting = BTreeSet::new();
     loop {
         sleep(EVERY).await;
         let (version, changed) = desk.changed_since(seen);
+        let roll = desk.roll_written();
         if events.receiver_count() == 0 {
             waiting.clear();
-        } else if version != seen || !waiting.is_empty() {
+        } else if version != seen || roll != roll_seen || !waiting.is_empty() {
+            let desk_of_all = Arc::clone(&desk);
             // More of them than are remembered: any may have changed.
-            waiting.extend(changed.unwrap_or_else(|| desk.nodes().names().map(str::to_owned).collect()));
+            let all = move || desk_of_all.nodes().names().map(str::to_owned).collect();
+            waiting.extend(match changed {
+                Some(changed) => changed,
+                None => tokio::task::spawn_blocking(all).await.unwrap_or_default(),
+            });
             let names: Vec<String> = std::iter::from_fn(|| waiting.pop_first()).take(MOST_ROWS).collect();
             if fault::planted("page-rows-forgotten") {
                 waiting.clear();
@@ -85,7 +91,7 @@ async fn make(desk: Arc<Desk>, events: broadcast::Sender<Bytes>) {
                 let _ = events.send(event);
             }
         }
-        seen = version;
+        (seen, roll_seen) = (version, roll);
     }
 }
 
@@ -97,5 +103,6 @@ fn event(desk: &Desk, names: &[String]) -> Bytes {
         .map(|line| json!({"name": line.name, "cells": nodes::cells(&line, now)}))
         .collect();
     let (summary, rows) = (nodes::summary(&desk.lines()), serde_json::Value::from(rows));
-    format!("event: summary\ndata: {summary}\n\nevent: nodes\ndata: {rows}\n\n").into()
+    let roll = nodes::roll(desk.roll().as_ref().as_ref());
+    format!("event: summary\ndata: {summary}\n\nevent: roll\ndata: {roll}\n\nevent: nodes\ndata: {rows}\n\n").into()
 }

@@ -51,6 +51,8 @@ pub(crate) async fn first(server: &Arc<Server>, fields: BTreeMap<String, String>
             let lines = lines(&server);
             content += "<p class=\"quiet\" role=\"status\">Updates: <span id=\"live\">when the page is loaded</span></p><div id=\"summary\">";
             content += &nodes::summary(&lines);
+            content += "</div><div id=\"roll\">";
+            content += &server.desk.as_ref().map(|desk| nodes::roll(desk.roll().as_ref().as_ref())).unwrap_or_default();
             content += "</div><h2>Nodes</h2>";
             content += &nodes::table(&lines, &nodes::Filter::of(&fields), ::nodes::state::now());
         } else {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::html::{encoded, escaped};
+use nodes::RollShown;
 use nodes::state::age;
 
 use crate::site::desk::NodeLine;
@@ -82,6 +83,43 @@ pub(super) fn summary(lines: &[NodeLine]) -> String {
     text + "</tbody></table>"
 }
 
+/// Most nodes of a roll that are named with their problem.
+const MOST_PROBLEMS: usize = 20;
+
+/// How far a roll is: how many nodes at each stage, and what is wrong with which. Empty without one.
+pub(super) fn roll(roll: Option<&RollShown>) -> String {
+    let Some(roll) = roll else { return String::new() };
+    let mut stages: BTreeMap<&str, usize> = BTreeMap::new();
+    roll.nodes.values().for_each(|node| *stages.entry(node.stage.as_str()).or_default() += 1);
+    let counts: Vec<String> = stages.iter().map(|(stage, count)| format!("{count} {}", escaped(stage))).collect();
+    let build: String = roll.target.build.chars().take(12).collect();
+    let mut text = format!(
+        "<h2>Roll</h2><p>{} nodes to <code>{}@{}</code>: {}</p>",
+        roll.nodes.len(),
+        escaped(&roll.target.image),
+        escaped(&build),
+        counts.join(", ")
+    );
+    let problems: Vec<(&String, &str)> =
+        roll.nodes.iter().filter_map(|(name, node)| Some((name, node.problem.as_deref()?))).collect();
+    if !problems.is_empty() {
+        text += "<ul>";
+        for (name, problem) in problems.iter().take(MOST_PROBLEMS) {
+            let stage = &roll.nodes[*name].stage;
+            let _ = write!(text, "<li>{} {}: {}</li>", escaped(name), escaped(stage), escaped(problem));
+        }
+        if problems.len() > MOST_PROBLEMS {
+            let _ = write!(
+                text,
+                "<li>and {} others: <code>imgbuild roll --plan</code></li>",
+                problems.len() - MOST_PROBLEMS
+            );
+        }
+        text += "</ul>";
+    }
+    text
+}
+
 pub(super) fn cells(line: &NodeLine, now: u64) -> String {
     let name = escaped(&line.name);
     let image = escaped(line.image.as_deref().unwrap_or("-"));
@@ -158,6 +196,25 @@ pub(super) fn table(lines: &[NodeLine], filter: &Filter, now: u64) -> String {
 mod tests {
     use super::*;
     use nodes::{Report, ReportState};
+
+    #[test]
+    fn a_roll_is_counted_by_stages_and_names_what_is_wrong() {
+        assert_eq!(roll(None), "");
+        let node = |stage: &str, problem: Option<&str>| nodes::RollNode {
+            stage: stage.to_owned(),
+            problem: problem.map(str::to_owned),
+        };
+        let target = nodes::RollTarget { image: "a<b".to_owned(), build: "0123456789abcdef".to_owned() };
+        let mut shown = RollShown { target, nodes: BTreeMap::new() };
+        shown.nodes.insert("cn1".to_owned(), node("done", None));
+        shown.nodes.insert("cn2".to_owned(), node("failed", Some("no <report>")));
+        let text = roll(Some(&shown));
+        assert!(text.contains("2 nodes to <code>a&lt;b@0123456789ab</code>: 1 done, 1 failed"), "{text}");
+        assert!(text.contains("<li>cn2 failed: no &lt;report&gt;</li>") && !text.contains("cn1"), "{text}");
+        shown.nodes.extend((0..30).map(|at| (format!("cx{at:02}"), node("left", Some("drained by another")))));
+        let text = roll(Some(&shown));
+        assert!(text.matches("<li>").count() == MOST_PROBLEMS + 1 && text.contains("and 11 others"), "{text}");
+    }
 
     #[test]
     fn ten_thousand_nodes_are_pages_of_two_hundred() {

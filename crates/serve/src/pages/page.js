@@ -15,6 +15,7 @@ if (summary && window.EventSource) {
     missed = true;
   });
   events.addEventListener("summary", (event) => { summary.innerHTML = event.data; });
+  events.addEventListener("roll", (event) => { document.getElementById("roll").innerHTML = event.data; });
   events.addEventListener("nodes", (event) => {
     for (const node of JSON.parse(event.data)) {
       const row = document.getElementById("node-" + node.name);

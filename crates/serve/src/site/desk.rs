@@ -3,49 +3,40 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, TryLockError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Instant, SystemTime};
 
-use crate::Say;
+use super::fresh::{Read, Unsaid, modified};
 use crate::error::ServeError;
-use base::source::{Finding, Severity};
 use nodes::state::Boots;
 use nodes::{
-    Asked, Assignments, Attr, HostKey, Nodes, Report, ReportState, RootState, ScriptResult, Spoken, State, StateError,
-    Tokens, nodes_file,
+    Asked, AssignedStamp, Assignments, Attr, HostKey, Nodes, Report, ReportState, RollShown, RootState, ScriptResult,
+    Spoken, State, StateError, Tokens, nodes_file,
 };
 
 /// How many changes are remembered for pages that show them as they come.
 const REMEMBERED: usize = 4096;
 
-/// How many errors of nodes.toml the server says itself.
-const MOST_SAID: usize = 8;
-
 pub(crate) struct Desk {
-    root: PathBuf,
-    state: State,
+    pub(super) root: PathBuf,
+    pub(super) state: State,
     tokens: Tokens,
-    nodes: RwLock<Read<Nodes>>,
+    pub(super) nodes: RwLock<Read<Nodes, Option<SystemTime>>>,
     /// What is wrong with the file as it is now, until someone says it.
-    unsaid: Mutex<Vec<Finding>>,
+    pub(super) unsaid: Mutex<Unsaid>,
     /// This server's address and mask where it answers DHCP: no node has those of the network.
-    network: OnceLock<(Ipv4Addr, Ipv4Addr)>,
-    assigned: RwLock<Read<Assignments>>,
-    reports: Mutex<Reports>,
+    pub(super) network: OnceLock<(Ipv4Addr, Ipv4Addr)>,
+    pub(super) assigned: RwLock<Read<Assignments, Option<AssignedStamp>>>,
+    roll: RwLock<Read<Option<RollShown>, Option<SystemTime>>>,
+    pub(super) reports: Mutex<Reports>,
     /// The lines that were put together last, and when that began.
     lines: Mutex<Option<(Instant, Arc<Vec<NodeLine>>)>>,
     /// Held by the one who reads nodes.toml again.
-    reading: Mutex<()>,
-}
-
-/// A file as it was read last.
-struct Read<T> {
-    content: Arc<T>,
-    changed: Option<SystemTime>,
+    pub(super) reading: Mutex<()>,
 }
 
 #[derive(Default)]
-struct Reports {
+pub(super) struct Reports {
     by_node: BTreeMap<String, Report>,
     /// Whose script was asked for, by anyone.
     asked: BTreeMap<String, Asked>,
@@ -56,6 +47,13 @@ struct Reports {
 }
 
 impl Reports {
+    /// Forgets nodes of which nothing is kept: someone cleared them.
+    pub(super) fn forget_cleared(&mut self, state: &State) {
+        let kept = state.kept_names();
+        self.by_node.retain(|node, _| kept.contains(node));
+        self.asked.retain(|node, _| kept.contains(node));
+    }
+
     fn changed(&mut self, node: &str) {
         self.version += 1;
         self.changes.push_back((self.version, node.to_owned()));
@@ -95,12 +93,29 @@ pub(crate) enum NotKept {
 }
 
 impl Desk {
-    /// The nodes of a workspace, if it has any.
-    /// Errors: What is wrong with their file, or with the state.
+    /// The nodes of a workspace, if it has any. While their file has an error, those that it had before: a machine that starts again is
+    /// no reason to serve nothing.
+    /// Errors: What is wrong with their file, where none of before is known, or with the state.
     pub(crate) fn open(root: PathBuf, state: State) -> Result<Option<Self>, ServeError> {
-        let changed = nodes_file(&root).and_then(|path| modified(&path));
-        let Some(nodes) = Nodes::load(&root).map_err(ServeError::Nodes)? else { return Ok(None) };
+        let Some(path) = nodes_file(&root) else { return Ok(None) };
+        let changed = modified(&path);
+        let mut unsaid = Unsaid::Nothing;
+        let nodes = match Nodes::load(&root) {
+            Ok(Some(nodes)) => nodes,
+            Ok(None) => return Ok(None),
+            Err(findings) => match state.last(&path) {
+                Some(nodes) => {
+                    unsaid = Unsaid::Errors(findings);
+                    nodes
+                }
+                None => return Err(ServeError::Nodes(findings)),
+            },
+        };
         state.try_to_write()?;
+        if matches!(unsaid, Unsaid::Nothing) {
+            // A copy that cannot be kept is missed at the next start, no sooner.
+            let _ = state.keep_last(&nodes.file);
+        }
         let tokens = state.tokens()?;
         let assigned = state.assignments()?;
         let reports = Reports { by_node: state.reports(), asked: state.asked(), ..Reports::default() };
@@ -109,88 +124,15 @@ impl Desk {
             state,
             tokens,
             nodes: RwLock::new(Read { content: Arc::new(nodes), changed }),
-            unsaid: Mutex::default(),
+            unsaid: Mutex::new(unsaid),
             network: OnceLock::new(),
             // Read again when it is asked for first.
             assigned: RwLock::new(Read { content: Arc::new(assigned), changed: None }),
+            roll: RwLock::new(Read { content: Arc::default(), changed: None }),
             reports: Mutex::new(reports),
             lines: Mutex::default(),
             reading: Mutex::default(),
         }))
-    }
-
-    /// The nodes; read again where the file has changed. One that is wrong leaves what was there, and who asks while it is read gets
-    /// what was there, too.
-    pub(crate) fn nodes(&self) -> Arc<Nodes> {
-        let now = nodes_file(&self.root).and_then(|path| modified(&path));
-        let known = || {
-            let read = self.nodes.read().unwrap_or_else(PoisonError::into_inner);
-            (Arc::clone(&read.content), read.changed == now)
-        };
-        let (content, is_now) = known();
-        if is_now {
-            return content;
-        }
-        let _reading = match self.reading.try_lock() {
-            Ok(reading) => reading,
-            Err(TryLockError::Poisoned(reading)) => reading.into_inner(),
-            Err(TryLockError::WouldBlock) => return content,
-        };
-        // Another may have read it in between.
-        if let (content, true) = known() {
-            return content;
-        }
-        let loaded = Nodes::load(&self.root).and_then(|nodes| {
-            let network = self.network.get().filter(|_| !fault::planted("serve-reload-takes-address"));
-            let taken =
-                nodes.iter().zip(network).flat_map(|(nodes, (server, mask))| nodes.taken_addresses(*server, *mask));
-            let taken: Vec<Finding> = taken.collect();
-            if taken.is_empty() { Ok(nodes) } else { Err(taken) }
-        });
-        let mut unsaid = self.unsaid.lock().unwrap_or_else(PoisonError::into_inner);
-        unsaid.clear();
-        let mut read = self.nodes.write().unwrap_or_else(PoisonError::into_inner);
-        read.changed = now;
-        match loaded {
-            Ok(Some(nodes)) => read.content = Arc::new(nodes),
-            Ok(None) => {}
-            Err(findings) => *unsaid = findings,
-        }
-        Arc::clone(&read.content)
-    }
-
-    /// From now on nodes.toml is not taken over where a node has an address of this network that no node can have.
-    pub(crate) fn answers_in(&self, server: Ipv4Addr, mask: Ipv4Addr) {
-        let _ = self.network.set((server, mask));
-    }
-
-    /// Says why nodes.toml is not taken over as it is, once, by anyone who can.
-    pub(crate) fn say_errors(&self, say: &Say) {
-        let findings = std::mem::take(&mut *self.unsaid.lock().unwrap_or_else(PoisonError::into_inner));
-        let errors: Vec<&Finding> = findings.iter().filter(|one| one.severity == Severity::Error).collect();
-        for error in errors.iter().take(MOST_SAID) {
-            let place = error.span.as_ref().map(|span| format!("{span}: ")).unwrap_or_default();
-            say(&format!("{place}{}", error.message));
-        }
-        if !errors.is_empty() {
-            say("nodes.toml has errors as it is now: what it said before is used further");
-        }
-    }
-
-    /// What `nodeset` gave them; read again where that has changed.
-    pub(crate) fn assigned(&self) -> Arc<Assignments> {
-        let now = modified(&self.state.directory().join("assigned.json"));
-        {
-            let read = self.assigned.read().unwrap_or_else(PoisonError::into_inner);
-            if read.changed == now {
-                return Arc::clone(&read.content);
-            }
-        }
-        let mut read = self.assigned.write().unwrap_or_else(PoisonError::into_inner);
-        if let Ok(assigned) = self.state.assignments() {
-            *read = Read { content: Arc::new(assigned), changed: now };
-        }
-        Arc::clone(&read.content)
     }
 
     /// The node that a client says it is: by its name, the MAC address of its card, its firmware's UUID or serial number. One that
@@ -341,12 +283,38 @@ impl Desk {
 
     /// The builds that nodes read their root from, by image, as they report.
     pub(crate) fn read_roots(&self) -> BTreeMap<String, BTreeSet<String>> {
-        let reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
+        let nodes = self.nodes();
+        let mut reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
+        // One that is not in the file may run all the same, until someone clears it.
+        let is_gone =
+            |(node, report): (&String, &Report)| report.reads_root_from().is_some() && nodes.span_of(node).is_none();
+        if reports.by_node.iter().any(is_gone) {
+            reports.forget_cleared(&self.state);
+        }
         let mut roots: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for (image, build) in reports.by_node.values().filter_map(Report::reads_root_from) {
             roots.entry(image.to_owned()).or_default().insert(build.to_owned());
         }
         roots
+    }
+
+    /// The roll under way; read again where its file has changed.
+    pub(crate) fn roll(&self) -> Arc<Option<RollShown>> {
+        let now = self.roll_written();
+        {
+            let read = self.roll.read().unwrap_or_else(PoisonError::into_inner);
+            if read.changed == now {
+                return Arc::clone(&read.content);
+            }
+        }
+        let mut read = self.roll.write().unwrap_or_else(PoisonError::into_inner);
+        *read = Read { content: Arc::new(self.state.roll_shown()), changed: now };
+        Arc::clone(&read.content)
+    }
+
+    /// When the roll under way said last how far it is.
+    pub(crate) fn roll_written(&self) -> Option<SystemTime> {
+        self.state.roll_written()
     }
 
     /// Notes that a node's script was asked for: anyone can, so it is no report.
@@ -415,10 +383,6 @@ impl Desk {
         }
         counts
     }
-}
-
-fn modified(path: &std::path::Path) -> Option<SystemTime> {
-    std::fs::metadata(path).and_then(|found| found.modified()).ok()
 }
 
 fn line(nodes: &Nodes, assigned: &Assignments, reports: &Reports, name: &str) -> NodeLine {

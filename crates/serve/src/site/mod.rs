@@ -2,6 +2,9 @@
 
 pub(crate) mod boot;
 pub(crate) mod desk;
+mod fresh;
 pub(crate) mod report;
 pub(crate) mod scripts;
 pub(crate) mod xcat_words;
+
+pub(crate) use fresh::modified;

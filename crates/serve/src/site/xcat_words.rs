@@ -20,7 +20,10 @@ const LONGEST: usize = 1024;
 
 pub(crate) async fn hear(server: &Arc<Server>, mut stream: TcpStream, peer: SocketAddr) -> Option<()> {
     let desk = server.desk.clone()?;
-    let node = desk.who(&Default::default(), peer.ip().to_canonical()).ok()?;
+    let asked = Arc::clone(&desk);
+    // It may have to read the nodes' file again.
+    let node = tokio::task::spawn_blocking(move || asked.who(&Default::default(), peer.ip().to_canonical()));
+    let node = node.await.ok()?.ok()?;
     stream.write_all(b"ready\n").await.ok()?;
     let mut line = Vec::new();
     let read = async {

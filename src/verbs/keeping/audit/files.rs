@@ -86,13 +86,17 @@ fn component(path: &str, part: Part) -> Component {
 }
 
 impl Files {
+    /// What is wrong with files that could not be looked at; none where they were.
+    pub(super) fn problem(&self, image: &str) -> Option<String> {
+        self.is_unread.then(|| {
+            format!(
+                "files of `{image}` that no package provides were not looked at: its packed image cannot be read, or has no package database; `imgbuild verify` names what is wrong with it"
+            )
+        })
+    }
+
     /// What is said of files that are compared with nothing, as nothing can be done about it; none where there are none.
     pub(super) fn note(&self, image: &str) -> Option<String> {
-        if self.is_unread {
-            return Some(format!(
-                "files of `{image}` that no package provides were not looked at: its packed image cannot be read, or has no package database"
-            ));
-        }
         let named: Vec<&str> = self.silent.iter().take(NAMED).map(String::as_str).collect();
         let more = if self.silent.len() > NAMED { ", .." } else { "" };
         (!named.is_empty()).then(|| {
@@ -172,6 +176,7 @@ mod tests {
             "4 files of `compute` that no package provides are compared with nothing (/etc/motd, /lib/modules/igb.ko, /opt/a.jar, ..)"
         );
         assert_eq!(Files::default().note("compute"), None);
-        assert!(of_contents(None).note("compute").unwrap().contains("were not looked at"));
+        assert!(of_contents(None).problem("compute").unwrap().contains("were not looked at"));
+        assert_eq!(files.problem("compute"), None);
     }
 }

@@ -188,6 +188,7 @@ fn not_compared(audited: &[Audited], database: &Database, report: &Report, settl
         } else if database.names_sources() {
             unknown.extend(one.unknown_sources());
         }
+        unknown.extend(one.files.problem(&one.name()));
         unknown.extend(files::without_advisories(one, database));
     }
     if report.is_cut {

@@ -27,6 +27,10 @@ pub(crate) struct Parts {
 
 pub(super) fn jobs(arguments: &crate::Arguments, own: &Arguments) -> Result<Vec<Job>, Exit> {
     let site = open(arguments, &own.state)?;
+    if let Some(problem) = site.other_server() {
+        render::say(&format!("error: {problem}"));
+        return Err(Exit::Input);
+    }
     let set = site.select(Some(&own.range), arguments.verbose)?;
     let parts = Parts { files: own.wants_files(), packages: own.packages, scripts: own.named() };
     jobs_of(arguments, &site, &images(&site, &set)?, &parts)
