@@ -26,4 +26,4 @@ pub use state::rollout::Rollout;
 pub use state::scripts::{ScriptOutcome, ScriptResult, Scripts};
 pub use state::synced::Synced;
 pub use state::tokens::{DIGITS as TOKEN_DIGITS, Spoken, Tokens};
-pub use state::{Assigned, AssignedStamp, Assignments, Boots, State, StateError};
+pub use state::{Assigned, Assignments, Boots, State, StateError};

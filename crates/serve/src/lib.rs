@@ -111,8 +111,20 @@ pub fn serve(settings: Settings, ready: impl FnOnce(&[SocketAddr])) -> Result<()
         }
         become_user(user, settings.dhcp.is_some())?;
     }
-    settings.roots.iter().chain(&found).try_for_each(|root| check_root(root))?;
+    settings.roots.iter().try_for_each(|root| check_root(root))?;
+    let mut closed = found.iter().filter_map(|root| check_root(root).err()).collect::<Vec<_>>();
+    if !found.is_empty() && closed.len() == found.len() {
+        return Err(closed.swap_remove(0));
+    }
+    // One image that it cannot read takes no other away.
+    for error in closed {
+        let help = miette::Diagnostic::help(&error).map(|help| format!(": {help}")).unwrap_or_default();
+        (settings.say)(&format!("warning: {error}{help}"));
+    }
     let desk = settings.nodes.map(|(root, state)| Desk::open(root, state)).transpose()?.flatten().map(Arc::new);
+    if let Some(desk) = &desk {
+        desk.say_errors(&settings.say);
+    }
     let _present = desk.as_ref().and_then(|desk| presence::announce(desk.root(), desk.state().directory()));
     let listened: Vec<SocketAddr> = sockets.iter().filter_map(|socket| socket.local_addr().ok()).collect();
     let dnsmasq = match (&settings.dhcp, &desk) {

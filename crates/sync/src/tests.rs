@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::fan::{Reached, Settings, run};
 use super::node::Mode;
 use super::stream::{Bytes, Entry, RECORD, aside, records, send};
-use super::wanted::{Content, Item, Job, sha256_of};
+use super::wanted::{Content, Item, Job, Script, sha256_of};
 use super::words::{encoded, quoted};
 use base::source::{SourceFile, Span};
 use nodes::HostKey;
@@ -208,6 +208,65 @@ fn links_are_followed_where_root_made_them() {
             let text = std::fs::read_to_string(places.theirs.join("file")).unwrap();
             assert_eq!((problem, text.ends_with("new\n")), (None, true), "{context}");
             assert_eq!(std::fs::read_dir(&places.theirs).unwrap().count(), 4, "{context}");
+        }
+    }
+}
+
+#[test]
+fn scripts_after_a_file_run_where_it_was_written_and_not_behind_a_link_of_another() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let shells = ["dash", "bash", "busybox sh"];
+    let is_there = |shell: &&str| Command::new(shell.split(' ').next().unwrap()).args(["-c", ":"]).output().is_ok();
+    for shell in shells.into_iter().filter(is_there) {
+        for (place, is_refused) in [
+            ("etc/good", false),
+            ("etc/itself/secret", false),
+            ("theirs/own/new", false),
+            // The file takes the place of the link.
+            ("theirs/link", false),
+            ("open/link", false),
+            ("theirs/folder/secret", true),
+            ("theirs/folder/new", true),
+            ("theirs/folder/a/b", true),
+        ] {
+            let context = format!("{shell} {place}");
+            let places = Places::new();
+            let (source, ran) = (places.at("source"), places.at("ran"));
+            // He has put links where the script could be written, too.
+            symlink(&places.secret, places.theirs.join("source.post")).unwrap();
+            lchown(places.theirs.join("source.post"), Some(4321), Some(4321)).unwrap();
+            let bytes = format!("#!/bin/sh\necho $NODE >>{}\n", ran.display()).into_bytes();
+            let key = sha256_of(format!("{}", ran.display()).as_bytes());
+            let script = Script {
+                name: "source.post".to_owned(),
+                bytes,
+                interpreter: ("/bin/sh".to_owned(), String::new()),
+                after: Some(source.clone()),
+                key: key.clone(),
+                span: Span::new(&SourceFile::new("list", "/list", "line"), 0..4),
+            };
+            let job = Job {
+                items: vec![item(Clause::Copy, &source, &places.at(place), None)],
+                scripts: vec![Arc::new(script)],
+                ..Job::of("n1", "image")
+            };
+            let settings = local(places.folder.path(), shell);
+            let synced =
+                || run(std::slice::from_ref(&job), &settings, Mode::Write, &|| false, &|_| {}).remove(0).answer;
+            let answer = synced();
+            let text = |path: &Path| std::fs::read_to_string(path).unwrap_or_default();
+            let is_of_root = place.starts_with("etc");
+            assert_eq!(text(&places.secret), if is_of_root { "new\n" } else { "root's\n" }, "{context}");
+            let wanted = if is_refused { (None, "", 0) } else { (Some(0), "n1\n", 1) };
+            let exit = answer.scripts.first().map(|script| script.exit);
+            assert_eq!((exit, text(&ran).as_str(), answer.scripts.len()), wanted, "{context}: {:?}", answer.problem);
+            let is_told = |problem: &String| problem.contains("is a link on the node that root did not make");
+            assert_eq!(answer.problem.as_ref().is_some_and(is_told), is_refused, "{context}: {:?}", answer.problem);
+            // Nothing is left for it to run later, and it runs once.
+            assert_eq!((synced().scripts.len(), text(&ran).as_str()), (0, wanted.1), "{context}");
+            assert!(!Path::new("/var/lib/imgbuild/sync/pending").join(&key).exists(), "{context}");
         }
     }
 }

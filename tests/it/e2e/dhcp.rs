@@ -1,5 +1,6 @@
 //! `imgbuild serve --dnsmasq` on a network: what each firmware is sent, and what is done when dnsmasq ends or cannot start.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -55,6 +56,20 @@ impl Lan {
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
+    /// Asks for a node's address, again and again.
+    fn gap(&self, node: u8) -> Asking {
+        let mac = format!("52:54:00:00:00:{node:02}");
+        let mut command = std::process::Command::new("ip");
+        command.args(["netns", "exec", &self.far, "python3"]).arg(project().join("tests/fixtures/dhcp-client.py"));
+        command.args(["eth0", &mac, "arch=0", BIOS, "gap"]);
+        command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        // It has had its first answer.
+        output.read_line(&mut String::new()).unwrap();
+        Asking { child, output }
+    }
+
     /// What the server answers to a request from its own machine.
     fn get(&self, url: &str) -> String {
         let program =
@@ -68,6 +83,29 @@ impl Lan {
         let mut command = self.net.command(env!("CARGO_BIN_EXE_imgbuild"));
         command.env("NO_COLOR", "1").env("COLUMNS", "300").arg("-C").arg(space.path()).arg("serve").args(more);
         command.output().unwrap().into()
+    }
+}
+
+/// A client that asks again and again.
+struct Asking {
+    child: std::process::Child,
+    output: BufReader<std::process::ChildStdout>,
+}
+
+impl Asking {
+    /// The longest time between two answers until now.
+    fn longest(mut self) -> Duration {
+        drop(self.child.stdin.take());
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        Duration::from_secs_f64(line.trim().parse().unwrap())
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -331,18 +369,26 @@ fn edits(programs: Option<&Path>) {
     let lease = |node: u8| lan.ask(node, &["ack", "arch=0", BIOS, "wait=5", "again=0.2"])["address"].clone();
     assert_eq!(lease(1), "10.77.0.11");
     // A machine that is appended, with a lease before each edit: dnsmasq 2.90 dies of a hangup then. An address comes within three
-    // seconds; on a machine with much other work one of six may take longer.
-    let mut late = Vec::new();
+    // seconds of each edit, and who has one already gets an answer meanwhile but for the moment of the restart.
+    let (mut times, mut gaps) = (Vec::new(), Vec::new());
     for number in 21..27 {
+        let gap = lan.gap(1);
         let began = Instant::now();
         let nodes = std::fs::read_to_string(space.path().join("nodes.toml")).unwrap();
         let table = format!("\n[node.new{number}]\nmac = \"52:54:00:00:00:{number}\"\nip = \"10.77.0.{number}\"\n");
         space.write("nodes.toml", &(nodes + &table));
         assert_eq!(lease(number), format!("10.77.0.{number}"), "{}", serving.said());
-        late.extend(Some(began.elapsed()).filter(|time| *time > Duration::from_secs(3)));
+        times.push(began.elapsed());
+        gaps.push(gap.longest());
         assert!(!serving.said().contains("dnsmasq ended"), "{}", serving.said());
     }
-    assert!(late.len() < 2, "{late:?}");
+    println!(
+        "from an edit to the new node's lease: {times:?}\nlongest time without an answer to a node of before: {gaps:?}"
+    );
+    assert!(times.iter().all(|time| *time < Duration::from_secs(3)), "{times:?}");
+    gaps.sort_unstable();
+    // It is about 40 ms; another program may have the processor for a while.
+    assert!(gaps[2] < Duration::from_millis(250) && gaps[5] < Duration::from_secs(1), "{gaps:?}");
     // Addresses that are swapped, changed, and a removed node's that is given to another, all of them with leases.
     assert_eq!((lease(2), lease(6)), ("10.77.0.12".into(), "10.77.0.16".into()));
     let edited = |nodes: &str, asked: &[(u8, &str)]| {
@@ -377,61 +423,123 @@ fn edits(programs: Option<&Path>) {
     assert_eq!(serving.wait(), Some(0), "{}", serving.said());
 }
 
+/// How often the server has said something.
+fn count(serving: &super::net::Serving, text: &str) -> usize {
+    serving.said().matches(text).count()
+}
+
 #[test]
-fn privileged_neither_an_error_in_own_lines_nor_a_full_disk_takes_addresses_from_nodes() {
+fn privileged_own_lines_of_the_site_count_once_they_are_good_and_never_take_the_addresses_away() {
     let space = site();
     let lan = Lan::new();
     let files = space.path().join("files");
-    let own = "loaders/dnsmasq.conf";
-    space.write(own, "dhcp-option=option:router,10.77.0.254\n");
-    let mut serving =
-        lan.net.serve(space.path(), &["--dnsmasq", "--listen", "10.77.0.1:80", "--loaders", files.to_str().unwrap()]);
-    let lease = |node: u8| lan.ask(node, &["ack", "arch=0", BIOS, "wait=5", "again=0.2"])["address"].clone();
-    let append = |table: &str| {
+    let own = ["--dnsmasq", "--listen", "10.77.0.1:80", "--loaders", files.to_str().unwrap()];
+    let mut serving = lan.net.serve(space.path(), &own);
+    let router = || lan.ask(1, &["arch=0", BIOS])["options"]["3"].clone();
+    let (ours, theirs, last) = ("0a4d0001", "0a4d00fe", "0a4d00fd");
+    assert_eq!(router(), ours);
+    // A file that comes, and one that is changed.
+    space.write("loaders/dnsmasq.conf", "dhcp-option=option:router,10.77.0.254\n");
+    within("a new file does not count", 20, || router() == theirs);
+    // A mistake: what was there before counts on, also when the nodes change and when dnsmasq has to be started again.
+    let running = dnsmasqs(&space);
+    space.write("loaders/dnsmasq.conf", "\ndhcp-option=option:rooter,10.77.0.254\n");
+    serving.wait_for("loaders/dnsmasq.conf is not used as it is now");
+    assert_eq!(dnsmasqs(&space), running, "it was ended for a mistake");
+    let said = serving.said();
+    assert!(said.contains("line 2 of") && said.contains("what it said before is used further"), "{said}");
+    let append = |number: u8| {
         let nodes = std::fs::read_to_string(space.path().join("nodes.toml")).unwrap();
-        space.write("nodes.toml", &format!("{nodes}\n{table}"));
+        let table = format!("\n[node.new{number}]\nmac = \"52:54:00:00:00:{number}\"\nip = \"10.77.0.{number}\"\n");
+        space.write("nodes.toml", &(nodes + &table));
+        let address = format!("10.77.0.{number}");
+        within("the new node has no address", 20, || {
+            lan.ask(number, &["arch=0", BIOS, "wait=1"])["address"] == address
+        });
     };
-    let node =
-        |number: u8| format!("[node.new{number}]\nmac = \"52:54:00:00:00:{number}\"\nip = \"10.77.0.{number}\"\n");
-    assert_eq!(lease(1), "10.77.0.11");
-    space.write(own, "\ndhcp-option=option:rooter,10.77.0.254\n");
-    serving.wait_for("with what they said before");
-    assert!(serving.said().contains("line 2 of") && serving.said().contains(own), "{}", serving.said());
-    append(&node(21));
-    assert_eq!(lease(21), "10.77.0.21", "{}", serving.said());
-    // Corrected, and removed.
-    let times = |serving: &super::net::Serving| serving.said().matches("is started again with its lines").count();
-    for (text, count) in [(Some("dhcp-option=option:router,10.77.0.253\n"), 1), (None, 2)] {
-        match text {
-            Some(text) => drop(space.write(own, text)),
-            None => std::fs::remove_file(space.path().join(own)).unwrap(),
-        }
-        within("the lines are not taken over", 20, || times(&serving) == count);
-        assert_eq!(lease(1), "10.77.0.11", "{}", serving.said());
-    }
-    // Who is not answered is said when it is written.
-    append("[node.nowhere]\nmac = \"52:54:00:00:00:31\"\n");
-    serving.wait_for("nowhere: no address");
-    // Nodes that cannot be written are written as soon as that is possible.
-    let hosts = std::fs::read_dir("/run").unwrap().flatten().map(|entry| entry.path().join("hosts"));
-    let is_of_this =
-        |path: &std::path::PathBuf| std::fs::read_to_string(path).is_ok_and(|text| text.contains("52:54:00:00:00:21"));
-    let hosts: Vec<_> = hosts.filter(is_of_this).collect();
-    let folder = hosts.first().unwrap().parent().unwrap().to_str().unwrap().to_owned();
-    // As the server sees it: `ip netns exec` gives it mounts of its own.
-    let server = dnsmasqs(&space)[0].to_string();
-    let mounts = |words: &[&str]| run(&[&["nsenter", "-m", "-t", server.as_str()], words].concat());
-    mounts(&["mount", "--bind", &folder, &folder]);
-    mounts(&["mount", "-o", "remount,bind,ro", &folder]);
-    append(&node(22));
-    serving.wait_for("does not get the new nodes");
-    assert_eq!(lease(1), "10.77.0.11", "{}", serving.said());
-    mounts(&["umount", &folder]);
-    assert_eq!(lease(22), "10.77.0.22", "{}", serving.said());
-    assert_eq!(serving.said().matches("does not get the new nodes").count(), 1, "{}", serving.said());
-    assert!(!serving.said().contains("dnsmasq ended"), "{}", serving.said());
+    append(21);
+    assert_eq!(router(), theirs);
+    let ended = count(&serving, "dnsmasq runs again");
+    run(&["kill", "-s", "KILL", &dnsmasqs(&space)[0].to_string()]);
+    within("it does not come back", 20, || count(&serving, "dnsmasq runs again") > ended);
+    assert_eq!(router(), theirs);
+    assert_eq!(count(&serving, "is not used as it is now"), 1, "{}", serving.said());
+    // What only shows when dnsmasq starts: it is started as it was.
+    space.write("loaders/dnsmasq.conf", "dhcp-option=option:router,10.77.0.253\nuser=no-such-account\n");
+    serving.wait_for("dnsmasq does not start: ");
+    within("it does not come back", 20, || lan.ask(1, &["arch=0", BIOS, "wait=1"])["options"]["3"] == theirs);
+    append(22);
+    assert_eq!(
+        (router().as_str(), count(&serving, "is not used as it is now")),
+        (Some(theirs), 2),
+        "{}",
+        serving.said()
+    );
+    // Mended, and removed.
+    space.write("loaders/dnsmasq.conf", "dhcp-option=option:router,10.77.0.253\n");
+    within("a mended file does not count", 20, || router() == last);
+    std::fs::remove_file(space.path().join("loaders/dnsmasq.conf")).unwrap();
+    within("a removed file counts", 20, || router() == ours);
+    append(23);
     serving.signal("TERM");
     assert_eq!(serving.wait(), Some(0), "{}", serving.said());
+}
+
+#[test]
+fn privileged_nodes_that_could_not_be_written_come_when_they_can() {
+    let space = site();
+    let lan = Lan::new();
+    let files = space.path().join("files");
+    let own = ["--dnsmasq", "--listen", "10.77.0.1:80", "--loaders", files.to_str().unwrap()];
+    let mut serving = lan.net.serve(space.path(), &own);
+    let conf = std::fs::read_to_string(space.path().join(".imgbuild/nodes/dnsmasq/dnsmasq.conf")).unwrap();
+    let readable = Path::new(conf.lines().find_map(|line| line.strip_prefix("dhcp-hostsfile=")).unwrap());
+    let readable = readable.parent().unwrap().to_owned();
+    let aside = readable.with_extension("aside");
+    // Nothing can be written there, as where /run is full.
+    std::fs::rename(&readable, &aside).unwrap();
+    std::fs::write(&readable, "").unwrap();
+    let nodes = std::fs::read_to_string(space.path().join("nodes.toml")).unwrap();
+    space.write("nodes.toml", &(nodes + "\n[node.new]\nmac = \"52:54:00:00:00:21\"\nip = \"10.77.0.21\"\n"));
+    let cannot = "dnsmasq does not get the new nodes";
+    serving.wait_for(cannot);
+    assert_eq!(lan.ask(21, &["arch=0", BIOS, "wait=3"]), Value::Null);
+    assert_eq!(lan.ask(1, &["arch=0", BIOS])["address"], "10.77.0.11");
+    assert_eq!(count(&serving, cannot), 1, "{}", serving.said());
+    std::fs::remove_file(&readable).unwrap();
+    std::fs::rename(&aside, &readable).unwrap();
+    within("the new node has no address", 10, || lan.ask(21, &["arch=0", BIOS, "wait=1"])["address"] == "10.77.0.21");
+}
+
+#[test]
+fn privileged_nodes_that_are_appended_and_not_answered_are_named() {
+    let space = site();
+    let lan = Lan::new();
+    let files = space.path().join("files");
+    let own = ["--dnsmasq", "--listen", "10.77.0.1:80", "--loaders", files.to_str().unwrap()];
+    let mut serving = lan.net.serve(space.path(), &own);
+    assert!(!serving.said().contains("they are not answered"), "{}", serving.said());
+    let append = |text: &str| {
+        let nodes = std::fs::read_to_string(space.path().join("nodes.toml")).unwrap();
+        space.write("nodes.toml", &(nodes + "\n" + text));
+    };
+    append("[node.bare]\nip = \"10.77.0.31\"\n");
+    serving.wait_for("note: bare: no MAC address");
+    append("[node.homeless]\nmac = \"52:54:00:00:00:32\"\n");
+    serving.wait_for("note: homeless: no address");
+    append("[node.far]\nmac = \"52:54:00:00:00:33\"\nip = \"10.78.0.33\"\n");
+    serving.wait_for("note: far: addresses outside 10.77.0.0/24, the network of head");
+    // An edit that changes nothing of it says nothing of it.
+    append("[node.good]\nmac = \"52:54:00:00:00:34\"\nip = \"10.77.0.34\"\n");
+    within("the good node has no address", 20, || lan.ask(34, &["arch=0", BIOS, "wait=1"])["address"] == "10.77.0.34");
+    assert_eq!(count(&serving, "they are not answered"), 3, "{}", serving.said());
+    // Networks behind a relay are the site's own lines.
+    space.write("loaders/dnsmasq.conf", "dhcp-range=10.78.0.0,static,255.255.255.0,1h\n");
+    let ended = count(&serving, "dnsmasq runs again");
+    within("the site's own lines do not count", 20, || count(&serving, "dnsmasq runs again") > ended);
+    append("[node.further]\nmac = \"52:54:00:00:00:35\"\nip = \"10.78.0.35\"\n[node.also]\n");
+    serving.wait_for("note: also,bare: no MAC address");
+    assert_eq!(count(&serving, "addresses outside"), 1, "{}", serving.said());
 }
 
 #[test]

@@ -101,7 +101,10 @@ fn each_row_that_changes_comes_to_the_page_and_the_server_ends_while_pages_are_o
     });
     let mut missing: BTreeSet<String> = (0..NODES).map(|at| format!("cn{at:04}")).collect();
     let mut lines = BufReader::new(&page).lines();
+    let began = Instant::now();
     while !missing.is_empty() {
+        // A line comes at least every twenty seconds, whatever does not.
+        assert!(began.elapsed() < Duration::from_secs(60), "{} rows do not come", missing.len());
         let line = lines.next().and_then(Result::ok).unwrap_or_else(|| panic!("{} rows do not come", missing.len()));
         let Some(rows) = line.strip_prefix("data: [").and_then(|rest| serde_json::from_str(&format!("[{rest}")).ok())
         else {

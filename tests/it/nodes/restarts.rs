@@ -76,6 +76,8 @@ fn what_a_killed_nodeset_gave_counts_for_a_server_that_runs() {
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(space.path().join(".imgbuild/nodes/assigned.next.json").exists());
+    // What was read while it was announced counts a second.
+    std::thread::sleep(Duration::from_millis(1100));
     assert!(script(&server, "cn001").contains(&second));
 }
 
@@ -158,7 +160,19 @@ fn an_account_that_cannot_read_the_images_is_told_at_the_start() {
     std::fs::set_permissions(space.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let closed = space.path().join("images/compute/out");
     std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o700)).unwrap();
-    let output = command(&["--listen", "127.0.0.1:0", "--user", "nobody"]).current_dir(space.path()).output().unwrap();
+    // The other image is served all the same.
+    let serving = |space: &Space| {
+        let mut command = command(&["--listen", "127.0.0.1:0", "--user", "nobody"]);
+        command.current_dir(space.path());
+        command
+    };
+    let server = started(serving(&space));
+    assert!(server.get("/gpu/kernel", "").0.starts_with("http/1.1 200"));
+    let said = said(server);
+    assert!(said.contains("images/compute/out") && said.contains("namei -l"), "{said}");
+    let other = space.path().join("images/gpu/out");
+    std::fs::set_permissions(&other, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let output = serving(&space).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.code() == Some(1) && said.contains("serve::root") && said.contains("namei -l"), "{said}");
 }

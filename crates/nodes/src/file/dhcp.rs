@@ -47,12 +47,21 @@ pub(super) fn names(nodes: &Nodes, findings: &mut Vec<Finding>) {
     }
 }
 
-/// Addresses of nodes that are that of the server which the file names: a service node may be meant, so that is a warning.
+/// Addresses of nodes that are that of the server which the file names. A service node may be meant, which `servers` names: that is a
+/// warning.
 pub(super) fn server(nodes: &Nodes, findings: &mut Vec<Finding>) {
+    let mut seen = BTreeSet::new();
     for (key, url) in nodes.url.iter().map(|url| ("url", url)).chain(nodes.report.iter().map(|url| ("report", url))) {
-        let Some(name) = address_in(url).and_then(|ip| nodes.by_ip(ip)) else { continue };
+        let Some(ip) = address_in(url) else { continue };
+        let Some(name) = nodes.by_ip(ip).filter(|name| seen.insert(name.to_string())) else { continue };
+        let is_service_node = nodes.servers.iter().any(|other| address_in(other) == Some(ip));
         let found = nodes.refused_address(name, &format!("that of the server in ‹[nodeset] {key}›"));
-        findings.extend(found.map(|finding| Finding { severity: Severity::Warning, ..finding }));
+        findings.extend(found.map(|finding| match is_service_node {
+            true => Finding { severity: Severity::Warning, ..finding },
+            false => finding.help(
+                "give the node another address of the network; if it is a service node, list its address in ‹[nodeset] servers›",
+            ),
+        }));
     }
 }
 

@@ -344,7 +344,15 @@ fn names_and_addresses_that_mean_something_else_are_refused() {
     {
         let ip = if url.contains("fd00") { "fd00::1" } else { "10.0.0.1" };
         let text = format!("[nodeset]\n{key} = \"{url}\"\n[node.cn1]\nip = \"{ip}\"\n");
-        assert_eq!(problems(&text), [format!("4: `{ip}` of `cn1` is that of the server in ‹[nodeset] {key}›")]);
+        let said = format!("`{ip}` of `cn1` is that of the server in ‹[nodeset] {key}›");
+        assert_eq!(problems(&text), [format!("4: {said}")]);
+        assert_eq!(read(&text).unwrap_err().len(), 1, "{text}");
+        // A service node is a node, and nodes find images there.
+        let server = url.replace("/x", "");
+        let servers = format!("[nodeset]\nservers = [\"http://10.0.0.9\", \"{server}\"]\n");
+        let text = text.replace("[nodeset]\n", &servers);
+        assert_eq!(problems(&text), [format!("5: {said}")]);
+        assert!(read(&text).is_ok(), "{text}");
     }
     let nodes = read("[node.\"cn[1-4]\"]\nip = \"10.0.0.[0-3]\"\n").unwrap();
     let taken = |server: &str, mask: &str| {

@@ -159,13 +159,6 @@ impl Assignments {
     }
 }
 
-/// When what nodes boot was written, and whether what was announced counts.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct AssignedStamp {
-    assigned: Option<SystemTime>,
-    next: Option<(SystemTime, bool)>,
-}
-
 #[derive(Debug, Serialize, Deserialize)]
 struct Next {
     format_version: String,
@@ -218,13 +211,11 @@ impl State {
         }
     }
 
-    /// Differs whenever [`Self::assignments`] may give something else: also when the link has turned of a `nodeset` that was killed
-    /// before it could say so.
-    pub fn stamp(&self) -> AssignedStamp {
+    /// When what nodes boot was written, and when what they will boot was announced, which may count at any moment from then on.
+    pub fn assignments_written(&self) -> (Option<SystemTime>, Option<SystemTime>) {
         let modified =
             |name: &str| std::fs::metadata(self.directory.join(name)).and_then(|found| found.modified()).ok();
-        let counts = || self.read::<Next>(NEXT).is_ok_and(|next| next.is_some_and(|next| next.counts()));
-        AssignedStamp { assigned: modified(ASSIGNED), next: modified(NEXT).map(|at| (at, counts())) }
+        (modified(ASSIGNED), modified(NEXT))
     }
 
     /// Notes what nodes will boot once a link leads to `generation`; until then the old counts, and from then on this, whatever is

@@ -61,9 +61,23 @@ impl State {
     }
 
     fn names_of(&self, kind: &str) -> Vec<String> {
-        let entries = self.shared().and_then(|shared| shared.list(kind)).unwrap_or_default();
+        self.try_names_of(kind).unwrap_or_default()
+    }
+
+    fn try_names_of(&self, kind: &str) -> std::io::Result<Vec<String>> {
+        let entries = self.shared()?.list(kind)?;
         let names = entries.iter().filter_map(|entry| entry.name.strip_suffix(".json"));
-        names.filter(|name| is_node_name(name)).map(str::to_owned).collect()
+        Ok(names.filter(|name| is_node_name(name)).map(str::to_owned).collect())
+    }
+
+    /// All nodes of which something is kept.
+    /// Errors: The state is not there, or a folder of it cannot be read: then nothing says that a node is not among them.
+    pub fn try_kept_names(&self) -> std::io::Result<BTreeSet<String>> {
+        let mut names = BTreeSet::new();
+        for kind in KINDS {
+            names.extend(self.try_names_of(kind)?);
+        }
+        Ok(names)
     }
 
     /// All nodes of which something is kept.
@@ -88,6 +102,20 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+
+    #[test]
+    fn what_cannot_be_read_is_not_taken_for_nothing() {
+        let place = tempfile::tempdir().unwrap();
+        let state = State::at(place.path().join("state"));
+        assert!(state.try_kept_names().is_err(), "there is no state");
+        std::fs::create_dir_all(place.path().join("state/reports")).unwrap();
+        assert!(state.try_kept_names().unwrap().is_empty());
+        std::fs::write(place.path().join("state/reports/cn1.json"), "1").unwrap();
+        assert_eq!(state.try_kept_names().unwrap().into_iter().collect::<Vec<_>>(), ["cn1"]);
+        std::fs::remove_dir_all(place.path().join("state/reports")).unwrap();
+        std::fs::write(place.path().join("state/reports"), "").unwrap();
+        assert!(state.try_kept_names().is_err(), "a file in the place of the folder");
+    }
 
     #[test]
     fn what_the_owner_of_the_state_links_to_is_neither_read_nor_written_nor_removed() {

@@ -54,7 +54,7 @@ impl Plan {
         format!("insmod http\nset timeout=0\nconfigfile (http,{host})/-/boot/grub/$net_default_mac\n")
     }
 
-    /// The configuration; `hosts` stand in it where they are not in a file of their own, `own` is a file with the site's lines.
+    /// The configuration; `hosts` stand in it where they are not in a file of their own. `own`: where the site's own lines are.
     pub(super) fn text(&self, places: &Places, hosts: Option<&str>, own: Option<&Path>) -> String {
         let url = self.url();
         let mut text = format!(
@@ -180,7 +180,7 @@ fn host(node: &Effective) -> Option<String> {
 }
 
 /// Nodes that are not answered, or only in part: a sentence each.
-pub(super) fn left_out(nodes: &[Effective], card: &Address, answers: Answers, has_own_lines: bool) -> Vec<String> {
+pub(super) fn left_out(nodes: &[Effective], card: &Address, answers: Answers, may_have_ranges: bool) -> Vec<String> {
     let named = |which: &dyn Fn(&Effective) -> bool| {
         let found: Vec<&str> = nodes.iter().filter(|node| which(node)).map(|node| node.name.as_str()).collect();
         (!found.is_empty()).then(|| NodeSet::of(found).folded())
@@ -203,7 +203,7 @@ pub(super) fn left_out(nodes: &[Effective], card: &Address, answers: Answers, ha
             "no address (‹ip = \"...\"›): they are not answered; --dnsmasq=FIRST,LAST gives addresses of a range",
         );
     }
-    if answers != Answers::Proxy && !has_own_lines {
+    if answers != Answers::Proxy && !may_have_ranges {
         let outside = |node: &Effective| matches!(node.ip(), Some(IpAddr::V4(ip)) if !card.has(ip));
         let text = format!(
             "addresses outside {}, the network of {}: they are not answered; for networks behind a relay put a dhcp-range line into loaders/dnsmasq.conf",

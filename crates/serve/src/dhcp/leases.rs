@@ -17,7 +17,7 @@ pub(super) fn settle(path: &Path, nodes: &Nodes) -> std::io::Result<()> {
     };
     let text = String::from_utf8_lossy(&bytes);
     let settled = without_contradictions(&text, nodes);
-    if settled == text { Ok(()) } else { write_aside(path, &settled) }
+    if settled == text { Ok(()) } else { write_aside(path, settled.as_bytes()) }
 }
 
 /// The leases but for those of a node's card with another address than the node's, and those of a node's address for another card.

@@ -206,13 +206,9 @@ pub(super) fn of_node(node: &Effective) -> Loader {
     node.text(Attr::Loader).and_then(Loader::named).unwrap_or(Loader::Ipxe)
 }
 
-/// The loaders' files that are there, and a sentence for each that nodes may need and that is not.
-/// Errors: A loader of nodes has no file at all, or cannot be used in this way.
-pub(super) fn offers(
-    directory: Option<&Path>,
-    nodes: &[Effective],
-    answers: Answers,
-) -> Result<(Vec<Offer>, Vec<String>), ServeError> {
+/// The loaders' files that are there.
+/// Errors: The site's directory is not.
+pub(super) fn offers(directory: Option<&Path>) -> Result<Vec<Offer>, ServeError> {
     if let Some(directory) = directory.filter(|directory| !directory.is_dir()) {
         let problem = format!("there is no directory `{}` with loaders' files", directory.display());
         return Err(ServeError::dhcp_input(
@@ -252,6 +248,12 @@ pub(super) fn offers(
         };
         offers.push(Offer { loader: one.loader, firmware: one.firmware, name: one.name, from, beside, speaks_http });
     }
+    Ok(offers)
+}
+
+/// What nodes may need of loaders' files and is not there, a sentence each; an error where a loader of nodes has no file at all, or
+/// cannot be used in this way.
+pub(super) fn lacks(offers: &[Offer], nodes: &[Effective], answers: Answers) -> Vec<Result<String, ServeError>> {
     let used: BTreeSet<Loader> = nodes.iter().map(of_node).collect();
     // Only UEFI knows Secure Boot, and who has it knows the processor.
     let has_such = |firmware: Firmware| {
@@ -259,7 +261,7 @@ pub(super) fn offers(
         let wanted = |node: &&Effective| of_node(node) == Loader::Shim && is_arm(node) == (firmware == Firmware::Arm64);
         firmware != Firmware::Bios && nodes.iter().any(|node| wanted(&node))
     };
-    let mut said = Vec::new();
+    let (mut said, mut errors) = (Vec::new(), Vec::new());
     for loader in used {
         let (fetches, is_offered) = (fetched(loader), |firmware| {
             offers.iter().any(|one| (one.loader, one.firmware) == (fetched(loader), firmware))
@@ -273,18 +275,20 @@ pub(super) fn offers(
             Loader::Pxelinux => ("pxelinux", "Debian's packages `pxelinux` and `syslinux-common`"),
         };
         if answers == Answers::Proxy && fetches == Loader::Pxelinux {
-            return Err(ServeError::dhcp_input(
+            errors.push(ServeError::dhcp_input(
                 "nodes with the loader pxelinux cannot be answered beside another DHCP server: such answers have no room for the place of their files".to_owned(),
                 "give them the loader ipxe, or let dnsmasq give addresses",
             ));
+            continue;
         }
         let lacking: Vec<Firmware> = Firmware::ALL.into_iter().filter(|firmware| !is_offered(*firmware)).collect();
         if lacking.len() == Firmware::ALL.len() {
             let problem = format!("there is no file of the loader {package} for nodes to fetch");
-            return Err(ServeError::dhcp_machine(
+            errors.push(ServeError::dhcp_machine(
                 problem,
                 format!("install {how}; or --loaders names a directory with it"),
             ));
+            continue;
         }
         let names: Vec<&str> = lacking
             .iter()
@@ -328,7 +332,7 @@ pub(super) fn offers(
     }
     said.sort();
     said.dedup();
-    Ok((offers, said))
+    errors.into_iter().map(Err).chain(said.into_iter().map(Ok)).collect()
 }
 
 /// Whether an image of GRUB has the module by which it fetches by HTTP: the words of a request are in it, or, where the firmware

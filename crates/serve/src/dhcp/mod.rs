@@ -5,12 +5,13 @@ mod interface;
 mod leases;
 mod loaders;
 mod lock;
-mod machine;
-mod own_lines;
+mod orphan;
+mod own;
 mod process;
 mod signed;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
@@ -20,10 +21,11 @@ use std::sync::Arc;
 use super::error::ServeError;
 use super::files::Roots;
 use super::site::desk::Desk;
-use super::sockets::system;
+use super::sockets::system::{self, Address};
 use nodes::loaders::TEMPLATES;
 use nodes::{Nodes, State};
 
+use own::OwnLines;
 pub(crate) use process::Dnsmasq;
 
 /// A site's own lines, below its directory of templates.
@@ -76,23 +78,6 @@ struct Plan {
     mask: Ipv4Addr,
     server: SocketAddrV4,
     offers: Vec<loaders::Offer>,
-    /// Where the site writes lines of its own.
-    own_lines: PathBuf,
-    /// Directory of loaders' files that was named.
-    loaders: Option<PathBuf>,
-}
-
-impl Plan {
-    /// Nodes that are not answered, or only in part, and loaders that are not there: a sentence each.
-    fn notes(&self, nodes: &Nodes, has_own_lines: bool) -> Vec<String> {
-        let all: Vec<_> = nodes.names().filter_map(|name| nodes.get(name)).collect();
-        let (interface, address, mask) = (self.interface.clone(), self.address, self.mask);
-        let card = system::Address { interface, address, mask, is_up: true };
-        let missing = loaders::offers(self.loaders.as_deref(), &all, self.answers).map(|(_, notes)| notes);
-        let mut notes = missing.unwrap_or_default();
-        notes.extend(conf::left_out(&all, &card, self.answers, has_own_lines));
-        notes
-    }
 }
 
 /// Where its files lie.
@@ -112,17 +97,17 @@ impl Places {
         self.home.join("dnsmasq.conf")
     }
 
-    /// The site's own lines as they are used.
-    fn own_lines(&self) -> PathBuf {
-        self.home.join("own-lines.conf")
-    }
-
     fn leases(&self) -> PathBuf {
         self.home.join("leases")
     }
 
     fn pid(&self) -> PathBuf {
         self.home.join("dnsmasq.pid")
+    }
+
+    /// The site's own lines as dnsmasq accepted them last.
+    fn own_lines(&self) -> PathBuf {
+        self.home.join("own-lines.conf")
     }
 
     fn hosts(&self) -> PathBuf {
@@ -140,7 +125,7 @@ fn plan(
     listened: &[SocketAddr],
     root: &Path,
     nodes: &Nodes,
-) -> Result<(Plan, Vec<String>), ServeError> {
+) -> Result<(Plan, OwnLines, Vec<String>), ServeError> {
     let all: Vec<_> = nodes.names().filter_map(|name| nodes.get(name)).collect();
     let card = interface::choose(
         &system::addresses().map_err(ServeError::Machine)?,
@@ -153,7 +138,8 @@ fn plan(
         return Err(ServeError::Nodes(taken));
     }
     let port = interface::port(listened, card.address)?;
-    let (offers, mut said) = loaders::offers(settings.loaders.as_deref(), &all, settings.answers)?;
+    let offers = loaders::offers(settings.loaders.as_deref())?;
+    let mut said = loaders::lacks(&offers, &all, settings.answers).into_iter().collect::<Result<Vec<_>, _>>()?;
     said.extend(signed::check(&offers, &all)?);
     if let Answers::Range(first, last) = settings.answers
         && let Some(outside) = [first, last].into_iter().find(|one| !card.has(*one))
@@ -161,8 +147,8 @@ fn plan(
         let problem = format!("{outside} is not in the network of {}, {}", card.interface, card.network());
         return Err(ServeError::dhcp_input(problem, "give the first and the last address of a range in it"));
     }
-    let own_lines = root.join(TEMPLATES).join(OWN_LINES);
-    said.extend(conf::left_out(&all, &card, settings.answers, own_lines.is_file()));
+    let own = OwnLines::read(root.join(TEMPLATES).join(OWN_LINES))?;
+    said.extend(conf::left_out(&all, &card, settings.answers, own.may_have_ranges()));
     let plan = Plan {
         answers: settings.answers,
         server: SocketAddrV4::new(card.address, port),
@@ -170,10 +156,31 @@ fn plan(
         address: card.address,
         mask: card.mask,
         offers,
-        own_lines,
-        loaders: settings.loaders.clone(),
     };
-    Ok((plan, said))
+    Ok((plan, own, said))
+}
+
+/// What nodes that came while it runs lack, a sentence each. Those behind shim are looked at by [`signed`].
+fn notes(plan: &Plan, nodes: &Nodes, own: &OwnLines) -> Vec<String> {
+    let all: Vec<_> = nodes.names().filter_map(|name| nodes.get(name)).collect();
+    let card = Address { interface: plan.interface.clone(), address: plan.address, mask: plan.mask, is_up: true };
+    let lacks = loaders::lacks(&plan.offers, &all, plan.answers).into_iter().map(|lack| match lack {
+        Ok(sentence) => sentence,
+        Err(ServeError::Dhcp { problem, help, is_machine: true }) => {
+            format!("{problem}: {help}; then start the server again")
+        }
+        Err(ServeError::Dhcp { problem, help, .. }) => format!("{problem}: {help}"),
+        Err(error) => error.to_string(),
+    });
+    lacks.chain(conf::left_out(&all, &card, plan.answers, own.may_have_ranges())).collect()
+}
+
+/// What is wrong, for a sentence that says what follows from it.
+fn problem_of(error: &ServeError) -> String {
+    match error {
+        ServeError::Dhcp { problem, .. } => problem.clone(),
+        error => error.to_string(),
+    }
 }
 
 /// The configuration as it would be written, with the hosts in it, and what it leaves out, a sentence each.
@@ -185,12 +192,11 @@ pub fn printed(
     state: &State,
 ) -> Result<(String, Vec<String>), ServeError> {
     let nodes = Nodes::load(root).map_err(ServeError::Nodes)?.ok_or_else(no_nodes)?;
-    let (plan, said) = plan(settings, listened, root, &nodes)?;
+    let (plan, own, said) = plan(settings, listened, root, &nodes)?;
     let places = Places::of(state, process::readable_of_root(&plan.interface));
     let hosts = conf::hosts(&nodes);
     let hosts: String = hosts.lines().map(|line| format!("dhcp-host={line}\n")).collect();
-    let own = Some(plan.own_lines.as_path()).filter(|path| path.is_file());
-    Ok((plan.text(&places, Some(&hosts), own), said))
+    Ok((plan.text(&places, Some(&hosts), own.path()), said))
 }
 
 /// Starts dnsmasq, and returns when it answers. Then the directory of loaders' files is [`Dnsmasq::files`].
@@ -204,10 +210,10 @@ pub(crate) fn start(
     is_verbose: bool,
 ) -> Result<Dnsmasq, ServeError> {
     let nodes = desk.nodes();
-    let (plan, said) = plan(settings, listened, desk.root(), &nodes)?;
+    let (plan, own, said) = plan(settings, listened, desk.root(), &nodes)?;
     desk.answers_in(plan.address, plan.mask);
     said.iter().for_each(|line| say(&format!("note: {line}")));
-    Dnsmasq::start((plan, said), Arc::clone(desk), roots, say, is_verbose)
+    Dnsmasq::start((plan, own, said), settings.loaders.as_deref(), Arc::clone(desk), roots, say, is_verbose)
 }
 
 /// There is nothing to answer for.

@@ -1,38 +1,33 @@
-//! The process of dnsmasq: checked, started, started again when it ends, and ended with the server.
+//! The process of dnsmasq: checked, started, and ended with the server.
 
 use std::collections::VecDeque;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::os::unix::process::CommandExt;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::lock::{Lock, end_orphan};
-use super::machine::{PROGRAM, cannot_write, free, is_installed};
-use super::own_lines::OwnLines;
+use super::lock::Lock;
+use super::orphan::end_orphan;
+use super::own::OwnLines;
 use super::signed::Behind;
-use super::{Places, Plan, conf, leases, loaders};
+use super::watch::Watch;
+use super::{Answers, Places, Plan, conf, loaders};
 use crate::Say;
 use crate::error::ServeError;
 use crate::files::Roots;
 use crate::site::desk::Desk;
+use crate::sockets::system;
 use files::sweep::Held;
 use files::{Aside, Durability};
 use nodes::Nodes;
 
-const STARTS_WITHIN: Duration = Duration::from_secs(15);
-/// How often it may end within [`WITHIN`] before the pauses stay as they are: files and boot scripts are served whatever happens to it.
-const MANY_ENDS: usize = 5;
-const WITHIN: Duration = Duration::from_secs(60);
-/// Between two tries when it has ended so often.
-const LONGEST_PAUSE: Duration = Duration::from_secs(16);
+pub(super) const PROGRAM: &str = "dnsmasq";
 pub(super) const ENDS_WITHIN: Duration = Duration::from_secs(5);
-/// How often nodes.toml is looked at.
-const LOOK: Duration = Duration::from_secs(1);
 /// What it says when it runs.
 const STARTED: &str = "started, version";
 const KEPT_LINES: usize = 6;
@@ -104,7 +99,8 @@ impl Dnsmasq {
     /// Writes its files, and starts it; returns when it runs.
     /// Errors: It is missing, refuses its configuration, or cannot have its ports.
     pub(super) fn start(
-        (plan, notes): (Plan, Vec<String>),
+        (plan, own, noted): (Plan, OwnLines, Vec<String>),
+        directory: Option<&Path>,
         desk: Arc<Desk>,
         roots: Arc<Roots>,
         say: Say,
@@ -118,30 +114,13 @@ impl Dnsmasq {
         let readable = readable(&plan.interface).map_err(|error| cannot_write("its directory", &error))?;
         let places = Places::of(state, readable.path().to_owned());
         let nodes = desk.nodes();
-        let hosts = write(&plan, &places, &nodes).map_err(|error| cannot_write("its files", &error))?;
+        let hosts = write(&plan, &places, &nodes, directory).map_err(|error| cannot_write("its files", &error))?;
         let mut behind = Behind::new(&plan, roots, places.tftp());
         behind.look(&desk, &say);
-        let own_lines = OwnLines::first(plan.own_lines.clone(), &plan, &places)?;
+        own.install(&plan, &places)?;
         let (end, ended) = channel();
-        let ends = VecDeque::new();
-        let renewed = Instant::now();
-        let unwritten = None;
-        let watch = Watch {
-            plan,
-            places,
-            desk,
-            say,
-            is_verbose,
-            ends,
-            renewed,
-            hosts,
-            nodes,
-            own_lines,
-            notes,
-            unwritten,
-            behind,
-        };
-        let files = watch.places.tftp();
+        let files = places.tftp();
+        let watch = Watch::new((plan, own, places), (desk, say, is_verbose), (nodes, hosts, noted), behind);
         let child = watch.spawn()?;
         let thread = std::thread::Builder::new().name(PROGRAM.to_owned());
         let thread = thread.spawn(move || watch.run(child, &ended)).map_err(ServeError::Machine)?;
@@ -164,12 +143,30 @@ impl Drop for Dnsmasq {
     }
 }
 
-/// Writes all that it reads; the text of the hosts.
-fn write(plan: &Plan, places: &Places, nodes: &Nodes) -> std::io::Result<String> {
+fn is_installed() -> Result<(), ServeError> {
+    match Command::new(PROGRAM).arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status() {
+        Ok(_) => Ok(()),
+        Err(error) => Err(ServeError::dhcp_machine(
+            format!("{PROGRAM} cannot be run: {error}"),
+            "install it: apt install dnsmasq-base, or dnf install dnsmasq; it is looked for in PATH, which needs /usr/sbin"
+                .to_owned(),
+        )),
+    }
+}
+
+pub(super) fn cannot_write(what: &str, error: &std::io::Error) -> ServeError {
+    ServeError::dhcp_machine(
+        format!("cannot write {what}: {error}"),
+        "the state's directory (--state) and /run have to be writable, and loaders' files readable".to_owned(),
+    )
+}
+
+/// Writes all that it reads but its configuration; the text of the hosts.
+fn write(plan: &Plan, places: &Places, nodes: &Nodes, directory: Option<&Path>) -> std::io::Result<String> {
     fs::create_dir_all(&places.home)?;
     let tftp = places.tftp();
     loaders::make_directory(&tftp)?;
-    loaders::gather(&plan.offers, plan.loaders.as_deref(), &tftp)?;
+    loaders::gather(&plan.offers, directory, &tftp)?;
     // GRUB looks where its image says: Debian's below grub, that of grub-mknetdir below boot/grub, Red Hat's where it came from.
     for name in ["grub/grub.cfg", "boot/grub/grub.cfg", "grub.cfg"] {
         let path = tftp.join(name);
@@ -179,7 +176,7 @@ fn write(plan: &Plan, places: &Places, nodes: &Nodes) -> std::io::Result<String>
         }
     }
     let hosts = conf::hosts(nodes);
-    write_aside(&places.hosts(), &hosts)?;
+    write_aside(&places.hosts(), hosts.as_bytes())?;
     Ok(hosts)
 }
 
@@ -190,11 +187,11 @@ pub(super) fn write_readable(path: &Path, text: &str) -> std::io::Result<()> {
 }
 
 /// Writes a file that dnsmasq reads, the whole of it or nothing.
-pub(super) fn write_aside(path: &Path, text: &str) -> std::io::Result<()> {
+pub(super) fn write_aside(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     use std::io::Write;
     use std::os::unix::fs::PermissionsExt;
     let mut aside = Aside::of(path, 0o644)?;
-    aside.write_all(text.as_bytes())?;
+    aside.write_all(bytes)?;
     // Its own user reads it, whatever this server's umask is.
     aside.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
     aside.replace(Durability::Kill)
@@ -204,168 +201,54 @@ pub(super) fn conf_argument(places: &Places) -> String {
     format!("--conf-file={}", places.conf().display())
 }
 
-struct Watch {
-    plan: Plan,
-    places: Places,
-    desk: Arc<Desk>,
-    say: Say,
-    is_verbose: bool,
-    /// When it ended by itself, or could not be started.
-    ends: VecDeque<Instant>,
-    /// When it was given the nodes last.
-    renewed: Instant,
-    hosts: String,
-    nodes: Arc<Nodes>,
-    own_lines: OwnLines,
-    /// What was said of nodes that are not answered.
-    notes: Vec<String>,
-    /// Why the nodes could not be written, as it was said last.
-    unwritten: Option<String>,
-    behind: Behind,
+/// Lets it check a configuration: its message names the line of a mistake in the site's own lines, which it reads as a copy.
+/// Errors: It refuses it, or cannot be run.
+pub(super) fn check(conf: &Path, copy: &Path, own: Option<&Path>) -> Result<(), ServeError> {
+    let mut command = Command::new(PROGRAM);
+    command.arg("--test").arg(format!("--conf-file={}", conf.display())).env("LC_ALL", "C").stdin(Stdio::null());
+    let output = command.output().map_err(ServeError::Machine)?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let said = match own {
+        Some(own) => said.replace(&copy.display().to_string(), &own.display().to_string()),
+        None => said,
+    };
+    let said = said.trim().trim_start_matches("dnsmasq: ").escape_debug().to_string();
+    Err(ServeError::dhcp_input(
+        format!("{PROGRAM} refuses its configuration: {said}"),
+        "mend that line of loaders/dnsmasq.conf; `imgbuild serve --dnsmasq --print-dnsmasq` prints the rest",
+    ))
 }
 
-impl Watch {
-    fn spawn(&self) -> Result<Child, ServeError> {
-        leases::settle(&self.places.leases(), &self.nodes).map_err(|error| cannot_write("its leases", &error))?;
-        let mut command = Command::new(PROGRAM);
-        command.args(["--keep-in-foreground", "--log-facility=-", &conf_argument(&self.places)]);
-        command.arg(format!("--pid-file={}", self.places.pid().display()));
-        if self.is_verbose {
-            command.arg("--log-dhcp");
-        }
-        // Ctrl-C at a terminal is this server's, which ends it.
-        command.env("LC_ALL", "C").process_group(0);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().map_err(ServeError::Machine)?;
-        let (started, starts) = channel();
-        let kept: Arc<Mutex<VecDeque<String>>> = Arc::default();
-        if let Some(stderr) = child.stderr.take() {
-            let (say, kept) = (Arc::clone(&self.say), Arc::clone(&kept));
-            std::thread::spawn(move || tell(stderr, &say, &kept, &started));
-        }
-        if starts.recv_timeout(STARTS_WITHIN).is_ok() {
-            return Ok(child);
-        }
-        let _ = child.kill();
-        let _ = child.wait();
-        let kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-        // What it ends with is its last line.
-        let said = kept.back().cloned().unwrap_or_else(|| "it does not say why".to_owned());
-        Err(ServeError::dhcp_machine(
-            format!("{PROGRAM} does not start: {said}"),
-            "`ss -lunp` names who has ports 67 and 69, `ip address` the addresses of this machine".to_owned(),
-        ))
+/// Whether its ports can be had. dnsmasq shares that of DHCP with others, so that two would answer the same nodes.
+fn free(plan: &Plan) -> Result<(), ServeError> {
+    let mut ports = vec![(67, "DHCP", Ipv4Addr::UNSPECIFIED), (69, "TFTP", plan.address)];
+    if plan.answers == Answers::Proxy {
+        ports.push((4011, "proxy DHCP", Ipv4Addr::UNSPECIFIED));
     }
-
-    fn run(mut self, child: Child, ended: &Receiver<()>) {
-        let mut child = Some(child);
-        let mut again = Instant::now();
-        let mut looked = Instant::now();
-        loop {
-            // A server that is gone has dropped its end.
-            if !matches!(ended.recv_timeout(Duration::from_millis(200)), Err(RecvTimeoutError::Timeout)) {
-                return end(child);
-            }
-            if looked.elapsed() >= LOOK {
-                looked = Instant::now();
-                self.behind.look(&self.desk, &self.say);
-            }
-            if let Some(running) = &mut child {
-                if let Ok(Some(status)) = running.try_wait() {
-                    (self.say)(&format!("{PROGRAM} ended: {status}"));
-                    child = None;
-                    again = Instant::now() + self.pause();
-                } else if self.renew() {
-                    // A hangup would not do: dnsmasq 2.90 dies of it when there is a lease, and it keeps to leases of before.
-                    end(child.take());
-                    again = Instant::now();
+    for (port, what, address) in ports {
+        let interface = address.is_unspecified().then_some(plan.interface.as_str());
+        if let Err(errno) = system::probe(SocketAddrV4::new(address, port), interface) {
+            use rustix::io::Errno;
+            let help = match errno {
+                Errno::ADDRINUSE => format!(
+                    "another program answers there: `ss -lunp 'sport = :{port}'` names it (libvirt, tftpd-hpa, a dnsmasq of the system)"
+                ),
+                Errno::ACCESS | Errno::PERM => {
+                    "start the server as root, or with the capabilities that docs/serve.md names".to_owned()
                 }
-            }
-            if child.is_none() && Instant::now() >= again {
-                self.renew();
-                match self.spawn() {
-                    Ok(running) => {
-                        (self.say)(&format!("{PROGRAM} runs again"));
-                        child = Some(running);
-                    }
-                    Err(error) => {
-                        (self.say)(&error.to_string());
-                        again = Instant::now() + self.pause();
-                    }
-                }
-            }
+                _ => "`ip address` lists the addresses of this machine".to_owned(),
+            };
+            let problem = format!("port {port} ({what}) cannot be had on {}: {errno}", plan.interface);
+            return Err(ServeError::dhcp_machine(problem, help));
         }
     }
-
-    /// Notes that it ended without being asked to; how long to wait before it is started again.
-    fn pause(&mut self) -> Duration {
-        self.ends.retain(|at| at.elapsed() < WITHIN);
-        self.ends.push_back(Instant::now());
-        let count = self.ends.len();
-        if count == MANY_ENDS {
-            (self.say)(&format!(
-                "{PROGRAM} ended {MANY_ENDS} times within a minute: the lines above are what it said; it is started again every {} s, and nodes \
-                 that boot meanwhile get no address from it; files and boot scripts are served",
-                LONGEST_PAUSE.as_secs()
-            ));
-        }
-        Duration::from_secs(1 << (count - 1).min(10)).min(LONGEST_PAUSE)
-    }
-
-    /// Writes the nodes and the site's own lines where their files have changed; whether dnsmasq has to read them.
-    fn renew(&mut self) -> bool {
-        if self.renewed.elapsed() < LOOK {
-            return false;
-        }
-        self.renewed = Instant::now();
-        let nodes = self.desk.nodes();
-        self.desk.say_errors(&self.say);
-        let has_lines = self.own_lines.again(&self.plan, &self.places).unwrap_or_else(|error| {
-            (self.say)(&format!("{error}; {PROGRAM} runs with what they said before"));
-            false
-        });
-        if has_lines {
-            (self.say)("loaders/dnsmasq.conf has changed: dnsmasq is started again with its lines");
-        }
-        let has_nodes = !Arc::ptr_eq(&nodes, &self.nodes) && self.write_nodes(&nodes);
-        if has_lines || has_nodes {
-            self.say_notes(&nodes);
-        }
-        has_lines || has_nodes
-    }
-
-    /// Writes the nodes; whether that is something else than before. What cannot be written is tried again.
-    fn write_nodes(&mut self, nodes: &Arc<Nodes>) -> bool {
-        let hosts = conf::hosts(nodes);
-        let is_new = hosts != self.hosts;
-        if is_new && let Err(error) = write_aside(&self.places.hosts(), &hosts) {
-            let problem = format!("{PROGRAM} does not get the new nodes: {error}; this is tried again");
-            if self.unwritten.as_ref() != Some(&problem) {
-                (self.say)(&problem);
-                self.unwritten = Some(problem);
-            }
-            return false;
-        }
-        self.unwritten = None;
-        self.nodes = Arc::clone(nodes);
-        self.hosts = hosts;
-        if is_new {
-            (self.say)("nodes.toml has changed: dnsmasq is started again with its nodes");
-        } else {
-            self.say_notes(nodes);
-        }
-        is_new
-    }
-
-    /// Says which nodes are not answered, or only in part, where that was not said before.
-    fn say_notes(&mut self, nodes: &Nodes) {
-        let notes = self.plan.notes(nodes, self.own_lines.has_any());
-        notes.iter().filter(|note| !self.notes.contains(note)).for_each(|note| (self.say)(&format!("note: {note}")));
-        self.notes = notes;
-    }
+    Ok(())
 }
 
-fn end(child: Option<Child>) {
+pub(super) fn end(child: Option<Child>) {
     let Some(mut child) = child else { return };
     if let Some(pid) = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw) {
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
@@ -382,7 +265,7 @@ fn end(child: Option<Child>) {
 }
 
 /// Its lines, as lines of this server.
-fn tell(stderr: impl Read, say: &Say, kept: &Mutex<VecDeque<String>>, started: &Sender<()>) {
+pub(super) fn tell(stderr: impl Read, say: &Say, kept: &Mutex<VecDeque<String>>, started: &Sender<()>) {
     for line in BufReader::new(stderr).split(b'\n') {
         let Ok(line) = line else { return };
         let line = String::from_utf8_lossy(&line).into_owned();

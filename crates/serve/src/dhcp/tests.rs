@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use super::loaders::{Firmware, Offer};
-use super::{Answers, Places, Plan, conf, interface};
+use super::own::OwnLines;
+use super::{Answers, Places, Plan, conf, interface, loaders, notes};
 use crate::Say;
 use crate::site::desk::Desk;
 use crate::sockets::system::Address;
@@ -13,11 +14,10 @@ use base::source::SourceFile;
 use nodes::loaders::Loader;
 use nodes::{Effective, Nodes, State};
 
+const OWN: &str = "/srv/images/loaders/dnsmasq.conf";
 const NODES: &str = "[node.cn001]\nmac = \"52:54:00:00:00:01\"\nip = \"10.0.0.11\"\n\
     [node.\"cn002.site\"]\nmac = \"52:54:00:00:00:02\"\nmacs = [\"52:54:00:00:01:02\"]\nip = \"10.1.0.12\"\nloader = \"grub\"\n\
     [node.cn003]\nmac = \"52:54:00:00:00:03\"\nloader = \"pxelinux\"\n[node.cn004]\nip = \"fd00::4\"\n";
-
-const OWN_LINES: &str = "/srv/images/loaders/dnsmasq.conf";
 
 fn nodes() -> Nodes {
     Nodes::of_file(&SourceFile::new("nodes.toml", "/nodes.toml", NODES)).unwrap()
@@ -51,8 +51,6 @@ fn plan(answers: Answers, port: u16) -> Plan {
             offer(Loader::Pxelinux, Firmware::Bios, "lpxelinux.0"),
             offer(Loader::Shim, Firmware::Efi64, "shimx64.efi"),
         ],
-        own_lines: PathBuf::from(OWN_LINES),
-        loaders: None,
     }
 }
 
@@ -64,15 +62,16 @@ fn places() -> Places {
 fn each_way_of_answering_has_its_configuration() {
     let hosts = conf::hosts(&nodes());
     insta::assert_snapshot!("hosts", hosts);
-    insta::assert_snapshot!("nodes", plan(Answers::Nodes, 80).text(&places(), None, Some(Path::new(OWN_LINES))));
+    insta::assert_snapshot!("nodes", plan(Answers::Nodes, 80).text(&places(), None, Some(Path::new(OWN))));
     let range = Answers::Range(Ipv4Addr::new(10, 0, 0, 100), Ipv4Addr::new(10, 0, 0, 199));
-    let text =
-        plan(range, 8080).text(&places(), Some("dhcp-host=52:54:00:00:00:01,set:imgbuild,set:ipxe,cn001\n"), None);
+    let host = "dhcp-host=52:54:00:00:00:01,set:imgbuild,set:ipxe,cn001\n";
+    let text = plan(range, 8080).text(&places(), Some(host), None);
+    assert!(!text.contains("conf-file"), "{text}");
     assert!(text.contains("\ndhcp-range=10.0.0.100,10.0.0.199,255.255.255.0,12h\ndhcp-host=52:"), "{text}");
     assert!(text.contains(",tag:ipxe,http://10.0.0.1:8080/-/boot/ipxe?mac=${mac}\n"), "{text}");
     insta::assert_snapshot!("grub", plan(range, 80).grub());
     assert!(plan(range, 8080).grub().contains("(http,10.0.0.1,8080)/-/boot/grub/$net_default_mac"));
-    insta::assert_snapshot!("proxy", plan(Answers::Proxy, 80).text(&places(), None, Some(Path::new(OWN_LINES))));
+    insta::assert_snapshot!("proxy", plan(Answers::Proxy, 80).text(&places(), None, Some(Path::new(OWN))));
 }
 
 #[test]
@@ -113,6 +112,45 @@ fn who_is_not_answered_is_told() {
     insta::assert_snapshot!("left_out", said(Answers::Nodes, false));
     assert!(!said(Answers::Nodes, true).contains("outside"));
     assert!(!said(Answers::Proxy, false).contains("IPv6"));
+}
+
+#[test]
+fn nodes_of_a_loader_without_a_file_are_refused_at_the_start_and_told_afterwards() {
+    let place = tempfile::tempdir().unwrap();
+    let own = OwnLines::read(place.path().join("dnsmasq.conf")).unwrap();
+    let of = |loader: &str| {
+        let text = format!(
+            "[node.cn1]\nmac = \"52:54:00:00:00:01\"\nip = \"10.0.0.11\"\n[node.cn2]\nmac = \"52:54:00:00:00:02\"\nip = \"10.0.0.12\"\nloader = \"{loader}\"\n"
+        );
+        Nodes::of_file(&SourceFile::new("nodes.toml", "/nodes.toml", &text)).unwrap()
+    };
+    let mut plan = plan(Answers::Nodes, 80);
+    plan.offers.retain(|offer| !matches!(offer.loader, Loader::Shim | Loader::Grub));
+    for (answers, loader, said) in [
+        (
+            Answers::Nodes,
+            "shim",
+            "there is no file of the loader shim for nodes to fetch: install Debian's packages `shim-signed`",
+        ),
+        (
+            Answers::Nodes,
+            "grub",
+            "there is no file of the loader grub for nodes to fetch: install Debian's package `grub-efi",
+        ),
+        (Answers::Proxy, "pxelinux", "nodes with the loader pxelinux cannot be answered beside another DHCP server"),
+    ] {
+        plan.answers = answers;
+        let nodes = of(loader);
+        let all: Vec<Effective> = nodes.names().filter_map(|name| nodes.get(name)).collect();
+        assert!(loaders::lacks(&plan.offers, &all, answers).iter().any(Result::is_err), "{loader}");
+        let found = notes(&plan, &nodes, &own);
+        let [.., other] = found.as_slice() else { panic!("{found:?}") };
+        assert!(found[0].starts_with(said), "{found:?}");
+        assert!(found.len() == 2 && other.starts_with("no file of ipxe is there for UEFI on arm64"), "{found:?}");
+        assert_eq!(found[0].ends_with("; then start the server again"), answers != Answers::Proxy, "{found:?}");
+        let before = notes(&plan, &of("ipxe"), &own);
+        assert_eq!(before, found[1..]);
+    }
 }
 
 fn card(name: &str, net: u8) -> Address {

@@ -109,11 +109,7 @@ pub(super) fn roll(roll: Option<&RollShown>) -> String {
             let _ = write!(text, "<li>{} {}: {}</li>", escaped(name), escaped(stage), escaped(problem));
         }
         if problems.len() > MOST_PROBLEMS {
-            let _ = write!(
-                text,
-                "<li>and {} others: <code>imgbuild roll --plan</code></li>",
-                problems.len() - MOST_PROBLEMS
-            );
+            let _ = write!(text, "<li>and {} others</li>", problems.len() - MOST_PROBLEMS);
         }
         text += "</ul>";
     }

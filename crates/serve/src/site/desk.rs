@@ -3,40 +3,31 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime};
 
-use super::fresh::{Read, Unsaid, modified};
+use super::fresh::Files;
+use crate::Say;
 use crate::error::ServeError;
 use nodes::state::Boots;
 use nodes::{
-    Asked, AssignedStamp, Assignments, Attr, HostKey, Nodes, Report, ReportState, RollShown, RootState, ScriptResult,
-    Spoken, State, StateError, Tokens, nodes_file,
+    Asked, Assignments, Attr, HostKey, Nodes, Report, ReportState, RollShown, RootState, ScriptResult, Spoken, State,
+    StateError, Tokens,
 };
 
 /// How many changes are remembered for pages that show them as they come.
 const REMEMBERED: usize = 4096;
 
 pub(crate) struct Desk {
-    pub(super) root: PathBuf,
-    pub(super) state: State,
+    files: Files,
     tokens: Tokens,
-    pub(super) nodes: RwLock<Read<Nodes, Option<SystemTime>>>,
-    /// What is wrong with the file as it is now, until someone says it.
-    pub(super) unsaid: Mutex<Unsaid>,
-    /// This server's address and mask where it answers DHCP: no node has those of the network.
-    pub(super) network: OnceLock<(Ipv4Addr, Ipv4Addr)>,
-    pub(super) assigned: RwLock<Read<Assignments, Option<AssignedStamp>>>,
-    roll: RwLock<Read<Option<RollShown>, Option<SystemTime>>>,
-    pub(super) reports: Mutex<Reports>,
+    reports: Mutex<Reports>,
     /// The lines that were put together last, and when that began.
     lines: Mutex<Option<(Instant, Arc<Vec<NodeLine>>)>>,
-    /// Held by the one who reads nodes.toml again.
-    pub(super) reading: Mutex<()>,
 }
 
 #[derive(Default)]
-pub(super) struct Reports {
+struct Reports {
     by_node: BTreeMap<String, Report>,
     /// Whose script was asked for, by anyone.
     asked: BTreeMap<String, Asked>,
@@ -47,9 +38,9 @@ pub(super) struct Reports {
 }
 
 impl Reports {
-    /// Forgets nodes of which nothing is kept: someone cleared them.
-    pub(super) fn forget_cleared(&mut self, state: &State) {
-        let kept = state.kept_names();
+    /// Forgets nodes of which nothing is kept: someone cleared them. None where that cannot be known now.
+    fn forget_cleared(&mut self, state: &State) {
+        let Ok(kept) = state.try_kept_names() else { return };
         self.by_node.retain(|node, _| kept.contains(node));
         self.asked.retain(|node, _| kept.contains(node));
     }
@@ -93,46 +84,38 @@ pub(crate) enum NotKept {
 }
 
 impl Desk {
-    /// The nodes of a workspace, if it has any. While their file has an error, those that it had before: a machine that starts again is
-    /// no reason to serve nothing.
+    /// The nodes of a workspace, if it has any.
     /// Errors: What is wrong with their file, where none of before is known, or with the state.
     pub(crate) fn open(root: PathBuf, state: State) -> Result<Option<Self>, ServeError> {
-        let Some(path) = nodes_file(&root) else { return Ok(None) };
-        let changed = modified(&path);
-        let mut unsaid = Unsaid::Nothing;
-        let nodes = match Nodes::load(&root) {
-            Ok(Some(nodes)) => nodes,
-            Ok(None) => return Ok(None),
-            Err(findings) => match state.last(&path) {
-                Some(nodes) => {
-                    unsaid = Unsaid::Errors(findings);
-                    nodes
-                }
-                None => return Err(ServeError::Nodes(findings)),
-            },
-        };
-        state.try_to_write()?;
-        if matches!(unsaid, Unsaid::Nothing) {
-            // A copy that cannot be kept is missed at the next start, no sooner.
-            let _ = state.keep_last(&nodes.file);
+        let Some(files) = Files::open(root, state)? else { return Ok(None) };
+        let tokens = files.state.tokens()?;
+        let (by_node, asked) = (files.state.reports(), files.state.asked());
+        let reports = Mutex::new(Reports { by_node, asked, ..Reports::default() });
+        Ok(Some(Self { files, tokens, reports, lines: Mutex::default() }))
+    }
+
+    /// The nodes as their file is now. With a new file goes what is known of nodes that someone cleared.
+    pub(crate) fn nodes(&self) -> Arc<Nodes> {
+        let (nodes, is_new) = self.files.nodes();
+        if is_new {
+            self.reports.lock().unwrap_or_else(PoisonError::into_inner).forget_cleared(self.state());
         }
-        let tokens = state.tokens()?;
-        let assigned = state.assignments()?;
-        let reports = Reports { by_node: state.reports(), asked: state.asked(), ..Reports::default() };
-        Ok(Some(Self {
-            root,
-            state,
-            tokens,
-            nodes: RwLock::new(Read { content: Arc::new(nodes), changed }),
-            unsaid: Mutex::new(unsaid),
-            network: OnceLock::new(),
-            // Read again when it is asked for first.
-            assigned: RwLock::new(Read { content: Arc::new(assigned), changed: None }),
-            roll: RwLock::new(Read { content: Arc::default(), changed: None }),
-            reports: Mutex::new(reports),
-            lines: Mutex::default(),
-            reading: Mutex::default(),
-        }))
+        nodes
+    }
+
+    /// From now on nodes.toml is not taken over where a node has an address of this network that no node can have.
+    pub(crate) fn answers_in(&self, server: Ipv4Addr, mask: Ipv4Addr) {
+        self.files.answers_in(server, mask);
+    }
+
+    /// Says why nodes.toml is not taken over as it is, once, by anyone who can.
+    pub(crate) fn say_errors(&self, say: &Say) {
+        self.files.say_errors(say);
+    }
+
+    /// What `nodeset` gave them.
+    pub(crate) fn assigned(&self) -> Arc<Assignments> {
+        self.files.assigned()
     }
 
     /// The node that a client says it is: by its name, the MAC address of its card, its firmware's UUID or serial number. One that
@@ -171,11 +154,11 @@ impl Desk {
     }
 
     pub(crate) fn state(&self) -> &State {
-        &self.state
+        &self.files.state
     }
 
     pub(crate) fn root(&self) -> &std::path::Path {
-        &self.root
+        &self.files.root
     }
 
     /// The token of a node for what it is to boot, an image and its build; none: its disk.
@@ -199,7 +182,7 @@ impl Desk {
         results: Vec<ScriptResult>,
         failure: Option<&str>,
     ) -> Result<(), NotKept> {
-        self.state.write_scripts(node, list, results).map_err(NotKept::Failed)?;
+        self.files.state.write_scripts(node, list, results).map_err(NotKept::Failed)?;
         failure.map_or(Ok(()), |reason| self.keep((node, spoken), ReportState::Failed, Some(reason), (None, None)))
     }
 
@@ -252,7 +235,7 @@ impl Desk {
         let last = self.reports.lock().unwrap_or_else(PoisonError::into_inner).by_node.get(node).cloned();
         let report = Report::new(state, reason, spoken.image(), spoken.build()).with_root(root, last.as_ref());
         if fault::planted("report-forgets-first") {
-            self.state.forget_host_keys(node);
+            self.files.state.forget_host_keys(node);
         }
         let starts = matches!(state, ReportState::Booting | ReportState::Image);
         let runs_another = || {
@@ -263,18 +246,18 @@ impl Desk {
         // Where the report cannot be written, nothing else is changed; it is in its place after that: who waits for it then logs in.
         let mut change = || {
             match keys {
-                Some(keys) if !starts && !keys.is_empty() => self.state.write_host_keys(node, keys)?,
+                Some(keys) if !starts && !keys.is_empty() => self.files.state.write_host_keys(node, keys)?,
                 _ if fault::planted("host-keys-stay") => {}
                 None if !starts && !runs_another() => {}
-                _ => self.state.forget_host_keys(node),
+                _ => self.files.state.forget_host_keys(node),
             }
             if state == ReportState::Booting {
                 // It starts again: what became of its scripts is of the start before.
-                self.state.forget_scripts(node);
+                self.files.state.forget_scripts(node);
             }
             Ok(())
         };
-        self.state.write_report(node, &report, &mut change).map_err(NotKept::Failed)?;
+        self.files.state.write_report(node, &report, &mut change).map_err(NotKept::Failed)?;
         let mut reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
         reports.changed(node);
         reports.by_node.insert(node.to_owned(), report);
@@ -289,7 +272,7 @@ impl Desk {
         let is_gone =
             |(node, report): (&String, &Report)| report.reads_root_from().is_some() && nodes.span_of(node).is_none();
         if reports.by_node.iter().any(is_gone) {
-            reports.forget_cleared(&self.state);
+            reports.forget_cleared(&self.files.state);
         }
         let mut roots: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for (image, build) in reports.by_node.values().filter_map(Report::reads_root_from) {
@@ -298,23 +281,14 @@ impl Desk {
         roots
     }
 
-    /// The roll under way; read again where its file has changed.
+    /// The roll under way.
     pub(crate) fn roll(&self) -> Arc<Option<RollShown>> {
-        let now = self.roll_written();
-        {
-            let read = self.roll.read().unwrap_or_else(PoisonError::into_inner);
-            if read.changed == now {
-                return Arc::clone(&read.content);
-            }
-        }
-        let mut read = self.roll.write().unwrap_or_else(PoisonError::into_inner);
-        *read = Read { content: Arc::new(self.state.roll_shown()), changed: now };
-        Arc::clone(&read.content)
+        self.files.roll()
     }
 
     /// When the roll under way said last how far it is.
     pub(crate) fn roll_written(&self) -> Option<SystemTime> {
-        self.state.roll_written()
+        self.files.state.roll_written()
     }
 
     /// Notes that a node's script was asked for: anyone can, so it is no report.
@@ -324,7 +298,7 @@ impl Desk {
         reports.changed(node);
         reports.asked.insert(node.to_owned(), asked.clone());
         drop(reports);
-        let _ = self.state.write_asked(node, &asked);
+        let _ = self.files.state.write_asked(node, &asked);
     }
 
     /// The count of changes now.

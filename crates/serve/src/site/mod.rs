@@ -6,5 +6,3 @@ mod fresh;
 pub(crate) mod report;
 pub(crate) mod scripts;
 pub(crate) mod xcat_words;
-
-pub(crate) use fresh::modified;

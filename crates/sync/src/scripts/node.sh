@@ -343,7 +343,11 @@ while read -r c a b d e f; do
         { [ -z "$q" ] || { [ ! -L "$q" ] && still "$q"; }; } && { [ -d "$v" ] || make "$v" "$e" "$d"; } || say "n $a"
         ;;
     k) mkdir -p "$state/append" ;;
-    p) mkdir -p "$state/pending" && : >"$state/pending/$a" ;;
+    # Another run may remove the empty folder in between. What fails five times ends this shell with its reason.
+    p)
+        for _ in 1 2 3 4 5; do mkdir -p "$state/pending" && true >"$state/pending/$a" && break; done 2>/dev/null ||
+            : >"$state/pending/$a"
+        ;;
     w)
         say "$b" >>"$work/aside"
         back "$b"

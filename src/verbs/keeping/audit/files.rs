@@ -90,7 +90,7 @@ impl Files {
     pub(super) fn problem(&self, image: &str) -> Option<String> {
         self.is_unread.then(|| {
             format!(
-                "files of `{image}` that no package provides were not looked at: its packed image cannot be read, or has no package database; `imgbuild verify` names what is wrong with it"
+                "files of `{image}` that no package provides were not looked at: its packed image cannot be read, or has no package database: `imgbuild verify` checks it, and an exclude list may leave the database out"
             )
         })
     }
